@@ -1,0 +1,135 @@
+"""The error tree, sorted by what the catcher must do.
+
+==================  =====================================================================
+catch               and then
+==================  =====================================================================
+`RetryLater`        do the same again after ``seconds``; nothing is wrong with the item
+`SetAside`          park this item with its reason and go on with the others
+`StopRun`           end the run of this account, loudly; the next run may work
+`FixConfiguration`  a person must change something; nothing was started
+==================  =====================================================================
+
+Every error carries a stable ``code``, a ``message`` for people and ``where``: the file, key, row, reference or
+request it speaks of. All survive pickling (Celery carries exceptions between processes), and none ever contains
+a secret: adapters build messages from the names of things, not from request headers or URLs with passwords.
+"""
+
+from __future__ import annotations
+
+
+class OkasieError(Exception):
+    """Base of the tree. ``str()`` is one line: ``where: message``."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, where: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(kind: type[OkasieError], args: tuple[object, ...], state: dict[str, object]) -> OkasieError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class RetryLater(OkasieError):
+    """Nothing is wrong with the item: do the same again after ``seconds``.
+
+    ``counted`` tells whether the attempt counts against the part (5xx, time-outs: yes; waiting for a permit, 429: no).
+    """
+
+    code = "retry_later"
+    counted = True
+
+    def __init__(self, message: str, *, seconds: float, where: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, where=where, code=code)
+        self.seconds = seconds
+
+
+class NoPermit(RetryLater):
+    """The limiter has no room yet; come back with the same ticket. No request was sent."""
+
+    code = "no_permit"
+    counted = False
+
+
+class RateLimited(RetryLater):
+    """The marketplace answered 429. Not a failure: the whole account pauses, the same request is sent again."""
+
+    code = "rate_limited"
+    counted = False
+
+
+class Unavailable(RetryLater):
+    """5xx, a time-out, a dropped connection or an unreadable answer. A write may have been done all the same."""
+
+    code = "unavailable"
+
+
+class LimiterUnavailable(RetryLater):
+    """The limiter's Redis cannot be reached. Closed, never open: nothing is sent without a permit."""
+
+    code = "limiter_unavailable"
+    counted = False
+
+
+class SetAside(OkasieError):
+    """This item cannot be sent as it is: 400, 403 of one profile, 404, 422. ``issues`` are ``(field, message)``."""
+
+    code = "refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str | None = None,
+        code: str | None = None,
+        status: int = 0,
+        request_id: str | None = None,
+        issues: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message, where=where, code=code)
+        self.status = status
+        self.request_id = request_id
+        self.issues = issues
+
+
+class StopRun(OkasieError):
+    """The run of this account must end."""
+
+    code = "stopped"
+
+
+class Unauthorized(StopRun):
+    """401, or a key without the scope that the call needs."""
+
+    code = "unauthorized"
+
+
+class SourceError(StopRun):
+    """The local inventory cannot be read, or not to its proven end."""
+
+    code = "source"
+
+
+class FixConfiguration(OkasieError):
+    """A person must change the configuration or the call. Exit status 2."""
+
+    code = "configuration"
+
+
+class NotReachable(OkasieError):
+    """Redis or the workers do not answer. Exit status 5."""
+
+    code = "not_reachable"

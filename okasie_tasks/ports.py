@@ -1,0 +1,179 @@
+"""The seams: what the steps in :mod:`okasie_tasks.sync` need from outside, as Protocols.
+
+Adapters implement them against Redis, HTTP and files; memory twins implement them for tests. Times are UTC and
+aware; durations are seconds as float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Literal, Protocol
+
+import msgspec
+
+from okasie_tasks.core.listing import Issue, Listing, RemoteListing
+
+Lane = Literal["urgent", "bulk"]
+
+
+# -- the marketplace ---------------------------------------------------------------------------------------------
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of ``GET /listings``. ``unreadable`` counts rows that were not objects or had no usable ``id``."""
+
+    rows: tuple[RemoteListing, ...]
+    page: int
+    total_items: int
+    total_pages: int
+    server_time: datetime | None
+    """The answer's ``Date`` header; the marketplace's own clock, second precision."""
+    request_id: str
+    unreadable: int = 0
+    profile_ids: tuple[str, ...] = ()
+    """``meta.partner.access.profileIds``, empty when the answer does not tell."""
+
+
+class SkippedImage(msgspec.Struct, frozen=True):
+    source: str
+    reason: str
+
+
+class ItemAnswer(msgspec.Struct, frozen=True):
+    """What became of one item of a write. ``unknown``: the answer named it neither as done nor as refused."""
+
+    reference: str
+    outcome: Literal["accepted", "refused", "unknown"]
+    status: str | None = None
+    """The listing status the marketplace reports (``active`` ...), for accepted items."""
+    created: bool = False
+    listing_id: str | None = None
+    skipped_images: tuple[SkippedImage, ...] = ()
+    http_status: int = 0
+    """The item's own HTTP-like status when refused."""
+    code: str | None = None
+    message: str | None = None
+    issues: tuple[tuple[str, str], ...] = ()
+    """``(field, message)`` pairs of a validation failure."""
+
+
+class WriteAnswer(msgspec.Struct, frozen=True):
+    """The answer to one write request, one `ItemAnswer` per item sent, in the order sent."""
+
+    items: tuple[ItemAnswer, ...]
+    request_id: str
+    server_time: datetime | None = None
+
+
+class Location(msgspec.Struct, frozen=True):
+    id: str
+    location_code: str | None = None
+    display_name: str | None = None
+    active_listings: int | None = None
+    total_listings: int | None = None
+
+
+class Call(Protocol):
+    """A permit in hand. Exactly one of the methods may be called, once; each sends exactly one request."""
+
+    def list_page(self, page: int, *, updated_since: datetime | None = None) -> Page: ...
+    def bulk_upsert(self, items: Sequence[tuple[str, bytes]]) -> WriteAnswer: ...
+    def put(self, reference: str, body: bytes) -> WriteAnswer: ...
+    def delete(self, reference: str) -> WriteAnswer: ...
+    def set_status(self, reference: str, status: str) -> WriteAnswer: ...
+    def locations(self) -> tuple[Location, ...]: ...
+
+
+class Marketplace(Protocol):
+    """The one door: no request without a permit."""
+
+    def permit(self, *, ticket: str, lane: Lane = "bulk") -> PermitContext: ...
+
+
+class PermitContext(Protocol):
+    """Entering waits up to half a second, else raises `NoPermit`; leaving without a request gives the permit back."""
+
+    def __enter__(self) -> Call: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+# -- the limiter -------------------------------------------------------------------------------------------------
+
+
+class Permit(msgspec.Struct, frozen=True):
+    """The right to send one request now."""
+
+    id: str
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """No room yet: ask again with the same ticket after ``seconds`` (at most 12)."""
+
+    seconds: float
+    reason: str
+
+
+class Feedback(msgspec.Struct, frozen=True):
+    """What one answer says about the quota. All times are relative, so that no worker clock is compared."""
+
+    status: int
+    """HTTP status; 0 when no answer came although bytes were written."""
+    limit: int | None = None
+    remaining: int | None = None
+    reset_in: float | None = None
+    """Seconds until the window resets, by the server's own ``Date``."""
+    retry_after: float | None = None
+
+
+class Limiter(Protocol):
+    """One account's share of the quota, shared by all workers."""
+
+    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait: ...
+
+    """``hold_seconds``: total time-out of the very call the permit is for (limiter.md: J)."""
+
+    def report(self, permit: Permit, feedback: Feedback) -> None: ...
+    def cancel(self, permit: Permit) -> None: ...
+    def drop(self, ticket: str) -> None: ...
+
+
+# -- the local inventory -------------------------------------------------------------------------------------------
+
+
+class SourceRow(msgspec.Struct, frozen=True):
+    """One row of the local inventory, mapped and validated.
+
+    ``listing`` is None when ``issues`` say why the row is invalid; ``reference`` is None when even that cannot be
+    read (then the read is incomplete and sells wait).
+    """
+
+    row: int
+    """Row number from 1, without the header."""
+    reference: str | None
+    listing: Listing | None
+    issues: tuple[Issue, ...] = ()
+    version: int = 0
+    """The source's own change time in ms since the epoch, 0 when it has none."""
+    where: str = ""
+    """``file:line`` or the like, for messages."""
+
+
+class Source(Protocol):
+    """The local inventory of one account."""
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
+        """Rows ``start <= index < stop`` (0-based), in the source's order. Streams; memory stays flat.
+
+        Raises `SourceError` when the source cannot be read, or not to its proven end (a half feed, an HTML page,
+        bytes that are not of the stated encoding).
+        """
+        ...
+
+    def version(self) -> str:
+        """A token that changes when the content does (size and time of a file, ETag of a feed); "" if unknown."""
+        ...
+
+    def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
+        """Just these rows. A file is scanned."""
+        ...
