@@ -1,0 +1,112 @@
+"""The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; rejects beside it.
+
+Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 54 bytes) and ``{prefix}rejects:{account}`` (hash,
+reference -> JSON). Writes compare with what was read, so that an urgent write between read and write is never undone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+import redis
+
+from okasie_tasks.adapters.lua_scripts import script
+from okasie_tasks.core.entry import Entry
+from okasie_tasks.core.records import Reject, bucket_of
+
+_PIPELINE = 200
+"""Commands per round trip: enough to hide the trip, few enough not to block others on the same server."""
+
+
+class Ledger:
+    """One account's ledger. ``client`` must return bytes."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
+        self._redis = client
+        self._hash = f"{prefix}ledger:{account}:"
+        self._rejects = f"{prefix}rejects:{account}"
+        self._swap = script(client, "ledger_swap")
+
+    def get(self, references: Sequence[str]) -> dict[str, Entry]:
+        """The entries of these references; unknown ones are left out."""
+        by_bucket: dict[int, list[str]] = defaultdict(list)
+        for reference in references:
+            by_bucket[bucket_of(reference)].append(reference)
+        found: dict[str, Entry] = {}
+        items = list(by_bucket.items())
+        for start in range(0, len(items), _PIPELINE):
+            pipe = self._redis.pipeline(transaction=False)
+            for bucket, names in items[start : start + _PIPELINE]:
+                pipe.hmget(f"{self._hash}{bucket}", cast("list[Any]", names))
+            for (_, names), values in zip(items[start : start + _PIPELINE], pipe.execute(), strict=True):
+                found.update(
+                    (name, Entry.unpack(value)) for name, value in zip(names, values, strict=True) if value is not None
+                )
+        return found
+
+    def buckets(self, buckets: Iterable[int]) -> dict[str, Entry]:
+        """Every entry of these buckets."""
+        pipe = self._redis.pipeline(transaction=False)
+        for bucket in buckets:
+            pipe.hgetall(f"{self._hash}{bucket}")
+        return {
+            name.decode(): Entry.unpack(value)
+            for entries in pipe.execute()
+            for name, value in cast("dict[bytes, bytes]", entries).items()
+        }
+
+    def swap(self, changes: Iterable[tuple[str, Entry | None, Entry]]) -> list[str]:
+        """Write ``(reference, entry as read or None, new entry)``; returns the references somebody else wrote first."""
+        by_bucket: dict[int, list[tuple[str, Entry | None, Entry]]] = defaultdict(list)
+        for change in changes:
+            by_bucket[bucket_of(change[0])].append(change)
+        lost: list[str] = []
+        items = list(by_bucket.items())
+        for start in range(0, len(items), _PIPELINE):
+            pipe = self._redis.pipeline(transaction=False)
+            for bucket, batch in items[start : start + _PIPELINE]:
+                arguments: list[str | bytes] = []
+                for reference, old, new in batch:
+                    arguments += [reference, old.pack() if old else b"", new.pack()]
+                self._swap(keys=[f"{self._hash}{bucket}"], args=arguments, client=pipe)
+            for refused in pipe.execute():
+                lost += [name.decode() for name in refused]
+        return lost
+
+    def count(self) -> int:
+        """Entries in the ledger, sold ones included."""
+        pipe = self._redis.pipeline(transaction=False)
+        for bucket in range(1024):
+            pipe.hlen(f"{self._hash}{bucket}")
+        return sum(pipe.execute())
+
+    # -- rejects ---------------------------------------------------------------------------------------------------
+
+    def rejects(self, references: Sequence[str]) -> dict[str, Reject]:
+        if not references:
+            return {}
+        values = cast("list[bytes | None]", self._redis.hmget(self._rejects, cast("list[Any]", list(references))))
+        return {
+            name: msgspec.json.decode(value, type=Reject)
+            for name, value in zip(references, values, strict=True)
+            if value is not None
+        }
+
+    def park(self, rejects: Sequence[Reject]) -> None:
+        if rejects:
+            mapping: Mapping[Any, Any] = {reject.reference: msgspec.json.encode(reject) for reject in rejects}
+            self._redis.hset(self._rejects, mapping=cast("dict[Any, Any]", mapping))
+
+    def unpark(self, references: Sequence[str]) -> None:
+        if references:
+            self._redis.hdel(self._rejects, *references)
+
+    def all_rejects(self) -> Iterator[Reject]:
+        for _, value in self._redis.hscan_iter(self._rejects, count=500):
+            yield msgspec.json.decode(value, type=Reject)
+
+    def reject_count(self) -> int:
+        return cast("int", self._redis.hlen(self._rejects))

@@ -1,0 +1,15 @@
+-- Writes ledger entries of one bucket, each only where the ledger still holds what the writer has read.
+-- KEYS[1]  hash: reference -> packed entry
+-- ARGV     triples: reference, entry as read ("" for none), new entry
+-- Returns  the references that somebody else changed in between (not written here).
+-- Idempotent under a client's retry: a second try finds the new entry already there and counts it as written.
+local lost = {}
+for i = 1, #ARGV, 3 do
+  local now = redis.call('HGET', KEYS[1], ARGV[i]) or ''
+  if now == ARGV[i + 1] or now == ARGV[i + 2] then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+  else
+    lost[#lost + 1] = ARGV[i]
+  end
+end
+return lost

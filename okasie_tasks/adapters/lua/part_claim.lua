@@ -1,0 +1,26 @@
+-- Claims a part of the stage that the run is in, with a lease and a fencing token.
+-- KEYS[1]  hash: the run   KEYS[2] hash: parts, number -> "D" done | "F" failed | "attempts until_ms token"
+-- ARGV     1 phase, 2 part, 3 token, 4 lease in ms, 5 seconds to keep the parts
+-- Returns  {"claimed", attempts so far with this one} | {"closed", 0} | {"busy", ms left} | {"ended", 0}
+-- Invariant: a part is worked on under one token at a time; an expired lease may be taken over.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+if redis.call('HGET', KEYS[1], 'state') ~= 'running' or redis.call('HGET', KEYS[1], 'stage') ~= ARGV[1] then
+  return {'ended', 0}
+end
+local held = redis.call('HGET', KEYS[2], ARGV[2])
+local attempts = 0
+if held == 'D' or held == 'F' then return {'closed', 0} end
+if held then
+  local a, untilms, token = string.match(held, '^(%d+) (%d+) (.*)$')
+  attempts = tonumber(a)
+  if tonumber(untilms) > now then
+    if token ~= ARGV[3] then return {'busy', tonumber(untilms) - now} end
+    return {'claimed', attempts}
+  end
+end
+attempts = attempts + 1
+redis.call('HSET', KEYS[2], ARGV[2], attempts .. ' ' .. (now + tonumber(ARGV[4])) .. ' ' .. ARGV[3])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+redis.call('HSET', KEYS[1], 'progress_ms', now)
+return {'claimed', attempts}

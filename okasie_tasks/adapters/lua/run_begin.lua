@@ -1,0 +1,23 @@
+-- Lets the waiting run of an account begin, unless one is at work.
+-- KEYS[1]  string: id of the run that waits
+-- KEYS[2]  string: id of the run at work: this is the account's lease
+-- KEYS[3]  hash:   the account; its cursor, generation and rows are what the run starts from
+-- ARGV     1 key prefix of runs, 2 first stage
+-- Returns  the id of the run that begins now, or ""
+-- Invariant: one run per account. A run at work whose record says that it ended gives its place up.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local active = redis.call('GET', KEYS[2])
+if active then
+  if redis.call('HGET', ARGV[1] .. active, 'state') == 'running' then return '' end
+  redis.call('DEL', KEYS[2])
+end
+local waiting = redis.call('GET', KEYS[1])
+if not waiting then return '' end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], waiting)
+local from = redis.call('HMGET', KEYS[3], 'cursor', 'generation', 'rows')
+redis.call('HSET', ARGV[1] .. waiting, 'state', 'running', 'stage', ARGV[2], 'started_ms', now, 'progress_ms', now,
+  'cursor_from', from[1] or '', 'generation', from[2] or '0', 'rows_before', from[3] or '0')
+redis.call('HSETNX', ARGV[1] .. waiting .. ':' .. ARGV[2], 'total', 1)
+return waiting

@@ -1,0 +1,29 @@
+-- Asks for a run of an account: folds the request into the run that already waits, or makes a new one wait.
+-- KEYS[1]  string: id of the run that waits for its turn
+-- KEYS[2]  string: id of the run at work
+-- KEYS[3]  zset:   the account's runs, id -> creation time in ms
+-- ARGV     1 key prefix of runs, 2 new run id, 3 account, 4 mode (incremental|full), 5 plan only ("1"|""), 6 runs kept
+-- Returns  {run id to follow, 1 if it is new or was widened else 0}
+-- Invariant: at most one run works and at most one waits; a plan-only run is never folded into one that writes.
+-- Idempotent: the same new id asked for twice is the same run.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local waiting = redis.call('GET', KEYS[1])
+if waiting then
+  local run = ARGV[1] .. waiting
+  local plan = redis.call('HGET', run, 'plan_only') or ''
+  if plan == ARGV[5] then
+    if ARGV[4] == 'full' then redis.call('HSET', run, 'mode', 'full') end
+    return {waiting, 0}
+  end
+  if ARGV[5] == '1' then return {'', 0} end
+  -- A run that writes replaces a plan that waits: the plan is only a look.
+  redis.call('HSET', run, 'state', 'cancelled', 'ended_ms', now)
+end
+local run = ARGV[1] .. ARGV[2]
+redis.call('HSET', run, 'account', ARGV[3], 'mode', ARGV[4], 'plan_only', ARGV[5], 'state', 'queued',
+  'created_ms', now, 'progress_ms', now)
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('ZADD', KEYS[3], now, ARGV[2])
+redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - tonumber(ARGV[6]))
+return {ARGV[2], 1}

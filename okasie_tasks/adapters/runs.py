@@ -1,0 +1,287 @@
+"""Run records, their stages and parts, and the account's cursor, in Redis.
+
+Keys, all under the configured prefix::
+
+    account:{a}                hash   cursor, generation, rows of the last complete read, ...
+    account:{a}:active|:next   string the run at work (the account's lease) | the run that waits
+    account:{a}:runs           zset   run id -> creation time, the newest 200
+    run:{r}                    hash   the record: account, mode, state, stage, times, counters ("n:..."), facts
+    run:{r}:{stage}            hash   total, published, closed, failed parts
+    run:{r}:{stage}:parts      hash   part -> claim, or D (done) or F (failed)
+    run:{r}:{stage}:results    hash   part -> small msgpack result
+
+Every transition is one Lua step with Redis time; a claim carries a fencing token, so that a late finisher of a part
+that was given to somebody else changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
+import redis
+from ulid import ULID
+
+from okasie_tasks.adapters.lua_scripts import script
+
+KEEP_RUN_SECONDS: Final = 30 * 86_400
+KEEP_PARTS_SECONDS: Final = 2 * 86_400
+KEEP_RUNS: Final = 200
+FIRST_STAGE: Final = "first"
+_PHASE: Final = {"spool": "apply", "upsert": "apply", "sell": "apply"}
+"""Three kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
+OPEN_STATES: Final = frozenset({"queued", "running"})
+
+
+class Stage(NamedTuple):
+    total: int = 0
+    published: int = 0
+    closed: int = 0
+    failed: int = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.closed >= self.total
+
+    @property
+    def open(self) -> int:
+        """Parts that were published and are not closed."""
+        return self.published - self.closed
+
+
+class Claim(NamedTuple):
+    """``state``: claimed, closed (done by somebody), busy (somebody is at it), ended (the run moved on)."""
+
+    state: str
+    attempts: int = 0
+
+
+class Account(NamedTuple):
+    cursor: str = ""
+    generation: str = "0"
+    rows: int = 0
+    """Rows of the source at its last complete read."""
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """A run's record as read from Redis; times in ms since the epoch, Redis time."""
+
+    id: str
+    account: str
+    mode: str
+    state: str
+    stage: str = ""
+    plan_only: bool = False
+    created_ms: int = 0
+    started_ms: int = 0
+    ended_ms: int = 0
+    progress_ms: int = 0
+    counts: dict[str, int] = {}
+    facts: dict[str, str] = {}
+
+    @property
+    def open(self) -> bool:
+        return self.state in OPEN_STATES
+
+    def fact(self, name: str, default: int = 0) -> int:
+        return int(self.facts.get(name, default))
+
+
+class Runs:
+    """All accounts' runs. ``client`` must return bytes."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str) -> None:
+        self.redis = client
+        self._prefix = prefix
+        names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend")
+        self._lua = {name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release")}
+
+    # -- keys ------------------------------------------------------------------------------------------------------
+
+    def key(self, run: str, *rest: str) -> str:
+        return ":".join((f"{self._prefix}run:{run}", *rest))
+
+    def account_key(self, account: str, *rest: str) -> str:
+        return ":".join((f"{self._prefix}account:{account}", *rest))
+
+    # -- the life of a run -----------------------------------------------------------------------------------------
+
+    def request(self, account: str, mode: str, *, plan_only: bool = False) -> tuple[str, bool]:
+        """Ask for a run; returns the id to follow, and whether it is new. "" when a plan cannot be taken now."""
+        run, new = self._lua["run_request"](
+            keys=[self.account_key(account, name) for name in ("next", "active", "runs")],
+            args=[f"{self._prefix}run:", str(ULID()), account, mode, "1" if plan_only else "", KEEP_RUNS],
+        )
+        return run.decode(), bool(new)
+
+    def begin(self, account: str) -> str | None:
+        """Let the waiting run begin, unless one is at work; returns its id."""
+        run = self._lua["run_begin"](
+            keys=[self.account_key(account, "next"), self.account_key(account, "active"), self.account_key(account)],
+            args=[f"{self._prefix}run:", FIRST_STAGE],
+        )
+        return run.decode() or None
+
+    def end(self, run: Run, state: str, *, cursor: str = "", account_facts: Mapping[str, str] | None = None) -> str:
+        """End a run once; with a cursor only when every part succeeded. Returns the id of a run that waits, or ""."""
+        facts = [item for pair in (account_facts or {}).items() for item in pair]
+        _, waiting = self._lua["run_end"](
+            keys=[
+                self.key(run.id),
+                self.account_key(run.account),
+                self.account_key(run.account, "active"),
+                self.account_key(run.account, "next"),
+            ],
+            args=[run.id, state, cursor, run.facts.get("generation", "0"), KEEP_RUN_SECONDS, *facts],
+        )
+        return waiting.decode()
+
+    def advance(self, run: str, stage: str, to: str, *, parts: int, facts: Mapping[str, str | int] | None = None) -> bool:
+        """Move a run from ``stage`` to the next, which has ``parts`` parts; True for the one caller that did it."""
+        pairs = [item for pair in (facts or {}).items() for item in pair]
+        moved = self._lua["run_advance"](
+            keys=[self.key(run), self.key(run, to)], args=[stage, to, parts, KEEP_PARTS_SECONDS, *pairs]
+        )
+        return bool(moved)
+
+    def prepare(self, run: str, stage: str, parts: int) -> None:
+        """Open a stage before the phase it belongs to begins; the first number stands."""
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.hsetnx(self.key(run, stage), "total", str(parts))
+        pipe.expire(self.key(run, stage), KEEP_PARTS_SECONDS)
+        pipe.execute()
+
+    # -- stages and parts ------------------------------------------------------------------------------------------
+
+    def window(self, run: str, stage: str, *, size: int, when_open: int) -> range:
+        """The parts to publish now: the next window once at most ``when_open`` of the published are still open."""
+        bounds = self._lua["stage_publish"](keys=[self.key(run, stage)], args=[size, when_open])
+        return range(*bounds) if bounds else range(0)
+
+    def extend(self, run: str, stage: str, token: str, parts: int) -> int:
+        """Add parts to a stage; returns the number of the first. The same token adds once."""
+        return int(self._lua["stage_extend"](keys=[self.key(run, stage)], args=[token, parts]))
+
+    def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float) -> Claim:
+        state, attempts = self._lua["part_claim"](
+            keys=[self.key(run), self.key(run, stage, "parts")],
+            args=[_PHASE.get(stage, stage), part, token, int(lease_seconds * 1000), KEEP_PARTS_SECONDS],
+        )
+        return Claim(state.decode(), int(attempts))
+
+    def close(self, run: str, stage: str, part: int, token: str, result: object, *, failed: bool = False) -> bool:
+        """Close a claimed part; False when somebody else has it by now."""
+        closed = self._lua["part_close"](
+            keys=[self.key(run), self.key(run, stage), self.key(run, stage, "parts"), self.key(run, stage, "results")],
+            args=[part, token, "F" if failed else "D", msgspec.msgpack.encode(result), KEEP_PARTS_SECONDS],
+        )
+        return bool(closed)
+
+    def release(self, run: str, stage: str, part: int, token: str, *, counted: bool) -> int:
+        """Give a claim back; returns the attempts that count so far."""
+        arguments = [part, token, "" if counted else "1"]
+        return int(self._lua["part_release"](keys=[self.key(run, stage, "parts")], args=arguments))
+
+    def stage(self, run: str, stage: str) -> Stage:
+        values = cast(
+            "list[bytes | None]", self.redis.hmget(self.key(run, stage), ["total", "published", "closed", "failed"])
+        )
+        return Stage(*(int(value or 0) for value in values))
+
+    def results(self, run: str, stage: str) -> list[Any]:
+        """The results of the closed parts, by part number."""
+        found = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run, stage, "results")))
+        return [msgspec.msgpack.decode(found[part]) for part in sorted(found, key=int)]
+
+    def open_parts(self, run: str, stage: str) -> list[int]:
+        """Published parts that are neither closed nor held under a lease."""
+        seconds, micros = cast("tuple[int, int]", self.redis.time())
+        now = seconds * 1000 + micros // 1000
+        held = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run, stage, "parts")))
+        open_now = []
+        for part in range(self.stage(run, stage).published):
+            value = held.get(b"%d" % part, b"0 0 ")
+            if value not in (b"D", b"F") and int(value.split(b" ")[1]) <= now:
+                open_now.append(part)
+        return open_now
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def get(self, run: str) -> Run | None:
+        raw = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run)))
+        if not raw:
+            return None
+        fields = {name.decode(): value.decode() for name, value in raw.items()}
+        counts = {name[2:]: int(fields.pop(name)) for name in list(fields) if name.startswith("n:")}
+        times = {name: int(fields.pop(name, 0)) for name in ("created_ms", "started_ms", "ended_ms", "progress_ms")}
+        known = {name: fields.pop(name, "") for name in ("account", "mode", "state", "stage")}
+        return Run(
+            id=run, plan_only=fields.pop("plan_only", "") == "1", counts=counts, facts=fields, **known, **times
+        )
+
+    def state(self, run: str) -> str:
+        return (cast("bytes | None", self.redis.hget(self.key(run), "state")) or b"").decode()
+
+    def note(self, run: str, **facts: str | int) -> None:
+        self.redis.hset(self.key(run), mapping=cast("dict[Any, Any]", facts))
+
+    def note_once(self, run: str, name: str, value: str) -> None:
+        """Keep the first value: of several errors the first tells the cause."""
+        self.redis.hsetnx(self.key(run), name, value)
+
+    def count(self, run: str, name: str, by: int = 1) -> None:
+        if by:
+            self.redis.hincrby(self.key(run), f"n:{name}", by)
+
+    def history(self, account: str, limit: int = 20) -> list[str]:
+        """Run ids, newest first."""
+        found = cast("list[bytes]", self.redis.zrevrange(self.account_key(account, "runs"), 0, limit - 1))
+        return [run.decode() for run in found]
+
+    def active(self, account: str) -> str | None:
+        run = cast("bytes | None", self.redis.get(self.account_key(account, "active")))
+        return run.decode() if run else None
+
+    def waiting(self, account: str) -> str | None:
+        run = cast("bytes | None", self.redis.get(self.account_key(account, "next")))
+        return run.decode() if run else None
+
+    def account(self, account: str) -> Account:
+        names = ["cursor", "generation", "rows"]
+        cursor, generation, rows = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
+        return Account((cursor or b"").decode(), (generation or b"0").decode(), int(rows or 0))
+
+    def now(self) -> float:
+        """Redis time in seconds since the epoch: the only clock that is compared."""
+        seconds, micros = cast("tuple[int, int]", self.redis.time())
+        return seconds + micros / 1e6
+
+    # -- the run's spool -------------------------------------------------------------------------------------------
+
+    def put(self, run: str, place: str, field: str | int, value: object) -> None:
+        """Keep something of the run's own until it is over; writing the same field twice is one write."""
+        pipe = self.redis.pipeline(transaction=False)
+        self.put_on(pipe, run, place, field, value)
+        pipe.execute()
+
+    def put_on(self, pipe: Any, run: str, place: str, field: str | int, value: object) -> None:
+        key = self.key(run, "data", place)
+        pipe.hset(key, field, msgspec.msgpack.encode(value))
+        pipe.expire(key, KEEP_PARTS_SECONDS)
+
+    def fetch(self, run: str, place: str, kind: type[Any]) -> Iterator[Any]:
+        """All values of a place, by field number."""
+        found = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run, "data", place)))
+        return (msgspec.msgpack.decode(found[field], type=kind) for field in sorted(found, key=int))
+
+    def fetch_one(self, run: str, place: str, field: str | int, kind: type[Any]) -> Any:
+        value = cast("bytes | None", self.redis.hget(self.key(run, "data", place), str(field)))
+        return None if value is None else msgspec.msgpack.decode(value, type=kind)
+
+    def drop(self, run: str, place: str, field: str | int | None = None) -> None:
+        key = self.key(run, "data", place)
+        if field is None:
+            self.redis.unlink(key)
+        else:
+            self.redis.hdel(key, str(field))

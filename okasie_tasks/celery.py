@@ -1,0 +1,227 @@
+"""The Celery app, and the one place where adapters are chosen.
+
+``celery -A okasie_tasks worker|beat|flower`` find `app` here. The configuration is read when Celery first asks for
+it, not on import: ``$OKASIE_CONFIG``, else ``./okasie.toml``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+import redis
+from celery import Celery
+from celery.schedules import crontab, schedule
+
+from okasie_tasks.adapters.embedded import redis_url, redis_urls
+from okasie_tasks.adapters.ledger import Ledger
+from okasie_tasks.adapters.limiter import RedisLimiter
+from okasie_tasks.adapters.okasie_api import OkasieApi, RequestLog
+from okasie_tasks.adapters.runs import Runs
+from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
+from okasie_tasks.core.plan import Limits
+from okasie_tasks.errors import FixConfiguration, OkasieError
+from okasie_tasks.ports import Source
+from okasie_tasks.settings import AccountSettings, Settings, load_settings
+from okasie_tasks.sources import open_source
+from okasie_tasks.sync.tools import Rules, Tools
+
+log = logging.getLogger(__name__)
+
+current_run: ContextVar[str] = ContextVar("current_run", default="")
+"""The run that this thread is sending requests for, so that they are counted where they belong."""
+
+
+class Services:
+    """The adapters of one process, built from the configuration when first needed (after the fork, never before)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._accounts: dict[str, Tools] = {}
+        self._limiters: dict[str, RedisLimiter] = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        url = redis_urls(redis_url(self.settings)).client
+        return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=15)
+
+    @cached_property
+    def runs(self) -> Runs:
+        return Runs(self.redis, prefix=self.settings.redis.key_prefix)
+
+    def account(self, name: str) -> AccountSettings:
+        """The account's settings. Raises `FixConfiguration` for a name that the configuration does not have."""
+        try:
+            return self.settings.accounts[name]
+        except KeyError:
+            known = ", ".join(sorted(self.settings.accounts)) or "none"
+            raise FixConfiguration(f"no account {name!r}; configured: {known}", where="account") from None
+
+    def ledger(self, name: str) -> Ledger:
+        return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)
+
+    def limiter(self, name: str) -> RedisLimiter:
+        account = self.account(name)
+        if name not in self._limiters:
+            self._limiters[name] = RedisLimiter(
+                self.redis,
+                prefix=self.settings.redis.key_prefix,
+                bucket=name,
+                per_minute=account.requests_per_minute,
+                burst_per_second=account.burst_per_second,
+                adapt_limit=account.adapt_limit,
+            )
+        return self._limiters[name]
+
+    def source(self, name: str) -> Source:
+        """Opens the account's inventory anew."""
+        cache = self.settings.redis.state_dir / "feeds"
+        return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year)
+
+    def market(self, name: str) -> OkasieApi:
+        account = self.account(name)
+        return OkasieApi(
+            account.base_url,
+            account.api_key.reveal(),
+            self.limiter(name),
+            account=name,
+            read_timeout=account.read_timeout,
+            write_timeout=account.write_timeout,
+            on_request=self._count_request,
+        )
+
+    def tools(self, name: str) -> Tools:
+        """What the steps of this account's runs work with."""
+        with self._lock:
+            if name not in self._accounts:
+                account = self.account(name)
+                self._accounts[name] = Tools(
+                    rules=rules_of(account),
+                    runs=self.runs,
+                    ledger=self.ledger(name),
+                    market=self.market(name),
+                    source=lambda: self.source(name),
+                )
+            return self._accounts[name]
+
+    def _count_request(self, request: RequestLog) -> None:
+        if run := current_run.get():
+            self.runs.count(run, f"requests.{request.kind}")
+
+
+def rules_of(account: AccountSettings) -> Rules:
+    guard = account.guard
+    return Rules(
+        account=account.name,
+        overlap_seconds=account.overlap.total_seconds(),
+        policy=account.conflict,
+        missing_reads=guard.missing_reads,
+        sells=guard.sells != "never",
+        limits=Limits(
+            max_sold_percent=guard.max_sold_percent,
+            max_sold_count=guard.max_sold_count,
+            free_sold_count=guard.free_sold_count,
+            max_source_shrink_percent=guard.max_source_shrink_percent,
+        ),
+    )
+
+
+_services: dict[int, Services] = {}
+_services_lock = threading.Lock()
+
+
+def services() -> Services:
+    """This process's adapters. Keyed by process id: a pool child must not share its parent's sockets."""
+    with _services_lock:
+        if os.getpid() not in _services:
+            _services.clear()
+            _services[os.getpid()] = Services(load_settings())
+        return _services[os.getpid()]
+
+
+# -- the app -------------------------------------------------------------------------------------------------------
+
+
+def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Both kinds of run for every account, and the watchdog. A tick that waited too long is dropped: the next is near."""
+    entries: dict[str, dict[str, Any]] = {
+        "okasie-watchdog": {
+            "task": "okasie.watchdog",
+            "schedule": schedule(WATCHDOG_SECONDS),
+            "options": {"queue": CONTROL, "expires": WATCHDOG_SECONDS},
+        }
+    }
+    for name, account in settings.accounts.items():
+        if account.incremental_every is not None:
+            entries[f"okasie-{name}-incremental"] = {
+                "task": "okasie.sync",
+                "schedule": schedule(account.incremental_every),
+                "kwargs": {"account": name, "mode": "incremental"},
+                "options": {"queue": CONTROL, "expires": account.incremental_every.total_seconds()},
+            }
+        if account.full_at is not None:
+            entries[f"okasie-{name}-full"] = {
+                "task": "okasie.sync",
+                "schedule": _daily(account),
+                "kwargs": {"account": name, "mode": "full"},
+                "options": {"queue": CONTROL, "expires": 12 * 3600},
+            }
+    return entries
+
+
+def _daily(account: AccountSettings) -> crontab:
+    """``full_at`` in UTC, as it falls today: redbeat keeps schedules in UTC, and Beat is restarted by every deploy.
+
+    Over a change of summer time the run is an hour off until Beat starts again.
+    """
+    assert account.full_at is not None  # noqa: S101
+    local = datetime.now(ZoneInfo(account.timezone)).replace(
+        hour=account.full_at.hour, minute=account.full_at.minute, second=0, microsecond=0
+    )
+    moment = local.astimezone(UTC)
+    return crontab(hour=str(moment.hour), minute=str(moment.minute))
+
+
+def _configuration() -> dict[str, Any]:
+    """Celery's configuration from ours. Under the ``celery`` command an error is one line, not a traceback."""
+    try:
+        return configuration(load_settings())
+    except OkasieError as error:
+        if click.get_current_context(silent=True) is not None:
+            raise click.ClickException(str(error)) from error
+        raise
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """The settings of `okasie_tasks.celery_settings` with this deployment's URLs and schedule."""
+    urls = redis_urls(redis_url(settings))
+    return {
+        **SETTINGS,
+        "broker_url": urls.broker,
+        "result_backend": urls.backend,
+        "redbeat_redis_url": urls.client,
+        "redbeat_key_prefix": f"{settings.redis.key_prefix}beat:",
+        "beat_schedule": beat_schedule(settings),
+    }
+
+
+app = Celery("okasie_tasks", include=["okasie_tasks.tasks"])
+app.add_defaults(_configuration)
+if (Path.cwd() / "celeryconfig.py").is_file() or os.environ.get("CELERY_CONFIG_MODULE"):
+    # Celery's own convention: a deployment's celeryconfig.py in the working directory overrides the defaults.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    app.config_from_object(os.environ.get("CELERY_CONFIG_MODULE", "celeryconfig"))
+
+SourceFactory = Callable[[], Source]

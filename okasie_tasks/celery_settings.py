@@ -1,0 +1,111 @@
+"""Celery's settings, with the reason beside each. Data only; the URLs and the schedule come from ``okasie.toml``.
+
+A deployment that wants other values edits the top-level ``celeryconfig.py``, which starts from these.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kombu import Queue
+
+CONTROL: Final = "okasie.control"
+URGENT: Final = "okasie.urgent"
+API: Final = "okasie.api"
+DIFF: Final = "okasie.diff"
+
+QUEUE_OF: Final = {
+    "okasie.sync": CONTROL,
+    "okasie.advance": CONTROL,
+    "okasie.watchdog": CONTROL,
+    "okasie.fetch_page": API,
+    "okasie.upsert_chunk": API,
+    "okasie.mark_sold": API,
+    "okasie.load_inventory": DIFF,
+    "okasie.spool": DIFF,
+    "okasie.diff_chunk": DIFF,
+}
+"""Every task and its queue: named here once, routed from here, checked by a test against the registered tasks."""
+
+WATCHDOG_SECONDS: Final = 10.0
+
+SETTINGS: Final[dict[str, Any]] = {
+    # -- what travels: JSON of ids only; whoever can write to Redis must not be able to run code ----------------------
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "accept_content": ["json"],
+    "result_accept_content": ["json"],
+    "task_protocol": 2,
+    # -- queues: a misspelt queue must fail, not fill a list that nobody reads ----------------------------------------
+    "task_default_queue": CONTROL,
+    "task_queues": [Queue(name) for name in (CONTROL, URGENT, API, DIFF)],
+    "task_create_missing_queues": False,
+    "task_routes": {name: {"queue": queue} for name, queue in QUEUE_OF.items()},
+    # -- delivery: at least once; the run record decides what a second delivery does (nothing) -------------------------
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    # A task that kills its worker must not come back for ever: 5.7 bounds it by max_retries of the annotation below.
+    "task_retry_on_worker_lost": True,
+    "task_acks_on_failure": True,
+    "task_acks_on_timeout": True,
+    # It would skip a redelivered chord part without counting it, and the chord would wait for ever.
+    "worker_deduplicate_successful_tasks": False,
+    # Killing children at any bytecode is worse than a duplicate, which finds its part closed.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # One message per free slot: a busy node must not sit on work that an idle one could do.
+    "worker_prefetch_multiplier": 1,
+    # -- the broker ---------------------------------------------------------------------------------------------------
+    "broker_transport_options": {
+        # Longer than the longest task: without refreshed leases a shorter one would run tasks twice. Lost workers are
+        # noticed earlier than this by the watchdog, which looks at the parts and not at the messages.
+        "visibility_timeout": 600,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        # A sweeper killed inside its lock must not stop all restoring for the default 5 minutes.
+        "unacked_mutex_expire": 10,
+        # A publish must not hang on a dead socket; longer than the blocking pop of 1 s.
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        # A threads pool acknowledges from many threads; kombu's default of 10 connections would make it fail.
+        "max_connections": 100,
+    },
+    "broker_connection_retry_on_startup": True,
+    # The supervisor decides when to give up, not the hundredth reconnect.
+    "broker_connection_max_retries": None,
+    "task_publish_retry_policy": {"max_retries": 10, "interval_start": 0, "interval_step": 0.5, "interval_max": 2},
+    # -- results: only chords need them -------------------------------------------------------------------------------
+    # Without it a Redis outage of seconds fails the whole chord.
+    "result_backend_always_retry": True,
+    "result_backend_max_retries": 60,
+    "result_backend_base_sleep_between_retries_ms": 50,
+    "result_backend_max_sleep_between_retries_ms": 2000,
+    "redis_socket_timeout": 10.0,
+    "redis_socket_connect_timeout": 5.0,
+    "redis_socket_keepalive": True,
+    "redis_backend_health_check_interval": 15,
+    "result_expires": 6 * 3600,
+    "result_chord_expires": 2 * 86_400,
+    "task_ignore_result": True,
+    "task_track_started": False,
+    # -- limits: the longest part is a bulk call of 120 s; loads and spools are cut into parts of seconds -------------
+    "task_soft_time_limit": 300,
+    "task_time_limit": 330,
+    # -- what Flower shows --------------------------------------------------------------------------------------------
+    "worker_send_task_events": True,
+    "task_send_sent_event": True,
+    # -- processes ----------------------------------------------------------------------------------------------------
+    "worker_max_tasks_per_child": 1000,
+    "worker_max_memory_per_child": 400_000,  # KiB
+    "worker_hijack_root_logger": False,
+    "timezone": "UTC",
+    "enable_utc": True,
+    # -- Beat: the schedule lives in Redis under a lock, so a second Beat stands by instead of doubling every run, and
+    #    no local file must survive a move to another machine -----------------------------------------------------------
+    "beat_scheduler": "redbeat.RedBeatScheduler",
+    "beat_max_loop_interval": 5,
+    # The default of 5 loops of 300 s would make a killed Beat an outage of 25 minutes.
+    "redbeat_lock_timeout": 30,
+    "redbeat_redis_options": {"socket_timeout": 5},
+}

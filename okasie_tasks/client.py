@@ -1,0 +1,60 @@
+"""For other applications: enqueue work by name, without importing the worker side.
+
+::
+
+    from okasie_tasks.client import Client
+
+    Client("redis://127.0.0.1:6379/0").sync("dex")
+
+The message is Celery's protocol 2 in JSON; any language that can write it may do the same, see the README.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from okasie_tasks.errors import FixConfiguration, NotReachable
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+_CONTROL = "okasie.control"
+
+
+class Client:
+    """Sends tasks to the okasie-tasks workers behind ``broker_url``.
+
+    Celery is imported with the first message, so that importing this module costs a web process nothing. Raises
+    `NotReachable` when the broker does not take the message.
+    """
+
+    def __init__(self, broker_url: str, *, expires_seconds: float = 3600.0) -> None:
+        self._url = broker_url
+        self._expires_seconds = expires_seconds
+        self._app: Celery | None = None
+
+    def sync(self, account: str, mode: str = "incremental") -> str:
+        """Ask for a run of ``account`` (``incremental`` or ``full``); returns the task id."""
+        if mode not in ("incremental", "full"):
+            raise FixConfiguration(f"got mode {mode!r}, expected 'incremental' or 'full'", where="Client.sync")
+        return self._send("okasie.sync", _CONTROL, {"account": account, "mode": mode})
+
+    def _send(self, name: str, queue: str, kwargs: dict[str, Any]) -> str:
+        from celery import Celery  # noqa: PLC0415 - a heavy import, only for those who send
+        from kombu.exceptions import OperationalError  # noqa: PLC0415
+
+        if self._app is None:
+            self._app = Celery("okasie_client", broker=self._url, set_as_current=False)
+            self._app.conf.update(task_serializer="json", task_ignore_result=True, broker_connection_timeout=4)
+        try:
+            sent = self._app.send_task(
+                name,
+                kwargs=kwargs,
+                queue=queue,
+                ignore_result=True,
+                expires=self._expires_seconds,
+                retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.3, "timeout": 5},
+            )
+        except OperationalError as error:
+            raise NotReachable("the broker did not take the message", where=name) from error
+        return str(sent.id)

@@ -1,0 +1,263 @@
+"""What is decided for one listing: the three-way compare of source, marketplace and ledger.
+
+`decide` is a pure function of what was read. Its order is the order of safety: what could destroy (a sell) needs the
+most proof; what could overwrite somebody's work is recorded; what is equal costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.fingerprint import decode_compared, differing, echo_learnable, never_learned
+from okasie_tasks.core.records import Local, Remote
+
+Action = Literal["none", "create", "update", "sell"]
+Policy = Literal["local", "remote", "newest"]
+Count = Literal["unchanged", "foreign", "drifted", "conflicts", "parked", "settled", "waiting"]
+
+SENDS: Final = frozenset({"create", "update"})
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """What this run knows of its own reading, and the account's policies."""
+
+    full: bool
+    """The whole marketplace was walked; without it a reference that was not returned is as the ledger has it."""
+    walk_complete: bool
+    """Every page was read and the total stood still: only then is a missing reference really missing."""
+    source_complete: bool
+    """The source was read to its proven end and every reference in it could be read."""
+    policy: Policy = "local"
+    missing_reads: int = 1
+    sells: bool = True
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do with one listing, and why. ``entry``: what the ledger is to hold from now on, when it changes."""
+
+    action: Action
+    reason: str
+    count: Count | None = None
+    fields: tuple[str, ...] = ()
+    entry: Entry | None = None
+    answers: bytes = b""
+    """For a drift that is answered with ours: the rendering that is answered."""
+
+
+def decide(local: Local | None, remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:
+    """Decide for one reference.
+
+    ``remote`` is the marketplace's row, None when none was returned; ``same`` tells that the row was returned and
+    equals the ledger's picture, or that an incremental read did not return it at all.
+    """
+    if local is None:
+        return _absent(remote, base, world, same=same)
+    if local.issues:
+        kept = base and _seen(base, local, keep_row=True)
+        return Decision(action="none", reason="the row is invalid", count="parked", entry=kept)
+    if base is None:
+        return _unknown(local, remote)
+    return _known(local, remote, base, world, same=same)
+
+
+# -- the source does not have it -----------------------------------------------------------------------------------
+
+
+def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:
+    if base is None:
+        return Decision(action="none", reason="never ours", count="foreign")
+    picture = _look(base, remote)
+    if picture.status == "sold":
+        # Absent once: a car sold by hand may be listed again when its row comes back.
+        settled = picture.but(clear=Flag.IN_SOURCE | Flag.SOLD_BY_HAND | Flag.ECHO_DUE | Flag.RESENT, missed=0)
+        return Decision(
+            action="none", reason="sold on both sides", count="settled", entry=_if_new(settled, base)
+        )
+    if not same and remote is None and world.full and world.walk_complete:
+        return Decision(action="none", reason="gone on both sides", count="settled", entry=base.but(status="sold"))
+    if not base.having(Flag.IN_SOURCE):
+        return Decision(
+            action="none", reason="pushed, not from the source", count="unchanged", entry=_if_new(picture, base)
+        )
+    if not world.source_complete:
+        return Decision(action="none", reason="the source was not read completely", count="waiting")
+    if not base.having(Flag.OWNED):
+        return Decision(action="none", reason="not owned", count="foreign")
+    missed = picture.but(missed=base.missed + 1)
+    if missed.missed < world.missing_reads:
+        return Decision(action="none", reason="missing, waiting for another read", count="waiting", entry=missed)
+    if not world.sells:
+        return Decision(action="none", reason="gone, but this account never sells", count="waiting", entry=missed)
+    return Decision(action="sell", reason="gone from the source")
+
+
+# -- the ledger does not have it -----------------------------------------------------------------------------------
+
+
+def _unknown(local: Local, remote: Remote | None) -> Decision:
+    if remote is None:
+        if local.status == "sold":
+            return Decision(action="none", reason="sold before it was ever listed", count="settled")
+        return Decision(action="create", reason="new in the source")
+    adopted = _look(_adopt(local), remote)
+    if remote.status == "sold" and local.status != "sold":
+        return Decision(
+            action="none", reason="sold on the marketplace by someone", count="conflicts", fields=("status",),
+        )
+    fields = _fields(local, remote)
+    if not fields and local.images == remote.images:
+        return Decision(action="none", reason="equal, adopted", count="unchanged", entry=adopted)
+    return Decision(action="update", reason="on the marketplace, but different", fields=fields or ("images",))
+
+
+# -- both have it --------------------------------------------------------------------------------------------------
+
+
+def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, same: bool) -> Decision:
+    picture = _look(base, remote)
+    changed = local.content != base.row
+    if local.version and local.version < base.version and changed:
+        return Decision(
+            action="none", reason="older than what was pushed", count="unchanged", entry=_seen(picture, local)
+        )
+    if local.status == "sold":
+        return _sold_in_source(local, base, picture, world)
+    if picture.status == "sold":
+        return _sold_there(local, base, picture, changed=changed)
+    if not same and remote is None and world.full and world.walk_complete:
+        return Decision(action="create", reason="missing on the marketplace")
+    if remote is None or same:
+        if changed and local.content != base.content:
+            return Decision(action="update", reason="changed in the source")
+        return _nothing("equal", local, base, picture)
+    return _compare(local, remote, base, picture, world, changed=changed and local.content != base.content)
+
+
+def _sold_in_source(local: Local, base: Entry, picture: Entry, world: World) -> Decision:
+    if picture.status == "sold":
+        return Decision(
+            action="none", reason="sold on both sides", count="settled", entry=_if_new(_seen(picture, local), base)
+        )
+    if not base.having(Flag.OWNED) or not world.sells:
+        return Decision(action="none", reason="sold in the source, but not ours to sell", count="foreign")
+    return Decision(action="sell", reason="sold in the source")
+
+
+def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> Decision:
+    if base.having(Flag.SOLD_BY_HAND):
+        entry = _if_new(_seen(picture, local), base)
+        return Decision(action="none", reason="sold by hand, the row still stands", count="settled", entry=entry)
+    if not base.having(Flag.IN_SOURCE):
+        return Decision(action="update", reason="back in the source")
+    if changed:
+        return Decision(action="update", reason="changed in the source after it was sold on the marketplace")
+    return Decision(
+        action="none", reason="sold on the marketplace by someone", count="conflicts", fields=("status",),
+        entry=_if_new(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT, rendering=base.rendering), base),
+    )
+
+
+def _compare(
+    local: Local, remote: Remote, base: Entry, picture: Entry, world: World, *, changed: bool
+) -> Decision:
+    drifted = remote.rendering != base.rendering or not _same_dealer(base.dealer, remote)
+    if drifted and base.having(Flag.ECHO_DUE) and not changed and _same_dealer(base.dealer, remote):
+        fields = _fields(local, remote)
+        if _may_learn(local, remote, base, fields):
+            return _nothing("the marketplace's rendering, learned", local, base, picture)
+        if base.having(Flag.RESENT):
+            disputed = _seen(picture.but(set_flags=Flag.DISPUTED, clear=Flag.ECHO_DUE | Flag.RESENT), local)
+            return Decision(
+                action="none", reason="the marketplace keeps its own value", count="conflicts", fields=fields,
+                entry=disputed,
+            )
+    if not drifted:
+        if changed:
+            return Decision(action="update", reason="changed in the source")
+        return _nothing("equal", local, base, picture)
+    fields = _fields(local, remote) if local.form and remote.form else ()
+    count: Count = "conflicts" if changed else "drifted"
+    if not _ours_wins(local, remote, world.policy, changed=changed):
+        reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
+        # Their version becomes the picture, so that it is decided once and recorded once.
+        entry = _seen(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT), local)
+        return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry)
+    reason = "changed on both sides, ours sent" if changed else "changed on the marketplace, ours sent again"
+    return Decision(action="update", reason=reason, count=count, fields=fields, answers=remote.rendering)
+
+
+def _may_learn(local: Local, remote: Remote, base: Entry, fields: tuple[str, ...]) -> bool:
+    """The first echo teaches; after one resend, whatever came back again teaches, save price, status and mileage."""
+    if not fields:
+        return True
+    if never_learned.intersection(fields):
+        return False
+    if local.form is None or remote.form is None:
+        return False
+    return base.having(Flag.RESENT) or echo_learnable(decode_compared(local.form), decode_compared(remote.form))
+
+
+def _ours_wins(local: Local, remote: Remote, policy: Policy, *, changed: bool) -> bool:
+    if policy == "newest" and changed and local.version:
+        return local.version >= remote.changed_at * 1000
+    # Without a change of ours, or without its time, the newest is theirs.
+    return policy == "local"
+
+
+# -- small parts ---------------------------------------------------------------------------------------------------
+
+
+def _nothing(reason: str, local: Local, base: Entry, picture: Entry) -> Decision:
+    disputed = base.having(Flag.DISPUTED) and picture.rendering == base.rendering
+    clear = Flag.ECHO_DUE | Flag.RESENT | (Flag(0) if disputed else Flag.DISPUTED)
+    # An echo that was not returned is still due.
+    if picture is base:
+        clear = Flag(0)
+    # The row is again what stands there: whatever was refused in between is over.
+    clear |= Flag.PARKED
+    entry = _if_new(_seen(picture.but(clear=clear), local), base)
+    count: Count = "conflicts" if disputed else "unchanged"
+    return Decision(action="none", reason=reason, count=count, entry=entry)
+
+
+def _look(base: Entry, remote: Remote | None) -> Entry:
+    """The entry with the marketplace's row as the new picture of it."""
+    if remote is None:
+        return base
+    return base.but(status=remote.status, rendering=remote.rendering, changed_at=remote.changed_at)
+
+
+def _seen(entry: Entry, local: Local, *, keep_row: bool = False) -> Entry:
+    row = entry.row if keep_row else local.content
+    return entry.but(set_flags=Flag.IN_SOURCE, missed=0, row=row)
+
+
+def _adopt(local: Local) -> Entry:
+    return Entry(
+        content=local.content,
+        row=local.content,
+        dealer=local.dealer,
+        filled=local.filled,
+        version=local.version,
+        flags=Flag.OWNED | Flag.IN_SOURCE,
+    )
+
+
+def _if_new(entry: Entry, base: Entry) -> Entry | None:
+    return None if entry == base else entry
+
+
+def _fields(local: Local, remote: Remote) -> tuple[str, ...]:
+    fields = () if _same_dealer(local.dealer, remote) else ("dealer",)
+    if local.rendering == remote.rendering:
+        return fields
+    if local.form is None or remote.form is None:
+        return (*fields, "unknown")
+    return (*fields, *differing(decode_compared(local.form), decode_compared(remote.form)))
+
+
+def _same_dealer(dealer: bytes, remote: Remote) -> bool:
+    return dealer in (remote.dealer_profile, remote.dealer_code) or dealer == b"\0" * 4

@@ -1,0 +1,164 @@
+"""The small records that both sides write into the partitions of a run, and how they travel between tasks.
+
+A row that equals the ledger's picture is only the 8-byte hash of its reference; everything else is a record. The
+values of a listing (``form``) travel only where a comparison by value may be needed: see `Remote.form`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from okasie_tasks.core.fingerprint import reference_hash
+from okasie_tasks.core.listing import Issue
+
+BUCKETS = 1024
+"""Ledger buckets per account; a partition of a run is a range of buckets."""
+
+
+class Local(msgspec.Struct, frozen=True, array_like=True):
+    """One row of the source. ``issues`` non-empty: the row is invalid, yet proves that the car is there."""
+
+    reference: str
+    row: int
+    content: bytes = b""
+    rendering: bytes = b""
+    dealer: bytes = b""
+    filled: int = 0
+    images: int = 0
+    status: str = ""
+    version: int = 0
+    issues: tuple[Issue, ...] = ()
+    form: bytes | None = None
+    """Encoded compared values, when the marketplace's row must be compared by value."""
+    where: str = ""
+
+
+class Remote(msgspec.Struct, frozen=True, array_like=True):
+    """One row of the marketplace."""
+
+    id: str
+    reference: str
+    status: str
+    changed_at: int
+    rendering: bytes
+    dealer_profile: bytes = b""
+    dealer_code: bytes = b""
+    images: int = 0
+    form: bytes | None = None
+    """Encoded compared values, unless the ledger already knows this rendering."""
+
+
+class LocalBatch(msgspec.Struct, array_like=True):
+    """What one slice of the source puts into one partition. ``same``: rows equal to the ledger's, 12 bytes each."""
+
+    same: bytes = b""
+    rows: list[Local] = []
+
+
+class RemoteBatch(msgspec.Struct, array_like=True):
+    """What one page puts into one partition. ``same``: hashes of references equal to the ledger's, 8 bytes each."""
+
+    same: bytes = b""
+    rows: list[Remote] = []
+
+
+class Planned(msgspec.Struct, frozen=True, array_like=True):
+    """One change of the plan. ``row`` is where the source had it (-1: the change needs no row)."""
+
+    reference: str
+    action: str
+    reason: str
+    row: int
+    content: bytes
+    dealer: bytes
+    fields: tuple[str, ...] = ()
+    rendering_seen: bytes = b""
+    """The marketplace's rendering that this change answers, for a drift; else empty."""
+
+
+class Outgoing(msgspec.Struct, frozen=True, array_like=True):
+    """One listing on its way: the body and what the ledger must know once it is accepted."""
+
+    reference: str
+    action: str
+    reason: str
+    body: bytes
+    content: bytes
+    rendering: bytes
+    dealer: bytes
+    filled: int
+    version: int
+    row: bytes
+    resent: bool = False
+
+
+def hash8(reference: str) -> bytes:
+    return reference_hash(reference).to_bytes(8, "big")
+
+
+def bucket_of(reference: str) -> int:
+    """Ledger bucket, 0..1023: the same in every run and release."""
+    return reference_hash(reference) % BUCKETS
+
+
+def partitions_for(listings: int) -> int:
+    """How many partitions a run over about ``listings`` rows is cut into: a power of two, about 2,000 rows each."""
+    count = 1
+    while count < BUCKETS and listings > count * 2000:
+        count *= 2
+    return count
+
+
+def partition_of(reference: str, partitions: int) -> int:
+    return bucket_of(reference) * partitions // BUCKETS
+
+
+def buckets_of(partition: int, partitions: int) -> range:
+    """The ledger buckets that make up one partition."""
+    width = BUCKETS // partitions
+    return range(partition * width, (partition + 1) * width)
+
+
+def same_row(reference: str, row: int) -> bytes:
+    """One entry of `LocalBatch.same`: the hash of the reference and the row, so that a drift can find its body."""
+    return hash8(reference) + row.to_bytes(4, "big")
+
+
+def split_rows(joined: bytes) -> Iterable[tuple[bytes, int]]:
+    """Hash and row of each entry of `LocalBatch.same`."""
+    return ((joined[i : i + 8], int.from_bytes(joined[i + 8 : i + 12], "big")) for i in range(0, len(joined), 12))
+
+
+def split_hashes(joined: bytes) -> Iterable[bytes]:
+    return (joined[i : i + 8] for i in range(0, len(joined), 8))
+
+
+def encode(value: object) -> bytes:
+    return msgspec.msgpack.encode(value)
+
+
+def merge_counts(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+class Reject(msgspec.Struct, kw_only=True):
+    """A listing that is parked until its content changes. Times in whole seconds since the epoch, Redis time."""
+
+    reference: str
+    where: str
+    code: str
+    message: str
+    fields: list[str] = []
+    content: str = ""
+    """Hex fingerprint of what was refused: the content, or for an invalid row its issues."""
+    request_id: str | None = None
+    attempts: int = 1
+    first_seen: int = 0
+    last_seen: int = 0
+    run: str = ""

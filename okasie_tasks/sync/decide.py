@@ -1,0 +1,218 @@
+"""Decide: one partition of both sides and the ledger becomes planned changes, parked rows and ledger updates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from okasie_tasks.core.diff import SENDS, Decision, World, decide
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.fingerprint import fingerprint
+from okasie_tasks.core.listing import Issue
+from okasie_tasks.core.plan import DealerTotals
+from okasie_tasks.core.records import (
+    Local,
+    LocalBatch,
+    Planned,
+    Reject,
+    Remote,
+    RemoteBatch,
+    buckets_of,
+    hash8,
+    split_hashes,
+    split_rows,
+)
+from okasie_tasks.sync.tools import SPOOL_ROWS, Part, Tools
+
+
+class Outcome(msgspec.Struct):
+    """What one partition came to. The names in ``counts`` are those of the run report."""
+
+    counts: dict[str, int] = {}
+    dealers: dict[str, DealerTotals] = {}
+    slices: dict[int, int] = {}
+    """Sends per slice of the source, for the spool."""
+    sells: int = 0
+    new_rejects: int = 0
+
+
+class _Sides:
+    """Both sides of one partition, joined by reference."""
+
+    def __init__(self, tools: Tools, run: str, partition: int, partitions: int) -> None:
+        self.base = tools.ledger.buckets(buckets_of(partition, partitions))
+        self.by_hash = {hash8(reference): reference for reference in self.base}
+        self.rows: dict[str, list[Local]] = defaultdict(list)
+        self.same_rows: dict[str, int] = {}
+        self.remote: dict[str, Remote] = {}
+        self.remote_same: set[str] = set()
+        self.read = 0
+        for batch in tools.runs.fetch(run, f"local:{partition}", LocalBatch):
+            self._add_local(batch)
+        for page in tools.runs.fetch(run, f"remote:{partition}", RemoteBatch):
+            self._add_remote(page)
+
+    def _add_local(self, batch: LocalBatch) -> None:
+        for record in batch.rows:
+            self.rows[record.reference].append(record)
+        for key, row in split_rows(batch.same):
+            if reference := self.by_hash.get(key):
+                self.same_rows[reference] = row
+
+    def _add_remote(self, page: RemoteBatch) -> None:
+        self.remote_same.update(
+            reference for key in split_hashes(page.same) if (reference := self.by_hash.get(key)) is not None
+        )
+        for record in page.rows:
+            # The same listing may stand on two pages when stock moves during the walk: the newest picture counts.
+            known = self.remote.get(record.reference)
+            if known is None or record.changed_at >= known.changed_at:
+                self.remote[record.reference] = record
+
+    def references(self) -> Iterator[str]:
+        yield from sorted({*self.base, *self.rows, *self.remote})
+
+    def local(self, reference: str) -> Local | None:
+        """The row of the source; several rows that differ are one invalid row."""
+        rows = self.rows.get(reference, [])
+        same = self.same_rows.get(reference)
+        if same is not None:
+            entry = self.base[reference]
+            rows = [*rows, Local(reference=reference, row=same, content=entry.row, dealer=entry.dealer,
+                                 filled=entry.filled, status=entry.status, version=entry.version)]
+        if not rows:
+            return None
+        if len({row.content for row in rows}) > 1 or (len(rows) > 1 and rows[0].issues):
+            numbers = ", ".join(str(row.row) for row in sorted(rows, key=lambda row: row.row)[:10])
+            issue = Issue("externalReference", "duplicate_reference", f"rows {numbers} differ under one reference")
+            return Local(reference=reference, row=rows[0].row, issues=(issue,), where=rows[0].where)
+        return rows[0]
+
+
+def diff_chunk(tools: Tools, part: Part, world: World, *, partitions: int, plan_only: bool) -> Outcome:
+    """Decide for every reference of one partition; the ledger learns, the plan is written, counts come back."""
+    sides = _Sides(tools, part.run, part.number, partitions)
+    rejects = tools.ledger.rejects(sorted({*sides.rows, *(r for r, e in sides.base.items() if e.flags & Flag.PARKED)}))
+    verdict = _Verdict(tools, part, world, rejects)
+    for reference in sides.references():
+        verdict.add(reference, sides.local(reference), sides.remote.get(reference), sides.base.get(reference),
+                    same=_is_same(sides, reference, world))
+    verdict.write(plan_only=plan_only)
+    return verdict.outcome
+
+
+def _is_same(sides: _Sides, reference: str, world: World) -> bool:
+    if reference in sides.remote:
+        return False
+    return reference in sides.remote_same or not world.full
+
+
+class _Verdict:
+    """Collects the decisions of a partition and writes them at once."""
+
+    def __init__(self, tools: Tools, part: Part, world: World, rejects: dict[str, Reject]) -> None:
+        self.outcome = Outcome()
+        self._tools, self._part, self._world, self._rejects = tools, part, world, rejects
+        self._swaps: list[tuple[str, Entry | None, Entry]] = []
+        self._park: list[Reject] = []
+        self._unpark: list[str] = []
+        self._planned: list[Planned] = []
+        self._now = int(tools.runs.now())
+
+    def add(self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool) -> None:
+        """Decide for one reference and keep the result."""
+        decision = decide(local, remote, base, self._world, same=same)
+        if base is not None and base.live and base.having(Flag.OWNED):
+            self._dealer(base.dealer).live += 1
+        if local is not None and local.issues:
+            self._invalid(local)
+        elif self._parked(reference, local, decision):
+            return
+        self._count(decision, local)
+        if decision.entry is not None:
+            self._swaps.append((reference, base, decision.entry))
+        if decision.action != "none":
+            self._plan(reference, decision, local, base)
+
+    def _parked(self, reference: str, local: Local | None, decision: Decision) -> bool:
+        """Whether the marketplace refused just this content before; a row that changed is free again."""
+        reject = self._rejects.get(reference)
+        if reject is None or local is None:
+            return False
+        if reject.content == local.content.hex() and decision.action in SENDS:
+            self._park.append(msgspec.structs.replace(reject, last_seen=self._now, run=self._part.run))
+            return True
+        if decision.action not in SENDS:
+            self._unpark.append(reference)
+        return False
+
+    def _invalid(self, local: Local) -> None:
+        content = fingerprint([list(msgspec.structs.astuple(issue)) for issue in local.issues]).hex()
+        before = self._rejects.get(local.reference)
+        known = before is not None and before.content == content
+        first = local.issues[0]
+        self._park.append(
+            Reject(
+                reference=local.reference,
+                where=local.where,
+                code=first.code,
+                message="; ".join(f"{issue.field}: {issue.message}" for issue in local.issues),
+                fields=[issue.field for issue in local.issues],
+                content=content,
+                attempts=0,
+                first_seen=before.first_seen if before and known else self._now,
+                last_seen=self._now,
+                run=self._part.run,
+            )
+        )
+        if not known:
+            self.outcome.new_rejects += 1
+
+    def _count(self, decision: Decision, local: Local | None) -> None:
+        counts = self.outcome.counts
+        name: str | None = decision.count
+        if name in ("unchanged", "foreign", "drifted", "conflicts") and not (name == "unchanged" and local is None):
+            counts[name] = counts.get(name, 0) + 1
+
+    def _plan(self, reference: str, decision: Decision, local: Local | None, base: Entry | None) -> None:
+        dealer = local.dealer if local and local.dealer else base.dealer if base else b""
+        change = Planned(
+            reference=reference,
+            action=decision.action,
+            reason=decision.reason,
+            row=local.row if local else -1,
+            content=local.content if local else b"",
+            dealer=dealer,
+            fields=decision.fields,
+            rendering_seen=decision.answers,
+        )
+        self._planned.append(change)
+        if decision.action == "sell":
+            self._dealer(base.dealer if base else dealer).sells += 1
+            self.outcome.sells += 1
+        else:
+            place = (change.row - 1) // SPOOL_ROWS
+            self.outcome.slices[place] = self.outcome.slices.get(place, 0) + 1
+
+    def _dealer(self, dealer: bytes) -> DealerTotals:
+        return self.outcome.dealers.setdefault(dealer.hex(), DealerTotals())
+
+    def write(self, *, plan_only: bool) -> None:
+        """Write the plan of this partition; and, unless it is only a look, what the ledger learned."""
+        places: dict[str, list[Any]] = defaultdict(list)
+        for change in self._planned:
+            sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
+            places["sells" if change.action == "sell" else sends].append(change)
+        pipe = self._tools.runs.redis.pipeline(transaction=False)
+        for place, changes in places.items():
+            self._tools.runs.put_on(pipe, self._part.run, place, self._part.number, changes)
+        pipe.execute()
+        if plan_only:
+            return
+        # A change that was lost to the urgent lane is newer than what this run read: it stays.
+        self._tools.ledger.swap(self._swaps)
+        self._tools.ledger.park(self._park)
+        self._tools.ledger.unpark(self._unpark)

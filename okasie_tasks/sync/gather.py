@@ -1,0 +1,209 @@
+"""Gather: both sides write small records into the partitions of the run.
+
+What equals the ledger's picture is written as the hash of its reference only; values travel only for rows whose
+rendering the ledger does not know.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import msgspec
+
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.fingerprint import (
+    compared,
+    compared_fingerprint,
+    content_fingerprint,
+    dealer_fingerprint,
+    encode_compared,
+    filled_fields,
+    listing_dealer_fingerprint,
+)
+from okasie_tasks.core.listing import RemoteListing
+from okasie_tasks.core.records import (
+    Local,
+    LocalBatch,
+    Remote,
+    RemoteBatch,
+    hash8,
+    partition_of,
+    partitions_for,
+    same_row,
+)
+from okasie_tasks.errors import SourceError
+from okasie_tasks.ports import Page, SourceRow
+from okasie_tasks.sync.tools import LOAD_ROWS, Part, Tools
+
+_BATCH = 1_000
+"""Rows per question to the ledger."""
+_UNKNOWN_SIZE_PARTITIONS = 16
+
+_LOOK_AGAIN = Flag.ECHO_DUE | Flag.PARKED | Flag.DISPUTED | Flag.RESENT
+
+
+# -- the marketplace's side ----------------------------------------------------------------------------------------
+
+
+def updated_since(cursor: str, overlap_seconds: float) -> datetime:
+    """Where an incremental read begins: the cursor minus the overlap (the filter's sharpness is not documented)."""
+    return datetime.fromisoformat(cursor).astimezone(UTC) - timedelta(seconds=overlap_seconds)
+
+
+def next_cursor(page: Page) -> str:
+    """The marketplace's own time at the first page of the walk, else the greatest ``updatedAt`` read; "" if neither."""
+    times = [row.updated_at for row in page.rows if row.updated_at]
+    moment = page.server_time or max(times, default=None)
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else ""
+
+
+def write_page(tools: Tools, run: str, page: Page, *, partitions: int) -> dict[str, int]:
+    """Put a page's rows into the partitions; returns counts for the walk's proof."""
+    rows = [row for row in page.rows if row.reference]
+    base = tools.ledger.get([row.reference for row in rows if row.reference])
+    batches: dict[int, RemoteBatch] = defaultdict(RemoteBatch)
+    formed: list[bytes] = []
+    for row in rows:
+        reference = row.reference or ""
+        batch = batches[partition_of(reference, partitions)]
+        record = remote_record(row, base.get(reference))
+        if record is None:
+            batch.same += hash8(reference)
+        else:
+            batch.rows.append(record)
+            if record.form is not None:
+                formed.append(hash8(reference))
+    pipe = tools.runs.redis.pipeline(transaction=False)
+    for partition, batch in batches.items():
+        tools.runs.put_on(pipe, run, f"remote:{partition}", page.page, batch)
+    if formed:
+        pipe.sadd(tools.runs.key(run, "data", "formed"), *formed)
+        pipe.expire(tools.runs.key(run, "data", "formed"), 86_400)
+    pipe.execute()
+    return {
+        "rows": len(page.rows),
+        "nameless": len(page.rows) - len(rows) + page.unreadable,
+        "total": page.total_items,
+    }
+
+
+def remote_record(row: RemoteListing, base: Entry | None) -> Remote | None:
+    """The record of one marketplace row; None when it equals the ledger's picture."""
+    rendering = compared_fingerprint(row.compared)
+    status = row.status or ""
+    profile = dealer_fingerprint("profile", row.dealer_profile_id) if row.dealer_profile_id else b""
+    code = dealer_fingerprint("code", row.dealer_location_code) if row.dealer_location_code else b""
+    known = base is not None and base.rendering == rendering
+    if (
+        known
+        and base is not None
+        and base.status == status
+        and base.dealer in (profile, code)
+        and not base.flags & _LOOK_AGAIN
+    ):
+        return None
+    return Remote(
+        id=row.id,
+        reference=row.reference or "",
+        status=status,
+        changed_at=int(row.updated_at.timestamp()) if row.updated_at else 0,
+        rendering=rendering,
+        dealer_profile=profile,
+        dealer_code=code,
+        images=row.image_count,
+        form=None if known else encode_compared(row.compared),
+    )
+
+
+def partitions_of(page: Page, *, full: bool, rows_before: int) -> int:
+    """How many partitions this run is cut into, from what is known at its first page."""
+    known = max(rows_before, page.total_items if full else 0)
+    return max(partitions_for(known), 1 if rows_before else _UNKNOWN_SIZE_PARTITIONS)
+
+
+# -- the local side ------------------------------------------------------------------------------------------------
+
+
+def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | str | list[str]]:
+    """Read one slice of the source into the partitions; the result tells whether the source ended within it."""
+    source = tools.source()
+    start = part.number * LOAD_ROWS
+    batches: dict[int, LocalBatch] = defaultdict(LocalBatch)
+    rows = 0
+    nameless: list[str] = []
+    version = source.version()
+    stream = source.rows(start, start + LOAD_ROWS)
+    while chunk := list(islice(stream, _BATCH)):
+        rows += len(chunk)
+        nameless += [row.where for row in chunk if row.reference is None]
+        _sort(tools, part.run, [row for row in chunk if row.reference is not None], batches, partitions)
+    if source.version() != version:
+        raise SourceError("the source changed while it was being read; the next run reads it anew", code="changed")
+    pipe = tools.runs.redis.pipeline(transaction=False)
+    for partition, batch in batches.items():
+        tools.runs.put_on(pipe, part.run, f"local:{partition}", part.number, batch)
+    pipe.execute()
+    return {
+        "rows": rows,
+        "ended": int(rows < LOAD_ROWS),
+        "version": version,
+        "nameless": len(nameless),
+        "where": nameless[:20],
+    }
+
+
+def _sort(
+    tools: Tools, run: str, chunk: list[SourceRow], batches: dict[int, LocalBatch], partitions: int
+) -> None:
+    base = tools.ledger.get([row.reference for row in chunk if row.reference])
+    records = [(row, local_record(row, base.get(row.reference or ""))) for row in chunk]
+    formed = _formed(tools, run, [row.reference or "" for row, record in records if record is not None])
+    for row, record in records:
+        reference = row.reference or ""
+        batch = batches[partition_of(reference, partitions)]
+        if record is None:
+            batch.same += same_row(reference, row.row)
+            continue
+        if reference in formed and row.listing is not None:
+            record = msgspec.structs.replace(record, form=encode_compared(compared(row.listing)))
+        batch.rows.append(record)
+
+
+def _formed(tools: Tools, run: str, references: list[str]) -> set[str]:
+    """Which of these the marketplace's side has written with values."""
+    if not references:
+        return set()
+    key = tools.runs.key(run, "data", "formed")
+    found = tools.runs.redis.smismember(key, [hash8(reference) for reference in references])  # type: ignore[arg-type]
+    return {reference for reference, member in zip(references, found, strict=True) if member}  # type: ignore[arg-type]
+
+
+def local_record(row: SourceRow, base: Entry | None) -> Local | None:
+    """The record of one source row; None when it equals what the ledger holds of the source."""
+    reference = row.reference or ""
+    if row.listing is None:
+        return Local(reference=reference, row=row.row, issues=row.issues, where=row.where)
+    content = content_fingerprint(row.listing)
+    if (
+        base is not None
+        and base.row == content
+        and base.flags & Flag.IN_SOURCE
+        and not base.flags & _LOOK_AGAIN
+        and base.missed == 0
+        and base.live
+    ):
+        return None
+    return Local(
+        reference=reference,
+        row=row.row,
+        content=content,
+        rendering=compared_fingerprint(compared(row.listing)),
+        dealer=listing_dealer_fingerprint(row.listing),
+        filled=filled_fields(row.listing),
+        images=len(row.listing.images),
+        status=row.listing.status,
+        version=row.version,
+        where=row.where,
+    )

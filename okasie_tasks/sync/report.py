@@ -1,0 +1,99 @@
+"""Report: run records as the documents that commands print."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from okasie_tasks.core.records import Planned
+from okasie_tasks.sync.apply import changes_of
+from okasie_tasks.sync.tools import Tools
+
+if TYPE_CHECKING:
+    from okasie_tasks.adapters.limiter import LimiterStatus
+    from okasie_tasks.adapters.runs import Run, Runs
+
+_LISTINGS: Final = (
+    "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
+)  # fmt: skip
+_KINDS: Final = ("list", "bulk", "put", "delete")
+
+
+def run_document(runs: Runs, run: Run) -> dict[str, Any]:
+    """One run as ``okasie sync --json`` prints it; more names may be added, none is renamed."""
+    listings = json.loads(run.facts.get("listings", "{}"))
+    ended = run.ended_ms or int(runs.now() * 1000)
+    document = {
+        "run": run.id,
+        "account": run.account,
+        "mode": run.mode,
+        "state": run.state,
+        "listings": {name: listings.get(name, 0) for name in _LISTINGS},
+        "requests": {
+            **{kind: run.counts.get(f"requests.{kind}", 0) for kind in _KINDS},
+            "retried": run.counts.get("retried", 0),
+            "rate_limited": run.counts.get("rate_limited", 0),
+            "minimum": run.fact("minimum"),
+        },
+        "seconds": round((ended - run.created_ms) / 1000, 3),
+        "cursor": run.facts.get("cursor") or runs.account(run.account).cursor or None,
+        "new_rejects": run.fact("new_rejects"),
+        "held": json.loads(run.facts.get("held", "[]")),
+        "error": json.loads(run.facts["error"]) if "error" in run.facts else None,
+    }
+    if "nameless_where" in run.facts:
+        document["unreadable_references"] = json.loads(run.facts["nameless_where"])
+    return document
+
+
+def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:
+    """How far a run is: ``stage -> (closed parts, all parts known so far)``, for those stages that have begun."""
+    stages = ("first", "walk", "load", "diff", "spool", "upsert", "sell")
+    found = {name: runs.stage(run.id, name) for name in stages}
+    return {name: (stage.closed, stage.total) for name, stage in found.items() if stage.total}
+
+
+def plan_document(tools: Tools, run: Run) -> dict[str, Any]:
+    """A plan: the run's document and every change with its reason."""
+    slices = json.loads(run.facts.get("slices", "[]"))
+    return {
+        **run_document(tools.runs, run),
+        "changes": [_change(change) for change in changes_of(tools, run.id, slices)],
+        "planned": {"upserts": run.fact("planned_upserts"), "sells": run.fact("planned_sells")},
+    }
+
+
+def _change(change: Planned) -> dict[str, Any]:
+    return {
+        "reference": change.reference,
+        "action": change.action,
+        "reason": change.reason,
+        "fields": list(change.fields),
+        "row": change.row if change.row > 0 else None,
+    }
+
+
+def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
+    """One account as ``okasie status`` prints it. ``stale_seconds``: since the last run that succeeded, else None."""
+    runs, account = tools.runs, tools.rules.account
+    history = [run for name in runs.history(account, 20) if (run := runs.get(name)) is not None]
+    now = runs.now()
+    good = next((run for run in history if run.state in ("done", "held") and not run.plan_only), None)
+    held = next((run for run in history if not run.open), None)
+    return {
+        "account": account,
+        "active": runs.active(account),
+        "waiting": runs.waiting(account),
+        "cursor": runs.account(account).cursor or None,
+        "last_run": run_document(runs, history[0]) if history else None,
+        "last_success_run": good.id if good else None,
+        "stale_seconds": round(now - good.ended_ms / 1000, 1) if good else None,
+        "rejects": tools.ledger.reject_count(),
+        "held": json.loads(held.facts.get("held", "[]")) if held and held.state == "held" else [],
+        "quota": {
+            "limit": limiter.limit,
+            "used_last_minute": limiter.used_last_minute,
+            "pause_seconds": limiter.pause_seconds,
+        },
+        "lanes": {"urgent": limiter.waiting_urgent, "bulk": limiter.waiting_bulk},
+    }

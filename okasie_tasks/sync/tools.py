@@ -1,0 +1,58 @@
+"""What a step of a run works with: the account's ports, handed in by whoever calls the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from okasie_tasks.core.diff import Policy
+from okasie_tasks.core.plan import Limits
+from okasie_tasks.ports import Marketplace, Source
+
+if TYPE_CHECKING:
+    from okasie_tasks.adapters.ledger import Ledger
+    from okasie_tasks.adapters.runs import Runs
+
+LOAD_ROWS: Final = 25_000
+"""Rows of the source per part of the load: a few seconds of work, far below any time limit."""
+SPOOL_ROWS: Final = 5_000
+"""Rows of the source per part of the spool: about 50 bulk calls, 25 s of quota, are prepared at a time."""
+ATTEMPTS: Final = 3
+"""Tries of a part before it fails (API docs, guides/incremental-sync)."""
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """The account's settings that decide, as plain values."""
+
+    account: str
+    overlap_seconds: float
+    policy: Policy
+    missing_reads: int
+    sells: bool
+    limits: Limits
+
+
+class Tools(NamedTuple):
+    """Everything a step may touch. ``source`` opens the inventory anew: each part reads for itself."""
+
+    rules: Rules
+    runs: Runs
+    ledger: Ledger
+    market: Marketplace
+    source: Callable[[], Source]
+
+
+class Part(NamedTuple):
+    """One unit of work: part ``number`` of ``stage`` of ``run``; ``token`` fences it against a second worker."""
+
+    run: str
+    stage: str
+    number: int
+    token: str
+
+    @property
+    def ticket(self) -> str:
+        """The place in the limiter's queue; the same over all retries of the part."""
+        return f"{self.run}:{self.stage}:{self.number}"

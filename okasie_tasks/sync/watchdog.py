@@ -1,0 +1,47 @@
+"""Watchdog: what was lost between the broker and the workers is found in the run record and published again.
+
+First form: a run that made no progress for `STALLED_SECONDS` gets its open parts published anew, at most once in
+that time; doubled messages find their parts claimed or closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from okasie_tasks.sync import conduct
+from okasie_tasks.sync.tools import Tools
+
+STALLED_SECONDS: Final = 45.0
+"""Longer than any wait that the limiter hands out, shorter than an operator's patience."""
+
+
+def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]:
+    """Parts to publish again, as ``(run, stage, parts)``, for the account's run if it stands still."""
+    run_id = tools.runs.active(account)
+    run = tools.runs.get(run_id) if run_id else None
+    if run is None or run.state != "running":
+        return
+    now_ms = tools.runs.now() * 1000
+    last = max(run.progress_ms, run.fact("republished_ms"))
+    if now_ms - last < STALLED_SECONDS * 1000:
+        return
+    tools.runs.note(run.id, republished_ms=int(now_ms))
+    conduct.advance(tools, run.id)
+    run = tools.runs.get(run.id)
+    if run is None or run.state != "running":
+        return
+    for stage, parts in conduct.windows(tools, run.id, run.stage):
+        yield run.id, stage, parts
+    for stage in ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,):
+        lost = tools.runs.open_parts(run.id, stage)
+        if lost:
+            yield run.id, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
+
+
+def may_begin(tools: Tools, account: str) -> bool:
+    """Whether a run waits although none is at work: the message that should have begun it was lost."""
+    if tools.runs.waiting(account) is None:
+        return False
+    active = tools.runs.active(account)
+    return active is None or tools.runs.state(active) != "running"

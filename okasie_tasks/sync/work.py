@@ -1,0 +1,164 @@
+"""Work: one part of a run from claim to close, whatever kind it is.
+
+The order is: permit, claim, do, close. A part that must wait gives its claim back and asks its caller to come again;
+a part whose tries are used up is closed as failed with its reason, and the run goes on where it safely can.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, Final
+
+from okasie_tasks.errors import NoPermit, RetryLater, SetAside, SourceError, StopRun
+from okasie_tasks.ports import Call
+from okasie_tasks.sync import apply, conduct, decide, gather
+from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
+
+log = logging.getLogger(__name__)
+
+Job = Callable[[Tools, Part, Any], object]
+
+_LEASE_SECONDS: Final = {
+    # Longer than the longest the part may take: its time-outs, with room.
+    "first": 60.0,
+    "walk": 60.0,
+    "load": 300.0,
+    "diff": 120.0,
+    "spool": 120.0,
+    "upsert": 180.0,
+    "sell": 180.0,
+}
+_NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell"})
+
+
+def perform(tools: Tools, part: Part, *, chance: Random) -> bool:
+    """Do one part. True when this call closed it; False when there was nothing to do for it.
+
+    Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back.
+    """
+    if tools.runs.state(part.run) != "running":
+        return False
+    if part.stage not in _NEEDS_PERMIT:
+        return _claimed(tools, part, None, chance)
+    with tools.market.permit(ticket=part.ticket, lane="bulk") as call:
+        return _claimed(tools, part, call, chance)
+
+
+def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> bool:
+    claim = tools.runs.claim(part.run, part.stage, part.number, part.token, lease_seconds=_LEASE_SECONDS[part.stage])
+    if claim.state != "claimed":
+        return False
+    try:
+        result = _JOBS[part.stage](tools, part, call)
+    except NoPermit:
+        tools.runs.release(part.run, part.stage, part.number, part.token, counted=False)
+        raise
+    except RetryLater as later:
+        tools.runs.count(part.run, "retried" if later.counted else "rate_limited")
+        return _later(tools, part, later, claim.attempts, chance)
+    except StopRun as stop:
+        conduct.stop(tools, part.run, stop.code, stop.message, stop.where or "")
+        return False
+    except SetAside as refused:
+        # The marketplace refuses the request itself: the same request would be refused again.
+        conduct.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
+        return tools.runs.close(part.run, part.stage, part.number, part.token, {}, failed=True)
+    except Exception as error:
+        # A defect of ours must not end a run without a word, nor be tried for ever.
+        log.exception("part %s of stage %s of run %s failed", part.number, part.stage, part.run)
+        broken = RetryLater(f"{type(error).__name__} in {part.stage} part {part.number}", seconds=1, code="internal")
+        return _later(tools, part, broken, claim.attempts, chance)
+    return tools.runs.close(part.run, part.stage, part.number, part.token, result)
+
+
+def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: Random) -> bool:
+    if later.counted and attempts >= ATTEMPTS:
+        conduct.note_error(tools, part.run, later.code, later.message, later.where or "")
+        log.error("run %s, %s part %d failed: %s", part.run, part.stage, part.number, later)
+        return tools.runs.close(part.run, part.stage, part.number, part.token, {}, failed=True)
+    tools.runs.release(part.run, part.stage, part.number, part.token, counted=later.counted)
+    if later.counted:
+        # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not march.
+        later.seconds = max(later.seconds, 2.0**attempts * chance.uniform(0.8, 1.2))
+    raise later
+
+
+# -- the kinds of parts --------------------------------------------------------------------------------------------
+
+
+def _first(tools: Tools, part: Part, call: Call) -> object:
+    run = tools.runs.get(part.run)
+    assert run is not None  # noqa: S101 - it was claimed a moment ago
+    cursor = run.facts.get("cursor_from", "")
+    whole = run.mode == "full" or not cursor
+    since = None if whole else gather.updated_since(cursor, tools.rules.overlap_seconds)
+    page = call.list_page(1, updated_since=since)
+    partitions = gather.partitions_of(page, full=whole, rows_before=run.fact("rows_before"))
+    tools.runs.note(
+        part.run,
+        pages=conduct.pages_of(page.total_items, page.total_pages),
+        total_items=page.total_items,
+        partitions=partitions,
+        walked_all=int(whole),
+        since=since.isoformat() if since else "",
+        cursor_next=gather.next_cursor(page),
+    )
+    return gather.write_page(tools, part.run, page, partitions=partitions)
+
+
+def _walk(tools: Tools, part: Part, call: Call) -> object:
+    run = tools.runs.get(part.run)
+    assert run is not None  # noqa: S101
+    since = run.facts.get("since", "")
+    page = call.list_page(part.number + 2, updated_since=datetime.fromisoformat(since).astimezone(UTC) if since else None)
+    return gather.write_page(tools, part.run, page, partitions=run.fact("partitions", 1))
+
+
+def _load(tools: Tools, part: Part, _: None) -> object:
+    run = tools.runs.get(part.run)
+    assert run is not None  # noqa: S101
+    try:
+        return gather.load_slice(tools, part, partitions=run.fact("partitions", 1))
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where="source") from error
+
+
+def _diff(tools: Tools, part: Part, _: None) -> object:
+    run = tools.runs.get(part.run)
+    assert run is not None  # noqa: S101
+    world = conduct.world_of(tools, run)
+    return decide.diff_chunk(
+        tools, part, world, partitions=run.fact("partitions", 1), plan_only=run.plan_only
+    )
+
+
+def _spool(tools: Tools, part: Part, _: None) -> object:
+    places = conduct.slices_of(tools, part.run)
+    last = part.number == len(places) - 1
+    return apply.spool(tools, part, place=places[part.number], last=last)
+
+
+def _upsert(tools: Tools, part: Part, call: Call) -> object:
+    return apply.upsert_chunk(tools, part, call)
+
+
+def _sell(tools: Tools, part: Part, call: Call) -> object:
+    try:
+        return apply.mark_sold(tools, part, call)
+    except SetAside as refused:
+        # One listing that cannot be sold is a reject, not a failed run.
+        return apply.refused_sell(tools, part, refused)
+
+
+_JOBS: Final[dict[str, Job]] = {
+    "first": _first,
+    "walk": _walk,
+    "load": _load,
+    "diff": _diff,
+    "spool": _spool,
+    "upsert": _upsert,
+    "sell": _sell,
+}

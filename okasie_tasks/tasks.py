@@ -1,0 +1,163 @@
+"""The Celery tasks and how they chain: the whole distributed story.
+
+::
+
+    okasie.sync  -> begins the account's run, publishes page 1
+    okasie.fetch_page, load_inventory, diff_chunk, spool, upsert_chunk, mark_sold
+                 -> one part each: permit, claim, do, close; then publish the next window when this one is nearly done
+    okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
+    okasie.watchdog -> every 10 s: publishes again what was lost, ends what is stuck
+
+A window is one flat chord: ``chord(group(parts), advance)``. Messages carry ids; Redis holds the truth: a message
+that comes twice finds its part closed, one that is lost is published again.
+"""
+
+from __future__ import annotations
+
+import logging
+from random import SystemRandom
+from typing import Any
+
+from celery import Task, chord, group, signature
+
+from okasie_tasks.celery import app, current_run, services
+from okasie_tasks.errors import RetryLater
+from okasie_tasks.sync import conduct, watchdog
+from okasie_tasks.sync.tools import Part, Tools
+from okasie_tasks.sync.work import perform
+
+log = logging.getLogger(__name__)
+
+_CHANCE = SystemRandom()
+_TASK_OF = {
+    "first": "okasie.fetch_page",
+    "walk": "okasie.fetch_page",
+    "load": "okasie.load_inventory",
+    "diff": "okasie.diff_chunk",
+    "spool": "okasie.spool",
+    "upsert": "okasie.upsert_chunk",
+    "sell": "okasie.mark_sold",
+}
+
+
+# -- the control tasks ---------------------------------------------------------------------------------------------
+
+
+@app.task(name="okasie.sync")
+def sync(account: str, mode: str = "incremental", plan_only: bool = False, requested: bool = False) -> str:
+    """Ask for a run of ``account`` and begin it unless one is at work. ``requested``: the record was made already.
+
+    Raises `FixConfiguration` for an unknown account or mode.
+    """
+    tools = services().tools(account)
+    conduct.check_mode(mode)
+    if not requested:
+        tools.runs.request(account, mode, plan_only=plan_only)
+    run = tools.runs.begin(account)
+    if run is not None:
+        publish(tools, run)
+    return run or ""
+
+
+@app.task(name="okasie.advance")
+def advance(account: str, run: str) -> None:
+    """Move a run on when its phase is finished; the body of every window's chord."""
+    tools = services().tools(account)
+    ended = conduct.advance(tools, run)
+    if ended is None:
+        publish(tools, run)
+    elif tools.runs.waiting(account):
+        sync.apply_async(kwargs={"account": account, "requested": True})
+
+
+@app.task(name="okasie.watchdog")
+def watch() -> None:
+    """Look after every account's run: publish lost parts again, move stuck runs, begin runs that wait."""
+    for account in services().settings.accounts:
+        tools = services().tools(account)
+        for run, stage, parts in watchdog.look(tools, account):
+            _send(tools, run, [(stage, parts)])
+        if watchdog.may_begin(tools, account):
+            sync.apply_async(kwargs={"account": account, "requested": True})
+
+
+# -- the parts -----------------------------------------------------------------------------------------------------
+
+
+@app.task(name="okasie.fetch_page", bind=True, max_retries=None, ignore_result=False)
+def fetch_page(self: Task[Any, Any], account: str, run: str, page: int, of: int = 0) -> None:
+    """Read one page of the marketplace's list into the run."""
+    _do(self, account, run, "first" if page == 1 else "walk", 0 if page == 1 else page - 2)
+
+
+@app.task(name="okasie.load_inventory", bind=True, max_retries=None, ignore_result=False)
+def load_inventory(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+    """Read one slice of the source into the run."""
+    _do(self, account, run, "load", part)
+
+
+@app.task(name="okasie.diff_chunk", bind=True, max_retries=None, ignore_result=False)
+def diff_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+    """Compare one partition of both sides and the ledger."""
+    _do(self, account, run, "diff", part)
+
+
+@app.task(name="okasie.spool", bind=True, max_retries=None, ignore_result=False)
+def spool(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+    """Read the bodies of planned listings and pack them into chunks."""
+    _do(self, account, run, "spool", part)
+
+
+@app.task(name="okasie.upsert_chunk", bind=True, max_retries=None, ignore_result=False)
+def upsert_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+    """Send one chunk of at most 100 listings."""
+    _do(self, account, run, "upsert", part)
+
+
+@app.task(name="okasie.mark_sold", bind=True, max_retries=None, ignore_result=False)
+def mark_sold(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+    """Mark one listing sold."""
+    _do(self, account, run, "sell", part)
+
+
+def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> None:
+    """Run one part: rebuild the message, call one plain function, turn `RetryLater` into a retry."""
+    tools = services().tools(account)
+    token = current_run.set(run)
+    try:
+        closed = perform(tools, Part(run, stage, number, task.request.id), chance=_CHANCE)
+    except RetryLater as later:
+        raise task.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
+    finally:
+        current_run.reset(token)
+    if closed:
+        publish(tools, run)
+
+
+# -- windows -------------------------------------------------------------------------------------------------------
+
+
+def publish(tools: Tools, run: str) -> None:
+    """Publish the next window of a run if it is time, as one flat chord."""
+    record = tools.runs.get(run)
+    if record is not None and record.state == "running":
+        _send(tools, run, conduct.windows(tools, run, record.stage))
+
+
+def _send(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
+    account = tools.rules.account
+    header = [_message(tools, account, run, stage, number) for stage, parts in stages for number in parts]
+    if header:
+        chord(group(header), signature("okasie.advance", kwargs={"account": account, "run": run}, immutable=True, app=app))(
+        )
+
+
+def _message(tools: Tools, account: str, run: str, stage: str, number: int) -> Any:
+    """The message of one part; ``of`` is for the eyes of whoever reads it in Flower."""
+    of = tools.runs.stage(run, stage).total
+    if stage in ("first", "walk"):
+        first = stage == "first"
+        kwargs = {"account": account, "run": run, "page": 1 if first else number + 2, "of": of if first else of + 1}
+    else:
+        kwargs = {"account": account, "run": run, "part": number, "of": of}
+    return signature(_TASK_OF[stage], kwargs=kwargs, immutable=True, app=app)
