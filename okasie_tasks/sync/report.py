@@ -10,6 +10,7 @@ from okasie_tasks.sync.apply import changes_of
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
+    from okasie_tasks.adapters.ledger import Ledger
     from okasie_tasks.adapters.limiter import LimiterStatus
     from okasie_tasks.adapters.runs import Run, Runs
 
@@ -73,9 +74,8 @@ def _change(change: Planned) -> dict[str, Any]:
     }
 
 
-def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
+def account_document(runs: Runs, ledger: Ledger, account: str, limiter: LimiterStatus) -> dict[str, Any]:
     """One account as ``okasie status`` prints it. ``stale_seconds``: since the last run that succeeded, else None."""
-    runs, account = tools.runs, tools.rules.account
     history = [run for name in runs.history(account, 20) if (run := runs.get(name)) is not None]
     now = runs.now()
     good = next((run for run in history if run.state in ("done", "held") and not run.plan_only), None)
@@ -88,7 +88,7 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
         "last_run": run_document(runs, history[0]) if history else None,
         "last_success_run": good.id if good else None,
         "stale_seconds": round(now - good.ended_ms / 1000, 1) if good else None,
-        "rejects": tools.ledger.reject_count(),
+        "rejects": ledger.reject_count(),
         "held": json.loads(held.facts.get("held", "[]")) if held and held.state == "held" else [],
         "quota": {
             "limit": limiter.limit,

@@ -1,0 +1,216 @@
+"""Starting a run and following its record; asking the fleet who is there. The part of the commands that needs Celery."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import redis
+from kombu.exceptions import OperationalError
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from okasie_tasks.adapters.runs import Run
+from okasie_tasks.celery import Services, app
+from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
+from okasie_tasks.cli.options import Context
+from okasie_tasks.errors import FixConfiguration, NotReachable
+from okasie_tasks.settings import load_settings
+from okasie_tasks.sync import report
+
+_POLL_SECONDS = 0.1
+_PICKED_UP_SECONDS = 3.0
+"""How long a request may stay unread before we ask whether any worker is there at all."""
+_STAGES = {
+    "first": "pages", "walk": "pages", "load": "slices read", "diff": "diffed", "spool": "spooled",
+    "upsert": "upserted", "sell": "sold",
+}  # fmt: skip
+
+
+def services_of(context: Context) -> Services:
+    """The adapters for this command's configuration; Celery's app in this process uses the same."""
+    settings = load_settings(context.config)
+    os.environ["OKASIE_CONFIG"] = str(settings.config_file)
+    services = Services(settings)
+    try:
+        services.redis.ping()
+    except redis.RedisError as error:
+        raise NotReachable(f"Redis does not answer ({type(error).__name__})", where="redis") from error
+    return services
+
+
+class Follower:
+    """One account's runs as seen from the command line."""
+
+    def __init__(self, context: Context, account: str) -> None:
+        self._context = context
+        self._services = services_of(context)
+        self._tools = self._services.tools(account)
+        self._account = account
+
+    def start(self, mode: str, *, plan_only: bool = False) -> str:
+        """Ask for a run and see it picked up; returns its id. Raises `NotReachable` when no worker is there."""
+        run, _ = self._tools.runs.request(self._account, mode, plan_only=plan_only)
+        if not run:
+            raise FixConfiguration(
+                "another run already waits for this account; try again when it has begun", where=self._account
+            )
+        try:
+            app.send_task("okasie.sync", kwargs={"account": self._account, "mode": mode, "requested": True}, expires=3600)
+        except OperationalError as error:
+            raise NotReachable("the broker did not take the message", where="redis") from error
+        deadline = time.monotonic() + _PICKED_UP_SECONDS
+        while self._tools.runs.state(run) == "queued" and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if self._tools.runs.state(run) == "queued" and (missing := consumers()[1]):
+            self._withdraw(run)
+            raise NotReachable(
+                f"no worker answers for {', '.join(missing)}: start them with `okasie up` or"
+                " `celery -A okasie_tasks worker`",
+                where="workers",
+            )
+        return run
+
+    def _withdraw(self, run: str) -> None:
+        record = self._tools.runs.get(run)
+        if record is not None and record.state == "queued":
+            self._tools.runs.end(record, "cancelled")
+
+    def follow(self, run: str) -> dict[str, Any]:
+        """Follow a run to its end; returns its document. Draws progress on a terminal only."""
+        console = Console(stderr=True)
+        drawing = console.is_terminal and not self._context.as_json
+        last_seen = time.monotonic()
+        with _Bars(console, drawing) as bars:
+            while True:
+                record = self._record(run)
+                if not record.open:
+                    break
+                bars.show(report.progress(self._tools.runs, record), record)
+                if time.monotonic() - last_seen > 30 and self._silent(record):
+                    raise NotReachable("the workers stopped answering; the run goes on when they are back", where=run)
+                time.sleep(_POLL_SECONDS)
+        return self._document(record)
+
+    def _silent(self, record: Run) -> bool:
+        quiet = self._tools.runs.now() * 1000 - record.progress_ms > 30_000
+        return quiet and bool(consumers()[1])
+
+    def _record(self, run: str) -> Run:
+        record = self._tools.runs.get(run)
+        if record is None:
+            raise NotReachable("the run's record is gone: was Redis emptied?", where=run)
+        return record
+
+    def _document(self, record: Run) -> dict[str, Any]:
+        document = report.run_document(self._tools.runs, record)
+        if document["new_rejects"]:
+            document["rejects"] = _rejects(self._tools.ledger.all_rejects(), record)
+        return document
+
+    def plan(self, run: str) -> dict[str, Any]:
+        return report.plan_document(self._tools, self._record(run))
+
+
+def _rejects(rejects: Any, record: Run, limit: int = 50) -> list[dict[str, Any]]:
+    """Those that this run met first, at most ``limit``."""
+    new = (r for r in rejects if r.run == record.id and r.first_seen * 1000 >= record.created_ms - 1000)
+    shown = []
+    for reject in new:
+        shown.append({
+            "reference": reject.reference, "where": reject.where, "code": reject.code, "message": reject.message,
+            "fields": reject.fields,
+        })  # fmt: skip
+        if len(shown) == limit:
+            break
+    return shown
+
+
+class _Bars:
+    """The live display: one line a stage."""
+
+    def __init__(self, console: Console, drawing: bool) -> None:
+        columns = (TextColumn("{task.description:>12}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+        self._progress = Progress(*columns, TimeElapsedColumn(), console=console)
+        self._live = Live(self._progress, console=console, transient=True) if drawing else None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Bars:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, stages: dict[str, tuple[int, int]], record: Run) -> None:
+        if not self._live:
+            return
+        shown: dict[str, tuple[int, int]] = {}
+        for stage, (closed, total) in stages.items():
+            name = _STAGES[stage]
+            before = shown.get(name, (0, 0))
+            shown[name] = (before[0] + closed, before[1] + total)
+        shown["requests"] = (sum(v for k, v in record.counts.items() if k.startswith("requests.")), 0)
+        for name, (closed, total) in shown.items():
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name, total=total)
+            self._progress.update(self._tasks[name], completed=closed, total=max(total, closed))
+
+
+def consumers() -> tuple[dict[str, int], list[str]]:
+    """How many consumers each queue has, and which queues have none; asks the workers themselves, about a second."""
+    counts = dict.fromkeys((CONTROL, URGENT, API, DIFF), 0)
+    answers = app.control.inspect(timeout=1.0).active_queues() or {}
+    for queues in answers.values():
+        for queue in queues:
+            if queue["name"] in counts:
+                counts[queue["name"]] += 1
+    return counts, [name for name, count in counts.items() if not count]
+
+
+def fleet(context: Context, account: str | None) -> dict[str, Any]:
+    """The document of ``okasie status``. ``missing`` names what does not answer."""
+    settings = load_settings(context.config)
+    if account is not None and account not in settings.accounts:
+        Services(settings).account(account)
+    try:
+        services = services_of(context)
+    except NotReachable as error:
+        print(f"okasie: {error}", file=sys.stderr)
+        return {"accounts": [], "queues": {}, "missing": ["redis"]}
+    counts, missing = consumers()
+    names = [account] if account else list(settings.accounts)
+    queues = {
+        name: {"waiting": int(services.redis.llen(name)), "consumers": count}  # type: ignore[arg-type]
+        for name, count in counts.items()
+    }
+    documents = [report.account_document(services.runs, services.ledger(n), n, services.limiter(n).status()) for n in names]
+    return {"accounts": documents, "queues": queues, "missing": missing}
+
+
+def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:
+    """Documents of the account's runs, newest first."""
+    services = services_of(context)
+    services.account(account)
+    found = [services.runs.get(name) for name in services.runs.history(account, limit)]
+    return [report.run_document(services.runs, run) for run in found if run is not None]
+
+
+def one_run(context: Context, name: str) -> dict[str, Any]:
+    """One run's document. Raises `FixConfiguration` for an id that Redis does not know."""
+    services = services_of(context)
+    record = services.runs.get(name)
+    if record is None:
+        raise FixConfiguration(f"no run {name!r:.60}; `okasie runs ACCOUNT` lists them", where="run")
+    document = report.run_document(services.runs, record)
+    document["stages"] = {
+        stage: {"closed": closed, "parts": total}
+        for stage, (closed, total) in report.progress(services.runs, record).items()
+    }
+    document["rejects"] = _rejects(services.ledger(record.account).all_rejects(), record)
+    return document

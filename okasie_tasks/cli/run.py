@@ -1,0 +1,175 @@
+"""``okasie sync``, ``plan``, ``status``, ``runs``, ``run``: start runs, follow them, read their records."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from okasie_tasks.cli.options import Context, command_options
+from okasie_tasks.cli.output import emit, table
+
+EXIT_FAILED, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 3, 4, 5
+
+
+@click.command()
+@click.argument("account")
+@click.option("--full", is_flag=True, help="Walk the whole marketplace side instead of its changes.")
+@click.option("--no-wait", is_flag=True, help="Return once the run is accepted.")
+@click.option("--dry-run", is_flag=True, help="The same as `okasie plan`: nothing is sent.")
+@command_options
+def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: bool) -> None:
+    """Enqueue one run of ACCOUNT on the running workers and follow it to its end."""
+    if dry_run:
+        _plan(context, account, full=full)
+        return
+    from okasie_tasks.cli.follow import Follower  # noqa: PLC0415 - Celery only where it is needed
+
+    follower = Follower(context, account)
+    run = follower.start("full" if full else "incremental")
+    if no_wait:
+        emit(context, {"run": run, "account": account, "state": "queued"}, lambda: click.echo(run))
+        return
+    document = follower.follow(run)
+    emit(context, document, lambda: _print_run(document))
+    sys.exit(exit_status(document))
+
+
+@click.command()
+@click.argument("account")
+@click.option("--full", is_flag=True, help="Walk the whole marketplace side instead of its changes.")
+@command_options
+def plan(context: Context, account: str, full: bool) -> None:
+    """Show what a run of ACCOUNT would send, and why. Sends no write."""
+    _plan(context, account, full=full)
+
+
+def _plan(context: Context, account: str, *, full: bool) -> None:
+    from okasie_tasks.cli.follow import Follower  # noqa: PLC0415
+
+    follower = Follower(context, account)
+    run = follower.start("full" if full else "incremental", plan_only=True)
+    document = follower.follow(run)
+    document = follower.plan(run) if document["state"] == "done" else document
+
+    def show() -> None:
+        if "changes" not in document:
+            _print_run(document)
+            return
+        rows = [[c["action"], c["reference"], c["reason"], ", ".join(c["fields"])] for c in document["changes"]]
+        if rows:
+            table(["action", "reference", "reason", "fields"], rows)
+        planned = document["planned"]
+        click.echo(
+            f"{planned['upserts']} to upsert, {planned['sells']} to mark sold, at least"
+            f" {document['requests']['minimum']} requests; nothing was sent"
+        )
+        _print_held(document)
+
+    emit(context, document, show)
+    if document["state"] != "done":
+        sys.exit(EXIT_FAILED)
+    sys.exit(EXIT_HELD if document["held"] else 0)
+
+
+@click.command()
+@click.argument("account", required=False)
+@command_options
+def status(context: Context, account: str | None) -> None:
+    """Show the last runs, cursor, quota, lanes, held plans, rejects and staleness of each account."""
+    from okasie_tasks.cli.follow import fleet  # noqa: PLC0415
+
+    document = fleet(context, account)
+    emit(context, document, lambda: _print_status(document))
+    if document["missing"]:
+        sys.exit(EXIT_UNREACHABLE)
+
+
+@click.command()
+@click.argument("account")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="How many, newest first.")
+@command_options
+def runs(context: Context, account: str, limit: int) -> None:
+    """Show the history of ACCOUNT, newest first."""
+    from okasie_tasks.cli.follow import history  # noqa: PLC0415
+
+    found = history(context, account, limit)
+
+    def show() -> None:
+        rows = [
+            [d["run"], d["mode"], d["state"], f"{d['seconds']:.1f}", *(str(d["listings"][n]) for n in _SHOWN)]
+            for d in found
+        ]
+        table(["run", "mode", "state", "seconds", *_SHOWN], rows)
+
+    emit(context, {"account": account, "runs": found}, show)
+
+
+@click.command()
+@click.argument("run")
+@command_options
+def run(context: Context, run: str) -> None:
+    """Show one run with its counts, timings, requests and errors."""
+    from okasie_tasks.cli.follow import one_run  # noqa: PLC0415
+
+    document = one_run(context, run)
+    emit(context, document, lambda: _print_run(document))
+
+
+_SHOWN = ("created", "updated", "sold", "rejected", "held")
+
+
+def exit_status(document: dict[str, Any]) -> int:
+    """The exit status of a finished run: where several apply, 1, then 3, then 4."""
+    if document["state"] in ("failed", "partial", "cancelled"):
+        return EXIT_FAILED
+    if document["state"] == "held":
+        return EXIT_HELD
+    return EXIT_REJECTED if document["new_rejects"] else 0
+
+
+def _print_run(document: dict[str, Any]) -> None:
+    listings, requests = document["listings"], document["requests"]
+    click.echo(f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
+               f" in {document['seconds']:.1f} s")
+    click.echo("  listings  " + ", ".join(f"{count} {name}" for name, count in listings.items() if count))
+    sent = ", ".join(f"{requests[name]} {name}" for name in ("list", "bulk", "put", "delete") if requests[name])
+    click.echo(f"  requests  {sent or 'none'} (fewest possible: {requests['minimum']})")
+    if document["cursor"]:
+        click.echo(f"  cursor    {document['cursor']}")
+    _print_held(document)
+    if document["error"]:
+        error = document["error"]
+        click.echo(f"  error     {error['code']}: {error['where'] + ': ' if error['where'] else ''}{error['message']}")
+    if document["new_rejects"]:
+        click.echo(f"  rejects   {document['new_rejects']} new")
+    for reject in document.get("rejects", []):
+        click.echo(f"            {reject['reference']}  {reject['where']}  {reject['message']}")
+
+
+def _print_held(document: dict[str, Any]) -> None:
+    for hold in document["held"]:
+        click.echo(f"  held      {hold['count']} sells: {hold['reason']}")
+
+
+def _print_status(document: dict[str, Any]) -> None:
+    rows = []
+    for entry in document["accounts"]:
+        last = entry["last_run"]
+        stale = entry["stale_seconds"]
+        rows.append([
+            entry["account"],
+            f"{last['mode']} {last['state']}" if last else "never ran",
+            f"{stale / 60:.0f} min" if stale is not None else "-",
+            entry["cursor"] or "-",
+            f"{entry['quota']['used_last_minute']}/{entry['quota']['limit']}",
+            str(entry["rejects"]),
+            str(sum(hold["count"] for hold in entry["held"])),
+        ])
+    if rows:
+        table(["account", "last run", "last success", "cursor", "quota", "rejects", "held"], rows)
+    for queue, count in document["queues"].items():
+        click.echo(f"queue {queue}: {count['waiting']} waiting, {count['consumers']} consumers")
+    for name in document["missing"]:
+        click.echo(f"nobody answers for {name}")

@@ -1,0 +1,236 @@
+"""The compared form of a listing, when two of them differ, and fingerprints.
+
+Compared are normalised values of what reads return: place flattened, features and tags as sets, numbers as numbers,
+text trimmed. Images (reads give CDN URLs), ``condition`` and ``customType`` (not returned) and the dealer (told in two
+forms) are left out; see API docs, listings/list, and guides/image-handling.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from okasie_tasks.core.fields import FIELDS, PLACE
+
+if TYPE_CHECKING:
+    from okasie_tasks.core.listing import Listing
+
+Compared = tuple[object, ...]
+"""Values in the order of `COMPARED_FIELDS`, None for empty."""
+
+_LEFT_OUT: Final = frozenset(
+    {"externalReference", "dealerProfileId", "dealerLocationCode", "currency", "customType", "condition", "images"}
+)
+_SPECS: Final = tuple(spec for spec in FIELDS.values() if spec.name not in _LEFT_OUT)
+COMPARED_FIELDS: Final = tuple(spec.name for spec in _SPECS)
+
+_TOLERANCE: Final[Mapping[str, float]] = {
+    "powerKw": 0.75,  # once described as stored in horsepower: 85 may come back as 85.3
+    "latitude": 1e-4,
+    "longitude": 1e-4,
+    "fuelConsumption": 0.051,
+    "price": 0.001,
+}
+_VIN_READ: Final = 17
+"""``vin`` is 32 characters on write and 17 on read."""
+
+never_learned: Final = frozenset({"price", "status", "mileage"})
+"""What the marketplace may never teach us by echo."""
+
+
+# -- normalising ---------------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> object:
+    if isinstance(value, str):
+        return value.strip() or None
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN differs from itself
+            return None
+        if value == int(value):
+            return int(value)
+    # msgpack holds 64-bit integers; nothing a car has is larger.
+    return value if abs(value) < 2**63 else None
+
+
+def _boolean(value: object) -> object:
+    return value if isinstance(value, bool) else None
+
+
+def _texts(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return None
+    return sorted({text.strip() for text in value if isinstance(text, str) and text.strip()}) or None
+
+
+def _features(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return None
+    found = set()
+    for item in value:
+        if isinstance(item, Mapping):
+            name, category = item.get("name", item.get("feature")), item.get("category")
+        else:
+            name, category = getattr(item, "name", None), getattr(item, "category", None)
+        if isinstance(name, str) and name.strip():
+            found.add(f"{category or ''}\x1f{name.strip()}")
+    return sorted(found) or None
+
+
+_NORMALISE: Final[Mapping[str, Callable[[object], object]]] = {
+    "text": _text,
+    "integer": _number,
+    "number": _number,
+    "boolean": _boolean,
+    "texts": _texts,
+    "features": _features,
+}
+_OURS: Final = tuple((spec.attribute, _NORMALISE[spec.kind]) for spec in _SPECS)
+_THEIRS: Final = tuple((spec.name, _NORMALISE[spec.kind], spec.name in PLACE) for spec in _SPECS)
+_MONTH_AT: Final = COMPARED_FIELDS.index("firstRegistration")
+
+
+def compared(listing: Listing) -> Compared:
+    """The compared form of what we send."""
+    return tuple([normalise(getattr(listing, attribute)) for attribute, normalise in _OURS])
+
+
+def compared_row(raw: Mapping[str, Any]) -> Compared:
+    """The compared form of a row the marketplace returned. Never raises: odd values count as empty."""
+    place = raw.get("location")
+    nested = place if isinstance(place, Mapping) else {}
+    values = [
+        None if (value := nested.get(name) if placed else raw.get(name)) is None else normalise(value)
+        for name, normalise, placed in _THEIRS
+    ]
+    month = values[_MONTH_AT]
+    if isinstance(month, str):
+        values[_MONTH_AT] = month[:7]
+    return tuple(values)
+
+
+# -- comparing -----------------------------------------------------------------------------------------------------
+
+
+def differing(ours: Compared, theirs: Compared) -> tuple[str, ...]:
+    """Names of the fields that differ beyond normalisation and tolerance."""
+    return tuple(
+        name
+        for name, mine, other in zip(COMPARED_FIELDS, ours, theirs, strict=True)
+        if mine != other and not _within(name, mine, other)
+    )
+
+
+def _within(name: str, mine: object, other: object) -> bool:
+    if name == "vin" and isinstance(mine, str) and isinstance(other, str):
+        return mine[:_VIN_READ].upper() == other[:_VIN_READ].upper()
+    tolerance = _TOLERANCE.get(name)
+    if tolerance is None or not isinstance(mine, int | float) or not isinstance(other, int | float):
+        return False
+    return abs(mine - other) <= tolerance
+
+
+def echo_learnable(ours: Compared, theirs: Compared) -> bool:
+    """Whether every difference may be the marketplace's way of writing what we sent.
+
+    Order, trimming and rounding are no difference to begin with; learned is the spelling of free text: the same letters
+    and digits, whatever the case, accents, spaces and punctuation. Never price, status or mileage.
+    """
+    for name in differing(ours, theirs):
+        if name in never_learned:
+            return False
+        mine, other = ours[COMPARED_FIELDS.index(name)], theirs[COMPARED_FIELDS.index(name)]
+        if _letters(mine) is None or _letters(mine) != _letters(other):
+            return False
+    return True
+
+
+def _letters(value: object) -> str | None:
+    if isinstance(value, list | tuple):
+        parts = sorted(_letters(item) or "" for item in value)
+        return "\x1f".join(parts)
+    if not isinstance(value, str):
+        return None
+    plain = unicodedata.normalize("NFKD", value)
+    return re.sub(r"[\W_]+", "", "".join(c for c in plain if not unicodedata.combining(c))).casefold()
+
+
+# -- fingerprints --------------------------------------------------------------------------------------------------
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def fingerprint(value: object) -> bytes:
+    """8 bytes that stand for a value made of texts, numbers, None, lists and tuples; the same in every release."""
+    return blake2b(_ENCODER.encode(value), digest_size=8).digest()
+
+
+def compared_fingerprint(values: Compared) -> bytes:
+    return fingerprint(values)
+
+
+def content_fingerprint(listing: Listing) -> bytes:
+    """Stands for everything we would send: the compared values, and the dealer, images, condition and custom type."""
+    return fingerprint(
+        (
+            compared(listing),
+            listing.dealer_profile_id,
+            listing.dealer_location_code and listing.dealer_location_code.casefold(),
+            listing.condition,
+            listing.custom_type,
+            listing.images,
+        )
+    )
+
+
+def images_fingerprint(urls: Sequence[str]) -> bytes:
+    return fingerprint(list(urls))
+
+
+def dealer_fingerprint(kind: Literal["profile", "code"], value: str) -> bytes:
+    """4 bytes for a dealer in the form it was told; location codes are case-insensitive (API docs, listings/list)."""
+    return blake2b(f"{kind}:{value.casefold()}".encode(), digest_size=4).digest()
+
+
+def listing_dealer_fingerprint(listing: Listing) -> bytes:
+    if listing.dealer_profile_id:
+        return dealer_fingerprint("profile", listing.dealer_profile_id)
+    return dealer_fingerprint("code", listing.dealer_location_code or "")
+
+
+def filled_fields(listing: Listing) -> int:
+    """A bitmap of the fields that are filled, bit ``i`` for the ``i``-th of `FIELDS`."""
+    bits = 0
+    for index, spec in enumerate(FIELDS.values()):
+        if getattr(listing, spec.attribute) not in (None, ()):
+            bits |= 1 << index
+    return bits
+
+
+def encode_compared(values: Compared) -> bytes:
+    return _ENCODER.encode(values)
+
+
+def decode_compared(data: bytes) -> Compared:
+    return tuple(msgspec.msgpack.decode(data))
+
+
+def reference_hash(reference: str) -> int:
+    """64 bits that stand for a reference: its place among buckets and partitions, the same in every release."""
+    return int.from_bytes(blake2b(reference.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,206 @@
+"""The listing in write shape, and the marketplace's row in read shape.
+
+`parse_listing` is the only way to a `Listing`: whatever holds one holds something that the contract allows, so that
+what is known to be bad costs no request. Reading back is the opposite: tolerant, it never raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from okasie_tasks.core.fields import FIELDS
+from okasie_tasks.core.fingerprint import Compared, compared_row
+from okasie_tasks.errors import SetAside
+
+_REFERENCE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_RESERVED: Final = frozenset({"bulk-upsert", ".", ".."})
+"""References that would be read as a route or a path segment of their own."""
+
+
+class Issue(msgspec.Struct, frozen=True, array_like=True):
+    """One thing wrong with a row: the field, a stable code, and what was expected and found."""
+
+    field: str
+    code: str
+    message: str
+
+
+class InvalidListing(SetAside):
+    """A row that the contract does not allow. ``found`` lists everything wrong with it, not only the first."""
+
+    def __init__(self, reference: str | None, found: tuple[Issue, ...]) -> None:
+        super().__init__(
+            "; ".join(f"{issue.field}: {issue.message}" for issue in found),
+            where=reference,
+            code=found[0].code,
+            issues=tuple((issue.field, issue.message) for issue in found),
+        )
+        self.reference = reference
+        self.found = found
+
+
+class Feature(msgspec.Struct, frozen=True):
+    name: str
+    category: str | None = None
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One vehicle as it is sent; absent fields are None. Units: EUR, km, kg, kW, l/100 km, g/km, months.
+
+    ``images`` are source URLs in order, the cover first, unique, at most 50.
+    """
+
+    external_reference: str
+    status: str
+    title: str
+    dealer_profile_id: str | None = None
+    dealer_location_code: str | None = None
+    description: str | None = None
+    price: float | None = None
+    currency: str | None = None
+    brand: str | None = None
+    model: str | None = None
+    variant: str | None = None
+    custom_type: str | None = None
+    year: int | None = None
+    mileage: int | None = None
+    fuel_type: str | None = None
+    transmission: str | None = None
+    body_type: str | None = None
+    engine: str | None = None
+    drive_type: str | None = None
+    gears: int | None = None
+    color: str | None = None
+    interior_color: str | None = None
+    interior_material: str | None = None
+    doors: int | None = None
+    seats: int | None = None
+    power_kw: float | None = None
+    weight: int | None = None
+    paint_type: str | None = None
+    vin: str | None = None
+    first_registration: str | None = None
+    previous_owners: int | None = None
+    service_history: bool | None = None
+    warranty: bool | None = None
+    warranty_months: int | None = None
+    condition_tags: tuple[str, ...] = ()
+    vehicle_type: str | None = None
+    condition: str | None = None
+    car_pass_url: str | None = None
+    co2_emission: int | None = None
+    co2_type: str | None = None
+    emission_class: str | None = None
+    fuel_consumption: float | None = None
+    postal_code: str | None = None
+    city: str | None = None
+    province: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    features: tuple[Feature, ...] = ()
+    images: tuple[str, ...] = ()
+
+
+def parse_reference(value: object) -> str | None:
+    """A reference that can stand in a path: 1 to 64 of ``A-Z a-z 0-9 . _ -``; None for anything else."""
+    text = value.strip() if isinstance(value, str) else ""
+    return text if _REFERENCE.fullmatch(text) and text not in _RESERVED else None
+
+
+def parse_listing(raw: Mapping[str, object], *, current_year: int) -> Listing:
+    """Validate a row in write shape, with typed values, under field names or their aliases.
+
+    Raises `InvalidListing` with everything that is wrong. None and "" count as absent.
+    """
+    from okasie_tasks.core.validate import Validation  # noqa: PLC0415 - the two share the types above
+
+    return Validation(raw, current_year).listing()
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def _body(listing: Listing) -> dict[str, Any]:
+    # omit_defaults leaves out what is None or empty: that is how a field is cleared. Images are always sent, because
+    # what a missing array means is not documented.
+    body: dict[str, Any] = msgspec.to_builtins(listing)
+    body["images"] = list(listing.images)
+    return body
+
+
+def bulk_item(listing: Listing) -> bytes:
+    """The listing as one item of a bulk call: JSON, every present field, status and images always, no null."""
+    return _ENCODER.encode(_body(listing))
+
+
+def write_body(listing: Listing) -> bytes:
+    """The listing as the body of a PUT: as `bulk_item`, with the reference left to the path."""
+    body = _body(listing)
+    del body["externalReference"]
+    return _ENCODER.encode(body)
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+class RemoteListing(msgspec.Struct, frozen=True):
+    """One row of the marketplace's list, as far as we compare it."""
+
+    id: str
+    reference: str | None
+    provider: str | None
+    status: str | None
+    updated_at: datetime | None
+    dealer_profile_id: str | None
+    dealer_location_code: str | None
+    image_count: int
+    compared: Compared
+
+
+def read_remote(raw: object) -> RemoteListing | None:
+    """Read a row of ``data[]``; None when it is no object or has no ``id``. Odd values count as absent."""
+    if not isinstance(raw, dict):
+        return None
+    identity = raw.get("id")
+    if not isinstance(identity, str) or not identity:
+        return None
+    dealer = raw.get("dealer")
+    code = dealer.get("locationCode") if isinstance(dealer, dict) else None
+    images = raw.get("images")
+    return RemoteListing(
+        id=identity,
+        reference=_text(raw.get("externalReference")),
+        provider=_text(raw.get("externalProvider")),
+        status=_text(raw.get("status")),
+        updated_at=read_time(raw.get("updatedAt")),
+        dealer_profile_id=_text(raw.get("dealerProfileId"))
+        or (_text(dealer.get("id")) if isinstance(dealer, dict) else None),
+        dealer_location_code=_text(code),
+        image_count=len(images) if isinstance(images, list) else 0,
+        compared=compared_row(raw),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def read_time(value: object) -> datetime | None:
+    """An ISO 8601 time as aware UTC; a time without an offset is taken as UTC. None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+assert {spec.attribute for spec in FIELDS.values()} == set(Listing.__struct_fields__)  # noqa: S101 - one table, one shape
