@@ -162,6 +162,9 @@ class SourceRow(msgspec.Struct, frozen=True):
 class Source(Protocol):
     """The local inventory of one account."""
 
+    sliceable: bool
+    """Whether ranges of rows can be read apart and mean the same rows each time. Else it is read in one piece."""
+
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
         """Rows ``start <= index < stop`` (0-based), in the source's order. Streams; memory stays flat.
 

@@ -39,16 +39,18 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     handed to the next part, so that only the very last chunk may be short.
     """
     wanted = {
-        change.row: change
+        change.reference: change
         for changes in tools.runs.fetch(part.run, f"sends:{place}", list[Planned])
         for change in changes
     }
     rest: Chunk | None = tools.runs.fetch_one(part.run, "rest", part.number, Chunk)
     items = rest.items if rest else []
     start = place * SPOOL_ROWS
-    stream = tools.source().rows(start, start + SPOOL_ROWS)
-    fresh = [item for row in stream if (item := _outgoing(row, wanted)) is not None]
-    items += fresh
+    source = tools.source()
+    stream = source.rows(start, start + SPOOL_ROWS) if source.sliceable else source.get(list(wanted))
+    # Each reference once: equal rows count once, and rows that differ were never planned.
+    fresh = {item.reference: item for row in stream if (item := _outgoing(row, wanted)) is not None}
+    items += fresh.values()
     sizes = pack([len(item.body) for item in items], flush=last)
     first = tools.runs.extend(part.run, "upsert", f"spool:{part.number}", len(sizes)) if sizes else 0
     taken = 0
@@ -59,9 +61,9 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(wanted) - len(fresh)}
 
 
-def _outgoing(row: SourceRow, wanted: dict[int, Planned]) -> Outgoing | None:
-    change = wanted.get(row.row)
-    if change is None or row.listing is None or row.reference != change.reference:
+def _outgoing(row: SourceRow, wanted: dict[str, Planned]) -> Outgoing | None:
+    change = wanted.get(row.reference or "")
+    if change is None or row.listing is None:
         return None
     content = content_fingerprint(row.listing)
     if content != change.content:

@@ -119,7 +119,7 @@ def _after_load(tools: Tools, run: Run) -> None:
     if not any(part["ended"] for part in slices):
         tools.runs.extend(run.id, "load", f"more:{len(slices)}", 4)
         return
-    if len({part["version"] for part in slices}) > 1:
+    if len({part["version"] for part in slices if part["version"]}) > 1:
         note_error(
             tools, run.id, "changed", "the source changed while it was being read; the next run reads it anew", ""
         )

@@ -134,7 +134,9 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     rows = 0
     nameless: list[str] = []
     version = source.version()
-    stream = source.rows(start, start + LOAD_ROWS)
+    if not source.sliceable and part.number:
+        return {"rows": 0, "ended": 1, "version": "", "nameless": 0, "where": []}  # the first part reads it all
+    stream = source.rows(start, start + LOAD_ROWS if source.sliceable else None)
     while chunk := list(islice(stream, _BATCH)):
         rows += len(chunk)
         nameless += [row.where for row in chunk if row.reference is None]
@@ -147,7 +149,7 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     pipe.execute()
     return {
         "rows": rows,
-        "ended": int(rows < LOAD_ROWS),
+        "ended": int(rows < LOAD_ROWS or not source.sliceable),
         "version": version,
         "nameless": len(nameless),
         "where": nameless[:20],

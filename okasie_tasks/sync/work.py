@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
-from okasie_tasks.errors import NoPermit, RetryLater, SetAside, SourceError, StopRun
+from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
 from okasie_tasks.ports import Call
 from okasie_tasks.sync import apply, conduct, decide, gather
 from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
@@ -59,7 +59,7 @@ def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> boo
     except RetryLater as later:
         tools.runs.count(part.run, "retried" if later.counted else "rate_limited")
         return _later(tools, part, later, claim.attempts, chance)
-    except StopRun as stop:
+    except (StopRun, FixConfiguration) as stop:
         conduct.stop(tools, part.run, stop.code, stop.message, stop.where or "")
         return False
     except SetAside as refused:

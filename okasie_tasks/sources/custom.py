@@ -1,0 +1,69 @@
+"""Sources written by others: objects under the entry-point group ``okasie_tasks.sources``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import entry_points
+from itertools import islice
+from typing import Any
+
+from okasie_tasks.core.listing import Listing
+from okasie_tasks.errors import FixConfiguration, OkasieError, SourceError
+from okasie_tasks.ports import SourceRow
+from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sources.mapping import RowMapping
+
+GROUP = "okasie_tasks.sources"
+
+
+class CustomSource:
+    """Wraps an object with ``read() -> Iterable[Listing]``; rows may also be mappings in the feed's own columns."""
+
+    sliceable = False
+
+    def __init__(self, account: AccountSettings, inner: Any, *, current_year: int) -> None:
+        self._inner = inner
+        self._name = account.source.type
+        self._mapping = RowMapping(account, columns=None, current_year=current_year)
+
+    def version(self) -> str:
+        return ""
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
+        """Rows in the order the object gives them; see `okasie_tasks.ports.Source`."""
+        for number, item in enumerate(islice(self._read(self._inner.read), start, stop), start=start + 1):
+            yield self._row(item, number)
+
+    def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
+        """Just these rows: asked of the object if it can tell, else by reading it through."""
+        if hasattr(self._inner, "get"):
+            found = self._read(lambda: self._inner.get(list(references)))
+            return (self._row(item, number) for number, item in enumerate(found, start=1))
+        wanted = frozenset(references)
+        return (row for row in self.rows() if row.reference in wanted)
+
+    def _read(self, call: Any) -> Iterator[Any]:
+        try:
+            found: Iterable[Any] = call()
+            yield from found
+        except OkasieError:
+            raise
+        except Exception as error:
+            raise SourceError(f"raised {type(error).__name__}: {error}"[:300], where=self._name) from error
+
+    def _row(self, item: Any, number: int) -> SourceRow:
+        where = f"{self._name}, row {number}"
+        if isinstance(item, Listing):
+            return SourceRow(row=number, reference=item.external_reference, listing=item, where=where)
+        if isinstance(item, dict):
+            return self._mapping.row(item, number, where)
+        raise SourceError(f"expected a Listing or a mapping, got {type(item).__name__}", where=where)
+
+
+def load_custom(account: AccountSettings, *, current_year: int) -> CustomSource:
+    """The source named by ``type = "python:NAME"``. The entry point is called with the account's settings."""
+    name = account.source.type.removeprefix("python:")
+    for found in entry_points(group=GROUP, name=name):
+        return CustomSource(account, found.load()(account), current_year=current_year)
+    known = ", ".join(sorted(point.name for point in entry_points(group=GROUP))) or "none"
+    raise FixConfiguration(f"no source {name!r} is installed; installed: {known}", where=f"accounts.{account.name}.source.type")

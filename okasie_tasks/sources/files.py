@@ -1,0 +1,192 @@
+"""Feeds that are files: csv, JSON lines and JSON, plain or gzipped, streamed row by row.
+
+A read either reaches the proven end of the feed or raises `SourceError`: the trailer of a ``.gz``, the closing bracket
+of a document, the closing quote and the full last row of a csv. Bad rows are reported one by one and stop nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+
+from okasie_tasks.core.listing import Issue
+from okasie_tasks.errors import SourceError
+from okasie_tasks.ports import SourceRow
+from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sources.mapping import RowMapping
+
+_MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+_CELL_CHARACTERS: Final = 1_000_000
+csv.field_size_limit(_CELL_CHARACTERS)
+
+
+class FileSource:
+    """A feed in a local file. ``name`` is what messages call it."""
+
+    sliceable = True
+
+    def __init__(self, account: AccountSettings, path: Path, *, name: str | None = None, current_year: int) -> None:
+        self._account = account
+        self._path = path
+        self._name = name or path.name
+        self._year = current_year
+
+    def version(self) -> str:
+        """Size, time and place of the file; changes with every replacement."""
+        try:
+            stat = self._path.stat()
+        except OSError as error:
+            raise SourceError(f"cannot be read: {error.strerror}", where=str(self._path), code="source_missing") from error
+        return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
+        """Rows ``start <= index < stop``; see `okasie_tasks.ports.Source`."""
+        read = {"csv": self._csv, "jsonl": self._jsonl, "json": self._json}[self._account.source.type]
+        try:
+            with self._open() as file:
+                yield from read(file, start, stop)
+        except OSError as error:
+            raise SourceError(f"cannot be read: {_why(error)}", where=self._name) from error
+        except (EOFError, zlib.error) as error:
+            raise SourceError("ends in the middle of its compressed data", where=self._name, code="cut") from error
+
+    def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
+        """Just these rows: the file is scanned."""
+        wanted = frozenset(references)
+        return (row for row in self.rows() if row.reference in wanted)
+
+    @contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        zipped = self._path.suffix == ".gz" or self._name.endswith(".gz")
+        with gzip.open(self._path) if zipped else self._path.open("rb") as file:
+            head = file.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()  # type: ignore[union-attr]
+            if head.startswith(_MARKUP):
+                raise SourceError(f"is a web page, expected {self._account.source.type}", where=self._name, code="markup")
+            yield file
+
+    # -- csv -------------------------------------------------------------------------------------------------------
+
+    def _csv(self, file: IO[bytes], start: int, stop: int | None) -> Iterator[SourceRow]:
+        source = self._account.source
+        encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
+        watched = _LastByte(file)
+        try:
+            text = io.TextIOWrapper(io.BufferedReader(watched), encoding=encoding, newline="")
+        except LookupError as error:
+            raise SourceError(f"encoding {source.encoding!r} is not known", where=self._name) from error
+        reader = csv.reader(text, delimiter=source.delimiter, strict=True)
+        try:
+            yield from self._csv_rows(reader, watched, start, stop)
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"byte {error.object[error.start]:#04x} is not {source.encoding}: expected a feed in that encoding",
+                where=f"{self._name}:{reader.line_num + 1}", code="encoding",
+            ) from error  # fmt: skip
+        except csv.Error as error:
+            raise SourceError(f"bad quoting: {error}", where=f"{self._name}:{reader.line_num}", code="quoting") from error
+
+    def _csv_rows(self, reader: Any, watched: _LastByte, start: int, stop: int | None) -> Iterator[SourceRow]:
+        columns = [name.strip() for name in next(reader, [])]
+        mapping = self._mapping(columns)
+        width = len(columns)
+        filled = (cells for cells in reader if cells)
+        number = sum(1 for _ in islice(filled, start))
+        if number < start:
+            return
+        before: SourceRow | None = None
+        for cells in islice(filled, None if stop is None else stop - start):
+            if before is not None:
+                yield before
+            number += 1
+            where = f"{self._name}:{reader.line_num}"
+            issues: tuple[Issue, ...] = ()
+            if len(cells) != width:
+                issues = (Issue("row", "columns", f"expected {width} columns, got {len(cells)}"),)
+            before = mapping.row(dict(zip(columns, cells, strict=False)), number, where, issues)
+        ended = stop is None or number < stop
+        if before is not None and ended and before.issues and before.issues[0].code == "columns" and watched.last != b"\n":
+            raise SourceError("ends in the middle of a row", where=before.where, code="cut")
+        if before is not None:
+            yield before
+
+    def _mapping(self, columns: Sequence[str] | None) -> RowMapping:
+        mapping = RowMapping(self._account, columns=columns, current_year=self._year)
+        if columns is not None:
+            missing = sorted(mapping.needed.difference(columns))
+            if missing:
+                raise SourceError(
+                    f"has no column {', '.join(missing)}; its columns are {', '.join(columns)[:300] or '(none)'}",
+                    where=f"{self._name}:1", code="columns",
+                )  # fmt: skip
+        return mapping
+
+    # -- JSON ------------------------------------------------------------------------------------------------------
+
+    def _jsonl(self, file: IO[bytes], start: int, stop: int | None) -> Iterator[SourceRow]:
+        mapping = self._mapping(None)
+        lines = ((line, text) for line, text in enumerate(file, start=1) if text.strip(b" \t\r\n\xef\xbb\xbf"))
+        for number, (line, text) in enumerate(islice(lines, start, stop), start=start + 1):
+            where = f"{self._name}:{line}"
+            try:
+                raw = msgspec.json.decode(text.lstrip(b"\xef\xbb\xbf"))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                if not text.endswith(b"\n"):
+                    raise SourceError("ends in the middle of a row", where=where, code="cut") from error
+                raw = error
+            yield self._object(mapping, raw, number, where)
+
+    def _json(self, file: IO[bytes], start: int, stop: int | None) -> Iterator[SourceRow]:
+        # The document is read whole: only its end proves that it is complete.
+        try:
+            document = msgspec.json.decode(file.read().lstrip(b"\xef\xbb\xbf"))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SourceError(f"is not a JSON document: {error}", where=self._name, code="not_json") from error
+        items, place = document, "the document"
+        for key in (self._account.source.items or "").split("."):
+            if key:
+                items = items.get(key) if isinstance(items, dict) else None
+                place = self._account.source.items or ""
+        if not isinstance(items, list):
+            raise SourceError(f"expected a list at {place}, got {type(items).__name__}", where=self._name, code="no_list")
+        mapping = self._mapping(None)
+        for number, raw in enumerate(items[start:stop], start=start + 1):
+            yield self._object(mapping, raw, number, f"{self._name}:{place}[{number - 1}]")
+
+    def _object(self, mapping: RowMapping, raw: Any, number: int, where: str) -> SourceRow:
+        if isinstance(raw, dict):
+            return mapping.row(raw, number, where)
+        why = f"is not JSON: {raw}" if isinstance(raw, Exception) else f"expected an object, got {type(raw).__name__}"
+        return SourceRow(row=number, reference=None, listing=None, issues=(Issue("row", "not_an_object", why),), where=where)
+
+
+class _LastByte(io.RawIOBase):
+    """Passes bytes through and remembers the last one, which tells whether the last row is whole."""
+
+    def __init__(self, inner: IO[bytes]) -> None:
+        self._inner = inner
+        self.last = b"\n"
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._inner.read(len(buffer))
+        buffer[: len(data)] = data
+        if data:
+            self.last = data[-1:]
+        return len(data)
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, gzip.BadGzipFile):
+        return "it is not a gzip file, or it is damaged"
+    return error.strerror or type(error).__name__

@@ -1,0 +1,129 @@
+"""Feeds behind a URL: downloaded to a file of their own, proved complete, then read like any file.
+
+An unchanged feed is not downloaded again (ETag, Last-Modified). ``Content-Length`` is checked: a half feed is an error,
+not a short list. Passwords in URLs or headers never reach a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import requests
+
+from okasie_tasks.errors import SourceError
+from okasie_tasks.ports import SourceRow
+from okasie_tasks.settings import AccountSettings, masked
+from okasie_tasks.sources.files import FileSource
+
+_TIMEOUT_SECONDS: Final = (10.0, 60.0)
+_PIECE_BYTES: Final = 1 << 16
+
+
+class _Known(msgspec.Struct):
+    """What is remembered of the last download."""
+
+    etag: str | None = None
+    modified: str | None = None
+    sha256: str = ""
+
+
+class HttpSource:
+    """A feed behind http(s). Each object downloads at most once; several parts of a run share the file on disk."""
+
+    sliceable = False
+
+    def __init__(self, account: AccountSettings, url: str, *, cache_dir: Path, current_year: int) -> None:
+        self._account = account
+        self._url = url
+        self._where = masked(url)
+        self._file = cache_dir / f"{account.name}.feed{'.gz' if url.split('?')[0].endswith('.gz') else ''}"
+        self._year = current_year
+        self._fetched: str | None = None
+
+    def version(self) -> str:
+        """The SHA-256 of the feed as it is now."""
+        if self._fetched is None:
+            self._fetched = self._fetch()
+        return self._fetched
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
+        """Rows of the feed as downloaded by this object; see `okasie_tasks.ports.Source`."""
+        self.version()
+        return self._reader().rows(start, stop)
+
+    def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
+        """Just these rows: the feed is scanned."""
+        self.version()
+        return self._reader().get(references)
+
+    def _reader(self) -> FileSource:
+        return FileSource(self._account, self._file, name=self._where, current_year=self._year)
+
+    def _fetch(self) -> str:
+        known = self._known()
+        headers = {"Accept-Encoding": "identity"} | {name: secret.reveal() for name, secret in self._account.source.headers.items()}
+        if known.etag:
+            headers["If-None-Match"] = known.etag
+        elif known.modified:
+            headers["If-Modified-Since"] = known.modified
+        try:
+            with requests.get(
+                self._url, headers=headers, auth=self._auth(), stream=True, timeout=_TIMEOUT_SECONDS
+            ) as answer:
+                if answer.status_code == requests.codes.not_modified and known.sha256:
+                    return known.sha256
+                if answer.status_code != requests.codes.ok:
+                    raise SourceError(f"answered {answer.status_code}, expected 200", where=self._where, code="http")
+                return self._store(answer)
+        except requests.RequestException as error:
+            # The library's own text may hold the URL with its password.
+            raise SourceError(f"cannot be fetched ({type(error).__name__})", where=self._where, code="http") from None
+
+    def _auth(self) -> tuple[str, str] | None:
+        source = self._account.source
+        if source.username is None:
+            return None
+        return source.username.reveal(), source.password.reveal() if source.password else ""
+
+    def _store(self, answer: requests.Response) -> str:
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part = self._file.with_name(f"{self._file.name}.{id(self)}.part")
+        digest = hashlib.sha256()
+        length = 0
+        try:
+            with part.open("wb") as file:
+                # Raw bytes: the length that was promised is that of what travels.
+                while piece := answer.raw.read(_PIECE_BYTES, decode_content=False):
+                    length += len(piece)
+                    file.write(piece)
+                    digest.update(piece)
+            self._check(answer, length)
+            part.replace(self._file)
+        finally:
+            part.unlink(missing_ok=True)
+        known = _Known(answer.headers.get("ETag"), answer.headers.get("Last-Modified"), digest.hexdigest())
+        self._notes().write_bytes(msgspec.json.encode(known))
+        return known.sha256
+
+    def _check(self, answer: requests.Response, length: int) -> None:
+        promised = answer.headers.get("Content-Length")
+        if promised is not None and promised.isdigit() and int(promised) != length:
+            raise SourceError(f"promised {promised} bytes and sent {length}", where=self._where, code="cut")
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise SourceError(
+                f"is sent with Content-Encoding {answer.headers['Content-Encoding']!r:.20}, expected none (a .gz is read as such)",
+                where=self._where, code="http",
+            )  # fmt: skip
+
+    def _notes(self) -> Path:
+        return self._file.with_name(f"{self._file.name}.json")
+
+    def _known(self) -> _Known:
+        try:
+            return msgspec.json.decode(self._notes().read_bytes(), type=_Known) if self._file.exists() else _Known()
+        except (OSError, msgspec.DecodeError):
+            return _Known()

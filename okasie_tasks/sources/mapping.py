@@ -1,0 +1,248 @@
+"""From a feed's row to a listing: columns, templates, value maps, units and defaults, compiled once per source."""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
+from okasie_tasks.core.listing import InvalidListing, Issue, parse_listing, parse_reference
+from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.ports import SourceRow
+from okasie_tasks.settings import AccountSettings, ColumnSettings
+
+Row = Mapping[str, Any]
+Getter = Callable[[Row], Any]
+
+_TRUE: Final = frozenset({"true", "yes", "1", "y", "ja", "oui", "waar", "vrai", "wahr"})
+_FALSE: Final = frozenset({"false", "no", "0", "n", "nee", "non", "nein", "onwaar", "faux", "falsch"})
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+_UNITS: Final[Mapping[tuple[str, str], Callable[[float], float]]] = {
+    ("powerKw", "hp"): lambda value: round(value * 0.73549875, 2),  # metric horsepower
+    ("mileage", "mi"): lambda value: float(round(value * 1.609344)),
+    ("price", "cent"): lambda value: value / 100,
+}
+
+
+class _Bad(Exception):
+    """A cell that cannot be read as what its field holds."""
+
+
+class RowMapping:
+    """The compiled mapping of one account. ``columns`` are those of the feed, None when every row has its own."""
+
+    def __init__(self, account: AccountSettings, *, columns: Iterable[str] | None, current_year: int) -> None:
+        self._source = account.source
+        self._zone = ZoneInfo(account.timezone)
+        self._year = current_year
+        self._columns = None if columns is None else frozenset(columns)
+        self._reference = account.source.reference or self._own_reference()
+        self._plan = [(spec, *self._compile(spec)) for spec in FIELDS.values() if spec.name != "externalReference"]
+        self._plan = [step for step in self._plan if step[1] is not None or step[0].name in self._source.defaults]
+
+    def _own_reference(self) -> str:
+        for name in ("externalReference", "external_reference"):
+            if self._columns is None or name in self._columns:
+                return name
+        return "externalReference"
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Columns that the mapping names; a feed without one of them is not the feed that was configured."""
+        names = {self._reference}
+        for target in self._source.fields.values():
+            if isinstance(target, ColumnSettings):
+                names.add(target.column)
+            else:
+                names.update(_template_columns(target) or [target])
+        if self._source.updated_at:
+            names.add(self._source.updated_at)
+        return frozenset(names)
+
+    # -- compiling -------------------------------------------------------------------------------------------------
+
+    def _compile(self, spec: FieldSpec) -> tuple[Getter | None, str]:
+        """How to get a field's raw value, and the column to name in messages."""
+        for name in (spec.name, *spec.aliases):
+            target = self._source.fields.get(name)
+            if isinstance(target, ColumnSettings):
+                return _split(target.column, target.split_on), target.column
+            if target is not None:
+                if columns := _template_columns(target):
+                    return _template(target), ", ".join(columns)
+                return _column(target), target
+            if self._columns is None or name in self._columns:
+                return _column(name), name
+        return None, spec.name
+
+    # -- one row ---------------------------------------------------------------------------------------------------
+
+    def row(self, raw: Row, number: int, where: str, issues: tuple[Issue, ...] = ()) -> SourceRow:
+        """Map and validate one row. ``issues`` found while reading it make it invalid whatever its cells say."""
+        text = raw.get(self._reference)
+        reference = parse_reference(str(text) if isinstance(text, int) and not isinstance(text, bool) else text)
+        if reference is None:
+            bad = Issue("externalReference", "bad_reference",
+                        f"column {self._reference}: expected 1 to 64 of A-Z a-z 0-9 . _ -, got {text!r:.60}")
+            return SourceRow(row=number, reference=None, listing=None, issues=(*issues, bad), where=where)
+        if issues:
+            return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
+        values, found = self._values(raw)
+        values["externalReference"] = reference
+        try:
+            listing = parse_listing(values, current_year=self._year)
+        except InvalidListing as invalid:
+            known = {issue.field for issue in found}
+            rest = [issue for issue in invalid.found if not (issue.field in known and issue.code == "required")]
+            return SourceRow(row=number, reference=reference, listing=None, issues=(*found, *rest), where=where)
+        if found:
+            return SourceRow(row=number, reference=reference, listing=None, issues=tuple(found), where=where)
+        return SourceRow(
+            row=number, reference=reference, listing=listing, version=self._version(raw), where=where
+        )
+
+    def _values(self, raw: Row) -> tuple[dict[str, Any], list[Issue]]:
+        values: dict[str, Any] = {}
+        found: list[Issue] = []
+        for spec, getter, column in self._plan:
+            value = getter(raw) if getter is not None else None
+            if isinstance(value, str):
+                value = value.strip()
+            if value is not None and value != "" and (words := self._words.get(spec.name)):
+                value = _translated(value, words)
+            if value is None or value in ("", [], ()):
+                value = self._source.defaults.get(spec.name)
+                if value is None or value == "":
+                    continue
+            try:
+                values[spec.name] = self._coerce(spec, value)
+            except _Bad as bad:
+                found.append(Issue(spec.name, "unreadable", f"column {column}: {bad}"))
+        return values, found
+
+    @property
+    def _words(self) -> Mapping[str, Mapping[str, str]]:
+        words = self.__dict__.get("_folded")
+        if words is None:
+            words = {
+                BY_INPUT_NAME[field].name: {k.strip().casefold(): v for k, v in table.items()}
+                for field, table in self._source.values.items()
+            }
+            self.__dict__["_folded"] = words
+        return words
+
+    def _coerce(self, spec: FieldSpec, value: Any) -> Any:
+        if spec.kind in ("number", "integer"):
+            number = self._number(value)
+            unit = _UNITS.get((spec.name, self._source.units.get(spec.name, "")))
+            return unit(number) if unit else number
+        if spec.kind == "boolean" and not isinstance(value, bool):
+            word = str(value).casefold()
+            if word in _TRUE or word in _FALSE:
+                return word in _TRUE
+            raise _Bad(f"expected yes or no, got {value!r:.60}")
+        if spec.kind in ("texts", "images") and isinstance(value, str):
+            return [part.strip() for part in value.split("|") if part.strip()]
+        if spec.kind == "features" and isinstance(value, str):
+            return [_feature(part) for part in value.split("|") if part.strip()]
+        if spec.kind == "text" and isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+        return value
+
+    def _number(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise _Bad(f"expected a number, got {value!r:.60}")
+        if not isinstance(value, str):
+            if not math.isfinite(value):
+                raise _Bad(f"expected a number, got {value}")
+            return value
+        text = value.replace("\u00a0", "").replace("\u202f", "").replace(" ", "").replace("'", "")
+        thousands, point = (".", ",") if self._source.decimal == "," else (",", ".")
+        if re.fullmatch(rf"[+-]?\d{{1,3}}(\{thousands}\d{{3}})+(\{point}\d+)?", text):
+            text = text.replace(thousands, "")
+        text = text.replace(point, ".") if thousands not in text else "?"
+        if not _NUMBER.fullmatch(text):
+            raise _Bad(f"expected a number, got {value!r:.60}")
+        number = float(text)
+        if not math.isfinite(number):
+            raise _Bad(f"expected a number, got {value!r:.60}")
+        return int(number) if number == int(number) else number
+
+    def _version(self, raw: Row) -> int:
+        """The row's own change time in ms; 0 when it has none that can be read: a hint, never a reason to refuse."""
+        value = raw.get(self._source.updated_at) if self._source.updated_at else None
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e14:
+            return int(value if value > 1e11 else value * 1000)
+        if isinstance(value, datetime):
+            moment = value
+        else:
+            try:
+                moment = datetime.fromisoformat(str(value).strip())
+            except ValueError:
+                return self._version({self._source.updated_at or "": float(value)}) if _is_digits(value) else 0
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=self._zone)
+        return max(0, int(moment.timestamp() * 1000))
+
+
+def _is_digits(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\d{9,13}(\.\d+)?", value.strip()) is not None
+
+
+def _feature(text: str) -> dict[str, str]:
+    category, colon, name = text.partition(":")
+    return {"category": category.strip(), "name": name.strip()} if colon else {"name": text.strip()}
+
+
+def _translated(value: Any, words: Mapping[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_translated(item, words) for item in value]
+    found = words.get(str(value).strip().casefold())
+    if found is None:
+        found = words.get("*")
+    return value if found is None else found
+
+
+def _column(name: str) -> Getter:
+    return lambda row: row.get(name)
+
+
+def _split(column: str, on: str | None) -> Getter:
+    def get(row: Row) -> Any:
+        value = row.get(column)
+        if isinstance(value, str) and on is not None:
+            return [part.strip() for part in value.split(on) if part.strip()]
+        return value
+
+    return get
+
+
+def _template_columns(text: str) -> list[str]:
+    if "{" not in text:
+        return []
+    try:
+        return [name for _, name, _, _ in string.Formatter().parse(text) if name]
+    except ValueError as error:
+        raise FixConfiguration(f"got the template {text!r}, which cannot be read: {error}", where="source.fields") from error
+
+
+def _template(text: str) -> Getter:
+    parts = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text)]
+
+    def get(row: Row) -> str | None:
+        out: list[str] = []
+        filled = False
+        for literal, name in parts:
+            out.append(literal)
+            value = row.get(name) if name else None
+            if value is not None and str(value).strip():
+                out.append(str(value).strip())
+                filled = True
+        # Empty columns drop out, and so does the space that stood around them.
+        return " ".join("".join(out).split()) if filled else None
+
+    return get
