@@ -1,0 +1,118 @@
+"""``/_sandbox/``: what a test wants to know or change. No key, no quota, loopback only; keys are addressed by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from tornado import web
+
+from okasie_tasks.sandbox.store import Quirks, image_urls, stamp
+
+if TYPE_CHECKING:
+    from okasie_tasks.sandbox.server import Sandbox
+
+
+class AdminHandler(web.RequestHandler):
+    """GET state, requests, listings; POST listings, faults, quirks, limit, reset; DELETE faults."""
+
+    def initialize(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def prepare(self) -> None:
+        if self.request.remote_ip not in ("127.0.0.1", "::1"):
+            raise web.HTTPError(403)
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+
+    def get(self, path: str) -> None:
+        if path == "state":
+            self._json({name: self._state(name) for name in self._sandbox.meters})
+        elif path == "requests":
+            self._json(list(self._sandbox.meters[self._key()].requests))
+        elif path == "listings":
+            self.set_header("Content-Type", "application/x-ndjson")
+            for row in self._sandbox.store.select(self._key(), None):
+                self.write(msgspec.json.encode(self._stored(row)) + b"\n")
+        else:
+            self._wrong(f"there is no /_sandbox/{path}", 404)
+
+    def post(self, path: str) -> None:
+        try:
+            body = msgspec.json.decode(self.request.body or b"{}")
+            if path == "faults":
+                self._json({"added": self._sandbox.faults.add(body if isinstance(body, list) else [body])})
+            elif path == "quirks":
+                self._sandbox.store.set_quirks(msgspec.convert(body, Quirks))
+                self._json({"quirks": msgspec.to_builtins(self._sandbox.store.quirks)})
+            elif path == "limit":
+                self._sandbox.quotas[self._key(body)].change(int(body["limit"]))
+                self._json({"limit": body["limit"]})
+            elif path == "reset":
+                self._sandbox.store.reset()
+                self._sandbox.faults.clear()
+                self._json({"reset": True})
+            elif path == "listings":
+                self._json({"edited": sum(self._edit(self._key(body), edit) for edit in body["edits"])})
+            else:
+                self._wrong(f"there is no /_sandbox/{path}", 404)
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError, KeyError, TypeError) as error:
+            self._wrong(f"{type(error).__name__}: {error}", 400)
+
+    def delete(self, path: str) -> None:
+        if path != "faults":
+            self._wrong(f"there is no /_sandbox/{path}", 404)
+            return
+        self._sandbox.faults.clear()
+        self._json({"faults": 0})
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _json(self, document: Any) -> None:
+        self.finish(msgspec.json.encode(document))
+
+    def _wrong(self, message: str, status: int) -> None:
+        self.set_status(status)
+        self._json({"error": {"message": message}})
+
+    def _key(self, body: dict[str, Any] | None = None) -> str:
+        name = (body or {}).get("key") or self.get_query_argument("key", next(iter(self._sandbox.meters)))
+        if name not in self._sandbox.meters:
+            raise web.HTTPError(404, reason=f"No key named {name!r:.40}")
+        return str(name)
+
+    def _state(self, name: str) -> dict[str, Any]:
+        meter, by_status = self._sandbox.meters[name], dict.fromkeys(("active", "pending", "sold", "draft"), 0)
+        for row in self._sandbox.store.select(name, None):
+            by_status[row.status] += 1
+        return {
+            "listings": by_status,
+            "requests": meter.by_kind,
+            "rate_limited": meter.refused,
+            "busiest_minute": meter.busiest_minute,
+            "busiest_second": meter.busiest_second,
+            "limit": self._sandbox.quotas[name].limit,
+        }
+
+    def _stored(self, row: Any) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "externalReference": row.reference,
+            "externalProvider": row.provider,
+            "status": row.status,
+            "updatedAt": stamp(row.updated_at),
+            "images": image_urls(row.body),
+            "body": row.body,
+        }
+
+    def _edit(self, partner: str, edit: dict[str, Any]) -> int:
+        """One edit on the marketplace's side: set fields, set the status, or make a foreign listing."""
+        store, now = self._sandbox.store, self._sandbox.clock()
+        if edit.get("create"):
+            dealer = store.add_dealer(partner, "FOREIGN")
+            store.add_foreign(partner, edit.get("reference"), dict(edit["create"]), dealer, now)
+            return 1
+        row = store.by_reference[partner, edit["reference"]]
+        for name, value in (edit.get("set") or {}).items():
+            row.body = {**row.body, name: value}
+        store.set_status(row, edit.get("status", row.status), now)
+        return 1

@@ -1,0 +1,72 @@
+"""Faults on request: rules that make the sandbox misbehave, by kind of call, key, chance and number of times."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final
+
+KINDS: Final = {
+    "500": "answers 500 with an error document",
+    "503_html": "answers 503 with a web page, as a proxy does",
+    "html": "answers 200 with a web page",
+    "slow": "waits `seconds` before it answers",
+    "drop_before": "closes the connection without doing anything",
+    "drop_after": "does the work and then closes the connection",
+    "truncated": "does the work and sends half of the answer",
+    "garbage": "does the work and answers bytes that are no JSON",
+    "data_not_list": 'answers 200 with {"data": "x"}',
+    "429": "refuses with 429 and Retry-After `seconds`",
+    "400": "refuses with 400",
+    "401": "refuses with 401",
+    "redirect": "answers 302 to another address",
+    "unknown_items": "does the work of a bulk call and leaves every second item out of the answer",
+    "skip_images": "reports the first image of every written listing as skipped",
+}
+
+
+class Fault:
+    """One rule. Raises `ValueError` for a rule that cannot be understood."""
+
+    def __init__(self, rule: dict[str, Any]) -> None:
+        unknown = set(rule) - {"kind", "match", "probability", "times", "seconds", "seed"}
+        if unknown:
+            raise ValueError(f"a fault has no {', '.join(sorted(unknown))}")
+        self.kind = str(rule.get("kind"))
+        if self.kind not in KINDS:
+            raise ValueError(f"got kind {self.kind!r}, expected one of {', '.join(KINDS)}")
+        match = rule.get("match") or {}
+        self.path: str | None = match.get("path")
+        self.key: str | None = match.get("key")
+        self.probability = float(rule.get("probability", 1.0))
+        self.times: int | None = rule.get("times")
+        self.seconds = float(rule.get("seconds", 1.0))
+        self._chance = Random(rule.get("seed", 0))  # noqa: S311 - chance for tests, repeatable
+
+    def hits(self, path: str, key: str) -> bool:
+        """Whether this request is to suffer; counts down ``times``."""
+        if (self.path and self.path != path) or (self.key and self.key != key) or self.times == 0:
+            return False
+        if self._chance.random() >= self.probability:
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+
+class Faults:
+    """The rules in force, in the order they were given; the first that hits counts."""
+
+    def __init__(self) -> None:
+        self._rules: list[Fault] = []
+
+    def add(self, rules: list[dict[str, Any]]) -> int:
+        fresh = [Fault(rule) for rule in rules]
+        self._rules += fresh
+        return len(fresh)
+
+    def clear(self) -> None:
+        self._rules.clear()
+
+    def pick(self, path: str, key: str) -> Fault | None:
+        self._rules = [rule for rule in self._rules if rule.times != 0]
+        return next((rule for rule in self._rules if rule.hits(path, key)), None)
