@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cached_property
@@ -93,7 +92,7 @@ class Services:
         account = self.account(name)
         return OkasieApi(
             account.base_url,
-            account.api_key.reveal(),
+            account.api_key.reveal,
             self.limiter(name),
             account=name,
             read_timeout=account.read_timeout,
@@ -223,5 +222,3 @@ if (Path.cwd() / "celeryconfig.py").is_file() or os.environ.get("CELERY_CONFIG_M
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     app.config_from_object(os.environ.get("CELERY_CONFIG_MODULE", "celeryconfig"))
-
-SourceFactory = Callable[[], Source]

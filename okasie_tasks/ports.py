@@ -102,9 +102,10 @@ class PermitContext(Protocol):
 
 
 class Permit(msgspec.Struct, frozen=True):
-    """The right to send one request now."""
+    """The right to send one request ``after_seconds`` (at most 20 ms) from now."""
 
     id: str
+    after_seconds: float = 0.0
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -118,20 +119,18 @@ class Feedback(msgspec.Struct, frozen=True):
     """What one answer says about the quota. All times are relative, so that no worker clock is compared."""
 
     status: int
-    """HTTP status; 0 when no answer came although bytes were written."""
+    """HTTP status; 0 when no answer came although bytes were written; -1 when there never was a connection."""
     limit: int | None = None
     remaining: int | None = None
-    reset_in: float | None = None
-    """Seconds until the window resets, by the server's own ``Date``."""
     retry_after: float | None = None
 
 
 class Limiter(Protocol):
     """One account's share of the quota, shared by all workers."""
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait: ...
-
-    """``hold_seconds``: total time-out of the very call the permit is for (limiter.md: J)."""
+    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+        """``hold_seconds``: total time-out of the very call the permit is for."""
+        ...
 
     def report(self, permit: Permit, feedback: Feedback) -> None: ...
     def cancel(self, permit: Permit) -> None: ...

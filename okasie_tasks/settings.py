@@ -55,8 +55,9 @@ class Secret:
         if self._reference.startswith("env:"):
             value = self._environ.get(self._reference[4:], "").strip()
             if not value:
-                raise FixConfiguration(f"the environment variable {self._reference[4:]} is not set or empty",
-                                       where=self._reference)
+                raise FixConfiguration(
+                    f"the environment variable {self._reference[4:]} is not set or empty", where=self._reference
+                )
             return value
         if self.literal:
             return self._reference
@@ -64,8 +65,9 @@ class Secret:
         try:
             value = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise FixConfiguration(f"the secret's file cannot be read ({type(error).__name__})",
-                                   where=self._reference) from error
+            raise FixConfiguration(
+                f"the secret's file cannot be read ({type(error).__name__})", where=self._reference
+            ) from error
         if not value:
             raise FixConfiguration("the secret's file is empty", where=self._reference)
         return value
@@ -375,7 +377,9 @@ def _perhaps(name: str, known: list[str]) -> str:
 
 def _problems(error: ValidationError, document: Mapping[str, Any]) -> Iterator[str]:
     for problem in error.errors(include_url=False, include_context=False):
-        path = [str(part) for part in problem["loc"] if not str(part).startswith(("str", "ColumnSettings", "function-"))]
+        path = [
+            str(part) for part in problem["loc"] if not str(part).startswith(("str", "ColumnSettings", "function-"))
+        ]
         key = ".".join(path)
         if problem["type"] == "extra_forbidden":
             yield f"{key}: is not a setting{_perhaps(path[-1], _siblings(path))}"
@@ -417,9 +421,13 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
         key = Secret(account.api_key._reference, base=base, environ=environ)
         source = account.source.model_copy(
             update={
-                "headers": {k: Secret(v._reference, base=base, environ=environ) for k, v in account.source.headers.items()},
-                "username": account.source.username and Secret(account.source.username._reference, base=base, environ=environ),
-                "password": account.source.password and Secret(account.source.password._reference, base=base, environ=environ),
+                "headers": {
+                    k: Secret(v._reference, base=base, environ=environ) for k, v in account.source.headers.items()
+                },
+                "username": account.source.username
+                and Secret(account.source.username._reference, base=base, environ=environ),
+                "password": account.source.password
+                and Secret(account.source.password._reference, base=base, environ=environ),
             }
         )
         source._base, source._environ = base, environ
@@ -431,8 +439,9 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
     url = redis.url
     if url and url.startswith(("env:", "file:")):
         url = Secret(url, base=base, environ=environ).reveal()
-    redis = redis.model_copy(update={"url": None if url in (None, "", "embedded") else url,
-                                     "state_dir": base / redis.state_dir.expanduser()})
+    redis = redis.model_copy(
+        update={"url": None if url in (None, "", "embedded") else url, "state_dir": base / redis.state_dir.expanduser()}
+    )
     return settings.model_copy(update={"accounts": accounts, "redis": redis})
 
 
@@ -446,7 +455,7 @@ def _account_problems(name: str, account: AccountSettings) -> Iterator[str]:
     if source.type not in known and not source.type.startswith("python:"):
         yield f"accounts.{name}.source.type: got {source.type!r}, expected {', '.join(known)} or python:NAME"
     if source.type == "sql" and not source.query:
-        yield f"accounts.{name}.source.query: is missing, and type = \"sql\" needs it"
+        yield f'accounts.{name}.source.query: is missing, and type = "sql" needs it'
     if not source.url and not source.type.startswith("python:"):
         yield f"accounts.{name}.source.url: is missing"
     for table in ("fields", "values", "units", "defaults"):
@@ -477,5 +486,3 @@ def _shared_keys(accounts: Mapping[str, AccountSettings]) -> Iterator[str]:
         if key in seen:
             yield f"accounts.{name}.api_key: is the same key as accounts.{seen[key]} has, expected one account per key"
         seen.setdefault(key, name)
-
-

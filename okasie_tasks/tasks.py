@@ -148,8 +148,9 @@ def _send(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
     account = tools.rules.account
     header = [_message(tools, account, run, stage, number) for stage, parts in stages for number in parts]
     if header:
-        chord(group(header), signature("okasie.advance", kwargs={"account": account, "run": run}, immutable=True, app=app))(
-        )
+        chord(
+            group(header), signature("okasie.advance", kwargs={"account": account, "run": run}, immutable=True, app=app)
+        )()
 
 
 def _message(tools: Tools, account: str, run: str, stage: str, number: int) -> Any:

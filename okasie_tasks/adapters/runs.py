@@ -137,7 +137,9 @@ class Runs:
         )
         return waiting.decode()
 
-    def advance(self, run: str, stage: str, to: str, *, parts: int, facts: Mapping[str, str | int] | None = None) -> bool:
+    def advance(
+        self, run: str, stage: str, to: str, *, parts: int, facts: Mapping[str, str | int] | None = None
+    ) -> bool:
         """Move a run from ``stage`` to the next, which has ``parts`` parts; True for the one caller that did it."""
         pairs = [item for pair in (facts or {}).items() for item in pair]
         moved = self._lua["run_advance"](
@@ -216,9 +218,7 @@ class Runs:
         counts = {name[2:]: int(fields.pop(name)) for name in list(fields) if name.startswith("n:")}
         times = {name: int(fields.pop(name, 0)) for name in ("created_ms", "started_ms", "ended_ms", "progress_ms")}
         known = {name: fields.pop(name, "") for name in ("account", "mode", "state", "stage")}
-        return Run(
-            id=run, plan_only=fields.pop("plan_only", "") == "1", counts=counts, facts=fields, **known, **times
-        )
+        return Run(id=run, plan_only=fields.pop("plan_only", "") == "1", counts=counts, facts=fields, **known, **times)
 
     def state(self, run: str) -> str:
         return (cast("bytes | None", self.redis.hget(self.key(run), "state")) or b"").decode()

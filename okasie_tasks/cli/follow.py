@@ -59,7 +59,9 @@ class Follower:
                 "another run already waits for this account; try again when it has begun", where=self._account
             )
         try:
-            app.send_task("okasie.sync", kwargs={"account": self._account, "mode": mode, "requested": True}, expires=3600)
+            app.send_task(
+                "okasie.sync", kwargs={"account": self._account, "mode": mode, "requested": True}, expires=3600
+            )
         except OperationalError as error:
             raise NotReachable("the broker did not take the message", where="redis") from error
         deadline = time.monotonic() + _PICKED_UP_SECONDS
@@ -133,7 +135,11 @@ class _Bars:
     """The live display: one line a stage."""
 
     def __init__(self, console: Console, drawing: bool) -> None:
-        columns = (TextColumn("{task.description:>12}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+        columns = (
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        )
         self._progress = Progress(*columns, TimeElapsedColumn(), console=console)
         self._live = Live(self._progress, console=console, transient=True) if drawing else None
         self._tasks: dict[str, Any] = {}
@@ -189,7 +195,9 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
         name: {"waiting": int(services.redis.llen(name)), "consumers": count}  # type: ignore[arg-type]
         for name, count in counts.items()
     }
-    documents = [report.account_document(services.runs, services.ledger(n), n, services.limiter(n).status()) for n in names]
+    documents = [
+        report.account_document(services.runs, services.ledger(n), n, services.limiter(n).status()) for n in names
+    ]
     return {"accounts": documents, "queues": queues, "missing": missing}
 
 

@@ -131,8 +131,10 @@ def exit_status(document: dict[str, Any]) -> int:
 
 def _print_run(document: dict[str, Any]) -> None:
     listings, requests = document["listings"], document["requests"]
-    click.echo(f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
-               f" in {document['seconds']:.1f} s")
+    click.echo(
+        f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
+        f" in {document['seconds']:.1f} s"
+    )
     click.echo("  listings  " + ", ".join(f"{count} {name}" for name, count in listings.items() if count))
     sent = ", ".join(f"{requests[name]} {name}" for name in ("list", "bulk", "put", "delete") if requests[name])
     click.echo(f"  requests  {sent or 'none'} (fewest possible: {requests['minimum']})")
@@ -158,15 +160,17 @@ def _print_status(document: dict[str, Any]) -> None:
     for entry in document["accounts"]:
         last = entry["last_run"]
         stale = entry["stale_seconds"]
-        rows.append([
-            entry["account"],
-            f"{last['mode']} {last['state']}" if last else "never ran",
-            f"{stale / 60:.0f} min" if stale is not None else "-",
-            entry["cursor"] or "-",
-            f"{entry['quota']['used_last_minute']}/{entry['quota']['limit']}",
-            str(entry["rejects"]),
-            str(sum(hold["count"] for hold in entry["held"])),
-        ])
+        rows.append(
+            [
+                entry["account"],
+                f"{last['mode']} {last['state']}" if last else "never ran",
+                f"{stale / 60:.0f} min" if stale is not None else "-",
+                entry["cursor"] or "-",
+                f"{entry['quota']['used_last_minute']}/{entry['quota']['limit']}",
+                str(entry["rejects"]),
+                str(sum(hold["count"] for hold in entry["held"])),
+            ]
+        )
     if rows:
         table(["account", "last run", "last success", "cursor", "quota", "rejects", "held"], rows)
     for queue, count in document["queues"].items():

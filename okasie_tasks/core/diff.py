@@ -73,9 +73,7 @@ def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bo
     if picture.status == "sold":
         # Absent once: a car sold by hand may be listed again when its row comes back.
         settled = picture.but(clear=Flag.IN_SOURCE | Flag.SOLD_BY_HAND | Flag.ECHO_DUE | Flag.RESENT, missed=0)
-        return Decision(
-            action="none", reason="sold on both sides", count="settled", entry=_if_new(settled, base)
-        )
+        return Decision(action="none", reason="sold on both sides", count="settled", entry=_if_new(settled, base))
     if not same and remote is None and world.full and world.walk_complete:
         return Decision(action="none", reason="gone on both sides", count="settled", entry=base.but(status="sold"))
     if not base.having(Flag.IN_SOURCE):
@@ -105,7 +103,10 @@ def _unknown(local: Local, remote: Remote | None) -> Decision:
     adopted = _look(_adopt(local), remote)
     if remote.status == "sold" and local.status != "sold":
         return Decision(
-            action="none", reason="sold on the marketplace by someone", count="conflicts", fields=("status",),
+            action="none",
+            reason="sold on the marketplace by someone",
+            count="conflicts",
+            fields=("status",),
         )
     fields = _fields(local, remote)
     if not fields and local.images == remote.images:
@@ -155,14 +156,15 @@ def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> 
     if changed:
         return Decision(action="update", reason="changed in the source after it was sold on the marketplace")
     return Decision(
-        action="none", reason="sold on the marketplace by someone", count="conflicts", fields=("status",),
+        action="none",
+        reason="sold on the marketplace by someone",
+        count="conflicts",
+        fields=("status",),
         entry=_if_new(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT, rendering=base.rendering), base),
     )
 
 
-def _compare(
-    local: Local, remote: Remote, base: Entry, picture: Entry, world: World, *, changed: bool
-) -> Decision:
+def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: World, *, changed: bool) -> Decision:
     drifted = remote.rendering != base.rendering or not _same_dealer(base.dealer, remote)
     if drifted and base.having(Flag.ECHO_DUE) and not changed and _same_dealer(base.dealer, remote):
         fields = _fields(local, remote)
@@ -171,7 +173,10 @@ def _compare(
         if base.having(Flag.RESENT):
             disputed = _seen(picture.but(set_flags=Flag.DISPUTED, clear=Flag.ECHO_DUE | Flag.RESENT), local)
             return Decision(
-                action="none", reason="the marketplace keeps its own value", count="conflicts", fields=fields,
+                action="none",
+                reason="the marketplace keeps its own value",
+                count="conflicts",
+                fields=fields,
                 entry=disputed,
             )
     if not drifted:

@@ -61,8 +61,18 @@ class Api:
         page = _integer(query, 1, "page", "page_number")
         size = _integer(query, 50, "pageSize", "page_size", "limit")
         if size not in PAGE_SIZES or page < 1:
-            raise Refusal(422, "VALIDATION_FAILED", "Validation failed", [
-                {"path": "pageSize" if size not in PAGE_SIZES else "page", "message": "Out of range", "code": "too_big"}])
+            raise Refusal(
+                422,
+                "VALIDATION_FAILED",
+                "Validation failed",
+                [
+                    {
+                        "path": "pageSize" if size not in PAGE_SIZES else "page",
+                        "message": "Out of range",
+                        "code": "too_big",
+                    }
+                ],
+            )
         keep = self._filter(caller, query, location)
         quirks = self.store.quirks
         if quirks.insert_during_walk and page > 1:
@@ -88,8 +98,12 @@ class Api:
         status = query.get("status", "active")
         if status != "all":
             if status not in STATUSES:
-                raise Refusal(422, "VALIDATION_FAILED", "Validation failed",
-                              [{"path": "status", "message": "Invalid enum value", "code": "invalid_enum_value"}])
+                raise Refusal(
+                    422,
+                    "VALIDATION_FAILED",
+                    "Validation failed",
+                    [{"path": "status", "message": "Invalid enum value", "code": "invalid_enum_value"}],
+                )
             tests.append(lambda row: row.status == status)
         since = query.get("updatedSince", query.get("updated_since"))
         if since:
@@ -122,7 +136,9 @@ class Api:
     def _insert(self, caller: Caller, count: int) -> None:
         dealer = self.store.add_dealer(caller.partner, "FOREIGN")
         for _ in range(count):
-            row = self.store.add_foreign(caller.partner, None, {"title": "Inserted during the walk"}, dealer, self._clock())
+            row = self.store.add_foreign(
+                caller.partner, None, {"title": "Inserted during the walk"}, dealer, self._clock()
+            )
             order = self.store.select(caller.partner, None)
             order.insert(0, order.pop(order.index(row)))
 
@@ -176,7 +192,9 @@ class Api:
             raise Refusal(400, "TOO_MANY_ITEMS", "At most 100 items")
         results, errors = [], []
         for index, item in enumerate(items):
-            reference = item.get("externalReference", item.get("external_reference")) if isinstance(item, dict) else None
+            reference = (
+                item.get("externalReference", item.get("external_reference")) if isinstance(item, dict) else None
+            )
             try:
                 _reference(reference)
                 results.append({"index": index, **self._write(caller, str(reference), item)})
@@ -231,8 +249,12 @@ class Api:
         if not isinstance(body, dict):
             raise Refusal(400, "INVALID_BODY", "Expected an object")
         if body.get("status") not in STATUSES:
-            raise Refusal(422, "VALIDATION_FAILED", "Validation failed",
-                          [{"path": "status", "message": "Invalid status", "code": "invalid_enum_value"}])
+            raise Refusal(
+                422,
+                "VALIDATION_FAILED",
+                "Validation failed",
+                [{"path": "status", "message": "Invalid status", "code": "invalid_enum_value"}],
+            )
         return self._status(caller, reference, body["status"])
 
     def _status(self, caller: Caller, reference: str, status: str) -> dict[str, Any]:
@@ -267,8 +289,12 @@ def _integer(query: dict[str, str], default: int, *names: str) -> int:
             try:
                 return int(query[name])
             except ValueError:
-                raise Refusal(422, "VALIDATION_FAILED", "Validation failed",
-                              [{"path": name, "message": "Expected integer", "code": "invalid_type"}]) from None
+                raise Refusal(
+                    422,
+                    "VALIDATION_FAILED",
+                    "Validation failed",
+                    [{"path": name, "message": "Expected integer", "code": "invalid_type"}],
+                ) from None
     return default
 
 
@@ -276,6 +302,10 @@ def _moment(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Refusal(422, "VALIDATION_FAILED", "Validation failed",
-                      [{"path": "updatedSince", "message": "Expected an ISO 8601 time", "code": "invalid_string"}]) from None
+        raise Refusal(
+            422,
+            "VALIDATION_FAILED",
+            "Validation failed",
+            [{"path": "updatedSince", "message": "Expected an ISO 8601 time", "code": "invalid_string"}],
+        ) from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

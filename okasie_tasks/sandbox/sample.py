@@ -42,8 +42,10 @@ def _car(number: int, chance: Random) -> dict[str, str]:
     make, model, body, doors = chance.choice(_CARS)
     year, month = chance.randint(2012, 2026), chance.randint(1, 12)
     stock = f"DG-{number:05d}"
-    photos = [f"https://photos.invalid/{stock}/{index}.jpg?v={chance.randrange(16**4):04x}"
-              for index in range(chance.randint(2, 6))]
+    photos = [
+        f"https://photos.invalid/{stock}/{index}.jpg?v={chance.randrange(16**4):04x}"
+        for index in range(chance.randint(2, 6))
+    ]
     return {
         "stock_no": stock,
         "branch": chance.choice(tuple(DEALERS)),
@@ -62,7 +64,9 @@ def _car(number: int, chance: Random) -> dict[str, str]:
         "colour": chance.choice(_COLOURS),
         "vat": chance.choice(("marge", "btw")),
         "photos": "|".join(photos),
-        "notes": chance.choice(("", "Eerste eigenaar.", "Volledig onderhouden; met Car-Pass.", "Nieuw binnen, nog te poetsen.")),
+        "notes": chance.choice(
+            ("", "Eerste eigenaar.", "Volledig onderhouden; met Car-Pass.", "Nieuw binnen, nog te poetsen.")
+        ),
     }
 
 

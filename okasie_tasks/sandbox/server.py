@@ -40,8 +40,8 @@ class Key(msgspec.Struct, frozen=True):
 class Sandbox:
     """An Okasie API. As a context manager it runs in a thread of its own, for tests::
 
-        with Sandbox([Key("secret")], limit=120) as sandbox:
-            requests.get(f"{sandbox.base_url}/listings", headers={"Authorization": "Bearer secret"})
+    with Sandbox([Key("secret")], limit=120) as sandbox:
+        requests.get(f"{sandbox.base_url}/listings", headers={"Authorization": "Bearer secret"})
     """
 
     def __init__(

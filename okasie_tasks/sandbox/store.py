@@ -19,7 +19,17 @@ WRITE_ONLY: Final = frozenset({"condition", "customType", "dealerProfileId", "de
                                "postalCode", "city", "province", "latitude", "longitude"})  # fmt: skip
 _READ: Final = [
     name
-    for name in ("title", "description", *STRINGS, *INTEGERS, *NUMBERS, *BOOLEANS, *ENUMS, "conditionTags", "carPassUrl")
+    for name in (
+        "title",
+        "description",
+        *STRINGS,
+        *INTEGERS,
+        *NUMBERS,
+        *BOOLEANS,
+        *ENUMS,
+        "conditionTags",
+        "carPassUrl",
+    )
     if name not in WRITE_ONLY and name not in ("currency", "status")
 ]
 
@@ -90,7 +100,9 @@ class Store:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def upsert(self, partner: str, reference: str, body: dict[str, Any], dealer: Dealer, now: float) -> tuple[Listing, bool]:
+    def upsert(
+        self, partner: str, reference: str, body: dict[str, Any], dealer: Dealer, now: float
+    ) -> tuple[Listing, bool]:
         """Create or replace; what the body leaves out is gone."""
         listing = self.by_reference.get((partner, reference))
         status = body.get("status", "draft")
@@ -112,10 +124,14 @@ class Store:
         listing.updated_at = now
         self.changed(listing)
 
-    def add_foreign(self, partner: str, reference: str | None, body: dict[str, Any], dealer: Dealer, now: float) -> Listing:
+    def add_foreign(
+        self, partner: str, reference: str | None, body: dict[str, Any], dealer: Dealer, now: float
+    ) -> Listing:
         """A listing that somebody else made within the key's reach."""
         identity = str(uuid5(NAMESPACE_URL, f"okasie-sandbox/foreign/{partner}/{len(self.listings)}"))
-        listing = Listing(identity, partner, reference, "somebody-else", dealer.id, body.get("status", "active"), body, now, now)
+        listing = Listing(
+            identity, partner, reference, "somebody-else", dealer.id, body.get("status", "active"), body, now, now
+        )
         self._add(listing)
         self.changed(listing)
         return listing
@@ -154,7 +170,9 @@ class Store:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def select(self, partner: str, keep: Callable[[Listing], bool] | None, *, shuffle: Random | None = None) -> list[Listing]:
+    def select(
+        self, partner: str, keep: Callable[[Listing], bool] | None, *, shuffle: Random | None = None
+    ) -> list[Listing]:
         """The partner's listings in the order they came, or in chance order."""
         rows = self._order.get(partner, [])
         rows = [row for row in rows if keep(row)] if keep else rows
@@ -206,7 +224,12 @@ class Store:
             "features": features[::-1] if self.quirks.reorder_features else features,
             "images": images,
             "mainImageUrl": images[0]["url"] if images else None,
-            "dealer": {"id": dealer.id, "parentId": dealer.parent, "locationCode": dealer.code, "companyName": dealer.name},
+            "dealer": {
+                "id": dealer.id,
+                "parentId": dealer.parent,
+                "locationCode": dealer.code,
+                "companyName": dealer.name,
+            },
             "createdAt": stamp(row.created_at),
             "updatedAt": stamp(row.updated_at),
             "soldAt": stamp(row.sold_at) if row.sold_at else None,

@@ -66,4 +66,6 @@ def load_custom(account: AccountSettings, *, current_year: int) -> CustomSource:
     for found in entry_points(group=GROUP, name=name):
         return CustomSource(account, found.load()(account), current_year=current_year)
     known = ", ".join(sorted(point.name for point in entry_points(group=GROUP))) or "none"
-    raise FixConfiguration(f"no source {name!r} is installed; installed: {known}", where=f"accounts.{account.name}.source.type")
+    raise FixConfiguration(
+        f"no source {name!r} is installed; installed: {known}", where=f"accounts.{account.name}.source.type"
+    )

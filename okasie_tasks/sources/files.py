@@ -45,7 +45,9 @@ class FileSource:
         try:
             stat = self._path.stat()
         except OSError as error:
-            raise SourceError(f"cannot be read: {error.strerror}", where=str(self._path), code="source_missing") from error
+            raise SourceError(
+                f"cannot be read: {error.strerror}", where=str(self._path), code="source_missing"
+            ) from error
         return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
@@ -70,7 +72,9 @@ class FileSource:
         with gzip.open(self._path) if zipped else self._path.open("rb") as file:
             head = file.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()  # type: ignore[union-attr]
             if head.startswith(_MARKUP):
-                raise SourceError(f"is a web page, expected {self._account.source.type}", where=self._name, code="markup")
+                raise SourceError(
+                    f"is a web page, expected {self._account.source.type}", where=self._name, code="markup"
+                )
             yield file
 
     # -- csv -------------------------------------------------------------------------------------------------------
@@ -92,7 +96,9 @@ class FileSource:
                 where=f"{self._name}:{reader.line_num + 1}", code="encoding",
             ) from error  # fmt: skip
         except csv.Error as error:
-            raise SourceError(f"bad quoting: {error}", where=f"{self._name}:{reader.line_num}", code="quoting") from error
+            raise SourceError(
+                f"bad quoting: {error}", where=f"{self._name}:{reader.line_num}", code="quoting"
+            ) from error
 
     def _csv_rows(self, reader: Any, watched: _LastByte, start: int, stop: int | None) -> Iterator[SourceRow]:
         columns = [name.strip() for name in next(reader, [])]
@@ -113,7 +119,13 @@ class FileSource:
                 issues = (Issue("row", "columns", f"expected {width} columns, got {len(cells)}"),)
             before = mapping.row(dict(zip(columns, cells, strict=False)), number, where, issues)
         ended = stop is None or number < stop
-        if before is not None and ended and before.issues and before.issues[0].code == "columns" and watched.last != b"\n":
+        if (
+            before is not None
+            and ended
+            and before.issues
+            and before.issues[0].code == "columns"
+            and watched.last != b"\n"
+        ):
             raise SourceError("ends in the middle of a row", where=before.where, code="cut")
         if before is not None:
             yield before
@@ -156,7 +168,9 @@ class FileSource:
                 items = items.get(key) if isinstance(items, dict) else None
                 place = self._account.source.items or ""
         if not isinstance(items, list):
-            raise SourceError(f"expected a list at {place}, got {type(items).__name__}", where=self._name, code="no_list")
+            raise SourceError(
+                f"expected a list at {place}, got {type(items).__name__}", where=self._name, code="no_list"
+            )
         mapping = self._mapping(None)
         for number, raw in enumerate(items[start:stop], start=start + 1):
             yield self._object(mapping, raw, number, f"{self._name}:{place}[{number - 1}]")
@@ -165,7 +179,9 @@ class FileSource:
         if isinstance(raw, dict):
             return mapping.row(raw, number, where)
         why = f"is not JSON: {raw}" if isinstance(raw, Exception) else f"expected an object, got {type(raw).__name__}"
-        return SourceRow(row=number, reference=None, listing=None, issues=(Issue("row", "not_an_object", why),), where=where)
+        return SourceRow(
+            row=number, reference=None, listing=None, issues=(Issue("row", "not_an_object", why),), where=where
+        )
 
 
 class _LastByte(io.RawIOBase):

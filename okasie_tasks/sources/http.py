@@ -65,7 +65,9 @@ class HttpSource:
 
     def _fetch(self) -> str:
         known = self._known()
-        headers = {"Accept-Encoding": "identity"} | {name: secret.reveal() for name, secret in self._account.source.headers.items()}
+        headers = {"Accept-Encoding": "identity"} | {
+            name: secret.reveal() for name, secret in self._account.source.headers.items()
+        }
         if known.etag:
             headers["If-None-Match"] = known.etag
         elif known.modified:

@@ -87,8 +87,11 @@ class RowMapping:
         text = raw.get(self._reference)
         reference = parse_reference(str(text) if isinstance(text, int) and not isinstance(text, bool) else text)
         if reference is None:
-            bad = Issue("externalReference", "bad_reference",
-                        f"column {self._reference}: expected 1 to 64 of A-Z a-z 0-9 . _ -, got {text!r:.60}")
+            bad = Issue(
+                "externalReference",
+                "bad_reference",
+                f"column {self._reference}: expected 1 to 64 of A-Z a-z 0-9 . _ -, got {text!r:.60}",
+            )
             return SourceRow(row=number, reference=None, listing=None, issues=(*issues, bad), where=where)
         if issues:
             return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
@@ -102,9 +105,7 @@ class RowMapping:
             return SourceRow(row=number, reference=reference, listing=None, issues=(*found, *rest), where=where)
         if found:
             return SourceRow(row=number, reference=reference, listing=None, issues=tuple(found), where=where)
-        return SourceRow(
-            row=number, reference=reference, listing=listing, version=self._version(raw), where=where
-        )
+        return SourceRow(row=number, reference=reference, listing=listing, version=self._version(raw), where=where)
 
     def _values(self, raw: Row) -> tuple[dict[str, Any], list[Issue]]:
         values: dict[str, Any] = {}
@@ -227,7 +228,9 @@ def _template_columns(text: str) -> list[str]:
     try:
         return [name for _, name, _, _ in string.Formatter().parse(text) if name]
     except ValueError as error:
-        raise FixConfiguration(f"got the template {text!r}, which cannot be read: {error}", where="source.fields") from error
+        raise FixConfiguration(
+            f"got the template {text!r}, which cannot be read: {error}", where="source.fields"
+        ) from error
 
 
 def _template(text: str) -> Getter:

@@ -70,11 +70,15 @@ class SqlSource:
         try:
             from sqlalchemy import create_engine  # noqa: PLC0415
         except ImportError as error:
-            raise FixConfiguration('type = "sql" needs an extra: pip install "okasie-tasks[sql]"', where=self._where) from error
+            raise FixConfiguration(
+                'type = "sql" needs an extra: pip install "okasie-tasks[sql]"', where=self._where
+            ) from error
         try:
             return create_engine(self._url)
         except Exception as error:
-            raise FixConfiguration(f"the SQLAlchemy URL cannot be used ({type(error).__name__})", where=self._where) from None
+            raise FixConfiguration(
+                f"the SQLAlchemy URL cannot be used ({type(error).__name__})", where=self._where
+            ) from None
 
 
 def _plain(value: Any) -> Any:

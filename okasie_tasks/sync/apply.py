@@ -111,8 +111,14 @@ def _older(item: Outgoing, entry: Entry | None) -> bool:
 
 
 def _settle(
-    tools: Tools, part: Part, items: list[Outgoing], answers: Sequence[ItemAnswer], base: dict[str, Entry], *,
-    request_id: str, tries: int,
+    tools: Tools,
+    part: Part,
+    items: list[Outgoing],
+    answers: Sequence[ItemAnswer],
+    base: dict[str, Entry],
+    *,
+    request_id: str,
+    tries: int,
 ) -> dict[str, int]:
     now = int(tools.runs.now())
     swaps: list[tuple[str, Entry | None, Entry]] = []
@@ -207,7 +213,9 @@ def _park(tools: Tools, rejects: list[Reject], base: dict[str, Entry]) -> int:
             reject.attempts = before.attempts + 1
             reject.first_seen = before.first_seen
     tools.ledger.park(rejects)
-    marks = ((r.reference, entry, entry.but(set_flags=Flag.PARKED)) for r in rejects if (entry := base.get(r.reference)))
+    marks = (
+        (r.reference, entry, entry.but(set_flags=Flag.PARKED)) for r in rejects if (entry := base.get(r.reference))
+    )
     tools.ledger.swap(marks)
     return len(rejects)
 

@@ -81,8 +81,18 @@ class _Sides:
         same = self.same_rows.get(reference)
         if same is not None:
             entry = self.base[reference]
-            rows = [*rows, Local(reference=reference, row=same, content=entry.row, dealer=entry.dealer,
-                                 filled=entry.filled, status=entry.status, version=entry.version)]
+            rows = [
+                *rows,
+                Local(
+                    reference=reference,
+                    row=same,
+                    content=entry.row,
+                    dealer=entry.dealer,
+                    filled=entry.filled,
+                    status=entry.status,
+                    version=entry.version,
+                ),
+            ]
         if not rows:
             return None
         if len({row.content for row in rows}) > 1 or (len(rows) > 1 and rows[0].issues):
@@ -98,8 +108,13 @@ def diff_chunk(tools: Tools, part: Part, world: World, *, partitions: int, plan_
     rejects = tools.ledger.rejects(sorted({*sides.rows, *(r for r, e in sides.base.items() if e.flags & Flag.PARKED)}))
     verdict = _Verdict(tools, part, world, rejects)
     for reference in sides.references():
-        verdict.add(reference, sides.local(reference), sides.remote.get(reference), sides.base.get(reference),
-                    same=_is_same(sides, reference, world))
+        verdict.add(
+            reference,
+            sides.local(reference),
+            sides.remote.get(reference),
+            sides.base.get(reference),
+            same=_is_same(sides, reference, world),
+        )
     verdict.write(plan_only=plan_only)
     return verdict.outcome
 
@@ -122,7 +137,9 @@ class _Verdict:
         self._planned: list[Planned] = []
         self._now = int(tools.runs.now())
 
-    def add(self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool) -> None:
+    def add(
+        self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool
+    ) -> None:
         """Decide for one reference and keep the result."""
         decision = decide(local, remote, base, self._world, same=same)
         if base is not None and base.live and base.having(Flag.OWNED):

@@ -156,9 +156,7 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     }
 
 
-def _sort(
-    tools: Tools, run: str, chunk: list[SourceRow], batches: dict[int, LocalBatch], partitions: int
-) -> None:
+def _sort(tools: Tools, run: str, chunk: list[SourceRow], batches: dict[int, LocalBatch], partitions: int) -> None:
     base = tools.ledger.get([row.reference for row in chunk if row.reference])
     records = [(row, local_record(row, base.get(row.reference or ""))) for row in chunk]
     formed = _formed(tools, run, [row.reference or "" for row, record in records if record is not None])

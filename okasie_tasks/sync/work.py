@@ -113,7 +113,9 @@ def _walk(tools: Tools, part: Part, call: Call) -> object:
     run = tools.runs.get(part.run)
     assert run is not None  # noqa: S101
     since = run.facts.get("since", "")
-    page = call.list_page(part.number + 2, updated_since=datetime.fromisoformat(since).astimezone(UTC) if since else None)
+    page = call.list_page(
+        part.number + 2, updated_since=datetime.fromisoformat(since).astimezone(UTC) if since else None
+    )
     return gather.write_page(tools, part.run, page, partitions=run.fact("partitions", 1))
 
 
@@ -130,9 +132,7 @@ def _diff(tools: Tools, part: Part, _: None) -> object:
     run = tools.runs.get(part.run)
     assert run is not None  # noqa: S101
     world = conduct.world_of(tools, run)
-    return decide.diff_chunk(
-        tools, part, world, partitions=run.fact("partitions", 1), plan_only=run.plan_only
-    )
+    return decide.diff_chunk(tools, part, world, partitions=run.fact("partitions", 1), plan_only=run.plan_only)
 
 
 def _spool(tools: Tools, part: Part, _: None) -> object:

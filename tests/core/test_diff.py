@@ -36,7 +36,9 @@ def local(form: bool = False, version: int = 0, **changes: Any) -> Local:
     )  # fmt: skip
 
 
-def remote(form: bool = False, dealer: bytes = DEALER, changed_at: int = 100, images: int = 0, **changes: Any) -> Remote:
+def remote(
+    form: bool = False, dealer: bytes = DEALER, changed_at: int = 100, images: int = 0, **changes: Any
+) -> Remote:
     car = listing(**changes)
     return Remote(
         id="id-1", reference="A-1", status=car.status, changed_at=changed_at, dealer_code=dealer, images=images,
@@ -160,9 +162,7 @@ def settled(decision: Decision, entry: Entry | None) -> Entry:
 
 
 def test_a_learned_rendering_costs_nothing_afterwards() -> None:
-    first = decide(
-        local(form=True), remote(form=True, powerKw=85.3), base(OURS | Flag.ECHO_DUE), FULL, same=False
-    )
+    first = decide(local(form=True), remote(form=True, powerKw=85.3), base(OURS | Flag.ECHO_DUE), FULL, same=False)
     entry = settled(first, None)
     assert not entry.having(Flag.ECHO_DUE)
     again = decide(local(), remote(powerKw=85.3), entry, FULL, same=False)

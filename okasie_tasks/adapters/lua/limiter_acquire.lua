@@ -1,0 +1,127 @@
+-- Ask for the right to send one request now. One atomic step: count, decide, grant or give a place in the queue.
+--
+-- KEYS   1 log     zset  permit -> latest moment (ms) at which the server can have counted it
+--        2 second  zset  permit -> the same for the burst rule
+--        3 queue   zset  ticket -> lane * 2^40 + order of arrival
+--        4 due     zset  ticket -> moment (ms) at which its holder promised to come back
+--        5 state   hash  now, sl, tat, pause, ok, pt, lh, st, seq (see limiter.py)
+-- ARGV   1 ticket  2 permit id to grant  3 lane (0 urgent, 1 bulk)  4 hold (ms): total time-out of the call
+--        5 requests per minute (ceiling)  6 burst per second  7 follow a higher limit ("1" or "")
+--        8 clock (ms; tests only, else "" for Redis TIME)
+-- Returns {0, ms until it may be sent} or {1, ms until to ask again, reason}.
+--
+-- Invariant: for any arrival times between grant and stamp, no interval of 60 s holds more than n requests, and no
+-- second more than `burst` (as long as a request reaches the server within 500 ms). A ticket reserves nothing.
+
+local WINDOW, BURST_WINDOW, BURST_HOLD = 60050, 1005, 500
+local HORIZON, LATE, GONE, LONGEST, LEAD, TURN = 20, 100, 5000, 12000, 0.9, 9
+local BULK = 1099511627776 -- 2^40
+
+local log, second, queue, due, state = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local ticket, permit, lane, hold = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local h = redis.call('HMGET', state, 'now', 'sl', 'tat', 'pause', 'ok', 'pt', 'lh', 'st')
+local now = tonumber(ARGV[8])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+now = math.max(now, tonumber(h[1] or 0))
+
+-- A client library may send a command twice: the same permit is granted once.
+if redis.call('ZSCORE', log, permit) then return {0, 0} end
+
+local n = tonumber(ARGV[5])
+local told = tonumber(h[2] or n)
+if ARGV[7] == '1' then n = told else n = math.min(n, told) end
+n = math.max(n, 1)
+local burst = tonumber(ARGV[6])
+local headroom = math.min(0.65, n * 0.1)
+local tau = (WINDOW + tonumber(h[7] or 0)) / (n - headroom)
+local tat, pause, probing = tonumber(h[3] or 0), tonumber(h[4] or 0), h[5] ~= '1'
+local probed, streak = tonumber(h[6] or 0), tonumber(h[8] or 0)
+local slop, late = math.min(450, tau * LEAD), math.min(LATE, tau * 0.2 + 1)
+
+redis.call('ZREMRANGEBYSCORE', log, '-inf', now - WINDOW - 5000)
+redis.call('ZREMRANGEBYSCORE', second, '-inf', now - BURST_WINDOW)
+local gone = redis.call('ZRANGEBYSCORE', due, '-inf', now - GONE, 'LIMIT', 0, 64)
+if #gone > 0 then
+  redis.call('ZREM', due, unpack(gone))
+  redis.call('ZREM', queue, unpack(gone))
+end
+
+local place = tonumber(redis.call('ZSCORE', queue, ticket) or -1)
+if place < 0 then
+  place = lane * BULK + redis.call('HINCRBY', state, 'seq', 1)
+  redis.call('ZADD', queue, string.format('%.0f', place), ticket)
+end
+local bulk_waits = redis.call('ZCOUNT', queue, BULK, '+inf') > 0
+local bulk_turn = streak >= TURN and bulk_waits
+
+-- When does the log, the burst log, the pause or the probe let a request through?
+local t, why = now, 'pace'
+if pause > t then t, why = pause, 'pause' end
+local used = redis.call('ZCOUNT', log, '(' .. (now - WINDOW), '+inf')
+if used >= n then
+  local oldest = redis.call('ZRANGEBYSCORE', log, '(' .. (now - WINDOW), '+inf', 'WITHSCORES', 'LIMIT', used - n, 1)
+  local stamp = tonumber(oldest[2])
+  local free = stamp > now and now + 200 or stamp + WINDOW + 1
+  if free > t then t, why = free, 'quota' end
+end
+if probing and probed > 0 and now - probed < 10000 and now + 100 > t then t, why = now + 100, 'probe' end
+if redis.call('ZCARD', second) >= burst then
+  local newest = redis.call('ZREVRANGE', second, burst - 1, burst - 1, 'WITHSCORES')
+  local stamp = tonumber(newest[2])
+  local free = stamp > now and now + 60 or stamp + BURST_WINDOW + 1
+  if free > t then t, why = free, 'burst' end
+end
+local room = t
+if lane == 1 and not bulk_turn then t = math.max(t, tat) end
+
+-- A slot that is free belongs to whoever came earlier and is due about now; if nobody is, the caller takes it.
+local blocked = false
+if t <= now + HORIZON then
+  local before
+  if bulk_turn then
+    before = lane == 1 and redis.call('ZRANGEBYSCORE', queue, BULK, '(' .. string.format('%.0f', place), 'LIMIT', 0, 8)
+      or redis.call('ZRANGEBYSCORE', queue, BULK, '+inf', 'LIMIT', 0, 1)
+  else
+    before = redis.call('ZRANGEBYSCORE', queue, '-inf', '(' .. string.format('%.0f', place), 'LIMIT', 0, 8)
+  end
+  for _, other in ipairs(before) do
+    local promised = tonumber(redis.call('ZSCORE', due, other) or -1)
+    if promised >= now - late and promised <= now + slop then blocked = true end
+  end
+end
+
+local answer
+if t <= now + HORIZON and not blocked then
+  t = math.ceil(t)
+  redis.call('ZREM', queue, ticket)
+  redis.call('ZREM', due, ticket)
+  redis.call('ZADD', log, t + hold, permit)
+  redis.call('ZADD', second, t + BURST_HOLD, permit)
+  tat = math.min(math.max(tat, t - tau) + tau, t + 4 * tau)
+  if lane == 1 then streak = 0 elseif bulk_waits then streak = streak + 1 end
+  redis.call('HSET', state, 'now', now, 'tat', string.format('%.3f', tat), 'pt', t, 'st', streak)
+  redis.call('PEXPIRE', log, 2 * WINDOW + hold)
+  redis.call('PEXPIRE', second, 60000)
+  answer = {0, t - now}
+else
+  local ahead = redis.call('ZRANK', queue, ticket)
+  if lane == 1 then
+    local bulk_ahead = redis.call('ZCOUNT', queue, BULK, '(' .. string.format('%.0f', place))
+    ahead = math.min(ahead, bulk_ahead * (TURN + 1) + math.max(TURN - streak, 0))
+  end
+  local step = (lane == 0 and used < n) and math.min(250, tau) or tau
+  local first = (blocked and ahead == 0) and tau or 0
+  local wait = math.max(t - now, math.max(room - now, first) + ahead * step * LEAD)
+  wait = math.ceil(math.min(math.max(wait, 5), LONGEST))
+  redis.call('ZADD', due, now + wait, ticket)
+  redis.call('HSET', state, 'now', now)
+  answer = {1, wait, blocked and 'queue' or why}
+end
+redis.call('PEXPIRE', queue, 60000)
+redis.call('PEXPIRE', due, 60000)
+redis.call('PEXPIRE', state, 86400000)
+return answer

@@ -1,0 +1,79 @@
+-- Tell what became of a permit: when the server has counted it at the latest, and what its headers say of the quota.
+--
+-- KEYS   1 log  2 second  3 state (see limiter_acquire.lua)
+-- ARGV   1 permit  2 status: HTTP status, 0 no answer though bytes were written, -1 never connected
+--        3 limit  4 remaining  5 retry after (ms)  6 hold (ms) as given at the grant  7 ceiling
+--        8 clock (ms; tests only); 3 to 5 may be ""
+-- Returns 1, or 0 when this permit was reported, cancelled or forgotten before.
+--
+-- Invariant: a stamp only falls, and never below the moment of the answer; the server's remaining count only ever
+-- takes quota away from us, never adds; nothing is granted before `pause`.
+
+local WINDOW, FOREIGN, FAILURES = 60050, 3, 5
+local log, second, state = KEYS[1], KEYS[2], KEYS[3]
+local permit, status, hold = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])
+local h = redis.call('HMGET', state, 'now', 'sl', 'lc', 'lv', 'lh', 'cf', 'co', 'pause')
+local now = tonumber(ARGV[8])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+now = math.max(now, tonumber(h[1] or 0))
+
+local stamp = tonumber(redis.call('ZSCORE', log, permit) or -1)
+if stamp <= now then return 0 end
+local granted = stamp - hold
+local set = {'now', now}
+local function put(name, value) set[#set + 1] = name; set[#set + 1] = value end
+
+if status == -1 then
+  redis.call('ZREM', log, permit)
+  redis.call('ZREM', second, permit)
+elseif status > 0 then
+  redis.call('ZADD', log, now, permit)
+  local burst_stamp = redis.call('ZSCORE', second, permit)
+  if burst_stamp and tonumber(burst_stamp) > now then redis.call('ZADD', second, now, permit) end
+  local mean = tonumber(h[5] or 0)
+  put('lh', string.format('%.1f', mean + 0.05 * (math.min(now - granted, 5000) - mean)))
+end
+
+local limit, remaining = tonumber(ARGV[3]), tonumber(ARGV[4])
+if limit and limit >= 1 then
+  local told = tonumber(h[2] or -1)
+  if told < 0 or limit < told then
+    put('sl', limit); put('lc', 0)
+  elseif limit > told then
+    local seen = tonumber(h[4] or -1) == limit and tonumber(h[3] or 0) + 1 or 1
+    put('lv', limit); put('lc', seen)
+    if seen >= 3 then put('sl', limit); put('lc', 0) end
+  end
+  if remaining and remaining >= 0 and status > 0 then
+    -- What the server counted and we did not: somebody else on this key, or what a lost Redis forgot.
+    local own = redis.call('ZCOUNT', log, granted - WINDOW, '+inf')
+    local spare = math.max(0, limit - tonumber(ARGV[7]))
+    local foreign = limit - remaining - own - spare
+    if foreign >= FOREIGN then
+      for i = 1, math.min(foreign, 1000) do redis.call('ZADD', log, now, '~' .. permit .. ':' .. i) end
+      redis.call('PEXPIRE', log, 2 * WINDOW)
+    end
+  end
+end
+
+local pause = tonumber(h[8] or 0)
+if status == 429 then
+  put('pause', math.max(pause, now + (tonumber(ARGV[5]) or 1000)))
+  put('ok', '0'); put('pt', '0'); put('cf', 0)
+elseif status >= 500 or status <= 0 then
+  local failures = tonumber(h[6] or 0) + 1
+  if failures >= FAILURES then
+    local opened = tonumber(h[7] or 0)
+    put('pause', math.max(pause, now + math.min(5000 * 2 ^ opened, 300000)))
+    put('co', opened + 1); put('ok', '0'); failures = 0
+  end
+  put('cf', failures); put('pt', '0')
+else
+  put('ok', '1'); put('cf', 0); put('co', 0)
+end
+redis.call('HSET', state, unpack(set))
+redis.call('PEXPIRE', state, 86400000)
+return 1

@@ -1,0 +1,246 @@
+"""Reading what the marketplace answers: tolerant of what is unknown, strict about what we rely on.
+
+Each function takes decoded JSON and returns a value of `okasie_tasks.ports`, or raises `Unreadable` when the shape
+cannot be trusted. Sections are those of the API documentation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from okasie_tasks.core.listing import read_remote, read_time
+from okasie_tasks.ports import Feedback, ItemAnswer, Location, Page, SkippedImage, WriteAnswer
+
+_LONGEST_TEXT: Final = 200
+_LONGEST_PAUSE: Final = 900.0
+_DEFAULT_PAUSE: Final = 60.0
+"""When a 429 tells nothing: the length of the documented window."""
+
+
+class Unreadable(Exception):
+    """An answer that is not what the contract says; the message tells what was expected."""
+
+
+def server_time(headers: Mapping[str, str]) -> datetime | None:
+    """The ``Date`` header as aware UTC."""
+    try:
+        return parsedate_to_datetime(headers["Date"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def feedback(status: int, headers: Mapping[str, str], body: object) -> Feedback:
+    """What an answer says about the quota (rate-limiting)."""
+    limit, remaining = _count(headers.get("X-RateLimit-Limit")), _count(headers.get("X-RateLimit-Remaining"))
+    pause = _pause(headers, body) if status == 429 else None
+    return Feedback(status=status, limit=limit, remaining=remaining, retry_after=pause)
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text is not None and text.strip().isdecimal() and len(text) < 10 else None
+
+
+def _pause(headers: Mapping[str, str], body: object) -> float:
+    """``Retry-After`` in seconds, else ``retryAt``, else ``X-RateLimit-Reset``, else 60 s; never by our own clock."""
+    now = server_time(headers)
+    told: float | None = None
+    after = headers.get("Retry-After", "").strip()
+    if after.replace(".", "", 1).isdecimal():
+        told = float(after)
+    elif now is not None:
+        retry_at = read_time(error_of(body).get("retryAt"))
+        reset = _count(headers.get("X-RateLimit-Reset"))
+        try:
+            moment = retry_at or (parsedate_to_datetime(after) if after else None)
+        except ValueError:
+            moment = None
+        if moment is not None:
+            told = (moment - now).total_seconds()
+        elif reset is not None:
+            told = reset - now.timestamp()
+    if told is None or not math.isfinite(told):
+        told = _DEFAULT_PAUSE
+    return min(max(told, 1.0), _LONGEST_PAUSE)
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+def error_of(body: object) -> dict[str, Any]:
+    """The ``error`` object of a failure, or an empty one."""
+    error = body.get("error") if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def text(value: object) -> str | None:
+    """A short printable text, or None: what a server says is quoted, never trusted."""
+    if not isinstance(value, str) or not value:
+        return None
+    clean = " ".join("".join(c if c.isprintable() else " " for c in value).split())
+    return clean if len(clean) <= _LONGEST_TEXT else clean[: _LONGEST_TEXT - 3] + "..."
+
+
+def issues_of(error: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """``(field, message)`` pairs of a validation failure (errors)."""
+    found = error.get("issues")
+    return tuple(
+        (text(issue.get("path")) or "", text(issue.get("message")) or text(issue.get("code")) or "invalid")
+        for issue in (found if isinstance(found, list) else [])[:20]
+        if isinstance(issue, dict)
+    )
+
+
+# -- lists ---------------------------------------------------------------------------------------------------------
+
+
+def read_page(body: object, *, page: int, moment: datetime | None, request_id: str) -> Page:
+    """A page of ``GET /listings``. The row count and totals must be there: the proof of absence rests on them."""
+    rows = _list(body, "data")
+    pagination = _table(body, "pagination")
+    total_items, total_pages = pagination.get("totalItems"), pagination.get("totalPages")
+    if not _is_count(total_items) or not _is_count(total_pages):
+        raise Unreadable("expected pagination.totalItems and pagination.totalPages to be counts")
+    if pagination.get("page", page) != page:
+        raise Unreadable(f"expected page {page}, got page {text(str(pagination.get('page')))}")
+    remote = [read_remote(row) for row in rows]
+    meta = body.get("meta") if isinstance(body, dict) else None
+    return Page(
+        rows=tuple(row for row in remote if row is not None),
+        page=page,
+        total_items=total_items,
+        total_pages=total_pages,
+        server_time=moment,
+        request_id=request_id,
+        unreadable=sum(row is None for row in remote),
+        profile_ids=_profile_ids(meta),
+    )
+
+
+def _profile_ids(meta: object) -> tuple[str, ...]:
+    for name in ("partner", "access", "profileIds"):
+        meta = meta.get(name) if isinstance(meta, dict) else None
+    return tuple(item for item in meta if isinstance(item, str)) if isinstance(meta, list) else ()
+
+
+def read_locations(body: object) -> tuple[Location, ...]:
+    """``GET /locations``: flat, rows without an ``id`` left out (locations)."""
+    return tuple(_location(row) for row in _list(body, "data") if isinstance(row, dict) and text(row.get("id")))
+
+
+def _location(row: dict[str, Any]) -> Location:
+    found = row.get("stats")
+    stats = found if isinstance(found, dict) else {}
+    active, total = stats.get("activeListings"), stats.get("totalListings")
+    return Location(
+        id=row["id"],
+        location_code=text(row.get("locationCode")),
+        display_name=text(row.get("displayName")) or text(row.get("companyName")),
+        active_listings=active if _is_count(active) else None,
+        total_listings=total if _is_count(total) else None,
+    )
+
+
+# -- writes --------------------------------------------------------------------------------------------------------
+
+
+def read_bulk(body: object, references: Sequence[str], *, moment: datetime | None, request_id: str) -> WriteAnswer:
+    """The answer to a bulk call: one `ItemAnswer` per reference sent, in the order sent.
+
+    An item counts only when ``index`` and ``externalReference`` agree; what is named in neither array, or in both, is
+    ``unknown`` (bulk-upsert; a 200 says nothing of the items).
+    """
+    data = _table(body, "data")
+    if not isinstance(data.get("results"), list) and not isinstance(data.get("errors"), list):
+        raise Unreadable("expected data.results or data.errors to be a list")
+    found: list[list[ItemAnswer]] = [[] for _ in references]
+    for index, raw in _items(data.get("results"), references):
+        found[index].append(accepted(raw, references[index]))
+    for index, raw in _items(data.get("errors"), references):
+        found[index].append(_refused(raw, references[index]))
+    items = tuple(
+        answers[0] if len(answers) == 1 else ItemAnswer(reference, "unknown")
+        for reference, answers in zip(references, found, strict=True)
+    )
+    return WriteAnswer(items=items, request_id=request_id, server_time=moment)
+
+
+def _items(rows: object, references: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for raw in rows if isinstance(rows, list) else []:
+        index = raw.get("index") if isinstance(raw, dict) else None
+        if not _is_count(index) or index >= len(references):
+            continue
+        if raw.get("externalReference", references[index]) == references[index]:
+            yield index, raw
+
+
+def accepted(raw: Mapping[str, Any], reference: str) -> ItemAnswer:
+    """One item that was done, with its image warnings in either documented shape (image-handling)."""
+    return ItemAnswer(
+        reference=reference,
+        outcome="accepted",
+        status=text(raw.get("status")),
+        created=raw.get("created") is True,
+        listing_id=text(raw.get("listingId")),
+        skipped_images=tuple(_skipped(raw)),
+    )
+
+
+def _skipped(raw: Mapping[str, Any]) -> Iterator[SkippedImage]:
+    warnings = raw.get("warnings")
+    tables = [raw, warnings] if isinstance(warnings, dict) else [raw]
+    for table in tables:
+        for name, source, reason in (("skippedImages", "source", "reason"), ("failedImages", "url", "error")):
+            rows = table.get(name)
+            for row in rows if isinstance(rows, list) else []:
+                if isinstance(row, dict):
+                    yield SkippedImage(text(row.get(source)) or "", text(row.get(reason)) or "unknown")
+
+
+def _refused(raw: Mapping[str, Any], reference: str) -> ItemAnswer:
+    status = raw.get("status")
+    return ItemAnswer(
+        reference=reference,
+        outcome="refused",
+        http_status=status if _is_count(status) else 422,
+        code=text(raw.get("code")),
+        message=text(raw.get("message")),
+        issues=issues_of(raw),
+    )
+
+
+def read_single(body: object, reference: str, *, moment: datetime | None, request_id: str) -> WriteAnswer:
+    """The answer to PUT, DELETE or POST status: ``data`` must speak of the listing that was meant."""
+    data = _table(body, "data")
+    if data.get("externalReference", reference) != reference:
+        raise Unreadable(f"expected data.externalReference {reference}")
+    return WriteAnswer(items=(accepted(data, reference),), request_id=request_id, server_time=moment)
+
+
+# -- shapes --------------------------------------------------------------------------------------------------------
+
+
+def _list(body: object, name: str) -> list[Any]:
+    value = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(value, list):
+        raise Unreadable(f"expected {name} to be a list, got {_kind(value)}")
+    return value
+
+
+def _table(body: object, name: str) -> dict[str, Any]:
+    value = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(value, dict):
+        raise Unreadable(f"expected {name} to be an object, got {_kind(value)}")
+    return value
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", type(None): "nothing", bool: "a boolean"}
+    return names.get(type(value), "a number")

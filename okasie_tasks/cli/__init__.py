@@ -1,0 +1,115 @@
+"""The command line. Commands are imported when they are called, so that ``okasie --help`` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from okasie_tasks import __version__
+from okasie_tasks.cli.options import common
+from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
+
+COMMANDS: Final = {
+    "demo": "okasie_tasks.cli.demo:demo",
+    "up": "okasie_tasks.cli.up:up",
+    "sync": "okasie_tasks.cli.run:sync",
+    "plan": "okasie_tasks.cli.run:plan",
+    "status": "okasie_tasks.cli.run:status",
+    "runs": "okasie_tasks.cli.run:runs",
+    "run": "okasie_tasks.cli.run:run",
+    "doctor": "okasie_tasks.cli.operate:doctor",
+    "sandbox": "okasie_tasks.cli.sandbox:sandbox",
+}
+"""Every command and where it lives. A test holds the README against this."""
+
+_SHORT: Final = {
+    "demo": "The main job, start to finish, on parts that start and end with it.",
+    "up": "Everything on this machine in one go: Redis if embedded, workers, Beat, Flower.",
+    "sync": "Enqueue one run of an account and follow it to its end.",
+    "plan": "Show what a run would send, and why; sends nothing.",
+    "status": "Last runs, cursor, quota, lanes, held plans, rejects, staleness.",
+    "runs": "The history of an account.",
+    "run": "One run with its counts, timings, requests and errors.",
+    "doctor": "Check configuration, Redis, API keys and sources; says how to mend.",
+    "sandbox": "An Okasie API on this machine, to develop and test against.",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SHORT.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@common
+@click.version_option(__version__, prog_name="okasie")
+@click.pass_context
+def cli(context: click.Context, **options: Any) -> None:
+    """Keep a car dealer's inventory in step with the Okasie marketplace."""
+    context.obj = options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script: runs a command and maps errors to one line and an exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        cli.main(arguments, prog_name="okasie", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be said, also not by the interpreter's own flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
+        print("okasie: interrupted; a run that was started goes on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        document, status = describe(error)
+        _show(document, as_json="--json" in arguments)
+        sys.exit(status)
+
+
+def describe(error: Exception) -> tuple[dict[str, Any], int]:
+    """The error document of ``--json`` and the exit status for an error."""
+    if isinstance(error, OkasieError):
+        status = {FixConfiguration: 2, NotReachable: 5}
+        found = next((code for kind, code in status.items() if isinstance(error, kind)), 1)
+        return {"code": error.code, "message": error.message, "where": error.where}, found
+    if isinstance(error, click.ClickException):
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else None
+        return {"code": "usage", "message": error.format_message(), "where": where}, 2
+    if type(error).__module__.split(".")[0] in ("redis", "kombu"):
+        return {
+            "code": "not_reachable",
+            "message": f"Redis does not answer ({type(error).__name__})",
+            "where": "redis",
+        }, 5
+    if os.environ.get("OKASIE_DEBUG"):
+        traceback.print_exception(error)
+    told = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return {"code": "internal", "message": f"{told} (a defect; OKASIE_DEBUG=1 shows more)", "where": None}, 1
+
+
+def _show(document: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": document}, ensure_ascii=False))
+        return
+    where = f"{document['where']}: " if document["where"] else ""
+    print(f"okasie: {where}{document['message']}", file=sys.stderr)
