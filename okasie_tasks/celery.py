@@ -209,6 +209,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         **SETTINGS,
         "broker_url": urls.broker,
         "result_backend": urls.backend,
+        # Celery 5.7 hands it to unix sockets too, which refuse it.
+        "redis_socket_keepalive": not urls.client.startswith("unix:"),
         "redbeat_redis_url": urls.client,
         "redbeat_key_prefix": f"{settings.redis.key_prefix}beat:",
         "beat_schedule": beat_schedule(settings),

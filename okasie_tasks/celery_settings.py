@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kombu import Queue
+from kombu import Exchange, Queue
 
 CONTROL: Final = "okasie.control"
 URGENT: Final = "okasie.urgent"
@@ -38,7 +38,8 @@ SETTINGS: Final[dict[str, Any]] = {
     "task_protocol": 2,
     # -- queues: a misspelt queue must fail, not fill a list that nobody reads ----------------------------------------
     "task_default_queue": CONTROL,
-    "task_queues": [Queue(name) for name in (CONTROL, URGENT, API, DIFF)],
+    # An exchange and a key each: without them all queues are bound to the default queue's.
+    "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in (CONTROL, URGENT, API, DIFF)],
     "task_create_missing_queues": False,
     "task_routes": {name: {"queue": queue} for name, queue in QUEUE_OF.items()},
     # -- delivery: at least once; the run record decides what a second delivery does (nothing) -------------------------

@@ -21,7 +21,7 @@ from typing import Any
 from celery import Task, chord, group, signature
 
 from okasie_tasks.celery import app, current_run, services
-from okasie_tasks.errors import RetryLater
+from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.sync import conduct, watchdog
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import perform
@@ -40,10 +40,14 @@ _TASK_OF = {
 }
 
 
+_PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": False, "throws": (OkasieError,)}
+"""Parts have results because a chord counts them; an error of our tree is a condition, told without a traceback."""
+
+
 # -- the control tasks ---------------------------------------------------------------------------------------------
 
 
-@app.task(name="okasie.sync")
+@app.task(name="okasie.sync", throws=(OkasieError,))
 def sync(account: str, mode: str = "incremental", plan_only: bool = False, requested: bool = False) -> str:
     """Ask for a run of ``account`` and begin it unless one is at work. ``requested``: the record was made already.
 
@@ -59,15 +63,15 @@ def sync(account: str, mode: str = "incremental", plan_only: bool = False, reque
     return run or ""
 
 
-@app.task(name="okasie.advance")
+@app.task(name="okasie.advance", throws=(OkasieError,))
 def advance(account: str, run: str) -> None:
     """Move a run on when its phase is finished; the body of every window's chord."""
     tools = services().tools(account)
     ended = conduct.advance(tools, run)
     if ended is None:
         publish(tools, run)
-    elif tools.runs.waiting(account):
-        sync.apply_async(kwargs={"account": account, "requested": True})
+    else:
+        _begin_waiting(tools)
 
 
 @app.task(name="okasie.watchdog")
@@ -77,44 +81,43 @@ def watch() -> None:
         tools = services().tools(account)
         for run, stage, parts in watchdog.look(tools, account):
             _send(tools, run, [(stage, parts)])
-        if watchdog.may_begin(tools, account):
-            sync.apply_async(kwargs={"account": account, "requested": True})
+        _begin_waiting(tools)
 
 
 # -- the parts -----------------------------------------------------------------------------------------------------
 
 
-@app.task(name="okasie.fetch_page", bind=True, max_retries=None, ignore_result=False)
+@app.task(name="okasie.fetch_page", **_PART)
 def fetch_page(self: Task[Any, Any], account: str, run: str, page: int, of: int = 0) -> None:
     """Read one page of the marketplace's list into the run."""
     _do(self, account, run, "first" if page == 1 else "walk", 0 if page == 1 else page - 2)
 
 
-@app.task(name="okasie.load_inventory", bind=True, max_retries=None, ignore_result=False)
+@app.task(name="okasie.load_inventory", **_PART)
 def load_inventory(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
     """Read one slice of the source into the run."""
     _do(self, account, run, "load", part)
 
 
-@app.task(name="okasie.diff_chunk", bind=True, max_retries=None, ignore_result=False)
+@app.task(name="okasie.diff_chunk", **_PART)
 def diff_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
     """Compare one partition of both sides and the ledger."""
     _do(self, account, run, "diff", part)
 
 
-@app.task(name="okasie.spool", bind=True, max_retries=None, ignore_result=False)
+@app.task(name="okasie.spool", **_PART)
 def spool(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
     """Read the bodies of planned listings and pack them into chunks."""
     _do(self, account, run, "spool", part)
 
 
-@app.task(name="okasie.upsert_chunk", bind=True, max_retries=None, ignore_result=False)
+@app.task(name="okasie.upsert_chunk", **_PART)
 def upsert_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
     """Send one chunk of at most 100 listings."""
     _do(self, account, run, "upsert", part)
 
 
-@app.task(name="okasie.mark_sold", bind=True, max_retries=None, ignore_result=False)
+@app.task(name="okasie.mark_sold", **_PART)
 def mark_sold(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
     """Mark one listing sold."""
     _do(self, account, run, "sell", part)
@@ -125,13 +128,22 @@ def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -
     tools = services().tools(account)
     token = current_run.set(run)
     try:
-        closed = perform(tools, Part(run, stage, number, task.request.id), chance=_CHANCE)
+        effect = perform(tools, Part(run, stage, number, str(task.request.id)), chance=_CHANCE)
     except RetryLater as later:
         raise task.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
     finally:
         current_run.reset(token)
-    if closed:
+    if effect == "closed":
         publish(tools, run)
+    elif effect == "stopped":
+        _begin_waiting(tools)
+
+
+def _begin_waiting(tools: Tools) -> None:
+    """Let the account's next run begin if one waits and none is at work."""
+    account = tools.rules.account
+    if watchdog.may_begin(tools, account):
+        sync.apply_async(kwargs={"account": account, "requested": True})
 
 
 # -- windows -------------------------------------------------------------------------------------------------------
@@ -146,16 +158,16 @@ def publish(tools: Tools, run: str) -> None:
 
 def _send(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
     account = tools.rules.account
-    header = [_message(tools, account, run, stage, number) for stage, parts in stages for number in parts]
+    totals = {stage: tools.runs.stage(run, stage).total for stage, _ in stages}
+    header = [_message(account, run, stage, number, of=totals[stage]) for stage, parts in stages for number in parts]
     if header:
         chord(
             group(header), signature("okasie.advance", kwargs={"account": account, "run": run}, immutable=True, app=app)
         )()
 
 
-def _message(tools: Tools, account: str, run: str, stage: str, number: int) -> Any:
+def _message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:
     """The message of one part; ``of`` is for the eyes of whoever reads it in Flower."""
-    of = tools.runs.stage(run, stage).total
     if stage in ("first", "walk"):
         first = stage == "first"
         kwargs = {"account": account, "run": run, "page": 1 if first else number + 2, "of": of if first else of + 1}

@@ -59,8 +59,11 @@ def redis_urls(url: str) -> RedisUrls:
         return RedisUrls(url, url, url)
     if parts.scheme == "unix" and parts.path:
         database = dict(parse_qsl(parts.query)).get("db", "0")
-        socket = urlunsplit(("redis+socket", parts.netloc, parts.path, f"virtual_host={database}", ""))
-        return RedisUrls(url, socket, socket)
+        return RedisUrls(
+            url,
+            f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}",
+            f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}",
+        )
     raise FixConfiguration(
         f'got {masked(url)}, expected redis://, rediss:// or unix:///path, or "embedded"', where="redis.url"
     )
@@ -155,10 +158,11 @@ def _candidates() -> Iterator[str]:
 
 
 class EmbeddedRedis:
-    """The server of one ``state_dir``, as a child of this process."""
+    """The server of one ``state_dir``, as a child of this process. ``data``: a folder below it for the data."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, *, data: str = "") -> None:
         self.state_dir = state_dir
+        self._data = state_dir / data
         self.server = find_server()
         self._socket = self._place_socket()
         self.url = f"unix://{quote(str(self._socket))}"
@@ -179,7 +183,7 @@ class EmbeddedRedis:
 
     def child(self) -> Child:
         """The child process to supervise. It may load its data for a while: see `wait`."""
-        data = self.state_dir / self.server.folder
+        data = self._data / self.server.folder
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.state_dir.chmod(0o700)
         options = {

@@ -96,6 +96,9 @@ class Store:
             known = Dealer(identity, code, name or f"Garage {code}", parent)
             self.dealers[identity] = known
             self.by_code[partner, code.casefold()] = known
+            if self._file:
+                row = (identity, partner, msgspec.json.encode(known))
+                self._file.execute("insert or replace into dealer values (?, ?, ?)", row)
         return known
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -165,6 +168,10 @@ class Store:
     def _load(self) -> None:
         assert self._file is not None  # noqa: S101
         self._file.execute("create table if not exists listing (id text primary key, body blob)")
+        self._file.execute("create table if not exists dealer (id text primary key, partner text, body blob)")
+        for partner, blob in self._file.execute("select partner, body from dealer order by rowid"):
+            dealer = msgspec.json.decode(blob, type=Dealer)
+            self.dealers[dealer.id] = self.by_code[partner, dealer.code.casefold()] = dealer
         for (blob,) in self._file.execute("select body from listing order by rowid"):
             self._add(msgspec.json.decode(blob, type=Listing))
 

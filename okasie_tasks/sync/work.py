@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
 from okasie_tasks.ports import Call
@@ -34,23 +34,32 @@ _LEASE_SECONDS: Final = {
 _NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell"})
 
 
-def perform(tools: Tools, part: Part, *, chance: Random) -> bool:
-    """Do one part. True when this call closed it; False when there was nothing to do for it.
+Effect = Literal["closed", "nothing", "stopped"]
+"""What a call did: closed its part, found nothing to do, or ended the run."""
+
+
+def perform(tools: Tools, part: Part, *, chance: Random) -> Effect:
+    """Do one part.
 
     Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back.
     """
     if tools.runs.state(part.run) != "running":
-        return False
-    if part.stage not in _NEEDS_PERMIT:
-        return _claimed(tools, part, None, chance)
-    with tools.market.permit(ticket=part.ticket, lane="bulk") as call:
-        return _claimed(tools, part, call, chance)
+        return "nothing"
+    try:
+        if part.stage not in _NEEDS_PERMIT:
+            return _claimed(tools, part, None, chance)
+        with tools.market.permit(ticket=part.ticket, lane="bulk") as call:
+            return _claimed(tools, part, call, chance)
+    except (StopRun, FixConfiguration) as stop:
+        log.error("run %s stops: %s", part.run, stop)  # noqa: TRY400 - a condition, not a defect: no traceback
+        conduct.stop(tools, part.run, stop.code, stop.message, stop.where or "")
+        return "stopped"
 
 
-def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> bool:
+def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Effect:
     claim = tools.runs.claim(part.run, part.stage, part.number, part.token, lease_seconds=_LEASE_SECONDS[part.stage])
     if claim.state != "claimed":
-        return False
+        return "nothing"
     try:
         result = _JOBS[part.stage](tools, part, call)
     except NoPermit:
@@ -59,26 +68,30 @@ def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> boo
     except RetryLater as later:
         tools.runs.count(part.run, "retried" if later.counted else "rate_limited")
         return _later(tools, part, later, claim.attempts, chance)
-    except (StopRun, FixConfiguration) as stop:
-        conduct.stop(tools, part.run, stop.code, stop.message, stop.where or "")
-        return False
+    except (StopRun, FixConfiguration):
+        raise
     except SetAside as refused:
         # The marketplace refuses the request itself: the same request would be refused again.
         conduct.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
-        return tools.runs.close(part.run, part.stage, part.number, part.token, {}, failed=True)
+        return _close(tools, part, {}, failed=True)
     except Exception as error:
         # A defect of ours must not end a run without a word, nor be tried for ever.
         log.exception("part %s of stage %s of run %s failed", part.number, part.stage, part.run)
         broken = RetryLater(f"{type(error).__name__} in {part.stage} part {part.number}", seconds=1, code="internal")
         return _later(tools, part, broken, claim.attempts, chance)
-    return tools.runs.close(part.run, part.stage, part.number, part.token, result)
+    return _close(tools, part, result)
 
 
-def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: Random) -> bool:
+def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) -> Effect:
+    closed = tools.runs.close(part.run, part.stage, part.number, part.token, result, failed=failed)
+    return "closed" if closed else "nothing"
+
+
+def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: Random) -> Effect:
     if later.counted and attempts >= ATTEMPTS:
         conduct.note_error(tools, part.run, later.code, later.message, later.where or "")
         log.error("run %s, %s part %d failed: %s", part.run, part.stage, part.number, later)
-        return tools.runs.close(part.run, part.stage, part.number, part.token, {}, failed=True)
+        return _close(tools, part, {}, failed=True)
     tools.runs.release(part.run, part.stage, part.number, part.token, counted=later.counted)
     if later.counted:
         # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not march.
