@@ -1,0 +1,211 @@
+"""``okasie doctor``: what must be right before a run can be, and how to mend what is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from uuid import uuid4
+
+import click
+import msgspec
+import redis
+
+from okasie_tasks.adapters.embedded import find_embedded, find_server, redis_urls
+from okasie_tasks.adapters.memory_limiter import MemoryLimiter
+from okasie_tasks.adapters.okasie_api import OkasieApi
+from okasie_tasks.cli.options import Context, command_options
+from okasie_tasks.cli.output import emit
+from okasie_tasks.errors import FixConfiguration, NoPermit, OkasieError, SetAside, StopRun
+from okasie_tasks.ports import Call, Limiter, SourceRow
+from okasie_tasks.settings import AccountSettings, Settings, load_settings
+
+_SKEW_SECONDS: Final = 5.0
+_PERMIT_SECONDS: Final = 20.0
+_OLDEST: Final = (6, 2)
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One line of the report. ``ok`` None: could not be looked at, because something before it failed."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    mend: str | None = None
+
+
+@click.command()
+@click.argument("account", required=False)
+@command_options
+def doctor(context: Context, account: str | None) -> None:
+    """Check the configuration, Redis, API keys and scopes, and the sources; say how to mend what is wrong.
+
+    Costs three requests an account: a page, the locations, and the DELETE of a reference that does not exist.
+    """
+    checks = list(_checks(context, account))
+    wrong = [check for check in checks if check.ok is False]
+    document = {"ok": not wrong, "checks": [msgspec.to_builtins(check) for check in checks]}
+
+    def show() -> None:
+        for check in checks:
+            mark = {True: "ok", False: "FAILED", None: "not checked"}[check.ok]
+            click.echo(f"{mark:<12}{check.name}: {check.detail}")
+            if check.mend and not check.ok:
+                click.echo(f"{'':12}{'to mend: ' + check.mend}")
+
+    emit(context, document, show)
+    sys.exit(1 if wrong else 0)
+
+
+def _checks(context: Context, account: str | None) -> Iterator[Check]:
+    try:
+        settings = load_settings(context.config)
+        if account is not None and account not in settings.accounts:
+            raise FixConfiguration(f"there is no account {account!r:.60}", where=str(settings.config_file))
+    except FixConfiguration as error:
+        yield Check("configuration", False, str(error), "correct the file; the README lists every setting")
+        return
+    count = len(settings.accounts)
+    yield Check("configuration", True, f"{settings.config_file}, {count} account{'' if count == 1 else 's'}")
+    client, found = _redis(settings)
+    yield from found
+    for name in [account] if account else list(settings.accounts):
+        yield from _account(settings, name, client)
+
+
+# -- Redis ---------------------------------------------------------------------------------------------------------
+
+
+def _redis(settings: Settings) -> tuple[redis.Redis | None, list[Check]]:
+    url = settings.redis.url or find_embedded(settings.redis.state_dir)
+    if url is None:
+        try:
+            server = find_server()
+        except FixConfiguration as error:
+            return None, [Check("redis", False, error.message, "install one of these, or set redis.url")]
+        told = f"embedded, {server.engine} {server.version}; not running: `okasie up` starts it"
+        return None, [Check("redis", True, told)]
+    try:
+        client = redis.Redis.from_url(redis_urls(url).client, socket_timeout=5, socket_connect_timeout=5)
+        info: Any = client.info()
+    except (redis.RedisError, ValueError, OkasieError) as error:
+        told = error.message if isinstance(error, OkasieError) else f"does not answer ({type(error).__name__})"
+        return None, [Check("redis", False, told, "start the server that redis.url names, or remove redis.url")]
+    return client, list(_redis_checks(client, info))
+
+
+def _redis_checks(client: redis.Redis, info: dict[str, Any]) -> Iterator[Check]:
+    version = str(info.get("valkey_version") or info.get("redis_version", "0"))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    yield Check("redis", numbers >= _OLDEST, f"version {version}", "use Redis 6.2 or newer, or Valkey")
+    durable = bool(info.get("aof_enabled"))
+    yield Check(
+        "redis persistence",
+        durable,
+        "append-only file on" if durable else "no append-only file: a restart would forget the ledger",
+        "set `appendonly yes`",
+    )
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    yield Check("redis eviction", policy == "noeviction", policy, "set `maxmemory-policy noeviction`")
+    seconds, micros = client.time()
+    skew = abs(time.time() - (seconds + micros / 1e6))
+    yield Check("redis clock", skew < _SKEW_SECONDS, f"{skew:.1f} s from ours", "let both machines keep time by NTP")
+
+
+# -- accounts ------------------------------------------------------------------------------------------------------
+
+
+def _account(settings: Settings, name: str, client: redis.Redis | None) -> Iterator[Check]:
+    account = settings.accounts[name]
+    limiter = _limiter(settings, name, client)
+    if limiter is None:
+        yield Check(f"{name}: API", None, "needs Redis: no request without a permit")
+    else:
+        market = OkasieApi(
+            account.base_url, account.api_key.reveal, limiter, account=name, read_timeout=account.read_timeout
+        )
+        yield from _api_checks(name, account, market)
+    yield _source(settings, name)
+
+
+def _limiter(settings: Settings, name: str, client: redis.Redis | None) -> Limiter | None:
+    if client is not None:
+        from okasie_tasks.celery import Services  # noqa: PLC0415 - the one place that builds adapters; imports Celery
+
+        return Services(settings).limiter(name)
+    # An embedded server that is not running has no workers whose quota we could take.
+    return MemoryLimiter() if settings.redis.url is None else None
+
+
+def _api_checks(name: str, account: AccountSettings, market: OkasieApi) -> Iterator[Check]:
+    def reads(call: Call) -> str:
+        page = call.list_page(1)
+        return f"{page.total_items} listings in reach"
+
+    def locations(call: Call) -> str:
+        codes = [place.location_code for place in call.locations() if place.location_code]
+        wanted = account.source.defaults.get("dealerLocationCode")
+        if wanted and str(wanted).casefold() not in {code.casefold() for code in codes}:
+            raise FixConfiguration(f"dealerLocationCode {wanted} is not among {', '.join(sorted(codes)) or 'none'}")
+        return f"{len(codes)} location codes"
+
+    def writes(call: Call) -> str:
+        try:
+            call.delete(f"okasie-doctor-{uuid4().hex[:12]}")
+        except SetAside as refused:
+            if refused.status != 404:
+                raise
+        return "DELETE of a reference that does not exist was answered as it should be"
+
+    mend_key = f"check accounts.{name}.api_key and base_url"
+    scopes = {"read:listings": reads, "read:locations": locations, "write:listings": writes}
+    for scope, call in scopes.items():
+        try:
+            yield Check(f"{name}: {scope}", True, _permitted(market, scope, call))
+        except StopRun as error:
+            mend = mend_key if error.code != "scope" else f"ask info@okasie.be for the scope {scope}"
+            yield Check(f"{name}: {scope}", False, str(error), mend)
+            if error.code != "scope":
+                return
+        except OkasieError as error:
+            yield Check(f"{name}: {scope}", False, str(error), mend_key)
+
+
+def _permitted(market: OkasieApi, ticket: str, use: Callable[[Call], str]) -> str:
+    deadline = time.monotonic() + _PERMIT_SECONDS
+    while True:
+        try:
+            with market.permit(ticket=f"doctor:{ticket}", lane="urgent") as call:
+                return use(call)
+        except NoPermit as later:
+            if time.monotonic() + later.seconds > deadline:
+                raise
+            time.sleep(later.seconds)
+
+
+def _source(settings: Settings, name: str) -> Check:
+    from okasie_tasks.celery import Services  # noqa: PLC0415
+
+    kind = settings.accounts[name].source.type
+    if kind == "sql" and importlib.util.find_spec("sqlalchemy") is None:
+        return Check(f"{name}: source", False, "SQLAlchemy is not installed", "pip install 'okasie-tasks[sql]'")
+    rows, invalid, first = 0, 0, ""
+    try:
+        for row in Services(settings).source(name).rows():
+            rows += 1
+            if row.listing is None:
+                invalid += 1
+                first = first or _why(row)
+    except OkasieError as error:
+        return Check(f"{name}: source", False, str(error), f"correct accounts.{name}.source, or the feed")
+    detail = f"{rows} rows, {rows - invalid} valid" + (f"; the first that is not: {first}" if invalid else "")
+    mend = (
+        "an empty feed marks nothing sold, but nothing can be sent either" if not rows else "correct fields or values"
+    )
+    return Check(f"{name}: source", rows > invalid, detail, mend)
+
+
+def _why(row: SourceRow) -> str:
+    return f"{row.where}: {'; '.join(f'{issue.field}: {issue.message}' for issue in row.issues)}"
