@@ -153,7 +153,7 @@ def services() -> Services:
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Both kinds of run for every account, and the watchdog. A tick that waited too long is dropped: the next is near."""
+    """Both kinds of run for every account, and the watchdog. A tick that waited too long is dropped."""
     entries: dict[str, dict[str, Any]] = {
         "okasie-watchdog": {
             "task": "okasie.watchdog",

@@ -103,7 +103,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "timezone": "UTC",
     "enable_utc": True,
     # -- Beat: the schedule lives in Redis under a lock, so a second Beat stands by instead of doubling every run, and
-    #    no local file must survive a move to another machine -----------------------------------------------------------
+    #    no local file must survive a move to another machine ----------------------------------------------------------
     "beat_scheduler": "redbeat.RedBeatScheduler",
     "beat_max_loop_interval": 5,
     # The default of 5 loops of 300 s would make a killed Beat an outage of 25 minutes.

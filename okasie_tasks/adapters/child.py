@@ -1,7 +1,7 @@
 """Run as a script before a child program: dies with its parent, then becomes the program.
 
-``python child.py PARENT_PID SIGNAL PROGRAM ARGUMENT...``. Linux only keeps the promise (``PR_SET_PDEATHSIG``); elsewhere
-the program simply starts. A file of its own, with nothing imported from the package, so that it costs 20 ms.
+``python child.py PARENT_PID SIGNAL PROGRAM ARGUMENT...``. Only Linux keeps the promise (``PR_SET_PDEATHSIG``);
+elsewhere the program simply starts. A file of its own, with nothing imported from the package, so that it costs 20 ms.
 """
 
 from __future__ import annotations

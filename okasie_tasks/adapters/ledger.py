@@ -40,7 +40,7 @@ class Ledger:
         for start in range(0, len(items), _PIPELINE):
             pipe = self._redis.pipeline(transaction=False)
             for bucket, names in items[start : start + _PIPELINE]:
-                pipe.hmget(f"{self._hash}{bucket}", cast("list[Any]", names))
+                pipe.hmget(f"{self._hash}{bucket}", names)
             for (_, names), values in zip(items[start : start + _PIPELINE], pipe.execute(), strict=True):
                 found.update(
                     (name, Entry.unpack(value)) for name, value in zip(names, values, strict=True) if value is not None
@@ -88,7 +88,7 @@ class Ledger:
     def rejects(self, references: Sequence[str]) -> dict[str, Reject]:
         if not references:
             return {}
-        values = cast("list[bytes | None]", self._redis.hmget(self._rejects, cast("list[Any]", list(references))))
+        values = cast("list[bytes | None]", self._redis.hmget(self._rejects, list(references)))
         return {
             name: msgspec.json.decode(value, type=Reject)
             for name, value in zip(references, values, strict=True)
@@ -109,4 +109,4 @@ class Ledger:
             yield msgspec.json.decode(value, type=Reject)
 
     def reject_count(self) -> int:
-        return cast("int", self._redis.hlen(self._rejects))
+        return self._redis.hlen(self._rejects)

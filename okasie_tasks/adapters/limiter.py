@@ -115,7 +115,7 @@ class RedisLimiter:
     def status(self) -> LimiterStatus:
         """A look that changes nothing."""
         try:
-            seconds, micros = cast("tuple[int, int]", self._redis.time())
+            seconds, micros = self._redis.time()
             now = int(self._now() or seconds * 1000 + micros // 1000)
             pipe = self._redis.pipeline(transaction=False)
             pipe.zcount(self._log, f"({now - WINDOW_MS}", "+inf")

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ from okasie_tasks.adapters import okasie_answers as answers
 from okasie_tasks.errors import NoPermit, OkasieError, RateLimited, SetAside, Unauthorized, Unavailable
 from okasie_tasks.ports import Feedback, Lane, Limiter, Location, Page, Permit, WriteAnswer
 
+T = TypeVar("T")
 Kind = Literal["list", "bulk", "put", "delete", "status", "locations"]
 
 PAGE_SIZE: Final = 200
@@ -188,8 +189,7 @@ class Door:
     def locations(self) -> tuple[Location, ...]:
         """``GET /locations``."""
         attempt = self._send("locations", "GET", "/locations", "GET /locations")
-        found: tuple[Location, ...] = attempt.read(_locations)
-        return found
+        return attempt.read(_locations)
 
     # -- one request -----------------------------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class _Attempt:
         self._kind, self._status, self._headers, self._body = kind, status, headers, body
         self._where, self._request_id, self._seen, self._key = where, request_id, seen, key
 
-    def read(self, reader: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    def read(self, reader: Callable[..., T], *args: Any, **more: Any) -> T:
         """The answer through ``reader``, or the error that it stands for."""
         has_items = self._kind == "bulk" and 400 <= self._status < 500 and isinstance(_data(self._body), dict)
         if not 200 <= self._status < 300 and not has_items:
@@ -353,7 +353,7 @@ def _path(reference: str) -> str:
 def _never_connected(error: requests.RequestException) -> bool:
     """Whether the error came before any byte of the request: refused, or no such host."""
     cause: BaseException | None = error
-    names = []
+    names: list[str] = []
     while cause is not None and len(names) < 10:
         names.append(type(cause).__name__)
         reason = getattr(cause, "reason", None)

@@ -135,7 +135,7 @@ class Runs:
             ],
             args=[run.id, state, cursor, run.facts.get("generation", "0"), KEEP_RUN_SECONDS, *facts],
         )
-        return waiting.decode()
+        return str(waiting.decode())
 
     def advance(
         self, run: str, stage: str, to: str, *, parts: int, facts: Mapping[str, str | int] | None = None
@@ -182,7 +182,7 @@ class Runs:
 
     def release(self, run: str, stage: str, part: int, token: str, *, counted: bool) -> int:
         """Give a claim back; returns the attempts that count so far."""
-        arguments = [part, token, "" if counted else "1"]
+        arguments: list[str | int] = [part, token, "" if counted else "1"]
         return int(self._lua["part_release"](keys=[self.key(run, stage, "parts")], args=arguments))
 
     def stage(self, run: str, stage: str) -> Stage:
@@ -198,7 +198,7 @@ class Runs:
 
     def open_parts(self, run: str, stage: str) -> list[int]:
         """Published parts that are neither closed nor held under a lease."""
-        seconds, micros = cast("tuple[int, int]", self.redis.time())
+        seconds, micros = self.redis.time()
         now = seconds * 1000 + micros // 1000
         held = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run, stage, "parts")))
         open_now = []
@@ -216,9 +216,9 @@ class Runs:
             return None
         fields = {name.decode(): value.decode() for name, value in raw.items()}
         counts = {name[2:]: int(fields.pop(name)) for name in list(fields) if name.startswith("n:")}
-        times = {name: int(fields.pop(name, 0)) for name in ("created_ms", "started_ms", "ended_ms", "progress_ms")}
-        known = {name: fields.pop(name, "") for name in ("account", "mode", "state", "stage")}
-        return Run(id=run, plan_only=fields.pop("plan_only", "") == "1", counts=counts, facts=fields, **known, **times)
+        own: dict[str, Any] = {name: fields.pop(name, "") for name in ("account", "mode", "state", "stage")}
+        own |= {name: int(fields.pop(name, 0)) for name in ("created_ms", "started_ms", "ended_ms", "progress_ms")}
+        return Run(id=run, plan_only=fields.pop("plan_only", "") == "1", counts=counts, facts=fields, **own)
 
     def state(self, run: str) -> str:
         return (cast("bytes | None", self.redis.hget(self.key(run), "state")) or b"").decode()
@@ -254,7 +254,7 @@ class Runs:
 
     def now(self) -> float:
         """Redis time in seconds since the epoch: the only clock that is compared."""
-        seconds, micros = cast("tuple[int, int]", self.redis.time())
+        seconds, micros = self.redis.time()
         return seconds + micros / 1e6
 
     # -- the run's spool -------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class _Lazy(click.Group):
 @common
 @click.version_option(__version__, prog_name="okasie")
 @click.pass_context
-def cli(context: click.Context, **options: Any) -> None:
+def cli(context: click.Context, /, **options: Any) -> None:
     """Keep a car dealer's inventory in step with the Okasie marketplace."""
     context.obj = options
 
@@ -89,9 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def describe(error: Exception) -> tuple[dict[str, Any], int]:
     """The error document of ``--json`` and the exit status for an error."""
     if isinstance(error, OkasieError):
-        status = {FixConfiguration: 2, NotReachable: 5}
-        found = next((code for kind, code in status.items() if isinstance(error, kind)), 1)
-        return {"code": error.code, "message": error.message, "where": error.where}, found
+        status = 2 if isinstance(error, FixConfiguration) else 5 if isinstance(error, NotReachable) else 1
+        return {"code": error.code, "message": error.message, "where": error.where}, status
     if isinstance(error, click.ClickException):
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else None
         return {"code": "usage", "message": error.format_message(), "where": where}, 2

@@ -58,9 +58,7 @@ class _Demo:
         self._config.write_text(text, encoding="utf-8")
 
     def play(self) -> dict[str, Any]:
-        self._tell(
-            f"{self._vehicles:,} vehicles of a dealer group with three branches; the sandbox allows 120 requests a minute"
-        )
+        self._tell(f"{self._vehicles:,} vehicles of a dealer group; the sandbox allows 120 requests a minute")
         fleet = LocalFleet(self._config, _silent, with_sandbox=True, beat=False, flower=False)
         with fleet:
             fleet.wait_ready(asker(fleet))
@@ -80,7 +78,8 @@ class _Demo:
         second = self._run(context, "3. Incremental run: only what changed is sent", "incremental")
         proof = self._prove(fleet)
         self._tell(
-            f"4. Proof, read from the sandbox: {proof['live']} live listings there, {proof['valid']} valid vehicles here,"
+            f"4. Proof, read from the sandbox: {proof['live']} live listings there, {proof['valid']} valid vehicles"
+            f" here,"
             f" {proof['differing']} differ; {proof['sold']} are marked sold\n"
             f"   Busiest minute at the sandbox: {proof['busiest_minute']} of 120 requests, busiest second:"
             f" {proof['busiest_second']} of 5, refused for rate: {proof['rate_limited']}"
@@ -183,7 +182,7 @@ def _same(listing: Listing, stored: dict[str, Any]) -> bool:
     """Whether the sandbox holds every value that we sent, and no other."""
     sent = msgspec.json.decode(write_body(listing))
     held = {name: value for name, value in stored["body"].items() if name != "externalReference"}
-    return sent == held
+    return bool(sent == held)
 
 
 def _silent(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Starting a run and following its record; asking the fleet who is there. The part of the commands that needs Celery."""
+"""Starting a run and following its record; asking the fleet who is there. What of the commands needs Celery."""
 
 from __future__ import annotations
 
@@ -191,10 +191,7 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
         return {"accounts": [], "queues": {}, "missing": ["redis"]}
     counts, missing = consumers()
     names = [account] if account else list(settings.accounts)
-    queues = {
-        name: {"waiting": int(services.redis.llen(name)), "consumers": count}  # type: ignore[arg-type]
-        for name, count in counts.items()
-    }
+    queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
     documents = [
         report.account_document(services.runs, services.ledger(n), n, services.limiter(n).status()) for n in names
     ]

@@ -1,4 +1,4 @@
-"""Everything on this machine as one supervised group: the embedded Redis, workers, Beat, Flower, a sandbox if wanted."""
+"""Everything on this machine as one supervised group: embedded Redis, workers, Beat, Flower, a sandbox if wanted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,6 @@ class LocalFleet:
         self._supervisor = Supervisor(say)
         self._exit = contextlib.ExitStack()
         self._env = {**os.environ, "OKASIE_CONFIG": str(self.settings.config_file), "PYTHONUNBUFFERED": "1"}
-        # Celery looks for celeryconfig.py in the working directory, which our children share.
 
     def __enter__(self) -> LocalFleet:
         with contextlib.ExitStack() as starting:

@@ -36,7 +36,7 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @common
     @click.pass_context
     @functools.wraps(function)
-    def wrapped(click_context: click.Context, config: Path | None, as_json: bool, **rest: Any) -> Any:
+    def wrapped(click_context: click.Context, /, config: Path | None, as_json: bool, **rest: Any) -> Any:
         outer = click_context.find_root().obj or {}
         context = Context(config or outer.get("config"), as_json or bool(outer.get("as_json")))
         return function(context, **rest)

@@ -66,7 +66,7 @@ def decide(local: Local | None, remote: Remote | None, base: Entry | None, world
 # -- the source does not have it -----------------------------------------------------------------------------------
 
 
-def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:
+def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:  # noqa: PLR0911
     if base is None:
         return Decision(action="none", reason="never ours", count="foreign")
     picture = _look(base, remote)
@@ -117,7 +117,7 @@ def _unknown(local: Local, remote: Remote | None) -> Decision:
 # -- both have it --------------------------------------------------------------------------------------------------
 
 
-def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, same: bool) -> Decision:
+def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, same: bool) -> Decision:  # noqa: PLR0911
     picture = _look(base, remote)
     changed = local.content != base.row
     if local.version and local.version < base.version and changed:

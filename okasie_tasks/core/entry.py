@@ -37,6 +37,9 @@ class Flag(IntFlag):
     """The marketplace keeps a price, status or mileage that is not ours; a person must look."""
 
 
+_NO_FLAG: Final = Flag(0)
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One reference in the ledger. Times: whole seconds since the epoch; versions: milliseconds since the epoch."""
 
@@ -108,6 +111,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def having(self, flag: Flag) -> bool:
         return bool(self.flags & flag)
 
-    def but(self, *, set_flags: Flag = Flag(0), clear: Flag = Flag(0), **changes: object) -> Entry:
+    def but(self, *, set_flags: Flag = _NO_FLAG, clear: Flag = _NO_FLAG, **changes: object) -> Entry:
         """A copy with ``changes``, and with flags set and cleared."""
         return msgspec.structs.replace(self, flags=(self.flags | set_flags) & ~clear, **changes)

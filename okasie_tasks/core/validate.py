@@ -14,7 +14,7 @@ from okasie_tasks.core.listing import Feature, InvalidListing, Issue, Listing, p
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]).*)?")
 _CAR_PASS_HOSTS: Final = frozenset({"car-pass.be", "www.car-pass.be", "public.car-pass.be"})
-_EMPTY: Final = (None, "", [], ())
+_EMPTY: Final[tuple[object, ...]] = (None, "", [], ())
 
 
 class Validation:

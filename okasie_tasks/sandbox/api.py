@@ -226,7 +226,7 @@ class Api:
         return data
 
     def _dealer(self, caller: Caller, body: dict[str, Any]) -> Dealer:
-        profile, code = body.get("dealerProfileId"), body.get("dealerLocationCode")
+        profile, code = body.get("dealerProfileId"), str(body.get("dealerLocationCode"))
         if profile:
             try:
                 found = self.store.dealers.get(str(UUID(profile)))

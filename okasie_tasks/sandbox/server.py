@@ -288,7 +288,7 @@ class ApiHandler(web.RequestHandler):
         asyncio.get_running_loop().call_later(0.05, stream.close)
 
 
-def _route(method: str, path: str) -> tuple[str, str]:
+def _route(method: str, path: str) -> tuple[str, str]:  # noqa: PLR0911 - one line a route
     """The kind of call and its argument: a reference as sent, or a location's id."""
     parts = path.removeprefix(ROOT).strip("/").split("/") if path.startswith(ROOT + "/") else [""]
     match (method, parts):

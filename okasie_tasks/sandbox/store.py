@@ -202,11 +202,11 @@ class Store:
 
     def _read_shape(self, row: Listing) -> dict[str, Any]:
         body, dealer = row.body, self.dealers[row.dealer]
-        shown = {name: body.get(name) for name in _READ}
+        shown: dict[str, Any] = {name: body.get(name) for name in _READ}
         if shown.get("vin"):
             shown["vin"] = shown["vin"][:17]
         if self.quirks.round_power and isinstance(shown.get("powerKw"), int | float):
-            shown["powerKw"] = round(round(shown["powerKw"] / 0.73549875) * 0.73549875, 1)
+            shown["powerKw"] = round(round(float(shown["powerKw"]) / 0.73549875) * 0.73549875, 1)
         if self.quirks.trim_text:
             shown = {k: " ".join(v.split()) if isinstance(v, str) else v for k, v in shown.items()}
         features = [
@@ -245,8 +245,8 @@ class Store:
 
 def image_urls(body: dict[str, Any]) -> list[str]:
     """The source URLs of a stored body, in order."""
-    items = body.get("images") or []
-    return [item.get("url", item.get("imageUrl", "")) if isinstance(item, dict) else item for item in items]
+    items: list[Any] = body.get("images") or []
+    return [str(item.get("url", item.get("imageUrl", "")) if isinstance(item, dict) else item) for item in items]
 
 
 def _hash(url: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import msgspec
 
@@ -70,12 +70,12 @@ class FileSource:
     def _open(self) -> Iterator[IO[bytes]]:
         zipped = self._path.suffix == ".gz" or self._name.endswith(".gz")
         with gzip.open(self._path) if zipped else self._path.open("rb") as file:
-            head = file.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()  # type: ignore[union-attr]
+            head = file.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
             if head.startswith(_MARKUP):
                 raise SourceError(
                     f"is a web page, expected {self._account.source.type}", where=self._name, code="markup"
                 )
-            yield file
+            yield cast("IO[bytes]", file)
 
     # -- csv -------------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class HttpSource:
         self._account = account
         self._url = url
         self._where = masked(url)
-        self._file = cache_dir / f"{account.name}.feed{'.gz' if url.split('?')[0].endswith('.gz') else ''}"
+        self._file = cache_dir / f"{account.name}.feed{'.gz' if url.partition('?')[0].endswith('.gz') else ''}"
         self._year = current_year
         self._fetched: str | None = None
 
@@ -117,7 +117,8 @@ class HttpSource:
             raise SourceError(f"promised {promised} bytes and sent {length}", where=self._where, code="cut")
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             raise SourceError(
-                f"is sent with Content-Encoding {answer.headers['Content-Encoding']!r:.20}, expected none (a .gz is read as such)",
+                f"is sent with Content-Encoding {answer.headers['Content-Encoding']!r:.20}, expected none"
+                " (a .gz is read as such)",
                 where=self._where, code="http",
             )  # fmt: skip
 

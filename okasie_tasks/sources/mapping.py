@@ -185,7 +185,7 @@ class RowMapping:
             try:
                 moment = datetime.fromisoformat(str(value).strip())
             except ValueError:
-                return self._version({self._source.updated_at or "": float(value)}) if _is_digits(value) else 0
+                return self._version({self._source.updated_at or "": float(str(value))}) if _is_digits(value) else 0
         moment = moment if moment.tzinfo else moment.replace(tzinfo=self._zone)
         return max(0, int(moment.timestamp() * 1000))
 

@@ -166,9 +166,8 @@ def _sort(tools: Tools, run: str, chunk: list[SourceRow], batches: dict[int, Loc
         if record is None:
             batch.same += same_row(reference, row.row)
             continue
-        if reference in formed and row.listing is not None:
-            record = msgspec.structs.replace(record, form=encode_compared(compared(row.listing)))
-        batch.rows.append(record)
+        form = encode_compared(compared(row.listing)) if reference in formed and row.listing is not None else None
+        batch.rows.append(record if form is None else msgspec.structs.replace(record, form=form))
 
 
 def _formed(tools: Tools, run: str, references: list[str]) -> set[str]:
@@ -176,8 +175,8 @@ def _formed(tools: Tools, run: str, references: list[str]) -> set[str]:
     if not references:
         return set()
     key = tools.runs.key(run, "data", "formed")
-    found = tools.runs.redis.smismember(key, [hash8(reference) for reference in references])  # type: ignore[arg-type]
-    return {reference for reference, member in zip(references, found, strict=True) if member}  # type: ignore[arg-type]
+    found = tools.runs.redis.smismember(key, [hash8(reference) for reference in references])
+    return {reference for reference, member in zip(references, found, strict=True) if member}
 
 
 def local_record(row: SourceRow, base: Entry | None) -> Local | None:

@@ -1,0 +1,21 @@
+"""The configuration: ``okasie.toml`` and the environment, as frozen values.
+
+A bad file is refused whole, with every problem as ``file: key: got ..., expected ...``. Secrets are references
+(``env:NAME``, ``file:/path``) that are read when needed and never shown.
+"""
+
+from okasie_tasks.settings.load import load_settings
+from okasie_tasks.settings.model import AccountSettings, ColumnSettings, GuardSettings, Settings, SourceSettings
+from okasie_tasks.settings.secret import Secret, is_loopback, masked
+
+__all__ = [
+    "AccountSettings",
+    "ColumnSettings",
+    "GuardSettings",
+    "Secret",
+    "Settings",
+    "SourceSettings",
+    "is_loopback",
+    "load_settings",
+    "masked",
+]

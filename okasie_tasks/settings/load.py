@@ -1,0 +1,234 @@
+"""Reading the file and the environment, and saying what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from okasie_tasks.core.fields import BY_INPUT_NAME
+from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.settings.model import AccountSettings, Settings
+from okasie_tasks.settings.secret import Secret, is_loopback
+
+DEFAULT_FILE: Final = "okasie.toml"
+PREFIX: Final = "OKASIE_"
+_ACCOUNT: Final = re.compile(r"[a-z0-9_]+")
+_SECRET_KEYS: Final = frozenset({"api_key", "password", "headers", "url", "username"})
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read ``path``, else ``$OKASIE_CONFIG``, else ``./okasie.toml``, overridden by ``OKASIE_SECTION__KEY``.
+
+    Raises `FixConfiguration` listing every problem.
+    """
+    env = os.environ if environ is None else environ
+    file = Path(path or env.get("OKASIE_CONFIG") or DEFAULT_FILE).expanduser().absolute()
+    document = _read(file)
+    problems: list[str] = list(_override(document, env))
+    for name, account in _accounts(document):
+        account.setdefault("name", name)
+    try:
+        settings = Settings.model_validate({**document, "config_file": file})
+    except ValidationError as error:
+        problems += _problems(error, document)
+        raise _refused(file, problems) from error
+    if problems:
+        raise _refused(file, problems)
+    return _bound(settings, env)
+
+
+def _accounts(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    accounts = document.get("accounts")
+    for name, account in (accounts if isinstance(accounts, dict) else {}).items():
+        if isinstance(account, dict):
+            yield name, account
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FixConfiguration(
+            "there is no such file: name one with --config or OKASIE_CONFIG, or run `okasie demo`", where=str(file)
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FixConfiguration(f"cannot be read: {error}", where=str(file)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise FixConfiguration(f"is not valid TOML: {error}", where=str(file)) from error
+
+
+def _refused(file: Path, problems: list[str]) -> FixConfiguration:
+    return FixConfiguration("; ".join(problems), where=str(file))
+
+
+def _override(document: dict[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """Put ``OKASIE_A__B=value`` into the document; yields a problem for each that names nothing."""
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or "__" not in variable:
+            continue
+        parts = variable.removeprefix(PREFIX).split("__")
+        problem = _put(document, Settings, parts, environ[variable])
+        if problem:
+            yield f"{variable}: {problem}"
+
+
+def _put(table: dict[str, Any], model: type[BaseModel], parts: list[str], value: str) -> str | None:  # noqa: PLR0911
+    name = _known(parts[0], [*model.model_fields, *table])
+    if name is None or name in ("name", "config_file"):
+        return f"there is no setting {parts[0].lower()}{_perhaps(parts[0].lower(), list(model.model_fields))}"
+    if len(parts) == 1:
+        table[name] = value
+        return None
+    field = model.model_fields.get(name)
+    inner = table.setdefault(name, {})
+    if not isinstance(inner, dict):
+        return f"{name} is a value, not a table"
+    below = next((m for m in _models(field.annotation if field else None)), None)
+    if name == "accounts" and model is Settings:
+        account = _known(parts[1], list(inner))
+        if account is None:
+            return f"there is no account {parts[1].lower()}"
+        return _put(inner[account], AccountSettings, parts[2:], value) if len(parts) > 2 else "names no setting"
+    if below is not None:
+        return _put(inner, below, parts[1:], value)
+    key = _known(parts[1], [*inner, *BY_INPUT_NAME]) or parts[1]
+    if len(parts) == 2:
+        inner[key] = value
+        return None
+    deeper = inner.setdefault(key, {})
+    deeper["__".join(parts[2:])] = value
+    return None
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+
+
+def _known(name: str, candidates: list[str]) -> str | None:
+    return next((candidate for candidate in candidates if candidate.casefold() == name.casefold()), None)
+
+
+def _perhaps(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _problems(error: ValidationError, document: Mapping[str, Any]) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_context=False):
+        path = [
+            str(part) for part in problem["loc"] if not str(part).startswith(("str", "ColumnSettings", "function-"))
+        ]
+        key = ".".join(path)
+        if problem["type"] == "extra_forbidden":
+            yield f"{key}: is not a setting{_perhaps(path[-1], _siblings(path))}"
+        elif problem["type"] == "missing":
+            yield f"{key}: is missing"
+        else:
+            message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            expected = message if message.startswith("expected") else f"expected {message}"
+            yield f"{key}: got {_got(path, document)}, {expected}"
+
+
+def _siblings(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    parts = path[:-1]
+    if parts and parts[0] == "accounts":
+        model, parts = AccountSettings, parts[2:]
+    for part in parts:
+        field = model.model_fields.get(part)
+        model = next(_models(field.annotation if field else None), model)
+    return list(model.model_fields)
+
+
+def _got(path: list[str], document: Any) -> str:
+    if _SECRET_KEYS.intersection(path):
+        return "a value that is not shown"
+    for part in path:
+        document = document.get(part) if isinstance(document, dict) else None
+    text = repr(document)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Tie secrets and paths to the file's folder, and check what only the whole can tell."""
+    base = settings.config_file.parent
+    problems: list[str] = []
+    accounts: dict[str, AccountSettings] = {}
+    for name, account in settings.accounts.items():
+        problems += _account_problems(name, account)
+        key = Secret(account.api_key._reference, base=base, environ=environ)
+        source = account.source.model_copy(
+            update={
+                "headers": {
+                    k: Secret(v._reference, base=base, environ=environ) for k, v in account.source.headers.items()
+                },
+                "username": account.source.username
+                and Secret(account.source.username._reference, base=base, environ=environ),
+                "password": account.source.password
+                and Secret(account.source.password._reference, base=base, environ=environ),
+            }
+        )
+        source._base, source._environ = base, environ
+        accounts[name] = account.model_copy(update={"api_key": key, "source": source})
+    problems += _shared_keys(accounts)
+    if problems:
+        raise _refused(settings.config_file, problems)
+    redis = settings.redis
+    url = redis.url
+    if url and url.startswith(("env:", "file:")):
+        url = Secret(url, base=base, environ=environ).reveal()
+    redis = redis.model_copy(
+        update={"url": None if url in (None, "", "embedded") else url, "state_dir": base / redis.state_dir.expanduser()}
+    )
+    return settings.model_copy(update={"accounts": accounts, "redis": redis})
+
+
+def _account_problems(name: str, account: AccountSettings) -> Iterator[str]:
+    if not _ACCOUNT.fullmatch(name):
+        yield f"accounts.{name}: expected a name of a-z, 0-9 and _"
+    if account.api_key.literal and not is_loopback(account.base_url):
+        yield f"accounts.{name}.api_key: got a literal key, expected env:NAME or file:/path"
+    source = account.source
+    known = ("csv", "jsonl", "json", "sql")
+    if source.type not in known and not source.type.startswith("python:"):
+        yield f"accounts.{name}.source.type: got {source.type!r}, expected {', '.join(known)} or python:NAME"
+    if source.type == "sql" and not source.query:
+        yield f'accounts.{name}.source.query: is missing, and type = "sql" needs it'
+    if not source.url and not source.type.startswith("python:"):
+        yield f"accounts.{name}.source.url: is missing"
+    for table in ("fields", "values", "units", "defaults"):
+        for field in getattr(source, table):
+            if field not in BY_INPUT_NAME:
+                hint = _perhaps(field, list(BY_INPUT_NAME))
+                yield f"accounts.{name}.source.{table}.{field}: is not a field of a listing{hint}"
+    for field, unit in source.units.items():
+        if unit not in UNITS.get(field, ()):
+            allowed = " or ".join(UNITS.get(field, ())) or "no unit for this field"
+            yield f"accounts.{name}.source.units.{field}: got {unit!r}, expected {allowed}"
+
+
+UNITS: Final[Mapping[str, tuple[str, ...]]] = {
+    "powerKw": ("kW", "hp"), "mileage": ("km", "mi"), "price": ("EUR", "cent"),
+}  # fmt: skip
+"""Units a feed may use, by field; the first is Okasie's."""
+
+
+def _shared_keys(accounts: Mapping[str, AccountSettings]) -> Iterator[str]:
+    """One key in two accounts would be sent at twice its quota."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, account in accounts.items():
+        try:
+            key = (account.base_url, account.api_key.reveal())
+        except FixConfiguration:
+            continue  # missing here and now; the account's own run will say so
+        if key in seen:
+            yield f"accounts.{name}.api_key: is the same key as accounts.{seen[key]} has, expected one account per key"
+        seen.setdefault(key, name)

@@ -1,0 +1,186 @@
+"""The tables of ``okasie.toml`` as frozen models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import time, timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+
+from okasie_tasks.settings.secret import Secret, is_loopback
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+# -- small types ---------------------------------------------------------------------------------------------------
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("expected a duration such as 30s, 15m, 2h or 1d")
+    return timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value.total_seconds() <= 0:
+        raise ValueError("expected a duration longer than nothing")
+    return value
+
+
+def _or_off(value: object) -> object:
+    return None if value == "off" else value
+
+
+def _clock(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        return time.fromisoformat(value)
+    raise ValueError('expected a time such as "03:30", or "off"')
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("expected a time zone such as Europe/Brussels") from error
+    return value
+
+
+def _secret(value: object) -> object:
+    if isinstance(value, Secret):
+        return value
+    if isinstance(value, str) and value.strip():
+        return Secret(value.strip())
+    raise ValueError("expected env:NAME or file:/path")
+
+
+def _http(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected an https:// URL")
+    if parts.scheme == "http" and not is_loopback(value):
+        raise ValueError("expected https://: plain http is only allowed on loopback")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("expected a URL without a user, password or query")
+    return value.rstrip("/")
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Period = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
+SecretText = Annotated[Secret, BeforeValidator(_secret)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+
+# -- the tables of the file ----------------------------------------------------------------------------------------
+
+
+class RedisSettings(_Model):
+    """``[redis]``. ``url`` None: the embedded server in ``state_dir``."""
+
+    url: str | None = None
+    key_prefix: Annotated[str, Field(min_length=1, max_length=40)] = "okasie:"
+    state_dir: Path = Path(".okasie")
+
+
+class GuardSettings(_Model):
+    """``[accounts.NAME.guard]``: when a plan must wait for a person."""
+
+    sells: Literal["guarded", "never"] = "guarded"
+    missing_reads: Annotated[int, Field(ge=1, le=100)] = 1
+    max_sold_percent: Percent = 10.0
+    max_sold_count: Count = 250
+    free_sold_count: Count = 5
+    first_full_sells: Literal["hold", "allow"] = "hold"
+    max_source_shrink_percent: Percent = 30.0
+    max_changed_percent: Percent = 60.0
+    free_changed_count: Count = 50
+    max_field_loss_percent: Percent = 20.0
+    free_field_loss_count: Count = 5
+    plan_expires: Period = timedelta(hours=72)
+
+
+class ColumnSettings(_Model):
+    """The long form of a field's mapping: one column that holds a list."""
+
+    column: str
+    split_on: Annotated[str, Field(min_length=1)] | None = None
+
+
+class SourceSettings(_Model):
+    """``[accounts.NAME.source]``: the local inventory."""
+
+    type: str = "csv"
+    url: str = ""
+    query: str | None = None
+    reference: str | None = None
+    updated_at: str | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: str = "utf-8"
+    decimal: Literal[".", ","] = "."
+    items: str | None = None
+    headers: Mapping[str, SecretText] = Field(default_factory=dict)
+    username: SecretText | None = None
+    password: SecretText | None = None
+    fields: Mapping[str, str | ColumnSettings] = Field(default_factory=dict)
+    values: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
+    units: Mapping[str, str] = Field(default_factory=dict)
+    defaults: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+
+    _base: Path = PrivateAttr(default=Path())
+    _environ: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def location(self) -> str:
+        """The URL with ``env:`` resolved and a relative path made absolute. It may hold a password."""
+        url = self.url
+        if url.startswith("env:"):
+            url = Secret(url, environ=self._environ).reveal()
+        if "://" not in url and self.type != "sql":
+            url = f"file://{url}"
+        if url.startswith("file:"):
+            path = url.removeprefix("file://").removeprefix("file:")
+            return f"file://{self._base / path}"
+        return url
+
+
+class AccountSettings(_Model):
+    """``[accounts.NAME]``: one API key, one quota."""
+
+    name: str
+    api_key: SecretText
+    base_url: Annotated[str, AfterValidator(_http)] = "https://www.okasie.be/api/external/v1"
+    incremental_every: Annotated[Period | None, BeforeValidator(_or_off)] = timedelta(minutes=15)
+    full_at: Annotated[Annotated[time, BeforeValidator(_clock)] | None, BeforeValidator(_or_off)] = time(3, 30)
+    timezone: Annotated[str, AfterValidator(_zone)] = "Europe/Brussels"
+    overlap: Duration = timedelta(minutes=2)
+    read_timeout: Annotated[float, Field(gt=0, le=300)] = 20
+    write_timeout: Annotated[float, Field(gt=0, le=600)] = 120
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 120
+    burst_per_second: Annotated[int, Field(ge=1, le=100_000)] = 5
+    adapt_limit: bool = False
+    conflict: Literal["local", "remote", "newest"] = "local"
+    guard: GuardSettings = GuardSettings()
+    source: SourceSettings = SourceSettings()
+
+
+class Settings(_Model):
+    """The whole configuration. Relative paths have been made absolute against the file's folder."""
+
+    redis: RedisSettings = RedisSettings()
+    accounts: Mapping[str, AccountSettings] = Field(default_factory=dict)
+    config_file: Path
+
+    @property
+    def config_dir(self) -> Path:
+        return self.config_file.parent

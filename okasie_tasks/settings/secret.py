@@ -1,0 +1,81 @@
+"""Secrets and the URLs that may hold them: read when needed, never shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from okasie_tasks.errors import FixConfiguration
+
+
+class Secret:
+    """A value that is read when it is needed. ``repr`` and ``str`` never show it."""
+
+    def __init__(self, reference: str, *, base: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
+        self._reference = reference
+        self._base = base or Path()
+        self._environ = os.environ if environ is None else environ
+
+    @property
+    def literal(self) -> bool:
+        return not self._reference.startswith(("env:", "file:/", "file:."))
+
+    @property
+    def source(self) -> str:
+        """Where the value comes from, for messages: ``env:NAME``, ``file:...`` or ``a literal``."""
+        return "a literal" if self.literal else self._reference
+
+    def reveal(self) -> str:
+        """The value. Raises `FixConfiguration` naming the variable or file when it is missing or empty."""
+        if self._reference.startswith("env:"):
+            value = self._environ.get(self._reference[4:], "").strip()
+            if not value:
+                raise FixConfiguration(
+                    f"the environment variable {self._reference[4:]} is not set or empty", where=self._reference
+                )
+            return value
+        if self.literal:
+            return self._reference
+        path = self._base / self._reference[5:]
+        try:
+            value = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise FixConfiguration(
+                f"the secret's file cannot be read ({type(error).__name__})", where=self._reference
+            ) from error
+        if not value:
+            raise FixConfiguration("the secret's file is empty", where=self._reference)
+        return value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a secret does not travel")
+
+
+def masked(url: str) -> str:
+    """A URL without the password and user that it may hold, and without its query."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "(a URL that cannot be read)"
+    place = f"***@{host}{port}" if "@" in parts.netloc else f"{host}{port}"
+    return urlunsplit((parts.scheme, place, parts.path, "***" if parts.query else "", ""))
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL names this machine by a loopback address."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
