@@ -1,0 +1,36 @@
+"""A real Redis for every test that wants one: started here, on a unix socket, with nothing in it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from okasie_tasks.adapters.embedded import EmbeddedRedis
+from okasie_tasks.adapters.supervisor import Supervisor
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A server of our own for the whole session."""
+    # A socket's path is short by law of the kernel; pytest's folders are not.
+    folder = Path(tempfile.mkdtemp(prefix="ot-"))
+    server, supervisor = EmbeddedRedis(folder), Supervisor(print)
+    try:
+        server.wait(supervisor.add(server.child()))
+        yield server.url
+    finally:
+        supervisor.stop(5)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client to an empty server."""
+    with redis.Redis.from_url(redis_url, socket_timeout=5) as found:
+        found.flushall()
+        yield found
