@@ -1,0 +1,63 @@
+"""The quota under load: two accounts, four worker processes, the marketplace's own limit. Never one request too many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from okasie_tasks.sandbox import Key, Sandbox
+from okasie_tasks.sandbox.sample import cars, write_csv
+from tests.support import Place, Workers, state
+
+ACCOUNTS = ("north", "south")
+BULK_CALLS = 140
+"""More than a minute of one key's quota, so that a full window is met."""
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox([Key(f"{name}-secret", name) for name in ACCOUNTS], limit=120, window="sliding") as found:
+        yield found
+
+
+def busiest(moments: list[float], seconds: float) -> int:
+    """The most arrivals in any half-open interval; counted here, apart from the sandbox's own meter."""
+    most = first = 0
+    for last, moment in enumerate(moments):
+        while moments[first] <= moment - seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@pytest.mark.system
+@pytest.mark.timeout(300)
+def test_two_accounts_and_four_workers_keep_the_limit(
+    tmp_path: Path, redis_url: str, client: object, sandbox: Sandbox
+) -> None:
+    place = Place(tmp_path)
+    place.env["OKASIE_REDIS__URL"] = redis_url
+    for name in ACCOUNTS:
+        write_csv(tmp_path / f"{name}.csv", cars(BULK_CALLS * 100, seed=len(name)))
+        place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"{name}-secret")
+    queues = ["okasie.control,okasie.urgent", "okasie.diff", "okasie.api", "okasie.api"]
+    with Workers(place, queues), ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda name: place.sync(name, "--full", seconds=280), ACCOUNTS))
+    for name, (status, document) in zip(ACCOUNTS, runs, strict=True):
+        assert (status, document["state"]) == (0, "done"), document
+        assert document["requests"]["bulk"] == BULK_CALLS
+        assert document["requests"]["rate_limited"] == document["requests"]["retried"] == 0
+        counted = state(sandbox, name)
+        assert counted["rate_limited"] == 0
+        seen = requests.get(f"{sandbox.admin_url}/requests", params={"key": name}, timeout=10).json()
+        moments = sorted(request["at"] for request in seen)
+        assert len(moments) == BULK_CALLS + 1
+        assert moments[-1] - moments[0] > 60, "the load must last longer than the window, else nothing was shown"
+        assert busiest(moments, 60.0) <= 120
+        assert busiest(moments, 1.0) <= 5
+        # A limiter that lets almost nothing through would pass the lines above.
+        assert busiest(moments, 60.0) >= 100
