@@ -9,6 +9,7 @@ Keys, all under the configured prefix::
     run:{r}:{stage}            hash   total, published, closed, failed parts
     run:{r}:{stage}:parts      hash   part -> claim, or D (done) or F (failed)
     run:{r}:{stage}:results    hash   part -> small msgpack result
+    run:{r}:data:{place}       hash   or set: what the run keeps of its own until its end; run:{r}:places names them
 
 Every transition is one Lua step with Redis time; a claim carries a fencing token, so that a late finisher of a part
 that was given to somebody else changes nothing.
@@ -16,7 +17,7 @@ that was given to somebody else changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -119,7 +120,7 @@ class Runs:
         """Let the waiting run begin, unless one is at work; returns its id."""
         run = self._lua["run_begin"](
             keys=[self.account_key(account, "next"), self.account_key(account, "active"), self.account_key(account)],
-            args=[f"{self._prefix}run:", FIRST_STAGE],
+            args=[f"{self._prefix}run:", FIRST_STAGE, KEEP_PARTS_SECONDS],
         )
         return run.decode() or None
 
@@ -268,7 +269,21 @@ class Runs:
     def put_on(self, pipe: Any, run: str, place: str, field: str | int, value: object) -> None:
         key = self.key(run, "data", place)
         pipe.hset(key, field, msgspec.msgpack.encode(value))
-        pipe.expire(key, KEEP_PARTS_SECONDS)
+        self._keep(pipe, run, place)
+
+    def mark_on(self, pipe: Any, run: str, place: str, members: Sequence[bytes]) -> None:
+        """Add members to a set of the run's own."""
+        pipe.sadd(self.key(run, "data", place), *members)
+        self._keep(pipe, run, place)
+
+    def marked(self, run: str, place: str, members: Sequence[bytes]) -> list[bool]:
+        """Which of these the set holds."""
+        return [bool(found) for found in self.redis.smismember(self.key(run, "data", place), list(members))]
+
+    def _keep(self, pipe: Any, run: str, place: str) -> None:
+        pipe.expire(self.key(run, "data", place), KEEP_PARTS_SECONDS)
+        pipe.sadd(self.key(run, "places"), place)
+        pipe.expire(self.key(run, "places"), KEEP_PARTS_SECONDS)
 
     def fetch(self, run: str, place: str, kind: type[Any]) -> Iterator[Any]:
         """All values of a place, by field number."""
@@ -279,9 +294,12 @@ class Runs:
         value = cast("bytes | None", self.redis.hget(self.key(run, "data", place), str(field)))
         return None if value is None else msgspec.msgpack.decode(value, type=kind)
 
-    def drop(self, run: str, place: str, field: str | int | None = None) -> None:
-        key = self.key(run, "data", place)
-        if field is None:
-            self.redis.unlink(key)
-        else:
-            self.redis.hdel(key, str(field))
+    def drop(self, run: str, place: str, field: str | int) -> None:
+        self.redis.hdel(self.key(run, "data", place), str(field))
+
+    def clear(self, run: str, *, but: tuple[str, ...] = ()) -> None:
+        """Forget what the run kept of its own, except places whose names begin with one of ``but``."""
+        places = [place.decode() for place in cast("set[bytes]", self.redis.smembers(self.key(run, "places")))]
+        gone = [place for place in places if not place.startswith(but)]
+        for start in range(0, len(gone), 500):
+            self.redis.unlink(*(self.key(run, "data", place) for place in gone[start : start + 500]))

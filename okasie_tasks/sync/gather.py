@@ -79,8 +79,7 @@ def write_page(tools: Tools, run: str, page: Page, *, partitions: int) -> dict[s
     for partition, batch in batches.items():
         tools.runs.put_on(pipe, run, f"remote:{partition}", page.page, batch)
     if formed:
-        pipe.sadd(tools.runs.key(run, "data", "formed"), *formed)
-        pipe.expire(tools.runs.key(run, "data", "formed"), 86_400)
+        tools.runs.mark_on(pipe, run, "formed", formed)
     pipe.execute()
     return {
         "rows": len(page.rows),
@@ -174,8 +173,7 @@ def _formed(tools: Tools, run: str, references: list[str]) -> set[str]:
     """Which of these the marketplace's side has written with values."""
     if not references:
         return set()
-    key = tools.runs.key(run, "data", "formed")
-    found = tools.runs.redis.smismember(key, [hash8(reference) for reference in references])
+    found = tools.runs.marked(run, "formed", [hash8(reference) for reference in references])
     return {reference for reference, member in zip(references, found, strict=True) if member}
 
 

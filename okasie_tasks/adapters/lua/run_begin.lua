@@ -2,7 +2,7 @@
 -- KEYS[1]  string: id of the run that waits
 -- KEYS[2]  string: id of the run at work: this is the account's lease
 -- KEYS[3]  hash:   the account; its cursor, generation and rows are what the run starts from
--- ARGV     1 key prefix of runs, 2 first stage
+-- ARGV     1 key prefix of runs, 2 first stage, 3 seconds to keep the stage
 -- Returns  the id of the run that begins now, or ""
 -- Invariant: one run per account. A run at work whose record says that it ended gives its place up.
 local t = redis.call('TIME')
@@ -20,4 +20,5 @@ local from = redis.call('HMGET', KEYS[3], 'cursor', 'generation', 'rows')
 redis.call('HSET', ARGV[1] .. waiting, 'state', 'running', 'stage', ARGV[2], 'started_ms', now, 'progress_ms', now,
   'cursor_from', from[1] or '', 'generation', from[2] or '0', 'rows_before', from[3] or '0')
 redis.call('HSETNX', ARGV[1] .. waiting .. ':' .. ARGV[2], 'total', 1)
+redis.call('EXPIRE', ARGV[1] .. waiting .. ':' .. ARGV[2], ARGV[3])
 return waiting

@@ -1,0 +1,221 @@
+"""Run records in Redis: one run per account, each part closed once, the cursor moved only by the run that read it."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from okasie_tasks.adapters.runs import Runs
+
+
+@pytest.fixture
+def runs(client: redis.Redis) -> Runs:
+    return Runs(client, prefix="okasie:")
+
+
+def begun(runs: Runs, account: str = "dex", mode: str = "full") -> str:
+    runs.request(account, mode)
+    run = runs.begin(account)
+    assert run is not None
+    return run
+
+
+# -- one run per account -------------------------------------------------------------------------------------------
+
+
+def test_requests_fold_into_the_run_that_waits_and_widen_it(runs: Runs) -> None:
+    first, new = runs.request("dex", "incremental")
+    assert new
+    assert runs.request("dex", "full") == (first, False)
+    found = runs.get(first)
+    assert found is not None
+    assert (found.mode, found.state, found.open) == ("full", "queued", True)
+
+
+def test_one_works_one_waits(runs: Runs) -> None:
+    at_work = begun(runs)
+    follow_up, new = runs.request("dex", "incremental")
+    assert new
+    assert follow_up != at_work
+    assert runs.request("dex", "incremental") == (follow_up, False)
+    assert runs.begin("dex") is None, "the account's lease is taken"
+    assert (runs.active("dex"), runs.waiting("dex")) == (at_work, follow_up)
+    record = runs.get(at_work)
+    assert record is not None
+    assert runs.end(record, "done") == follow_up
+    assert runs.begin("dex") == follow_up
+    assert runs.waiting("dex") is None
+
+
+def test_accounts_do_not_wait_for_each_other(runs: Runs) -> None:
+    assert begun(runs, "dex") != begun(runs, "dax")
+
+
+def test_a_plan_is_never_folded_into_a_run_that_writes(runs: Runs) -> None:
+    writing, _ = runs.request("dex", "full")
+    assert runs.request("dex", "full", plan_only=True) == ("", False)
+    assert runs.get(writing).plan_only is False  # type: ignore[union-attr]
+
+
+def test_a_run_that_writes_takes_the_place_of_a_plan_that_waits(runs: Runs) -> None:
+    plan, _ = runs.request("dex", "full", plan_only=True)
+    writing, _ = runs.request("dex", "full")
+    assert writing != plan
+    assert runs.state(plan) == "cancelled"
+
+
+def test_history_is_newest_first(runs: Runs) -> None:
+    names = []
+    for _ in range(3):
+        run = begun(runs)
+        names.append(run)
+        runs.end(runs.get(run), "done")  # type: ignore[arg-type]
+    assert runs.history("dex") == names[::-1]
+    assert runs.history("dex", 1) == names[-1:]
+
+
+# -- parts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_is_claimed_by_one_token_and_closed_once(runs: Runs) -> None:
+    run = begun(runs)
+    assert runs.claim(run, "first", 0, "me", lease_seconds=60) == ("claimed", 1)
+    assert runs.claim(run, "first", 0, "you", lease_seconds=60).state == "busy"
+    assert runs.claim(run, "first", 0, "me", lease_seconds=60) == ("claimed", 1), "the same message again"
+    assert not runs.close(run, "first", 0, "you", {}), "fenced"
+    assert runs.close(run, "first", 0, "me", {"rows": 3})
+    assert not runs.close(run, "first", 0, "me", {"rows": 3})
+    assert runs.claim(run, "first", 0, "you", lease_seconds=60).state == "closed"
+    assert runs.results(run, "first") == [{"rows": 3}]
+    assert runs.stage(run, "first") == (1, 0, 1, 0)
+
+
+def test_an_expired_lease_may_be_taken_over_and_its_old_holder_is_fenced(runs: Runs) -> None:
+    run = begun(runs)
+    runs.claim(run, "first", 0, "dead", lease_seconds=-1)
+    assert runs.claim(run, "first", 0, "alive", lease_seconds=60) == ("claimed", 2)
+    assert not runs.close(run, "first", 0, "dead", {})
+    assert runs.close(run, "first", 0, "alive", {})
+
+
+def test_a_released_claim_is_open_at_once_and_may_not_count(runs: Runs) -> None:
+    run = begun(runs)
+    runs.claim(run, "first", 0, "a", lease_seconds=60)
+    assert runs.release(run, "first", 0, "a", counted=True) == 1
+    assert runs.claim(run, "first", 0, "b", lease_seconds=60) == ("claimed", 2)
+    assert runs.release(run, "first", 0, "b", counted=False) == 1
+    assert runs.claim(run, "first", 0, "c", lease_seconds=60) == ("claimed", 2)
+
+
+def test_a_failed_part_is_closed_and_counted(runs: Runs) -> None:
+    run = begun(runs)
+    runs.claim(run, "first", 0, "a", lease_seconds=60)
+    assert runs.close(run, "first", 0, "a", {}, failed=True)
+    assert runs.stage(run, "first").failed == 1
+
+
+def test_parts_of_another_phase_cannot_be_claimed(runs: Runs) -> None:
+    run = begun(runs)
+    assert runs.claim(run, "walk", 0, "a", lease_seconds=60).state == "ended"
+
+
+# -- stages --------------------------------------------------------------------------------------------------------
+
+
+def test_windows_hand_each_part_out_once(runs: Runs) -> None:
+    run = begun(runs)
+    runs.advance(run, "first", "walk", parts=25)
+    assert runs.window(run, "walk", size=10, when_open=3) == range(10)
+    assert runs.window(run, "walk", size=10, when_open=3) == range(0), "ten are still open"
+    for part in range(7):
+        runs.claim(run, "walk", part, "a", lease_seconds=60)
+        runs.close(run, "walk", part, "a", {})
+    assert runs.window(run, "walk", size=10, when_open=3) == range(10, 20)
+    assert runs.open_parts(run, "walk") == list(range(7, 20))
+
+
+def test_exactly_one_caller_moves_a_run_on(runs: Runs) -> None:
+    run = begun(runs)
+    assert runs.advance(run, "first", "load", parts=2, facts={"pages": 1})
+    assert not runs.advance(run, "first", "load", parts=2)
+    record = runs.get(run)
+    assert record is not None
+    assert (record.stage, record.fact("pages")) == ("load", 1)
+
+
+def test_an_extension_is_added_once(runs: Runs) -> None:
+    run = begun(runs)
+    assert runs.extend(run, "first", "token", 2) == 1
+    assert runs.extend(run, "first", "token", 2) == 1
+    assert runs.stage(run, "first").total == 3
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def test_the_cursor_moves_with_the_run_that_read_it_and_never_after_its_end(runs: Runs) -> None:
+    run = begun(runs)
+    record = runs.get(run)
+    assert record is not None
+    runs.end(record, "done", cursor="2026-01-01T00:00:00Z", account_facts={"rows": "5"})
+    assert (runs.account("dex").cursor, runs.account("dex").rows) == ("2026-01-01T00:00:00Z", 5)
+    runs.end(record, "done", cursor="2027-01-01T00:00:00Z")
+    assert runs.account("dex").cursor == "2026-01-01T00:00:00Z"
+
+
+def test_a_run_that_began_before_the_cursor_moved_does_not_move_it_back(runs: Runs, client: redis.Redis) -> None:
+    late = begun(runs)
+    record = runs.get(late)
+    assert record is not None
+    client.hset("okasie:account:dex", mapping={"cursor": "2026-05-05T00:00:00Z", "generation": "7"})
+    runs.end(record, "done", cursor="2026-01-01T00:00:00Z")
+    assert runs.account("dex").cursor == "2026-05-05T00:00:00Z"
+
+
+def test_a_failed_run_leaves_the_cursor(runs: Runs) -> None:
+    record = runs.get(begun(runs))
+    assert record is not None
+    runs.end(record, "failed")
+    assert runs.account("dex").cursor == ""
+    assert runs.active("dex") is None
+
+
+def test_the_first_error_is_kept(runs: Runs) -> None:
+    run = begun(runs)
+    runs.note_once(run, "error", "cause")
+    runs.note_once(run, "error", "consequence")
+    assert runs.get(run).facts["error"] == "cause"  # type: ignore[union-attr]
+
+
+def test_every_key_stands_under_the_prefix(client: redis.Redis) -> None:
+    runs = Runs(client, prefix="garage:")
+    run = begun(runs)
+    runs.put(run, "chunks", 0, [1, 2])
+    assert runs.fetch_one(run, "chunks", 0, list[int]) == [1, 2]
+    assert all(key.startswith(b"garage:") for key in client.scan_iter())
+    runs.put(run, "chunks", 1, [3])
+    runs.drop(run, "chunks", 0)
+    assert runs.fetch_one(run, "chunks", 1, list[int]) == [3]
+    assert runs.fetch_one(run, "chunks", 0, list[int]) is None
+
+
+def test_what_a_run_kept_is_cleared_at_its_end_except_what_is_still_to_be_read(runs: Runs, client: redis.Redis) -> None:
+    run = begun(runs)
+    for place in ("local:0", "sends:0", "sends:12", "sells"):
+        runs.put(run, place, 0, [])
+    runs.clear(run, but=("sends:", "sells"))
+    left = {key.decode().split(":data:")[1] for key in client.scan_iter("*:data:*")}
+    assert left == {"sends:0", "sends:12", "sells"}
+    runs.clear(run)
+    assert list(client.scan_iter("*:data:*")) == []
+
+
+def test_a_run_of_its_own_making_expires(runs: Runs, client: redis.Redis) -> None:
+    run = begun(runs)
+    runs.claim(run, "first", 0, "a", lease_seconds=60)
+    runs.close(run, "first", 0, "a", {})
+    runs.put(run, "chunks", 0, [])
+    runs.advance(run, "first", "walk", parts=1)
+    runs.end(runs.get(run), "done")  # type: ignore[arg-type]
+    left = [key for key in client.scan_iter(f"okasie:run:{run}*") if client.ttl(key) < 0]
+    assert left == [], "what no run needs any more must not fill Redis"
