@@ -41,7 +41,7 @@ def feedback(status: int, headers: Mapping[str, str], body: object) -> Feedback:
 
 
 def _count(text: str | None) -> int | None:
-    return int(text) if text is not None and text.strip().isdecimal() and len(text) < 10 else None
+    return int(text) if text is not None and text.strip().isdecimal() and len(text) <= 12 else None
 
 
 def _pause(headers: Mapping[str, str], body: object) -> float:
@@ -55,7 +55,8 @@ def _pause(headers: Mapping[str, str], body: object) -> float:
         retry_at = read_time(error_of(body).get("retryAt"))
         reset = _count(headers.get("X-RateLimit-Reset"))
         try:
-            moment = retry_at or (parsedate_to_datetime(after) if after else None)
+            # An HTTP date is UTC, also where it says so by "-0000", which Python reads as a time without a zone.
+            moment = retry_at or (parsedate_to_datetime(after).replace(tzinfo=UTC) if after else None)
         except ValueError:
             moment = None
         if moment is not None:

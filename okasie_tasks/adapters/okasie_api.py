@@ -346,7 +346,12 @@ def _locations(body: object, *, moment: object, request_id: str) -> tuple[Locati
 
 
 def _path(reference: str) -> str:
-    """The reference percent-encoded: it may hold what would change the path (API docs, guides/incremental-sync)."""
+    """The reference percent-encoded: it may hold what would change the path (API docs, guides/incremental-sync).
+
+    Raises `SetAside` for ``.`` and ``..``: every client and proxy takes these out of a path, encoded or not.
+    """
+    if reference in ("", ".", ".."):
+        raise SetAside("cannot be named in a path", where=f"reference {reference!r}", code="invalid_reference")
     return f"/listings/{quote(reference, safe='')}"
 
 
