@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 import requests
+import urllib3
 
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
@@ -73,14 +74,24 @@ class HttpSource:
         elif known.modified:
             headers["If-Modified-Since"] = known.modified
         try:
+            # A redirect would carry the secret headers to another host; requests only takes the password out.
             with requests.get(
-                self._url, headers=headers, auth=self._auth(), stream=True, timeout=_TIMEOUT_SECONDS
+                self._url,
+                headers=headers,
+                auth=self._auth(),
+                stream=True,
+                timeout=_TIMEOUT_SECONDS,
+                allow_redirects=not self._account.source.headers,
             ) as answer:
                 if answer.status_code == requests.codes.not_modified and known.sha256:
                     return known.sha256
                 if answer.status_code != requests.codes.ok:
                     raise SourceError(f"answered {answer.status_code}, expected 200", where=self._where, code="http")
                 return self._store(answer)
+        except urllib3.exceptions.HTTPError as error:
+            raise SourceError(
+                f"broke off while it was fetched ({type(error).__name__})", where=self._where, code="cut"
+            ) from None
         except requests.RequestException as error:
             # The library's own text may hold the URL with its password.
             raise SourceError(f"cannot be fetched ({type(error).__name__})", where=self._where, code="http") from None

@@ -1,0 +1,126 @@
+"""Feeds behind http: downloaded once, proved complete, and no secret in a message."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from okasie_tasks.errors import SourceError
+from tests.sources.support import brief, source
+
+CSV = b"ref,title,price\nA,Golf,100\nB,Polo,200\n"
+
+
+class Feed(BaseHTTPRequestHandler):
+    """Serves what the test put into the server."""
+
+    protocol_version = "HTTP/1.1"
+    answers: ClassVar[dict[str, Any]] = {}
+    seen: ClassVar[list[dict[str, str]]] = []
+
+    def do_GET(self) -> None:
+        type(self).seen.append({"path": self.path, **dict(self.headers.items())})
+        answer = self.answers
+        if answer.get("etag") and self.headers.get("If-None-Match") == answer["etag"]:
+            self.send_response(304)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body: bytes = answer.get("body", CSV)
+        self.send_response(answer.get("status", 200))
+        self.send_header("Content-Length", str(len(body) + answer.get("missing", 0)))
+        for name in ("etag", "location"):
+            if name in answer:
+                self.send_header(name, answer[name])
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def feed() -> Iterator[str]:
+    Feed.answers, Feed.seen = {}, []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Feed) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_feed_is_downloaded_once_and_then_only_asked_for(feed: str, tmp_path: Path) -> None:
+    Feed.answers = {"etag": '"v1"'}
+    expected = [(1, "A", "Golf"), (2, "B", "Polo")]
+    first = source(tmp_path, f"{feed}/dex.csv")
+    assert brief(first.rows()) == brief(first.rows()) == expected
+    assert len(Feed.seen) == 1
+    again = source(tmp_path, f"{feed}/dex.csv")
+    assert again.version() == first.version()
+    assert brief(again.rows()) == expected
+    assert [request.get("If-None-Match") for request in Feed.seen] == [None, '"v1"']
+    Feed.answers = {"etag": '"v2"', "body": CSV + b"C,Clio,300\n"}
+    assert source(tmp_path, f"{feed}/dex.csv").version() != first.version()
+    assert [row.reference for row in source(tmp_path, f"{feed}/dex.csv").get(["C"])] == ["C"]
+
+
+def test_a_gzipped_feed_is_read_by_its_name(feed: str, tmp_path: Path) -> None:
+    Feed.answers = {"body": gzip.compress(CSV)}
+    assert len(list(source(tmp_path, f"{feed}/dex.csv.gz?day=1").rows())) == 2
+
+
+def test_a_half_feed_is_refused_and_the_whole_one_kept(feed: str, tmp_path: Path) -> None:
+    Feed.answers = {"etag": '"v1"'}
+    list(source(tmp_path, f"{feed}/dex.csv").rows())
+    Feed.answers = {"etag": '"v2"', "body": CSV[:30], "missing": 20}
+    with pytest.raises(SourceError) as caught:
+        list(source(tmp_path, f"{feed}/dex.csv").rows())
+    assert caught.value.code == "cut"
+    Feed.answers = {"etag": '"v1"'}
+    assert len(list(source(tmp_path, f"{feed}/dex.csv").rows())) == 2
+    assert not list((tmp_path / "feeds").glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [({"status": 404}, "http"), ({"status": 500}, "http"), ({"body": b"<html>login</html>"}, "markup")],
+)
+def test_what_is_no_feed_is_named(feed: str, tmp_path: Path, answer: dict[str, Any], code: str) -> None:
+    Feed.answers = answer
+    with pytest.raises(SourceError) as caught:
+        list(source(tmp_path, f"{feed}/dex.csv").rows())
+    assert caught.value.code == code
+    assert f"{feed}/dex.csv" in str(caught.value)
+
+
+def test_basic_auth_and_headers_come_from_secrets_and_are_never_shown(feed: str, tmp_path: Path) -> None:
+    options = 'username = "env:U"\npassword = "env:P"\nheaders = { "X-Feed-Key" = "env:H" }'
+    Feed.answers = {"status": 403}
+    with pytest.raises(SourceError) as caught:
+        list(source(tmp_path, f"{feed}/dex.csv?token=t0ken", options, U="us3r", P="pa55", H="h3ader").rows())
+    assert Feed.seen[0]["X-Feed-Key"] == "h3ader"
+    assert base64.b64decode(Feed.seen[0]["Authorization"].removeprefix("Basic ")) == b"us3r:pa55"
+    for secret in ("us3r", "pa55", "h3ader", "t0ken"):
+        assert secret not in str(caught.value)
+
+
+def test_secret_headers_are_not_carried_through_a_redirect(feed: str, tmp_path: Path) -> None:
+    Feed.answers = {"status": 302, "location": "/elsewhere", "body": b""}
+    with pytest.raises(SourceError, match="answered 302"):
+        list(source(tmp_path, f"{feed}/dex.csv", 'headers = { "X-Feed-Key" = "env:H" }', H="h3ader").rows())
+    assert [request["path"] for request in Feed.seen] == ["/dex.csv"]
+
+
+def test_a_server_that_is_not_there_is_named_without_secrets(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        list(source(tmp_path, "http://user:pa55@127.0.0.1:9/dex.csv").rows())
+    assert "127.0.0.1:9" in str(caught.value)
+    assert "pa55" not in str(caught.value)
