@@ -46,7 +46,7 @@ class InvalidListing(SetAside):
 
 class Feature(msgspec.Struct, frozen=True):
     name: str
-    category: str | None = None
+    category: str = "other"
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

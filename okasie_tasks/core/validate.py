@@ -161,7 +161,8 @@ class Validation:
                     f"expected {_or(FEATURE_CATEGORIES)}, got {_shown(category)}",
                 )
                 return None
-            found[name.strip(), category] = Feature(name.strip(), category)
+            # The contract shows both members; a feed that only has names gets the category that says nothing.
+            found[name.strip(), category] = Feature(name.strip(), category or "other")
         return tuple(found.values())
 
     # -- texts with a form of their own ----------------------------------------------------------------------------
