@@ -6,14 +6,16 @@ it, not on import: ``$OKASIE_CONFIG``, else ``./okasie.toml``.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
-import sys
+import runpy
 import threading
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -195,7 +197,7 @@ def _daily(account: AccountSettings) -> crontab:
 def _configuration() -> dict[str, Any]:
     """Celery's configuration from ours. Under the ``celery`` command an error is one line, not a traceback."""
     try:
-        return configuration(load_settings())
+        return {**configuration(load_settings()), **deployment()}
     except OkasieError as error:
         if click.get_current_context(silent=True) is not None:
             raise click.ClickException(str(error)) from error
@@ -217,10 +219,25 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
+def deployment() -> dict[str, Any]:
+    """What a deployment's ``celeryconfig.py`` sets: Celery's own convention, from the working directory.
+
+    Read here and not by ``config_from_object``: Celery puts what `add_defaults` gives before that object's values.
+    """
+    name = os.environ.get("CELERY_CONFIG_MODULE")
+    if name is not None:
+        return _public(vars(importlib.import_module(name)))
+    file = Path.cwd() / "celeryconfig.py"
+    return _public(runpy.run_path(str(file))) if file.is_file() else {}
+
+
+def _public(names: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in names.items()
+        if not name.startswith("_") and name.islower() and not isinstance(value, ModuleType) and name != "annotations"
+    }
+
+
 app = Celery("okasie_tasks", include=["okasie_tasks.tasks"])
 app.add_defaults(_configuration)
-if (Path.cwd() / "celeryconfig.py").is_file() or os.environ.get("CELERY_CONFIG_MODULE"):
-    # Celery's own convention: a deployment's celeryconfig.py in the working directory overrides the defaults.
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    app.config_from_object(os.environ.get("CELERY_CONFIG_MODULE", "celeryconfig"))

@@ -29,7 +29,9 @@ class Client:
     """
 
     def __init__(self, broker_url: str, *, expires_seconds: float = 3600.0) -> None:
-        self._url = broker_url
+        # The embedded server tells its address as redis-py spells it; kombu spells it otherwise.
+        path = broker_url.removeprefix("unix://")
+        self._url = broker_url if path == broker_url else f"redis+socket://{path.partition('?')[0]}?virtual_host=0"
         self._expires_seconds = expires_seconds
         self._app: Celery | None = None
 
@@ -45,7 +47,12 @@ class Client:
 
         if self._app is None:
             self._app = Celery("okasie_client", broker=self._url, set_as_current=False)
-            self._app.conf.update(task_serializer="json", task_ignore_result=True, broker_connection_timeout=4)
+            self._app.conf.update(
+                task_serializer="json",
+                task_ignore_result=True,
+                broker_connection_timeout=4,
+                broker_transport_options={"socket_connect_timeout": 4, "socket_timeout": 4},
+            )
         try:
             sent = self._app.send_task(
                 name,
@@ -53,7 +60,7 @@ class Client:
                 queue=queue,
                 ignore_result=True,
                 expires=self._expires_seconds,
-                retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.3, "timeout": 5},
+                retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.3},
             )
         except OperationalError as error:
             raise NotReachable("the broker did not take the message", where=name) from error

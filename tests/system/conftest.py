@@ -19,7 +19,8 @@ CARS = 12
 READ_ONLY = ("read:listings", "read:locations")
 ACCOUNTS = (
     "good", "missing", "encoding", "quoting", "columns", "html", "duplicate", "wrong_key", "no_scope",
-    "api_500", "api_truncated", "api_html", "api_data", "writes_500", "writes_refused", "second_up",
+    "api_500", "api_truncated", "api_html", "api_data", "writes_500", "writes_refused", "second_up", "by_hand",
+    "by_client", "folded",
 )  # fmt: skip
 
 

@@ -1,0 +1,79 @@
+"""Enqueuing from other applications: the Python client, a name without our package, and a hand-made message."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from okasie_tasks.client import Client
+from okasie_tasks.errors import FixConfiguration, NotReachable
+
+
+def only_message(client: redis.Redis) -> dict[str, Any]:
+    (raw,) = client.lrange("okasie.control", 0, -1)
+    message: dict[str, Any] = json.loads(raw)
+    return message
+
+
+def arguments(message: dict[str, Any]) -> Any:
+    return json.loads(base64.b64decode(message["body"]))[1]
+
+
+@pytest.fixture
+def broker(redis_url: str) -> str:
+    return redis_url.replace("unix://", "redis+socket://")
+
+
+def test_the_client_sends_a_message_of_protocol_2(client: redis.Redis, broker: str) -> None:
+    sent = Client(broker).sync("dex", "full")
+    message = only_message(client)
+    assert message["headers"]["task"] == "okasie.sync"
+    assert message["headers"]["id"] == sent
+    assert message["headers"]["expires"] is not None
+    assert message["content-type"] == "application/json"
+    assert arguments(message) == {"account": "dex", "mode": "full"}
+
+
+def test_a_mode_that_does_not_exist_is_refused_before_it_travels(client: redis.Redis, broker: str) -> None:
+    with pytest.raises(FixConfiguration, match="'incremental' or 'full'"):
+        Client(broker).sync("dex", "complete")
+    assert client.llen("okasie.control") == 0
+
+
+def test_a_broker_that_is_not_there_is_said_within_seconds() -> None:
+    with pytest.raises(NotReachable):
+        Client("redis+socket:///nowhere/redis.sock?virtual_host=0").sync("dex")
+
+
+def test_any_celery_application_may_send_by_name(client: redis.Redis, broker: str) -> None:
+    with Celery("theirs", broker=broker, set_as_current=False) as theirs:
+        theirs.send_task("okasie.sync", kwargs={"account": "dex"}, queue="okasie.control", ignore_result=True)
+    assert arguments(only_message(client)) == {"account": "dex"}
+
+
+def handmade(account: str, mode: str) -> str:
+    """The message of the README's "any language" chapter."""
+    task = str(uuid.uuid4())
+    body = base64.b64encode(json.dumps([[], {"account": account, "mode": mode}, {}]).encode()).decode()
+    return json.dumps({
+        "body": body, "content-type": "application/json", "content-encoding": "utf-8",
+        "headers": {"lang": "any", "task": "okasie.sync", "id": task, "root_id": task, "ignore_result": True},
+        "properties": {
+            "correlation_id": task, "delivery_mode": 2, "delivery_tag": task, "body_encoding": "base64",
+            "delivery_info": {"exchange": "", "routing_key": "okasie.control"},
+        },
+    })  # fmt: skip
+
+
+def test_a_handmade_message_has_the_shape_that_celery_sends(client: redis.Redis, broker: str) -> None:
+    Client(broker).sync("dex", "full")
+    theirs, ours = only_message(client), json.loads(handmade("dex", "full"))
+    assert set(ours) <= set(theirs)
+    assert set(ours["properties"]) <= set(theirs["properties"])
+    assert arguments(ours) == arguments(theirs)
