@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,19 @@ def live(sandbox: Sandbox, name: str) -> set[str]:
     return {reference for reference, row in stored(sandbox, name).items() if row["status"] == "active"}
 
 
-def quiet(fleet: Fleet) -> None:
-    """No traceback in anything a command printed, nor in any log."""
-    for answer in fleet.place.said:
-        assert "Traceback" not in answer.text, answer.text
-    for log in (fleet.place.folder / ".okasie" / "logs").glob("*.log"):
-        assert "Traceback" not in log.read_text(), log
+@pytest.fixture(autouse=True)
+def quiet(fleet: Fleet) -> Iterator[None]:
+    """No traceback in anything that a command printed or a process logged during a test."""
+    said = len(fleet.place.said)
+    sizes = {log: log.stat().st_size for log in logs(fleet)}
+    yield
+    texts = [answer.text for answer in fleet.place.said[said:]]
+    texts += [log.read_bytes()[sizes.get(log, 0) :].decode() for log in logs(fleet)]
+    assert not [text for text in texts if "Traceback" in text]
+
+
+def logs(fleet: Fleet) -> list[Path]:
+    return sorted((fleet.place.folder / ".okasie" / "logs").glob("*.log"))
 
 
 # -- the source ----------------------------------------------------------------------------------------------------
@@ -79,7 +86,6 @@ def test_a_source_that_cannot_be_read_fails_the_run_and_sells_nothing(
     assert live(fleet.sandbox, name) == before
     write_csv(feed(fleet.place, name), cars(CARS, seed=1)[1:])
     assert good_run(fleet, name)["listings"]["sold"] == 1
-    quiet(fleet)
 
 
 def test_a_row_with_too_few_columns_is_reported_and_the_others_go_on(fleet: Fleet) -> None:
@@ -96,7 +102,6 @@ def test_a_row_with_too_few_columns_is_reported_and_the_others_go_on(fleet: Flee
     write_csv(path, cars(CARS, seed=1))
     after = good_run(fleet, "columns")
     assert (after["listings"]["created"], after["listings"]["rejected"]) == (1, 0)
-    quiet(fleet)
 
 
 def test_one_reference_twice_with_different_content_rejects_both_rows_and_leaves_the_listing(fleet: Fleet) -> None:
@@ -114,7 +119,6 @@ def test_one_reference_twice_with_different_content_rejects_both_rows_and_leaves
     assert stored(fleet.sandbox, "duplicate")[rows[2]["stock_no"]]["body"] == before
     write_csv(feed(fleet.place, "duplicate"), rows[:CARS])
     assert good_run(fleet, "duplicate")["listings"]["rejected"] == 0
-    quiet(fleet)
 
 
 # -- the API -------------------------------------------------------------------------------------------------------
@@ -141,7 +145,6 @@ def test_an_api_that_answers_nonsense_fails_the_run_after_its_tries(
     assert document["requests"]["retried"] == 3
     assert live(fleet.sandbox, name) == set()
     assert good_run(fleet, name)["listings"]["created"] == CARS
-    quiet(fleet)
 
 
 def test_writes_that_fail_leave_the_run_partial_and_the_next_run_sends_them(fleet: Fleet) -> None:
@@ -151,7 +154,6 @@ def test_writes_that_fail_leave_the_run_partial_and_the_next_run_sends_them(flee
     assert "POST /listings/bulk-upsert" in document["error"]["where"]
     assert document["cursor"] is None
     assert good_run(fleet, "writes_500")["listings"]["created"] == CARS
-    quiet(fleet)
 
 
 def test_a_chunk_that_is_refused_as_a_whole_is_halved_until_all_are_named(fleet: Fleet) -> None:
@@ -159,7 +161,6 @@ def test_a_chunk_that_is_refused_as_a_whole_is_halved_until_all_are_named(fleet:
     document = good_run(fleet, "writes_refused", "--full")
     assert document["listings"]["created"] == CARS
     assert document["requests"]["bulk"] == 3, "one refused, two halves"
-    quiet(fleet)
 
 
 def test_a_wrong_key_stops_the_run_with_the_account_named(fleet: Fleet) -> None:
@@ -168,7 +169,6 @@ def test_a_wrong_key_stops_the_run_with_the_account_named(fleet: Fleet) -> None:
     assert document["error"]["code"] == "unauthorized"
     assert "401" in document["error"]["message"]
     assert document["requests"]["list"] == 1, "a refused key is not tried again"
-    quiet(fleet)
 
 
 def test_a_key_without_write_scope_stops_the_run_at_the_first_write(fleet: Fleet) -> None:
@@ -177,7 +177,6 @@ def test_a_key_without_write_scope_stops_the_run_at_the_first_write(fleet: Fleet
     assert document["error"]["code"] == "scope"
     assert "POST /listings/bulk-upsert" in document["error"]["where"]
     assert document["requests"]["bulk"] == 1
-    quiet(fleet)
 
 
 # -- the configuration and the machine -----------------------------------------------------------------------------
