@@ -17,7 +17,7 @@ import requests
 
 from okasie_tasks.cli.local import LocalFleet
 from okasie_tasks.cli.options import Context, command_options
-from okasie_tasks.cli.output import emit, say, table
+from okasie_tasks.cli.output import emit, say
 from okasie_tasks.cli.up import asker
 from okasie_tasks.core.listing import Listing, write_body
 from okasie_tasks.errors import OkasieError
@@ -40,7 +40,7 @@ def demo(context: Context, vehicles: int) -> None:
     with tempfile.TemporaryDirectory(prefix="okasie-demo-") as folder:
         played = _Demo(Path(folder), vehicles, quiet=context.as_json).play()
     played["seconds"] = round(time.monotonic() - started, 1)
-    emit(context, played, lambda: click.echo(f"\nDone in {played['seconds']:.0f} s; nothing was left behind."))
+    emit(context, played, lambda: click.echo(f"done in {played['seconds']:.0f} s; nothing was left behind"))
     sys.exit(0 if played["equal"] else 1)
 
 
@@ -58,31 +58,33 @@ class _Demo:
         self._config.write_text(text, encoding="utf-8")
 
     def play(self) -> dict[str, Any]:
-        self._tell(f"{self._vehicles:,} vehicles of a dealer group; the sandbox allows 120 requests a minute")
-        fleet = LocalFleet(self._config, _silent, with_sandbox=True, beat=False, flower=False)
-        with fleet:
+        with LocalFleet(self._config, _silent, with_sandbox=True, beat=False, flower=False) as fleet:
             fleet.wait_ready(asker(fleet))
-            self._tell("Redis, a sandbox of the Okasie API and three Celery workers are running\n")
+            self._tell(
+                f"{self._vehicles:,} vehicles of a dealer group; a sandbox API (120 requests a minute), Redis and three"
+                " Celery workers are running"
+            )
             return self._acts(fleet)
 
     def _acts(self, fleet: LocalFleet) -> dict[str, Any]:
         context = Context(self._config, as_json=self._quiet)
-        first = self._run(context, "1. First full run: every vehicle is new to Okasie", "full")
+        first = self._run(context, "1. first full run", "full")
         self._change()
         self._edit(fleet)
         self._tell(
-            f"   Then, at the dealer's: {_NEW_PRICES} new prices, {_NEW_CARS} cars bought, {_GONE_CARS} sold;"
-            " and on Okasie somebody edits one price by hand\n"
+            f"   then: {_NEW_PRICES} new prices, {_NEW_CARS} cars bought, {_GONE_CARS} sold, and one price edited by"
+            " hand on Okasie"
         )
         planned = self._plan(context)
-        second = self._run(context, "3. Incremental run: only what changed is sent", "incremental")
+        second = self._run(context, "3. incremental run", "incremental")
         proof = self._prove(fleet)
         self._tell(
-            f"4. Proof, read from the sandbox: {proof['live']} live listings there, {proof['valid']} valid vehicles"
-            f" here,"
-            f" {proof['differing']} differ; {proof['sold']} are marked sold\n"
-            f"   Busiest minute at the sandbox: {proof['busiest_minute']} of 120 requests, busiest second:"
-            f" {proof['busiest_second']} of 5, refused for rate: {proof['rate_limited']}"
+            f"4. proof, read from the sandbox: {proof['live']} live listings there, {proof['valid']} valid vehicles"
+            f" here, {proof['differing']} differ; {proof['sold']} marked sold"
+        )
+        self._tell(
+            f"   busiest minute {proof['busiest_minute']} of 120 requests, busiest second {proof['busiest_second']} of"
+            f" 5, refused {proof['rate_limited']}"
         )
         return {"equal": proof["equal"], "first": first, "plan": planned, "second": second, "proof": proof}
 
@@ -91,19 +93,18 @@ class _Demo:
     def _run(self, context: Context, title: str, mode: str) -> dict[str, Any]:
         from okasie_tasks.cli.follow import Follower  # noqa: PLC0415 - after the configuration stands
 
-        self._tell(title)
         follower = Follower(context, _ACCOUNT)
         document = follower.follow(follower.start(mode))
         listings, sent = document["listings"], document["requests"]
-        counts = ", ".join(
-            f"{listings[n]} {n}" for n in ("created", "updated", "sold", "unchanged", "rejected") if listings[n]
+        names = ("created", "updated", "sold", "unchanged", "rejected")
+        counts = ", ".join(f"{listings[name]} {name}" for name in names if listings[name])
+        asked = sum(sent[name] for name in ("list", "bulk", "put", "delete"))
+        self._tell(
+            f"{title}: {document['state']} in {document['seconds']:.1f} s: {counts}; {asked} requests, fewest possible"
+            f" {sent['minimum']}"
         )
-        asked = ", ".join(f"{sent[n]} {n}" for n in ("list", "bulk", "delete") if sent[n])
-        self._tell(f"   {document['state']} in {document['seconds']:.1f} s: {counts}")
-        self._tell(f"   requests: {asked}; fewest possible: {sent['minimum']}")
         for reject in document.get("rejects", []):
             self._tell(f"   rejected: {reject['reference']} ({reject['where']}): {reject['message']}")
-        self._tell("")
         if document["state"] != "done":
             raise OkasieError(f"the run ended as {document['state']}: {document['error']}", where=document["run"])
         return document
@@ -111,18 +112,18 @@ class _Demo:
     def _plan(self, context: Context) -> dict[str, int]:
         from okasie_tasks.cli.follow import Follower  # noqa: PLC0415
 
-        self._tell("2. okasie plan: what would be sent, and why")
         follower = Follower(context, _ACCOUNT)
         run = follower.start("incremental", plan_only=True)
         follower.follow(run)
-        changes = follower.plan(run)["changes"]
-        why: collections.Counter[tuple[str, str, str]] = collections.Counter(
-            (c["action"], c["reason"], ", ".join(c["fields"])) for c in changes
+        why = collections.Counter(
+            f"{c['action']}: {c['reason']}" + (f" ({', '.join(c['fields'])})" if c["fields"] else "")
+            for c in follower.plan(run)["changes"]
         )
-        if not self._quiet:
-            rows = [[str(count), *key] for key, count in sorted(why.items(), key=lambda item: -item[1])]
-            table(["listings", "action", "reason", "fields"], rows)
-        return {f"{action}: {reason}": count for (action, reason, _), count in why.items()}
+        title = "2. plan of the next run:"
+        for reason, count in why.most_common():
+            self._tell(f"{title} {count:>3} {reason}")
+            title = " " * len(title)
+        return dict(why)
 
     def _change(self) -> None:
         """What a day at the dealer's does to the feed."""

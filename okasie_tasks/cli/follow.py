@@ -10,13 +10,13 @@ from typing import Any
 import redis
 from kombu.exceptions import OperationalError
 from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from okasie_tasks.adapters.limiter import LimiterStatus
 from okasie_tasks.adapters.runs import Run
 from okasie_tasks.celery import Services, app
 from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.cli.options import Context
+from okasie_tasks.cli.progress import Bars
 from okasie_tasks.errors import FixConfiguration, NotReachable
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sync import report
@@ -24,10 +24,6 @@ from okasie_tasks.sync import report
 _POLL_SECONDS = 0.1
 _PICKED_UP_SECONDS = 3.0
 """How long a request may stay unread before we ask whether any worker is there at all."""
-_STAGES = {
-    "first": "pages", "walk": "pages", "load": "slices read", "diff": "diffed", "spool": "spooled",
-    "upsert": "upserted", "sell": "sold",
-}  # fmt: skip
 
 
 def services_of(context: Context) -> Services:
@@ -86,16 +82,20 @@ class Follower:
         console = Console(stderr=True)
         drawing = console.is_terminal and not self._context.as_json
         last_seen = time.monotonic()
-        with _Bars(console, drawing) as bars:
+        with Bars(console, drawing) as bars:
             while True:
                 record = self._record(run)
                 if not record.open:
                     break
-                bars.show(report.progress(self._tools.runs, record), record)
+                bars.show(report.progress(self._tools.runs, record), record, self._quota)
                 if time.monotonic() - last_seen > 30 and self._silent(record):
                     raise NotReachable("the workers stopped answering; the run goes on when they are back", where=run)
                 time.sleep(_POLL_SECONDS)
         return self._document(record)
+
+    def _quota(self) -> tuple[LimiterStatus, int]:
+        """The quota and how many listings are parked, for the display."""
+        return self._services.limiter(self._account).status(), self._tools.ledger.reject_count()
 
     def _silent(self, record: Run) -> bool:
         quiet = self._tools.runs.now() * 1000 - record.progress_ms > 30_000
@@ -129,43 +129,6 @@ def _rejects(rejects: Any, record: Run, limit: int = 50) -> list[dict[str, Any]]
         if len(shown) == limit:
             break
     return shown
-
-
-class _Bars:
-    """The live display: one line a stage."""
-
-    def __init__(self, console: Console, drawing: bool) -> None:
-        columns = (
-            TextColumn("{task.description:>12}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        )
-        self._progress = Progress(*columns, TimeElapsedColumn(), console=console)
-        self._live = Live(self._progress, console=console, transient=True) if drawing else None
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Bars:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def show(self, stages: dict[str, tuple[int, int]], record: Run) -> None:
-        if not self._live:
-            return
-        shown: dict[str, tuple[int, int]] = {}
-        for stage, (closed, total) in stages.items():
-            name = _STAGES[stage]
-            before = shown.get(name, (0, 0))
-            shown[name] = (before[0] + closed, before[1] + total)
-        shown["requests"] = (sum(v for k, v in record.counts.items() if k.startswith("requests.")), 0)
-        for name, (closed, total) in shown.items():
-            if name not in self._tasks:
-                self._tasks[name] = self._progress.add_task(name, total=total)
-            self._progress.update(self._tasks[name], completed=closed, total=max(total, closed))
 
 
 def consumers() -> tuple[dict[str, int], list[str]]:

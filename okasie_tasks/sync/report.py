@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from okasie_tasks.core.records import Planned
@@ -38,6 +39,9 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
         },
         "seconds": round((ended - run.created_ms) / 1000, 3),
         "cursor": run.facts.get("cursor") or runs.account(run.account).cursor or None,
+        "created_at": _iso(run.created_ms),
+        "started_at": _iso(run.started_ms),
+        "ended_at": _iso(run.ended_ms),
         "new_rejects": run.fact("new_rejects"),
         "held": json.loads(run.facts.get("held", "[]")),
         "error": json.loads(run.facts["error"]) if "error" in run.facts else None,
@@ -45,6 +49,12 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
     if "nameless_where" in run.facts:
         document["unreadable_references"] = json.loads(run.facts["nameless_where"])
     return document
+
+
+def _iso(milliseconds: int) -> str | None:
+    if not milliseconds:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:

@@ -1,0 +1,123 @@
+"""README's commands, executed as written: the walk from a feed to a marketplace, the workers by hand, the messages."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from okasie_tasks.adapters.embedded import find_embedded
+from okasie_tasks.adapters.supervisor import Child, Supervisor
+from tests.support import OKASIE, Place, Up, poll
+from tests.test_readme import README, blocks
+
+pytestmark = pytest.mark.system
+
+BIN = Path(sys.executable).parent
+
+
+def section(title: str) -> str:
+    start = README.index(f"## {title}")
+    return README[start : README.index("\n## ", start + 1)]
+
+
+def typed(title: str, program: str) -> list[list[str]]:
+    lines = [line[2:] for b in blocks(section(title), "console") for line in b.splitlines() if line.startswith("$ ")]
+    return [shlex.split(line) for line in lines if line.split()[0] == program]
+
+
+@pytest.fixture
+def dealer(tmp_path: Path) -> Place:
+    """README's own feed and configuration."""
+    place = Place(tmp_path)
+    walk = section("Your own feed")
+    (tmp_path / "dex.csv").write_text(blocks(walk, "csv")[0])
+    place.config.write_text(blocks(walk, "toml")[0])
+    return place
+
+
+def test_the_walk_from_a_feed_to_the_sandbox(dealer: Place) -> None:
+    started, *lines = [words[1:] for words in typed("Your own feed", "okasie")]
+    assert started == ["up", "--sandbox"]
+    lines = lines[: lines.index(["doctor"])]
+    with Up(dealer, *started[1:]):
+        statuses = [dealer.okasie(*line).status for line in lines]
+        assert [" ".join(line) for line in lines] == [
+            "status", "plan dex --full", "sync dex --full", "sync dex", "runs dex", "status dex --json",
+        ]  # fmt: skip
+        assert statuses == [0, 0, 4, 0, 0, 0]
+        assert "3 to upsert" in dealer.said[1].stdout
+        assert "DEX-4  dex.csv:5  price:" in dealer.said[2].stdout
+        assert dealer.said[-1].document["accounts"][0]["rejects"] == 1
+        url = find_embedded(dealer.folder / ".okasie")
+        assert url is not None
+        before = len(dealer.okasie("runs", "dex", "--json").document["runs"])
+        (snippet,) = [code for code in blocks(section("Enqueue"), "python") if "Client" in code]
+        code = snippet.replace("redis://127.0.0.1:6379/0", url)
+        assert code != snippet
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        poll(lambda: len(done(dealer)) == before + 1, what="the client's run")
+        (message,) = blocks(section("Enqueue"), "json")
+        with redis.Redis.from_url(url) as client:
+            client.lpush("okasie.control", json.dumps(json.loads(message)))
+        poll(lambda: len(done(dealer)) == before + 2, what="the handmade message's run")
+        assert done(dealer)[0]["mode"] == "full"
+
+
+def done(place: Place) -> list[dict[str, object]]:
+    return [run for run in place.okasie("runs", "dex", "--json").document["runs"] if run["state"] == "done"]
+
+
+def test_workers_beat_and_flower_by_hand(dealer: Place, redis_url: str, client: redis.Redis) -> None:
+    dealer.env |= {"OKASIE_REDIS__URL": redis_url, "OKASIE_CONFIG": str(dealer.config)}
+    commands = typed("Running it for real", "celery")
+    assert [words[3] for words in commands] == ["worker", "worker", "worker", "beat", "flower"]
+    supervisor = Supervisor(print)
+    try:
+        for number, words in enumerate(commands):
+            log = dealer.folder / f"{number}.log"
+            more = ["--port=0"] if words[3] == "flower" else []  # 5555 may be somebody else's here
+            argv = [str(BIN / "python"), "-m", *words, *more]
+            # The working directory is this one: a checkout is not needed, nor is a celeryconfig.py.
+            supervisor.add(Child(words[3], argv, log=log, env=dealer.env))
+        poll(lambda: dealer.okasie("status").status == 0, seconds=60, what="a consumer for every queue")
+        poll(lambda: b"okasie:beat:okasie-dex-full" in client.keys("okasie:beat:*"), what="Beat's schedule")
+        poll(lambda: b'"last_run_at"' in (client.hget("okasie:beat:okasie-watchdog", "meta") or b""), what="a tick")
+        poll(lambda: "Connected to redis" in (dealer.folder / "4.log").read_text(), what="Flower's connection")
+        assert all(child.alive for child in supervisor.children)
+    finally:
+        supervisor.stop(20)
+
+
+def shape(text: str) -> list[str]:
+    """Lines with their numbers taken out: what a run says, whatever it measures."""
+    return [re.sub(r"[\d.,]*\d", "N", line).rstrip() for line in text.strip().splitlines()]
+
+
+def test_the_demo_says_what_readme_shows_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = set(psutil.pids())
+    (block,) = [b for b in blocks(README, "console") if "make demo" in b]
+    ran = subprocess.run(
+        [*OKASIE, "demo", "--vehicles", "600"], cwd=tmp_path, capture_output=True, text=True, timeout=170, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = [re.sub(r" +", " ", line) for line in shape(block.removeprefix("$ make demo\n"))]
+    assert [re.sub(r" +", " ", line) for line in shape(ran.stdout)] == told
+    assert "0 differ" in ran.stdout
+    left = [psutil.Process(pid) for pid in set(psutil.pids()) - before if psutil.pid_exists(pid)]
+    assert not [p for p in left if "okasie" in " ".join(_line(p)) or "valkey" in " ".join(_line(p))]
+    assert list(tmp_path.iterdir()) == []
+
+
+def _line(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []

@@ -1,0 +1,76 @@
+"""docker-compose.yml: there is no Docker engine where the tests run, so its structure is held against the program."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from okasie_tasks.celery_settings import SETTINGS
+from okasie_tasks.cli import COMMANDS
+from tests.test_readme import options
+
+ROOT = Path(__file__).parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if name != "redis"}
+
+
+def words(name: str) -> list[str]:
+    command = SERVICES[name]["command"]
+    return shlex.split(command) if isinstance(command, str) else command
+
+
+def test_the_workers_serve_every_queue_between_them() -> None:
+    served = [q for name in ("control", "api", "diff") for q in words(name)[words(name).index("-Q") + 1].split(",")]
+    assert sorted(served) == sorted(queue.name for queue in SETTINGS["task_queues"])
+
+
+def test_redis_keeps_everything_and_is_not_published() -> None:
+    assert {"--appendonly": "yes", "--maxmemory-policy": "noeviction"}.items() <= dict(
+        zip(words("redis")[1::2], words("redis")[2::2], strict=True)
+    ).items()
+    assert "ports" not in SERVICES["redis"]
+    assert "redis:/data" in SERVICES["redis"]["volumes"]
+
+
+@pytest.mark.parametrize("name", list(OURS))
+def test_our_services_have_no_rights_they_do_not_need(name: str) -> None:
+    service = OURS[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+    assert "privileged" not in service
+    assert "USER okasie" in (ROOT / "Dockerfile").read_text()
+
+
+def test_only_the_api_workers_get_the_key() -> None:
+    holders = {n for n, s in SERVICES.items() if "secrets" in s or "OKASIE_API_KEY" in (s.get("environment") or {})}
+    assert holders == {"api"}
+    assert COMPOSE["secrets"]["okasie_api_key"] == {"file": "./secrets/okasie_api_key"}
+
+
+def test_flower_asks_for_a_password_and_listens_on_loopback_only() -> None:
+    assert SERVICES["flower"]["environment"]["FLOWER_BASIC_AUTH"].startswith("${FLOWER_BASIC_AUTH:?")
+    assert SERVICES["flower"]["ports"] == ["127.0.0.1:5555:5555"]
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["flower"]
+
+
+def test_the_sandbox_is_a_profile_and_its_command_exists() -> None:
+    assert SERVICES["sandbox"]["profiles"] == ["sandbox"]
+    assert [n for n, s in SERVICES.items() if "profiles" in s] == ["sandbox"]
+    assert words("sandbox")[:2] == ["okasie", "sandbox"]
+    assert "sandbox" in COMMANDS
+    assert set(re.findall(r"--[a-z]+", SERVICES["sandbox"]["command"])) <= options("sandbox")
+
+
+def test_what_the_image_copies_is_there_and_not_ignored() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sources = [w for line in re.findall(r"^COPY (?!--from)(.*)", dockerfile, re.MULTILINE) for w in line.split()[:-1]]
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert source in kept
