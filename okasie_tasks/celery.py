@@ -63,11 +63,11 @@ class Services:
 
     def account(self, name: str) -> AccountSettings:
         """The account's settings. Raises `FixConfiguration` for a name that the configuration does not have."""
-        try:
+        # A name may come from a message: it can be anything that JSON can say.
+        if isinstance(name, str) and name in self.settings.accounts:  # type: ignore[redundant-expr]
             return self.settings.accounts[name]
-        except KeyError:
-            known = ", ".join(sorted(self.settings.accounts)) or "none"
-            raise FixConfiguration(f"no account {name!r}; configured: {known}", where="account") from None
+        known = ", ".join(sorted(self.settings.accounts)) or "none"
+        raise FixConfiguration(f"no account {name!r:.60}; configured: {known}", where="account")
 
     def ledger(self, name: str) -> Ledger:
         return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)
@@ -104,9 +104,9 @@ class Services:
 
     def tools(self, name: str) -> Tools:
         """What the steps of this account's runs work with."""
+        account = self.account(name)
         with self._lock:
             if name not in self._accounts:
-                account = self.account(name)
                 self._accounts[name] = Tools(
                     rules=rules_of(account),
                     runs=self.runs,

@@ -218,6 +218,15 @@ class EmbeddedRedis:
             client.close()
         raise NotReachable(f"the embedded server did not answer within {_START_SECONDS:g} s", where=str(child.log))
 
+    def noted(self, child: Child) -> None:
+        """After a restart: leave a new record as soon as the server answers. A look that waits for nothing."""
+        record = _read_record(self.state_dir)
+        if not child.alive or child.process is None or (record and record.pid == child.process.pid):
+            return
+        with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.url, socket_timeout=1) as client:
+            client.ping()
+            self._record(child)
+
     def _record(self, child: Child) -> None:
         assert child.process is not None  # noqa: S101 - it answered
         process = psutil.Process(child.process.pid)

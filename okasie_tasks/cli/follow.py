@@ -17,7 +17,7 @@ from okasie_tasks.celery import Services, app
 from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.progress import Bars
-from okasie_tasks.errors import FixConfiguration, NotReachable
+from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sync import report
 
@@ -51,8 +51,10 @@ class Follower:
         """Ask for a run and see it picked up; returns its id. Raises `NotReachable` when no worker is there."""
         run, _ = self._tools.runs.request(self._account, mode, plan_only=plan_only)
         if not run:
-            raise FixConfiguration(
-                "another run already waits for this account; try again when it has begun", where=self._account
+            raise OkasieError(
+                "another run already waits for this account; try again when it has begun",
+                where=self._account,
+                code="busy",
             )
         try:
             app.send_task(

@@ -51,6 +51,7 @@ class LocalFleet:
         self.settings = load_settings(config)
         self.flower_url: str | None = None
         self.sandbox: Sandbox | None = None
+        self._redis: tuple[EmbeddedRedis, Child] | None = None
         self._say = say
         self._with_sandbox, self._beat, self._flower = with_sandbox, beat, flower
         self._supervisor = Supervisor(say)
@@ -96,7 +97,9 @@ class LocalFleet:
         starting.callback(server.forget)
         # Ended after the workers, which the supervisor ends first.
         starting.callback(self._supervisor.stop)
-        server.wait(self._supervisor.add(server.child()))
+        child = self._supervisor.add(server.child())
+        server.wait(child)
+        self._redis = (server, child)
 
     def _start_celery(self) -> None:
         for name, options in _WORKERS.items():
@@ -139,6 +142,8 @@ class LocalFleet:
         """Keep the group running until ``stopped(seconds)``, which waits that long, says so."""
         while not stopped(1.0):
             self._supervisor.look()
+            if self._redis is not None:
+                self._redis[0].noted(self._redis[1])
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -241,7 +241,9 @@ def _end(tools: Tools, run: Run, state: str) -> None:
         _forget_vanished_rejects(tools, run)
     tools.runs.note(run.id, **_report(tools, run, applied, held))
     cursor = run.facts.get("cursor_next", "") if state in ("done", "held") and not run.plan_only else ""
-    tools.runs.end(run, state, cursor=cursor, account_facts={"rows": run.facts.get("rows", "0")})
+    # A read that was held back is no measure for the next one: a feed that stays cut must stay suspicious.
+    facts = {"rows": run.facts.get("rows", "0")} if state == "done" else {}
+    tools.runs.end(run, state, cursor=cursor, account_facts=facts)
     # A plan is read after its end; of other runs only the record stays.
     tools.runs.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
     log.info("run %s of %s ended: %s", run.id, run.account, state)

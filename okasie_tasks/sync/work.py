@@ -50,6 +50,10 @@ def perform(tools: Tools, part: Part, *, chance: Random) -> Effect:
             return _claimed(tools, part, None, chance)
         with tools.market.permit(ticket=part.ticket, lane="bulk") as call:
             return _claimed(tools, part, call, chance)
+    except NoPermit:
+        # Its message is alive, if only waiting: the watchdog need not publish the run's parts again.
+        tools.runs.note(part.run, progress_ms=int(tools.runs.now() * 1000))
+        raise
     except (StopRun, FixConfiguration) as stop:
         log.error("run %s stops: %s", part.run, stop)  # noqa: TRY400 - a condition, not a defect: no traceback
         conduct.stop(tools, part.run, stop.code, stop.message, stop.where or "")

@@ -38,6 +38,12 @@ def test_a_shrunken_source_holds_every_dealer(rows: int, trips: bool) -> None:
     assert all(hold.dealer is None for hold in found)
 
 
+def test_a_shrunken_source_is_held_also_when_each_dealer_loses_only_a_few() -> None:
+    dealers = {f"dealer-{number}": DealerTotals(live=12, sells=5) for number in range(100)}
+    (hold,) = held_sells(dealers, rows=700, rows_before=1200, limits=LIMITS)
+    assert (hold.dealer, hold.count) == (None, 500)
+
+
 def test_an_empty_source_holds_even_the_few() -> None:
     assert held(6, 1, rows=0)[0].reason == "the source is empty"
 

@@ -85,6 +85,18 @@ def test_a_worker_that_dies_is_started_again(place: Place) -> None:
         assert place.sync("dex", "--full")[0] == 0
 
 
+def test_a_redis_that_dies_is_started_again_and_forgets_nothing_that_was_settled(place: Place) -> None:
+    with Up(place) as up:
+        assert place.sync("dex", "--full")[0] == 0
+        (victim,) = [p for p in up.tree() if "valkey-server" in p.name() or "redis-server" in p.name()]
+        # A killed server loses nothing that it has written to its file; only a machine that dies loses a second.
+        victim.kill()
+        poll(lambda: "redis ended (status -9)" in up.said(), what="the supervisor's notice")
+        poll(lambda: place.okasie("status").status == 0, seconds=60, what="a system that answers again")
+        status, document = place.sync("dex", "--full")
+        assert (status, document["requests"]["bulk"], document["listings"]["unchanged"]) == (0, 0, 30)
+
+
 def test_up_with_a_sandbox_needs_no_key_and_no_marketplace(tmp_path: Path) -> None:
     place = Place(tmp_path)
     write_csv(tmp_path / "feed.csv", cars(30, seed=5))

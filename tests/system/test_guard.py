@@ -1,0 +1,83 @@
+"""What never happens by itself: many sells at once, an empty list, somebody else's listings."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from okasie_tasks.sandbox.sample import cars, write_csv
+from tests.support import state, stored
+from tests.system.conftest import CARS, Fleet, feed
+
+pytestmark = pytest.mark.system
+
+
+def active(fleet: Fleet, name: str) -> set[str]:
+    return {reference for reference, row in stored(fleet.sandbox, name).items() if row["status"] == "active"}
+
+
+def test_more_sells_than_the_guard_allows_are_held_and_the_rest_goes_out(fleet: Fleet) -> None:
+    rows = cars(CARS, seed=1)
+    assert fleet.place.sync("guarded", "--full")[0] == 0
+    rows[0]["price_eur"] = "1234"
+    write_csv(feed(fleet.place, "guarded"), [*rows[:5], *cars(1, seed=1, first=CARS + 1)])
+    status, document = fleet.place.sync("guarded")
+    assert (status, document["state"]) == (3, "held"), document
+    assert document["listings"]["held"] == CARS - 5
+    assert (document["listings"]["updated"], document["listings"]["created"], document["listings"]["sold"]) == (1, 1, 0)
+    assert "shrank from 12 to 6" in document["held"][0]["reason"]
+    assert len(active(fleet, "guarded")) == CARS + 1
+    status, document = fleet.place.sync("guarded")
+    assert (status, document["state"], document["listings"]["sold"]) == (3, "held", 0), "still cut, still held"
+    assert fleet.place.okasie("status", "guarded").status == 0, "a held plan is no fault of the system"
+    assert fleet.place.okasie("plan", "guarded").status == 3
+    write_csv(feed(fleet.place, "guarded"), [*rows[:CARS], *cars(1, seed=1, first=CARS + 1)])
+    status, document = fleet.place.sync("guarded")
+    assert (status, document["state"], document["listings"]["held"]) == (0, "done", 0), "the feed was whole again"
+    assert state(fleet.sandbox, "guarded")["listings"]["sold"] == 0
+
+
+def test_an_empty_feed_sells_nothing_not_even_a_few(fleet: Fleet) -> None:
+    write_csv(feed(fleet.place, "empty"), cars(3, seed=1))
+    assert fleet.place.sync("empty", "--full")[0] == 0
+    write_csv(feed(fleet.place, "empty"), [])
+    status, document = fleet.place.sync("empty")
+    assert (status, document["held"][0]["reason"]) == (3, "the source is empty")
+    assert len(active(fleet, "empty")) == 3
+
+
+def test_listings_that_are_not_ours_are_left_alone(fleet: Fleet) -> None:
+    edits = [
+        {"create": {"title": "Theirs", "price": 5}, "reference": "THEIRS-1"},
+        {"create": {"title": "Nameless", "price": 5}},
+    ]
+    requests.post(f"{fleet.sandbox.admin_url}/listings", json={"key": "foreign", "edits": edits}, timeout=10)
+    status, document = fleet.place.sync("foreign", "--full")
+    assert (status, document["listings"]["foreign"], document["listings"]["created"]) == (0, 2, CARS)
+    write_csv(feed(fleet.place, "foreign"), cars(CARS, seed=1)[1:])
+    status, document = fleet.place.sync("foreign", "--full")
+    assert (status, document["listings"]["sold"], document["listings"]["foreign"]) == (0, 1, 2)
+    there = stored(fleet.sandbox, "foreign")
+    assert (there["THEIRS-1"]["status"], there[None]["status"]) == ("active", "active")  # type: ignore[index]
+
+
+def test_a_lost_ledger_is_rebuilt_without_rewriting_what_is_equal(fleet: Fleet) -> None:
+    """Everything Redis knew of the account is gone: a full run adopts what it finds equal, and sells nothing."""
+    import redis
+
+    from okasie_tasks.adapters.embedded import find_embedded
+
+    assert fleet.place.sync("forgotten", "--full")[0] == 0
+    url = find_embedded(fleet.place.folder / ".okasie")
+    assert url is not None
+    with redis.Redis.from_url(url) as client:
+        keys = [*client.scan_iter("okasie:ledger:forgotten:*"), *client.scan_iter("okasie:account:forgotten*")]
+        assert keys
+        client.delete(*keys)
+    rows = cars(CARS, seed=1)
+    rows[3]["price_eur"] = "4321"
+    write_csv(feed(fleet.place, "forgotten"), rows)
+    status, document = fleet.place.sync("forgotten")
+    assert (status, document["listings"]["updated"], document["requests"]["bulk"]) == (0, 1, 1)
+    assert document["listings"]["unchanged"] == CARS - 1
+    assert stored(fleet.sandbox, "forgotten")[rows[3]["stock_no"]]["body"]["price"] == 4321
