@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, settings
 from okasie_tasks.adapters.embedded import EmbeddedRedis
 from okasie_tasks.adapters.supervisor import Supervisor
 
-
 # The same examples each time, and no verdict by the clock; `--hypothesis-profile explore` looks for new ones.
 settings.register_profile("house", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
