@@ -57,6 +57,8 @@ class Sandbox:
         port: int = 0,
     ) -> None:
         self.clock = clock
+        # Bound here and first, so that a port that is taken is an error of the caller's thread and opens no file.
+        self._sockets = bind_sockets(port, host)
         self.store = Store(data)
         self.api = Api(self.store, clock)
         self.faults = Faults()
@@ -67,8 +69,6 @@ class Sandbox:
             for index, code in enumerate(key.codes or ()):
                 head = self.store.by_code.get((key.name, (key.codes or ("",))[0].casefold()))
                 self.store.add_dealer(key.name, code, parent=head.id if index and head else None)
-        # Bound here, so that a port that is taken is an error of the caller's thread.
-        self._sockets = bind_sockets(port, host)
         self.port: int = self._sockets[0].getsockname()[1]
         self.base_url = f"http://{host}:{self.port}{ROOT}"
         self.admin_url = f"http://{host}:{self.port}/_sandbox"
@@ -90,7 +90,7 @@ class Sandbox:
         await self._stop.wait()
         server.stop()
         await server.close_all_connections()
-        self.store.flush()
+        self.store.close()
 
     def stop(self) -> None:
         """End `serve`, from any thread."""

@@ -157,6 +157,13 @@ class Store:
         if self._file:
             self._file.commit()
 
+    def close(self) -> None:
+        """Write what is left and let the file go."""
+        if self._file:
+            self._file.commit()
+            self._file.close()
+            self._file = None
+
     def reset(self) -> None:
         """Forget every listing; dealers and keys stay."""
         for kept in (self.listings, self.by_reference, self._order, self._rendered):
