@@ -33,7 +33,7 @@ from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import FixConfiguration, OkasieError
 from okasie_tasks.ports import Source
-from okasie_tasks.settings import AccountSettings, Settings, load_settings
+from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
 from okasie_tasks.sources import open_source
 from okasie_tasks.sync.tools import Rules, Tools
 
@@ -125,6 +125,7 @@ def rules_of(account: AccountSettings) -> Rules:
     guard = account.guard
     return Rules(
         account=account.name,
+        market=market_name(account.base_url),
         overlap_seconds=account.overlap.total_seconds(),
         policy=account.conflict,
         missing_reads=guard.missing_reads,
@@ -136,6 +137,11 @@ def rules_of(account: AccountSettings) -> Rules:
             max_source_shrink_percent=guard.max_source_shrink_percent,
         ),
     )
+
+
+def market_name(base_url: str) -> str:
+    """What a ledger is bound to. Sandboxes come and go on ports of their own: they are all one."""
+    return "a sandbox" if is_loopback(base_url) else base_url
 
 
 _services: dict[int, Services] = {}

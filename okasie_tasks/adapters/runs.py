@@ -253,6 +253,11 @@ class Runs:
         cursor, generation, rows = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
         return Account((cursor or b"").decode(), (generation or b"0").decode(), int(rows or 0))
 
+    def bind(self, account: str, market: str) -> str:
+        """Tie the account's ledger to a marketplace, once; returns the one it is tied to."""
+        self.redis.hsetnx(self.account_key(account), "market", market)
+        return (cast("bytes | None", self.redis.hget(self.account_key(account), "market")) or b"").decode()
+
     def now(self) -> float:
         """Redis time in seconds since the epoch: the only clock that is compared."""
         seconds, micros = self.redis.time()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import os
 import signal
 import sys
 import tempfile
@@ -37,7 +39,10 @@ def demo(context: Context, vehicles: int) -> None:
     # SIGTERM ends it as Ctrl-C does: through the exits of the blocks below, so that no process stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="okasie-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="okasie-demo-") as folder, contextlib.chdir(folder):
+        # It touches nothing of the user's: no Redis from the environment, no celeryconfig.py from this folder.
+        for name in [name for name in os.environ if name.startswith(("OKASIE_", "CELERY_"))]:
+            del os.environ[name]
         played = _Demo(Path(folder), vehicles, quiet=context.as_json).play()
     played["seconds"] = round(time.monotonic() - started, 1)
     emit(context, played, lambda: click.echo(f"done in {played['seconds']:.0f} s; nothing was left behind"))

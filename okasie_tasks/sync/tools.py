@@ -27,6 +27,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """The account's settings that decide, as plain values."""
 
     account: str
+    market: str
+    """Which marketplace the ledger speaks of; see `okasie_tasks.celery.market_name`."""
     overlap_seconds: float
     policy: Policy
     missing_reads: int

@@ -109,6 +109,7 @@ def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: R
 def _first(tools: Tools, part: Part, call: Call) -> object:
     run = tools.runs.get(part.run)
     assert run is not None  # noqa: S101 - it was claimed a moment ago
+    _same_market(tools)
     cursor = run.facts.get("cursor_from", "")
     whole = run.mode == "full" or not cursor
     since = None if whole else gather.updated_since(cursor, tools.rules.overlap_seconds)
@@ -124,6 +125,17 @@ def _first(tools: Tools, part: Part, call: Call) -> object:
         cursor_next=gather.next_cursor(page),
     )
     return gather.write_page(tools, part.run, page, partitions=partitions)
+
+
+def _same_market(tools: Tools) -> None:
+    """What one marketplace holds says nothing of another: a changed base_url would sell and keep the wrong cars."""
+    bound = tools.runs.bind(tools.rules.account, tools.rules.market)
+    if bound != tools.rules.market:
+        raise FixConfiguration(
+            f"the ledger in Redis is of {bound}, and base_url is now {tools.rules.market}: set another"
+            " redis.key_prefix (or redis.state_dir), or give the account another name",
+            where=f"accounts.{tools.rules.account}.base_url",
+        )
 
 
 def _walk(tools: Tools, part: Part, call: Call) -> object:

@@ -180,6 +180,12 @@ def test_a_failed_run_leaves_the_cursor(runs: Runs) -> None:
     assert runs.active("dex") is None
 
 
+def test_a_ledger_is_bound_to_the_first_marketplace_it_met(runs: Runs) -> None:
+    assert runs.bind("dex", "https://one") == "https://one"
+    assert runs.bind("dex", "https://two") == "https://one"
+    assert runs.bind("dax", "https://two") == "https://two"
+
+
 def test_the_first_error_is_kept(runs: Runs) -> None:
     run = begun(runs)
     runs.note_once(run, "error", "cause")

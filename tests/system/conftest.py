@@ -20,7 +20,8 @@ READ_ONLY = ("read:listings", "read:locations")
 ACCOUNTS = (
     "good", "missing", "encoding", "quoting", "columns", "html", "duplicate", "wrong_key", "no_scope",
     "api_500", "api_truncated", "api_html", "api_data", "writes_500", "writes_refused", "second_up", "by_hand",
-    "by_client", "folded", "guarded", "empty", "foreign", "forgotten",
+    "by_client", "folded", "guarded", "empty", "foreign", "forgotten", "moved",
+    "interrupted",
 )  # fmt: skip
 
 

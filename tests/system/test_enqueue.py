@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 
 import pytest
 import redis
 
 from okasie_tasks.adapters.embedded import find_embedded
 from okasie_tasks.client import Client
-from tests.support import poll
+from tests.support import OKASIE, faults, poll
 from tests.system.conftest import Fleet
 from tests.test_client import handmade
 
@@ -50,6 +52,21 @@ def test_messages_that_make_no_sense_are_refused_and_harm_nobody(fleet: Fleet) -
     log = (fleet.place.folder / ".okasie" / "logs" / "control.log").read_text()
     poll(lambda: "expected 'incremental' or 'full'" in (fleet.place.folder / ".okasie/logs/control.log").read_text())
     assert "no account 'nobody'" in log or "nobody" in (fleet.place.folder / ".okasie/logs/control.log").read_text()
+
+
+def test_an_interrupted_command_leaves_its_run_to_go_on(fleet: Fleet) -> None:
+    faults(fleet.sandbox, {"kind": "slow", "seconds": 3, "match": {"key": "interrupted", "path": "list"}, "times": 1})
+    argv = [*OKASIE, "sync", "interrupted", "--full"]
+    with subprocess.Popen(
+        argv, cwd=fleet.place.folder, env=fleet.place.env, stderr=subprocess.PIPE, text=True
+    ) as command:
+        poll(lambda: [r for r in history(fleet, "interrupted") if r["state"] == "running"], what="the run's start")
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=30)
+    assert command.returncode == 130
+    assert "goes on" in said
+    assert "Traceback" not in said
+    poll(lambda: [r for r in history(fleet, "interrupted") if r["state"] == "done"], what="the run's end")
 
 
 def test_requests_that_come_together_are_one_run_and_one_follow_up(fleet: Fleet) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import redis
 import requests
 
+from okasie_tasks.adapters.embedded import find_embedded
 from okasie_tasks.sandbox.sample import cars, write_csv
 from tests.support import state, stored
 from tests.system.conftest import CARS, Fleet, feed
@@ -61,12 +63,22 @@ def test_listings_that_are_not_ours_are_left_alone(fleet: Fleet) -> None:
     assert (there["THEIRS-1"]["status"], there[None]["status"]) == ("active", "active")  # type: ignore[index]
 
 
+def test_a_ledger_of_another_marketplace_is_not_used(fleet: Fleet) -> None:
+    """A dealer who tried a sandbox and then turns to the real marketplace must not start from the sandbox's ledger."""
+    url = find_embedded(fleet.place.folder / ".okasie")
+    assert url is not None
+    with redis.Redis.from_url(url) as client:
+        client.hset("okasie:account:moved", "market", "https://www.okasie.be/api/external/v1")
+        status, document = fleet.place.sync("moved", "--full")
+        assert (status, document["state"], document["error"]["where"]) == (1, "failed", "accounts.moved.base_url")
+        assert "the ledger in Redis is of https://www.okasie.be" in document["error"]["message"]
+        assert document["requests"]["list"] == 0
+        client.delete("okasie:account:moved")
+    assert fleet.place.sync("moved", "--full")[0] == 0
+
+
 def test_a_lost_ledger_is_rebuilt_without_rewriting_what_is_equal(fleet: Fleet) -> None:
     """Everything Redis knew of the account is gone: a full run adopts what it finds equal, and sells nothing."""
-    import redis
-
-    from okasie_tasks.adapters.embedded import find_embedded
-
     assert fleet.place.sync("forgotten", "--full")[0] == 0
     url = find_embedded(fleet.place.folder / ".okasie")
     assert url is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -105,7 +106,14 @@ def test_the_demo_says_what_readme_shows_and_leaves_nothing_behind(tmp_path: Pat
     before = set(psutil.pids())
     (block,) = [b for b in blocks(README, "console") if "make demo" in b]
     ran = subprocess.run(
-        [*OKASIE, "demo", "--vehicles", "600"], cwd=tmp_path, capture_output=True, text=True, timeout=170, check=False
+        [*OKASIE, "demo", "--vehicles", "600"],
+        cwd=tmp_path,
+        # What the user's own environment says must neither harm the demo nor be touched by it.
+        env={**os.environ, "OKASIE_REDIS__URL": "redis://127.0.0.1:9/0", "OKASIE_CONFIG": "/nowhere/okasie.toml"},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     told = [re.sub(r" +", " ", line) for line in shape(block.removeprefix("$ make demo\n"))]
