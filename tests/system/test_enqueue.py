@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 import redis
@@ -54,7 +55,15 @@ def test_messages_that_make_no_sense_are_refused_and_harm_nobody(fleet: Fleet) -
     assert "no account 'nobody'" in log or "nobody" in (fleet.place.folder / ".okasie/logs/control.log").read_text()
 
 
-def test_an_interrupted_command_leaves_its_run_to_go_on(fleet: Fleet) -> None:
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """A child heeds SIGINT as from a terminal, also where these tests run in the background of a shell that ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_command_leaves_its_run_to_go_on(fleet: Fleet, heeds_ctrl_c: None) -> None:
     faults(fleet.sandbox, {"kind": "slow", "seconds": 3, "match": {"key": "interrupted", "path": "list"}, "times": 1})
     argv = [*OKASIE, "sync", "interrupted", "--full"]
     with subprocess.Popen(
