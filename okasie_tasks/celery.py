@@ -25,10 +25,13 @@ from celery import Celery
 from celery.schedules import crontab, schedule
 
 from okasie_tasks.adapters.embedded import redis_url, redis_urls
+from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.adapters.limiter import RedisLimiter
 from okasie_tasks.adapters.okasie_api import OkasieApi, RequestLog
+from okasie_tasks.adapters.pushes import Pushes
 from okasie_tasks.adapters.runs import Runs
+from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import FixConfiguration, OkasieError
@@ -61,6 +64,10 @@ class Services:
     def runs(self) -> Runs:
         return Runs(self.redis, prefix=self.settings.redis.key_prefix)
 
+    @cached_property
+    def pushes(self) -> Pushes:
+        return Pushes(self.redis, prefix=self.settings.redis.key_prefix)
+
     def account(self, name: str) -> AccountSettings:
         """The account's settings. Raises `FixConfiguration` for a name that the configuration does not have."""
         # A name may come from a message: it can be anything that JSON can say.
@@ -71,6 +78,9 @@ class Services:
 
     def ledger(self, name: str) -> Ledger:
         return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)
+
+    def inbox(self, name: str) -> Inbox:
+        return Inbox(self.redis, prefix=self.settings.redis.key_prefix, account=name)
 
     def limiter(self, name: str) -> RedisLimiter:
         account = self.account(name)
@@ -113,6 +123,9 @@ class Services:
                     ledger=self.ledger(name),
                     market=self.market(name),
                     source=lambda: self.source(name),
+                    inbox=self.inbox(name),
+                    pushes=self.pushes,
+                    locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
                 )
             return self._accounts[name]
 

@@ -4,13 +4,17 @@
 
     from okasie_tasks.client import Client
 
-    Client("redis://127.0.0.1:6379/0").sync("dex")
+    okasie = Client("redis://127.0.0.1:6379/0")
+    okasie.sync("dex")
+    okasie.push("dex", ["DEX-1", "DEX-2"])
+    okasie.sell("dex", ["DEX-3"])
 
 The message is Celery's protocol 2 in JSON; any language that can write it may do the same, see the README.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from okasie_tasks.errors import FixConfiguration, NotReachable
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from celery import Celery
 
 _CONTROL = "okasie.control"
+_URGENT = "okasie.urgent"
+_MOST = 1_000
 
 
 class Client:
@@ -40,6 +46,31 @@ class Client:
         if mode not in ("incremental", "full"):
             raise FixConfiguration(f"got mode {mode!r}, expected 'incremental' or 'full'", where="Client.sync")
         return self._send("okasie.sync", _CONTROL, {"account": account, "mode": mode})
+
+    def push(
+        self,
+        account: str,
+        references: Sequence[str] | None = None,
+        *,
+        listings: Sequence[Mapping[str, Any]] | None = None,
+        version: int = 0,
+    ) -> str:
+        """Have listings sent now, in the urgent lane; returns the task id.
+
+        Either ``references``, which are read from the account's source, or ``listings`` in the marketplace's write
+        shape; 1 to 1,000. ``version``: your own version of the ``listings`` (ms since the epoch), where two calls for
+        the same listing may overtake each other on their way.
+        """
+        if (references is None) == (listings is None):
+            raise FixConfiguration("expected references or listings, one of them", where="Client.push")
+        if references is not None:
+            return self._send("okasie.push", _URGENT, {"account": account, "references": _some(references, "push")})
+        given = [dict(listing) for listing in _some(listings or (), "push")]
+        return self._send("okasie.push", _URGENT, {"account": account, "listings": given, "version": version})
+
+    def sell(self, account: str, references: Sequence[str]) -> str:
+        """Have listings marked sold now, in the urgent lane; returns the task id."""
+        return self._send("okasie.sell", _URGENT, {"account": account, "references": _some(references, "sell")})
 
     def _send(self, name: str, queue: str, kwargs: dict[str, Any]) -> str:
         from celery import Celery  # noqa: PLC0415 - a heavy import, only for those who send
@@ -65,3 +96,10 @@ class Client:
         except OperationalError as error:
             raise NotReachable("the broker did not take the message", where=name) from error
         return str(sent.id)
+
+
+def _some(values: Sequence[Any], call: str) -> list[Any]:
+    # A text is a sequence too: one reference where several are asked for would be sold letter by letter.
+    if isinstance(values, str) or not 1 <= len(values) <= _MOST:
+        raise FixConfiguration(f"expected a list of 1 to {_MOST}", where=f"Client.{call}")
+    return list(values)

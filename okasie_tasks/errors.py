@@ -64,6 +64,12 @@ class NoPermit(RetryLater):
     counted = False
 
 
+class Busy(NoPermit):
+    """Somebody else is sending one of these listings at this moment; come back soon. No request was sent."""
+
+    code = "busy"
+
+
 class RateLimited(RetryLater):
     """The marketplace answered 429. Not a failure: the whole account pauses, the same request is sent again."""
 
@@ -72,9 +78,13 @@ class RateLimited(RetryLater):
 
 
 class Unavailable(RetryLater):
-    """5xx, a time-out, a dropped connection or an unreadable answer. A write may have been done all the same."""
+    """5xx, a time-out, a dropped connection or an unreadable answer. A write may have been done all the same.
+
+    ``in_doubt``: there was no answer at all, so the marketplace may even be working on it still.
+    """
 
     code = "unavailable"
+    in_doubt = False
 
 
 class LimiterUnavailable(RetryLater):

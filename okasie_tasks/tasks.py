@@ -7,6 +7,8 @@
                  -> one part each: permit, claim, do, close; then publish the next window when this one is nearly done
     okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
     okasie.watchdog -> every 10 s: publishes again what was lost, ends what is stuck
+    okasie.push, sell -> into the account's inbox, and sent at once in the urgent lane
+    okasie.send_urgent -> goes on with an inbox whose sender had to wait
 
 A window is one flat chord: ``chord(group(parts), advance)``. Messages carry ids; Redis holds the truth: a message
 that comes twice finds its part closed, one that is lost is published again.
@@ -19,10 +21,13 @@ from random import SystemRandom
 from typing import Any
 
 from celery import Task, chord, group, signature
+from celery.signals import task_received
 
 from okasie_tasks.celery import app, current_run, services
+from okasie_tasks.celery_settings import URGENT
 from okasie_tasks.errors import OkasieError, RetryLater
-from okasie_tasks.sync import conduct, watchdog
+from okasie_tasks.sync import conduct, push, watchdog
+from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import perform
 
@@ -82,6 +87,64 @@ def watch() -> None:
         for run, stage, parts in watchdog.look(tools, account):
             _send(tools, run, [(stage, parts)])
         _begin_waiting(tools)
+        if tools.inbox.unattended(int(tools.runs.now() * 1000)):
+            send_urgent.apply_async(kwargs={"account": account})
+
+
+# -- the urgent lane -----------------------------------------------------------------------------------------------
+
+
+@app.task(name="okasie.push", bind=True, throws=(OkasieError,))
+def push_listings(
+    self: Task[Any, Any],
+    account: str,
+    references: list[str] | None = None,
+    listings: list[dict[str, Any]] | None = None,
+    version: int = 0,
+) -> None:
+    """Send listings now: by reference (read from the source) or handed in, in write shape.
+
+    ``version``: the caller's own version of the ``listings`` (ms since the epoch), where calls may overtake each other.
+    """
+    tools = services().tools(account)
+    push.accept_push(tools, str(self.request.id), references=references, listings=listings, version=version)
+    _send_urgent(tools, str(self.request.id))
+
+
+@app.task(name="okasie.sell", bind=True, throws=(OkasieError,))
+def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
+    """Mark listings sold now."""
+    tools = services().tools(account)
+    push.accept_sell(tools, str(self.request.id), references=references)
+    _send_urgent(tools, str(self.request.id))
+
+
+@app.task(name="okasie.send_urgent", bind=True, max_retries=None, throws=(OkasieError,))
+def send_urgent(self: Task[Any, Any], account: str) -> None:
+    """Go on sending an account's inbox."""
+    try:
+        _sender(services().tools(account), str(self.request.id)).run()
+    except RetryLater as later:
+        raise self.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
+
+
+def _send_urgent(tools: Tools, token: str) -> None:
+    """Send in this very slot: a message more would cost time. What must wait goes on in a message of its own."""
+    try:
+        _sender(tools, token).run()
+    except RetryLater as later:
+        send_urgent.apply_async(kwargs={"account": tools.rules.account}, countdown=min(later.seconds, 12.0))
+
+
+def _sender(tools: Tools, token: str) -> Sender:
+    return Sender(tools, token, chance=_CHANCE, coming=lambda: int(services().redis.llen(URGENT)))
+
+
+@task_received.connect
+def _received(request: Any, **_: object) -> None:
+    """Stamp a push in the order in which messages arrive: the threads that take them up may overtake each other."""
+    if request.name in (push_listings.name, sell.name):
+        services().pushes.receive(str(request.id))
 
 
 # -- the parts -----------------------------------------------------------------------------------------------------

@@ -26,7 +26,9 @@ def words(name: str) -> list[str]:
 
 
 def test_the_workers_serve_every_queue_between_them() -> None:
-    served = [q for name in ("control", "api", "diff") for q in words(name)[words(name).index("-Q") + 1].split(",")]
+    served = [
+        q for name in ("control", "urgent", "api", "diff") for q in words(name)[words(name).index("-Q") + 1].split(",")
+    ]
     assert sorted(served) == sorted(queue.name for queue in SETTINGS["task_queues"])
 
 
@@ -47,9 +49,9 @@ def test_our_services_have_no_rights_they_do_not_need(name: str) -> None:
     assert "USER okasie" in (ROOT / "Dockerfile").read_text()
 
 
-def test_only_the_api_workers_get_the_key() -> None:
+def test_only_the_workers_that_call_the_api_get_the_key() -> None:
     holders = {n for n, s in SERVICES.items() if "secrets" in s or "OKASIE_API_KEY" in (s.get("environment") or {})}
-    assert holders == {"api"}
+    assert holders == {"api", "urgent"}
     assert COMPOSE["secrets"]["okasie_api_key"] == {"file": "./secrets/okasie_api_key"}
 
 

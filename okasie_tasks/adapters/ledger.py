@@ -1,6 +1,6 @@
 """The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; rejects beside it.
 
-Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 54 bytes) and ``{prefix}rejects:{account}`` (hash,
+Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes) and ``{prefix}rejects:{account}`` (hash,
 reference -> JSON). Writes compare with what was read, so that an urgent write between read and write is never undone.
 """
 

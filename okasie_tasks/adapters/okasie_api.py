@@ -6,6 +6,7 @@ attempt would need a permit of its own, and a redirect would carry the key elsew
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -85,6 +86,26 @@ class OkasieApi:
         """The right to send one request, as a context. Entering raises `NoPermit` when half a second is not enough."""
         return Door(self, ticket, lane, max_wait_seconds=self._max_wait_seconds)
 
+    def warm(self) -> None:
+        """Open this thread's connection, so that a permit is not spent on waiting for one.
+
+        A failure is not told here: the request that follows meets it again and reports it. What urllib3 keeps to
+        itself is used with care: without it the request opens its own connection, a little later.
+        """
+        adapter = self.session().get_adapter(self.base_url)
+        if self.session().proxies or not isinstance(adapter, HTTPAdapter):
+            return
+        with contextlib.suppress(Exception):
+            request = requests.Request("GET", self.base_url).prepare()
+            pool: Any = adapter.get_connection_with_tls_context(request, verify=True)
+            connection = pool._get_conn(timeout=0)
+            try:
+                if connection.is_closed:
+                    connection.timeout = _CONNECT_SECONDS
+                    connection.connect()
+            finally:
+                pool._put_conn(connection)
+
     @property
     def hold_seconds(self) -> float:
         """The longest that any call can take; each permit is held for so long until its answer is reported."""
@@ -131,6 +152,7 @@ class Door:
 
     def __enter__(self) -> Door:
         self._api.key()  # a key that cannot be had costs no permit
+        self._api.warm()
         give_up = time.monotonic() + self._max_wait_seconds
         while True:
             answer = self._api.limiter.acquire(self._ticket, self._lane, self._api.hold_seconds)
@@ -219,7 +241,9 @@ class Door:
         except requests.RequestException as error:
             connected = not (isinstance(error, _UNCOUNTED) or _never_connected(error))
             seen = Feedback(status=0 if connected else -1)
-            raise Unavailable(_plain(error, self._api.timeout(kind)), seconds=0, where=where) from None
+            lost = Unavailable(_plain(error, self._api.timeout(kind)), seconds=0, where=where)
+            lost.in_doubt = connected
+            raise lost from None
         finally:
             self._api.limiter.report(self._permit, seen)
             if self._api.on_request is not None:

@@ -66,7 +66,7 @@ class _Demo:
         with LocalFleet(self._config, _silent, with_sandbox=True, beat=False, flower=False) as fleet:
             fleet.wait_ready(asker(fleet))
             self._tell(
-                f"{self._vehicles:,} vehicles of a dealer group; a sandbox API (120 requests a minute), Redis and three"
+                f"{self._vehicles:,} vehicles of a dealer group; a sandbox API (120 requests a minute), Redis and four"
                 " Celery workers are running"
             )
             return self._acts(fleet)

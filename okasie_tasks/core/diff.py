@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.entry import Entry, Flag, Version
 from okasie_tasks.core.fingerprint import decode_compared, differing, echo_learnable, never_learned
 from okasie_tasks.core.records import Local, Remote
 
@@ -30,6 +30,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """Every page was read and the total stood still: only then is a missing reference really missing."""
     source_complete: bool
     """The source was read to its proven end and every reference in it could be read."""
+    began_ms: int = 0
+    """When the run began to read the marketplace: what was sent since is newer than any page. Redis time."""
+    source_began_ms: int = 0
+    """When it began to read the source: what was pushed since is newer than any row."""
     policy: Policy = "local"
     missing_reads: int = 1
     sells: bool = True
@@ -53,6 +57,9 @@ def decide(local: Local | None, remote: Remote | None, base: Entry | None, world
     ``remote`` is the marketplace's row, None when none was returned; ``same`` tells that the row was returned and
     equals the ledger's picture, or that an incremental read did not return it at all.
     """
+    if base is not None and base.sent_ms >= world.began_ms > 0:
+        # Sent by the urgent lane while the pages were read: the row that was returned may be older than that.
+        remote, same = None, True
     if local is None:
         return _absent(remote, base, world, same=same)
     if local.issues:
@@ -71,8 +78,10 @@ def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bo
         return Decision(action="none", reason="never ours", count="foreign")
     picture = _look(base, remote)
     if picture.status == "sold":
-        # Absent once: a car sold by hand may be listed again when its row comes back.
-        settled = picture.but(clear=Flag.IN_SOURCE | Flag.SOLD_BY_HAND | Flag.ECHO_DUE | Flag.RESENT, missed=0)
+        # Absent once, and since it was sold: a car sold by hand may be listed again when its row comes back.
+        proven = world.source_complete and base.seen_ms <= world.source_began_ms
+        gone = Flag.IN_SOURCE | Flag.SOLD_BY_HAND if proven else Flag(0)
+        settled = picture.but(clear=gone | Flag.ECHO_DUE | Flag.RESENT, missed=0)
         return Decision(action="none", reason="sold on both sides", count="settled", entry=_if_new(settled, base))
     if not same and remote is None and world.full and world.walk_complete:
         return Decision(action="none", reason="gone on both sides", count="settled", entry=base.but(status="sold"))
@@ -80,6 +89,11 @@ def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bo
         return Decision(
             action="none", reason="pushed, not from the source", count="unchanged", entry=_if_new(picture, base)
         )
+    if base.having(Flag.URGENT) and base.seen_ms > world.source_began_ms:
+        # A content that was handed in after the row had gone stands: this absence is spent, it never sells.
+        spent = Flag.IN_SOURCE if base.having(Flag.GIVEN) and world.source_complete else Flag(0)
+        entry = _if_new(picture.but(clear=spent), base)
+        return Decision(action="none", reason="pushed after the source was read", count="unchanged", entry=entry)
     if not world.source_complete:
         return Decision(action="none", reason="the source was not read completely", count="waiting")
     if not base.having(Flag.OWNED):
@@ -120,10 +134,13 @@ def _unknown(local: Local, remote: Remote | None) -> Decision:
 def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, same: bool) -> Decision:  # noqa: PLR0911
     picture = _look(base, remote)
     changed = local.content != base.row
-    if local.version and local.version < base.version and changed:
-        return Decision(
-            action="none", reason="older than what was pushed", count="unchanged", entry=_seen(picture, local)
-        )
+    if changed and Version(local.version, world.source_began_ms).older_than(base.stamp):
+        # A push that read the source has seen a newer row than this one.
+        newer_row = base.having(Flag.URGENT) and not base.having(Flag.GIVEN)
+        entry = _if_new(_seen(picture, local, keep_row=newer_row), base)
+        return Decision(action="none", reason="older than what was pushed", count="unchanged", entry=entry)
+    if base.having(Flag.GIVEN) and not changed and (same or remote is not None):
+        return _given(local, None if same else remote, base, picture)
     if local.status == "sold":
         return _sold_in_source(local, base, picture, world)
     if picture.status == "sold":
@@ -135,6 +152,20 @@ def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, sa
             return Decision(action="update", reason="changed in the source")
         return _nothing("equal", local, base, picture)
     return _compare(local, remote, base, picture, world, changed=changed and local.content != base.content)
+
+
+def _given(local: Local, remote: Remote | None, base: Entry, picture: Entry) -> Decision:
+    """A content that was handed in stands until its row changes. It is not kept, so a drift cannot be answered."""
+    if picture.status == "sold":
+        return _sold_there(local, base, picture, changed=False)
+    drifted = remote is not None and remote.rendering != base.rendering and not base.having(Flag.ECHO_DUE)
+    clear = Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED if remote is not None else Flag.PARKED
+    return Decision(
+        action="none",
+        reason="changed on the marketplace after it was pushed, theirs stands" if drifted else "pushed, its row stands",
+        count="drifted" if drifted else "unchanged",
+        entry=_if_new(_seen(picture.but(clear=clear), local), base),
+    )
 
 
 def _sold_in_source(local: Local, base: Entry, picture: Entry, world: World) -> Decision:

@@ -1,23 +1,40 @@
 """The ledger's entry for one reference: what we last sent, what the marketplace made of it, when.
 
-An entry is packed into 54 bytes, so that an unchanged listing costs well under 150 bytes of Redis with its
-reference and the server's own overhead. Fingerprints stand for contents; contents are never kept here.
+An entry is packed into 63 bytes, so that an unchanged listing costs well under 150 bytes of Redis with its
+reference and the server's own overhead (above 64 bytes a hash changes to a larger form). Fingerprints stand for
+contents; contents are never kept here.
 """
 
 from __future__ import annotations
 
 import struct
 from enum import IntFlag
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 STATUSES: Final = ("", "active", "pending", "draft", "sold")
 LIVE: Final = frozenset({"active", "pending", "draft"})
 
-_LAYOUT: Final = struct.Struct("<B8s8s8s4sQBBBIIHI")
-_FORMAT: Final = 1
+_LAYOUT: Final = struct.Struct("<B8s8s8s4sQBHBIHIIHIH")
+_FORMAT: Final = 2
 _NEVER: Final = b"\0" * 8
+
+
+class Version(NamedTuple):
+    """How new a content is: the source's own change time where it has one, else when it was read or accepted.
+
+    ``own``: ms since the epoch, 0 for none. ``seen_ms``: Redis time at which the read of the source began, or at
+    which a push was accepted.
+    """
+
+    own: int = 0
+    seen_ms: int = 0
+
+    def older_than(self, other: Version) -> bool:
+        if self.own and other.own and self.own != other.own:
+            return self.own < other.own
+        return self.seen_ms < other.seen_ms
 
 
 class Flag(IntFlag):
@@ -35,13 +52,17 @@ class Flag(IntFlag):
     """Sold through ``okasie.sell`` while the row still stood in the source: stays sold until the row was absent."""
     DISPUTED = 64
     """The marketplace keeps a price, status or mileage that is not ours; a person must look."""
+    URGENT = 128
+    """Last sent by the urgent lane."""
+    GIVEN = 256
+    """Last sent with a content that was handed in, not read from the source: it stands until its row changes."""
 
 
 _NO_FLAG: Final = Flag(0)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One reference in the ledger. Times: whole seconds since the epoch; versions: milliseconds since the epoch."""
+    """One reference in the ledger. Times and versions: milliseconds since the epoch; ``changed_at``: whole seconds."""
 
     content: bytes = _NEVER
     """Fingerprint of all we last sent, or adopted."""
@@ -55,14 +76,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     flags: Flag = Flag(0)
     missed: int = 0
     """Complete reads of the source in a row that lacked it."""
-    sent_at: int = 0
+    sent_ms: int = 0
     changed_at: int = 0
     """The marketplace's ``updatedAt`` when last compared."""
     version: int = 0
-    """Version of what was last sent, in ms (48 bits)."""
+    """The source's own version of what was last sent; 0 when it has none."""
+    seen_ms: int = 0
+    """When what was last sent was read from the source (its read began) or accepted as a push; Redis time."""
 
     def pack(self) -> bytes:
-        """54 bytes, little endian; the first tells the layout."""
+        """63 bytes, little endian; the first tells the layout."""
         return _LAYOUT.pack(
             _FORMAT,
             self.content,
@@ -73,23 +96,22 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             STATUSES.index(self.status),
             self.flags.value,
             min(self.missed, 255),
-            self.sent_at,
+            *_split(self.sent_ms),
             self.changed_at,
-            self.version >> 32,
-            self.version & 0xFFFFFFFF,
+            *_split(self.version),
+            *_split(self.seen_ms),
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> Entry:
         """The reverse of `pack`. Raises `ValueError` for bytes that are not an entry of this layout."""
         try:
-            layout, content, rendering, row, dealer, filled, status, flags, missed, sent, changed, high, low = (
-                _LAYOUT.unpack(data)
-            )
+            form, content, rendering, row, dealer, filled, status, flags, missed, *times = _LAYOUT.unpack(data)
         except struct.error as error:
             raise ValueError(f"a ledger entry has {_LAYOUT.size} bytes, not {len(data)}") from error
-        if layout != _FORMAT or status >= len(STATUSES):
-            raise ValueError(f"a ledger entry of layout {layout} is not known here")
+        if form != _FORMAT or status >= len(STATUSES):
+            raise ValueError(f"a ledger entry of layout {form} is not known here")
+        sent, sent_high, changed, version, version_high, seen, seen_high = times
         return cls(
             content=content,
             rendering=rendering,
@@ -99,10 +121,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             status=STATUSES[status],
             flags=Flag(flags),
             missed=missed,
-            sent_at=sent,
+            sent_ms=(sent_high << 32) | sent,
             changed_at=changed,
-            version=(high << 32) | low,
+            version=(version_high << 32) | version,
+            seen_ms=(seen_high << 32) | seen,
         )
+
+    @property
+    def stamp(self) -> Version:
+        """How new that is which we last sent."""
+        return Version(self.version, self.seen_ms)
 
     @property
     def live(self) -> bool:
@@ -114,3 +142,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def but(self, *, set_flags: Flag = _NO_FLAG, clear: Flag = _NO_FLAG, **changes: object) -> Entry:
         """A copy with ``changes``, and with flags set and cleared."""
         return msgspec.structs.replace(self, flags=(self.flags | set_flags) & ~clear, **changes)
+
+
+def _split(milliseconds: int) -> tuple[int, int]:
+    """A time of 48 bits as its low 32 and high 16."""
+    return milliseconds & 0xFFFFFFFF, milliseconds >> 32

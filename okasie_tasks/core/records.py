@@ -92,6 +92,8 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     version: int
     row: bytes
     resent: bool = False
+    seen_ms: int = 0
+    """When the read of the source began, Redis time."""
 
 
 def hash8(reference: str) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.entry import Entry, Flag, Version
 from okasie_tasks.core.fingerprint import (
     compared,
     compared_fingerprint,
@@ -17,8 +17,10 @@ from okasie_tasks.core.fingerprint import (
 from okasie_tasks.core.listing import bulk_item
 from okasie_tasks.core.packing import halves, pack
 from okasie_tasks.core.records import Outgoing, Planned, Reject
+from okasie_tasks.core.wish import Wish
 from okasie_tasks.errors import SetAside
 from okasie_tasks.ports import Call, ItemAnswer, SourceRow
+from okasie_tasks.sync import rejects
 from okasie_tasks.sync.tools import ATTEMPTS, SPOOL_ROWS, Part, Tools
 
 
@@ -48,8 +50,9 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     start = place * SPOOL_ROWS
     source = tools.source()
     stream = source.rows(start, start + SPOOL_ROWS) if source.sliceable else source.get(list(wanted))
+    seen_ms = source_began_ms(tools, part.run)
     # Each reference once: equal rows count once, and rows that differ were never planned.
-    fresh = {item.reference: item for row in stream if (item := _outgoing(row, wanted)) is not None}
+    fresh = {item.reference: item for row in stream if (item := _outgoing(row, wanted, seen_ms)) is not None}
     items += fresh.values()
     sizes = pack([len(item.body) for item in items], flush=last)
     first = tools.runs.extend(part.run, "upsert", f"spool:{part.number}", len(sizes)) if sizes else 0
@@ -61,7 +64,13 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(wanted) - len(fresh)}
 
 
-def _outgoing(row: SourceRow, wanted: dict[str, Planned]) -> Outgoing | None:
+def source_began_ms(tools: Tools, run_id: str) -> int:
+    """When this run began to read the source, Redis time: how new its rows are."""
+    run = tools.runs.get(run_id)
+    return run.fact("source_began_ms", run.started_ms) if run else 0
+
+
+def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgoing | None:
     change = wanted.get(row.reference or "")
     if change is None or row.listing is None:
         return None
@@ -80,6 +89,7 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned]) -> Outgoing | None:
         version=row.version,
         row=content,
         resent=bool(change.rendering_seen),
+        seen_ms=seen_ms,
     )
 
 
@@ -91,23 +101,42 @@ def upsert_chunk(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     chunk: Chunk | None = tools.runs.fetch_one(part.run, "chunks", part.number, Chunk)
     if chunk is None or not chunk.items:
         return {}
-    base = tools.ledger.get([item.reference for item in chunk.items])
-    items = [item for item in chunk.items if not _older(item, base.get(item.reference))]
-    if not items:
-        return {"overtaken": len(chunk.items)}
-    try:
-        answer = call.bulk_upsert([(item.reference, item.body) for item in items])
-    except SetAside as refused:
-        return _refused_whole(tools, part, items, refused)
-    counts = {"overtaken": len(chunk.items) - len(items), "sent": len(items)}
-    counts |= _settle(tools, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
+    references = [item.reference for item in chunk.items]
+    with tools.locks.all(references):
+        base = tools.ledger.get(references)
+        wishes = tools.inbox.waiting(references)
+        late = [item for item in chunk.items if _overtaken(item, base.get(item.reference))]
+        items = [item for item in chunk.items if item not in late and not _is_selling(wishes.get(item.reference))]
+        tools.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in late)
+        counts = {"overtaken": len(chunk.items) - len(items)}
+        if not items:
+            return counts
+        try:
+            answer = call.bulk_upsert([(item.reference, item.body) for item in items])
+        except SetAside as refused:
+            return counts | _refused_whole(tools, part, items, refused)
+        counts["sent"] = len(items)
+        counts |= _settle(tools, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
     tools.runs.drop(part.run, "chunks", part.number)
     return counts
 
 
-def _older(item: Outgoing, entry: Entry | None) -> bool:
-    """An older version never overwrites a newer one that the urgent lane sent."""
-    return entry is not None and bool(item.version) and item.version < entry.version
+def _overtaken(item: Outgoing, entry: Entry | None) -> bool:
+    """An older version never overwrites a newer one, and a car sold by hand stays sold while its row stands."""
+    if entry is None:
+        return False
+    return entry.having(Flag.SOLD_BY_HAND) or Version(item.version, item.seen_ms).older_than(entry.stamp)
+
+
+def _row_seen(item: Outgoing, entry: Entry) -> Entry:
+    """The row was read, though not sent: only its next change counts. A push that read the source saw a newer one."""
+    newer_row = entry.having(Flag.URGENT) and not entry.flags & (Flag.GIVEN | Flag.SOLD_BY_HAND)
+    return entry if newer_row else entry.but(set_flags=Flag.IN_SOURCE, row=item.row, missed=0)
+
+
+def _is_selling(wish: Wish | None) -> bool:
+    """A sell that waits for its permit: what would be sent now would be sold at once."""
+    return wish is not None and wish.kind == "sell"
 
 
 def _settle(
@@ -120,7 +149,7 @@ def _settle(
     request_id: str,
     tries: int,
 ) -> dict[str, int]:
-    now = int(tools.runs.now())
+    now_ms = int(tools.runs.now() * 1000)
     swaps: list[tuple[str, Entry | None, Entry]] = []
     accepted: list[str] = []
     parked: list[Reject] = []
@@ -128,22 +157,22 @@ def _settle(
     counts = {"created": 0, "updated": 0, "skipped_images": 0}
     for item, answer in zip(items, answers, strict=True):
         if answer.outcome == "accepted":
-            swaps.append((item.reference, base.get(item.reference), _sent(item, answer, now)))
+            swaps.append((item.reference, base.get(item.reference), _sent(item, answer, now_ms)))
             accepted.append(item.reference)
             counts["created" if item.action == "create" else "updated"] += 1
             counts["skipped_images"] += len(answer.skipped_images)
         elif answer.outcome == "unknown" or answer.http_status >= 500:
             again.append(item)
         else:
-            parked.append(_reject(item, answer, part.run, request_id, now))
+            parked.append(_reject(item, answer, part.run, request_id, now_ms // 1000))
     tools.ledger.swap(swaps)
     tools.ledger.unpark(accepted)
-    counts["new_rejects"] = _park(tools, parked, base)
+    counts["new_rejects"] = rejects.park(tools, parked, base)
     counts["unanswered"] = _again(tools, part, again, tries)
     return counts
 
 
-def _sent(item: Outgoing, answer: ItemAnswer, now: int) -> Entry:
+def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
     flags = Flag.OWNED | Flag.IN_SOURCE | Flag.ECHO_DUE
     return Entry(
         content=item.content,
@@ -153,8 +182,9 @@ def _sent(item: Outgoing, answer: ItemAnswer, now: int) -> Entry:
         filled=item.filled,
         status=answer.status or "active",
         flags=flags | Flag.RESENT if item.resent else flags,
-        sent_at=now,
+        sent_ms=now_ms,
         version=item.version,
+        seen_ms=item.seen_ms,
     )
 
 
@@ -172,17 +202,10 @@ def _again(tools: Tools, part: Part, items: list[Outgoing], tries: int) -> int:
 def _refused_whole(tools: Tools, part: Part, items: list[Outgoing], refused: SetAside) -> dict[str, int]:
     """A chunk refused as a whole is halved until the culprit stands alone."""
     if len(items) == 1:
-        answer = ItemAnswer(
-            reference=items[0].reference,
-            outcome="refused",
-            http_status=refused.status,
-            code=refused.code,
-            message=refused.message,
-            issues=refused.issues,
-        )
-        now = int(tools.runs.now())
+        answer = rejects.answer_of(items[0].reference, refused)
         base = tools.ledger.get([items[0].reference])
-        return {"new_rejects": _park(tools, [_reject(items[0], answer, part.run, refused.request_id, now)], base)}
+        reject = _reject(items[0], answer, part.run, refused.request_id, int(tools.runs.now()))
+        return {"new_rejects": rejects.park(tools, [reject], base)}
     first = tools.runs.extend(part.run, "upsert", f"halves:{part.number}", 2)
     left, _ = halves(len(items))
     tools.runs.put(part.run, "chunks", first, Chunk(items[:left]))
@@ -191,33 +214,8 @@ def _refused_whole(tools: Tools, part: Part, items: list[Outgoing], refused: Set
 
 
 def _reject(item: Outgoing, answer: ItemAnswer, run: str, request_id: str | None, now: int) -> Reject:
-    details = "; ".join(f"{field}: {message}" for field, message in answer.issues)
-    return Reject(
-        reference=item.reference,
-        where=f"POST /listings/bulk-upsert, item {item.reference}",
-        code=answer.code or f"http_{answer.http_status}",
-        message=details or answer.message or "refused without a reason",
-        fields=[field for field, _ in answer.issues],
-        content=item.content.hex(),
-        request_id=request_id,
-        first_seen=now,
-        last_seen=now,
-        run=run,
-    )
-
-
-def _park(tools: Tools, rejects: list[Reject], base: dict[str, Entry]) -> int:
-    known = tools.ledger.rejects([reject.reference for reject in rejects])
-    for reject in rejects:
-        if before := known.get(reject.reference):
-            reject.attempts = before.attempts + 1
-            reject.first_seen = before.first_seen
-    tools.ledger.park(rejects)
-    marks = (
-        (r.reference, entry, entry.but(set_flags=Flag.PARKED)) for r in rejects if (entry := base.get(r.reference))
-    )
-    tools.ledger.swap(marks)
-    return len(rejects)
+    where = f"POST /listings/bulk-upsert, item {item.reference}"
+    return rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
 
 
 # -- sells ---------------------------------------------------------------------------------------------------------
@@ -228,18 +226,29 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     change: Planned | None = tools.runs.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
         return {}
-    entry = tools.ledger.get([change.reference]).get(change.reference)
-    if entry is None or entry.status == "sold":
-        return {"overtaken": 1}
-    try:
-        answer = call.delete(change.reference)
-        status = answer.items[0].status or "sold"
-    except SetAside as refused:
-        if refused.status != 404:
-            raise
-        status = "sold"
-    settled = entry.but(status=status, missed=0, sent_at=int(tools.runs.now()), clear=Flag.IN_SOURCE | Flag.ECHO_DUE)
-    tools.ledger.swap([(change.reference, entry, settled)])
+    seen_ms = source_began_ms(tools, part.run)
+    with tools.locks.all([change.reference]):
+        entry = tools.ledger.get([change.reference]).get(change.reference)
+        if entry is None or entry.status == "sold":
+            return {"overtaken": 1}
+        if entry.having(Flag.URGENT) and entry.seen_ms > seen_ms:
+            spent = Flag.IN_SOURCE if change.row < 0 and entry.having(Flag.GIVEN) else Flag(0)
+            tools.ledger.swap([(change.reference, entry, entry.but(clear=spent))])
+            return {"overtaken": 1}
+        wish = tools.inbox.waiting([change.reference]).get(change.reference)
+        if wish is not None and not wish.stamp.older_than(Version(0, seen_ms)):
+            return {"overtaken": 1}
+        try:
+            answer = call.delete(change.reference)
+            status = answer.items[0].status or "sold"
+        except SetAside as refused:
+            if refused.status != 404:
+                raise
+            status = "sold"
+        gone = Flag.IN_SOURCE | Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN
+        now_ms = int(tools.runs.now() * 1000)
+        settled = entry.but(status=status, missed=0, sent_ms=now_ms, seen_ms=seen_ms, clear=gone)
+        tools.ledger.swap([(change.reference, entry, settled)])
     return {"sold": 1}
 
 
@@ -248,18 +257,15 @@ def refused_sell(tools: Tools, part: Part, refused: SetAside) -> dict[str, int]:
     change: Planned | None = tools.runs.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
         return {}
-    now = int(tools.runs.now())
-    reject = Reject(
-        reference=change.reference,
+    reject = rejects.reject_of(
+        rejects.answer_of(change.reference, refused),
+        None,
         where=f"DELETE /listings/{change.reference}",
-        code=refused.code,
-        message=refused.message,
-        request_id=refused.request_id,
-        first_seen=now,
-        last_seen=now,
         run=part.run,
+        request_id=refused.request_id,
+        now=int(tools.runs.now()),
     )
-    return {"new_rejects": _park(tools, [reject], {})}
+    return {"new_rejects": rejects.park(tools, [reject], {})}
 
 
 def changes_of(tools: Tools, run: str, slices: Sequence[int]) -> Iterator[Planned]:

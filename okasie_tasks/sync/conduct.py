@@ -107,7 +107,11 @@ def _to_load(tools: Tools, run: Run, phase: str) -> None:
     complete = not failed and len(totals) == 1 and read >= max(totals)
     rows_before = run.fact("rows_before")
     parts = max(1, -(-rows_before // LOAD_ROWS))
-    facts = {"walk_complete": int(complete), "remote_rows": read}
+    facts = {
+        "walk_complete": int(complete),
+        "remote_rows": read,
+        "source_began_ms": int(tools.runs.now() * 1000),
+    }
     tools.runs.advance(run.id, phase, "load", parts=parts, facts=facts)
 
 
@@ -138,6 +142,8 @@ def world_of(tools: Tools, run: Run) -> World:
         full=run.fact("walked_all") == 1,
         walk_complete=run.fact("walk_complete") == 1,
         source_complete=run.fact("nameless") == 0,
+        began_ms=run.started_ms,
+        source_began_ms=run.fact("source_began_ms", run.started_ms),
         policy=tools.rules.policy,
         missing_reads=tools.rules.missing_reads,
         sells=tools.rules.sells,

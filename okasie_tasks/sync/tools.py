@@ -12,8 +12,11 @@ from okasie_tasks.core.plan import Limits
 from okasie_tasks.ports import Marketplace, Source
 
 if TYPE_CHECKING:
+    from okasie_tasks.adapters.inbox import Inbox
     from okasie_tasks.adapters.ledger import Ledger
+    from okasie_tasks.adapters.pushes import Pushes
     from okasie_tasks.adapters.runs import Runs
+    from okasie_tasks.adapters.writing import WriteLocks
 
 LOAD_ROWS: Final = 25_000
 """Rows of the source per part of the load: a few seconds of work, far below any time limit."""
@@ -44,6 +47,9 @@ class Tools(NamedTuple):
     ledger: Ledger
     market: Marketplace
     source: Callable[[], Source]
+    inbox: Inbox
+    pushes: Pushes
+    locks: WriteLocks
 
 
 class Part(NamedTuple):

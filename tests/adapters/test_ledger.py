@@ -30,20 +30,21 @@ def entry(version: int = 1) -> Entry:
         dealer=st.binary(min_size=4, max_size=4),
         filled=st.integers(0, 2**32 - 1),
         status=st.sampled_from(STATUSES),
-        flags=st.integers(0, 127).map(Flag),
+        flags=st.integers(0, 511).map(Flag),
         missed=st.integers(0, 255),
-        sent_at=st.integers(0, 2**32 - 1),
+        sent_ms=st.integers(0, 2**48 - 1),
         changed_at=st.integers(0, 2**32 - 1),
         version=st.integers(0, 2**48 - 1),
+        seen_ms=st.integers(0, 2**48 - 1),
     )
 )
-def test_an_entry_survives_its_54_bytes(found: Entry) -> None:
+def test_an_entry_survives_its_63_bytes(found: Entry) -> None:
     packed = found.pack()
-    assert len(packed) == 54
+    assert len(packed) == 63
     assert Entry.unpack(packed) == found
 
 
-@pytest.mark.parametrize("spoiled", [b"", b"x" * 53, b"\xff" * 54])
+@pytest.mark.parametrize("spoiled", [b"", b"x" * 62, b"\xff" * 63])
 def test_bytes_of_another_layout_are_refused(spoiled: bytes) -> None:
     with pytest.raises(ValueError, match="ledger entry"):
         Entry.unpack(spoiled)

@@ -69,6 +69,12 @@ def api(limiter: Recorder, log: list[RequestLog]) -> OkasieApi:
     return OkasieApi(BASE, lambda: KEY, limiter, account="dex", on_request=log.append)
 
 
+@pytest.fixture(autouse=True)
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there cannot be connected to; `test_the_connection_is_open_before_the_permit` uses a real server."""
+    monkeypatch.setattr(OkasieApi, "warm", lambda _: None)
+
+
 @pytest.fixture
 def web() -> Iterator[responses.RequestsMock]:
     with responses.RequestsMock() as found:

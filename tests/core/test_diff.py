@@ -17,6 +17,8 @@ from okasie_tasks.core.records import Local, Remote
 
 DEALER, OTHER = b"dea1", b"dea2"
 FULL = World(full=True, walk_complete=True, source_complete=True)
+LATER = msgspec.structs.replace(FULL, began_ms=1_000, source_began_ms=2_000)
+"""A run that began to read the marketplace at 1,000 ms and the source at 2,000 ms."""
 OURS = Flag.OWNED | Flag.IN_SOURCE
 
 
@@ -46,13 +48,19 @@ def remote(
     )  # fmt: skip
 
 
-def base(flags: Flag = OURS, row: Listing | None = None, version: int = 0, missed: int = 0, **changes: Any) -> Entry:
+def base(
+    flags: Flag = OURS, row: Listing | None = None, version: int = 0, missed: int = 0, seen: int = 0, sent: int = 0,
+    **changes: Any,
+) -> Entry:  # fmt: skip
     car = listing(**changes)
     return Entry(
         content=content_fingerprint(car), row=content_fingerprint(row or car), dealer=DEALER, status=car.status,
         rendering=compared_fingerprint(compared(car)), flags=flags, version=version, missed=missed,
+        seen_ms=seen, sent_ms=sent,
     )  # fmt: skip
 
+
+GIVEN = OURS | Flag.URGENT | Flag.GIVEN
 
 INVALID = Local(reference="A-1", row=1, issues=(Issue("price", "not_a_number", "expected a number, got 'N/A'"),))
 
@@ -145,6 +153,36 @@ TABLE: dict[str, tuple[Local | None, Remote | None, bool, Entry | None, World, s
         "none", "learned",
     ),
     "moved to another dealer there": (local(), remote(dealer=OTHER), False, base(), FULL, "update", "ours sent again"),
+    # -- beside the urgent lane
+    "changed in the source before the push": (
+        local(price=2), None, True, base(GIVEN, row=listing(), price=1, seen=2_500), LATER, "none", "older than what was",
+    ),
+    "changed in the source after the push": (
+        local(price=2), None, True, base(GIVEN, row=listing(), price=1, seen=1_500), LATER, "update", "changed in the",
+    ),
+    "changed before the push, but newer by the source's own version": (
+        local(price=2, version=9), None, True, base(GIVEN, row=listing(), price=1, seen=2_500, version=5), LATER,
+        "update", "changed in the source",
+    ),
+    "gone before the push": (None, None, True, base(GIVEN, seen=2_500), LATER, "none", "pushed after the source"),
+    "gone after the push": (None, None, True, base(GIVEN, seen=1_500), LATER, "sell", "gone from the source"),
+    "the page was read before the push was sent": (
+        local(), remote(price=1), False, base(sent=1_500), LATER, "none", "equal",
+    ),
+    "pushed, its row unchanged, its echo rendered": (
+        local(form=True), remote(form=True, price=15000.5), False,
+        base(GIVEN | Flag.ECHO_DUE, row=listing(), price=15000), FULL, "none", "its row stands",
+    ),
+    "pushed, its row unchanged, then edited there": (
+        local(form=True), remote(form=True, price=1), False, base(GIVEN, row=listing(), price=15000), FULL, "none",
+        "theirs stands",
+    ),
+    "pushed although its row says sold": (
+        local(status="sold"), None, True, base(GIVEN, row=listing(status="sold")), FULL, "none", "its row stands",
+    ),
+    "pushed, then sold there by someone": (
+        local(), remote(status="sold"), False, base(GIVEN, row=listing()), FULL, "none", "sold on the marketplace",
+    ),
 }  # fmt: skip
 
 
@@ -200,6 +238,32 @@ def test_an_invalid_row_proves_that_the_car_is_there() -> None:
     assert entry.row == base().row  # what the row said when it was last valid
 
 
+def test_a_push_is_not_undone_by_the_absence_it_came_after() -> None:
+    """The row had vanished when the car was pushed: the next read, which lacks it too, sells nothing either."""
+    pushed = base(GIVEN, seen=2_500)
+    entry = settled(decide(None, None, pushed, LATER, same=True), pushed)
+    assert decide(None, None, entry, msgspec.structs.replace(LATER, source_began_ms=9_000), same=True).action == "none"
+
+
+def test_a_row_older_than_a_push_that_read_the_source_is_not_taken_for_its_row() -> None:
+    pushed = base(OURS | Flag.URGENT, price=3, seen=2_500)
+    assert decide(local(price=2), None, pushed, LATER, same=True).entry is None
+
+
+@pytest.mark.parametrize(
+    "world",
+    [msgspec.structs.replace(FULL, source_complete=False), msgspec.structs.replace(LATER, source_began_ms=1_500)],
+    ids=["half a read", "a read from before the sell"],
+)
+@pytest.mark.parametrize("flags", [OURS | Flag.SOLD_BY_HAND, OURS], ids=["by hand", "by someone"])
+def test_a_sold_car_is_not_revived_by_an_absence_that_proves_nothing(world: World, flags: Flag) -> None:
+    sold = base(flags, row=listing(), status="sold", seen=1_800 if world.source_complete else 0)
+    entry = settled(decide(None, None, sold, world, same=True), sold)
+    assert (
+        decide(local(), None, entry, msgspec.structs.replace(FULL, source_began_ms=9_000), same=True).action == "none"
+    )
+
+
 def test_sold_by_hand_ends_when_the_row_was_absent_once() -> None:
     sold = base(OURS | Flag.SOLD_BY_HAND, status="sold")
     absent = settled(decide(None, None, sold, FULL, same=True), sold)
@@ -207,11 +271,11 @@ def test_sold_by_hand_ends_when_the_row_was_absent_once() -> None:
 
 
 entries = st.builds(
-    base, flags=st.integers(0, 127).map(Flag), missed=st.integers(0, 3), price=st.integers(1, 3),
+    base, flags=st.integers(0, 511).map(Flag), seen=st.sampled_from([0, 1_500, 2_500]), missed=st.integers(0, 3), price=st.integers(1, 3),
     status=st.sampled_from(["active", "pending", "draft", "sold"]),
 )  # fmt: skip
 worlds = st.builds(
-    World, full=st.booleans(), walk_complete=st.booleans(), source_complete=st.booleans(),
+    World, source_began_ms=st.sampled_from([0, 2_000]), full=st.booleans(), walk_complete=st.booleans(), source_complete=st.booleans(),
     policy=st.sampled_from(["local", "remote", "newest"]), missing_reads=st.integers(1, 3), sells=st.booleans(),
 )  # fmt: skip
 rows = st.none() | st.just(INVALID) | st.builds(local, form=st.booleans(), price=st.integers(1, 3))
@@ -238,10 +302,10 @@ def test_a_sell_always_has_its_proofs(
 @given(entries)
 def test_an_entry_survives_packing(entry: Entry) -> None:
     assert Entry.unpack(entry.pack()) == entry
-    assert len(entry.pack()) == 54
+    assert len(entry.pack()) == 63
 
 
-@pytest.mark.parametrize("data", [b"", b"\x09" + b"\0" * 53, b"\x01" + b"\xff" * 53])
+@pytest.mark.parametrize("data", [b"", b"\x09" + b"\0" * 62, b"\x02" + b"\xff" * 62])
 def test_bytes_that_are_no_entry_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="ledger entry"):
         Entry.unpack(data)

@@ -67,7 +67,7 @@ def values(client: redis.Redis) -> Iterator[bytes]:
 
 
 def pages(fleet: Fleet) -> dict[str, str]:
-    names = [f"worker/{name}@{_host(fleet)}" for name in ("control", "api", "diff")]
+    names = [f"worker/{name}@{_host(fleet)}" for name in ("control", "urgent", "api", "diff")]
     paths = ["", "workers", "tasks", "broker", "metrics", *names, f"task/{_some_task(fleet)}"]
     found = {path: requests.get(f"{fleet.flower_url}/{path}", timeout=20) for path in paths}
     assert {path: page.status_code for path, page in found.items()} == dict.fromkeys(paths, 200)

@@ -1,0 +1,106 @@
+"""The urgent lane's inbox: what is to be sent now, at most one wish per reference.
+
+Keys, all under the configured prefix::
+
+    urgent:{a}:wishes   hash    reference -> packed `Wish`
+    urgent:{a}:order    zset    reference -> when it was first accepted
+    urgent:{a}:sender   string  who is sending for this account; it runs out
+
+A wish is taken out only after its answer is in the ledger, and only if it is still the one that was sent: so a killed
+sender loses nothing, and what arrives meanwhile is sent after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, cast
+
+import msgspec
+import redis
+
+from okasie_tasks.adapters.lua_scripts import script
+from okasie_tasks.core.wish import Wish, merged
+
+SENDER_SECONDS: Final = 30.0
+_PER_TRIP: Final = 250
+
+
+class Inbox:
+    """One account's inbox."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
+        self._redis = client
+        base = f"{prefix}urgent:{account}:"
+        self._wishes, self._order, self._sender = f"{base}wishes", f"{base}order", f"{base}sender"
+        self._swap, self._leave = script(client, "inbox_swap"), script(client, "inbox_leave")
+
+    # -- wishes ----------------------------------------------------------------------------------------------------
+
+    def put(self, wishes: Iterable[Wish]) -> None:
+        """Add wishes; for each reference the newest stands."""
+        left = {wish.reference: wish for wish in wishes}
+        while left:
+            held = self._raw(list(left))
+            changes = [(held.get(name, b""), merged(_unpack(held.get(name)), wish)) for name, wish in left.items()]
+            lost = set(self.swap(changes))
+            left = {name: wish for name, wish in left.items() if name in lost}
+
+    def swap(self, changes: Iterable[tuple[bytes, Wish]]) -> list[str]:
+        """Write each wish where the inbox still holds the bytes as read; returns the references that it does not."""
+        return self._write((wish.reference, old, msgspec.msgpack.encode(wish), wish.seen_ms) for old, wish in changes)
+
+    def take(self, done: Iterable[tuple[bytes, Wish]]) -> list[str]:
+        """Take out what is over; returns the references for which something newer has come meanwhile."""
+        return self._write((wish.reference, old, b"", 0) for old, wish in done)
+
+    def _write(self, changes: Iterable[tuple[str, bytes, bytes, int]]) -> list[str]:
+        rows = list(changes)
+        lost: list[str] = []
+        for start in range(0, len(rows), _PER_TRIP):
+            arguments = [value for row in rows[start : start + _PER_TRIP] for value in row]
+            lost += [name.decode() for name in self._swap(keys=[self._wishes, self._order], args=arguments)]
+        return lost
+
+    def first(self, count: int) -> list[tuple[bytes, Wish]]:
+        """The wishes that have waited longest, as ``(bytes as held, wish)``."""
+        names = cast("list[bytes]", self._redis.zrange(self._order, 0, count - 1))
+        held = self._raw([name.decode() for name in names])
+        return [(raw, wish) for raw in held.values() if (wish := _unpack(raw)) is not None]
+
+    def waiting(self, references: Sequence[str]) -> dict[str, Wish]:
+        """The wishes for these references."""
+        return {name: wish for name, raw in self._raw(references).items() if (wish := _unpack(raw)) is not None}
+
+    def count(self) -> int:
+        return self._redis.zcard(self._order)
+
+    def _raw(self, references: Sequence[str]) -> dict[str, bytes]:
+        if not references:
+            return {}
+        found = cast("list[bytes | None]", self._redis.hmget(self._wishes, list(references)))
+        return {name: raw for name, raw in zip(references, found, strict=True) if raw is not None}
+
+    # -- the sender ------------------------------------------------------------------------------------------------
+
+    def lead(self, token: str) -> bool:
+        """Become the account's sender, or stay it; False while somebody else is."""
+        if self._redis.set(self._sender, token, nx=True, px=int(SENDER_SECONDS * 1000)):
+            return True
+        if self._redis.get(self._sender) != token.encode():
+            return False
+        self._redis.pexpire(self._sender, int(SENDER_SECONDS * 1000))
+        return True
+
+    def leave(self, token: str, *, if_empty: bool) -> bool:
+        """Stop being the sender; with ``if_empty`` only when nothing waits: False means that something does."""
+        return bool(self._leave(keys=[self._sender, self._order], args=[token, "empty" if if_empty else ""]))
+
+    def unattended(self, now_ms: int) -> bool:
+        """Whether a wish is due and nobody is sending: the message that should have begun it was lost."""
+        if self._redis.exists(self._sender):
+            return False
+        return any(wish.not_before_ms <= now_ms for _, wish in self.first(_PER_TRIP))
+
+
+def _unpack(raw: bytes | None) -> Wish | None:
+    return None if raw is None else msgspec.msgpack.decode(raw, type=Wish)

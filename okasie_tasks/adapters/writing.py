@@ -1,0 +1,100 @@
+"""One writer per listing: who is sending a reference right now, across all workers and both lanes.
+
+Two requests that are under way at once may reach the marketplace in either order. So a reference is held from before
+its request is sent until its answer is in the ledger, under a lease that its holder renews.
+
+Key: ``{prefix}writing:{account}`` (hash, reference -> end of the lease and holder).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+import redis
+
+from okasie_tasks.adapters.lua_scripts import script
+from okasie_tasks.errors import Busy, Unavailable
+
+LEASE_SECONDS: Final = 30.0
+"""How long a dead worker's listings stay closed to others."""
+_RENEW_SECONDS: Final = 10.0
+_DOUBT_SECONDS: Final = 5.0
+"""After a request without an answer: the marketplace may still be working on it."""
+_BUSY_SECONDS: Final = 0.1
+
+
+class WriteLocks:
+    """One account's locks."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
+        self._key = f"{prefix}writing:{account}"
+        self._account = account
+        self._lock, self._keep = script(client, "write_lock"), script(client, "write_keep")
+
+    @contextlib.contextmanager
+    def all(self, references: Sequence[str]) -> Iterator[None]:
+        """Hold every one of these. Raises `Busy`, holding none, when one of them is being written."""
+        with self._held(references, "all") as mine:
+            if len(mine) < len(references):
+                raise Busy("one of these listings is being written", seconds=_BUSY_SECONDS, where=self._account)
+            yield
+
+    @contextlib.contextmanager
+    def free(self, references: Sequence[str]) -> Iterator[frozenset[str]]:
+        """Hold those of these that nobody is writing."""
+        with self._held(references, "some") as mine:
+            yield mine
+
+    @contextlib.contextmanager
+    def _held(self, references: Sequence[str], how: str) -> Iterator[frozenset[str]]:
+        token = uuid4().hex[:12]
+        found: list[bytes] = self._lock(keys=[self._key], args=[token, _ms(LEASE_SECONDS), how, *references])
+        mine = [reference.decode() for reference in found]
+        after = 0.0
+        with self._renewed(token, mine):
+            try:
+                yield frozenset(mine)
+            except Unavailable as error:
+                after = _DOUBT_SECONDS if error.in_doubt else 0.0
+                raise
+            finally:
+                # What cannot be let go is free when its lease runs out.
+                with contextlib.suppress(redis.RedisError):
+                    self._extend(token, mine, after)
+
+    def _extend(self, token: str, references: Sequence[str], seconds: float) -> None:
+        if references:
+            self._keep(keys=[self._key], args=[token, _ms(seconds), *references])
+
+    @contextlib.contextmanager
+    def _renewed(self, token: str, references: Sequence[str]) -> Iterator[None]:
+        """A bulk call may take minutes (the marketplace mirrors its images): the lease is renewed meanwhile."""
+        done = threading.Event()
+        timer: list[threading.Timer] = []
+
+        def renew() -> None:
+            if not done.is_set():
+                with contextlib.suppress(redis.RedisError):
+                    self._extend(token, references, LEASE_SECONDS)
+                start()
+
+        def start() -> None:
+            following = threading.Timer(_RENEW_SECONDS, renew)
+            following.daemon = True
+            timer[:] = [following]
+            following.start()
+
+        start()
+        try:
+            yield
+        finally:
+            done.set()
+            timer[0].cancel()
+
+
+def _ms(seconds: float) -> Any:
+    return int(seconds * 1000)

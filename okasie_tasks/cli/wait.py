@@ -1,0 +1,91 @@
+"""Sending a push and waiting for what becomes of it. What of these commands needs Celery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+from kombu.exceptions import OperationalError
+
+from okasie_tasks.celery import app
+from okasie_tasks.celery_settings import URGENT
+from okasie_tasks.cli.follow import consumers, services_of
+from okasie_tasks.cli.options import Context
+from okasie_tasks.cli.output import say
+from okasie_tasks.core.wish import Push
+from okasie_tasks.errors import NotReachable
+from okasie_tasks.sync.push import checked_references
+
+_POLL_SECONDS: Final = 0.02
+_PICKED_UP_SECONDS: Final = 3.0
+_SILENT_SECONDS: Final = 30.0
+
+
+class Waiter:
+    """One push as its caller sees it."""
+
+    def __init__(self, context: Context, account: str) -> None:
+        self._services = services_of(context)
+        self._services.account(account)
+        self._account = account
+        self._references: list[str] = []
+        self._sent_ms = 0
+
+    def start(self, task: str, references: Sequence[str]) -> str:
+        """Send the message and see it accepted; returns its id. Raises `NotReachable` when no worker is there."""
+        self._references = checked_references(list(references), task)
+        push, self._sent_ms = str(uuid4()), int(self._services.runs.now() * 1000)
+        kwargs = {"account": self._account, "references": self._references}
+        try:
+            app.send_task(task, kwargs=kwargs, task_id=push, expires=3600)
+        except OperationalError as error:
+            raise NotReachable("the broker did not take the message", where="redis") from error
+        deadline = time.monotonic() + _PICKED_UP_SECONDS
+        while not self._push(push).at_ms and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if not self._push(push).at_ms and URGENT in consumers()[1]:
+            self._services.pushes.withdraw(push)
+            raise NotReachable(
+                f"no worker answers for {URGENT}: start it with `okasie up` or `celery -A okasie_tasks worker`",
+                where="workers",
+            )
+        return push
+
+    def wait(self, push: str) -> dict[str, Any]:
+        """Wait until every reference has its outcome; returns the document."""
+        waiting_told, last_news, seen = False, time.monotonic(), -1
+        while True:
+            found = self._push(push)
+            done = {name for name, outcome in found.outcomes.items() if outcome.outcome != "waiting"}
+            if found.error or done.issuperset(self._references):
+                return self._document(push, found)
+            if not waiting_told and len(found.outcomes) > len(done):
+                waiting_told = True
+                one = next(o for o in found.outcomes.values() if o.outcome == "waiting")
+                say(f"{one.message}; Ctrl-C ends the waiting only")
+            if len(done) != seen:
+                last_news, seen = time.monotonic(), len(done)
+            if time.monotonic() - last_news > _SILENT_SECONDS:
+                if URGENT in consumers()[1]:
+                    raise NotReachable("the workers stopped answering; what is accepted goes on with them", where=push)
+                last_news = time.monotonic()
+            time.sleep(_POLL_SECONDS)
+
+    def _push(self, push: str) -> Push:
+        return self._services.pushes.get(push)
+
+    def _document(self, push: str, found: Push) -> dict[str, Any]:
+        rows = [
+            {
+                "reference": name,
+                "outcome": found.outcomes[name].outcome,
+                "seconds": max(0.0, (found.outcomes[name].at_ms - self._sent_ms) / 1000),
+                "message": found.outcomes[name].message,
+                "fields": list(found.outcomes[name].fields),
+            }
+            for name in self._references
+            if name in found.outcomes
+        ]
+        return {"push": push, "account": self._account, "error": found.error, "listings": rows}

@@ -1,0 +1,218 @@
+"""Push: what other applications want sent at once becomes wishes in the account's inbox.
+
+A message is hostile until checked: what is wrong with one listing is told for that listing, and stops no other.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from okasie_tasks.core.fingerprint import (
+    compared,
+    compared_fingerprint,
+    content_fingerprint,
+    filled_fields,
+    fingerprint,
+    listing_dealer_fingerprint,
+)
+from okasie_tasks.core.listing import InvalidListing, Issue, Listing, bulk_item, parse_listing, parse_reference
+from okasie_tasks.core.records import Outgoing, Reject
+from okasie_tasks.core.wish import MOST_REFERENCES, Outcome, Wish
+from okasie_tasks.errors import FixConfiguration, OkasieError, SourceError
+from okasie_tasks.ports import SourceRow
+from okasie_tasks.sync.tools import Tools
+
+_FROM_SOURCE: Final = "push"
+"""The run that a reject of a pushed row is booked to: the next run that reads the row takes it over."""
+
+
+class _Accepted:
+    """What one message came to."""
+
+    def __init__(self, tools: Tools, push: str, at_ms: int) -> None:
+        self._tools, self._push, self._at_ms = tools, push, at_ms
+        self.wishes: dict[str, Wish] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._rejects: list[Reject] = []
+
+    def listing(self, listing: Listing, *, own: int, seen_ms: int, given: bool) -> None:
+        content = content_fingerprint(listing)
+        item = Outgoing(
+            reference=listing.external_reference,
+            action="push",
+            reason="pushed",
+            body=bulk_item(listing),
+            content=content,
+            rendering=compared_fingerprint(compared(listing)),
+            dealer=listing_dealer_fingerprint(listing),
+            filled=filled_fields(listing),
+            version=own,
+            row=content,
+            seen_ms=seen_ms,
+        )
+        sells = listing.status == "sold"
+        self.wishes[listing.external_reference] = Wish(
+            reference=listing.external_reference,
+            own=own,
+            seen_ms=seen_ms,
+            waiters=(self._push,),
+            item=None if sells else item,
+            status=listing.status,
+            given=given,
+        )
+
+    def sell(self, reference: str) -> None:
+        self.wishes[reference] = Wish(
+            reference=reference, own=0, seen_ms=self._at_ms, waiters=(self._push,), status="sold"
+        )
+
+    def refuse(self, reference: str, issues: Sequence[Issue], where: str, run: str = "") -> None:
+        """Told to the caller, and parked where the reference is one that can be."""
+        message = "; ".join(f"{issue.field}: {issue.message}" for issue in issues)
+        fields = tuple(issue.field for issue in issues)
+        self._outcomes[reference] = Outcome(outcome="rejected", at_ms=self._at_ms, message=message, fields=fields)
+        if parse_reference(reference) == reference:
+            reject = Reject(
+                reference=reference,
+                where=where,
+                code=issues[0].code,
+                message=message,
+                fields=list(fields),
+                content=fingerprint([list(msgspec.structs.astuple(issue)) for issue in issues]).hex(),
+                attempts=0,
+                first_seen=self._at_ms // 1000,
+                last_seen=self._at_ms // 1000,
+                run=run,
+            )
+            self._rejects.append(reject)
+
+    def missing(self, reference: str) -> None:
+        told = Outcome(outcome="not_found", at_ms=self._at_ms, message="the source does not have it; nothing was sent")
+        self._outcomes[reference] = told
+
+    def keep(self) -> None:
+        """Wishes first: a caller that sees an outcome may rely on the rest being in the inbox."""
+        self._tools.inbox.put(self.wishes.values())
+        self._tools.ledger.park(self._rejects)
+        self._tools.pushes.tell({self._push: self._outcomes} if self._outcomes else {})
+
+
+def accept_push(
+    tools: Tools, push: str, *, references: object = None, listings: object = None, version: object = 0
+) -> None:
+    """Take in the message of an ``okasie.push``: ``references`` (read from the source) or ``listings`` (write shape).
+
+    ``version``: the caller's own version of the ``listings``, ms since the epoch; 0 for none. Raises
+    `FixConfiguration` for a message that makes no sense, `StopRun` when the source cannot be read.
+    """
+    at_ms = tools.pushes.receive(push)
+    if not at_ms:
+        return
+    accepted = _Accepted(tools, push, at_ms)
+    try:
+        if (references is None) == (listings is None):
+            raise FixConfiguration("expected references or listings, one of them", where="okasie.push")
+        if references is not None:
+            _by_reference(tools, accepted, checked_references(references, "okasie.push"))
+        else:
+            own = version if isinstance(version, int) and not isinstance(version, bool) and version >= 0 else 0
+            _handed_in(accepted, checked_listings(listings), own=own, at_ms=at_ms)
+    except OkasieError as error:
+        tools.pushes.fail(push, str(error))
+        raise
+    accepted.keep()
+
+
+def accept_sell(tools: Tools, push: str, *, references: object) -> None:
+    """Take in the message of an ``okasie.sell``. Raises `FixConfiguration` for one that makes no sense."""
+    at_ms = tools.pushes.receive(push)
+    if not at_ms:
+        return
+    accepted = _Accepted(tools, push, at_ms)
+    try:
+        for reference in checked_references(references, "okasie.sell"):
+            accepted.sell(reference)
+    except OkasieError as error:
+        tools.pushes.fail(push, str(error))
+        raise
+    accepted.keep()
+
+
+# -- the message ---------------------------------------------------------------------------------------------------
+
+
+def checked_references(references: object, where: str) -> list[str]:
+    """The references of a message, each once. Raises `FixConfiguration` with what was expected."""
+    rows = _rows(references, "references", where)
+    for row in rows:
+        if not isinstance(row, str) or parse_reference(row) != row:
+            raise FixConfiguration(
+                f"expected references of 1 to 64 of A-Z a-z 0-9 . _ -, got {str(row)!r:.60}", where=where
+            )
+    return list(dict.fromkeys(rows))
+
+
+def checked_listings(listings: object) -> list[dict[str, Any]]:
+    """The listings of a message. Raises `FixConfiguration` when they are not objects."""
+    rows = _rows(listings, "listings", "okasie.push")
+    if not all(isinstance(row, dict) for row in rows):
+        raise FixConfiguration("expected listings to be objects in write shape", where="okasie.push")
+    return rows
+
+
+def _rows(value: object, name: str, where: str) -> list[Any]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_REFERENCES:
+        got = f"{len(value)}" if isinstance(value, list) else type(value).__name__
+        raise FixConfiguration(f"expected a list of 1 to {MOST_REFERENCES} {name}, got {got}", where=where)
+    return value
+
+
+# -- where the content comes from ----------------------------------------------------------------------------------
+
+
+def _handed_in(accepted: _Accepted, rows: list[dict[str, Any]], *, own: int, at_ms: int) -> None:
+    year = datetime.now(UTC).year
+    for number, row in enumerate(rows, start=1):
+        try:
+            accepted.listing(parse_listing(row, current_year=year), own=own, seen_ms=at_ms, given=True)
+        except InvalidListing as invalid:
+            named = row.get("externalReference", row.get("external_reference"))
+            reference = parse_reference(named)
+            accepted.refuse(reference or f"listing {number}", invalid.found, f"okasie.push, listing {number}")
+
+
+def _by_reference(tools: Tools, accepted: _Accepted, references: list[str]) -> None:
+    began_ms = int(tools.runs.now() * 1000)
+    found: dict[str, list[SourceRow]] = defaultdict(list)
+    try:
+        for row in tools.source().get(references):
+            if row.reference is not None:
+                found[row.reference].append(row)
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where="source") from error
+    for reference in references:
+        rows = found.get(reference)
+        if not rows:
+            accepted.missing(reference)
+        elif issues := _issues(rows):
+            accepted.refuse(reference, issues, rows[0].where, _FROM_SOURCE)
+        else:
+            listing = rows[0].listing
+            assert listing is not None  # noqa: S101 - it has no issues
+            accepted.listing(listing, own=rows[0].version, seen_ms=began_ms, given=False)
+
+
+def _issues(rows: list[SourceRow]) -> Sequence[Issue]:
+    """What is wrong with the rows of one reference; equal rows count as one."""
+    for row in rows:
+        if row.listing is None:
+            return row.issues
+    if len({content_fingerprint(row.listing) for row in rows if row.listing is not None}) > 1:
+        numbers = ", ".join(str(row.row) for row in rows[:10])
+        return [Issue("externalReference", "duplicate_reference", f"rows {numbers} differ under one reference")]
+    return ()

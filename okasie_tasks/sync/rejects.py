@@ -1,0 +1,57 @@
+"""Rejects: what the marketplace refused is parked with its reason until its content changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.records import Outgoing, Reject
+from okasie_tasks.errors import SetAside
+from okasie_tasks.ports import ItemAnswer
+from okasie_tasks.sync.tools import Tools
+
+
+def answer_of(reference: str, refused: SetAside) -> ItemAnswer:
+    """A call of one listing that was refused as a whole, as the answer of its item."""
+    return ItemAnswer(
+        reference=reference,
+        outcome="refused",
+        http_status=refused.status,
+        code=refused.code,
+        message=refused.message,
+        issues=refused.issues,
+    )
+
+
+def reject_of(
+    answer: ItemAnswer, item: Outgoing | None, *, where: str, run: str, request_id: str | None, now: int
+) -> Reject:
+    """What is to be parked; ``item`` None for a sell. ``now``: whole seconds, Redis time."""
+    details = "; ".join(f"{field}: {message}" for field, message in answer.issues)
+    return Reject(
+        reference=answer.reference,
+        where=where,
+        code=answer.code or f"http_{answer.http_status}",
+        message=details or answer.message or "refused without a reason",
+        fields=[field for field, _ in answer.issues],
+        content=item.content.hex() if item else "",
+        request_id=request_id,
+        first_seen=now,
+        last_seen=now,
+        run=run,
+    )
+
+
+def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry]) -> int:
+    """Park these and mark their entries; returns how many."""
+    known = tools.ledger.rejects([reject.reference for reject in rejects])
+    for reject in rejects:
+        if before := known.get(reject.reference):
+            reject.attempts = before.attempts + 1
+            reject.first_seen = before.first_seen
+    tools.ledger.park(rejects)
+    marks = (
+        (r.reference, entry, entry.but(set_flags=Flag.PARKED)) for r in rejects if (entry := base.get(r.reference))
+    )
+    tools.ledger.swap(marks)
+    return len(rejects)

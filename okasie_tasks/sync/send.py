@@ -1,0 +1,291 @@
+"""Send: the urgent lane's requests, one account at a time, the fewest that carry what waits.
+
+One caller at a time is the account's sender. It waits a moment for what comes together, takes a permit, and only then
+looks what there is to send: one listing goes as a PUT, several as one bulk call, a sold one as a DELETE.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from okasie_tasks.core.entry import Entry
+from okasie_tasks.core.packing import ITEMS_PER_BULK, pack
+from okasie_tasks.core.records import Outgoing
+from okasie_tasks.core.wish import Outcome, Wish, overtaken, pushed, sold
+from okasie_tasks.errors import Busy, NoPermit, RetryLater, SetAside, StopRun, Unavailable
+from okasie_tasks.ports import Call, ItemAnswer
+from okasie_tasks.sync import rejects
+from okasie_tasks.sync.tools import ATTEMPTS, Tools
+
+log = logging.getLogger(__name__)
+
+Held = tuple[bytes, Wish]
+"""A wish and its bytes as the inbox held them."""
+
+_QUIET_SECONDS: Final = 0.06
+_GATHER_SECONDS: Final = 0.25
+_IN_PLACE_SECONDS: Final = 0.5
+_REQUESTS_PER_TASK: Final = 10
+_LONGEST_WAIT_SECONDS: Final = 60.0
+_GIVE_UP_SECONDS: Final = 3600.0
+_LOOK_AT: Final = 2 * ITEMS_PER_BULK
+
+
+class Sender:
+    """One turn of sending for an account. ``token`` names the turn; ``chance`` spreads retries; ``sleep`` waits."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        token: str,
+        *,
+        chance: Random,
+        sleep: Callable[[float], None] = time.sleep,
+        coming: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._tools, self._token, self._chance, self._sleep, self._coming = tools, token, chance, sleep, coming
+        self._sold_last = False
+
+    def run(self) -> None:
+        """Send what waits, unless somebody else is at it.
+
+        Raises `RetryLater` with the seconds after which to come again: no permit, a retry that is not due yet, or
+        enough for one turn.
+        """
+        inbox = self._tools.inbox
+        if not inbox.lead(self._token):
+            return
+        try:
+            self._gather()
+            for _ in range(_REQUESTS_PER_TASK):
+                if inbox.leave(self._token, if_empty=True):
+                    return
+                inbox.lead(self._token)
+                self._one()
+        except BaseException:
+            inbox.leave(self._token, if_empty=False)
+            raise
+        inbox.leave(self._token, if_empty=False)
+        if inbox.count():
+            raise RetryLater("more is waiting", seconds=0.0, where=self._tools.rules.account)
+
+    def _gather(self) -> None:
+        """Changes that come together go together: wait until nothing more comes, a quarter of a second at most."""
+        waited, seen = 0.0, -1
+        while waited < _GATHER_SECONDS:
+            now = self._tools.inbox.count()
+            if now == seen and not self._coming():
+                return
+            seen = now
+            self._sleep(_QUIET_SECONDS)
+            waited += _QUIET_SECONDS
+
+    def _one(self) -> None:
+        """Send one request, if something is due."""
+        self._due()
+        waited = 0.0
+        while True:
+            try:
+                account = self._tools.rules.account
+                with self._tools.market.permit(ticket=f"urgent:{account}", lane="urgent") as call:
+                    self._send(call, self._batch(self._due()))
+            except Busy as busy:
+                # A listing that is under way in the other lane: usually for some tenths of a second.
+                waited += busy.seconds
+                if waited >= _IN_PLACE_SECONDS:
+                    raise
+                self._sleep(busy.seconds)
+            else:
+                return
+
+    # -- what to send ----------------------------------------------------------------------------------------------
+
+    def _due(self) -> list[Held]:
+        """What may be sent now. Raises `RetryLater` when all of it must wait."""
+        held = self._tools.inbox.first(_LOOK_AT)
+        now_ms = self._now_ms()
+        due = [pair for pair in held if pair[1].not_before_ms <= now_ms]
+        if not due and held:
+            first = min(wish.not_before_ms for _, wish in held)
+            raise RetryLater("waiting to try again", seconds=(first - now_ms) / 1000, where=self._tools.rules.account)
+        return due
+
+    def _batch(self, due: list[Held]) -> list[Held]:
+        """The next request: sells and pushes take turns; what failed twice goes alone."""
+        sells = [pair for pair in due if pair[1].kind == "sell"]
+        pushes = [pair for pair in due if pair[1].kind == "push"]
+        if sells and (self._sold_last is False or not pushes):
+            self._sold_last = True
+            return sells[:1]
+        self._sold_last = False
+        if pushes and pushes[0][1].tries >= ATTEMPTS - 1:
+            return pushes[:1]
+        together = [pair for pair in pushes if pair[1].tries < ATTEMPTS - 1]
+        sizes = pack([len(wish.item.body) for _, wish in together if wish.item is not None], flush=True)
+        return together[: sizes[0]] if sizes else []
+
+    def _send(self, call: Call, batch: list[Held]) -> None:
+        if not batch:
+            return
+        with self._tools.locks.free([wish.reference for _, wish in batch]) as mine:
+            batch = [pair for pair in batch if pair[1].reference in mine]
+            if not batch:
+                raise Busy("these listings are being written", seconds=0.05, where=self._tools.rules.account)
+            base = self._tools.ledger.get([wish.reference for _, wish in batch])
+            late = [pair for pair in batch if overtaken(pair[1], base.get(pair[1].reference))]
+            self._over([(pair, "overtaken", "something newer was sent before it") for pair in late])
+            batch = [pair for pair in batch if pair not in late]
+            if batch:
+                self._request(call, batch, base)
+
+    def _request(self, call: Call, batch: list[Held], base: dict[str, Entry]) -> None:
+        try:
+            if batch[0][1].kind == "sell":
+                self._sell(call, batch[0], base)
+            else:
+                self._push(call, batch, base)
+        except NoPermit:
+            raise
+        except Unavailable as error:
+            self._again(batch, error)
+            raise
+        except StopRun as error:
+            self._refused_key(batch, error)
+            raise
+
+    # -- one request -----------------------------------------------------------------------------------------------
+
+    def _push(self, call: Call, batch: list[Held], base: dict[str, Entry]) -> None:
+        items = [wish.item for _, wish in batch if wish.item is not None]
+        try:
+            if len(items) == 1:
+                answer = call.put(items[0].reference, _put_body(items[0].body))
+            else:
+                answer = call.bulk_upsert([(item.reference, item.body) for item in items])
+        except SetAside as refused:
+            self._refused_whole(batch, items, refused, base)
+            return
+        accepted: list[tuple[Held, Outgoing, ItemAnswer]] = []
+        again: list[Held] = []
+        for pair, item, told in zip(batch, items, answer.items, strict=True):
+            if told.outcome == "accepted":
+                accepted.append((pair, item, told))
+            elif told.outcome == "unknown" or told.http_status >= 500:
+                again.append(pair)
+            else:
+                self._rejected(pair, item, told, answer.request_id, base)
+        self._settle(accepted, base)
+        if again:
+            missing = Unavailable("the answer did not name it", seconds=0, where=f"request {answer.request_id}")
+            self._again(again, missing)
+
+    def _settle(self, accepted: list[tuple[Held, Outgoing, ItemAnswer]], base: dict[str, Entry]) -> None:
+        now_ms = self._now_ms()
+        told = {pair[1].reference: (pair, item, answer) for pair, item, answer in accepted}
+
+        def entry(reference: str, held: Entry | None) -> Entry:
+            pair, item, answer = told[reference]
+            return pushed(pair[1], item, held, status=answer.status or pair[1].status, now_ms=now_ms)
+
+        self._write(list(told), base, entry)
+        self._tools.ledger.unpark(list(told))
+        self._over([(pair, "created" if answer.created else "updated", None) for pair, _, answer in accepted])
+
+    def _sell(self, call: Call, pair: Held, base: dict[str, Entry]) -> None:
+        wish, outcome, said = pair[1], "sold", None
+        try:
+            call.delete(wish.reference)
+        except SetAside as refused:
+            if refused.status != 404:
+                self._rejected(pair, None, rejects.answer_of(wish.reference, refused), refused.request_id, base)
+                return
+            outcome, said = "not_found", "the marketplace does not have it; it will not be created either"
+        now_ms = self._now_ms()
+        self._write([wish.reference], base, lambda _, held: sold(wish, held, now_ms=now_ms))
+        self._tools.ledger.unpark([wish.reference])
+        self._over([(pair, outcome, said)])
+
+    def _write(
+        self, references: Sequence[str], base: dict[str, Entry], entry: Callable[[str, Entry | None], Entry]
+    ) -> None:
+        """Settle the ledger. A compare may have touched an entry meanwhile: what we sent stands all the same."""
+        lost = list(references)
+        while lost:
+            lost = self._tools.ledger.swap((name, base.get(name), entry(name, base.get(name))) for name in lost)
+            base = self._tools.ledger.get(lost)
+
+    # -- what did not work -----------------------------------------------------------------------------------------
+
+    def _again(self, batch: list[Held], error: Unavailable) -> None:
+        """Keep the wishes for another try, with growing waits; give them up after an hour."""
+        now_ms = self._now_ms()
+        for raw, wish in batch:
+            tries = wish.tries + 1
+            if now_ms - wish.seen_ms > _GIVE_UP_SECONDS * 1000:
+                self._over([((raw, wish), "failed", error.message)])
+                continue
+            wait = min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._chance.uniform(0.8, 1.2)
+            later = msgspec.structs.replace(wish, tries=tries, not_before_ms=now_ms + int(wait * 1000))
+            self._tools.inbox.swap([(raw, later)])
+            if tries >= ATTEMPTS:
+                self._tell(wish, "waiting", f"{error.message}; it is tried again")
+
+    def _refused_key(self, batch: list[Held], error: StopRun) -> None:
+        log.error("account %s: %s", self._tools.rules.account, error)
+        now_ms = self._now_ms()
+        for raw, wish in batch:
+            later = msgspec.structs.replace(wish, not_before_ms=now_ms + int(_LONGEST_WAIT_SECONDS * 1000))
+            if now_ms - wish.seen_ms > _GIVE_UP_SECONDS * 1000:
+                self._over([((raw, wish), "failed", str(error))])
+            else:
+                self._tools.inbox.swap([(raw, later)])
+                self._tell(wish, "failed", str(error))
+
+    def _refused_whole(
+        self, batch: list[Held], items: list[Outgoing], refused: SetAside, base: dict[str, Entry]
+    ) -> None:
+        """A call refused as a whole: each of its listings is sent alone, so that the culprit is found."""
+        if len(batch) == 1:
+            answer = rejects.answer_of(items[0].reference, refused)
+            self._rejected(batch[0], items[0], answer, refused.request_id, base)
+            return
+        self._tools.inbox.swap((raw, msgspec.structs.replace(wish, tries=ATTEMPTS - 1)) for raw, wish in batch)
+
+    def _rejected(
+        self, pair: Held, item: Outgoing | None, answer: ItemAnswer, request_id: str | None, base: dict[str, Entry]
+    ) -> None:
+        wish = pair[1]
+        where = f"okasie.{wish.kind}, {wish.reference}"
+        run = "" if wish.given or item is None else "push"
+        now = self._now_ms() // 1000
+        reject = rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
+        rejects.park(self._tools, [reject], base)
+        self._over([(pair, "rejected", reject.message)], tuple(reject.fields))
+
+    # -- telling ---------------------------------------------------------------------------------------------------
+
+    def _over(self, done: list[tuple[Held, str, str | None]], fields: tuple[str, ...] = ()) -> None:
+        """Tell who waits and take wishes out. What was replaced meanwhile stays, and its waiters hear more later."""
+        for (_, wish), outcome, said in done:
+            self._tell(wish, outcome, said, fields)
+        self._tools.inbox.take(pair for pair, _, _ in done)
+
+    def _tell(self, wish: Wish, outcome: str, said: str | None, fields: tuple[str, ...] = ()) -> None:
+        told = Outcome(outcome=outcome, at_ms=self._now_ms(), message=said, fields=fields)
+        self._tools.pushes.tell({push: {wish.reference: told} for push in wish.waiters})
+
+    def _now_ms(self) -> int:
+        return int(self._tools.runs.now() * 1000)
+
+
+def _put_body(item: bytes) -> bytes:
+    """The body of a PUT: a bulk item without the reference, which is in the path."""
+    body: dict[str, Any] = msgspec.json.decode(item)
+    del body["externalReference"]
+    return msgspec.json.encode(body)
