@@ -15,8 +15,8 @@ from okasie_tasks.client import Client
 from okasie_tasks.errors import FixConfiguration, NotReachable
 
 
-def only_message(client: redis.Redis) -> dict[str, Any]:
-    (raw,) = client.lrange("okasie.control", 0, -1)
+def only_message(client: redis.Redis, queue: str = "okasie.control") -> dict[str, Any]:
+    (raw,) = client.lrange(queue, 0, -1)
     message: dict[str, Any] = json.loads(raw)
     return message
 
@@ -44,6 +44,44 @@ def test_a_mode_that_does_not_exist_is_refused_before_it_travels(client: redis.R
     with pytest.raises(FixConfiguration, match="'incremental' or 'full'"):
         Client(broker).sync("dex", "complete")
     assert client.llen("okasie.control") == 0
+
+
+LISTING = {"externalReference": "DEX-1", "price": 17000}
+
+
+@pytest.mark.parametrize(
+    ("call", "task", "sent"),
+    [
+        (lambda c: c.push("dex", ["DEX-1"]), "okasie.push", {"account": "dex", "references": ["DEX-1"]}),
+        (
+            lambda c: c.push("dex", listings=[LISTING], version=7), "okasie.push",
+            {"account": "dex", "listings": [LISTING], "version": 7},
+        ),
+        (lambda c: c.sell("dex", ("DEX-1",)), "okasie.sell", {"account": "dex", "references": ["DEX-1"]}),
+    ],
+    ids=["push by reference", "push of listings", "sell"],
+)  # fmt: skip
+def test_pushes_and_sells_go_to_the_urgent_queue(
+    client: redis.Redis, broker: str, call: Any, task: str, sent: dict[str, Any]
+) -> None:
+    identity = call(Client(broker))
+    message = only_message(client, "okasie.urgent")
+    assert (message["headers"]["task"], message["headers"]["id"]) == (task, identity)
+    assert arguments(message) == sent
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.push("dex"), lambda c: c.push("dex", ["A"], listings=[LISTING]), lambda c: c.push("dex", []),
+        lambda c: c.sell("dex", "DEX-1"), lambda c: c.sell("dex", ["A"] * 1001),
+    ],
+    ids=["nothing", "both", "empty", "a text", "too many"],
+)  # fmt: skip
+def test_a_push_that_makes_no_sense_is_refused_before_it_travels(client: redis.Redis, broker: str, call: Any) -> None:
+    with pytest.raises(FixConfiguration):
+        call(Client(broker))
+    assert client.llen("okasie.urgent") == 0
 
 
 def test_a_broker_that_is_not_there_is_said_within_seconds() -> None:
