@@ -21,7 +21,7 @@ ACCOUNTS = (
     "good", "missing", "encoding", "quoting", "columns", "html", "duplicate", "wrong_key", "no_scope",
     "api_500", "api_truncated", "api_html", "api_data", "writes_500", "writes_refused", "second_up", "by_hand",
     "by_client", "folded", "guarded", "empty", "foreign", "forgotten", "moved",
-    "interrupted",
+    "interrupted", "pushed", "pushed_wrong_key", "pushed_500", "many", "sold", "beside",
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with Sandbox(keys) as sandbox, socket.socket() as squatter:
         for name in ACCOUNTS:
             write_csv(place.folder / f"{name}.csv", cars(CARS, seed=1))
-            place.env[f"KEY_{name}"] = "SECRET-nobody-4b1d5e" if name == "wrong_key" else secret(name)
+            place.env[f"KEY_{name}"] = f"SECRET-nobody-{name}-4b1d5e" if "wrong_key" in name else secret(name)
             place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"env:KEY_{name}")
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _take(squatter)

@@ -79,7 +79,7 @@ def done(place: Place) -> list[dict[str, object]]:
 def test_workers_beat_and_flower_by_hand(dealer: Place, redis_url: str, client: redis.Redis) -> None:
     dealer.env |= {"OKASIE_REDIS__URL": redis_url, "OKASIE_CONFIG": str(dealer.config)}
     commands = typed("Running it for real", "celery")
-    assert [words[3] for words in commands] == ["worker", "worker", "worker", "beat", "flower"]
+    assert [words[3] for words in commands] == ["worker"] * 4 + ["beat", "flower"]
     supervisor = Supervisor(print)
     try:
         for number, words in enumerate(commands):
@@ -91,7 +91,7 @@ def test_workers_beat_and_flower_by_hand(dealer: Place, redis_url: str, client: 
         poll(lambda: dealer.okasie("status").status == 0, seconds=60, what="a consumer for every queue")
         poll(lambda: b"okasie:beat:okasie-dex-full" in client.keys("okasie:beat:*"), what="Beat's schedule")
         poll(lambda: b'"last_run_at"' in (client.hget("okasie:beat:okasie-watchdog", "meta") or b""), what="a tick")
-        poll(lambda: "Connected to redis" in (dealer.folder / "4.log").read_text(), what="Flower's connection")
+        poll(lambda: "Connected to redis" in (dealer.folder / "5.log").read_text(), what="Flower's connection")
         assert all(child.alive for child in supervisor.children)
     finally:
         supervisor.stop(20)
