@@ -123,6 +123,8 @@ class Feedback(msgspec.Struct, frozen=True):
     limit: int | None = None
     remaining: int | None = None
     retry_after: float | None = None
+    reset_in: float | None = None
+    """Seconds until the server's window starts anew, by its own clock."""
 
 
 class Limiter(Protocol):
