@@ -11,7 +11,8 @@ Keys, all in one hash slot (``{prefix}rl:{bucket}:``): ``l`` log, ``s`` burst lo
 ``tat`` (pace), ``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one request at a time),
 ``pt``/``pp`` (moment and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent grants in a row while
 bulk waits), ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and ``hx``/``hxt`` (caution
-after refusals that nothing explained, and since when: requests fewer, pace slower), ``seq``.
+after refusals that nothing explained, and since when: requests fewer, pace slower),
+``fo`` (when somebody else was last seen on the key), ``seq``.
 
 `okasie_tasks.core.limiter` is the same arithmetic in plain Python, with the invariants.
 """

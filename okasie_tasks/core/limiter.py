@@ -39,7 +39,7 @@ _FOREIGN, _FAILURES, _MOST_SLOWER = 3, 5, 3
 _FORGET, _HALF_LIFE = 10_000, 21_600_000
 
 _FIELDS: Final[dict[str, Callable[[str], object]]] = {
-    **dict.fromkeys(("now", "seq", "st", "sl", "lc", "lv", "pause", "pt", "cf", "co", "fxt", "hxt"), int),
+    **dict.fromkeys(("now", "seq", "st", "sl", "lc", "lv", "pause", "pt", "cf", "co", "fxt", "hxt", "fo"), int),
     **dict.fromkeys(("tat", "lh", "fx", "hx"), float),
     **dict.fromkeys(("pr", "pp"), str),
     "ok": "1".__eq__,
@@ -157,6 +157,7 @@ class HeldLog:
         self.cf = self.co = 0
         self.fx = self.hx = 0.0
         self.fxt = self.hxt = 0
+        self.fo = -WINDOW_MS
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -343,14 +344,18 @@ class HeldLog:
         foreign = limit - remaining - own - max(0, limit - self._ceiling(limits))
         if foreign < _FOREIGN:
             return False
+        self.fo = now
         for number in range(1, min(foreign, 1_000) + 1):
+            # Stamped now, not by the server's reset: on a sliding window that frees one request, not all of them.
             self.log.add(f"{PHANTOM}{permit}:{number}", now)
         return True
 
     def _be_careful(self, now: int, n: int) -> None:
         """Our books said that there was room: count on less for some minutes, and go slower for some hours."""
         self.fx, self.fxt = float(f"{min(self._fewer(now) + n * 0.05, n * 0.5):.3f}"), now
-        self.hx, self.hxt = float(f"{min(self._slower(now) + 1, _MOST_SLOWER):.3f}"), now
+        # Somebody else on the key is a matter of minutes; a server that counts otherwise than we do, of hours.
+        if now - self.fo >= WINDOW_MS:
+            self.hx, self.hxt = float(f"{min(self._slower(now) + 1, _MOST_SLOWER):.3f}"), now
 
     def _fail(self, now: int) -> None:
         self.cf += 1

@@ -4,7 +4,7 @@
 --        2 second  zset  permit -> the same for the burst rule
 --        3 queue   zset  ticket -> lane * 2^40 + order of arrival
 --        4 due     zset  ticket -> moment (ms) at which its holder promised to come back
---        5 state   hash  now, sl, tat, pause, ok, pt, pp, lh, st, fx, fxt, hx, hxt, seq (see limiter.py)
+--        5 state   hash  now, sl, tat, pause, ok, pt, pp, lh, st, fx, fxt, hx, hxt, fo, seq (see limiter.py)
 -- ARGV   1 ticket  2 permit id to grant  3 lane (0 urgent, 1 bulk)  4 hold (ms): total time-out of the call
 --        5 requests per minute (ceiling)  6 burst per second  7 follow a higher limit ("1" or "")
 --        8 clock (ms; tests only, else "" for Redis TIME)

@@ -16,7 +16,7 @@ local FORGET, HALF_LIFE, MOST_SLOWER = 10000, 21600000, 3
 local log, second, state = KEYS[1], KEYS[2], KEYS[3]
 local permit, status, hold = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])
 local h = redis.call('HMGET', state, 'now', 'sl', 'lc', 'lv', 'lh', 'cf', 'co', 'pause', 'ok', 'pp',
-  'fx', 'fxt', 'hx', 'hxt')
+  'fx', 'fxt', 'hx', 'hxt', 'fo')
 local now = tonumber(ARGV[9])
 if not now then
   local time = redis.call('TIME')
@@ -69,6 +69,8 @@ if limit and limit >= 1 and remaining and remaining >= 0 and status > 0 then
   local foreign = limit - remaining - own - math.max(0, limit - n)
   if foreign >= FOREIGN then
     explained = true
+    put('fo', now)
+    -- Stamped now: not by the server's reset, which on a sliding window frees one request, not all (ports.Feedback).
     for i = 1, math.min(foreign, 1000) do redis.call('ZADD', log, now, '~' .. permit .. ':' .. i) end
     if redis.call('PTTL', log) < 2 * WINDOW then redis.call('PEXPIRE', log, 2 * WINDOW) end
   end
@@ -86,7 +88,10 @@ if status == 429 then
     local fewer = math.max(0, tonumber(h[11] or 0) - (now - tonumber(h[12] or now)) / FORGET)
     local slower = tonumber(h[13] or 0) * 0.5 ^ ((now - tonumber(h[14] or now)) / HALF_LIFE)
     put('fx', string.format('%.3f', math.min(fewer + n * 0.05, n * 0.5))); put('fxt', now)
-    put('hx', string.format('%.3f', math.min(slower + 1, MOST_SLOWER))); put('hxt', now)
+    -- Somebody else on the key is a matter of minutes; a server that counts otherwise than we do, of hours.
+    if now - tonumber(h[15] or -WINDOW) >= WINDOW then
+      put('hx', string.format('%.3f', math.min(slower + 1, MOST_SLOWER))); put('hxt', now)
+    end
   end
   pause_until(now + (tonumber(ARGV[5]) or 1000), '429')
   put('cf', 0)
