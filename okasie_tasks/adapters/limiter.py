@@ -19,6 +19,7 @@ after refusals that nothing explained, and since when: requests fewer, pace slow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -70,7 +71,7 @@ class RedisLimiter:
         ``hold_seconds`` is the total time-out of the call the permit is for. A permit may have to be kept for up to
         20 ms (``Permit.after_seconds``) before the request is sent.
         """
-        hold = int(hold_seconds * 1000)
+        hold = round(hold_seconds * 1000)
         permit = f"{ticket}/{uuid4().hex[:12]}.{hold}"
         per_minute, burst, adapt = self._limits
         answer = self._run(
@@ -85,7 +86,7 @@ class RedisLimiter:
     def report(self, permit: Permit, feedback: Feedback) -> None:
         """Tell what the answer said. Reporting twice is reporting once."""
         hold = permit.id.rsplit(".", 1)[1]
-        retry_ms = "" if feedback.retry_after is None else int(feedback.retry_after * 1000)
+        retry_ms = "" if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000)
         told = ["" if value is None else value for value in (feedback.limit, feedback.remaining)]
         per_minute, _, adapt = self._limits
         self._run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from itertools import count
@@ -29,7 +30,7 @@ class MemoryLimiter:
         self._one_at_a_time = Lock()
 
     def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
-        hold = int(hold_seconds * 1000)
+        hold = round(hold_seconds * 1000)
         with self._one_at_a_time:
             permit = f"{ticket}/{next(self._ids)}.{hold}"
             answer = self._log.acquire(self._now(), Ask(ticket, permit, int(lane == "bulk"), hold), self._limits)
@@ -47,7 +48,7 @@ class MemoryLimiter:
                 limits=self._limits,
                 limit=feedback.limit,
                 remaining=feedback.remaining,
-                retry_after_ms=None if feedback.retry_after is None else int(feedback.retry_after * 1000),
+                retry_after_ms=None if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000),
             )
 
     def cancel(self, permit: Permit) -> None:

@@ -129,6 +129,9 @@ class Scores:
     def members(self, start: int, stop: int) -> list[str]:
         return [member for _, member in self._order[start:stop]]
 
+    def items(self) -> list[tuple[str, int]]:
+        return [(member, score) for score, member in self._order]
+
     def forget(self, score: int) -> None:
         """Remove all up to and including ``score``."""
         for member in self.members(0, self.below(score + 1)):
@@ -332,8 +335,10 @@ class HeldLog:
         if before is None or limit < before:
             self.sl, self.lc = limit, 0
             return before is not None or limit < limits.per_minute
-        seen = self.lc + 1 if limit == self.lv else 1
-        self.lv, self.lc = limit, 0 if limit == before else seen
+        if limit == before:
+            self.lc = 0
+            return False
+        self.lv, self.lc = limit, self.lc + 1 if limit == self.lv else 1
         if self.lc >= 3:
             self.sl, self.lc = limit, 0
         return False
