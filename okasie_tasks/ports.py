@@ -123,6 +123,13 @@ class Feedback(msgspec.Struct, frozen=True):
     limit: int | None = None
     remaining: int | None = None
     retry_after: float | None = None
+    reset_in: float | None = None
+    """Seconds until the server's window starts anew, by its own clock; for people to read.
+
+    The limiter does not use it. Measured with somebody else on the key at 30 a minute for 20 minutes: to count his
+    requests until then, instead of a whole window from the answer, turns 31 refusals into 25 on a fixed window but
+    20 into 35 on a sliding one, and nobody knows which of them the server keeps.
+    """
 
 
 class Limiter(Protocol):

@@ -8,15 +8,18 @@ a place in the queue that reserves nothing, so a dead worker burns no quota and 
 
 Keys, all in one hash slot (``{prefix}rl:{bucket}:``): ``l`` log, ``s`` burst log, ``q`` queue, ``d`` promised returns,
 ``h`` state: ``now`` (never falls), ``sl`` (limit told by the server), ``lc``/``lv`` (a higher limit under watch),
-``tat`` (pace), ``pause``, ``ok`` (0 or absent: probing with one request at a time), ``pt`` (last grant while probing),
-``lh`` (mean hold, ms), ``st`` (urgent grants in a row while bulk waits), ``cf``/``co`` (failures in a row, openings
-of the breaker), ``seq``.
+``tat`` (pace), ``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one request at a time),
+``pt``/``pp`` (moment and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent grants in a row while
+bulk waits), ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and ``hx``/``hxt`` (caution
+after refusals that nothing explained, and since when: requests fewer, pace slower),
+``fo`` (when somebody else was last seen on the key), ``seq``.
 
-Left out of this first form: growing caution after unexpected 429s, and phantoms that end at the server's reset.
+`okasie_tasks.core.limiter` is the same arithmetic in plain Python, with the invariants.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -25,25 +28,15 @@ import msgspec
 import redis
 
 from okasie_tasks.adapters.lua_scripts import script
+from okasie_tasks.core.limiter import HeldLog, LimiterStatus, Limits
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
 
-WINDOW_MS: Final = 60_050
-"""60 s, and 50 ms for inclusive boundaries and clocks that run at slightly different speeds."""
+__all__ = ["LimiterStatus", "RedisLimiter"]
+
 _RETRY_SECONDS: Final = 2.0
 _LANES: Final = {"urgent": 0, "bulk": 1}
 _BULK: Final = 2**40
-
-
-class LimiterStatus(msgspec.Struct, frozen=True):
-    """One bucket as operators see it. ``limit`` is what is in force, per minute."""
-
-    limit: int
-    used_last_minute: int
-    waiting_urgent: int
-    waiting_bulk: int
-    pause_seconds: float
-    probing: bool
 
 
 class RedisLimiter:
@@ -66,9 +59,7 @@ class RedisLimiter:
         self._redis = client
         base = f"{prefix}rl:{{{bucket}}}:"
         self._log, self._second, self._queue, self._due, self._state = (base + name for name in "lsqdh")
-        self._per_minute = per_minute
-        self._burst = burst_per_second
-        self._adapt = adapt_limit
+        self._limits = Limits(per_minute, burst_per_second, adapt_limit)
         self._clock = clock
         self._acquire = script(client, "limiter_acquire")
         self._report = script(client, "limiter_report")
@@ -80,13 +71,13 @@ class RedisLimiter:
         ``hold_seconds`` is the total time-out of the call the permit is for. A permit may have to be kept for up to
         20 ms (``Permit.after_seconds``) before the request is sent.
         """
-        hold = int(hold_seconds * 1000)
+        hold = round(hold_seconds * 1000)
         permit = f"{ticket}/{uuid4().hex[:12]}.{hold}"
-        limits = [self._per_minute, self._burst, "1" if self._adapt else ""]
+        per_minute, burst, adapt = self._limits
         answer = self._run(
             self._acquire,
             [self._log, self._second, self._queue, self._due, self._state],
-            [ticket, permit, _LANES[lane], hold, *limits, self._now()],
+            [ticket, permit, _LANES[lane], hold, per_minute, burst, "1" if adapt else "", self._now()],
         )
         if answer[0] == 0:
             return Permit(permit, after_seconds=answer[1] / 1000)
@@ -95,13 +86,13 @@ class RedisLimiter:
     def report(self, permit: Permit, feedback: Feedback) -> None:
         """Tell what the answer said. Reporting twice is reporting once."""
         hold = permit.id.rsplit(".", 1)[1]
-        retry_ms = "" if feedback.retry_after is None else int(feedback.retry_after * 1000)
+        retry_ms = "" if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000)
         told = ["" if value is None else value for value in (feedback.limit, feedback.remaining)]
-        ceiling = (feedback.limit or self._per_minute) if self._adapt else self._per_minute
+        per_minute, _, adapt = self._limits
         self._run(
             self._report,
             [self._log, self._second, self._state],
-            [permit.id, feedback.status, *told, retry_ms, hold, ceiling, self._now()],
+            [permit.id, feedback.status, *told, retry_ms, hold, per_minute, "1" if adapt else "", self._now()],
         )
 
     def cancel(self, permit: Permit) -> None:
@@ -113,27 +104,23 @@ class RedisLimiter:
         self._leave("", ticket)
 
     def status(self) -> LimiterStatus:
-        """A look that changes nothing."""
+        """A look that changes nothing, and that the twin takes: it knows what is in force."""
         try:
-            seconds, micros = self._redis.time()
-            now = int(self._now() or seconds * 1000 + micros // 1000)
             pipe = self._redis.pipeline(transaction=False)
-            pipe.zcount(self._log, f"({now - WINDOW_MS}", "+inf")
+            pipe.time()
+            pipe.zrange(self._log, 0, -1, withscores=True)
             pipe.zcount(self._queue, "-inf", f"({_BULK}")
             pipe.zcount(self._queue, _BULK, "+inf")
-            pipe.hmget(self._state, ["sl", "pause", "ok"])
-            used, urgent, bulk, (told, pause, ok) = cast("Any", pipe.execute())
+            pipe.hgetall(self._state)
+            (seconds, micros), log, urgent, bulk, state = cast("Any", pipe.execute())
         except redis.RedisError as error:
             raise _unavailable(error) from error
-        limit = int(told or self._per_minute)
-        return LimiterStatus(
-            limit=limit if self._adapt else min(limit, self._per_minute),
-            used_last_minute=used,
-            waiting_urgent=urgent,
-            waiting_bulk=bulk,
-            pause_seconds=max(0.0, (float(pause or 0) - now) / 1000),
-            probing=ok != b"1",
-        )
+        twin = HeldLog()
+        for permit, stamp in log:
+            twin.log.add(permit.decode(), int(stamp))
+        twin.load({name.decode(): value.decode() for name, value in state.items()})
+        found = twin.status(int(self._now() or seconds * 1000 + micros // 1000), self._limits)
+        return msgspec.structs.replace(found, waiting_urgent=urgent, waiting_bulk=bulk)
 
     def _leave(self, permit: str, ticket: str) -> None:
         self._run(self._cancel, [self._log, self._second, self._queue, self._due, self._state], [permit, ticket])

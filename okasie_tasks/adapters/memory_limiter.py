@@ -1,60 +1,67 @@
-"""The limiter's memory twin: the same port within one process, for tests and for trying a source without Redis."""
+"""The limiter's memory twin: the same port and the same arithmetic within one process, without Redis."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Final
+from threading import Lock
 
+from okasie_tasks.core.limiter import Ask, HeldLog, LimiterStatus, Limits
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
-
-_WINDOW: Final = 60.05
-_SECOND: Final = 1.005
-_LONGEST: Final = 12.0
 
 
 class MemoryLimiter:
-    """A held log without pacing or queue: safe, not smooth. ``clock`` gives seconds."""
+    """One account's bucket, for the threads of one process. ``clock`` gives seconds; only its differences count."""
 
     def __init__(
-        self, *, per_minute: int = 120, burst_per_second: int = 5, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        per_minute: int = 120,
+        burst_per_second: int = 5,
+        adapt_limit: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limits = ((_WINDOW, per_minute), (_SECOND, burst_per_second))
+        self._limits = Limits(per_minute, burst_per_second, adapt_limit)
         self._clock = clock
-        self._stamps: dict[str, float] = {}
-        self._pause = 0.0
+        self._log = HeldLog()
         self._ids = count()
+        self._one_at_a_time = Lock()
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:  # noqa: ARG002 - one lane here
-        now = self._clock()
-        free = max([self._pause, *(self._free(now, *limit) for limit in self._limits)])
-        if free > now:
-            return Wait(min(max(free - now, 0.005), _LONGEST), "quota" if free > self._pause else "pause")
-        permit = Permit(f"{ticket}/{next(self._ids)}")
-        self._stamps[permit.id] = now + hold_seconds
-        return permit
-
-    def _free(self, now: float, window: float, limit: int) -> float:
-        held = sorted(stamp for stamp in self._stamps.values() if stamp > now - window)
-        if len(held) < limit:
-            return now
-        stamp = held[len(held) - limit]
-        return now + 0.2 if stamp > now else stamp + window
+    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+        hold = round(hold_seconds * 1000)
+        with self._one_at_a_time:
+            permit = f"{ticket}/{next(self._ids)}.{hold}"
+            answer = self._log.acquire(self._now(), Ask(ticket, permit, int(lane == "bulk"), hold), self._limits)
+        if answer.granted:
+            return Permit(permit, after_seconds=answer.ms / 1000)
+        return Wait(answer.ms / 1000, answer.reason)
 
     def report(self, permit: Permit, feedback: Feedback) -> None:
-        now = self._clock()
-        if self._stamps.get(permit.id, 0.0) <= now:
-            return
-        if feedback.status == -1:
-            self.cancel(permit)
-        elif feedback.status > 0:
-            self._stamps[permit.id] = now
-        if feedback.status == 429:
-            self._pause = max(self._pause, now + (feedback.retry_after or 1.0))
+        with self._one_at_a_time:
+            self._log.report(
+                self._now(),
+                permit.id,
+                feedback.status,
+                hold_ms=int(permit.id.rsplit(".", 1)[1]),
+                limits=self._limits,
+                limit=feedback.limit,
+                remaining=feedback.remaining,
+                retry_after_ms=None if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000),
+            )
 
     def cancel(self, permit: Permit) -> None:
-        self._stamps.pop(permit.id, None)
+        with self._one_at_a_time:
+            self._log.cancel(permit.id)
 
     def drop(self, ticket: str) -> None:
-        """Nothing to leave: there is no queue."""
+        with self._one_at_a_time:
+            self._log.drop(ticket)
+
+    def status(self) -> LimiterStatus:
+        with self._one_at_a_time:
+            return self._log.status(self._now(), self._limits)
+
+    def _now(self) -> int:
+        return round(self._clock() * 1000)

@@ -17,6 +17,7 @@ from okasie_tasks.ports import Feedback, ItemAnswer, Location, Page, SkippedImag
 
 _LONGEST_TEXT: Final = 200
 _LONGEST_PAUSE: Final = 900.0
+_LONGEST_WINDOW: Final = 3600.0
 _DEFAULT_PAUSE: Final = 60.0
 """When a 429 tells nothing: the length of the documented window."""
 
@@ -36,8 +37,16 @@ def server_time(headers: Mapping[str, str]) -> datetime | None:
 def feedback(status: int, headers: Mapping[str, str], body: object) -> Feedback:
     """What an answer says about the quota (rate-limiting)."""
     limit, remaining = _count(headers.get("X-RateLimit-Limit")), _count(headers.get("X-RateLimit-Remaining"))
-    pause = _pause(headers, body) if status == 429 else None
-    return Feedback(status=status, limit=limit, remaining=remaining, retry_after=pause)
+    reset, now = _count(headers.get("X-RateLimit-Reset")), server_time(headers)
+    reset_in = None if reset is None or now is None else reset - now.timestamp()
+    return Feedback(
+        status=status,
+        limit=limit,
+        remaining=remaining,
+        retry_after=_pause(headers, body) if status == 429 else None,
+        # The contract says Unix seconds; what is not within the hour is something else.
+        reset_in=reset_in if reset_in is not None and 0 < reset_in <= _LONGEST_WINDOW else None,
+    )
 
 
 def _count(text: str | None) -> int | None:

@@ -6,7 +6,8 @@ The server here is written for these tests and shares nothing with the limiter: 
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from itertools import count
 from random import Random
@@ -23,54 +24,121 @@ class AnyLimiter(Protocol):
 
 
 class Window(Protocol):
+    """``limit`` may be changed while it runs. ``left`` and ``reset`` (a moment) are what its headers would say."""
+
+    limit: int
+
     def admits(self, now: float) -> bool: ...
+    def left(self, now: float) -> int: ...
+    def reset(self, now: float) -> float: ...
 
 
 class Sliding:
-    """At most ``limit`` in any ``seconds``, to the microsecond."""
+    """At most ``limit`` in any ``seconds``, to the microsecond. Reset is when the oldest request leaves."""
 
     def __init__(self, limit: int, seconds: float = 60.0) -> None:
-        self._limit, self._seconds = limit, seconds
+        self.limit, self._seconds = limit, seconds
         self.arrivals: list[float] = []
 
+    def _used(self, now: float) -> int:
+        return len(self.arrivals) - bisect_left(self.arrivals, now - self._seconds)
+
     def admits(self, now: float) -> bool:
-        if len(self.arrivals) - bisect_left(self.arrivals, now - self._seconds) >= self._limit:
+        if self._used(now) >= self.limit:
             return False
         self.arrivals.append(now)
         return True
+
+    def left(self, now: float) -> int:
+        return max(0, self.limit - self._used(now))
+
+    def reset(self, now: float) -> float:
+        used = self._used(now)
+        return (self.arrivals[-used] if used else now) + self._seconds
 
 
 class Fixed:
     """At most ``limit`` in each minute of the server's own clock, which runs ``phase`` seconds off ours."""
 
     def __init__(self, limit: int, phase: float) -> None:
-        self._limit, self._phase = limit, phase
+        self.limit, self._phase = limit, phase
         self._minute, self._used = -1, 0
 
-    def admits(self, now: float) -> bool:
+    def _turn(self, now: float) -> None:
         minute = int((now + self._phase) // 60)
         if minute != self._minute:
             self._minute, self._used = minute, 0
-        if self._used >= self._limit:
+
+    def admits(self, now: float) -> bool:
+        self._turn(now)
+        if self._used >= self.limit:
             return False
         self._used += 1
         return True
 
+    def left(self, now: float) -> int:
+        self._turn(now)
+        return max(0, self.limit - self._used)
 
-class Bucket:
-    """Two tokens a second, five at most: the strictest reading of "120 a minute, burst of 5"."""
+    def reset(self, now: float) -> float:
+        return ((now + self._phase) // 60 + 1) * 60 - self._phase
 
-    def __init__(self, limit: int, burst: int = 5) -> None:
-        self._rate, self._burst = limit / 60, burst
-        self._tokens, self._at = float(burst), 0.0
+
+class Counter:
+    """Last minute's count, weighted by how much of it the last 60 s still cover, and this minute's: much used, inexact."""
+
+    def __init__(self, limit: int, phase: float = 0.0) -> None:
+        self.limit, self._phase = limit, phase
+        self._minute, self._before, self._used = -1, 0, 0
+
+    def _estimate(self, now: float) -> int:
+        minute, into = divmod(now + self._phase, 60)
+        if minute != self._minute:
+            self._before = self._used if minute == self._minute + 1 else 0
+            self._minute, self._used = int(minute), 0
+        return math.floor(self._before * (1 - into / 60)) + self._used
 
     def admits(self, now: float) -> bool:
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        if self._estimate(now) >= self.limit:
+            return False
+        self._used += 1
+        return True
+
+    def left(self, now: float) -> int:
+        return max(0, self.limit - self._estimate(now))
+
+    def reset(self, now: float) -> float:
+        return ((now + self._phase) // 60 + 1) * 60 - self._phase
+
+
+class Bucket:
+    """Two tokens a second, five at most: the strictest reading of "120 a minute, burst of 5".
+
+    It tells the tokens of a minute as ``limit`` and the missing ones of its five as used; Reset is when it is full.
+    """
+
+    def __init__(self, limit: int, burst: int = 5) -> None:
+        self.limit, self._burst = limit, burst
+        self._tokens, self._at = float(burst), 0.0
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self.limit / 60)
         self._at = now
+
+    def admits(self, now: float) -> bool:
+        self._fill(now)
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
+
+    def left(self, now: float) -> int:
+        self._fill(now)
+        return max(0, self.limit - math.ceil(self._burst - self._tokens))
+
+    def reset(self, now: float) -> float:
+        self._fill(now)
+        return now + (self._burst - self._tokens) * 60 / self.limit
 
 
 class Simulation:
@@ -89,9 +157,12 @@ class Simulation:
         lost: float = 0.0,
         seed: int = 1,
         start: float = 1_000_000.0,
+        headers: bool = False,
+        retry_after: float = 1.0,
     ) -> None:
         self._limiter, self._set_clock, self._windows = limiter, set_clock, windows
         self._latency, self._answer, self._hold, self._lost = latency, answer, hold_seconds, lost
+        self._headers, self._retry_after = headers, retry_after
         self._chance = Random(seed)
         self._order = count()
         self._events: list[tuple[float, int, str, Any]] = []
@@ -99,9 +170,18 @@ class Simulation:
         self.grants: list[tuple[float, float, Lane]] = []
         """(moment, seconds waited since first asked, lane)"""
         self.arrivals: list[float] = []
-        self.refused = 0
+        self.refusals: list[float] = []
+        """Moments at which one of ours was refused with a 429."""
+        self.broken = False
+        """While true the server answers 500 to everything, and counts it."""
+        self.asked = 0
+        self.clock_error = 0.0
         for worker in range(workers):
             self._at(self._chance.random(), "ask", (f"bulk-{worker}", 0, "bulk", None))
+
+    @property
+    def refused(self) -> int:
+        return len(self.refusals)
 
     def _at(self, after: float, what: str, data: Any) -> None:
         heapq.heappush(self._events, (self.now + after, next(self._order), what, data))
@@ -110,15 +190,35 @@ class Simulation:
         """One urgent request, first asked ``after`` seconds from the start."""
         heapq.heappush(self._events, (self._start + after, next(self._order), "ask", (name, 0, "urgent", None)))
 
+    def later(self, after: float, action: Callable[[], object]) -> None:
+        """Something happens to the world ``after`` seconds from the start."""
+        heapq.heappush(self._events, (self._start + after, next(self._order), "happen", (action,)))
+
+    def foreign(self, after: float, until: float, per_minute: float) -> None:
+        """Somebody else sends on the same key, at uneven moments."""
+        moment = after
+        while (moment := moment + self._chance.expovariate(per_minute / 60)) < until:
+            self.later(moment, lambda: [window.admits(self.now) for window in self._windows])
+
     def run(self, seconds: float) -> None:
         end = self._start + seconds
         while self._events and self._events[0][0] <= end:
             self.now, _, what, data = heapq.heappop(self._events)
-            self._set_clock(self.now)
+            self._set_clock(self.now + self.clock_error)
             getattr(self, f"_{what}")(*data)
+
+    def share(self, after: float, until: float, per_minute: float = 120) -> float:
+        """How much of ``per_minute`` was sent and admitted between these seconds from the start."""
+        first, last = self._start + after, self._start + until
+        sent, no = (bisect_right(t, last) - bisect_right(t, first) for t in (self.arrivals, self.refusals))
+        return (sent - no) * 60 / (until - after) / per_minute
+
+    def _happen(self, action: Callable[[], object]) -> None:
+        action()
 
     def _ask(self, worker: str, turn: int, lane: Lane, since: float | None) -> None:
         since = self.now if since is None else since
+        self.asked += 1
         answer = self._limiter.acquire(f"{worker}:{turn}", lane, self._hold)
         if isinstance(answer, Wait):
             assert 0 < answer.seconds <= 12
@@ -131,12 +231,22 @@ class Simulation:
     def _arrive(self, worker: str, turn: int, lane: Lane, permit: Permit) -> None:
         self.arrivals.append(self.now)
         admitted = all(window.admits(self.now) for window in self._windows)
-        self.refused += not admitted
+        if not admitted:
+            self.refusals.append(self.now)
+        feedback = self._say(500 if self.broken else 200 if admitted else 429)
         if self._chance.random() < self._lost:
             self._at(self._hold, "answered", (worker, turn, lane, permit, Feedback(0)))
         else:
-            feedback = Feedback(200) if admitted else Feedback(429, retry_after=1.0)
             self._at(self._answer(self._chance), "answered", (worker, turn, lane, permit, feedback))
+
+    def _say(self, status: int) -> Feedback:
+        retry_after = self._retry_after if status == 429 else None
+        if not self._headers:
+            return Feedback(status, retry_after=retry_after)
+        window = self._windows[0]
+        # Both headers are whole seconds: Date cut off, Reset as the sandbox and most servers round it.
+        reset_in = math.ceil(window.reset(self.now)) - math.floor(self.now)
+        return Feedback(status, window.limit, window.left(self.now), retry_after, float(reset_in))
 
     def _answered(self, worker: str, turn: int, lane: Lane, permit: Permit, feedback: Feedback) -> None:
         self._limiter.report(permit, feedback)

@@ -4,23 +4,27 @@
 --        2 second  zset  permit -> the same for the burst rule
 --        3 queue   zset  ticket -> lane * 2^40 + order of arrival
 --        4 due     zset  ticket -> moment (ms) at which its holder promised to come back
---        5 state   hash  now, sl, tat, pause, ok, pt, lh, st, seq (see limiter.py)
+--        5 state   hash  now, sl, tat, pause, ok, pt, pp, lh, st, fx, fxt, hx, hxt, fo, seq (see limiter.py)
 -- ARGV   1 ticket  2 permit id to grant  3 lane (0 urgent, 1 bulk)  4 hold (ms): total time-out of the call
 --        5 requests per minute (ceiling)  6 burst per second  7 follow a higher limit ("1" or "")
 --        8 clock (ms; tests only, else "" for Redis TIME)
 -- Returns {0, ms until it may be sent} or {1, ms until to ask again, reason}.
 --
 -- Invariant: for any arrival times between grant and stamp, no interval of 60 s holds more than n requests, and no
--- second more than `burst` (as long as a request reaches the server within 500 ms). A ticket reserves nothing.
+-- second more than `burst` (as long as a request reaches the server within 500 ms). Nothing is granted before `pause`,
+-- and while probing one request in 10 s unless it was answered. A ticket reserves nothing. `core/limiter.py` is this
+-- step in plain Python, to the same last digit.
 
 local WINDOW, BURST_WINDOW, BURST_HOLD = 60050, 1005, 500
 local HORIZON, LATE, GONE, LONGEST, LEAD, TURN = 20, 100, 5000, 12000, 0.9, 9
+local FORGET, HALF_LIFE = 10000, 21600000
 local BULK = 1099511627776 -- 2^40
 
 local log, second, queue, due, state = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ticket, permit, lane, hold = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local h = redis.call('HMGET', state, 'now', 'sl', 'tat', 'pause', 'ok', 'pt', 'lh', 'st')
+local h = redis.call('HMGET', state, 'now', 'sl', 'tat', 'pause', 'ok', 'pt', 'lh', 'st',
+  'fx', 'fxt', 'hx', 'hxt')
 local now = tonumber(ARGV[8])
 if not now then
   local time = redis.call('TIME')
@@ -28,16 +32,20 @@ if not now then
 end
 now = math.max(now, tonumber(h[1] or 0))
 
--- A client library may send a command twice: the same permit is granted once.
-if redis.call('ZSCORE', log, permit) then return {0, 0} end
+-- A client library may send a command twice: the same permit is granted once, for the same moment.
+local already = redis.call('ZSCORE', log, permit)
+if already then return {0, math.max(0, already - hold - now)} end
 
 local n = tonumber(ARGV[5])
 local told = tonumber(h[2] or n)
 if ARGV[7] == '1' then n = told else n = math.min(n, told) end
-n = math.max(n, 1)
+-- Caution after refusals that nothing explained: fewer requests for minutes, a slower pace for hours.
+local fewer = math.max(0, tonumber(h[9] or 0) - (now - tonumber(h[10] or now)) / FORGET)
+local slower = tonumber(h[11] or 0) * 0.5 ^ ((now - tonumber(h[12] or now)) / HALF_LIFE)
+n = math.max(n - math.ceil(fewer), 1)
 local burst = tonumber(ARGV[6])
 local headroom = math.min(0.65, n * 0.1)
-local tau = (WINDOW + tonumber(h[7] or 0)) / (n - headroom)
+local tau = (WINDOW + tonumber(h[7] or 0)) / math.max(n - headroom - slower, n * 0.5)
 local tat, pause, probing = tonumber(h[3] or 0), tonumber(h[4] or 0), h[5] ~= '1'
 local probed, streak = tonumber(h[6] or 0), tonumber(h[8] or 0)
 local slop, late = math.min(450, tau * LEAD), math.min(LATE, tau * 0.2 + 1)
@@ -103,8 +111,11 @@ if t <= now + HORIZON and not blocked then
   redis.call('ZADD', second, t + BURST_HOLD, permit)
   tat = math.min(math.max(tat, t - tau) + tau, t + 4 * tau)
   if lane == 1 then streak = 0 elseif bulk_waits then streak = streak + 1 end
-  redis.call('HSET', state, 'now', now, 'tat', string.format('%.3f', tat), 'pt', t, 'st', streak)
-  redis.call('PEXPIRE', log, 2 * WINDOW + hold)
+  redis.call('HSET', state, 'now', now, 'tat', string.format('%.3f', tat), 'st', streak)
+  if probing then redis.call('HSET', state, 'pt', t, 'pp', permit) end
+  -- Longer than any entry counts; another call's shorter time-out must not cut it.
+  local keep = 2 * WINDOW + hold
+  if redis.call('PTTL', log) < keep then redis.call('PEXPIRE', log, keep) end
   redis.call('PEXPIRE', second, 60000)
   answer = {0, t - now}
 else

@@ -8,7 +8,8 @@ local back = 0
 if ARGV[1] ~= '' then
   back = redis.call('ZREM', KEYS[1], ARGV[1])
   redis.call('ZREM', KEYS[2], ARGV[1])
-  if back == 1 then redis.call('HSET', KEYS[5], 'pt', '0') end
+  -- Another request may probe, but only if it was the probe that came back.
+  if redis.call('HGET', KEYS[5], 'pp') == ARGV[1] then redis.call('HSET', KEYS[5], 'pt', '0') end
 end
 if ARGV[2] ~= '' then
   redis.call('ZREM', KEYS[3], ARGV[2])

@@ -2,18 +2,22 @@
 --
 -- KEYS   1 log  2 second  3 state (see limiter_acquire.lua)
 -- ARGV   1 permit  2 status: HTTP status, 0 no answer though bytes were written, -1 never connected
---        3 limit  4 remaining  5 retry after (ms)  6 hold (ms) as given at the grant  7 ceiling
---        8 clock (ms; tests only); 3 to 5 may be ""
+--        3 limit  4 remaining  5 retry after (ms)  6 hold (ms) as given at the grant
+--        7 requests per minute (ceiling)  8 follow a higher limit ("1" or "")
+--        9 clock (ms; tests only); 3 to 5 may be ""
 -- Returns 1, or 0 when this permit was reported, cancelled or forgotten before.
 --
 -- Invariant: a stamp only falls, and never below the moment of the answer; the server's remaining count only ever
--- takes quota away from us, never adds; nothing is granted before `pause`.
+-- takes quota away from us, never adds; nothing is granted before `pause`; only a request sent after the pause can
+-- end the probing. `core/limiter.py` is this step in plain Python, to the same last digit.
 
 local WINDOW, FOREIGN, FAILURES = 60050, 3, 5
+local FORGET, HALF_LIFE, MOST_SLOWER = 10000, 21600000, 3
 local log, second, state = KEYS[1], KEYS[2], KEYS[3]
 local permit, status, hold = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])
-local h = redis.call('HMGET', state, 'now', 'sl', 'lc', 'lv', 'lh', 'cf', 'co', 'pause')
-local now = tonumber(ARGV[8])
+local h = redis.call('HMGET', state, 'now', 'sl', 'lc', 'lv', 'lh', 'cf', 'co', 'pause', 'ok', 'pp',
+  'fx', 'fxt', 'hx', 'hxt', 'fo')
+local now = tonumber(ARGV[9])
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -37,42 +41,70 @@ elseif status > 0 then
   put('lh', string.format('%.1f', mean + 0.05 * (math.min(now - granted, 5000) - mean)))
 end
 
+local explained = false
 local limit, remaining = tonumber(ARGV[3]), tonumber(ARGV[4])
+local told = tonumber(h[2] or -1)
 if limit and limit >= 1 then
-  local told = tonumber(h[2] or -1)
   if told < 0 or limit < told then
+    explained = told >= 0 or limit < tonumber(ARGV[7])
+    told = limit
     put('sl', limit); put('lc', 0)
   elseif limit > told then
     local seen = tonumber(h[4] or -1) == limit and tonumber(h[3] or 0) + 1 or 1
-    put('lv', limit); put('lc', seen)
-    if seen >= 3 then put('sl', limit); put('lc', 0) end
-  end
-  if remaining and remaining >= 0 and status > 0 then
-    -- What the server counted and we did not: somebody else on this key, or what a lost Redis forgot.
-    local own = redis.call('ZCOUNT', log, granted - WINDOW, '+inf')
-    local spare = math.max(0, limit - tonumber(ARGV[7]))
-    local foreign = limit - remaining - own - spare
-    if foreign >= FOREIGN then
-      for i = 1, math.min(foreign, 1000) do redis.call('ZADD', log, now, '~' .. permit .. ':' .. i) end
-      redis.call('PEXPIRE', log, 2 * WINDOW)
+    if seen >= 3 then
+      told, seen = limit, 0
+      put('sl', limit)
     end
+    put('lv', limit); put('lc', seen)
+  elseif (h[3] or '0') ~= '0' then
+    put('lc', 0) -- in a row, or it does not count
+  end
+end
+local n = tonumber(ARGV[7])
+if told > 0 and (ARGV[8] == '1' or told < n) then n = told end
+
+if limit and limit >= 1 and remaining and remaining >= 0 and status > 0 then
+  -- What the server counted and we did not: somebody else on this key, or what a lost Redis forgot.
+  local own = redis.call('ZCOUNT', log, granted - WINDOW, '+inf')
+  local foreign = limit - remaining - own - math.max(0, limit - n)
+  if foreign >= FOREIGN then
+    explained = true
+    put('fo', now)
+    -- Stamped now: not by the server's reset, which on a sliding window frees one request, not all (ports.Feedback).
+    for i = 1, math.min(foreign, 1000) do redis.call('ZADD', log, now, '~' .. permit .. ':' .. i) end
+    if redis.call('PTTL', log) < 2 * WINDOW then redis.call('PEXPIRE', log, 2 * WINDOW) end
   end
 end
 
 local pause = tonumber(h[8] or 0)
+local function pause_until(moment, reason)
+  if moment > pause then put('pause', moment); put('pr', reason) end
+  put('ok', '0')
+end
+if h[10] == permit then put('pt', '0') end
 if status == 429 then
-  put('pause', math.max(pause, now + (tonumber(ARGV[5]) or 1000)))
-  put('ok', '0'); put('pt', '0'); put('cf', 0)
+  if h[9] == '1' and not explained then
+    -- Our books said that there was room: count on less for some minutes, and go slower for some hours.
+    local fewer = math.max(0, tonumber(h[11] or 0) - (now - tonumber(h[12] or now)) / FORGET)
+    local slower = tonumber(h[13] or 0) * 0.5 ^ ((now - tonumber(h[14] or now)) / HALF_LIFE)
+    put('fx', string.format('%.3f', math.min(fewer + n * 0.05, n * 0.5))); put('fxt', now)
+    -- Somebody else on the key is a matter of minutes; a server that counts otherwise than we do, of hours.
+    if now - tonumber(h[15] or -WINDOW) >= WINDOW then
+      put('hx', string.format('%.3f', math.min(slower + 1, MOST_SLOWER))); put('hxt', now)
+    end
+  end
+  pause_until(now + (tonumber(ARGV[5]) or 1000), '429')
+  put('cf', 0)
 elseif status >= 500 or status <= 0 then
   local failures = tonumber(h[6] or 0) + 1
   if failures >= FAILURES then
     local opened = tonumber(h[7] or 0)
-    put('pause', math.max(pause, now + math.min(5000 * 2 ^ opened, 300000)))
-    put('co', opened + 1); put('ok', '0'); failures = 0
+    pause_until(now + math.min(5000 * 2 ^ opened, 300000), 'breaker')
+    put('co', opened + 1); failures = 0
   end
-  put('cf', failures); put('pt', '0')
-else
-  put('ok', '1'); put('cf', 0); put('co', 0)
+  put('cf', failures)
+elseif granted >= pause then
+  put('ok', '1'); put('pt', '0'); put('cf', 0); put('co', 0)
 end
 redis.call('HSET', state, unpack(set))
 redis.call('PEXPIRE', state, 86400000)
