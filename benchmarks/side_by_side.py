@@ -88,7 +88,8 @@ class Failed(Exception):
 def watch(children: Sequence[Child]) -> None:
     for child in children:
         if not child.alive:
-            raise Failed(f"{child.name} ended:\n{child.log.read_text(errors='replace')[-3000:]}")
+            status = child.process.returncode if child.process else None
+            raise Failed(f"{child.name} ended (status {status}):\n{child.log.read_text(errors='replace')[-3000:]}")
 
 
 def said(supervisor: Supervisor, child: Child, pattern: str) -> re.Match[str]:
