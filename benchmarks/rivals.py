@@ -146,7 +146,11 @@ def limits_window(order: Order) -> Send:
 
 
 def pyrate(order: Order) -> Send:
-    """PyrateLimiter: both rates in one Redis bucket, and its own blocking call."""
+    """PyrateLimiter: both rates in one Redis bucket, and its own blocking call. That call adds up its planned sleeps
+    and does not read the clock again, so a waiter falls behind those who come new: with the clock read at each try it
+    used 100 % instead of 89 %, with 1 refusal instead of 50 and a longest urgent wait of 37 s instead of 137 s (one run
+    of 4 minutes, both at once). Published as it is, it is measured as it is.
+    """
     rates = [
         pyrate_limiter.Rate(PER_SECOND, pyrate_limiter.Duration.SECOND),
         pyrate_limiter.Rate(PER_MINUTE, pyrate_limiter.Duration.MINUTE),

@@ -142,10 +142,12 @@ def measure(name: str, arrivals: list[dict[str, Any]], answers: dict[int, float]
         raise Failed(f"{name}: answers that are neither 200 nor 429")
     steady, minutes = start + WARM_UP_SECONDS, (end - start - WARM_UP_SECONDS) / 60
     sent = sum(arrival["at"] >= steady for arrival in arrivals)
-    if not sent:
-        raise Failed(f"{name} sent nothing after the first minute")
     moments = [(index, start + moment) for index, moment in enumerate(wanted(end - start)) if start + moment >= steady]
     waits = sorted(min(answers.get(index, end), end) - moment for index, moment in moments)
+    if not sent or not waits:
+        raise Failed(
+            f"{name}: {sent} requests and {len(waits)} urgent ones after the first minute are nothing to measure"
+        )
     return Row(
         contender=CONTENDERS[name],
         sent_per_minute=sent / minutes,
@@ -163,7 +165,7 @@ def measure(name: str, arrivals: list[dict[str, Any]], answers: dict[int, float]
 
 def _percentile(ordered: list[float], share: float) -> float:
     """Nearest rank."""
-    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else math.nan
+    return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 def run(folder: Path, supervisor: Supervisor, seconds: float, window: str) -> list[Row]:
