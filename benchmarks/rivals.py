@@ -69,7 +69,7 @@ def wanted(seconds: float) -> list[float]:
     return moments[1:]
 
 
-def at_each(start: float, seconds: float, ask: Callable[[int], None]) -> None:
+def at_each(start: float, seconds: float, ask: Callable[[int], object]) -> None:
     """Call ``ask`` with the number of each urgent request when it is wanted, whatever became of those before it."""
     for index, moment in enumerate(wanted(seconds)):
         time.sleep(max(0.0, start + moment - time.time()))
