@@ -11,12 +11,14 @@ import redis
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
-from okasie_tasks.adapters.limiter import LimiterStatus
 from okasie_tasks.adapters.runs import Run
 from okasie_tasks.celery import Services, app
 from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.cli.options import Context
+from okasie_tasks.cli.output import say
 from okasie_tasks.cli.progress import Bars
+from okasie_tasks.core.forecast import Forecast
+from okasie_tasks.core.limiter import LimiterStatus
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sync import report
@@ -83,6 +85,8 @@ class Follower:
         """Follow a run to its end; returns its document. Draws progress on a terminal only."""
         console = Console(stderr=True)
         drawing = console.is_terminal and not self._context.as_json
+        if drawing:
+            say(f"{self._record(run).mode} run: {self._before(run).text}")
         last_seen = time.monotonic()
         with Bars(console, drawing) as bars:
             while True:
@@ -94,6 +98,10 @@ class Follower:
                     raise NotReachable("the workers stopped answering; the run goes on when they are back", where=run)
                 time.sleep(_POLL_SECONDS)
         return self._document(record)
+
+    def _before(self, run: str) -> Forecast:
+        quota = self._services.limiter(self._account).status()
+        return report.before_run(self._record(run).mode, listings=self._tools.ledger.count(), quota=quota)
 
     def _quota(self) -> tuple[LimiterStatus, int]:
         """The quota and how many listings are parked, for the display."""
@@ -116,7 +124,7 @@ class Follower:
         return document
 
     def plan(self, run: str) -> dict[str, Any]:
-        return report.plan_document(self._tools, self._record(run))
+        return report.plan_document(self._tools, self._record(run), self._services.limiter(self._account).status())
 
 
 def _rejects(rejects: Any, record: Run, limit: int = 50) -> list[dict[str, Any]]:
@@ -158,7 +166,8 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
     names = [account] if account else list(settings.accounts)
     queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
     documents = [
-        report.account_document(services.runs, services.ledger(n), n, services.limiter(n).status()) for n in names
+        report.account_document(services.runs, services.ledger(n), services.inbox(n), n, services.limiter(n).status())
+        for n in names
     ]
     return {"accounts": documents, "queues": queues, "missing": missing}
 

@@ -11,8 +11,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from okasie_tasks.adapters.limiter import LimiterStatus
 from okasie_tasks.adapters.runs import Run
+from okasie_tasks.core.limiter import LimiterStatus
+from okasie_tasks.sync import report
 
 Quota = Callable[[], tuple[LimiterStatus, int]]
 
@@ -20,15 +21,7 @@ _STAGES: Final = {
     "first": "pages", "walk": "pages", "load": "slices read", "diff": "diffed", "spool": "spooled",
     "upsert": "upserted", "sell": "sold",
 }  # fmt: skip
-_REQUESTS: Final = ("first", "walk", "upsert", "sell")
-"""Stages of which each part is a request: they tell how long the rest takes at the least."""
 _LOOK_SECONDS: Final = 0.5
-
-
-def time_left(stages: dict[str, tuple[int, int]], per_minute: int) -> float:
-    """Seconds that the requests known so far still take at the account's limit: never less than this."""
-    open_parts = sum(total - closed for stage, (closed, total) in stages.items() if stage in _REQUESTS)
-    return open_parts * 60.0 / max(1, per_minute)
 
 
 class Bars:
@@ -76,5 +69,5 @@ class Bars:
         pause = f", pausing {quota.pause_seconds:.0f} s" if quota.pause_seconds else ""
         self._line.plain = (
             f"{'':>4}requests {sent}   rejected {rejected}   quota {quota.used_last_minute}/{quota.limit}{pause}"
-            f"   at least {time_left(stages, quota.limit):.0f} s left"
+            f"   {report.during_run(stages, record, quota).text}"
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import emit, table
+from okasie_tasks.core.forecast import Forecast
 
 EXIT_FAILED, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 3, 4, 5
 
@@ -63,7 +65,7 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
         planned = document["planned"]
         click.echo(
             f"{planned['upserts']} to upsert, {planned['sells']} to mark sold, at least"
-            f" {document['requests']['minimum']} requests; nothing was sent"
+            f" {document['requests']['minimum']} requests: {_ahead(document['forecast'])}; nothing was sent"
         )
         _print_held(document)
 
@@ -155,25 +157,49 @@ def _print_held(document: dict[str, Any]) -> None:
         click.echo(f"  held      {hold['count']} sells: {hold['reason']}")
 
 
+def _ahead(document: dict[str, Any]) -> str:
+    return Forecast(**document).text
+
+
 def _print_status(document: dict[str, Any]) -> None:
     rows = []
     for entry in document["accounts"]:
-        last = entry["last_run"]
-        stale = entry["stale_seconds"]
+        last, stale, quota, lanes = entry["last_run"], entry["stale_seconds"], entry["quota"], entry["lanes"]
         rows.append(
             [
                 entry["account"],
                 f"{last['mode']} {last['state']}" if last else "never ran",
                 f"{stale / 60:.0f} min" if stale is not None else "-",
                 entry["cursor"] or "-",
-                f"{entry['quota']['used_last_minute']}/{entry['quota']['limit']}",
+                f"{quota['used_last_minute']}/{quota['limit']}",
+                f"{lanes['urgent']} urgent, {lanes['bulk']} bulk",
+                str(entry["pushes_waiting"]),
                 str(entry["rejects"]),
                 str(sum(hold["count"] for hold in entry["held"])),
             ]
         )
     if rows:
-        table(["account", "last run", "last success", "cursor", "quota", "rejects", "held"], rows)
+        headers = ["account", "last run", "last success", "cursor", "quota", "tickets", "pushes", "rejects", "held"]
+        table(headers, rows)
+    for entry in document["accounts"]:
+        for line in _remarks(entry):
+            click.echo(f"{entry['account']}: {line}")
     for queue, count in document["queues"].items():
         click.echo(f"queue {queue}: {count['waiting']} waiting, {count['consumers']} consumers")
     for name in document["missing"]:
         click.echo(f"nobody answers for {name}")
+
+
+def _remarks(entry: dict[str, Any]) -> Iterator[str]:
+    """What is out of the ordinary with an account's quota, and how long its run will take."""
+    quota, active = entry["quota"], entry["forecast"]["active"]
+    if active:
+        yield f"run {entry['active']}: {active['requests']} requests left, {_ahead(active)}"
+    if quota["pause_seconds"]:
+        why = {"429": "the marketplace refused a request", "breaker": "five failures in a row"}
+        reason = why.get(quota["pause_reason"] or "", "as told")
+        yield f"pausing for {quota['pause_seconds']:.0f} s more ({reason})"
+    if quota["learned_limit"] and quota["learned_limit"] != quota["limit"]:
+        yield f"the marketplace tells a limit of {quota['learned_limit']} a minute, {quota['limit']} are used"
+    if quota["foreign"]:
+        yield f"{quota['foreign']} requests of somebody else with the same key in the last minute"

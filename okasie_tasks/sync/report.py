@@ -6,19 +6,24 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from okasie_tasks.core.forecast import Forecast, forecast, to_read, to_send
+from okasie_tasks.core.limiter import LimiterStatus
 from okasie_tasks.core.records import Planned
 from okasie_tasks.sync.apply import changes_of
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
+    from okasie_tasks.adapters.inbox import Inbox
     from okasie_tasks.adapters.ledger import Ledger
-    from okasie_tasks.adapters.limiter import LimiterStatus
     from okasie_tasks.adapters.runs import Run, Runs
 
 _LISTINGS: Final = (
     "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
 )  # fmt: skip
 _KINDS: Final = ("list", "bulk", "put", "delete")
+_MODES: Final = ("incremental", "full")
 
 
 def run_document(runs: Runs, run: Run) -> dict[str, Any]:
@@ -64,13 +69,38 @@ def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:
     return {name: (stage.closed, stage.total) for name, stage in found.items() if stage.total}
 
 
-def plan_document(tools: Tools, run: Run) -> dict[str, Any]:
-    """A plan: the run's document and every change with its reason."""
+def before_run(mode: str, *, listings: int, quota: LimiterStatus) -> Forecast:
+    """What a run will take at the least, before it begins. ``listings``: as many as the ledger holds."""
+    requests = to_read(listings, full=mode == "full")
+    return forecast(requests, per_minute=quota.limit, pause_seconds=quota.pause_seconds, at_least=True)
+
+
+def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatus) -> Forecast:
+    """What is left of a run, from `progress` and what it has planned."""
+    open_parts = {name: total - closed for name, (closed, total) in stages.items()}
+    decided = run.stage == "apply"
+    if decided:
+        requests = to_send(
+            upserts=run.fact("planned_upserts"),
+            sells=run.fact("planned_sells"),
+            chunks_done=stages.get("upsert", (0, 0))[0],
+            chunks_open=open_parts.get("upsert", 0),
+            sells_done=stages.get("sell", (0, 0))[0],
+        )
+    else:
+        requests = open_parts.get("first", 0) + open_parts.get("walk", 0)
+    pause = quota.pause_seconds
+    return forecast(requests, per_minute=quota.limit, pause_seconds=pause, at_least=not decided)
+
+
+def plan_document(tools: Tools, run: Run, quota: LimiterStatus) -> dict[str, Any]:
+    """A plan: the run's document, every change with its reason, and how long a run would take for it."""
     slices = json.loads(run.facts.get("slices", "[]"))
     return {
         **run_document(tools.runs, run),
         "changes": [_change(change) for change in changes_of(tools, run.id, slices)],
         "planned": {"upserts": run.fact("planned_upserts"), "sells": run.fact("planned_sells")},
+        "forecast": _built(forecast(run.fact("minimum"), per_minute=quota.limit)),
     }
 
 
@@ -84,15 +114,17 @@ def _change(change: Planned) -> dict[str, Any]:
     }
 
 
-def account_document(runs: Runs, ledger: Ledger, account: str, limiter: LimiterStatus) -> dict[str, Any]:
+def account_document(runs: Runs, ledger: Ledger, inbox: Inbox, account: str, limiter: LimiterStatus) -> dict[str, Any]:
     """One account as ``okasie status`` prints it. ``stale_seconds``: since the last run that succeeded, else None."""
     history = [run for name in runs.history(account, 20) if (run := runs.get(name)) is not None]
     now = runs.now()
     good = next((run for run in history if run.state in ("done", "held") and not run.plan_only), None)
     held = next((run for run in history if not run.open), None)
+    active = runs.active(account)
+    working = next((run for run in history if run.id == active and run.open), None)
     return {
         "account": account,
-        "active": runs.active(account),
+        "active": active,
         "waiting": runs.waiting(account),
         "cursor": runs.account(account).cursor or None,
         "last_run": run_document(runs, history[0]) if history else None,
@@ -103,7 +135,23 @@ def account_document(runs: Runs, ledger: Ledger, account: str, limiter: LimiterS
         "quota": {
             "limit": limiter.limit,
             "used_last_minute": limiter.used_last_minute,
+            "remaining": limiter.remaining,
+            "learned_limit": limiter.learned_limit,
+            "foreign": limiter.foreign,
+            "caution": limiter.caution,
+            "probing": limiter.probing,
             "pause_seconds": limiter.pause_seconds,
+            "pause_reason": limiter.pause_reason or None,
         },
         "lanes": {"urgent": limiter.waiting_urgent, "bulk": limiter.waiting_bulk},
+        "pushes_waiting": inbox.count(),
+        "forecast": {
+            "active": _built(during_run(progress(runs, working), working, limiter)) if working else None,
+            **{mode: _built(before_run(mode, listings=ledger.count(), quota=limiter)) for mode in _MODES},
+        },
     }
+
+
+def _built(found: Forecast) -> dict[str, Any]:
+    built: dict[str, Any] = msgspec.to_builtins(found)
+    return built

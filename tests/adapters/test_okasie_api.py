@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from okasie_tasks.errors import (
     Unavailable,
 )
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
+from tests.support import poll
 
 BASE = "https://okasie.test/api/external/v1"
 KEY = "s3cret-key"
@@ -67,6 +70,9 @@ def log() -> list[RequestLog]:
 @pytest.fixture
 def api(limiter: Recorder, log: list[RequestLog]) -> OkasieApi:
     return OkasieApi(BASE, lambda: KEY, limiter, account="dex", on_request=log.append)
+
+
+WARM = OkasieApi.warm
 
 
 @pytest.fixture(autouse=True)
@@ -404,3 +410,67 @@ def test_the_memory_limiter_fits_the_door(web: responses.RequestsMock) -> None:
         call.list_page(1)
     with pytest.raises(NoPermit), api.permit(ticket="u"):
         pass
+
+
+# -- the connection ------------------------------------------------------------------------------------------------
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every list with no listings, and closes each connection after its first answer without saying so."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.accepted: list[str] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.accepted.append(str(self.client_address))  # type: ignore[attr-defined]
+
+    def do_GET(self) -> None:
+        body = json.dumps(page()).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OkasieApi, "warm", WARM)
+    opened: list[int] = []
+
+    class Watching(Recorder):
+        def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+            poll(lambda: len(server.accepted) > len(opened), seconds=10, what="a connection before the permit")
+            opened.append(len(server.accepted))
+            return super().acquire(ticket, lane, hold_seconds)
+
+    with Server() as server:
+        api = OkasieApi(f"http://127.0.0.1:{server.server_port}", lambda: KEY, Watching(), account="dex")
+        for turn in (1, 2):
+            with api.permit(ticket="t") as call:
+                assert call.list_page(1).total_items == 0
+            assert len(server.accepted) == turn, "the request used the connection that was opened for it"
+            # The server closes it meanwhile; the next permit must not be spent on finding that out.
+            poll(lambda n=turn: api.warm() or len(server.accepted) > n, seconds=10, what="the closed one replaced")
+        server.shutdown()
+
+
+def test_a_server_that_is_not_there_costs_a_permit_and_is_reported(
+    monkeypatch: pytest.MonkeyPatch, limiter: Recorder
+) -> None:
+    """So that the breaker sees it: warming up fails in silence."""
+    monkeypatch.setattr(OkasieApi, "warm", WARM)
+    api = OkasieApi("http://127.0.0.1:9", lambda: KEY, limiter, account="dex")
+    with pytest.raises(Unavailable, match="cannot connect"), api.permit(ticket="t") as call:
+        call.list_page(1)
+    assert limiter.reports == [Feedback(-1)]
