@@ -11,6 +11,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: .venv/.run
 	@$(BIN)/okasie demo
 
+# Most of the time goes into waiting for real processes: two at a time.
+PYTEST_ARGS ?= -n 2 --dist loadgroup
+
 test: .venv/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

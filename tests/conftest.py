@@ -20,6 +20,17 @@ settings.register_profile("explore", max_examples=2_000, deadline=None, suppress
 settings.load_profile("house")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side (``pytest -n 2 --dist loadgroup``) one process takes all tests that start a whole group.
+
+    They share one that runs, and look for free ports: two groups that start at the same moment may find the same.
+    """
+    for item in items:
+        if "fleet" in getattr(item, "fixturenames", ()) or hasattr(getattr(item, "module", None), "Up"):
+            item.add_marker(pytest.mark.xdist_group("up"))
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A server of our own for the whole session."""

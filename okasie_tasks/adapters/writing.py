@@ -74,26 +74,19 @@ class WriteLocks:
     def _renewed(self, token: str, references: Sequence[str]) -> Iterator[None]:
         """A bulk call may take minutes (the marketplace mirrors its images): the lease is renewed meanwhile."""
         done = threading.Event()
-        timer: list[threading.Timer] = []
 
         def renew() -> None:
-            if not done.is_set():
+            while not done.wait(_RENEW_SECONDS):
                 with contextlib.suppress(redis.RedisError):
                     self._extend(token, references, LEASE_SECONDS)
-                start()
 
-        def start() -> None:
-            following = threading.Timer(_RENEW_SECONDS, renew)
-            following.daemon = True
-            timer[:] = [following]
-            following.start()
-
-        start()
+        keeper = threading.Thread(target=renew, daemon=True)
+        keeper.start()
         try:
             yield
         finally:
             done.set()
-            timer[0].cancel()
+            keeper.join()
 
 
 def _ms(seconds: float) -> Any:
