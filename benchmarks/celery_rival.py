@@ -6,8 +6,9 @@
 Bulk and urgent are one task, because a rate limit belongs to a task; urgent has a queue of its own that the workers
 empty first. A 429's ``Retry-After`` is slept out in the task.
 
-Measured with Celery 5.7.0: after half a minute of saturation a worker lets one task a second through although its limit
-is two, in threads and in processes, with a prefetch multiplier of 1 and of 4; with 4 an urgent task waits 16 s, not 4.
+Measured with Celery 5.7.0 and a concurrency of 4: within half a minute of saturation a worker lets one task a second
+through although its limit is two, in threads and in processes, with a prefetch multiplier of 1 and of 4; with 4 an
+urgent task waits 16 s, not 4. One worker with a concurrency of 1 let 117 a minute through.
 """
 
 from __future__ import annotations

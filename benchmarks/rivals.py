@@ -109,7 +109,8 @@ class Post:
 def guide(order: Order) -> Send:
     """What the marketplace's pages tell: 100 ms between requests; after a failure 2 s, after the next ones 4 s, and at
     least ``Retry-After``. The guide gives up after three attempts; here the request stays wanted. It knows no other
-    process or thread, so each follows it alone.
+    process or thread, so each follows it alone. One loop by itself had 110 and 124 refusals,
+    151 and 160 in 60 s, and a longest urgent wait of 6 and 15 s (two runs of 4 minutes, sliding window).
     """
     post = Post(order)
 
