@@ -421,6 +421,77 @@ def test_bulk_is_not_starved_by_urgent_requests(client: redis.Redis) -> None:
     assert simulation.refused == 0
 
 
+# -- when something happens ----------------------------------------------------------------------------------------
+
+# A sixth of a minute's quota in ten minutes is 1.7 %: what a start or a fault may cost, beside the 0.9 % of always.
+USED = 0.97
+KINDS = ["sliding", "fixed, phase 37", "token bucket of 5"]
+
+
+def world(client: redis.Redis, server: str, **options: int | bool) -> tuple[Simulation, Window]:
+    clocked, windows = on_redis(client, **options), SERVERS[server]()
+    simulation = Simulation(
+        clocked.limiter, clocked.set_clock, windows, workers=6, latency=steady, seed=6, headers=True, retry_after=5.0
+    )
+    return simulation, windows[0]
+
+
+@pytest.mark.parametrize("server", KINDS)
+def test_a_flushed_redis_costs_a_minute_and_no_refusal(client: redis.Redis, server: str) -> None:
+    simulation, _ = world(client, server)
+    simulation.later(300, client.flushall)
+    simulation.run(600)
+    assert simulation.refused <= 1
+    assert simulation.share(60, 300) >= USED
+    assert simulation.share(420, 600) >= USED
+
+
+@pytest.mark.parametrize("server", KINDS)
+@pytest.mark.parametrize("step", [30.0, -30.0])
+def test_a_clock_that_steps_costs_a_minute_and_at_most_one_refusal(
+    client: redis.Redis, server: str, step: float
+) -> None:
+    simulation, _ = world(client, server)
+    simulation.later(300, lambda: setattr(simulation, "clock_error", step))
+    simulation.run(600)
+    assert simulation.refused <= (1 if step > 0 else 0)
+    assert simulation.share(420, 600) >= USED
+
+
+@pytest.mark.parametrize("server", KINDS)
+def test_a_changed_limit_is_followed_down_and_up(client: redis.Redis, server: str) -> None:
+    simulation, window = world(client, server, adapt_limit=True, burst_per_second=10)
+    simulation.later(240, lambda: setattr(window, "limit", 60))
+    simulation.later(480, lambda: setattr(window, "limit", 300))
+    simulation.run(720)
+    assert simulation.refused <= 1
+    assert simulation.share(330, 480, 60) >= USED
+    assert simulation.share(560, 720, 300) >= USED
+
+
+@pytest.mark.parametrize("server", ["sliding", "fixed, phase 37"])
+def test_somebody_else_on_the_key_is_given_way(client: redis.Redis, server: str) -> None:
+    simulation, _ = world(client, server)
+    simulation.foreign(240, 540, 30)
+    simulation.run(840)
+    # 30 of 120 are his. A careless client is refused every one of them: 150 in these five minutes.
+    assert simulation.refused <= 15
+    assert 0.65 <= simulation.share(300, 540) <= 0.85
+    # The refusals before he was noticed leave the pace a little slower.
+    assert simulation.share(660, 840) >= 0.95
+
+
+@pytest.mark.parametrize("server", KINDS)
+def test_a_server_that_fails_is_left_alone_and_then_used_again(client: redis.Redis, server: str) -> None:
+    simulation, _ = world(client, server)
+    simulation.later(240, lambda: setattr(simulation, "broken", True))
+    simulation.later(360, lambda: setattr(simulation, "broken", False))
+    simulation.run(720)
+    assert simulation.refused == 0
+    assert simulation.share(240, 360) <= 0.2, "tries, ever fewer"
+    assert simulation.share(540, 720) >= USED
+
+
 class StampedAtGrant:
     """The log that most libraries keep: a request counts from the moment it was allowed. Here to be caught."""
 
