@@ -185,7 +185,7 @@ class World:
             latency=network,
             seed=seed,
             headers=True,
-            retry_after=5.0,
+            retry_after=None,
         )
 
     def _set_clock(self, now: float) -> None:

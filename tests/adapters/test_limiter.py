@@ -431,7 +431,7 @@ KINDS = ["sliding", "fixed, phase 37", "token bucket of 5"]
 def world(client: redis.Redis, server: str, **options: int | bool) -> tuple[Simulation, Window]:
     clocked, windows = on_redis(client, **options), SERVERS[server]()
     simulation = Simulation(
-        clocked.limiter, clocked.set_clock, windows, workers=6, latency=steady, seed=6, headers=True, retry_after=5.0
+        clocked.limiter, clocked.set_clock, windows, workers=6, latency=steady, seed=6, headers=True, retry_after=None
     )
     return simulation, windows[0]
 
