@@ -13,6 +13,7 @@ import redis
 
 from okasie_tasks.adapters.limiter import RedisLimiter
 from okasie_tasks.adapters.memory_limiter import MemoryLimiter
+from okasie_tasks.adapters.okasie_answers import feedback
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.ports import Feedback, Lane, Limiter, Permit, Wait
 from tests.adapters.simulation import AnyLimiter, Bucket, Fixed, Simulation, Sliding, Window, busiest
@@ -299,6 +300,36 @@ def test_a_higher_limit_must_be_told_three_times_in_a_row(client: redis.Redis, m
         clocked.limiter.report(permit, Feedback(200, limit=told, remaining=told - 1 - number))
         limits.append(clocked.limiter.status().limit)
     assert limits == [60] * 6 + [300]
+
+
+@pytest.mark.parametrize("status", [200, 404, 429, 503])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT", "X-RateLimit-Reset": "1795449613"}, 13.0),
+        ({"X-RateLimit-Reset": "1795449613"}, None),
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT"}, None),
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT", "X-RateLimit-Reset": "1795449600"}, None),
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT", "X-RateLimit-Reset": "1795449613000"}, None),
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT", "X-RateLimit-Reset": "60"}, None),
+        ({"Date": "yesterday", "X-RateLimit-Reset": "soon"}, None),
+    ],
+)
+def test_the_end_of_the_window_is_told_by_the_servers_clock(
+    status: int, headers: dict[str, str], seconds: float | None
+) -> None:
+    assert feedback(status, headers, None).reset_in == seconds
+
+
+def test_somebody_else_on_the_key_does_not_make_us_slow_for_hours(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client)
+    assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)
+    now = take(clocked, 1)[0][0] + 2
+    for after, status, remaining in ((0, 200, 100), (1, 429, 99)):
+        permit = ask(clocked, now + after, f"t{after}")
+        assert permit is not None
+        clocked.limiter.report(permit, Feedback(status, limit=120, remaining=remaining, retry_after=1))
+    assert clocked.limiter.status().caution == 6, "fewer for a minute, and no slower pace"
 
 
 def test_looking_changes_nothing(client: redis.Redis) -> None:
