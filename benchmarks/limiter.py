@@ -4,10 +4,15 @@ Virtual time: an hour of a saturated account against a server that allows 120 in
 network that is now and then slow. ``share`` is of the 120 a minute that the server would take at the very best.
 
     python benchmarks/limiter.py [MINUTES]
+
+And alone, through a day, against other kinds of servers, and with something going wrong:
+
+    python benchmarks/limiter.py --scenarios [--hours 24]
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -26,9 +31,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from okasie_tasks.adapters.embedded import EmbeddedRedis
 from okasie_tasks.adapters.limiter import RedisLimiter
+from okasie_tasks.adapters.memory_limiter import MemoryLimiter
 from okasie_tasks.adapters.supervisor import Supervisor
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
-from tests.adapters.simulation import AnyLimiter, Simulation, Sliding, busiest
+from tests.adapters.simulation import AnyLimiter, Bucket, Counter, Fixed, Simulation, Sliding, Window, busiest
 
 Clock = Callable[[], float]
 
@@ -128,8 +134,7 @@ def server() -> Iterator[redis.Redis]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def main() -> None:
-    minutes = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+def compare(minutes: int) -> Table:
     moment = [0.0]
     table = Table("limiter", "sent / min", "share", "refused / h", "most in 60 s", "most in 1 s", "µs / permit")
     with server() as client:
@@ -159,7 +164,173 @@ def main() -> None:
                 str(busiest(simulation.arrivals, 1.0)),
                 f"{spent / len(simulation.arrivals) * 1e6:.0f}",
             )
-    Console(width=120).print(table)
+    return table
+
+
+# -- scenarios -----------------------------------------------------------------------------------------------------
+
+
+class World:
+    """A server, and the limiter's twin in plain Python: the same answers as Redis (test_limiter_laws.py), faster."""
+
+    def __init__(self, *windows: Window, adapt: bool = False, burst: int = 5, seed: int = 1, workers: int = 6) -> None:
+        self._time = 0.0
+        self.limiter = MemoryLimiter(burst_per_second=burst, adapt_limit=adapt, clock=lambda: self._time)
+        self.window = windows[0]
+        self.simulation = Simulation(
+            self.limiter,
+            self._set_clock,
+            list(windows),
+            workers=workers,
+            latency=network,
+            seed=seed,
+            headers=True,
+            retry_after=None,
+        )
+
+    def _set_clock(self, now: float) -> None:
+        self._time = now
+
+    def urgent(self, until: float, per_second: float) -> None:
+        chance, moment = Random(7), 60.0
+        while (moment := moment + chance.expovariate(per_second)) < until:
+            self.simulation.urgent(moment, f"urgent-{moment}")
+
+    def run(self, seconds: float) -> Simulation:
+        self.simulation.run(seconds)
+        return self.simulation
+
+
+SERVERS: dict[str, Callable[[], Window]] = {
+    "fixed, phase 0": lambda: Fixed(120, 0.0),
+    "fixed, phase 17": lambda: Fixed(120, 17.3),
+    "fixed, phase 31": lambda: Fixed(120, 31.9),
+    "fixed, phase 47": lambda: Fixed(120, 47.5),
+    "sliding": lambda: Sliding(120),
+    "sliding counter": lambda: Counter(120),
+    "token bucket of 120": lambda: Bucket(120, 120),
+    "token bucket of 5": lambda: Bucket(120),
+}
+
+
+def steady(hours: float) -> Table:
+    """B1: a day like any other."""
+    world = World(Sliding(120), Sliding(5, 1.0))
+    world.urgent(hours * 3600, 0.05)
+    done = world.run(hours * 3600)
+    waits = sorted(waited for _, waited, lane in done.grants if lane == "urgent")
+    table = Table("B1 hours", "used", "refused", "most in 60 s", "urgent p50", "urgent p99", "acquires / permit")
+    table.add_row(
+        f"{hours:g}",
+        f"{done.share(60, hours * 3600):.2%}",
+        str(done.refused),
+        str(busiest(done.arrivals, 60.0)),
+        f"{waits[len(waits) // 2] * 1000:.0f} ms",
+        f"{waits[len(waits) * 99 // 100] * 1000:.0f} ms",
+        f"{done.asked / len(done.grants):.2f}",
+    )
+    return table
+
+
+def servers(hours: float) -> Table:
+    """B2: whatever kind of window the server keeps."""
+    table = Table(f"B2 server, {hours:g} h", "used", "refused", "most in 60 s")
+    for name, window in SERVERS.items():
+        done = World(window()).run(hours * 3600)
+        share = done.share(60, hours * 3600)
+        table.add_row(name, f"{share:.2%}", str(done.refused), str(busiest(done.arrivals, 60.0)))
+    return table
+
+
+def overload() -> Table:
+    """B5: more urgent requests than the whole quota, for 20 minutes."""
+    world = World(Sliding(120), Sliding(5, 1.0))
+    world.urgent(1200, 3.0)
+    done = world.run(1200)
+    lanes = [lane for moment, _, lane in done.grants if moment > 1_000_120]
+    table = Table("B5 urgent 3/s", "bulk share", "used", "refused", "most in 60 s")
+    table.add_row(
+        "",
+        f"{lanes.count('bulk') / len(lanes):.1%}",
+        f"{done.share(120, 1200):.2%}",
+        str(done.refused),
+        str(busiest(done.arrivals, 60.0)),
+    )
+    return table
+
+
+def _flush(world: World) -> float:
+    world.simulation.later(1200, world.limiter.forget)
+    return 1200
+
+
+def _step(world: World, seconds: float) -> float:
+    world.simulation.later(1200, lambda: setattr(world.simulation, "clock_error", seconds))
+    return 1200
+
+
+def _limits(world: World) -> float:
+    world.simulation.later(1200, lambda: setattr(world.window, "limit", 60))
+    world.simulation.later(2400, lambda: setattr(world.window, "limit", 300))
+    return 2400
+
+
+def _foreign(world: World) -> float:
+    world.simulation.foreign(1200, 2400, 30)
+    return 2400
+
+
+def _broken(world: World) -> float:
+    world.simulation.later(1200, lambda: setattr(world.simulation, "broken", True))
+    world.simulation.later(1320, lambda: setattr(world.simulation, "broken", False))
+    return 1320
+
+
+FAULTS: dict[str, Callable[[World], float]] = {
+    "Redis flushed": _flush,
+    "clock +30 s": lambda world: _step(world, 30.0),
+    "clock -30 s": lambda world: _step(world, -30.0),
+    "limit 60, then 300": _limits,
+    "30 / min of others": _foreign,
+    "2 minutes of 500": _broken,
+}
+"""What happens at 20 minutes, and when it is over."""
+
+
+def faults() -> Table:
+    """B6: something happens at 20 minutes; how much of the quota is used before, then, and from 3 minutes after."""
+    table = Table("B6", "server", "refused", "before", "meanwhile", "after", "most in 60 s", "caution after")
+    for fault, happen in FAULTS.items():
+        for name in ("fixed, phase 17", "sliding", "sliding counter", "token bucket of 5"):
+            lasting = fault.startswith("limit")
+            world = World(SERVERS[name](), adapt=lasting, burst=10 if lasting else 5, workers=12)
+            over = max(happen(world), 1260)
+            done = world.run(over + 1200)
+            table.add_row(
+                fault,
+                name,
+                str(done.refused),
+                f"{done.share(120, 1200):.1%}",
+                f"{done.share(1200, over, 60 if lasting else 120):.1%}",
+                f"{done.share(over + 180, over + 1200, 300 if lasting else 120):.1%}",
+                str(busiest(done.arrivals, 60.0)),
+                f"{world.limiter.status().caution:.1f}",
+            )
+    return table
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("minutes", nargs="?", type=int, default=60, help="of the comparison")
+    options.add_argument("--scenarios", action="store_true", help="days, servers and faults instead of the comparison")
+    options.add_argument("--hours", type=float, default=24, help="of the steady day; a sixth of it for each server")
+    chosen = options.parse_args()
+    console = Console(width=120)
+    if not chosen.scenarios:
+        console.print(compare(chosen.minutes))
+        return
+    for table in (lambda: steady(chosen.hours), lambda: servers(chosen.hours / 6), overload, faults):
+        console.print(table())
 
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ class MemoryLimiter:
         with self._one_at_a_time:
             self._log.drop(ticket)
 
+    def forget(self) -> None:
+        """Lose everything, as a Redis does that is flushed."""
+        with self._one_at_a_time:
+            self._log = HeldLog()
+
     def status(self) -> LimiterStatus:
         with self._one_at_a_time:
             return self._log.status(self._now(), self._limits)

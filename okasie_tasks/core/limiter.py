@@ -187,7 +187,7 @@ class HeldLog:
             moment = math.ceil(moment)
             self._grant(moment, ask, quota.tau)
             return Answer(True, moment - now)
-        wait = self._wait(now, ask.lane, place, quota, room=room, moment=moment, blocked=blocked)
+        wait = self._wait(now, ask.lane, place, quota, moment=moment, blocked=blocked)
         self.due.add(ask.ticket, now + wait)
         return Answer(False, wait, "queue" if blocked else why)
 
@@ -265,7 +265,7 @@ class HeldLog:
         """The latest moment at which the server can count a request granted for ``moment``."""
         return moment + hold_ms
 
-    def _wait(self, now: int, lane: int, place: int, quota: Quota, *, room: int, moment: float, blocked: bool) -> int:
+    def _wait(self, now: int, lane: int, place: int, quota: Quota, *, moment: float, blocked: bool) -> int:
         """When a slot is likely to be there, with those ahead served: early rather than late, 12 s at the most."""
         ahead = self.queue.below(place)
         if lane == 1:
@@ -273,7 +273,7 @@ class HeldLog:
             ahead = min(ahead, bulk_ahead * (_TURN + 1) + max(_TURN - self.st, 0))
         step = min(250, quota.tau) if lane == 0 and self._used(now) < quota.n else quota.tau
         first = quota.tau if blocked and ahead == 0 else 0
-        wait = max(moment - now, max(room - now, first) + ahead * step * _LEAD)
+        wait = max(moment - now, first) + ahead * step * _LEAD
         return math.ceil(min(max(wait, 5), _LONGEST))
 
     # -- telling -----------------------------------------------------------------------------------------------------

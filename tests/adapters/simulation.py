@@ -142,7 +142,10 @@ class Bucket:
 
 
 class Simulation:
-    """Saturated workers: each asks, sends, reports, and asks again. Times in seconds of virtual time."""
+    """Saturated workers: each asks, sends, reports, and asks again. Times in seconds of virtual time.
+
+    ``headers``: the server tells limit, remaining and reset. ``retry_after`` of a refusal; None until the reset.
+    """
 
     def __init__(
         self,
@@ -158,7 +161,7 @@ class Simulation:
         seed: int = 1,
         start: float = 1_000_000.0,
         headers: bool = False,
-        retry_after: float = 1.0,
+        retry_after: float | None = 1.0,
     ) -> None:
         self._limiter, self._set_clock, self._windows = limiter, set_clock, windows
         self._latency, self._answer, self._hold, self._lost = latency, answer, hold_seconds, lost
@@ -240,10 +243,13 @@ class Simulation:
             self._at(self._answer(self._chance), "answered", (worker, turn, lane, permit, feedback))
 
     def _say(self, status: int) -> Feedback:
-        retry_after = self._retry_after if status == 429 else None
+        window = self._windows[0]
+        retry_after = None
+        if status == 429:
+            until_reset = max(1.0, math.ceil(window.reset(self.now) - self.now))
+            retry_after = until_reset if self._retry_after is None else self._retry_after
         if not self._headers:
             return Feedback(status, retry_after=retry_after)
-        window = self._windows[0]
         # Both headers are whole seconds: Date cut off, Reset as the sandbox and most servers round it.
         reset_in = math.ceil(window.reset(self.now)) - math.floor(self.now)
         return Feedback(status, window.limit, window.left(self.now), retry_after, float(reset_in))

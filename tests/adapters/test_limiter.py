@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -12,6 +13,7 @@ import redis
 
 from okasie_tasks.adapters.limiter import RedisLimiter
 from okasie_tasks.adapters.memory_limiter import MemoryLimiter
+from okasie_tasks.adapters.okasie_answers import feedback
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.ports import Feedback, Lane, Limiter, Permit, Wait
 from tests.adapters.simulation import AnyLimiter, Bucket, Fixed, Simulation, Sliding, Window, busiest
@@ -145,9 +147,15 @@ def test_a_command_sent_twice_takes_one_permit(client: redis.Redis) -> None:
     assert isinstance(limiter, RedisLimiter)
     keys = [limiter._log, limiter._second, limiter._queue, limiter._due, limiter._state]
     arguments = ["t", "t/one.25000", 1, 25_000, 120, 5, "", 1_000_000_000]
-    assert limiter._acquire(keys=keys, args=arguments)[0] == 0
-    assert limiter._acquire(keys=keys, args=arguments)[0] == 0
+    assert limiter._acquire(keys=keys, args=arguments) == [0, 0]
+    assert limiter._acquire(keys=keys, args=arguments) == [0, 0]
     assert limiter.status().used_last_minute == 1
+    # One that is to be sent 15 ms from now stays that.
+    limiter.report(Permit("t/one.25000"), OK)
+    assert isinstance(limiter.acquire("t", "bulk", HOLD), Permit)
+    pace = float(client.hget(limiter._state, "tat") or 0)
+    arguments = ["t", "t/two.25000", 1, 25_000, 120, 5, "", math.ceil(pace) - 15]
+    assert [limiter._acquire(keys=keys, args=arguments)[1] for _ in range(2)] == [15, 15]
 
 
 def test_a_report_sent_twice_is_one_report(client: redis.Redis) -> None:
@@ -195,6 +203,156 @@ def test_a_fresh_redis_probes_with_one_request_at_a_time(client: redis.Redis) ->
     answer = clocked.limiter.acquire("b", "urgent", HOLD)
     assert isinstance(answer, Wait)
     assert answer.reason == "probe"
+
+
+def ask(clocked: Clocked, now: float, ticket: str) -> Permit | None:
+    clocked.set_clock(now)
+    answer = clocked.limiter.acquire(ticket, "urgent", HOLD)
+    return answer if isinstance(answer, Permit) else None
+
+
+def test_what_became_of_other_requests_lets_no_second_probe_out(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client)
+    now = take(clocked, 1)[0][0] + 2
+    older = [ask(clocked, now, name) for name in "abcde"]
+    assert None not in older
+    first, *others = [permit for permit in older if permit]
+    clocked.limiter.report(first, Feedback(429, retry_after=2))
+    clocked.set_clock(now + 1)
+    clocked.limiter.report(others[0], OK)
+    probe = ask(clocked, now + 3, "probe")
+    assert probe is not None
+    assert ask(clocked, now + 3.1, "next") is None, "an answer from before the pause ends no probing"
+    clocked.limiter.report(others[1], Feedback(503))
+    clocked.limiter.cancel(others[2])
+    clocked.limiter.report(others[3], Feedback(0))
+    assert ask(clocked, now + 4, "next") is None, "nor does it let a second probe out"
+    clocked.limiter.cancel(probe)
+    probe = ask(clocked, now + 5, "next")
+    assert probe is not None, "but the probe that comes back does"
+    clocked.limiter.report(probe, OK)
+    assert ask(clocked, now + 6, "free") is not None
+
+
+def test_the_breaker_says_so(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client)
+    assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)
+    for number in range(5):
+        permit = ask(clocked, 1_000_000 + number, f"f{number}")
+        assert permit is not None
+        clocked.limiter.report(permit, Feedback(503))
+    status = clocked.limiter.status()
+    assert (status.pause_reason, status.pause_seconds, status.probing) == ("breaker", 5, True)
+    clocked.set_clock(1_000_010)
+    assert clocked.limiter.status().pause_reason == ""
+
+
+def test_a_refusal_that_nothing_explains_makes_us_careful(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client)
+    assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)
+    now = take(clocked, 1)[0][0] + 1
+    assert clocked.limiter.status().caution == 0
+    permit = ask(clocked, now, "a")
+    assert permit is not None
+    clocked.limiter.report(permit, Feedback(429, limit=120, remaining=119, retry_after=30))
+    status = clocked.limiter.status()
+    assert (status.limit, status.remaining, status.learned_limit) == (114, 112, 120)
+    assert (status.caution, status.pause_reason) == (pytest.approx(6 + 1), "429")
+    permit = ask(clocked, now + 31, "probe")
+    assert permit is not None
+    clocked.limiter.report(permit, Feedback(429, retry_after=1))
+    assert clocked.limiter.status().caution == pytest.approx(2.9 + 1, abs=0.01), "a refused probe was to be expected"
+    clocked.set_clock(now + 61)
+    assert clocked.limiter.status().limit == 120, "fewer requests for a minute"
+    clocked.set_clock(now + 6 * 3600)
+    assert clocked.limiter.status().caution == pytest.approx(0.5), "a slower pace for hours"
+
+
+@pytest.mark.parametrize("told", [{"limit": 60, "remaining": 0}, {"limit": 120, "remaining": 0}])
+def test_a_refusal_that_the_headers_explain_does_not(client: redis.Redis, make: Maker, told: dict[str, int]) -> None:
+    clocked = make(client)
+    assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)
+    permit = ask(clocked, take(clocked, 1)[0][0] + 1, "a")
+    assert permit is not None
+    clocked.limiter.report(permit, Feedback(429, retry_after=1, **told))
+    status = clocked.limiter.status()
+    assert (status.caution, status.limit) == (0, told["limit"])
+    assert status.foreign == told["limit"] - 2
+
+
+def test_a_limit_of_one_stays_one(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client, per_minute=1)
+    now = 1_000_000.0
+    for turn in range(4):
+        permit = ask(clocked, now, f"t{turn}")
+        assert permit is not None
+        clocked.limiter.report(permit, Feedback(429 if turn % 2 else 200, retry_after=1))
+        now += 62
+
+
+def test_a_higher_limit_must_be_told_three_times_in_a_row(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client, adapt_limit=True)
+    assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)
+    limits = []
+    for number, told in enumerate([60, 300, 300, 60, 300, 300, 300]):
+        permit = ask(clocked, 1_000_000 + number, f"t{number}")
+        assert permit is not None
+        clocked.limiter.report(permit, Feedback(200, limit=told, remaining=told - 1 - number))
+        limits.append(clocked.limiter.status().limit)
+    assert limits == [60] * 6 + [300]
+
+
+@pytest.mark.parametrize("status", [200, 404, 429, 503])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT", "X-RateLimit-Reset": "1795449613"}, 13.0),
+        ({"X-RateLimit-Reset": "1795449613"}, None),
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT"}, None),
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT", "X-RateLimit-Reset": "1795449600"}, None),
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT", "X-RateLimit-Reset": "1795449613000"}, None),
+        ({"Date": "Mon, 23 Nov 2026 16:00:00 GMT", "X-RateLimit-Reset": "60"}, None),
+        ({"Date": "yesterday", "X-RateLimit-Reset": "soon"}, None),
+    ],
+)
+def test_the_end_of_the_window_is_told_by_the_servers_clock(
+    status: int, headers: dict[str, str], seconds: float | None
+) -> None:
+    assert feedback(status, headers, None).reset_in == seconds
+
+
+def test_somebody_else_on_the_key_does_not_make_us_slow_for_hours(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client)
+    assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)
+    now = take(clocked, 1)[0][0] + 2
+    for after, status, remaining in ((0, 200, 100), (1, 429, 99)):
+        permit = ask(clocked, now + after, f"t{after}")
+        assert permit is not None
+        clocked.limiter.report(permit, Feedback(status, limit=120, remaining=remaining, retry_after=1))
+    assert clocked.limiter.status().caution == 6, "fewer for a minute, and no slower pace"
+
+
+def test_looking_changes_nothing(client: redis.Redis) -> None:
+    clocked = on_redis(client)
+    take(clocked, 3)
+    keys = sorted(client.keys())
+    before = [client.dump(key) for key in keys]
+    assert isinstance(clocked.limiter, RedisLimiter)
+    clocked.set_clock(1_000_500.0)
+    status = clocked.limiter.status()
+    assert (status.used_last_minute, status.remaining) == (0, 120)
+    assert sorted(client.keys()) == keys
+    assert [client.dump(key) for key in keys] == before
+
+
+def test_a_shorter_time_out_does_not_make_redis_forget_a_longer_one(client: redis.Redis) -> None:
+    clocked = on_redis(client)
+    assert isinstance(clocked.limiter.acquire("long", "urgent", 600.0), Permit)
+    clocked.set_clock(1_000_011.0)
+    short = clocked.limiter.acquire("short", "urgent", 1.0)
+    assert isinstance(short, Permit)
+    clocked.limiter.report(short, Feedback(200, limit=120, remaining=0))
+    assert client.pttl("okasie:rl:{dex}:l") > 600_000
 
 
 def test_five_failures_in_a_row_open_the_breaker_for_longer_each_time(client: redis.Redis) -> None:
@@ -292,6 +450,77 @@ def test_bulk_is_not_starved_by_urgent_requests(client: redis.Redis) -> None:
     lanes: list[Lane] = [lane for _, _, lane in simulation.grants]
     assert lanes.count("bulk") >= 0.08 * len(lanes), "one in ten while both wait"
     assert simulation.refused == 0
+
+
+# -- when something happens ----------------------------------------------------------------------------------------
+
+# A sixth of a minute's quota in ten minutes is 1.7 %: what a start or a fault may cost, beside the 0.9 % of always.
+USED = 0.97
+KINDS = ["sliding", "fixed, phase 37", "token bucket of 5"]
+
+
+def world(client: redis.Redis, server: str, **options: int | bool) -> tuple[Simulation, Window]:
+    clocked, windows = on_redis(client, **options), SERVERS[server]()
+    simulation = Simulation(
+        clocked.limiter, clocked.set_clock, windows, workers=6, latency=steady, seed=6, headers=True, retry_after=None
+    )
+    return simulation, windows[0]
+
+
+@pytest.mark.parametrize("server", KINDS)
+def test_a_flushed_redis_costs_a_minute_and_no_refusal(client: redis.Redis, server: str) -> None:
+    simulation, _ = world(client, server)
+    simulation.later(300, client.flushall)
+    simulation.run(600)
+    assert simulation.refused <= 1
+    assert simulation.share(60, 300) >= USED
+    assert simulation.share(420, 600) >= USED
+
+
+@pytest.mark.parametrize("server", KINDS)
+@pytest.mark.parametrize("step", [30.0, -30.0])
+def test_a_clock_that_steps_costs_a_minute_and_at_most_one_refusal(
+    client: redis.Redis, server: str, step: float
+) -> None:
+    simulation, _ = world(client, server)
+    simulation.later(300, lambda: setattr(simulation, "clock_error", step))
+    simulation.run(600)
+    assert simulation.refused <= (1 if step > 0 else 0)
+    assert simulation.share(420, 600) >= USED
+
+
+@pytest.mark.parametrize("server", KINDS)
+def test_a_changed_limit_is_followed_down_and_up(client: redis.Redis, server: str) -> None:
+    simulation, window = world(client, server, adapt_limit=True, burst_per_second=10)
+    simulation.later(240, lambda: setattr(window, "limit", 60))
+    simulation.later(480, lambda: setattr(window, "limit", 300))
+    simulation.run(720)
+    assert simulation.refused <= 1
+    assert simulation.share(330, 480, 60) >= USED
+    assert simulation.share(560, 720, 300) >= USED
+
+
+@pytest.mark.parametrize("server", ["sliding", "fixed, phase 37"])
+def test_somebody_else_on_the_key_is_given_way(client: redis.Redis, server: str) -> None:
+    simulation, _ = world(client, server)
+    simulation.foreign(240, 540, 30)
+    simulation.run(840)
+    # 30 of 120 are his. A careless client is refused every one of them: 150 in these five minutes.
+    assert simulation.refused <= 15
+    assert 0.65 <= simulation.share(300, 540) <= 0.85
+    # The refusals before he was noticed leave the pace a little slower.
+    assert simulation.share(660, 840) >= 0.95
+
+
+@pytest.mark.parametrize("server", KINDS)
+def test_a_server_that_fails_is_left_alone_and_then_used_again(client: redis.Redis, server: str) -> None:
+    simulation, _ = world(client, server)
+    simulation.later(240, lambda: setattr(simulation, "broken", True))
+    simulation.later(360, lambda: setattr(simulation, "broken", False))
+    simulation.run(720)
+    assert simulation.refused == 0
+    assert simulation.share(240, 360) <= 0.2, "tries, ever fewer"
+    assert simulation.share(540, 720) >= USED
 
 
 class StampedAtGrant:

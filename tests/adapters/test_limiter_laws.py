@@ -76,7 +76,7 @@ class Entry:
 
 @dataclass
 class Judge:
-    """Books of its own, in the limiter's time: the highest that its clock ever showed."""
+    """Books of its own, in the limiter's time: the highest that its clock showed when it looked."""
 
     limits: Limits
     now: int = 0
@@ -110,10 +110,11 @@ class Judge:
         if len(self.entries) > 200:
             self.entries = {p: e for p, e in self.entries.items() if e.true_latest > true - 120_000}
 
-    def answer(self, permit: str, true: int, feedback: Feedback) -> None:
+    def answer(self, permit: str, clock: int, true: int, feedback: Feedback) -> None:
         entry = self.entries.get(permit)
-        if entry is None or entry.answered or entry.latest <= self.now:
+        if entry is None or entry.answered or entry.latest <= max(self.now, clock):
             return
+        self.now = max(self.now, clock)
         entry.answered = True
         if feedback.status == -1:
             del self.entries[permit]
@@ -154,7 +155,7 @@ class World:
         self.chance = Random(plan.seed)
         self.true, self.offset = START, 0
         self.twin = twin()
-        self.judge = Judge(plan.limits, now=START)
+        self.judge = Judge(plan.limits)
         self.redis: RedisLimiter | None = None
         if client is not None:
             client.flushall()
@@ -190,7 +191,6 @@ class World:
                 break
             moment, _, what, data = heapq.heappop(self._events)
             self.true = max(self.true, moment)
-            self.judge.now = max(self.judge.now, self.clock())
             before = self.twin.now
             getattr(self, f"_{what}")(*data)
             if self.twin.now < before:
@@ -217,6 +217,7 @@ class World:
 
     def _ask(self, worker: str, lane: Lane, turn: int) -> None:
         hold = self.chance.randint(*self.plan.hold_ms)
+        self.judge.now = max(self.judge.now, self.clock())
         ticket, permit = f"{worker}:{turn}", f"{worker}:{turn}/{self._order}.{hold}"
         theirs = None
         if self.redis is not None:
@@ -280,7 +281,7 @@ class World:
             remaining=feedback.remaining,
             retry_after_ms=None if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000),
         )
-        self.judge.answer(permit, self.true, feedback)
+        self.judge.answer(permit, self.clock(), self.true, feedback)
 
     def _cancel(self, permit: str) -> None:
         log, second = self.twin.log.items(), self.twin.second.items()
@@ -304,7 +305,7 @@ class World:
             if self.client is not None:
                 self.client.flushall()
             self.twin = self._kind()
-            self.judge = Judge(self.plan.limits, self.clock(), stepped_forward=self.judge.stepped_forward)
+            self.judge = Judge(self.plan.limits, stepped_forward=self.judge.stepped_forward)
         elif fault == "limit":
             self.server_limit = self.chance.choice([2, 3, 6, 12, 20, 30])
         elif fault == "drop":

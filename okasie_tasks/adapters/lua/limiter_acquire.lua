@@ -83,7 +83,6 @@ if redis.call('ZCARD', second) >= burst then
   local free = stamp > now and now + 60 or stamp + BURST_WINDOW + 1
   if free > t then t, why = free, 'burst' end
 end
-local room = t
 if lane == 1 and not bulk_turn then t = math.max(t, tat) end
 
 -- A slot that is free belongs to whoever came earlier and is due about now; if nobody is, the caller takes it.
@@ -126,7 +125,7 @@ else
   end
   local step = (lane == 0 and used < n) and math.min(250, tau) or tau
   local first = (blocked and ahead == 0) and tau or 0
-  local wait = math.max(t - now, math.max(room - now, first) + ahead * step * LEAD)
+  local wait = math.max(t - now, first) + ahead * step * LEAD
   wait = math.ceil(math.min(math.max(wait, 5), LONGEST))
   redis.call('ZADD', due, now + wait, ticket)
   redis.call('HSET', state, 'now', now)
