@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
@@ -25,6 +26,8 @@ from okasie_tasks.sync.tools import ATTEMPTS, Tools
 
 log = logging.getLogger(__name__)
 
+DOUBT_SECONDS: Final = 5.5
+"""After a request without an answer its listings stay closed for 5 s (see `okasie_tasks.adapters.writing`)."""
 Held = tuple[bytes, Wish]
 """A wish and its bytes as the inbox held them."""
 
@@ -94,11 +97,12 @@ class Sender:
             try:
                 account = self._tools.rules.account
                 with self._tools.market.permit(ticket=f"urgent:{account}", lane="urgent") as call:
-                    self._send(call, self._batch(self._due()))
+                    self._send(call, self._due())
             except Busy as busy:
                 # A listing that is under way in the other lane: usually for some tenths of a second.
                 waited += busy.seconds
                 if waited >= _IN_PLACE_SECONDS:
+                    busy.seconds = _IN_PLACE_SECONDS
                     raise
                 self._sleep(busy.seconds)
             else:
@@ -130,11 +134,12 @@ class Sender:
         sizes = pack([len(wish.item.body) for _, wish in together if wish.item is not None], flush=True)
         return together[: sizes[0]] if sizes else []
 
-    def _send(self, call: Call, batch: list[Held]) -> None:
-        if not batch:
+    def _send(self, call: Call, due: list[Held]) -> None:
+        if not due:
             return
-        with self._tools.locks.free([wish.reference for _, wish in batch]) as mine:
-            batch = [pair for pair in batch if pair[1].reference in mine]
+        # All that is due is closed to the other lane, so that one listing under way there does not stop the rest.
+        with self._tools.locks.free([wish.reference for _, wish in due]) as mine:
+            batch = self._batch([pair for pair in due if pair[1].reference in mine])
             if not batch:
                 raise Busy("these listings are being written", seconds=0.05, where=self._tools.rules.account)
             base = self._tools.ledger.get([wish.reference for _, wish in batch])
@@ -195,7 +200,9 @@ class Sender:
 
         self._write(list(told), base, entry)
         self._tools.ledger.unpark(list(told))
-        self._over([(pair, "created" if answer.created else "updated", None) for pair, _, answer in accepted])
+        self._over(
+            [(pair, "created" if answer.created else "updated", _images(answer)) for pair, _, answer in accepted]
+        )
 
     def _sell(self, call: Call, pair: Held, base: dict[str, Entry]) -> None:
         wish, outcome, said = pair[1], "sold", None
@@ -231,10 +238,11 @@ class Sender:
                 self._over([((raw, wish), "failed", error.message)])
                 continue
             wait = min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._chance.uniform(0.8, 1.2)
+            wait = max(wait, DOUBT_SECONDS) if error.in_doubt else wait
             later = msgspec.structs.replace(wish, tries=tries, not_before_ms=now_ms + int(wait * 1000))
             self._tools.inbox.swap([(raw, later)])
             if tries >= ATTEMPTS:
-                self._tell(wish, "waiting", f"{error.message}; it is tried again")
+                self._tell([(wish, "waiting", f"{error.message}; it is tried again")])
 
     def _refused_key(self, batch: list[Held], error: StopRun) -> None:
         log.error("account %s: %s", self._tools.rules.account, error)
@@ -245,7 +253,7 @@ class Sender:
                 self._over([((raw, wish), "failed", str(error))])
             else:
                 self._tools.inbox.swap([(raw, later)])
-                self._tell(wish, "failed", str(error))
+                self._tell([(wish, "failed", str(error))])
 
     def _refused_whole(
         self, batch: list[Held], items: list[Outgoing], refused: SetAside, base: dict[str, Entry]
@@ -272,16 +280,24 @@ class Sender:
 
     def _over(self, done: list[tuple[Held, str, str | None]], fields: tuple[str, ...] = ()) -> None:
         """Tell who waits and take wishes out. What was replaced meanwhile stays, and its waiters hear more later."""
-        for (_, wish), outcome, said in done:
-            self._tell(wish, outcome, said, fields)
+        self._tell([(wish, outcome, said) for (_, wish), outcome, said in done], fields)
         self._tools.inbox.take(pair for pair, _, _ in done)
 
-    def _tell(self, wish: Wish, outcome: str, said: str | None, fields: tuple[str, ...] = ()) -> None:
-        told = Outcome(outcome=outcome, at_ms=self._now_ms(), message=said, fields=fields)
-        self._tools.pushes.tell({push: {wish.reference: told} for push in wish.waiters})
+    def _tell(self, news: list[tuple[Wish, str, str | None]], fields: tuple[str, ...] = ()) -> None:
+        now_ms = self._now_ms()
+        told: dict[str, dict[str, Outcome]] = defaultdict(dict)
+        for wish, outcome, said in news:
+            for push in wish.waiters:
+                told[push][wish.reference] = Outcome(outcome=outcome, at_ms=now_ms, message=said, fields=fields)
+        self._tools.pushes.tell(told)
 
     def _now_ms(self) -> int:
         return int(self._tools.runs.now() * 1000)
+
+
+def _images(answer: ItemAnswer) -> str | None:
+    count = len(answer.skipped_images)
+    return f"{count} of its images were skipped: {answer.skipped_images[0].reason}" if count else None
 
 
 def _put_body(item: bytes) -> bytes:
