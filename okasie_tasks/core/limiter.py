@@ -313,10 +313,11 @@ class HeldLog:
                 self._be_careful(now, self._ceiling(limits))
             self._pause_until(now + (1_000 if retry_after_ms is None else retry_after_ms), "429")
             self.cf = 0
+        elif granted < self.pause:
+            pass  # sent before the pause: it says nothing of the time after it, neither good nor bad
         elif status >= 500 or status <= 0:
             self._fail(now)
-        elif granted >= self.pause:
-            # Only a request sent after the pause says anything about the time after it.
+        else:
             self.ok, self.pt, self.cf, self.co = True, 0, 0, 0
         return True
 

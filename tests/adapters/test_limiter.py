@@ -247,6 +247,17 @@ def test_the_breaker_says_so(client: redis.Redis, make: Maker) -> None:
     assert clocked.limiter.status().pause_reason == ""
 
 
+def test_one_incident_opens_the_breaker_once(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client, burst_per_second=20)
+    assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)
+    now = take(clocked, 1)[0][0] + 2
+    permits = [ask(clocked, now, f"t{number}") for number in range(15)]
+    for permit in permits:
+        assert permit is not None
+        clocked.limiter.report(permit, Feedback(503))
+    assert clocked.limiter.status().pause_seconds == 5, "those that were under way do not make it longer"
+
+
 def test_a_refusal_that_nothing_explains_makes_us_careful(client: redis.Redis, make: Maker) -> None:
     clocked = make(client)
     assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)

@@ -9,7 +9,7 @@
 --
 -- Invariant: a stamp only falls, and never below the moment of the answer; the server's remaining count only ever
 -- takes quota away from us, never adds; nothing is granted before `pause`; only a request sent after the pause can
--- end the probing. `core/limiter.py` is this step in plain Python, to the same last digit.
+-- end the probing, or prolong it by a failure. `core/limiter.py` is this step in plain Python, to the same last digit.
 
 local WINDOW, FOREIGN, FAILURES = 60050, 3, 5
 local FORGET, HALF_LIFE, MOST_SLOWER = 10000, 21600000, 3
@@ -95,6 +95,8 @@ if status == 429 then
   end
   pause_until(now + (tonumber(ARGV[5]) or 1000), '429')
   put('cf', 0)
+elseif granted < pause then
+  -- Sent before the pause: it says nothing of the time after it, neither good nor bad.
 elseif status >= 500 or status <= 0 then
   local failures = tonumber(h[6] or 0) + 1
   if failures >= FAILURES then
@@ -103,7 +105,7 @@ elseif status >= 500 or status <= 0 then
     put('co', opened + 1); failures = 0
   end
   put('cf', failures)
-elseif granted >= pause then
+else
   put('ok', '1'); put('pt', '0'); put('cf', 0); put('co', 0)
 end
 redis.call('HSET', state, unpack(set))
