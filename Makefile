@@ -12,7 +12,7 @@ demo: .venv/.run
 	@$(BIN)/okasie demo
 
 # Most of the time goes into waiting for real processes: two at a time.
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+PYTEST_ARGS ?= -n 2
 
 test: .venv/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from okasie_tasks.adapters.embedded import EmbeddedRedis
 from okasie_tasks.adapters.supervisor import Supervisor
+
+ROOT = Path(__file__).parents[1]
 
 # The same examples each time, and no verdict by the clock; `--hypothesis-profile explore` looks for new ones.
 settings.register_profile("house", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,15 +26,25 @@ settings.register_profile("explore", max_examples=2_000, deadline=None, suppress
 settings.load_profile("house")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (``pytest -n 2 --dist loadgroup``) one process takes all tests that start a whole group.
+class SideBySide(LoadScopeScheduling):
+    """Under ``pytest -n 2`` one process takes all tests that start a whole group with ``okasie up``.
 
     They share one that runs, and look for free ports: two groups that start at the same moment may find the same.
+    (xdist's own groups do not work with this pytest: it no longer lets a plugin change a test's id.)
     """
-    for item in items:
-        if "fleet" in getattr(item, "fixturenames", ()) or hasattr(getattr(item, "module", None), "Up"):
-            item.add_marker(pytest.mark.xdist_group("up"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "up" if _starts_a_group(nodeid.split("::", maxsplit=1)[0]) else nodeid
+
+
+@cache
+def _starts_a_group(file: str) -> bool:
+    return re.search(r"\b(Fleet|Up)\b", (ROOT / file).read_text(encoding="utf-8")) is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    return SideBySide(config, log)
 
 
 @pytest.fixture(scope="session")

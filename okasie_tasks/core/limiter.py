@@ -365,7 +365,8 @@ class HeldLog:
 
     def _fail(self, now: int) -> None:
         self.cf += 1
-        if self.cf >= _FAILURES:
+        # Five in a row open the breaker; after that, until one succeeds, each probe that fails opens it again.
+        if self.cf >= _FAILURES or self.co:
             self._pause_until(now + min(5_000 * 2**self.co, 300_000), "breaker")
             self.cf, self.co = 0, self.co + 1
 

@@ -366,12 +366,12 @@ def test_a_shorter_time_out_does_not_make_redis_forget_a_longer_one(client: redi
     assert client.pttl("okasie:rl:{dex}:l") > 600_000
 
 
-def test_five_failures_in_a_row_open_the_breaker_for_longer_each_time(client: redis.Redis) -> None:
+def test_five_failures_open_the_breaker_and_each_failed_probe_for_longer(client: redis.Redis) -> None:
     clocked = on_redis(client, burst_per_second=100, per_minute=6000)
     assert isinstance(clocked.limiter, RedisLimiter)
     now, pauses = 1_000_000.0, []
-    for _ in range(2):
-        for number in range(5):
+    for failing in (5, 1, 1):
+        for number in range(failing):
             permit = clocked.limiter.acquire(f"f{number}", "urgent", HOLD)
             while isinstance(permit, Wait):
                 now += permit.seconds
@@ -379,7 +379,7 @@ def test_five_failures_in_a_row_open_the_breaker_for_longer_each_time(client: re
                 permit = clocked.limiter.acquire(f"f{number}", "urgent", HOLD)
             clocked.limiter.report(permit, Feedback(503))
         pauses.append(clocked.limiter.status().pause_seconds)
-    assert pauses == [pytest.approx(5, abs=0.1), pytest.approx(10, abs=0.1)]
+    assert pauses == [pytest.approx(seconds, abs=0.1) for seconds in (5, 10, 20)]
 
 
 def test_without_redis_nothing_is_granted() -> None:

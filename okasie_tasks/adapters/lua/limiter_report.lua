@@ -98,9 +98,9 @@ if status == 429 then
 elseif granted < pause then
   -- Sent before the pause: it says nothing of the time after it, neither good nor bad.
 elseif status >= 500 or status <= 0 then
-  local failures = tonumber(h[6] or 0) + 1
-  if failures >= FAILURES then
-    local opened = tonumber(h[7] or 0)
+  -- Five in a row open the breaker; after that, until one succeeds, each probe that fails opens it again.
+  local failures, opened = tonumber(h[6] or 0) + 1, tonumber(h[7] or 0)
+  if failures >= FAILURES or opened > 0 then
     pause_until(now + math.min(5000 * 2 ^ opened, 300000), 'breaker')
     put('co', opened + 1); failures = 0
   end
