@@ -33,7 +33,9 @@ PHANTOM: Final = "~"
 
 _BURST_WINDOW, _BURST_HOLD = 1_005, 500
 _HORIZON, _LATE, _GONE, _LONGEST, _LEAD, _TURN = 20, 100, 5_000, 12_000, 0.9, 9
-_PROBE = 10_000
+_PROBE, _SLOP = 10_000, 450
+_CATCH_UP = 3
+"""Slots that a stall may have cost and that are made up for at once: no kind of window refuses four in a row."""
 _BULK = 2**40
 _FOREIGN, _FAILURES, _MOST_SLOWER = 3, 5, 3
 _FORGET, _HALF_LIFE = 10_000, 21_600_000
@@ -247,16 +249,21 @@ class HeldLog:
             before = self.queue.members(bulk, min(self.queue.below(place), bulk + 8))
         else:
             before = self.queue.members(bulk, bulk + 1)
-        late, slop = min(_LATE, tau * 0.2 + 1), min(450, tau * _LEAD)
-        promised = (self.due.get(other) for other in before)
-        return any(moment is not None and now - late <= moment <= now + slop for moment in promised)
+        late, slop = min(_LATE, tau * 0.2 + 1), min(_SLOP, tau * _LEAD)
+        for other in before:
+            promised, bulky = self.due.get(other), self.queue.get(other) or 0
+            # Among bulk whoever is here takes the slot, so that the tickets of a dead worker hold up nobody.
+            reserved = min(slop, _LATE) if lane == 1 and bulky >= _BULK else slop
+            if promised is not None and now - late <= promised <= now + reserved:
+                return True
+        return False
 
     def _grant(self, moment: int, ask: Ask, tau: float) -> None:
         bulk_waits = self._bulk_waits()
         self.drop(ask.ticket)
         self.log.add(ask.permit, self._latest(moment, ask.hold_ms))
         self.second.add(ask.permit, moment + _BURST_HOLD)
-        self.tat = float(f"{min(max(self.tat, moment - tau) + tau, moment + 4 * tau):.3f}")
+        self.tat = float(f"{min(max(self.tat, moment - _CATCH_UP * tau) + tau, moment + 4 * tau):.3f}")
         self.st = 0 if ask.lane == 1 else self.st + bulk_waits
         if not self.ok:
             self.pt, self.pp = moment, ask.permit
@@ -373,6 +380,7 @@ class HeldLog:
     def _pause_until(self, moment: int, reason: str) -> None:
         if moment > self.pause:
             self.pause, self.pr = moment, reason
+        self.tat = max(self.tat, float(moment))  # a pause is not made up for
         self.ok = False
 
     # -- leaving and looking -----------------------------------------------------------------------------------------

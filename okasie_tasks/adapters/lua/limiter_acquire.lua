@@ -16,6 +16,7 @@
 -- step in plain Python, to the same last digit.
 
 local WINDOW, BURST_WINDOW, BURST_HOLD = 60050, 1005, 500
+local CATCH_UP = 3
 local HORIZON, LATE, GONE, LONGEST, LEAD, TURN = 20, 100, 5000, 12000, 0.9, 9
 local FORGET, HALF_LIFE = 10000, 21600000
 local BULK = 1099511627776 -- 2^40
@@ -97,7 +98,10 @@ if t <= now + HORIZON then
   end
   for _, other in ipairs(before) do
     local promised = tonumber(redis.call('ZSCORE', due, other) or -1)
-    if promised >= now - late and promised <= now + slop then blocked = true end
+    -- Among bulk whoever is here takes the slot, so that the tickets of a dead worker hold up nobody.
+    local reserved = slop
+    if lane == 1 and tonumber(redis.call('ZSCORE', queue, other)) >= BULK then reserved = math.min(slop, LATE) end
+    if promised >= now - late and promised <= now + reserved then blocked = true end
   end
 end
 
@@ -108,7 +112,8 @@ if t <= now + HORIZON and not blocked then
   redis.call('ZREM', due, ticket)
   redis.call('ZADD', log, t + hold, permit)
   redis.call('ZADD', second, t + BURST_HOLD, permit)
-  tat = math.min(math.max(tat, t - tau) + tau, t + 4 * tau)
+  -- What a stall has cost is made up for at once, up to CATCH_UP slots: no kind of window refuses four in a row.
+  tat = math.min(math.max(tat, t - CATCH_UP * tau) + tau, t + 4 * tau)
   if lane == 1 then streak = 0 elseif bulk_waits then streak = streak + 1 end
   redis.call('HSET', state, 'now', now, 'tat', string.format('%.3f', tat), 'st', streak)
   if probing then redis.call('HSET', state, 'pt', t, 'pp', permit) end

@@ -16,7 +16,7 @@ local FORGET, HALF_LIFE, MOST_SLOWER = 10000, 21600000, 3
 local log, second, state = KEYS[1], KEYS[2], KEYS[3]
 local permit, status, hold = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])
 local h = redis.call('HMGET', state, 'now', 'sl', 'lc', 'lv', 'lh', 'cf', 'co', 'pause', 'ok', 'pp',
-  'fx', 'fxt', 'hx', 'hxt', 'fo')
+  'fx', 'fxt', 'hx', 'hxt', 'fo', 'tat')
 local now = tonumber(ARGV[9])
 if not now then
   local time = redis.call('TIME')
@@ -79,6 +79,7 @@ end
 local pause = tonumber(h[8] or 0)
 local function pause_until(moment, reason)
   if moment > pause then put('pause', moment); put('pr', reason) end
+  put('tat', string.format('%.3f', math.max(tonumber(h[16] or 0), moment))) -- a pause is not made up for
   put('ok', '0')
 end
 if h[10] == permit then put('pt', '0') end
