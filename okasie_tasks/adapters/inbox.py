@@ -61,6 +61,10 @@ class Inbox:
             lost += [name.decode() for name in self._swap(keys=[self._wishes, self._order], args=arguments)]
         return lost
 
+    def row_gone(self, wish: Wish) -> None:
+        """Note that a read of the source from before this wish lacked its row; a wish that was replaced is left alone."""
+        self.swap([(msgspec.msgpack.encode(wish), msgspec.structs.replace(wish, row_gone=True))])
+
     def first(self, count: int) -> list[tuple[bytes, Wish]]:
         """The wishes that have waited longest, as ``(bytes as held, wish)``."""
         names = cast("list[bytes]", self._redis.zrange(self._order, 0, count - 1))

@@ -237,6 +237,7 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             return {"overtaken": 1}
         wish = tools.inbox.waiting([change.reference]).get(change.reference)
         if wish is not None and not wish.stamp.older_than(Version(0, seen_ms)):
+            tools.inbox.row_gone(wish)
             return {"overtaken": 1}
         try:
             answer = call.delete(change.reference)
