@@ -89,7 +89,7 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgo
         version=row.version,
         row=content,
         resent=bool(change.rendering_seen),
-        seen_ms=seen_ms,
+        seen_ms=seen_ms if change.seen_ms is None else change.seen_ms,
     )
 
 
