@@ -62,8 +62,10 @@ class Inbox:
         return lost
 
     def row_gone(self, wish: Wish) -> None:
-        """Note that a read of the source from before this wish lacked its row; a wish that was replaced is left alone."""
-        self.swap([(msgspec.msgpack.encode(wish), msgspec.structs.replace(wish, row_gone=True))])
+        """Note that a read of the source from before this wish lacked its row; what replaced it is newer."""
+        held: Wish | None = wish
+        while held and self.swap([(msgspec.msgpack.encode(held), msgspec.structs.replace(held, row_gone=True))]):
+            held = self.waiting([wish.reference]).get(wish.reference)
 
     def first(self, count: int) -> list[tuple[bytes, Wish]]:
         """The wishes that have waited longest, as ``(bytes as held, wish)``."""

@@ -206,4 +206,3 @@ class Inventory:
         reading = Reading(actor.name, self.labels[actor.name], self.scheduler.now_ms)
         self.readings.append(reading)
         return FakeSource(self, reading)
-
