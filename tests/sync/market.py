@@ -185,15 +185,21 @@ class FakeSource:
                 continue
             self._reading.prices[reference] = price
             place = self._inventory.places[reference]
-            yield SourceRow(row=place, reference=reference, listing=listing(reference, price))
+            version = price if self._inventory.versioned else 0
+            yield SourceRow(row=place, reference=reference, listing=listing(reference, price), version=version)
         self._reading.complete = True
 
 
 class Inventory:
-    """What the dealer has. ``lazy``: a read sees each row as it is when it comes to it."""
+    """What the dealer has. ``lazy``: a read sees each row as it is when it comes to it.
 
-    def __init__(self, scheduler: Scheduler, *, references: Sequence[str], lazy: bool, sliceable: bool) -> None:
-        self.scheduler, self.lazy, self.sliceable = scheduler, lazy, sliceable
+    ``versioned``: rows tell their own version, which is their price: a car only gets dearer.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, *, references: Sequence[str], lazy: bool, sliceable: bool, versioned: bool
+    ) -> None:
+        self.scheduler, self.lazy, self.sliceable, self.versioned = scheduler, lazy, sliceable, versioned
         self.places = {reference: place for place, reference in enumerate(references, start=1)}
         self.prices: dict[str, int] = {}
         self.readings: list[Reading] = []

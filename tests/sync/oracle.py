@@ -61,6 +61,8 @@ class Car:
         self.stands = {SOLD if statement.price is None else statement.price}
         self._by_hand = sells
         self._ever_sold |= sells
+        if sells and self._absent:
+            self._in_source = None  # a run leaves a row that is gone to the sell that waits, and learns nothing of it
         self._newest = statement.kind
         if statement.kind == "read" and statement.price is not None:
             self._rows.add(statement.price)
@@ -70,7 +72,8 @@ class Car:
         if self._by_hand is not True:
             self.stands = {stand for before in self.stands for stand in self._with_row(before, price, quiet=quiet)}
         self._rows.add(price)
-        self._taught.add(price)
+        if quiet or not self._ever_sold:  # beside a waiting sell the row is left alone, and learned by the next run
+            self._taught.add(price)
         self._in_source = True
 
     def _with_row(self, before: Stand, price: int, *, quiet: bool) -> Iterable[Stand]:

@@ -44,14 +44,14 @@ class Message(NamedTuple):
 
 
 class World:
-    def __init__(self, plain: redis.Redis, seed: int) -> None:
+    def __init__(self, plain: redis.Redis, seed: int, *, versioned: bool = False) -> None:
         plain.flushall()
         self.chance = Random(seed)
         self.references = [f"R{number}" for number in range(self.chance.randint(2, 5))]
         self.scheduler = Scheduler(Random(self.chance.random()))
         self.inventory = Inventory(
             self.scheduler, references=[*self.references, ANCHOR],
-            lazy=self.chance.random() < 0.5, sliceable=self.chance.random() < 0.5,
+            lazy=self.chance.random() < 0.5, sliceable=self.chance.random() < 0.5, versioned=versioned,
         )  # fmt: skip
         self.market = FakeMarket(self.scheduler, page_size=self.chance.choice((2, 200)))
         self.tools = self._tools(SteppingRedis(plain, self.scheduler))
@@ -107,7 +107,9 @@ class World:
 
     def change(self, chance: Random) -> None:
         reference = chance.choice(self.references)
-        if reference in self.inventory.prices and chance.random() < 0.4:
+        if self.inventory.versioned:
+            self.inventory.prices[reference] = self.inventory.prices.get(reference, 10_000) + chance.randint(1, 5_000)
+        elif reference in self.inventory.prices and chance.random() < 0.4:
             del self.inventory.prices[reference]
         else:
             self.inventory.prices[reference] = self.new_price()
@@ -130,6 +132,8 @@ class World:
     def _message(self, kind: str) -> Message:
         references = tuple(self.chance.sample(self.references, self.chance.randint(1, min(3, len(self.references)))))
         prices = tuple(self.new_price() for _ in references) if kind == "given" else ()
+        if prices and self.inventory.versioned:
+            prices = (self.chance.randint(10_001, 20_000),) * len(references)
         return Message(f"push-{len(self.messages)}-{self.chance.randrange(10**9)}", kind, references, prices)
 
     # -- the actors ------------------------------------------------------------------------------------------------
@@ -161,7 +165,8 @@ class World:
             push.accept_push(self.tools, message.id, references=references)
         else:
             rows = [raw_listing(name, price) for name, price in zip(references, message.prices, strict=True)]
-            push.accept_push(self.tools, message.id, listings=rows)
+            version = message.prices[0] if self.inventory.versioned else 0
+            push.accept_push(self.tools, message.id, listings=rows, version=version)
 
     def _send(self, token: str, chance: Random) -> None:
         while True:
