@@ -115,6 +115,13 @@ class FakeMarket:
 
     # -- the network -----------------------------------------------------------------------------------------------
 
+    def _fate(self) -> str:
+        """Whether the answer of a write is lost, and when the request itself arrives."""
+        if not self.losses or self._scheduler.chance.random() > 0.15:
+            return "answered"
+        self.losses -= 1
+        return self._scheduler.chance.choice(("done", "soon", "slow"))
+
     def _request(self, references: Sequence[str], effect: Callable[[], Any]) -> Any:
         """Sent, arrived, answered: three moments, and others may act between them."""
         scheduler = self._scheduler
@@ -130,16 +137,16 @@ class FakeMarket:
             scheduler.tick()
             request.effect_ms = scheduler.now_ms
 
-        scheduler.arrivals.append((scheduler.now_ms, arrive))
+        fate = self._fate() if references else "answered"
+        scheduler.arrives(arrive, slow=fate == "slow")
         if references:
             self.writes.append(request)
-            if self.losses and scheduler.chance.random() < 0.15:
-                self.losses -= 1
-                # With the answer lost nobody knows whether the request arrived, or is still to arrive.
-                scheduler.wait(until=scheduler.chance.choice((None, lambda: request.effect_ms)))
-                lost = Unavailable("no answer", seconds=0)
-                lost.in_doubt = True
-                raise lost
+        if fate != "answered":
+            # With the answer lost nobody knows whether the request arrived, or is still to arrive.
+            scheduler.wait(until=(lambda: request.effect_ms) if fate == "done" else None)
+            lost = Unavailable("no answer", seconds=0)
+            lost.in_doubt = True
+            raise lost
         scheduler.wait(until=lambda: request.effect_ms)
         scheduler.step()
         request.over_ms = scheduler.now_ms

@@ -71,13 +71,14 @@ class Actor:
 
 
 class Scheduler:
-    """Runs actors by the choices of a seed; ``arrivals`` are requests on their way, each an event of its own."""
+    """Runs actors by the choices of a seed. What is on its way over a network is an event of its own."""
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
         self.now_ms = _START_MS
         self.actors: list[Actor] = []
-        self.arrivals: list[tuple[int, Callable[[], None]]] = []
+        self._slow: list[tuple[int, Callable[[], None]]] = []
+        self._arrivals: list[tuple[int, Callable[[], None]]] = []
         self.on_jump: Callable[[], None] = lambda: None
         self.may_die: Callable[[Actor], bool] = lambda _: False
         self._by_thread = threading.local()
@@ -111,6 +112,10 @@ class Scheduler:
                 raise Killed
         self.tick()
 
+    def arrives(self, event: Callable[[], None], *, slow: bool) -> None:
+        """An event on its way: it happens at any moment from now on, or, ``slow``, as late as it may."""
+        (self._slow if slow else self._arrivals).append((self.now_ms + _IN_FLIGHT_MS, event))
+
     # -- called by the test ----------------------------------------------------------------------------------------
 
     def add(self, name: str, work: Callable[[], None], *, daemon: bool = False) -> None:
@@ -136,20 +141,21 @@ class Scheduler:
             self.actors.clear()
 
     def _one(self, settled: Callable[[], bool]) -> bool:
-        if self.arrivals and self.now_ms - self.arrivals[0][0] > _IN_FLIGHT_MS:
-            self.arrivals.pop(0)[1]()
+        for events in (self._slow, self._arrivals):
+            if events and events[0][0] <= self.now_ms:
+                events.pop(0)[1]()
         if self.chance.random() < 0.03:
             for actor in self.actors:
                 actor.weight = self.chance.choice((1, 4, 16, 64))
         ready = [actor for actor in self.actors if actor.ready(self.now_ms)]
-        choices: list[Actor | None] = [*ready, *([None] if self.arrivals else [])]
+        choices: list[Actor | None] = [*ready, *([None] if self._arrivals else [])]
         if not choices:
             return self._jump(settled)
         if self.chance.random() < 0.02:
             self._jump_near()
         chosen = self.chance.choices(choices, [actor.weight if actor else 4 for actor in choices])[0]
         if chosen is None:
-            self.arrivals.pop(self.chance.randrange(len(self.arrivals)))[1]()
+            self._arrivals.pop(self.chance.randrange(len(self._arrivals)))[1]()
             return True
         chosen.killed = self.may_die(chosen)
         chosen.resume()
@@ -159,9 +165,10 @@ class Scheduler:
 
     def _jump(self, settled: Callable[[], bool]) -> bool:
         """Everybody waits: time passes until somebody need not."""
-        if all(actor.over or actor.daemon for actor in self.actors) and settled():
+        if not self._slow and all(actor.over or actor.daemon for actor in self.actors) and settled():
             return False
         wakes = [actor.wake_ms for actor in self.actors if not actor.over and actor.wake_ms > self.now_ms]
+        wakes += [due_ms for due_ms, _ in self._slow]
         assert wakes, f"nobody will ever go on: {[actor.name for actor in self.actors if not actor.over]}"
         self.now_ms = min(wakes)
         self.on_jump()
