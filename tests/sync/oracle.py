@@ -39,6 +39,8 @@ class Car:
         """What reads of the source may have taught the ledger. A push that was overtaken taught it nothing."""
         self._taught: set[int] = set()
         """What runs taught it for certain."""
+        self._doubted: set[int] = set()
+        """Of these, what a run read beside others: a row is left alone, and not learned, where a sell waits for it."""
         self._in_source: bool | None = False
         self._newest = ""
         self._absent = self._ever_sold = False
@@ -61,8 +63,9 @@ class Car:
         self.stands = {SOLD if statement.price is None else statement.price}
         self._by_hand = sells
         self._ever_sold |= sells
-        if sells and self._absent:
-            self._in_source = None  # a run leaves a row that is gone to the sell that waits, and learns nothing of it
+        if sells:
+            self._taught -= self._doubted
+            self._in_source = None if self._absent else self._in_source
         self._newest = statement.kind
         if statement.kind == "read" and statement.price is not None:
             self._rows.add(statement.price)
@@ -72,8 +75,10 @@ class Car:
         if self._by_hand is not True:
             self.stands = {stand for before in self.stands for stand in self._with_row(before, price, quiet=quiet)}
         self._rows.add(price)
-        if quiet or not self._ever_sold:  # beside a waiting sell the row is left alone, and learned by the next run
+        if quiet or not self._ever_sold:
             self._taught.add(price)
+            if not quiet:
+                self._doubted.add(price)
         self._in_source = True
 
     def _with_row(self, before: Stand, price: int, *, quiet: bool) -> Iterable[Stand]:
