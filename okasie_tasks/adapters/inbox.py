@@ -61,6 +61,12 @@ class Inbox:
             lost += [name.decode() for name in self._swap(keys=[self._wishes, self._order], args=arguments)]
         return lost
 
+    def row_gone(self, wish: Wish) -> None:
+        """Note that a read of the source from before this wish lacked its row; what replaced it is newer."""
+        held: Wish | None = wish
+        while held and self.swap([(msgspec.msgpack.encode(held), msgspec.structs.replace(held, row_gone=True))]):
+            held = self.waiting([wish.reference]).get(wish.reference)
+
     def first(self, count: int) -> list[tuple[bytes, Wish]]:
         """The wishes that have waited longest, as ``(bytes as held, wish)``."""
         names = cast("list[bytes]", self._redis.zrange(self._order, 0, count - 1))

@@ -76,6 +76,8 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     fields: tuple[str, ...] = ()
     rendering_seen: bytes = b""
     """The marketplace's rendering that this change answers, for a drift; else empty."""
+    seen_ms: int | None = None
+    """For a row that did not change, so that ours is only sent again: how new that is; else as new as this run."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, array_like=True):

@@ -29,6 +29,8 @@ class Wish(msgspec.Struct, frozen=True, array_like=True):
     tries: int = 0
     """Requests that brought no answer for it."""
     not_before_ms: int = 0
+    row_gone: bool = False
+    """A read of the source from before it was accepted lacked the row: that absence is spent once this was sent."""
 
     @property
     def kind(self) -> Literal["push", "sell"]:
@@ -63,7 +65,7 @@ def merged(held: Wish | None, new: Wish) -> Wish:
         return new
     last = held if new.stamp.older_than(held.stamp) else new
     waiters = tuple(dict.fromkeys((*held.waiters, *new.waiters)))
-    return msgspec.structs.replace(last, waiters=waiters)
+    return msgspec.structs.replace(last, waiters=waiters, row_gone=held.row_gone or new.row_gone)
 
 
 def overtaken(wish: Wish, entry: Entry | None) -> bool:
@@ -80,7 +82,7 @@ def pushed(wish: Wish, item: Outgoing, base: Entry | None, *, status: str, now_m
     """The ledger's entry once a push was accepted by the marketplace."""
     flags = Flag.OWNED | Flag.ECHO_DUE | Flag.URGENT
     if wish.given:
-        flags |= Flag.GIVEN | (base.flags & Flag.IN_SOURCE if base else Flag(0))
+        flags |= Flag.GIVEN | (base.flags & Flag.IN_SOURCE if base and not wish.row_gone else Flag(0))
     else:
         flags |= Flag.IN_SOURCE
     known = base or Entry()

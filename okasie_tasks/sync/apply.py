@@ -89,7 +89,7 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgo
         version=row.version,
         row=content,
         resent=bool(change.rendering_seen),
-        seen_ms=seen_ms,
+        seen_ms=seen_ms if change.seen_ms is None else change.seen_ms,
     )
 
 
@@ -229,14 +229,16 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     seen_ms = source_began_ms(tools, part.run)
     with tools.locks.all([change.reference]):
         entry = tools.ledger.get([change.reference]).get(change.reference)
-        if entry is None or entry.status == "sold":
-            return {"overtaken": 1}
+        if entry is None or entry.status == "sold" or (change.row < 0 and not entry.having(Flag.IN_SOURCE)):
+            return {"overtaken": 1}  # the last: pushed since it was decided, and its absence was spent
         if entry.having(Flag.URGENT) and entry.seen_ms > seen_ms:
             spent = Flag.IN_SOURCE if change.row < 0 and entry.having(Flag.GIVEN) else Flag(0)
             tools.ledger.swap([(change.reference, entry, entry.but(clear=spent))])
             return {"overtaken": 1}
         wish = tools.inbox.waiting([change.reference]).get(change.reference)
-        if wish is not None and not wish.stamp.older_than(Version(0, seen_ms)):
+        if wish is not None and (wish.row_gone or not wish.stamp.older_than(Version(0, seen_ms))):
+            if change.row < 0:
+                tools.inbox.row_gone(wish)
             return {"overtaken": 1}
         try:
             answer = call.delete(change.reference)

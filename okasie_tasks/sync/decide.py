@@ -196,6 +196,7 @@ class _Verdict:
 
     def _plan(self, reference: str, decision: Decision, local: Local | None, base: Entry | None) -> None:
         dealer = local.dealer if local and local.dealer else base.dealer if base else b""
+        unchanged = local is not None and base is not None and base.having(Flag.IN_SOURCE) and local.content == base.row
         change = Planned(
             reference=reference,
             action=decision.action,
@@ -205,6 +206,7 @@ class _Verdict:
             dealer=dealer,
             fields=decision.fields,
             rendering_seen=decision.answers,
+            seen_ms=base.seen_ms if unchanged and base else None,
         )
         self._planned.append(change)
         if decision.action == "sell":

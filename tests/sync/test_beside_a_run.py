@@ -1,0 +1,77 @@
+"""What the race test found, each told as a story of its own."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+import redis
+
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.records import Planned
+from okasie_tasks.core.wish import Wish, merged
+from okasie_tasks.sync import apply, push
+from okasie_tasks.sync.send import Sender
+from okasie_tasks.sync.tools import Part, Tools
+from tests.sync.market import raw_listing
+from tests.sync.world import ACCOUNT, ANCHOR, World
+
+BEGAN_MS = 2_000
+"""When the run began to read the source: long before anything that a test accepts."""
+
+
+@pytest.fixture
+def world(client: redis.Redis) -> World:
+    found = World(client, 0)
+    found.inventory.prices[ANCHOR] = 1
+    return found
+
+
+def about_to_sell(tools: Tools, entry: Entry) -> Part:
+    """A run that found the row of R0 gone."""
+    tools.ledger.swap([("R0", None, entry)])
+    tools.runs.request(ACCOUNT, "full")
+    run = tools.runs.begin(ACCOUNT)
+    assert run is not None
+    tools.runs.note(run, source_began_ms=BEGAN_MS)
+    tools.runs.put(run, "selling", 0, Planned("R0", "sell", "gone", -1, b"", b""))
+    return Part(run, "sell", 0, "task")
+
+
+def known(flags: Flag = Flag.OWNED | Flag.IN_SOURCE) -> Entry:
+    return Entry(status="active", flags=flags, seen_ms=1_000)
+
+
+def test_a_push_that_waits_while_its_car_would_be_sold_spends_the_absence(world: World) -> None:
+    tools = world.plain
+    part = about_to_sell(tools, known())
+    for number in range(2):  # the second replaces the first, and is newer still
+        push.accept_push(tools, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
+        assert apply.mark_sold(tools, part, world.market) == {"overtaken": 1}
+    assert tools.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE), "a push that is refused spends nothing"
+    Sender(tools, "sender", chance=Random(0), sleep=lambda _: None).run()
+    assert world.market.stands() == {"R0": 6}
+    assert not tools.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE)
+
+
+def test_a_newer_push_is_told_of_the_absence_that_the_older_one_met() -> None:
+    one, two = (Wish(reference="R0", own=0, seen_ms=moment, waiters=()) for moment in (1, 2))
+    gone = Wish(reference="R0", own=0, seen_ms=1, waiters=(), row_gone=True)
+    assert (merged(gone, two).row_gone, merged(one, two).row_gone) == (True, False)
+
+
+def test_a_car_whose_absence_was_spent_since_the_plan_is_not_sold(world: World) -> None:
+    part = about_to_sell(world.plain, known(Flag.OWNED | Flag.GIVEN | Flag.URGENT))
+    assert apply.mark_sold(world.plain, part, world.market) == {"overtaken": 1}
+    assert world.market.writes == []
+
+
+def test_a_push_that_arrived_unanswered_is_not_undone_as_drift(world: World) -> None:
+    """The row did not change: that ours is sent again makes it no newer than the push."""
+    world.inventory.prices["R0"] = 10
+    world.quiet_run()
+    push.accept_push(world.tools, "push", listings=[raw_listing("R0", 5)])
+    world.market.rows["R0"]["price"] = 5
+    world.quiet_run()  # the watchdog of this world sends what nobody else does
+    assert world.market.stands()["R0"] == 5
+    assert world.plain.pushes.get("push").outcomes["R0"].outcome == "updated"
