@@ -213,9 +213,10 @@ class Pusher(threading.Thread):
             for push, name, _ in sent
         ]
 
-    def waits(self) -> list[float]:
+    def waits(self) -> list[tuple[float, float]]:
+        """Of each single push when it was sent, and the seconds until it was answered."""
         moments = zip(self.single, self.answered(self.single), strict=True)
-        return sorted(answered - sent for (_, _, sent), answered in moments)
+        return [(sent, answered - sent) for (_, _, sent), answered in moments]
 
 
 @dataclass
@@ -274,9 +275,15 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def figures(
-    arrivals: list[dict[str, Any]], account: str, span: str, begin: float, end: float, waits: Sequence[float] = ()
+    arrivals: list[dict[str, Any]],
+    account: str,
+    span: str,
+    bounds: tuple[float, float],
+    pushed: Sequence[tuple[float, float]],
 ) -> Figures:
     """``most_in_*`` and ``refused`` are of the whole log: no moment of the run may break the rule."""
+    begin, end = bounds
+    waits = sorted(wait for sent, wait in pushed if begin <= sent < end)
     seen = [request for request in arrivals if begin <= request["at"] < end]
     moments = [request["at"] for request in arrivals]
     between = [later["at"] - earlier["at"] for earlier, later in pairwise(seen)]
@@ -300,7 +307,7 @@ def figures(
     )
 
 
-def together(deployed: Deployment, pusher: Pusher, arrivals: list[dict[str, Any]]) -> dict[str, Any]:
+def together(pusher: Pusher, arrivals: list[dict[str, Any]]) -> dict[str, Any]:
     """How many requests the thirty took; the run's own have a hundred items."""
     answered = pusher.answered(pusher.together)
     begin, end = pusher.together[0][2], max(answered)
@@ -352,14 +359,14 @@ def saturated(deployed: Deployment, minutes: float, *, kill: bool) -> dict[str, 
     assert not idle, f"nothing was left to do for {idle}: this was no full load"
     for pusher in pushers:
         pusher.stop()
-    spans = [("before the kill", begin, middle), ("after the kill", middle, end)] if kill else [("", begin, end)]
+    spans = {"before the kill": (begin, middle), "after the kill": (middle, end)} if kill else {"": (begin, end)}
     rows: list[Figures] = []
     thirty = {}
     for name, pusher in zip(WINDOWS, pushers, strict=True):
         waits = pusher.waits()
         arrivals = deployed.arrivals(name)
-        rows += [figures(arrivals, name, span, *bounds, waits) for span, *bounds in spans]
-        thirty[name] = together(deployed, pusher, deployed.arrivals(name))
+        rows += [figures(arrivals, name, span, bounds, waits) for span, bounds in spans.items()]
+        thirty[name] = together(pusher, arrivals)
     return {"accounts": rows, "together": thirty, "noise": around}
 
 
@@ -383,7 +390,7 @@ def scanned(deployed: Deployment, minutes: float, feed: Path, rows: list[dict[st
             wait_until(time.time() + 1, deployed, around.load)
     pusher.stop()
     waits = pusher.waits()
-    found = figures(deployed.arrivals(SCANNED), SCANNED, f"csv of {len(rows):,} rows", begin, end, waits)
+    found = figures(deployed.arrivals(SCANNED), SCANNED, f"csv of {len(rows):,} rows", (begin, end), waits)
     return {"account": found, "noise": around}
 
 
