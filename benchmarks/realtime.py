@@ -362,12 +362,16 @@ def saturated(deployed: Deployment, minutes: float, *, kill: bool) -> dict[str, 
     spans = {"before the kill": (begin, middle), "after the kill": (middle, end)} if kill else {"": (begin, end)}
     rows: list[Figures] = []
     thirty = {}
+    every: list[float] = []
     for name, pusher in zip(WINDOWS, pushers, strict=True):
         waits = pusher.waits()
+        every += [wait for _, wait in waits]
         arrivals = deployed.arrivals(name)
         rows += [figures(arrivals, name, span, bounds, waits) for span, bounds in spans.items()]
         thirty[name] = together(pusher, arrivals)
-    return {"accounts": rows, "together": thirty, "noise": around}
+    every.sort()
+    pushes = {"n": len(every), "p50": percentile(every, 0.5), "p99": percentile(every, 0.99), "max": max(every)}
+    return {"accounts": rows, "pushes": pushes, "together": thirty, "noise": around}
 
 
 def scanned(deployed: Deployment, minutes: float, feed: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
@@ -421,6 +425,11 @@ def show(result: dict[str, Any]) -> None:
     if "scanned" in result:
         table.add_row(*shown(result["scanned"]["account"]))
     console.print(table)
+    pushes = result["saturated"]["pushes"]
+    console.print(
+        f"single pushes, the three accounts together: {pushes['n']}, p50 {pushes['p50']:.2f} s,"
+        f" p99 {pushes['p99']:.2f} s, max {pushes['max']:.2f} s"
+    )
     for name, found in result["saturated"]["together"].items():
         console.print(
             f"{TOGETHER} at once, {name}: {found['requests']} request(s) of {found['items']} items, sent within"
