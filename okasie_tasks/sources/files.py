@@ -30,15 +30,24 @@ csv.field_size_limit(_CELL_CHARACTERS)
 
 
 class FileSource:
-    """A feed in a local file. ``name`` is what messages call it."""
+    """A feed in a local file. ``name`` is what messages call it; ``only``: the references that are asked for."""
 
     sliceable = True
 
-    def __init__(self, account: AccountSettings, path: Path, *, name: str | None = None, current_year: int) -> None:
+    def __init__(
+        self,
+        account: AccountSettings,
+        path: Path,
+        *,
+        name: str | None = None,
+        current_year: int,
+        only: frozenset[str] | None = None,
+    ) -> None:
         self._account = account
         self._path = path
         self._name = name or path.name
         self._year = current_year
+        self._only = only
 
     def version(self) -> str:
         """Size, time and place of the file; changes with every replacement."""
@@ -64,7 +73,8 @@ class FileSource:
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
         """Just these rows: the file is scanned."""
         wanted = frozenset(references)
-        return (row for row in self.rows() if row.reference in wanted)
+        scan = FileSource(self._account, self._path, name=self._name, current_year=self._year, only=wanted)
+        return (row for row in scan.rows() if row.reference in wanted)
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
@@ -131,7 +141,7 @@ class FileSource:
             yield before
 
     def _mapping(self, columns: Sequence[str] | None) -> RowMapping:
-        mapping = RowMapping(self._account, columns=columns, current_year=self._year)
+        mapping = RowMapping(self._account, columns=columns, current_year=self._year, only=self._only)
         if columns is not None:
             missing = sorted(mapping.needed.difference(columns))
             if missing:

@@ -34,12 +34,23 @@ class _Bad(Exception):
 
 
 class RowMapping:
-    """The compiled mapping of one account. ``columns`` are those of the feed, None when every row has its own."""
+    """The compiled mapping of one account. ``columns`` are those of the feed, None when every row has its own.
 
-    def __init__(self, account: AccountSettings, *, columns: Iterable[str] | None, current_year: int) -> None:
+    ``only``: the references that are asked for; of other rows nothing but the reference is read.
+    """
+
+    def __init__(
+        self,
+        account: AccountSettings,
+        *,
+        columns: Iterable[str] | None,
+        current_year: int,
+        only: frozenset[str] | None = None,
+    ) -> None:
         self._source = account.source
         self._zone = ZoneInfo(account.timezone)
         self._year = current_year
+        self._only = only
         self._columns = None if columns is None else frozenset(columns)
         self._reference = account.source.reference or self._own_reference()
         self._plan = [(spec, *self._compile(spec)) for spec in FIELDS.values() if spec.name != "externalReference"]
@@ -93,7 +104,7 @@ class RowMapping:
                 f"column {self._reference}: expected 1 to 64 of A-Z a-z 0-9 . _ -, got {text!r:.60}",
             )
             return SourceRow(row=number, reference=None, listing=None, issues=(*issues, bad), where=where)
-        if issues:
+        if issues or (self._only is not None and reference not in self._only):
             return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
         values, found = self._values(raw)
         values["externalReference"] = reference

@@ -30,15 +30,17 @@ log = logging.getLogger(__name__)
 WINDOWS: Final = {
     # stage: (parts per window, publish the next when so many are still open)
     "first": (1, 0),
-    "walk": (10, 3),
+    "walk": (5, 15),
     "load": (4, 1),
     "diff": (200, 40),
     "spool": (1, 0),
-    "upsert": (10, 3),
-    "sell": (10, 3),
+    "upsert": (5, 15),
+    "sell": (5, 15),
 }
-_SPOOL_AHEAD: Final = 15
-"""Upsert chunks that are still to be done when the next slice is spooled."""
+"""Parts that need a permit: 20 tickets wait 10 s at most, within the limiter's longest answer; and when a worker dies
+with its share of the messages, half of them where there are two, what is left still uses up the quota."""
+_SPOOL_AHEAD: Final = 30
+"""Upsert chunks that are still to be done when the next slice is spooled: 15 s of quota, half if a worker died."""
 
 Step = Callable[[Tools, "Run"], None]
 

@@ -1,19 +1,24 @@
 """Watchdog: what was lost between the broker and the workers is found in the run record and published again.
 
-First form: a run that made no progress for `STALLED_SECONDS` gets its open parts published anew, at most once in
-that time; doubled messages find their parts claimed or closed.
+A run that made no progress for `STALLED_SECONDS` gets its open parts published anew, at most once in that time; so
+does a part that was left behind by those published after it. Doubled messages find their parts claimed or closed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from okasie_tasks.sync import conduct
 from okasie_tasks.sync.tools import Tools
 
+if TYPE_CHECKING:
+    from okasie_tasks.adapters.runs import Run
+
 STALLED_SECONDS: Final = 45.0
 """Longer than any wait that the limiter hands out, shorter than an operator's patience."""
+_LEFT_BEHIND: Final = 30
+"""Permits are given in the order of publishing: a part so far behind died with the worker that had its message."""
 
 
 def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]:
@@ -23,8 +28,10 @@ def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]
     if run is None or run.state != "running":
         return
     now_ms = tools.runs.now() * 1000
-    last = max(run.progress_ms, run.fact("republished_ms"))
-    if now_ms - last < STALLED_SECONDS * 1000:
+    if now_ms - run.fact("republished_ms") < STALLED_SECONDS * 1000:
+        return
+    if now_ms - run.progress_ms < STALLED_SECONDS * 1000:
+        yield from _left_behind(tools, run, int(now_ms))
         return
     tools.runs.note(run.id, republished_ms=int(now_ms))
     conduct.advance(tools, run.id)
@@ -37,6 +44,14 @@ def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]
         lost = tools.runs.open_parts(run.id, stage)
         if lost:
             yield run.id, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
+
+
+def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[tuple[str, str, Sequence[int]]]:
+    for stage in {"walk": ("walk",), "apply": ("upsert", "sell")}.get(run.stage, ()):
+        reached = tools.runs.stage(run.id, stage).published - _LEFT_BEHIND
+        if lost := [part for part in tools.runs.open_parts(run.id, stage) if part < reached]:
+            tools.runs.note(run.id, republished_ms=now_ms)
+            yield run.id, stage, lost
 
 
 def may_begin(tools: Tools, account: str) -> bool:

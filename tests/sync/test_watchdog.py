@@ -1,0 +1,38 @@
+"""The watchdog: what died with a worker is published again, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import redis
+
+from okasie_tasks.adapters.runs import Runs
+from okasie_tasks.sync import watchdog
+from okasie_tasks.sync.tools import Tools
+
+
+def walking(client: redis.Redis, *, parts: int, done: set[int]) -> tuple[Tools, str]:
+    """A run whose first 40 pages are published, those of ``done`` closed."""
+    runs = Runs(client, prefix="okasie:")
+    runs.request("dex", "full")
+    run = runs.begin("dex")
+    assert run is not None
+    runs.advance(run, "first", "walk", parts=parts)
+    runs.window(run, "walk", size=40, when_open=0)
+    for part in done:
+        runs.claim(run, "walk", part, "a", lease_seconds=60)
+        runs.close(run, "walk", part, "a", {})
+    nothing: dict[str, Any] = dict.fromkeys(Tools._fields)
+    return cast("Tools", Tools(**{**nothing, "runs": runs})), run
+
+
+def test_a_part_left_behind_is_published_again_once(client: redis.Redis) -> None:
+    tools, run = walking(client, parts=100, done=set(range(35)) - {3, 4})
+    tools.runs.claim(run, "walk", 4, "slow", lease_seconds=60)
+    assert list(watchdog.look(tools, "dex")) == [(run, "walk", [3])], "4 is being worked on, 35 to 39 wait their turn"
+    assert list(watchdog.look(tools, "dex")) == []
+
+
+def test_a_run_that_goes_on_is_left_alone(client: redis.Redis) -> None:
+    tools, _ = walking(client, parts=100, done=set(range(20)))
+    assert list(watchdog.look(tools, "dex")) == []
