@@ -87,7 +87,7 @@ def watch() -> None:
         for run, stage, parts in watchdog.look(tools, account):
             _send(tools, run, [(stage, parts)])
         _begin_waiting(tools)
-        if tools.inbox.unattended(int(tools.runs.now() * 1000)):
+        if tools.inbox.unattended(tools.runs.now_ms()):
             send_urgent.apply_async(kwargs={"account": account})
 
 

@@ -199,8 +199,7 @@ class Runs:
 
     def open_parts(self, run: str, stage: str) -> list[int]:
         """Published parts that are neither closed nor held under a lease."""
-        seconds, micros = self.redis.time()
-        now = seconds * 1000 + micros // 1000
+        now = self.now_ms()
         held = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run, stage, "parts")))
         open_now = []
         for part in range(self.stage(run, stage).published):
@@ -262,6 +261,11 @@ class Runs:
         """Redis time in seconds since the epoch: the only clock that is compared."""
         seconds, micros = self.redis.time()
         return seconds + micros / 1e6
+
+    def now_ms(self) -> int:
+        """The same in whole milliseconds, as the Lua steps reckon it."""
+        seconds, micros = self.redis.time()
+        return seconds * 1000 + micros // 1000
 
     # -- the run's spool -------------------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ class Follower:
         return self._services.limiter(self._account).status(), self._tools.ledger.reject_count()
 
     def _silent(self, record: Run) -> bool:
-        quiet = self._tools.runs.now() * 1000 - record.progress_ms > 30_000
+        quiet = self._tools.runs.now_ms() - record.progress_ms > 30_000
         return quiet and bool(consumers()[1])
 
     def _record(self, run: str) -> Run:

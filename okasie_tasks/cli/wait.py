@@ -36,7 +36,7 @@ class Waiter:
     def start(self, task: str, references: Sequence[str]) -> str:
         """Send the message and see it accepted; returns its id. Raises `NotReachable` when no worker is there."""
         self._references = checked_references(list(references), task)
-        push, self._sent_ms = str(uuid4()), int(self._services.runs.now() * 1000)
+        push, self._sent_ms = str(uuid4()), self._services.runs.now_ms()
         kwargs = {"account": self._account, "references": self._references}
         try:
             app.send_task(task, kwargs=kwargs, task_id=push, expires=3600)

@@ -149,7 +149,7 @@ def _settle(
     request_id: str,
     tries: int,
 ) -> dict[str, int]:
-    now_ms = int(tools.runs.now() * 1000)
+    now_ms = tools.runs.now_ms()
     swaps: list[tuple[str, Entry | None, Entry]] = []
     accepted: list[str] = []
     parked: list[Reject] = []
@@ -248,7 +248,7 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
                 raise
             status = "sold"
         gone = Flag.IN_SOURCE | Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN
-        now_ms = int(tools.runs.now() * 1000)
+        now_ms = tools.runs.now_ms()
         settled = entry.but(status=status, missed=0, sent_ms=now_ms, seen_ms=seen_ms, clear=gone)
         tools.ledger.swap([(change.reference, entry, settled)])
     return {"sold": 1}

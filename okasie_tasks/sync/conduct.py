@@ -112,7 +112,7 @@ def _to_load(tools: Tools, run: Run, phase: str) -> None:
     facts = {
         "walk_complete": int(complete),
         "remote_rows": read,
-        "source_began_ms": int(tools.runs.now() * 1000),
+        "source_began_ms": tools.runs.now_ms(),
     }
     tools.runs.advance(run.id, phase, "load", parts=parts, facts=facts)
 

@@ -187,7 +187,7 @@ def _handed_in(accepted: _Accepted, rows: list[dict[str, Any]], *, own: int, at_
 
 
 def _by_reference(tools: Tools, accepted: _Accepted, references: list[str]) -> None:
-    began_ms = int(tools.runs.now() * 1000)
+    began_ms = tools.runs.now_ms()
     found: dict[str, list[SourceRow]] = defaultdict(list)
     try:
         for row in tools.source().get(references):

@@ -29,7 +29,7 @@ _MODES: Final = ("incremental", "full")
 def run_document(runs: Runs, run: Run) -> dict[str, Any]:
     """One run as ``okasie sync --json`` prints it; more names may be added, none is renamed."""
     listings = json.loads(run.facts.get("listings", "{}"))
-    ended = run.ended_ms or int(runs.now() * 1000)
+    ended = run.ended_ms or runs.now_ms()
     document = {
         "run": run.id,
         "account": run.account,

@@ -292,7 +292,7 @@ class Sender:
         self._tools.pushes.tell(told)
 
     def _now_ms(self) -> int:
-        return int(self._tools.runs.now() * 1000)
+        return self._tools.runs.now_ms()
 
 
 def _images(answer: ItemAnswer) -> str | None:

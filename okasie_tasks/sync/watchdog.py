@@ -27,13 +27,13 @@ def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]
     run = tools.runs.get(run_id) if run_id else None
     if run is None or run.state != "running":
         return
-    now_ms = tools.runs.now() * 1000
+    now_ms = tools.runs.now_ms()
     if now_ms - run.fact("republished_ms") < STALLED_SECONDS * 1000:
         return
     if now_ms - run.progress_ms < STALLED_SECONDS * 1000:
-        yield from _left_behind(tools, run, int(now_ms))
+        yield from _left_behind(tools, run, now_ms)
         return
-    tools.runs.note(run.id, republished_ms=int(now_ms))
+    tools.runs.note(run.id, republished_ms=now_ms)
     conduct.advance(tools, run.id)
     run = tools.runs.get(run.id)
     if run is None or run.state != "running":
