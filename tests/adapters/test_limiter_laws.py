@@ -100,7 +100,7 @@ class Judge:
         )
         minute = sum(entry.latest >= moment - 60_000 for entry in earlier)
         self._law(minute < self.n(), f"I1: {minute + 1} of {self.n()} in 60 s")
-        second = sum(min(entry.latest, entry.granted + 500) >= moment - 1_000 for entry in earlier)
+        second = sum(min(entry.latest, entry.granted + 1_000) >= moment - 1_000 for entry in earlier)
         self._law(second < self.limits.burst_per_second, f"I2: {second + 1} in 1 s")
         if not self.stepped_forward:
             # What a clock skips cannot be known; but a clock that went back must not have cost us anything.

@@ -11,11 +11,11 @@
 -- Returns {0, ms until it may be sent} or {1, ms until to ask again, reason}.
 --
 -- Invariant: for any arrival times between grant and stamp, no interval of 60 s holds more than n requests, and no
--- second more than `burst` (as long as a request reaches the server within 500 ms). Nothing is granted before `pause`,
+-- second more than `burst` (as long as a request reaches the server within a second). Nothing is granted before `pause`,
 -- and while probing one request in 10 s unless it was answered. A ticket reserves nothing. `core/limiter.py` is this
 -- step in plain Python, to the same last digit.
 
-local WINDOW, BURST_WINDOW, BURST_HOLD = 60050, 1005, 500
+local WINDOW, BURST_WINDOW, BURST_HOLD = 60050, 1005, 1000
 local CATCH_UP = 3
 local HORIZON, LATE, GONE, LONGEST, LEAD, TURN = 20, 100, 5000, 12000, 0.9, 9
 local FORGET, HALF_LIFE = 10000, 21600000
