@@ -244,6 +244,8 @@ class Noise:
     """How busy the machine was, with our own part by kind of process (in cores)."""
 
     load: list[float] = field(default_factory=list)
+    stood_still: list[float] = field(default_factory=list)
+    """Seconds by which a thread that only sleeps was woken more than 0.2 s late: no product can send anything then."""
     busy: float = 0.0
     steal: float = 0.0
     ours: dict[str, float] = field(default_factory=dict)
@@ -253,7 +255,20 @@ class Noise:
 def noise(deployed: Deployment) -> Iterator[Noise]:
     """Fills what it yields when the span ends; ``load`` is for the caller to sample."""
     found, before, spent, began = Noise(), psutil.cpu_times(), deployed.processor_seconds(), time.monotonic()
-    yield found
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            asleep = time.monotonic()
+            time.sleep(0.05)
+            if (late := time.monotonic() - asleep - 0.05) > 0.2:
+                found.stood_still.append(round(late, 2))
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield found
+    finally:
+        over.set()
     after, seconds = psutil.cpu_times(), time.monotonic() - began
     total = sum(after) - sum(before) - (after.guest - before.guest)
     found.busy = 1 - (after.idle - before.idle + after.iowait - before.iowait) / total
@@ -411,7 +426,8 @@ def told(around: Noise) -> str:
     load = around.load or [0.0]
     ours = ", ".join(f"{kind} {cores:.2f}" for kind, cores in sorted(around.ours.items()))
     return (
-        f"{os.cpu_count()} cores {around.busy:.0%} busy, {around.steal:.1%} stolen; load {min(load):.1f} to"
+        f"{os.cpu_count()} cores {around.busy:.0%} busy, {around.steal:.1%} stolen, stood still"
+        f" {len(around.stood_still)} times, {sum(around.stood_still):.1f} s in all; load {min(load):.1f} to"
         f" {max(load):.1f}, mean {sum(load) / len(load):.1f}; ours, in cores: {sum(around.ours.values()):.2f} ({ours})"
     )
 
