@@ -32,8 +32,6 @@ from okasie_tasks.core.limiter import HeldLog, LimiterStatus, Limits
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
 
-__all__ = ["LimiterStatus", "RedisLimiter"]
-
 _RETRY_SECONDS: Final = 2.0
 _LANES: Final = {"urgent": 0, "bulk": 1}
 _BULK: Final = 2**40

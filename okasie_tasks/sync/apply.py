@@ -14,7 +14,7 @@ from okasie_tasks.core.fingerprint import (
     filled_fields,
     listing_dealer_fingerprint,
 )
-from okasie_tasks.core.listing import bulk_item
+from okasie_tasks.core.listing import Listing, bulk_item
 from okasie_tasks.core.packing import halves, pack
 from okasie_tasks.core.records import Outgoing, Planned, Reject
 from okasie_tasks.core.wish import Wish
@@ -74,22 +74,36 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgo
     change = wanted.get(row.reference or "")
     if change is None or row.listing is None:
         return None
-    content = content_fingerprint(row.listing)
-    if content != change.content:
+    if content_fingerprint(row.listing) != change.content:
         return None
-    return Outgoing(
-        reference=change.reference,
+    return outgoing(
+        row.listing,
         action=change.action,
         reason=change.reason,
-        body=bulk_item(row.listing),
-        content=content,
-        rendering=compared_fingerprint(compared(row.listing)),
-        dealer=listing_dealer_fingerprint(row.listing),
-        filled=filled_fields(row.listing),
         version=row.version,
-        row=content,
-        resent=bool(change.rendering_seen),
         seen_ms=seen_ms if change.seen_ms is None else change.seen_ms,
+        resent=bool(change.rendering_seen),
+    )
+
+
+def outgoing(
+    listing: Listing, *, action: str, reason: str, version: int, seen_ms: int, resent: bool = False
+) -> Outgoing:
+    """A listing with its body and all that the ledger must know of it once it is accepted."""
+    content = content_fingerprint(listing)
+    return Outgoing(
+        reference=listing.external_reference,
+        action=action,
+        reason=reason,
+        body=bulk_item(listing),
+        content=content,
+        rendering=compared_fingerprint(compared(listing)),
+        dealer=listing_dealer_fingerprint(listing),
+        filled=filled_fields(listing),
+        version=version,
+        row=content,
+        resent=resent,
+        seen_ms=seen_ms,
     )
 
 

@@ -10,7 +10,6 @@ import msgspec
 
 from okasie_tasks.core.diff import SENDS, Decision, World, decide
 from okasie_tasks.core.entry import Entry, Flag
-from okasie_tasks.core.fingerprint import fingerprint
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.plan import DealerTotals
 from okasie_tasks.core.records import (
@@ -25,6 +24,7 @@ from okasie_tasks.core.records import (
     split_hashes,
     split_rows,
 )
+from okasie_tasks.sync import rejects as parked
 from okasie_tasks.sync.tools import SPOOL_ROWS, Part, Tools
 
 
@@ -167,26 +167,13 @@ class _Verdict:
         return False
 
     def _invalid(self, local: Local) -> None:
-        content = fingerprint([list(msgspec.structs.astuple(issue)) for issue in local.issues]).hex()
+        reject = parked.invalid(local.reference, local.issues, where=local.where, run=self._part.run, now=self._now)
         before = self._rejects.get(local.reference)
-        known = before is not None and before.content == content
-        first = local.issues[0]
-        self._park.append(
-            Reject(
-                reference=local.reference,
-                where=local.where,
-                code=first.code,
-                message="; ".join(f"{issue.field}: {issue.message}" for issue in local.issues),
-                fields=[issue.field for issue in local.issues],
-                content=content,
-                attempts=0,
-                first_seen=before.first_seen if before and known else self._now,
-                last_seen=self._now,
-                run=self._part.run,
-            )
-        )
-        if not known:
+        if before is not None and before.content == reject.content:
+            reject.first_seen = before.first_seen
+        else:
             self.outcome.new_rejects += 1
+        self._park.append(reject)
 
     def _count(self, decision: Decision, local: Local | None) -> None:
         counts = self.outcome.counts

@@ -8,27 +8,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
-import msgspec
-
-from okasie_tasks.core.fingerprint import (
-    compared,
-    compared_fingerprint,
-    content_fingerprint,
-    filled_fields,
-    fingerprint,
-    listing_dealer_fingerprint,
-)
-from okasie_tasks.core.listing import InvalidListing, Issue, Listing, bulk_item, parse_listing, parse_reference
-from okasie_tasks.core.records import Outgoing, Reject
+from okasie_tasks.core.fingerprint import content_fingerprint
+from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_listing, parse_reference
+from okasie_tasks.core.records import Reject
 from okasie_tasks.core.wish import MOST_REFERENCES, Outcome, Wish
 from okasie_tasks.errors import FixConfiguration, OkasieError, SourceError
 from okasie_tasks.ports import SourceRow
+from okasie_tasks.sync import rejects
+from okasie_tasks.sync.apply import outgoing
 from okasie_tasks.sync.tools import Tools
-
-_FROM_SOURCE: Final = "push"
-"""The run that a reject of a pushed row is booked to: the next run that reads the row takes it over."""
 
 
 class _Accepted:
@@ -41,20 +31,7 @@ class _Accepted:
         self._rejects: list[Reject] = []
 
     def listing(self, listing: Listing, *, own: int, seen_ms: int, given: bool) -> None:
-        content = content_fingerprint(listing)
-        item = Outgoing(
-            reference=listing.external_reference,
-            action="push",
-            reason="pushed",
-            body=bulk_item(listing),
-            content=content,
-            rendering=compared_fingerprint(compared(listing)),
-            dealer=listing_dealer_fingerprint(listing),
-            filled=filled_fields(listing),
-            version=own,
-            row=content,
-            seen_ms=seen_ms,
-        )
+        item = outgoing(listing, action="push", reason="pushed", version=own, seen_ms=seen_ms)
         sells = listing.status == "sold"
         self.wishes[listing.external_reference] = Wish(
             reference=listing.external_reference,
@@ -73,22 +50,11 @@ class _Accepted:
 
     def refuse(self, reference: str, issues: Sequence[Issue], where: str, run: str = "") -> None:
         """Told to the caller, and parked where the reference is one that can be."""
-        message = "; ".join(f"{issue.field}: {issue.message}" for issue in issues)
-        fields = tuple(issue.field for issue in issues)
-        self._outcomes[reference] = Outcome(outcome="rejected", at_ms=self._at_ms, message=message, fields=fields)
+        reject = rejects.invalid(reference, issues, where=where, run=run, now=self._at_ms // 1000)
+        self._outcomes[reference] = Outcome(
+            outcome="rejected", at_ms=self._at_ms, message=reject.message, fields=tuple(reject.fields)
+        )
         if parse_reference(reference) == reference:
-            reject = Reject(
-                reference=reference,
-                where=where,
-                code=issues[0].code,
-                message=message,
-                fields=list(fields),
-                content=fingerprint([list(msgspec.structs.astuple(issue)) for issue in issues]).hex(),
-                attempts=0,
-                first_seen=self._at_ms // 1000,
-                last_seen=self._at_ms // 1000,
-                run=run,
-            )
             self._rejects.append(reject)
 
     def missing(self, reference: str) -> None:
@@ -120,8 +86,7 @@ def accept_push(
         if references is not None:
             _by_reference(tools, accepted, checked_references(references, "okasie.push"))
         else:
-            own = version if isinstance(version, int) and not isinstance(version, bool) and version >= 0 else 0
-            _handed_in(accepted, checked_listings(listings), own=own, at_ms=at_ms)
+            _handed_in(accepted, checked_listings(listings), own=_checked_version(version), at_ms=at_ms)
     except OkasieError as error:
         tools.pushes.fail(push, str(error))
         raise
@@ -165,6 +130,13 @@ def checked_listings(listings: object) -> list[dict[str, Any]]:
     return rows
 
 
+def _checked_version(version: object) -> int:
+    if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version < 2**48:
+        got = f"{version!r:.40}"
+        raise FixConfiguration(f"expected version to be ms since the epoch, or 0, got {got}", where="okasie.push")
+    return version
+
+
 def _rows(value: object, name: str, where: str) -> list[Any]:
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_REFERENCES:
         got = f"{len(value)}" if isinstance(value, list) else type(value).__name__
@@ -200,7 +172,7 @@ def _by_reference(tools: Tools, accepted: _Accepted, references: list[str]) -> N
         if not rows:
             accepted.missing(reference)
         elif issues := _issues(rows):
-            accepted.refuse(reference, issues, rows[0].where, _FROM_SOURCE)
+            accepted.refuse(reference, issues, rows[0].where, rejects.PUSHED_ROW)
         else:
             listing = rows[0].listing
             assert listing is not None  # noqa: S101 - it has no issues

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
 
 from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.fingerprint import fingerprint
+from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import Outgoing, Reject
 from okasie_tasks.errors import SetAside
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync.tools import Tools
+
+PUSHED_ROW: Final = "push"
+"""The run that a reject of a pushed row is booked to: the next run that reads the row takes it over."""
 
 
 def answer_of(reference: str, refused: SetAside) -> ItemAnswer:
@@ -36,6 +44,22 @@ def reject_of(
         fields=[field for field, _ in answer.issues],
         content=item.content.hex() if item else "",
         request_id=request_id,
+        first_seen=now,
+        last_seen=now,
+        run=run,
+    )
+
+
+def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, now: int) -> Reject:
+    """A row or a listing that breaks the contract; nothing was sent. Its content is what is wrong with it."""
+    return Reject(
+        reference=reference,
+        where=where,
+        code=issues[0].code,
+        message="; ".join(f"{issue.field}: {issue.message}" for issue in issues),
+        fields=[issue.field for issue in issues],
+        content=fingerprint([list(msgspec.structs.astuple(issue)) for issue in issues]).hex(),
+        attempts=0,
         first_seen=now,
         last_seen=now,
         run=run,

@@ -120,7 +120,7 @@ def account_document(runs: Runs, ledger: Ledger, inbox: Inbox, account: str, lim
     now = runs.now()
     good = next((run for run in history if run.state in ("done", "held") and not run.plan_only), None)
     held = next((run for run in history if not run.open), None)
-    active = runs.active(account)
+    active, listings = runs.active(account), ledger.count()
     working = next((run for run in history if run.id == active and run.open), None)
     return {
         "account": account,
@@ -147,7 +147,7 @@ def account_document(runs: Runs, ledger: Ledger, inbox: Inbox, account: str, lim
         "pushes_waiting": inbox.count(),
         "forecast": {
             "active": _built(during_run(progress(runs, working), working, limiter)) if working else None,
-            **{mode: _built(before_run(mode, listings=ledger.count(), quota=limiter)) for mode in _MODES},
+            **{mode: _built(before_run(mode, listings=listings, quota=limiter)) for mode in _MODES},
         },
     }
 

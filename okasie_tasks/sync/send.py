@@ -19,7 +19,7 @@ from okasie_tasks.core.entry import Entry
 from okasie_tasks.core.packing import ITEMS_PER_BULK, pack
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.core.wish import Outcome, Wish, overtaken, pushed, sold
-from okasie_tasks.errors import Busy, NoPermit, RetryLater, SetAside, StopRun, Unavailable
+from okasie_tasks.errors import Busy, RetryLater, SetAside, StopRun, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import rejects
 from okasie_tasks.sync.tools import ATTEMPTS, Tools
@@ -124,7 +124,7 @@ class Sender:
         """The next request: sells and pushes take turns; what failed twice goes alone."""
         sells = [pair for pair in due if pair[1].kind == "sell"]
         pushes = [pair for pair in due if pair[1].kind == "push"]
-        if sells and (self._sold_last is False or not pushes):
+        if sells and (not self._sold_last or not pushes):
             self._sold_last = True
             return sells[:1]
         self._sold_last = False
@@ -155,8 +155,6 @@ class Sender:
                 self._sell(call, batch[0], base)
             else:
                 self._push(call, batch, base)
-        except NoPermit:
-            raise
         except Unavailable as error:
             self._again(batch, error)
             raise
@@ -270,7 +268,7 @@ class Sender:
     ) -> None:
         wish = pair[1]
         where = f"okasie.{wish.kind}, {wish.reference}"
-        run = "" if wish.given or item is None else "push"
+        run = "" if wish.given or item is None else rejects.PUSHED_ROW
         now = self._now_ms() // 1000
         reject = rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
         rejects.park(self._tools, [reject], base)

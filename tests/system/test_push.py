@@ -114,6 +114,17 @@ def test_an_older_version_of_the_callers_own_is_not_sent(fleet: Fleet) -> None:
     assert stored(fleet.sandbox, "many")["OWN"]["body"]["price"] == 2
 
 
+@pytest.mark.parametrize("version", [-1, 2**48, True, "new"])
+def test_a_version_that_is_none_is_refused_with_what_was_expected(fleet: Fleet, version: Any) -> None:
+    before = requests_of(fleet, "many")
+    push = client(fleet).push("many", listings=[CAR | {"externalReference": "OWN"}], version=version)
+    with redis.Redis.from_url(url(fleet)) as connection:
+        pushes = Pushes(connection, prefix="okasie:")
+        said = poll(lambda: pushes.get(push).error, what="the error")
+    assert "expected version to be ms since the epoch" in said
+    assert requests_of(fleet, "many") == before
+
+
 def test_a_car_that_was_pushed_and_is_not_in_the_feed_stands(fleet: Fleet) -> None:
     settled(fleet, client(fleet).push("beside", listings=[CAR | {"externalReference": "ONLY-PUSHED"}]))
     for options in (["--full"], [], ["--full"]):
