@@ -1,0 +1,54 @@
+"""A run from its request to its end, part by part, in this thread: what the Celery tasks do, without the messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from okasie_tasks.adapters.runs import Run
+from okasie_tasks.errors import RetryLater
+from okasie_tasks.sync import conduct
+from okasie_tasks.sync.tools import Part, Tools
+from okasie_tasks.sync.work import perform
+
+
+def drive(
+    tools: Tools, mode: str = "incremental", *, plan_only: bool = False,
+    wait: Callable[[float], None] = lambda _: None, chance: Random | None = None,
+) -> Run:  # fmt: skip
+    """Ask for a run of the account and do its parts until it ends. ``wait``: what a `RetryLater` costs, in seconds."""
+    asked, _ = tools.runs.request(tools.rules.account, mode, plan_only=plan_only)
+    begun = tools.runs.begin(tools.rules.account)
+    assert begun == asked, "another run is at work"
+    return finish(tools, asked, wait=wait, chance=chance)
+
+
+def finish(
+    tools: Tools, run: str, *, wait: Callable[[float], None] = lambda _: None, chance: Random | None = None
+) -> Run:
+    """Do the parts of a run that has begun until it ends."""
+    luck, number = chance or Random(0), 0
+    while (record := tools.runs.get(run)) is not None and record.open:
+        parts = [(stage, part) for stage, found in conduct.windows(tools, run, record.stage) for part in found]
+        if not parts:
+            before = (record.stage, record.progress_ms)
+            conduct.advance(tools, run)
+            record = tools.runs.get(run)
+            assert record is not None
+            assert not record.open or (record.stage, record.progress_ms) != before, f"{run} stands still: {record}"
+        for stage, part in parts:
+            number += 1
+            _one(tools, Part(run, stage, part, f"task-{number}"), luck, wait)
+            conduct.advance(tools, run)
+    assert record is not None
+    return record
+
+
+def _one(tools: Tools, part: Part, luck: Random, wait: Callable[[float], None]) -> None:
+    while True:
+        try:
+            perform(tools, part, chance=luck)
+        except RetryLater as later:
+            wait(later.seconds)
+        else:
+            return
