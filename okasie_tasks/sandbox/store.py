@@ -84,10 +84,9 @@ class Store:
         status = body.get("status", "draft")
         created = listing is None
         if listing is None:
-            listing = Listing(
-                _identity(partner, reference), partner, reference, own_provider(partner), dealer.id, status, body, now,
-                now,
-            )  # fmt: skip
+            identity = str(uuid5(NAMESPACE_URL, f"okasie-sandbox/listing/{partner}/{reference}"))
+            provider = own_provider(partner)
+            listing = Listing(identity, partner, reference, provider, dealer.id, status, body, now, now)
             self._add(listing)
         listing.body, listing.dealer, listing.updated_at, listing.skipped = body, dealer.id, now, skipped
         self.set_status(listing, status, now)
@@ -108,8 +107,6 @@ class Store:
     ) -> Listing:  # fmt: skip
         """A listing within the key's reach that was not written through this sandbox's API."""
         identity = str(uuid5(NAMESPACE_URL, f"okasie-sandbox/foreign/{partner}/{len(self.listings)}"))
-        if reference is not None and provider == own_provider(partner):
-            identity = _identity(partner, reference)
         listing = Listing(
             identity, partner, reference, provider, dealer.id, body.get("status", "active"), body, now, now
         )
@@ -191,7 +188,3 @@ class Store:
 def own_provider(partner: str) -> str:
     """The ``externalProvider`` of what a key's partner wrote."""
     return f"sandbox-{partner}"
-
-
-def _identity(partner: str, reference: str) -> str:
-    return str(uuid5(NAMESPACE_URL, f"okasie-sandbox/listing/{partner}/{reference}"))
