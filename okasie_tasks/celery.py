@@ -29,6 +29,7 @@ from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.adapters.limiter import RedisLimiter
 from okasie_tasks.adapters.okasie_api import OkasieApi, RequestLog
+from okasie_tasks.adapters.plans import HeldPlans
 from okasie_tasks.adapters.pushes import Pushes
 from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.writing import WriteLocks
@@ -75,6 +76,10 @@ class Services:
             return self.settings.accounts[name]
         known = ", ".join(sorted(self.settings.accounts)) or "none"
         raise FixConfiguration(f"no account {name!r:.60}; configured: {known}", where="account")
+
+    @cached_property
+    def plans(self) -> HeldPlans:
+        return HeldPlans(self.redis, prefix=self.settings.redis.key_prefix)
 
     def ledger(self, name: str) -> Ledger:
         return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)
@@ -126,6 +131,7 @@ class Services:
                     inbox=self.inbox(name),
                     pushes=self.pushes,
                     locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
+                    plans=self.plans,
                 )
             return self._accounts[name]
 
@@ -148,7 +154,13 @@ def rules_of(account: AccountSettings) -> Rules:
             max_sold_count=guard.max_sold_count,
             free_sold_count=guard.free_sold_count,
             max_source_shrink_percent=guard.max_source_shrink_percent,
+            max_changed_percent=guard.max_changed_percent,
+            free_changed_count=guard.free_changed_count,
+            max_field_loss_percent=guard.max_field_loss_percent,
+            free_field_loss_count=guard.free_field_loss_count,
         ),
+        take_over=guard.first_full_sells == "allow",
+        plan_expires_ms=int(guard.plan_expires.total_seconds() * 1000),
     )
 
 

@@ -33,6 +33,8 @@ class Page(msgspec.Struct, frozen=True):
     unreadable: int = 0
     profile_ids: tuple[str, ...] = ()
     """``meta.partner.access.profileIds``, empty when the answer does not tell."""
+    partner_source: str = ""
+    """``meta.partner.source``. Whether our own rows bear it as their provider is not documented."""
 
 
 class SkippedImage(msgspec.Struct, frozen=True):
