@@ -165,6 +165,8 @@ class SourceRow(msgspec.Struct, frozen=True):
     """The source's own change time in ms since the epoch, 0 when it has none."""
     where: str = ""
     """``file:line`` or the like, for messages."""
+    unterminated: bool = False
+    """No line end follows, at the end of the file: its last cell may be cut."""
 
 
 class Source(Protocol):

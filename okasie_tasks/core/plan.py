@@ -93,6 +93,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     profiles_lost: tuple[str, ...] = ()
     """Dealer profiles that the key could reach at the last run, and no longer can."""
 
+    def shrunk_percent(self) -> float:
+        """How many rows fewer than before, in percent; below zero when there are more."""
+        return 100.0 * (self.rows_before - self.rows) / self.rows_before if self.rows_before else 0.0
+
 
 def judge(dealers: Mapping[str, DealerTotals], reading: Reading, limits: Limits) -> list[Held]:
     """Which changes of a plan must wait, and why. Every limit trips strictly above it.
@@ -119,7 +123,7 @@ def _held_whole(sells: int, reading: Reading, limits: Limits) -> Held | None:
     if rows == 0:
         return Held(guard="source_empty", dealer=None, what="sells", count=sells, reason="the source is empty")
     # Few for the account, not for each dealer: a third of the feed cut off can be a handful for each of many dealers.
-    lost_percent = 100.0 * (before - rows) / before if before else 0.0
+    lost_percent = reading.shrunk_percent()
     if lost_percent > limits.max_source_shrink_percent and sells > limits.free_sold_count:
         reason = (
             f"the source shrank from {before} to {rows} rows"

@@ -136,8 +136,16 @@ def _after_load(tools: Tools, run: Run) -> None:
         )
         end(tools, run, "failed")
         return
+    rows = sum(part["rows"] for part in slices)
+    open_end = next((part["open_end"] for part in slices if part.get("open_end")), "")
+    if open_end and hold.has_shrunk(tools, run, rows):
+        # Many a feed lacks its last line end; one that lacks a third of its rows too was cut, and so was its last cell.
+        told = f"ends without a line end, {rows} rows where there were {run.fact('rows_before')}: it was cut"
+        note_error(tools, run.id, "cut", told, open_end)
+        end(tools, run, "failed")
+        return
     nameless = sum(part["nameless"] for part in slices)
-    facts: dict[str, str | int] = {"rows": sum(part["rows"] for part in slices), "nameless": nameless}
+    facts: dict[str, str | int] = {"rows": rows, "nameless": nameless}
     if nameless:
         facts["nameless_where"] = json.dumps([where for part in slices for where in part["where"]][:20])
     tools.runs.advance(run.id, "load", "diff", parts=run.fact("partitions", 1), facts=facts)

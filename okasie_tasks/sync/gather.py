@@ -164,12 +164,14 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     batches: dict[int, LocalBatch] = defaultdict(LocalBatch)
     rows = 0
     nameless: list[str] = []
+    open_end = ""
     version = source.version()
     if not source.sliceable and part.number:
         return {"rows": 0, "ended": 1, "version": "", "nameless": 0, "where": []}  # the first part reads it all
     stream = source.rows(start, start + LOAD_ROWS if source.sliceable else None)
     while chunk := list(islice(stream, _BATCH)):
         rows += len(chunk)
+        open_end = chunk[-1].where if chunk[-1].unterminated else ""
         nameless += [row.where for row in chunk if row.reference is None]
         _sort(tools, part.run, [row for row in chunk if row.reference is not None], batches, partitions)
     if source.version() != version:
@@ -184,6 +186,7 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
         "version": version,
         "nameless": len(nameless),
         "where": nameless[:20],
+        "open_end": open_end,
     }
 
 

@@ -77,6 +77,12 @@ def verdict_of(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> Verdict:
     return verdict
 
 
+def has_shrunk(tools: Tools, run: Run, rows: int) -> bool:
+    """Whether so many rows are fewer than the guard allows."""
+    reading = Reading(rows=rows, rows_before=run.fact("rows_before"))
+    return reading.shrunk_percent() > tools.rules.limits.max_source_shrink_percent
+
+
 def standing(tools: Tools) -> HeldPlan | None:
     """The account's plan that waits for a person."""
     return tools.plans.get(tools.rules.account, now_ms=tools.runs.now_ms())

@@ -259,3 +259,22 @@ def test_a_person_may_confirm_that_the_key_reaches_fewer_dealers(world: GuardedW
     assert (released["state"], released["approved"]) == ("done", held["run"]), released
     assert gone <= world.sold()
     assert world.told("full")["state"] == "done", "what the key reaches now is the measure"
+
+
+@pytest.mark.parametrize("cut_at", [";9", "\n"])
+def test_a_feed_that_is_cut_within_its_last_cell_sends_nothing(world: GuardedWorld, cut_at: str) -> None:
+    """The row still has all its columns, but what its last one says may be half of it."""
+    lines = world.feed_text().splitlines()
+    for number, line in enumerate(lines[1:], start=1):
+        lines[number] = f"{line.rsplit(';', 1)[0]};comfort:airco"
+    world.feed_is("\n".join(lines) + "\n")
+    world.told()
+    before = world.standing()
+    half = "\n".join(lines[:60])
+    world.feed_is(half[:-4] if cut_at != "\n" else half + "\n")
+    run = world.told()
+    if cut_at == "\n":
+        assert (run["state"], run["held"][0]["guard"]) == ("held", "source_shrunk")
+    else:
+        assert (run["state"], run["error"]["code"]) == ("failed", "cut"), run
+    assert (world.standing(), world.sold()) == (before, set())
