@@ -49,7 +49,7 @@ class Remote(msgspec.Struct, frozen=True, array_like=True):
     form: bytes | None = None
     """Encoded compared values, unless the ledger already knows this rendering."""
     provider: str = ""
-    """Who made it, as the marketplace tells; only for rows that the ledger does not have."""
+    """Who made it, as the marketplace tells; "" for a row that the ledger has and that bears our name."""
 
 
 class LocalBatch(msgspec.Struct, array_like=True):

@@ -59,6 +59,9 @@ class _Sides:
             self._add_local(batch)
         for page in tools.runs.fetch(run, f"remote:{partition}", RemoteBatch):
             self._add_remote(page)
+        for reference in self.remote_same.intersection(self.remote):
+            if self.remote[reference].provider:  # somebody else's listing under a reference of ours
+                del self.remote[reference]
 
     def _add_local(self, batch: LocalBatch) -> None:
         for record in batch.rows:
@@ -74,7 +77,7 @@ class _Sides:
         for record in page.rows:
             # The same listing may stand on two pages when stock moves during the walk: the newest picture counts.
             known = self.remote.get(record.reference)
-            if known is None or record.changed_at >= known.changed_at:
+            if known is None or _rank(record) >= _rank(known):
                 self.remote[record.reference] = record
 
     def references(self) -> Iterator[str]:
@@ -279,6 +282,11 @@ class _Verdict:
         self._tools.ledger.swap(self._swaps)
         self._tools.ledger.park(self._park)
         self._tools.ledger.unpark(self._unpark)
+
+
+def _rank(record: Remote) -> tuple[bool, int]:
+    """Of two rows under one reference the one that bears our name counts, then the newer."""
+    return not record.provider, record.changed_at
 
 
 def _ours(base: Entry) -> bool:

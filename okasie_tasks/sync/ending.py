@@ -37,6 +37,8 @@ def stop(tools: Tools, run_id: str, code: str, message: str, where: str) -> None
 def end(tools: Tools, run: Run, state: str) -> None:
     """End a run that has nothing left to do, or must not go on; ``done`` may become ``partial`` or ``held``."""
     run = tools.runs.get(run.id) or run
+    if not run.open:
+        return  # by somebody else, and what it held may be of the past by now
     outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.results(run.id, "diff")]
     applied = merge_counts(result for stage in ("upsert", "sell") for result in tools.runs.results(run.id, stage))
     if state == "done" and not run.plan_only:

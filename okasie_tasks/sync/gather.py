@@ -70,16 +70,17 @@ def write_page(
     """Put a page's rows into the partitions; returns counts for the walk's proof.
 
     ``place``: the number of this read among all of the walk; a later one counts where two tell of the same listing.
-    ``provider``: that of our own rows, once it is known: rows of another one are not ours, whatever their reference.
+    ``provider``: that of our own rows, once it is known: rows of another one are not ours, even under a reference of
+    ours; only where the ledger owns the listing they stay, since nobody promised that the name never changes.
     """
-    rows = [row for row in page.rows if row.reference and (not provider or (row.provider or provider) == provider)]
-    base = tools.ledger.get([row.reference for row in rows if row.reference])
+    base = tools.ledger.get([row.reference for row in page.rows if row.reference])
+    rows = [row for row in page.rows if row.reference and not _is_foreign(row, base.get(row.reference), provider)]
     batches: dict[int, RemoteBatch] = defaultdict(RemoteBatch)
     formed: list[bytes] = []
     for row in rows:
         reference = row.reference or ""
         batch = batches[partition_of(reference, partitions)]
-        record = remote_record(row, base.get(reference))
+        record = remote_record(row, base.get(reference), provider)
         if record is None:
             batch.same += hash8(reference)
         else:
@@ -119,7 +120,11 @@ def distinct_rows(pages: Callable[[], Iterable[bytes]], *, rows: int) -> int:
     return found
 
 
-def remote_record(row: RemoteListing, base: Entry | None) -> Remote | None:
+def _is_foreign(row: RemoteListing, base: Entry | None, provider: str) -> bool:
+    return bool(provider) and (row.provider or provider) != provider and not (base and base.having(Flag.OWNED))
+
+
+def remote_record(row: RemoteListing, base: Entry | None, provider: str = "") -> Remote | None:
     """The record of one marketplace row; None when it equals the ledger's picture."""
     rendering = compared_fingerprint(row.compared)
     status = row.status or ""
@@ -144,7 +149,7 @@ def remote_record(row: RemoteListing, base: Entry | None) -> Remote | None:
         dealer_code=code,
         images=row.image_count,
         form=None if known else encode_compared(row.compared),
-        provider=(row.provider or "") if base is None else "",
+        provider=(row.provider or "") if base is None or row.provider != provider else "",
     )
 
 

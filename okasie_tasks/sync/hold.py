@@ -14,7 +14,7 @@ import msgspec
 
 from okasie_tasks.core.entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.plan import DealerTotals, Held, HeldPlan, Reading, covers, held_items, item, judge, listings_in
-from okasie_tasks.core.records import BUCKETS, Planned, Remote
+from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
 from okasie_tasks.sync.decide import Outcome
 from okasie_tasks.sync.tools import Tools
 
@@ -155,23 +155,24 @@ def adopt(tools: Tools, verdict: Verdict) -> None:
 
 
 def own_provider(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> str:
-    """What the marketplace calls whoever made our rows: learned from rows that are ours or stand in the source.
+    """What the marketplace calls whoever made our rows: learned from rows of the ledger, else from those in the source.
 
     Its value is not documented (API docs, listings/list), so it is never taken from anywhere else.
     """
-    if known := tools.runs.account(run.account).provider:
-        return known
-    votes: dict[str, int] = {}
     pages = [*tools.runs.results(run.id, "first"), *tools.runs.results(run.id, "walk")]
-    for told in [*(page.get("providers", {}) for page in pages), *(outcome.providers for outcome in outcomes)]:
-        for name, count in told.items():
-            votes[name] = votes.get(name, 0) + count
-    return max(votes, key=lambda name: (votes[name], name), default="")
+    known = tools.runs.account(run.account).provider
+    for told in ([page.get("providers", {}) for page in pages], [outcome.providers for outcome in outcomes]):
+        votes = merge_counts(told)
+        if votes:
+            return max(votes, key=lambda name: (votes[name], name == known, name))
+        if known:
+            break
+    return known
 
 
 def _strangers(tools: Tools, run: Run, provider: str) -> list[Remote]:
     """Live rows that the source lacks and that are ours by their provider; on a hint of it only a person may say so."""
-    if not run.fact("taking_over") or run.fact("nameless"):
+    if not run.fact("taking_over") or run.fact("nameless") or not tools.rules.sells:
         return []
     whose = provider or run.facts.get("partner_source", "")
     found = {row.reference: row for rows in tools.runs.fetch(run.id, "strangers", list[Remote]) for row in rows}
