@@ -5,7 +5,14 @@ A bad file is refused whole, with every problem as ``file: key: got ..., expecte
 """
 
 from okasie_tasks.settings.load import load_settings
-from okasie_tasks.settings.model import AccountSettings, ColumnSettings, GuardSettings, Settings, SourceSettings
+from okasie_tasks.settings.model import (
+    AccountSettings,
+    ColumnSettings,
+    GuardSettings,
+    Settings,
+    SourceSettings,
+    WriteBackSettings,
+)
 from okasie_tasks.settings.secret import Secret, is_loopback, masked
 
 __all__ = [
@@ -15,6 +22,7 @@ __all__ = [
     "Secret",
     "Settings",
     "SourceSettings",
+    "WriteBackSettings",
     "is_loopback",
     "load_settings",
     "masked",
