@@ -13,7 +13,7 @@ from okasie_tasks.settings.model import (
     SourceSettings,
     WriteBackSettings,
 )
-from okasie_tasks.settings.secret import Secret, is_loopback, masked
+from okasie_tasks.settings.secret import Secret, is_loopback, masked, without_passwords
 
 __all__ = [
     "AccountSettings",
@@ -26,4 +26,5 @@ __all__ = [
     "is_loopback",
     "load_settings",
     "masked",
+    "without_passwords",
 ]
