@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from sqlite3 import connect
+from sqlite3 import OperationalError, connect
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from okasie_tasks.errors import OkasieError, SourceError
 from okasie_tasks.ports import Offer, WriteBack
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources import custom
+from okasie_tasks.sources.reverse import ReverseMapping
 from okasie_tasks.sources.write_back import ChangeFeed, open_write_back
 from tests.sources.support import HEAD, source
 
@@ -309,10 +310,33 @@ def test_what_a_rule_of_the_database_refuses_does_not_stop_the_others(
 
 
 def test_a_batch_is_one_transaction(tmp_path: Path, stock: Any) -> None:
-    stock.execute("create trigger t before update on vehicles when new.ref = 'B' begin select nosuch(1); end")
+    stock.execute(
+        "create trigger t before update on vehicles when new.ref = 'B' begin select abs(-9223372036854775807 - 1); end"
+    )
     with pytest.raises(SourceError, match="the database refused: OperationalError"):
         table(tmp_path).write_back([edited("A", color="blue"), edited("B", color="blue")])
     assert row_of(stock) == ROW
+
+
+def test_nobody_writes_between_our_look_and_our_update(
+    tmp_path: Path, stock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    cell = ReverseMapping.cell
+
+    def meanwhile(*args: Any) -> object:
+        with closing(connect(tmp_path / "stock.db", timeout=0)) as other:
+            try:
+                other.execute("update vehicles set km = 9 where ref = 'A'")
+                other.commit()
+            except OperationalError as error:
+                refused.append(str(error))
+        return cell(*args)
+
+    monkeypatch.setattr(ReverseMapping, "cell", meanwhile)
+    assert table(tmp_path).write_back([edited(mileage=8)]) == 1
+    assert refused == ["database is locked"]
+    assert row_of(stock) == ROW | {"km": 8}
 
 
 def test_a_table_that_does_not_fit_is_told(tmp_path: Path, stock: Any) -> None:
