@@ -96,17 +96,20 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         feed.write_back([offer(price=(1, 2))])
 
 
-def append(path: Path, who: str, batches: int) -> None:
+def append(path: Path, who: str, batches: int, start: Any) -> None:
+    os.fsync = lambda file: None  # in this process of its own: the writes follow each other without a pause
     feed = ChangeFeed(who, path)
+    start.wait(60)
     for batch in range(batches):
         long = "x" * 3_000
         assert feed.write_back([offer(f"{who}-{batch}-{row}", title=(long, long)) for row in range(20)]) == 20
 
 
 def test_lines_of_two_processes_never_mix(tmp_path: Path) -> None:
-    file, batches = tmp_path / "changes.jsonl", 30
+    file, batches = tmp_path / "changes.jsonl", 200
     fresh = multiprocessing.get_context("spawn")
-    both = [fresh.Process(target=append, args=(file, who, batches)) for who in ("a", "b")]
+    start = fresh.Barrier(2)
+    both = [fresh.Process(target=append, args=(file, who, batches, start)) for who in ("a", "b")]
     for process in both:
         process.start()
     for process in both:
