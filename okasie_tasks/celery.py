@@ -36,9 +36,9 @@ from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import FixConfiguration, OkasieError
-from okasie_tasks.ports import Source
+from okasie_tasks.ports import Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
-from okasie_tasks.sources import open_source
+from okasie_tasks.sources import open_source, open_write_back
 from okasie_tasks.sync.tools import Rules, Tools
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,10 @@ class Services:
         """Opens the account's inventory anew."""
         cache = self.settings.redis.state_dir / "feeds"
         return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year)
+
+    def write_back(self, name: str) -> WriteBack | None:
+        """The way back into the account's source, None when it has none."""
+        return open_write_back(self.account(name))
 
     def market(self, name: str) -> OkasieApi:
         account = self.account(name)
