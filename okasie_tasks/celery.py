@@ -136,6 +136,7 @@ class Services:
                     pushes=self.pushes,
                     locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
                     plans=self.plans,
+                    write_back=lambda: self.write_back(name),
                 )
             return self._accounts[name]
 

@@ -51,6 +51,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     entry: Entry | None = None
     answers: bytes = b""
     """For a drift that is answered with ours: the rendering that is answered."""
+    yields: bool = False
+    """Theirs stands: the source is offered their version of ``fields``."""
 
 
 def decide(
@@ -249,7 +251,7 @@ def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: W
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
         # Their version becomes the picture, so that it is decided once and recorded once.
         entry = _seen(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT), local)
-        return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry)
+        return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry, yields=True)
     reason = "changed on both sides, ours sent" if changed else "changed on the marketplace, ours sent again"
     return Decision(action="update", reason=reason, count=count, fields=fields, answers=remote.rendering)
 

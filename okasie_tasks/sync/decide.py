@@ -24,7 +24,8 @@ from okasie_tasks.core.records import (
     split_hashes,
     split_rows,
 )
-from okasie_tasks.sync import images
+from okasie_tasks.ports import Offer
+from okasie_tasks.sync import images, offers
 from okasie_tasks.sync import rejects as parked
 from okasie_tasks.sync.tools import SPOOL_ROWS, Part, Tools
 
@@ -147,6 +148,7 @@ class _Verdict:
         self._planned: list[Planned] = []
         self._losing: list[Planned] = []
         self._strangers: list[Remote] = []
+        self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(tools.runs.now())
         self._images_due = images.due(tools, base, now=self._now)
@@ -169,6 +171,9 @@ class _Verdict:
             self._swaps.append((reference, base, decision.entry))
         if decision.action != "none":
             self._plan(reference, decision, local, base)
+        if decision.yields and local is not None and remote is not None:
+            made = offers.offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
+            self._offers += [made] if made else []
 
     def _met(self, local: Local | None, remote: Remote) -> None:
         """A row there that the ledger does not have: the source's own car, or perhaps one from before our time."""
@@ -278,6 +283,10 @@ class _Verdict:
         pipe.execute()
         if plan_only:
             return
+        if not offers.give(self._tools, self._offers):
+            self.outcome.counts["unoffered"] = len(self._offers)
+            again = {offer.reference for offer in self._offers}
+            self._swaps = [swap for swap in self._swaps if swap[0] not in again]
         # A change that was lost to the urgent lane is newer than what this run read: it stays.
         self._tools.ledger.swap(self._swaps)
         self._tools.ledger.park(self._park)

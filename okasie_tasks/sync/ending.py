@@ -118,6 +118,7 @@ def _report(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, 
     minimum = minimum_requests(rows_listed=run.fact("total_items"), upserts=sent, sells=sold)
     rejects = sum(outcome.new_rejects for outcome in outcomes) + applied.get("new_rejects", 0)
     return {
+        "unoffered": decided.get("unoffered", 0),
         "listings": json.dumps(listings),
         "minimum": minimum,
         "new_rejects": rejects,

@@ -66,6 +66,8 @@ def _notes(run: Run) -> Iterator[str]:
     """What a person should know of a run that is no error."""
     if run.fact("walk_moved"):
         yield "the marketplace's list moved while it was read: what it did not return is not taken as missing"
+    if unoffered := run.fact("unoffered"):
+        yield f"{unoffered} edits of the marketplace could not be offered to the source; they are offered again"
     if "control" in run.facts:
         totals = json.loads(run.facts["control"])
         if totals["ours"] != totals["theirs"]:

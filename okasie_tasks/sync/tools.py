@@ -9,7 +9,7 @@ import msgspec
 
 from okasie_tasks.core.diff import Policy
 from okasie_tasks.core.plan import Limits
-from okasie_tasks.ports import Marketplace, Source
+from okasie_tasks.ports import Marketplace, Source, WriteBack
 
 if TYPE_CHECKING:
     from okasie_tasks.adapters.inbox import Inbox
@@ -55,6 +55,7 @@ class Tools(NamedTuple):
     pushes: Pushes
     locks: WriteLocks
     plans: HeldPlans
+    write_back: Callable[[], WriteBack | None]
 
 
 class Part(NamedTuple):

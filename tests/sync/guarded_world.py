@@ -19,10 +19,15 @@ from tests.sync.http_world import ACCOUNT, SECRET, HttpWorld, Row
 
 
 class GuardedWorld(HttpWorld):
-    """The guards are as they are when nothing is said, save for ``guard``, lines of that table."""
+    """The guards are as they are when nothing is said, save for ``guard``, lines of that table.
 
-    def __init__(self, folder: Path, redis_url: str, *, rows: list[Row], guard: str = "") -> None:
-        super().__init__(folder, redis_url, rows=rows, guarded=True, guard=guard)
+    ``account``: more lines of the account's own table; ``more``: tables at the end.
+    """
+
+    def __init__(
+        self, folder: Path, redis_url: str, *, rows: list[Row], guard: str = "", account: str = "", more: str = ""
+    ) -> None:
+        super().__init__(folder, redis_url, rows=rows, guarded=True, guard=guard, account=account, more=more)
         self._frozen: str | None = None
 
     def ask(self, mode: str = "incremental", *, approves: str = "", plan_only: bool = False) -> Run:

@@ -76,7 +76,7 @@ class World:
             rules=_RULES, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
             market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
             pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
-            plans=HeldPlans(client, prefix=_PREFIX),
+            plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
         )  # fmt: skip
 
     # -- what happens ----------------------------------------------------------------------------------------------
