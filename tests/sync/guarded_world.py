@@ -56,7 +56,24 @@ class GuardedWorld(HttpWorld):
     def sell(self, reference: str) -> None:
         """What ``okasie sell`` does."""
         push.accept_sell(self.tools, uuid4().hex, references=[reference])
-        Sender(self.tools, "seller", chance=Random(0), sleep=lambda _: None).run()
+        self._send()
+
+    def push(self, row: Row, *, price: int) -> None:
+        """What ``okasie.push`` does with a listing that is handed in: this row, at another price."""
+        kept, self.rows = self.rows, [row]
+        body = {**self.wanted()[row["stock_no"]], "externalReference": row["stock_no"], "price": price}
+        self.rows = kept
+        push.accept_push(self.tools, uuid4().hex, listings=[body])
+        self._send()
+
+    def push_reference(self, reference: str) -> None:
+        """What ``okasie push`` does."""
+        self._write_feed()
+        push.accept_push(self.tools, uuid4().hex, references=[reference])
+        self._send()
+
+    def _send(self) -> None:
+        Sender(self.tools, "sender", chance=Random(0), sleep=lambda _: None).run()
 
     def scope(self, *codes: str) -> None:
         """From now on the key reaches these dealers only; none: all of them again."""
