@@ -25,6 +25,7 @@ from celery import Celery
 from celery.schedules import crontab, schedule
 
 from okasie_tasks.adapters.embedded import redis_url, redis_urls
+from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.adapters.limiter import RedisLimiter
@@ -82,6 +83,9 @@ class Services:
     def inbox(self, name: str) -> Inbox:
         return Inbox(self.redis, prefix=self.settings.redis.key_prefix, account=name)
 
+    def history(self, name: str) -> History:
+        return History(self.redis, prefix=self.settings.redis.key_prefix, account=name)
+
     def limiter(self, name: str) -> RedisLimiter:
         account = self.account(name)
         if name not in self._limiters:
@@ -126,6 +130,7 @@ class Services:
                     inbox=self.inbox(name),
                     pushes=self.pushes,
                     locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
+                    history=self.history(name),
                 )
             return self._accounts[name]
 

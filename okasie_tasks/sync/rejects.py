@@ -8,11 +8,13 @@ from typing import Final
 import msgspec
 
 from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.fields import CONTRACT
 from okasie_tasks.core.fingerprint import fingerprint
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import Outgoing, Reject
 from okasie_tasks.errors import SetAside
 from okasie_tasks.ports import ItemAnswer
+from okasie_tasks.sync import remember
 from okasie_tasks.sync.tools import Tools
 
 PUSHED_ROW: Final = "push"
@@ -43,6 +45,7 @@ def reject_of(
         message=details or answer.message or "refused without a reason",
         fields=[field for field, _ in answer.issues],
         content=item.content.hex() if item else "",
+        contract=CONTRACT,
         request_id=request_id,
         first_seen=now,
         last_seen=now,
@@ -59,6 +62,7 @@ def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, no
         message="; ".join(f"{issue.field}: {issue.message}" for issue in issues),
         fields=[issue.field for issue in issues],
         content=fingerprint([list(msgspec.structs.astuple(issue)) for issue in issues]).hex(),
+        contract=CONTRACT,
         attempts=0,
         first_seen=now,
         last_seen=now,
@@ -78,4 +82,17 @@ def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry]) -> 
         (r.reference, entry, entry.but(set_flags=Flag.PARKED)) for r in rejects if (entry := base.get(r.reference))
     )
     tools.ledger.swap(marks)
+    remember.refused(tools, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
     return len(rejects)
+
+
+def is_parked(reject: Reject, content: bytes) -> bool:
+    """Whether this very content was refused, by the contract as it is now, and nobody has freed it since."""
+    return reject.content == content.hex() and reject.contract == CONTRACT
+
+
+def free(tools: Tools, references: Sequence[str]) -> list[str]:
+    """Let the next run send these again, of those the marketplace refused; what is refused again keeps its count."""
+    freed = [reject for reject in tools.ledger.rejects(references).values() if reject.attempts]
+    tools.ledger.park([msgspec.structs.replace(reject, contract="") for reject in freed])
+    return [reject.reference for reject in freed]

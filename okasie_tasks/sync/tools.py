@@ -12,6 +12,7 @@ from okasie_tasks.core.plan import Limits
 from okasie_tasks.ports import Marketplace, Source
 
 if TYPE_CHECKING:
+    from okasie_tasks.adapters.history import History
     from okasie_tasks.adapters.inbox import Inbox
     from okasie_tasks.adapters.ledger import Ledger
     from okasie_tasks.adapters.pushes import Pushes
@@ -50,6 +51,7 @@ class Tools(NamedTuple):
     inbox: Inbox
     pushes: Pushes
     locks: WriteLocks
+    history: History
 
 
 class Part(NamedTuple):

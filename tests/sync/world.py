@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import redis
 
+from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.adapters.pushes import Pushes
@@ -72,6 +73,7 @@ class World:
             rules=_RULES, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
             market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
             pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
+            history=History(client, prefix=_PREFIX, account=ACCOUNT),
         )  # fmt: skip
 
     # -- what happens ----------------------------------------------------------------------------------------------
