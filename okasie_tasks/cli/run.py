@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from okasie_tasks.cli.options import Context, command_options
-from okasie_tasks.cli.output import emit, table
+from okasie_tasks.cli.output import change_text, emit, table
 from okasie_tasks.core.forecast import Forecast
 
+_CONFLICTS = 3
 EXIT_FAILED, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 3, 4, 5
 
 
@@ -34,7 +35,7 @@ def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: boo
         emit(context, {"run": run, "account": account, "state": "queued"}, lambda: click.echo(run))
         return
     document = follower.follow(run)
-    emit(context, document, lambda: _print_run(document))
+    emit(context, document, lambda: print_run(document))
     sys.exit(exit_status(document))
 
 
@@ -57,7 +58,7 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
 
     def show() -> None:
         if "changes" not in document:
-            _print_run(document)
+            print_run(document)
             return
         rows = [[c["action"], c["reference"], c["reason"], ", ".join(c["fields"])] for c in document["changes"]]
         if rows:
@@ -116,7 +117,7 @@ def run(context: Context, run: str) -> None:
     from okasie_tasks.cli.follow import one_run  # noqa: PLC0415
 
     document = one_run(context, run)
-    emit(context, document, lambda: _print_run(document))
+    emit(context, document, lambda: print_run(document))
 
 
 _SHOWN = ("created", "updated", "sold", "rejected", "held")
@@ -131,7 +132,8 @@ def exit_status(document: dict[str, Any]) -> int:
     return EXIT_REJECTED if document["new_rejects"] else 0
 
 
-def _print_run(document: dict[str, Any]) -> None:
+def print_run(document: dict[str, Any]) -> None:
+    """Print a run's document for people."""
     listings, requests = document["listings"], document["requests"]
     click.echo(
         f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
@@ -203,3 +205,6 @@ def _remarks(entry: dict[str, Any]) -> Iterator[str]:
         yield f"the marketplace tells a limit of {quota['learned_limit']} a minute, {quota['limit']} are used"
     if quota["foreign"]:
         yield f"{quota['foreign']} requests of somebody else with the same key in the last minute"
+    for found in entry["conflicts"][:_CONFLICTS]:
+        told = "; ".join(change_text(change) for change in found["changes"])
+        yield f"{found['kind']} {found['reference']}: {found['reason']}" + (f" ({told})" if told else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from okasie_tasks.sync.tools import Tools
 
 PUSHED_ROW: Final = "push"
 """The run that a reject of a pushed row is booked to: the next run that reads the row takes it over."""
+_PER_TRIP: Final = 500
 
 
 def answer_of(reference: str, refused: SetAside) -> ItemAnswer:
@@ -87,12 +88,32 @@ def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry]) -> 
 
 
 def is_parked(reject: Reject, content: bytes) -> bool:
-    """Whether this very content was refused, by the contract as it is now, and nobody has freed it since."""
-    return reject.content == content.hex() and reject.contract == CONTRACT
+    """Whether this very content was refused, and is not free again."""
+    return reject.content == content.hex() and not is_free(reject)
 
 
-def free(tools: Tools, references: Sequence[str]) -> list[str]:
-    """Let the next run send these again, of those the marketplace refused; what is refused again keeps its count."""
-    freed = [reject for reject in tools.ledger.rejects(references).values() if reject.attempts]
-    tools.ledger.park([msgspec.structs.replace(reject, contract="") for reject in freed])
-    return [reject.reference for reject in freed]
+def is_free(reject: Reject) -> bool:
+    """Whether it may be sent again: it was refused by another contract than today's, or `free` has freed it."""
+    return reject.contract != CONTRACT
+
+
+class Freed(NamedTuple):
+    """References by what was found: refused and now free, invalid (judged anew by each run), not parked."""
+
+    freed: list[str]
+    invalid: list[str]
+    not_parked: list[str]
+
+
+def free(tools: Tools, references: Sequence[str] = ()) -> Freed:
+    """Let the next run send what was refused once more: these, or all. What is refused again keeps its count."""
+    parked = tools.ledger.rejects(references) if references else {r.reference: r for r in tools.ledger.all_rejects()}
+    refused = [reject for reject in parked.values() if reject.attempts]
+    for start in range(0, len(refused), _PER_TRIP):
+        batch = refused[start : start + _PER_TRIP]
+        tools.ledger.park([msgspec.structs.replace(reject, contract="") for reject in batch])
+    return Freed(
+        [reject.reference for reject in refused],
+        [reject.reference for reject in parked.values() if not reject.attempts],
+        [reference for reference in references if reference not in parked],
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -12,9 +11,12 @@ from okasie_tasks.core.forecast import Forecast, forecast, to_read, to_send
 from okasie_tasks.core.limiter import LimiterStatus
 from okasie_tasks.core.records import Planned
 from okasie_tasks.sync.apply import changes_of
+from okasie_tasks.sync.explain import event_document
+from okasie_tasks.sync.explain import iso as _iso
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
+    from okasie_tasks.adapters.history import History
     from okasie_tasks.adapters.inbox import Inbox
     from okasie_tasks.adapters.ledger import Ledger
     from okasie_tasks.adapters.runs import Run, Runs
@@ -23,6 +25,7 @@ _LISTINGS: Final = (
     "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
 )  # fmt: skip
 _KINDS: Final = ("list", "bulk", "put", "delete")
+_CONFLICTS: Final = 10
 _MODES: Final = ("incremental", "full")
 
 
@@ -54,12 +57,6 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
     if "nameless_where" in run.facts:
         document["unreadable_references"] = json.loads(run.facts["nameless_where"])
     return document
-
-
-def _iso(milliseconds: int) -> str | None:
-    if not milliseconds:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:
@@ -114,7 +111,9 @@ def _change(change: Planned) -> dict[str, Any]:
     }
 
 
-def account_document(runs: Runs, ledger: Ledger, inbox: Inbox, account: str, limiter: LimiterStatus) -> dict[str, Any]:
+def account_document(
+    runs: Runs, ledger: Ledger, inbox: Inbox, account: str, limiter: LimiterStatus, *, events: History
+) -> dict[str, Any]:
     """One account as ``okasie status`` prints it. ``stale_seconds``: since the last run that succeeded, else None."""
     history = [run for name in runs.history(account, 20) if (run := runs.get(name)) is not None]
     now = runs.now()
@@ -145,6 +144,7 @@ def account_document(runs: Runs, ledger: Ledger, inbox: Inbox, account: str, lim
         },
         "lanes": {"urgent": limiter.waiting_urgent, "bulk": limiter.waiting_bulk},
         "pushes_waiting": inbox.count(),
+        "conflicts": [{"reference": name, **event_document(event)} for name, event in events.conflicts(_CONFLICTS)],
         "forecast": {
             "active": _built(during_run(progress(runs, working), working, limiter)) if working else None,
             **{mode: _built(before_run(mode, listings=listings, quota=limiter)) for mode in _MODES},
