@@ -25,7 +25,8 @@ KEEP_HISTORY_SECONDS: Final = 100 * 86_400
 EVENTS_PER_LISTING: Final = 5
 CONFLICTS_KEPT: Final = 200
 _MONTHS_READ: Final = 3
-_PIPELINE: Final = 200
+_PER_TRIP: Final = 300
+"""References in one Lua step: a millisecond of the server's time, and a chunk of 100 is read in one trip."""
 
 Row = tuple[str, Event, bytes]
 
@@ -37,7 +38,7 @@ class History:
         self._redis = client
         self._hash = f"{prefix}history:{account}:"
         self._conflicts = f"{prefix}conflicts:{account}"
-        self._add = script(client, "history_add")
+        self._add, self._read = script(client, "history_add"), script(client, "history_read")
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -50,18 +51,13 @@ class History:
         self._write(items)
 
     def _write(self, rows: Iterable[Row]) -> None:
-        by_key: dict[str, list[Row]] = defaultdict(list)
-        for row in rows:
-            by_key[self._key(_month(row[1].at_ms), row[0])].append(row)
-        keys = list(by_key)
-        for start in range(0, len(keys), _PIPELINE):
-            pipe = self._redis.pipeline(transaction=False)
-            for key in keys[start : start + _PIPELINE]:
-                arguments: list[str | bytes | int] = [KEEP_HISTORY_SECONDS, EVENTS_PER_LISTING]
-                for reference, event, snapshot in by_key[key]:
-                    arguments += [reference, pack(fit(event)), snapshot]
-                self._add(keys=[key], args=arguments, client=pipe)
-            pipe.execute()
+        left = list(rows)
+        for start in range(0, len(left), _PER_TRIP):
+            batch = left[start : start + _PER_TRIP]
+            arguments: list[str | bytes | int] = [KEEP_HISTORY_SECONDS, EVENTS_PER_LISTING]
+            for reference, event, snapshot in batch:
+                arguments += [reference, pack(fit(event)), snapshot]
+            self._add(keys=[self._key(_month(event.at_ms), name) for name, event, _ in batch], args=arguments)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -90,20 +86,14 @@ class History:
             return {}
         if now_ms is None:
             now_ms = self._redis.time()[0] * 1000
-        months, found = _months(now_ms), defaultdict(list)
-        buckets: dict[int, list[str]] = defaultdict(list)
-        for reference in references:
-            buckets[bucket_of(reference)].append(reference)
-        asked = [(month, names) for names in buckets.values() for month in months]
-        for start in range(0, len(asked), _PIPELINE * _MONTHS_READ):
-            pipe = self._redis.pipeline(transaction=False)
-            batch = asked[start : start + _PIPELINE * _MONTHS_READ]
-            for month, names in batch:
-                pipe.hmget(self._key(month, names[0]), names)
-            for (_, names), values in zip(batch, pipe.execute(), strict=True):
-                for name, value in zip(names, cast("list[bytes | None]", values), strict=True):
-                    if value is not None:
-                        found[name].append(value)
+        asked = [(month, reference) for reference in references for month in _months(now_ms)]
+        found: dict[str, list[bytes]] = defaultdict(list)
+        for start in range(0, len(asked), _PER_TRIP):
+            batch = asked[start : start + _PER_TRIP]
+            values = self._read(keys=[self._key(*place) for place in batch], args=[name for _, name in batch])
+            for (_, reference), value in zip(batch, values, strict=True):
+                if value:
+                    found[reference].append(value)
         return dict(found)
 
     def _key(self, month: int, reference: str) -> str:

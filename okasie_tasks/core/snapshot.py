@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 
 from okasie_tasks.core.entry import STATUSES
 from okasie_tasks.core.fields import FIELDS
-from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared_row, fingerprint
+from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared_row
 from okasie_tasks.core.history import NOT_KEPT, Change, Value, brief, sort_changes
 
 _BITMAP_BYTES: Final = 8
 _HASH_BYTES: Final = 2
 _BY_VALUE: Final = ("price", "mileage", "status")
-_HASHED: Final = tuple(name for name in FIELDS if name not in (*_BY_VALUE, "externalReference"))
+_HASHED: Final = frozenset(FIELDS) - {*_BY_VALUE, "externalReference"}
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,12 +34,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Snapshot:
         """Of a listing in write shape, as it is sent."""
-        values = _values(body)
+        return cls._of(_values(body))
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Snapshot:
         return cls(
             price=brief(values["price"]),
             mileage=brief(values["mileage"]),
             status=brief(values["status"]),
-            hashes={name: _hash(values[name]) for name in _HASHED if _filled(values[name])},
+            hashes={name: _hash(value) for name, value in values.items() if name in _HASHED and value not in _EMPTY},
         )
 
     def pack(self) -> bytes:
@@ -64,46 +68,56 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("these bytes are no snapshot") from error
 
 
-def diff(before: Snapshot | None, body: Mapping[str, Any], *, status: str = "") -> tuple[Change, ...]:
+def diff(
+    before: Snapshot | None, body: Mapping[str, Any], *, after: Snapshot | None = None, status: str = ""
+) -> tuple[Change, ...]:
     """What a listing in write shape changes of what was last sent; nothing can be told when that was not kept.
 
-    ``status``: as the ledger has it, when something else than a send has changed it since.
+    ``after``: its own snapshot, where it was made already. ``status``: as the ledger has it, when something else than a
+    send has changed it since.
     """
     if before is None:
         return ()
-    return _against(msgspec.structs.replace(before, status=status or before.status), _values(body))
+    before = msgspec.structs.replace(before, status=status or before.status)
+    return _against(before, after or Snapshot.of(body), body, _HASHED)
 
 
 def theirs(ours: Snapshot | None, row: Compared) -> tuple[Change, ...]:
     """What the marketplace's row has otherwise than what was last sent, where our own values are not at hand."""
-    return () if ours is None else _against(ours, dict(zip(COMPARED_FIELDS, row, strict=True)))
+    if ours is None:
+        return ()
+    values = dict(zip(COMPARED_FIELDS, row, strict=True))
+    return _against(ours, Snapshot._of(values), values, _HASHED.intersection(values))
 
 
-def _against(before: Snapshot, values: Mapping[str, Any]) -> tuple[Change, ...]:
-    changes: list[Change] = []
-    for name in _BY_VALUE:
-        old, new = getattr(before, name), brief(values[name])
-        if old != new:
-            changes.append((name, old, new))
-    for name in _HASHED:
-        if name in values:
-            old_hash, new = before.hashes.get(name), values[name]
-            if old_hash != (_hash(new) if _filled(new) else None):
-                changes.append((name, None if old_hash is None else NOT_KEPT, brief(new) if _filled(new) else None))
+def _against(before: Snapshot, after: Snapshot, values: Mapping[str, Any], names: frozenset[str]) -> tuple[Change, ...]:
+    pairs = ((name, getattr(before, name), getattr(after, name)) for name in _BY_VALUE)
+    changes: list[Change] = [(name, old, new) for name, old, new in pairs if old != new]
+    if before.hashes != after.hashes:
+        changes += [
+            (
+                name,
+                NOT_KEPT if name in before.hashes else None,
+                brief(values[name]) if name in after.hashes else None,
+            )
+            for name in FIELDS
+            if name in names and before.hashes.get(name) != after.hashes.get(name)
+        ]
     return sort_changes(changes)
 
 
 def _values(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field of the write shape, normalised as rows are for comparing."""
-    plain = {name: body.get(name) for name in FIELDS}
-    if isinstance(code := plain["dealerLocationCode"], str):
+    """The fields of the write shape that are there, normalised as rows are for comparing."""
+    plain = dict(body)
+    if isinstance(code := plain.get("dealerLocationCode"), str):
         plain["dealerLocationCode"] = code.casefold()
     return plain | dict(zip(COMPARED_FIELDS, compared_row({**body, "location": body}), strict=True))
 
 
-def _filled(value: object) -> bool:
-    return value not in (None, "", [], ())
+_EMPTY: Final[tuple[object, ...]] = (None, "", [], ())
+_ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def _hash(value: object) -> bytes:
-    return fingerprint(value)[:_HASH_BYTES]
+    # Not for security, and a chunk has some thousand of them: this is the quickest that spreads well.
+    return (crc32(_ENCODER.encode(value)) & 0xFFFF).to_bytes(_HASH_BYTES, "big")

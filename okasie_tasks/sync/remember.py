@@ -66,10 +66,11 @@ def _written(
     for item, event, answer in events:
         body: dict[str, Any] = msgspec.json.decode(item.body)
         entry = base.get(item.reference)
-        changes = diff(before.get(item.reference), body, status=entry.status if entry else "")
+        after = Snapshot.of(body)
+        changes = diff(before.get(item.reference), body, after=after, status=entry.status if entry else "")
         warnings = (said,) if (said := skipped_images(answer)) else ()
         full = msgspec.structs.replace(event, changes=changes, warnings=warnings)
-        rows.append((item.reference, full, Snapshot.of(body).pack()))
+        rows.append((item.reference, full, after.pack()))
     tools.history.sent(rows)
 
 
@@ -126,15 +127,19 @@ class Noted(NamedTuple):
 
     @property
     def form(self) -> bytes | None:
-        """The values of ours: the row's, unless something else was handed in and stands."""
-        given = self.base is not None and self.base.having(Flag.GIVEN)
-        return None if given or self.local is None else self.local.form
+        """The values of ours: the row's, unless something else was handed in and stands over a row that is the same."""
+        if self.local is None:
+            return None
+        given = self.base is not None and self.base.having(Flag.GIVEN) and self.local.content == self.base.row
+        return None if given else self.local.form
 
 
 def worth_noting(decision: Decision, base: Entry | None) -> bool:
     """Drifts and conflicts; not a conflict that merely goes on, which was told when it began."""
+    if decision.count not in ("drifted", "conflicts"):
+        return False
     goes_on = base is not None and base.having(Flag.DISPUTED) and decision.action == "none" and not decision.fields
-    return decision.count in ("drifted", "conflicts") and not goes_on
+    return not goes_on
 
 
 def decided(tools: Tools, noted: Sequence[Noted], *, run: str) -> None:

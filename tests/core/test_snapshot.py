@@ -35,7 +35,7 @@ def body(**changes: object) -> dict[str, Any]:
         ({}, {"city": "Aalst"}, ("city", NOT_KEPT, "Aalst")),
         ({}, {"condition": "used"}, ("condition", None, "used")),
         ({"customType": "a"}, {"customType": "b"}, ("customType", NOT_KEPT, "b")),
-        ({}, {"dealerLocationCode": "AALST"}, ("dealerLocationCode", NOT_KEPT, "aalst")),
+        ({}, {"dealerLocationCode": "AALST"}, ("dealerLocationCode", NOT_KEPT, "AALST")),
         ({"images": ["https://a/1"]}, {"images": ["https://a/2"]}, ("images", NOT_KEPT, "1: https://a/2")),
         ({"images": ["https://a/1"]}, {"images": []}, ("images", NOT_KEPT, None)),
         ({"features": [{"name": "ABS"}]}, {"features": [{"name": "Navi"}]}, ("features", NOT_KEPT, "1: Navi")),

@@ -10,11 +10,14 @@ import pytest
 import redis
 
 from okasie_tasks.adapters.runs import Run
+from okasie_tasks.core.diff import Decision
+from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fields import CONTRACT
 from okasie_tasks.core.history import NOT_KEPT, Event
-from okasie_tasks.core.records import Reject
+from okasie_tasks.core.records import Local, Reject
 from okasie_tasks.ports import ItemAnswer, SkippedImage, WriteAnswer
 from okasie_tasks.sync import explain, push, rejects
+from okasie_tasks.sync.remember import Noted
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Tools
 from tests.sync.driver import drive
@@ -217,6 +220,13 @@ def test_what_was_handed_in_is_what_theirs_is_held_against(dealer: Dealer) -> No
     dealer.run()
     reason = "changed on the marketplace after it was pushed, theirs stands"
     assert dealer.told()[0] == ("drift", reason, (("price", 5, 4),))
+
+
+def test_ours_is_the_row_unless_something_else_was_handed_in_over_the_same_row() -> None:
+    decision = Decision(action="none", reason="r", count="drifted")
+    for row, given, form in ((b"row", Flag.GIVEN, None), (b"old", Flag.GIVEN, b"form"), (b"row", Flag(0), b"form")):
+        local = Local("A", 1, b"row", form=b"form")
+        assert Noted("A", decision, local, None, Entry(row=row, flags=given)).form == form
 
 
 def test_a_dispute_is_told_when_it_begins(dealer: Dealer, monkeypatch: pytest.MonkeyPatch) -> None:
