@@ -30,15 +30,16 @@ from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.adapters.limiter import RedisLimiter
 from okasie_tasks.adapters.okasie_api import OkasieApi, RequestLog
+from okasie_tasks.adapters.plans import HeldPlans
 from okasie_tasks.adapters.pushes import Pushes
 from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import FixConfiguration, OkasieError
-from okasie_tasks.ports import Source
+from okasie_tasks.ports import Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
-from okasie_tasks.sources import open_source
+from okasie_tasks.sources import open_source, open_write_back
 from okasie_tasks.sync.tools import Rules, Tools
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,10 @@ class Services:
         known = ", ".join(sorted(self.settings.accounts)) or "none"
         raise FixConfiguration(f"no account {name!r:.60}; configured: {known}", where="account")
 
+    @cached_property
+    def plans(self) -> HeldPlans:
+        return HeldPlans(self.redis, prefix=self.settings.redis.key_prefix)
+
     def ledger(self, name: str) -> Ledger:
         return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)
 
@@ -104,6 +109,10 @@ class Services:
         cache = self.settings.redis.state_dir / "feeds"
         return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year)
 
+    def write_back(self, name: str) -> WriteBack | None:
+        """The way back into the account's source, None when it has none."""
+        return open_write_back(self.account(name))
+
     def market(self, name: str) -> OkasieApi:
         account = self.account(name)
         return OkasieApi(
@@ -130,6 +139,8 @@ class Services:
                     inbox=self.inbox(name),
                     pushes=self.pushes,
                     locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
+                    plans=self.plans,
+                    write_back=lambda: self.write_back(name),
                     history=self.history(name),
                 )
             return self._accounts[name]
@@ -153,7 +164,13 @@ def rules_of(account: AccountSettings) -> Rules:
             max_sold_count=guard.max_sold_count,
             free_sold_count=guard.free_sold_count,
             max_source_shrink_percent=guard.max_source_shrink_percent,
+            max_changed_percent=guard.max_changed_percent,
+            free_changed_count=guard.free_changed_count,
+            max_field_loss_percent=guard.max_field_loss_percent,
+            free_field_loss_count=guard.free_field_loss_count,
         ),
+        take_over=guard.first_full_sells == "allow",
+        plan_expires_ms=int(guard.plan_expires.total_seconds() * 1000),
     )
 
 

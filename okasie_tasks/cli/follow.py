@@ -52,9 +52,12 @@ class Follower:
         self._tools = self._services.tools(account)
         self._account = account
 
-    def start(self, mode: str, *, plan_only: bool = False) -> str:
-        """Ask for a run and see it picked up; returns its id. Raises `NotReachable` when no worker is there."""
-        run, _ = self._tools.runs.request(self._account, mode, plan_only=plan_only)
+    def start(self, mode: str, *, plan_only: bool = False, approves: str = "") -> str:
+        """Ask for a run and see it picked up; returns its id. Raises `NotReachable` when no worker is there.
+
+        ``approves``: the run whose held plan it is to send.
+        """
+        run, _ = self._tools.runs.request(self._account, mode, plan_only=plan_only, approves=approves)
         if not run:
             raise OkasieError(
                 "another run already waits for this account; try again when it has begun",
@@ -177,14 +180,8 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
     counts, missing = consumers()
     names = [account] if account else list(settings.accounts)
     queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
-    documents = [_account(services, name) for name in names]
+    documents = [report.account_document(services.tools(n), services.limiter(n).status()) for n in names]
     return {"accounts": documents, "queues": queues, "missing": missing}
-
-
-def _account(services: Services, name: str) -> dict[str, Any]:
-    ledger, inbox, limiter = services.ledger(name), services.inbox(name), services.limiter(name)
-    events = services.history(name)
-    return report.account_document(services.runs, ledger, inbox, name, limiter.status(), events=events)
 
 
 def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:

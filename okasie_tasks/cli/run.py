@@ -60,7 +60,10 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
         if "changes" not in document:
             print_run(document)
             return
-        rows = [[c["action"], c["reference"], c["reason"], ", ".join(c["fields"])] for c in document["changes"]]
+        rows = [
+            [c["action"], c["reference"], c["reason"] + (" (held)" if c["held"] else ""), ", ".join(c["fields"])]
+            for c in document["changes"]
+        ]
         if rows:
             table(["action", "reference", "reason", "fields"], rows)
         planned = document["planned"]
@@ -133,7 +136,7 @@ def exit_status(document: dict[str, Any]) -> int:
 
 
 def print_run(document: dict[str, Any]) -> None:
-    """Print a run's document for people."""
+    """Print one run for people."""
     listings, requests = document["listings"], document["requests"]
     click.echo(
         f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
@@ -145,6 +148,10 @@ def print_run(document: dict[str, Any]) -> None:
     if document["cursor"]:
         click.echo(f"  cursor    {document['cursor']}")
     _print_held(document)
+    if document["approved"]:
+        click.echo(f"  approved  what run {document['approved']} held")
+    for note in document["notes"]:
+        click.echo(f"  note      {note}")
     if document["error"]:
         error = document["error"]
         click.echo(f"  error     {error['code']}: {error['where'] + ': ' if error['where'] else ''}{error['message']}")
@@ -156,7 +163,9 @@ def print_run(document: dict[str, Any]) -> None:
 
 def _print_held(document: dict[str, Any]) -> None:
     for hold in document["held"]:
-        click.echo(f"  held      {hold['count']} sells: {hold['reason']}")
+        click.echo(f"  held      {hold['count']} {hold['what']}: {hold['reason']}")
+    if document.get("held_run") and document["held"]:
+        click.echo(f"            okasie approve {document['held_run']} releases it, okasie reject drops it")
 
 
 def _ahead(document: dict[str, Any]) -> str:
@@ -177,13 +186,19 @@ def _print_status(document: dict[str, Any]) -> None:
                 f"{lanes['urgent']} urgent, {lanes['bulk']} bulk",
                 str(entry["pushes_waiting"]),
                 str(entry["rejects"]),
-                str(sum(hold["count"] for hold in entry["held"])),
+                str(entry["held_plan"]["count"] if entry["held_plan"] else 0),
             ]
         )
     if rows:
         headers = ["account", "last run", "last success", "cursor", "quota", "tickets", "pushes", "rejects", "held"]
         table(headers, rows)
     for entry in document["accounts"]:
+        for hold in entry["held"]:
+            plan = entry["held_plan"]
+            click.echo(
+                f"{entry['account']}: {hold['count']} {hold['what']} wait until {plan['expires_at']}: {hold['reason']};"
+                f" `okasie approve {plan['run']}` or `okasie reject {plan['run']}`"
+            )
         for line in _remarks(entry):
             click.echo(f"{entry['account']}: {line}")
     for queue, count in document["queues"].items():

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from tornado import web
 
-from okasie_tasks.sandbox.store import Quirks, image_urls, stamp
+from okasie_tasks.sandbox.rendering import Quirks, stamp
+from okasie_tasks.sandbox.store import own_provider
 
 if TYPE_CHECKING:
     from okasie_tasks.sandbox.server import Sandbox
 
 
 class AdminHandler(web.RequestHandler):
-    """GET state, requests, listings; POST listings, faults, quirks, limit, reset; DELETE faults."""
+    """GET state, requests, writes, listings; POST listings, faults, quirks, limit, scope, reset; DELETE faults."""
 
     def initialize(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -29,6 +30,8 @@ class AdminHandler(web.RequestHandler):
             self._json({name: self._state(name) for name in self._sandbox.meters})
         elif path == "requests":
             self._json(list(self._sandbox.meters[self._key()].requests))
+        elif path == "writes":
+            self._json([write._asdict() for write in self._sandbox.api.writes[self._key()]])
         elif path == "listings":
             self.set_header("Content-Type", "application/x-ndjson")
             for row in self._sandbox.store.select(self._key(), None):
@@ -47,6 +50,8 @@ class AdminHandler(web.RequestHandler):
             elif path == "limit":
                 self._sandbox.quotas[self._key(body)].change(int(body["limit"]))
                 self._json({"limit": body["limit"]})
+            elif path == "scope":
+                self._json({"codes": self._narrow(self._key(body), msgspec.convert(body["codes"], list[str] | None))})
             elif path == "reset":
                 self._sandbox.store.reset()
                 self._sandbox.faults.clear()
@@ -100,19 +105,36 @@ class AdminHandler(web.RequestHandler):
             "externalProvider": row.provider,
             "status": row.status,
             "updatedAt": stamp(row.updated_at),
-            "images": image_urls(row.body),
+            "images": row.mirrored,
+            "skippedImages": row.skipped,
             "body": row.body,
         }
 
     def _edit(self, partner: str, edit: dict[str, Any]) -> int:
-        """One edit on the marketplace's side: set fields, set the status, or make a foreign listing."""
+        """One edit on the marketplace's side: set fields, set the status, or make a listing that we did not send."""
         store, now = self._sandbox.store, self._sandbox.clock()
         if edit.get("create"):
-            dealer = store.add_dealer(partner, "FOREIGN")
-            store.add_foreign(partner, edit.get("reference"), dict(edit["create"]), dealer, now)
+            self._create(partner, edit, now)
             return 1
         row = store.by_reference[partner, edit["reference"]]
         for name, value in (edit.get("set") or {}).items():
             row.body = {**row.body, name: value}
         store.set_status(row, edit.get("status", row.status), now)
         return 1
+
+    def _create(self, partner: str, edit: dict[str, Any], now: float) -> None:
+        """A listing of somebody else's, or, with provider ``own``, of an earlier integration with the same key."""
+        store, reference, provider = self._sandbox.store, edit.get("reference"), edit.get("provider", "somebody-else")
+        own = provider == "own"
+        if own and (partner, reference) in store.by_reference:
+            raise ValueError(f"{reference} is there already")
+        dealer = store.add_dealer(partner, edit.get("location", "FOREIGN"))
+        who = own_provider(partner) if own else provider
+        store.add_foreign(partner, reference, dict(edit["create"]), dealer, now, provider=who)
+
+    def _narrow(self, name: str, codes: list[str] | None) -> list[str] | None:
+        """From now on the key reaches only the dealers with these location codes; None: all of its own again."""
+        self._sandbox.reach.pop(name, None)
+        if codes is not None:
+            self._sandbox.reach[name] = tuple(codes)
+        return codes

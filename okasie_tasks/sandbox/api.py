@@ -5,43 +5,30 @@ Each takes the `Caller` and what was sent, and returns ``(status, document)``; r
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable
-from datetime import UTC, datetime
-from random import Random
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote
 from uuid import UUID
 
 import msgspec
 
-from okasie_tasks.sandbox.store import Dealer, Listing, Store
-from okasie_tasks.sandbox.validation import REFERENCE, canonical, issues_of
+from okasie_tasks.sandbox.asking import Caller, Refusal, check_reference, integer, invalid, moment
+from okasie_tasks.sandbox.rendering import image_urls
+from okasie_tasks.sandbox.store import Dealer, Listing, Store, own_provider
+from okasie_tasks.sandbox.validation import canonical, issues_of
 
-SCOPES: Final = ("read:listings", "read:locations", "write:listings")
 STATUSES: Final = ("active", "pending", "sold", "draft")
 PAGE_SIZES: Final = range(1, 201)
+_WRITES_KEPT: Final = 100_000
 
 
-class Refusal(Exception):
-    """An error answer: status, code, message and, for validation, issues."""
+class Write(NamedTuple):
+    """One listing that somebody wanted written. ``outcome``: created, updated, refused, or the status that was set."""
 
-    def __init__(self, status: int, code: str, message: str, issues: list[dict[str, str]] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.issues = status, code, message, issues
-
-    def document(self) -> dict[str, Any]:
-        error: dict[str, Any] = {"code": self.code, "message": self.message}
-        if self.issues:
-            error["issues"] = self.issues
-        return {"error": error}
-
-
-class Caller(NamedTuple):
-    """Who is calling: the partner behind a key, its scopes, and the dealers it may touch (None: any, made as named)."""
-
-    partner: str
-    scopes: frozenset[str]
-    codes: tuple[str, ...] | None
+    at: float
+    kind: str
+    reference: str
+    outcome: str
 
 
 class Api:
@@ -50,34 +37,25 @@ class Api:
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self.store = store
         self._clock = clock
-        self._walks = Random(0)  # noqa: S311 - page order for tests
         self.skip_images = False
+        self.writes: defaultdict[str, deque[Write]] = defaultdict(lambda: deque(maxlen=_WRITES_KEPT))
+        """Per partner, in the order they came."""
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def list_listings(self, caller: Caller, query: dict[str, str], location: str | None = None) -> bytes:
         """GET /listings and GET /locations/{id}/listings: the answer as JSON bytes."""
-        _scope(caller, "read:listings")
-        page = _integer(query, 1, "page", "page_number")
-        size = _integer(query, 50, "pageSize", "page_size", "limit")
+        caller.require("read:listings")
+        page = integer(query, 1, "page", "page_number")
+        size = integer(query, 50, "pageSize", "page_size", "limit")
         if size not in PAGE_SIZES or page < 1:
-            raise Refusal(
-                422,
-                "VALIDATION_FAILED",
-                "Validation failed",
-                [
-                    {
-                        "path": "pageSize" if size not in PAGE_SIZES else "page",
-                        "message": "Out of range",
-                        "code": "too_big",
-                    }
-                ],
-            )
+            raise invalid("page" if size in PAGE_SIZES else "pageSize", "Out of range", "too_big")
         keep = self._filter(caller, query, location)
         quirks = self.store.quirks
+        size = min(size, quirks.page_rows or size)
         if quirks.insert_during_walk and page > 1:
             self._insert(caller, quirks.insert_during_walk)
-        rows = self.store.select(caller.partner, keep, shuffle=self._walks if quirks.shuffle_pages else None)
+        rows = self.store.select(caller.partner, keep, shuffle=self.store.walks if quirks.shuffle_pages else None)
         shown = rows[(page - 1) * size : page * size]
         total = len(rows)
         tail = msgspec.json.encode({
@@ -87,39 +65,43 @@ class Api:
         return b'{"data":[' + b",".join(self.store.render(shown)) + b"]," + tail[1:]
 
     def _partner(self, caller: Caller) -> dict[str, Any]:
-        profiles = [dealer.id for (partner, _), dealer in self.store.by_code.items() if partner == caller.partner]
+        profiles = list(self._reached(caller))
         return {
-            "id": f"p-{caller.partner}", "name": caller.partner, "source": f"sandbox-{caller.partner}",
+            "id": f"p-{caller.partner}", "name": caller.partner, "source": own_provider(caller.partner),
             "access": {"scope": "restricted", "rootProfileIds": profiles[:1], "profileIds": profiles},
         }  # fmt: skip
+
+    def _reached(self, caller: Caller) -> dict[str, Dealer]:
+        return {
+            dealer.id: dealer
+            for (partner, code), dealer in self.store.by_code.items()
+            if partner == caller.partner and caller.reaches(code)
+        }
 
     def _filter(self, caller: Caller, query: dict[str, str], location: str | None) -> Callable[[Listing], bool] | None:
         tests: list[Callable[[Listing], bool]] = []
         status = query.get("status", "active")
         if status != "all":
             if status not in STATUSES:
-                raise Refusal(
-                    422,
-                    "VALIDATION_FAILED",
-                    "Validation failed",
-                    [{"path": "status", "message": "Invalid enum value", "code": "invalid_enum_value"}],
-                )
+                raise invalid("status", "Invalid enum value", "invalid_enum_value")
             tests.append(lambda row: row.status == status)
         since = query.get("updatedSince", query.get("updated_since"))
         if since:
-            moment = _moment(since)
+            begin = moment(since)
             # Inclusive, at the second precision that is shown.
-            tests.append(lambda row: int(row.updated_at) >= moment)
-        dealers = self._dealers(caller, query, location)
+            tests.append(lambda row: int(row.updated_at) >= begin)
+        mine = self._reached(caller)
+        dealers = self._dealers(mine, query, location)
         if dealers is not None:
             tests.append(lambda row: row.dealer in dealers)
+        if caller.reach is not None:
+            tests.append(lambda row: row.dealer in mine)
         return (lambda row: all(test(row) for test in tests)) if tests else None
 
-    def _dealers(self, caller: Caller, query: dict[str, str], location: str | None) -> set[str] | None:
+    def _dealers(self, mine: dict[str, Dealer], query: dict[str, str], location: str | None) -> set[str] | None:
         wanted = [query[n] for n in ("dealerId", "locationId", "profileId", "userId") if n in query]
         parents = [query[n] for n in ("parentDealerId", "parentId", "companyId") if n in query]
         code = query.get("locationCode", query.get("location_code"))
-        mine = {d.id: d for (partner, _), d in self.store.by_code.items() if partner == caller.partner}
         if location is not None:
             if location not in mine:
                 raise Refusal(404, "NOT_FOUND", "Location not found")
@@ -144,12 +126,11 @@ class Api:
 
     def list_locations(self, caller: Caller, query: dict[str, str]) -> dict[str, Any]:
         """GET /locations."""
-        _scope(caller, "read:locations")
+        caller.require("read:locations")
         search = query.get("search", "").casefold()
         parent = query.get("parentId", query.get("parent_id"))
         children = query.get("includeChildren", "true") != "false"
-        found = [d for (partner, _), d in self.store.by_code.items() if partner == caller.partner]
-        found = [d for d in found if search in f"{d.name} {d.code}".casefold()]
+        found = [d for d in self._reached(caller).values() if search in f"{d.name} {d.code}".casefold()]
         if parent:
             found = [d for d in found if d.id == parent or (children and d.parent == parent)]
         counts: dict[str, list[int]] = {}
@@ -166,23 +147,23 @@ class Api:
         return {
             "id": dealer.id, "parentId": dealer.parent, "isRoot": dealer.parent is None, "locationCode": dealer.code,
             "companyName": dealer.name, "fullName": dealer.name, "displayName": dealer.name, "parent": None,
-            "stats": {"activeListings": counts[0], "totalListings": counts[1]},
+            "stats": {"activeListings": counts[0] + self.store.quirks.count_error, "totalListings": counts[1]},
         }  # fmt: skip
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def put(self, caller: Caller, reference: str, body: object) -> tuple[int, dict[str, Any]]:
         """PUT /listings/{reference}."""
-        _scope(caller, "write:listings")
-        _reference(reference)
+        caller.require("write:listings")
+        check_reference(reference)
         if not isinstance(body, dict):
             raise Refusal(400, "INVALID_BODY", "Expected an object")
-        data = self._write(caller, reference, body)
+        data = self._write(caller, "put", reference, body)
         return (201 if data["created"] else 200), {"data": data}
 
     def bulk(self, caller: Caller, payload: object, *, leave_out: bool = False) -> dict[str, Any]:
         """POST /listings/bulk-upsert."""
-        _scope(caller, "write:listings")
+        caller.require("write:listings")
         items = payload.get("items") if isinstance(payload, dict) else payload
         if not isinstance(items, list):
             raise Refusal(400, "INVALID_BODY", "Expected an array of listings")
@@ -196,8 +177,8 @@ class Api:
                 item.get("externalReference", item.get("external_reference")) if isinstance(item, dict) else None
             )
             try:
-                _reference(reference)
-                results.append({"index": index, **self._write(caller, str(reference), item)})
+                check_reference(reference)
+                results.append({"index": index, **self._write(caller, "bulk", str(reference), item)})
             except Refusal as refused:
                 error = {"index": index, "code": refused.code, "message": refused.message, "status": refused.status}
                 if isinstance(reference, str):
@@ -209,21 +190,50 @@ class Api:
             results = results[::2]
         return {"data": {"successCount": len(results), "errorCount": len(errors), "results": results, "errors": errors}}
 
-    def _write(self, caller: Caller, reference: str, raw: dict[str, Any]) -> dict[str, Any]:
+    def _write(self, caller: Caller, kind: str, reference: str, raw: dict[str, Any]) -> dict[str, Any]:
+        try:
+            data = self._upsert(caller, reference, raw)
+        except Refusal:
+            self._note(caller, kind, reference, "refused")
+            raise
+        self._note(caller, kind, reference, "created" if data["created"] else "updated")
+        return data
+
+    def _note(self, caller: Caller, kind: str, reference: str, outcome: str) -> None:
+        self.writes[caller.partner].append(Write(self._clock(), kind, reference, outcome))
+
+    def _upsert(self, caller: Caller, reference: str, raw: dict[str, Any]) -> dict[str, Any]:
         body = canonical(raw)
         body.pop("externalReference", None)
-        if issues := issues_of(body):
-            raise Refusal(422, "VALIDATION_FAILED", "Validation failed", issues)
+        self._check(body)
         dealer = self._dealer(caller, body)
-        listing, created = self.store.upsert(caller.partner, reference, body, dealer, self._clock())
+        self._own(caller, self.store.by_reference.get((caller.partner, reference)))
+        skipped = self._unfetched(image_urls(body))
+        listing, created = self.store.upsert(caller.partner, reference, body, dealer, self._clock(), skipped=skipped)
         data: dict[str, Any] = {
             "listingId": listing.id, "externalReference": reference, "status": listing.status, "created": created,
         }  # fmt: skip
-        if self.skip_images and body.get("images"):
-            first = body["images"][0]
-            source = first.get("url", first.get("imageUrl")) if isinstance(first, dict) else first
-            data["warnings"] = {"skippedImages": [{"source": source, "reason": "mirror_failed"}]}
+        if skipped:
+            data["warnings"] = {"skippedImages": [{"source": url, "reason": "mirror_failed"} for url in skipped]}
         return data
+
+    def _unfetched(self, urls: list[str]) -> list[str]:
+        """Which of these images cannot be fetched just now."""
+        mark = self.store.quirks.skip_images_with
+        return [u for i, u in enumerate(urls) if (self.skip_images and i == 0) or (mark and mark in u)]
+
+    def _check(self, body: dict[str, Any]) -> None:
+        """Refuse what the contract does not allow, and what only this marketplace does not."""
+        word, issues = self.store.quirks.refuse_word, issues_of(body)
+        if word and word in str(body.get("title")):
+            issues.append({"path": "title", "message": f"Must not contain {word}", "code": "custom"})
+        if issues:
+            raise Refusal(422, "VALIDATION_FAILED", "Validation failed", issues)
+
+    def _own(self, caller: Caller, listing: Listing | None) -> None:
+        """Refuse a listing that stands at a dealer out of reach."""
+        if listing is not None and not caller.reaches(self.store.dealers[listing.dealer].code):
+            raise Refusal(403, "PROFILE_FORBIDDEN", "The listing is outside your access")
 
     def _dealer(self, caller: Caller, body: dict[str, Any]) -> Dealer:
         profile, code = body.get("dealerProfileId"), str(body.get("dealerLocationCode"))
@@ -232,80 +242,44 @@ class Api:
                 found = self.store.dealers.get(str(UUID(profile)))
             except ValueError:
                 raise Refusal(400, "INVALID_PROFILE", "dealerProfileId is not a UUID") from None
-            if found is None or (caller.partner, found.code.casefold()) not in self.store.by_code:
+            if found is None or found.id not in self._reached(caller):
                 raise Refusal(403, "PROFILE_FORBIDDEN", "The profile is outside your access")
             return found
-        if caller.codes is not None and code.casefold() not in {c.casefold() for c in caller.codes}:
+        if not caller.may_write_to(code):
             raise Refusal(403, "PROFILE_FORBIDDEN", "The location is outside your access")
         return self.store.add_dealer(caller.partner, code)
 
     def delete(self, caller: Caller, reference: str) -> dict[str, Any]:
         """DELETE /listings/{reference}: a soft delete, idempotent."""
-        return self._status(caller, reference, "sold")
+        return self._status(caller, "delete", reference, "sold")
 
     def set_status(self, caller: Caller, reference: str, body: object) -> dict[str, Any]:
         """POST /listings/{reference}/status."""
-        _scope(caller, "write:listings")
+        caller.require("write:listings")
         if not isinstance(body, dict):
             raise Refusal(400, "INVALID_BODY", "Expected an object")
         if body.get("status") not in STATUSES:
-            raise Refusal(
-                422,
-                "VALIDATION_FAILED",
-                "Validation failed",
-                [{"path": "status", "message": "Invalid status", "code": "invalid_enum_value"}],
-            )
-        return self._status(caller, reference, body["status"])
+            raise invalid("status", "Invalid status", "invalid_enum_value")
+        return self._status(caller, "status", reference, body["status"])
 
-    def _status(self, caller: Caller, reference: str, status: str) -> dict[str, Any]:
-        _scope(caller, "write:listings")
-        _reference(reference)
+    def _status(self, caller: Caller, kind: str, reference: str, status: str) -> dict[str, Any]:
+        caller.require("write:listings")
+        check_reference(reference)
+        try:
+            data = self._set_status(caller, reference, status)
+        except Refusal:
+            self._note(caller, kind, reference, "refused")
+            raise
+        self._note(caller, kind, reference, status)
+        return {"data": data}
+
+    def _set_status(self, caller: Caller, reference: str, status: str) -> dict[str, Any]:
         listing = self.store.by_reference.get((caller.partner, reference))
         if listing is None:
             raise Refusal(404, "NOT_FOUND", "Listing not found for this partner")
-        if status in ("active", "pending") and (issues := issues_of({**listing.body, "status": status})):
-            raise Refusal(422, "VALIDATION_FAILED", "Validation failed", issues)
+        self._own(caller, listing)
+        if status in ("active", "pending"):
+            self._check({**listing.body, "status": status})
         if listing.status != status:
             self.store.set_status(listing, status, self._clock())
-        return {"data": {"listingId": listing.id, "externalReference": reference, "status": status}}
-
-
-# -- small parts ---------------------------------------------------------------------------------------------------
-
-
-def _scope(caller: Caller, scope: str) -> None:
-    if scope not in caller.scopes:
-        raise Refusal(403, "SCOPE_DENIED", f"The key lacks the scope {scope}")
-
-
-def _reference(reference: object) -> None:
-    if not isinstance(reference, str) or not REFERENCE.fullmatch(unquote(reference)):
-        raise Refusal(400, "INVALID_REFERENCE", "The reference is missing or not allowed")
-
-
-def _integer(query: dict[str, str], default: int, *names: str) -> int:
-    for name in names:
-        if name in query:
-            try:
-                return int(query[name])
-            except ValueError:
-                raise Refusal(
-                    422,
-                    "VALIDATION_FAILED",
-                    "Validation failed",
-                    [{"path": name, "message": "Expected integer", "code": "invalid_type"}],
-                ) from None
-    return default
-
-
-def _moment(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Refusal(
-            422,
-            "VALIDATION_FAILED",
-            "Validation failed",
-            [{"path": "updatedSince", "message": "Expected an ISO 8601 time", "code": "invalid_string"}],
-        ) from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        return {"listingId": listing.id, "externalReference": reference, "status": status}

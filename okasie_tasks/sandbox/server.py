@@ -19,12 +19,13 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from okasie_tasks.sandbox import admin
-from okasie_tasks.sandbox.api import SCOPES, Api, Caller, Refusal
+from okasie_tasks.sandbox.api import Api
+from okasie_tasks.sandbox.asking import ROOT, SCOPES, Caller, Refusal, route
 from okasie_tasks.sandbox.faults import Fault, Faults
 from okasie_tasks.sandbox.limits import Meter, Quota, Verdict, Window
-from okasie_tasks.sandbox.store import Store, stamp
+from okasie_tasks.sandbox.rendering import stamp
+from okasie_tasks.sandbox.store import Store
 
-ROOT: Final = "/api/external/v1"
 _PAGE: Final = b"<!doctype html><html><head><title>Error</title></head><body><h1>Service Unavailable</h1></body></html>"
 
 
@@ -65,6 +66,8 @@ class Sandbox:
         self.keys = {key.secret: key for key in keys}
         self.quotas = {key.name: Quota(limit, window, burst_per_second) for key in keys}
         self.meters = {key.name: Meter() for key in keys}
+        self.reach: dict[str, tuple[str, ...]] = {}
+        """Keys that reach only the dealers with these location codes; the others reach all of theirs."""
         for key in keys:
             for index, code in enumerate(key.codes or ()):
                 head = self.store.by_code.get((key.name, (key.codes or ("",))[0].casefold()))
@@ -157,7 +160,7 @@ class ApiHandler(web.RequestHandler):
         if key is None:
             self._refuse(Refusal(401, "UNAUTHORIZED", "Missing or wrong API key"))
             return
-        kind, argument = _route(self.request.method or "", self.request.path)
+        kind, argument = route(self.request.method or "", self.request.path)
         verdict = self._sandbox.quotas[key.name].take(now)
         self._quota_headers(self._sandbox.quotas[key.name], verdict, now)
         meter = self._sandbox.meters[key.name]
@@ -230,7 +233,7 @@ class ApiHandler(web.RequestHandler):
 
     def _endpoint(self, key: Key, kind: str, argument: str, what: str) -> tuple[int, bytes, int]:
         api, query = self._sandbox.api, {n: v[-1].decode() for n, v in self.request.query_arguments.items()}
-        caller = Caller(key.name, frozenset(key.scopes), key.codes)
+        caller = Caller(key.name, frozenset(key.scopes), key.codes, self._sandbox.reach.get(key.name))
         api.skip_images = what == "skip_images"
         if kind == "list":
             return 200, api.list_listings(caller, query, argument or None), 0
@@ -286,24 +289,3 @@ class ApiHandler(web.RequestHandler):
         head += "".join(f"{name}: {value}\r\n" for name, value in self._headers.get_all())
         stream.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2])
         asyncio.get_running_loop().call_later(0.05, stream.close)
-
-
-def _route(method: str, path: str) -> tuple[str, str]:  # noqa: PLR0911 - one line a route
-    """The kind of call and its argument: a reference as sent, or a location's id."""
-    parts = path.removeprefix(ROOT).strip("/").split("/") if path.startswith(ROOT + "/") else [""]
-    match (method, parts):
-        case ("GET", ["listings"]):
-            return "list", ""
-        case ("POST", ["listings", "bulk-upsert"]):
-            return "bulk", ""
-        case ("PUT", ["listings", reference]):
-            return "put", reference
-        case ("DELETE", ["listings", reference]):
-            return "delete", reference
-        case ("POST", ["listings", reference, "status"]):
-            return "status", reference
-        case ("GET", ["locations"]):
-            return "locations", ""
-        case ("GET", ["locations", identity, "listings"]):
-            return "list", identity
-    return "none", ""

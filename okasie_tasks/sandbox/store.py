@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
-from okasie_tasks.sandbox.validation import BOOLEANS, ENUMS, INTEGERS, NUMBERS, STRINGS
-
-WRITE_ONLY: Final = frozenset({"condition", "customType", "dealerProfileId", "dealerLocationCode", "images", "features",
-                               "postalCode", "city", "province", "latitude", "longitude"})  # fmt: skip
-_READ: Final = [
-    name
-    for name in (
-        "title",
-        "description",
-        *STRINGS,
-        *INTEGERS,
-        *NUMBERS,
-        *BOOLEANS,
-        *ENUMS,
-        "conditionTags",
-        "carPassUrl",
-    )
-    if name not in WRITE_ONLY and name not in ("currency", "status")
-]
-
-
-def stamp(moment: float) -> str:
-    """ISO 8601 in UTC at second precision, as the marketplace shows times."""
-    return datetime.fromtimestamp(int(moment), UTC).isoformat().replace("+00:00", "Z")
+from okasie_tasks.sandbox.rendering import Quirks, image_urls, read_shape
 
 
 class Dealer(msgspec.Struct):
@@ -59,16 +34,13 @@ class Listing(msgspec.Struct):
     created_at: float
     updated_at: float
     sold_at: float | None = None
+    skipped: list[str] = []
+    """Images of the body that could not be fetched when it was written."""
 
-
-class Quirks(msgspec.Struct):
-    """How this marketplace renders and orders what it returns; all off is the faithful one."""
-
-    round_power: bool = False
-    trim_text: bool = False
-    reorder_features: bool = False
-    shuffle_pages: bool = False
-    insert_during_walk: int = 0
+    @property
+    def mirrored(self) -> list[str]:
+        """The source URLs of the images that are shown."""
+        return [url for url in image_urls(self.body) if url not in self.skipped]
 
 
 class Store:
@@ -80,6 +52,7 @@ class Store:
         self.by_reference: dict[tuple[str, str], Listing] = {}
         self.by_code: dict[tuple[str, str], Dealer] = {}
         self.quirks = Quirks()
+        self.walks = Random(0)  # noqa: S311 - page order for tests
         self._order: dict[str, list[Listing]] = {}
         self._rendered: dict[str, bytes] = {}
         self._file = sqlite3.connect(data, check_same_thread=False) if data else None
@@ -104,17 +77,19 @@ class Store:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def upsert(
-        self, partner: str, reference: str, body: dict[str, Any], dealer: Dealer, now: float
+        self, partner: str, reference: str, body: dict[str, Any], dealer: Dealer, now: float, *, skipped: list[str]
     ) -> tuple[Listing, bool]:
-        """Create or replace; what the body leaves out is gone."""
+        """Create or replace; what the body leaves out is gone. ``skipped``: images that could not be fetched."""
         listing = self.by_reference.get((partner, reference))
         status = body.get("status", "draft")
         created = listing is None
         if listing is None:
-            identity = str(uuid5(NAMESPACE_URL, f"okasie-sandbox/listing/{partner}/{reference}"))
-            listing = Listing(identity, partner, reference, f"sandbox-{partner}", dealer.id, status, body, now, now)
+            listing = Listing(
+                _identity(partner, reference), partner, reference, own_provider(partner), dealer.id, status, body, now,
+                now,
+            )  # fmt: skip
             self._add(listing)
-        listing.body, listing.dealer, listing.updated_at = body, dealer.id, now
+        listing.body, listing.dealer, listing.updated_at, listing.skipped = body, dealer.id, now, skipped
         self.set_status(listing, status, now)
         return listing, created
 
@@ -128,12 +103,15 @@ class Store:
         self.changed(listing)
 
     def add_foreign(
-        self, partner: str, reference: str | None, body: dict[str, Any], dealer: Dealer, now: float
-    ) -> Listing:
-        """A listing that somebody else made within the key's reach."""
+        self, partner: str, reference: str | None, body: dict[str, Any], dealer: Dealer, now: float,
+        *, provider: str = "somebody-else",
+    ) -> Listing:  # fmt: skip
+        """A listing within the key's reach that was not written through this sandbox's API."""
         identity = str(uuid5(NAMESPACE_URL, f"okasie-sandbox/foreign/{partner}/{len(self.listings)}"))
+        if reference is not None and provider == own_provider(partner):
+            identity = _identity(partner, reference)
         listing = Listing(
-            identity, partner, reference, "somebody-else", dealer.id, body.get("status", "active"), body, now, now
+            identity, partner, reference, provider, dealer.id, body.get("status", "active"), body, now, now
         )
         self._add(listing)
         self.changed(listing)
@@ -200,61 +178,20 @@ class Store:
         for row in rows:
             known = self._rendered.get(row.id)
             if known is None:
-                known = self._rendered[row.id] = msgspec.json.encode(self._read_shape(row))
+                known = self._rendered[row.id] = msgspec.json.encode(
+                    read_shape(row, self.dealers[row.dealer], self.quirks)
+                )
             yield known
 
     def set_quirks(self, quirks: Quirks) -> None:
-        self.quirks = quirks
+        self.quirks, self.walks = quirks, Random(quirks.walk_seed)  # noqa: S311 - page order for tests
         self._rendered.clear()
 
-    def _read_shape(self, row: Listing) -> dict[str, Any]:
-        body, dealer = row.body, self.dealers[row.dealer]
-        shown: dict[str, Any] = {name: body.get(name) for name in _READ}
-        if shown.get("vin"):
-            shown["vin"] = shown["vin"][:17]
-        if self.quirks.round_power and isinstance(shown.get("powerKw"), int | float):
-            shown["powerKw"] = round(round(float(shown["powerKw"]) / 0.73549875) * 0.73549875, 1)
-        if self.quirks.trim_text:
-            shown = {k: " ".join(v.split()) if isinstance(v, str) else v for k, v in shown.items()}
-        features = [
-            {"category": f.get("category", "other"), "name": f.get("name", f.get("feature"))}
-            for f in body.get("features") or []
-        ]
-        images = [
-            {"url": f"https://cdn.invalid/listings/{row.id}/{_hash(url)}.webp", "position": index}
-            for index, url in enumerate(image_urls(body))
-        ]
-        return {
-            "id": row.id,
-            "dealerProfileId": row.dealer,
-            "externalReference": row.reference,
-            "externalProvider": row.provider,
-            "slug": f"listing-{row.id[:8]}",
-            "listingUrl": f"https://www.okasie.invalid/{row.id}",
-            "status": row.status,
-            "currency": "EUR",
-            **shown,
-            "location": {n: body.get(n) for n in ("postalCode", "city", "province", "latitude", "longitude")},
-            "features": features[::-1] if self.quirks.reorder_features else features,
-            "images": images,
-            "mainImageUrl": images[0]["url"] if images else None,
-            "dealer": {
-                "id": dealer.id,
-                "parentId": dealer.parent,
-                "locationCode": dealer.code,
-                "companyName": dealer.name,
-            },
-            "createdAt": stamp(row.created_at),
-            "updatedAt": stamp(row.updated_at),
-            "soldAt": stamp(row.sold_at) if row.sold_at else None,
-        }
+
+def own_provider(partner: str) -> str:
+    """The ``externalProvider`` of what a key's partner wrote."""
+    return f"sandbox-{partner}"
 
 
-def image_urls(body: dict[str, Any]) -> list[str]:
-    """The source URLs of a stored body, in order."""
-    items: list[Any] = body.get("images") or []
-    return [str(item.get("url", item.get("imageUrl", "")) if isinstance(item, dict) else item) for item in items]
-
-
-def _hash(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:16]
+def _identity(partner: str, reference: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"okasie-sandbox/listing/{partner}/{reference}"))

@@ -21,7 +21,7 @@ from okasie_tasks.core.records import Outgoing, Planned, Reject
 from okasie_tasks.core.wish import Wish
 from okasie_tasks.errors import SetAside
 from okasie_tasks.ports import Call, ItemAnswer, SourceRow
-from okasie_tasks.sync import rejects, remember
+from okasie_tasks.sync import hold, images, rejects, remember
 from okasie_tasks.sync.tools import ATTEMPTS, SPOOL_ROWS, Part, Tools
 
 
@@ -41,10 +41,13 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     A row that no longer equals the plan is left for the next run, which decides anew. What does not fill a chunk is
     handed to the next part, so that only the very last chunk may be short.
     """
+    run = tools.runs.get(part.run)
+    holds = hold.holds_of(run) if run else []
     wanted = {
         change.reference: change
         for changes in tools.runs.fetch(part.run, f"sends:{place}", list[Planned])
         for change in changes
+        if not any(kept.holds(change) for kept in holds)
     }
     rest: Chunk | None = tools.runs.fetch_one(part.run, "rest", part.number, Chunk)
     items = rest.items if rest else []
@@ -170,9 +173,14 @@ def _settle(
     parked: list[Reject] = []
     again: list[Outgoing] = []
     counts = {"created": 0, "updated": 0, "skipped_images": 0}
+    taken = [(i.reference, i.content, a) for i, a in zip(items, answers, strict=True) if a.outcome == "accepted"]
+    lacking = images.settle(tools, taken, now=now_ms // 1000)
     for item, answer in zip(items, answers, strict=True):
         if answer.outcome == "accepted":
-            swaps.append((item.reference, base.get(item.reference), _sent(item, answer, now_ms)))
+            entry = _sent(item, answer, now_ms)
+            if item.reference in lacking:
+                entry = entry.but(set_flags=Flag.IMAGES)
+            swaps.append((item.reference, base.get(item.reference), entry))
             accepted.append((item, answer))
             counts["created" if item.action == "create" else "updated"] += 1
             counts["skipped_images"] += len(answer.skipped_images)

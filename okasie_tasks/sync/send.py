@@ -15,14 +15,14 @@ from typing import Any, Final
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry
+from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.history import Event
 from okasie_tasks.core.packing import ITEMS_PER_BULK, pack
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.core.wish import Outcome, Wish, overtaken, pushed, sold
 from okasie_tasks.errors import Busy, RetryLater, SetAside, StopRun, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
-from okasie_tasks.sync import rejects, remember
+from okasie_tasks.sync import images, rejects, remember
 from okasie_tasks.sync.tools import ATTEMPTS, Tools
 
 log = logging.getLogger(__name__)
@@ -194,10 +194,15 @@ class Sender:
     ) -> None:
         now_ms = self._now_ms()
         told = {pair[1].reference: (pair, item, answer) for pair, item, answer in accepted}
+        lacking: set[str] = set()
+        for given in (True, False):
+            taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].given is given]
+            lacking |= images.settle(self._tools, taken, now=now_ms // 1000, again=not given)
 
         def entry(reference: str, held: Entry | None) -> Entry:
             pair, item, answer = told[reference]
-            return pushed(pair[1], item, held, status=answer.status or pair[1].status, now_ms=now_ms)
+            settled = pushed(pair[1], item, held, status=answer.status or pair[1].status, now_ms=now_ms)
+            return settled.but(set_flags=Flag.IMAGES) if reference in lacking else settled
 
         self._write(list(told), base, entry)
         self._tools.ledger.unpark(list(told))
