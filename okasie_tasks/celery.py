@@ -25,6 +25,7 @@ from celery import Celery
 from celery.schedules import crontab, schedule
 
 from okasie_tasks.adapters.embedded import redis_url, redis_urls
+from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.adapters.limiter import RedisLimiter
@@ -87,6 +88,9 @@ class Services:
     def inbox(self, name: str) -> Inbox:
         return Inbox(self.redis, prefix=self.settings.redis.key_prefix, account=name)
 
+    def history(self, name: str) -> History:
+        return History(self.redis, prefix=self.settings.redis.key_prefix, account=name)
+
     def limiter(self, name: str) -> RedisLimiter:
         account = self.account(name)
         if name not in self._limiters:
@@ -137,6 +141,7 @@ class Services:
                     locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
                     plans=self.plans,
                     write_back=lambda: self.write_back(name),
+                    history=self.history(name),
                 )
             return self._accounts[name]
 

@@ -28,6 +28,9 @@ COMMANDS: Final = {
     "status": "okasie_tasks.cli.run:status",
     "runs": "okasie_tasks.cli.run:runs",
     "run": "okasie_tasks.cli.run:run",
+    "why": "okasie_tasks.cli.explain:why",
+    "rejects": "okasie_tasks.cli.explain:rejects",
+    "retry": "okasie_tasks.cli.explain:retry",
     "doctor": "okasie_tasks.cli.operate:doctor",
     "sandbox": "okasie_tasks.cli.sandbox:sandbox",
 }
@@ -45,6 +48,9 @@ _SHORT: Final = {
     "status": "Last runs, cursor, quota, lanes, held plans, rejects, staleness.",
     "runs": "The history of an account.",
     "run": "One run with its counts, timings, requests and errors.",
+    "why": "Everything known of one listing: what was sent, what was answered, what comes next.",
+    "rejects": "What is parked: refused by the marketplace, or invalid in the source.",
+    "retry": "Send again what the marketplace refused, with a run.",
     "doctor": "Check configuration, Redis, API keys and sources; says how to mend.",
     "sandbox": "An Okasie API on this machine, to develop and test against.",
 }

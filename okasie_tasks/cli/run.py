@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from okasie_tasks.cli.options import Context, command_options
-from okasie_tasks.cli.output import emit, table
+from okasie_tasks.cli.output import change_text, emit, table
 from okasie_tasks.core.forecast import Forecast
 
+_CONFLICTS = 3
 EXIT_FAILED, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 3, 4, 5
 
 
@@ -219,3 +220,6 @@ def _remarks(entry: dict[str, Any]) -> Iterator[str]:
         yield f"the marketplace tells a limit of {quota['learned_limit']} a minute, {quota['limit']} are used"
     if quota["foreign"]:
         yield f"{quota['foreign']} requests of somebody else with the same key in the last minute"
+    for found in entry["conflicts"][:_CONFLICTS]:
+        told = "; ".join(change_text(change) for change in found["changes"])
+        yield f"{found['kind']} {found['reference']}: {found['reason']}" + (f" ({told})" if told else "")

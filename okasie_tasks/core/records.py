@@ -167,8 +167,11 @@ class Reject(msgspec.Struct, kw_only=True):
     fields: list[str] = []
     content: str = ""
     """Hex fingerprint of what was refused: the content, or for an invalid row its issues."""
+    contract: str = ""
+    """The revision of the contract under which it was refused; empty once `okasie retry` has freed it."""
     request_id: str | None = None
     attempts: int = 1
+    """Times that the marketplace refused it; 0 for a row that was never sent, because it is invalid."""
     first_seen: int = 0
     last_seen: int = 0
     run: str = ""

@@ -25,7 +25,7 @@ from okasie_tasks.core.records import (
     split_rows,
 )
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import images, offers
+from okasie_tasks.sync import images, offers, remember
 from okasie_tasks.sync import rejects as parked
 from okasie_tasks.sync.tools import SPOOL_ROWS, Part, Tools
 
@@ -146,6 +146,7 @@ class _Verdict:
         self._park: list[Reject] = []
         self._unpark: list[str] = []
         self._planned: list[Planned] = []
+        self._noted: list[remember.Noted] = []
         self._losing: list[Planned] = []
         self._strangers: list[Remote] = []
         self._offers: list[Offer] = []
@@ -167,6 +168,8 @@ class _Verdict:
         elif self._parked(reference, local, decision):
             return
         self._count(decision, local)
+        if remember.worth_noting(decision, base):
+            self._noted.append(remember.Noted(reference, decision, local, remote, base))
         if decision.entry is not None:
             self._swaps.append((reference, base, decision.entry))
         if decision.action != "none":
@@ -190,7 +193,7 @@ class _Verdict:
         reject = self._rejects.get(reference)
         if reject is None or local is None:
             return False
-        if reject.content == local.content.hex() and decision.action in SENDS:
+        if parked.is_parked(reject, local.content) and decision.action in SENDS:
             self._park.append(msgspec.structs.replace(reject, last_seen=self._now, run=self._part.run))
             return True
         if decision.action not in SENDS:
@@ -291,6 +294,7 @@ class _Verdict:
         self._tools.ledger.swap(self._swaps)
         self._tools.ledger.park(self._park)
         self._tools.ledger.unpark(self._unpark)
+        remember.decided(self._tools, self._noted, run=self._part.run)
 
 
 def _rank(record: Remote) -> tuple[bool, int]:

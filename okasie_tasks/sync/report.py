@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,6 +14,7 @@ from okasie_tasks.core.plan import Held, HeldPlan
 from okasie_tasks.core.records import Planned
 from okasie_tasks.sync import hold
 from okasie_tasks.sync.apply import changes_of
+from okasie_tasks.sync.explain import event_document, iso
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _LISTINGS: Final = (
     "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
 )  # fmt: skip
 _KINDS: Final = ("list", "bulk", "put", "delete")
+_CONFLICTS: Final = 10
 _MODES: Final = ("incremental", "full")
 
 
@@ -45,9 +46,9 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
         },
         "seconds": round((ended - run.created_ms) / 1000, 3),
         "cursor": run.facts.get("cursor") or runs.account(run.account).cursor or None,
-        "created_at": _iso(run.created_ms),
-        "started_at": _iso(run.started_ms),
-        "ended_at": _iso(run.ended_ms),
+        "created_at": iso(run.created_ms),
+        "started_at": iso(run.started_ms),
+        "ended_at": iso(run.ended_ms),
         "new_rejects": run.fact("new_rejects"),
         "skipped_images": run.fact("skipped_images"),
         "held": json.loads(run.facts.get("held", "[]")),
@@ -74,12 +75,6 @@ def _notes(run: Run) -> Iterator[str]:
             yield f"the marketplace counts {totals['theirs']} active listings, we {totals['ours']}"
     if released := run.facts.get("released_by"):
         yield f"released by a person, sent with run {released}"
-
-
-def _iso(milliseconds: int) -> str | None:
-    if not milliseconds:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:
@@ -168,6 +163,9 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
         },
         "lanes": {"urgent": limiter.waiting_urgent, "bulk": limiter.waiting_bulk},
         "pushes_waiting": tools.inbox.count(),
+        "conflicts": [
+            {"reference": name, **event_document(event)} for name, event in tools.history.conflicts(_CONFLICTS)
+        ],
         "forecast": {
             "active": _built(during_run(progress(runs, working), working, limiter)) if working else None,
             **{mode: _built(before_run(mode, listings=listings, quota=limiter)) for mode in _MODES},
@@ -184,8 +182,8 @@ def _held(plan: HeldPlan | None) -> dict[str, Any]:
             "run": plan.run,
             "hash": plan.hash,
             "count": plan.count,
-            "created_at": _iso(plan.created_ms),
-            "expires_at": _iso(plan.expires_ms),
+            "created_at": iso(plan.created_ms),
+            "expires_at": iso(plan.expires_ms),
         },
     }
 

@@ -12,6 +12,7 @@ from okasie_tasks.core.plan import Limits
 from okasie_tasks.ports import Marketplace, Source, WriteBack
 
 if TYPE_CHECKING:
+    from okasie_tasks.adapters.history import History
     from okasie_tasks.adapters.inbox import Inbox
     from okasie_tasks.adapters.ledger import Ledger
     from okasie_tasks.adapters.plans import HeldPlans
@@ -56,6 +57,7 @@ class Tools(NamedTuple):
     locks: WriteLocks
     plans: HeldPlans
     write_back: Callable[[], WriteBack | None]
+    history: History
 
 
 class Part(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import redis
 
+from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.adapters.plans import HeldPlans
@@ -77,6 +78,7 @@ class World:
             market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
             pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
             plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
+            history=History(client, prefix=_PREFIX, account=ACCOUNT),
         )  # fmt: skip
 
     # -- what happens ----------------------------------------------------------------------------------------------
