@@ -316,6 +316,10 @@ class Runs:
         """Which of these the set holds."""
         return [bool(found) for found in self.redis.smismember(self.key(run, "data", place), list(members))]
 
+    def has(self, run: str, place: str) -> bool:
+        """Whether the run keeps anything there."""
+        return bool(self.redis.exists(self.key(run, "data", place)))
+
     def _keep(self, pipe: Any, run: str, place: str) -> None:
         pipe.expire(self.key(run, "data", place), KEEP_PARTS_SECONDS)
         pipe.sadd(self.key(run, "places"), place)

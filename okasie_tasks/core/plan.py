@@ -207,6 +207,10 @@ class HeldPlan(msgspec.Struct, kw_only=True):
         """Listings whose change waits."""
         return listings_in(self.items)
 
+    def holds_reference(self, reference: str) -> bool:
+        """Whether a change of this listing waits."""
+        return any(reference_of(kept) == reference for kept in self.items if not kept.startswith("scope "))
+
     @property
     def takes_over(self) -> bool:
         return any(hold.what == "take-over" for hold in self.holds)

@@ -293,7 +293,7 @@ def refused_sell(tools: Tools, part: Part, refused: SetAside) -> dict[str, int]:
         request_id=refused.request_id,
         now=int(tools.runs.now()),
     )
-    return {"new_rejects": rejects.park(tools, [reject], {})}
+    return {"new_rejects": rejects.park(tools, [reject], tools.ledger.get([change.reference]))}
 
 
 def changes_of(tools: Tools, run: str, slices: Sequence[int]) -> Iterator[Planned]:

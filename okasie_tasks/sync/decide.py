@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from okasie_tasks.core.diff import SENDS, Decision, World, decide
 from okasie_tasks.core.entry import LIVE, Entry, Flag
-from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.plan import DealerTotals, fields_of
 from okasie_tasks.core.records import (
     Local,
-    LocalBatch,
     Planned,
     Reject,
     Remote,
-    RemoteBatch,
-    buckets_of,
-    hash8,
-    split_hashes,
-    split_rows,
 )
 from okasie_tasks.ports import Offer
 from okasie_tasks.sync import images, offers, remember
 from okasie_tasks.sync import rejects as parked
+from okasie_tasks.sync.sides import Sides
 from okasie_tasks.sync.tools import SPOOL_ROWS, Part, Tools
 
 
@@ -45,75 +38,9 @@ class Outcome(msgspec.Struct):
     """``externalProvider`` -> rows under it that stand in the source too, on an empty ledger."""
 
 
-class _Sides:
-    """Both sides of one partition, joined by reference."""
-
-    def __init__(self, tools: Tools, run: str, partition: int, partitions: int) -> None:
-        self.base = tools.ledger.buckets(buckets_of(partition, partitions))
-        self.by_hash = {hash8(reference): reference for reference in self.base}
-        self.rows: dict[str, list[Local]] = defaultdict(list)
-        self.same_rows: dict[str, int] = {}
-        self.remote: dict[str, Remote] = {}
-        self.remote_same: set[str] = set()
-        self.read = 0
-        for batch in tools.runs.fetch(run, f"local:{partition}", LocalBatch):
-            self._add_local(batch)
-        for page in tools.runs.fetch(run, f"remote:{partition}", RemoteBatch):
-            self._add_remote(page)
-        for reference in self.remote_same.intersection(self.remote):
-            if self.remote[reference].provider:  # somebody else's listing under a reference of ours
-                del self.remote[reference]
-
-    def _add_local(self, batch: LocalBatch) -> None:
-        for record in batch.rows:
-            self.rows[record.reference].append(record)
-        for key, row in split_rows(batch.same):
-            if reference := self.by_hash.get(key):
-                self.same_rows[reference] = row
-
-    def _add_remote(self, page: RemoteBatch) -> None:
-        self.remote_same.update(
-            reference for key in split_hashes(page.same) if (reference := self.by_hash.get(key)) is not None
-        )
-        for record in page.rows:
-            # The same listing may stand on two pages when stock moves during the walk: the newest picture counts.
-            known = self.remote.get(record.reference)
-            if known is None or _rank(record) >= _rank(known):
-                self.remote[record.reference] = record
-
-    def references(self) -> Iterator[str]:
-        yield from sorted({*self.base, *self.rows, *self.remote})
-
-    def local(self, reference: str) -> Local | None:
-        """The row of the source; several rows that differ are one invalid row."""
-        rows = self.rows.get(reference, [])
-        same = self.same_rows.get(reference)
-        if same is not None:
-            entry = self.base[reference]
-            rows = [
-                *rows,
-                Local(
-                    reference=reference,
-                    row=same,
-                    content=entry.row,
-                    dealer=entry.dealer,
-                    filled=entry.filled,
-                    status=entry.status,
-                    version=entry.version,
-                ),
-            ]
-        if not rows:
-            return None
-        if len({row.content for row in rows}) > 1 or (len(rows) > 1 and rows[0].issues):
-            numbers = ", ".join(str(row.row) for row in sorted(rows, key=lambda row: row.row)[:10])
-            issue = Issue("externalReference", "duplicate_reference", f"rows {numbers} differ under one reference")
-            return Local(reference=reference, row=rows[0].row, issues=(issue,), where=rows[0].where)
-        return rows[0]
-
-
 def diff_chunk(tools: Tools, part: Part, world: World, *, partitions: int, plan_only: bool) -> Outcome:
     """Decide for every reference of one partition; the ledger learns, the plan is written, counts come back."""
-    sides = _Sides(tools, part.run, part.number, partitions)
+    sides = Sides(tools, part.run, part.number, partitions)
     rejects = tools.ledger.rejects(sorted({*sides.rows, *(r for r, e in sides.base.items() if e.flags & Flag.PARKED)}))
     verdict = _Verdict(tools, part, world, rejects, sides.base)
     for reference in sides.references():
@@ -128,7 +55,7 @@ def diff_chunk(tools: Tools, part: Part, world: World, *, partitions: int, plan_
     return verdict.outcome
 
 
-def _is_same(sides: _Sides, reference: str, world: World) -> bool:
+def _is_same(sides: Sides, reference: str, world: World) -> bool:
     if reference in sides.remote:
         return False
     return reference in sides.remote_same or not world.full
@@ -191,12 +118,12 @@ class _Verdict:
     def _parked(self, reference: str, local: Local | None, decision: Decision) -> bool:
         """Whether the marketplace refused just this content before; a row that changed is free again."""
         reject = self._rejects.get(reference)
-        if reject is None or local is None:
+        if reject is None:
             return False
-        if parked.is_parked(reject, local.content) and decision.action in SENDS:
+        if decision.action != "none" and parked.is_parked(reject, parked.sent_as(decision.action, local)):
             self._park.append(msgspec.structs.replace(reject, last_seen=self._now, run=self._part.run))
             return True
-        if decision.action not in SENDS:
+        if decision.action == "none" and local is not None:
             self._unpark.append(reference)
         return False
 
@@ -295,11 +222,6 @@ class _Verdict:
         self._tools.ledger.park(self._park)
         self._tools.ledger.unpark(self._unpark)
         remember.decided(self._tools, self._noted, run=self._part.run)
-
-
-def _rank(record: Remote) -> tuple[bool, int]:
-    """Of two rows under one reference the one that bears our name counts, then the newer."""
-    return not record.provider, record.changed_at
 
 
 def _ours(base: Entry) -> bool:

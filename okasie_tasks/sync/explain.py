@@ -9,8 +9,9 @@ from typing import Any
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.history import NOT_KEPT, Event
 from okasie_tasks.core.listing import parse_reference
-from okasie_tasks.core.records import Reject
+from okasie_tasks.core.records import Reject, SkippedImages
 from okasie_tasks.core.wish import Wish
+from okasie_tasks.sync import hold
 from okasie_tasks.sync.rejects import is_free
 from okasie_tasks.sync.tools import Rules, Tools
 
@@ -23,11 +24,14 @@ def iso(milliseconds: int) -> str | None:
 
 def why_document(tools: Tools, reference: str) -> dict[str, Any]:
     """Everything that is known of one listing. A reference that nobody has heard of has nulls and no events."""
-    entry, reject, wish, events = None, None, None, list[Event]()
+    entry, reject, wish, skipped, events = None, None, None, None, list[Event]()
+    plan = hold.standing(tools)
+    held = plan.run if plan and plan.holds_reference(reference) else None
     if parse_reference(reference) == reference:
         entry = tools.ledger.get([reference]).get(reference)
         reject = tools.ledger.rejects([reference]).get(reference)
         wish = tools.inbox.waiting([reference]).get(reference)
+        skipped = tools.ledger.skipped([reference]).get(reference)
         events = tools.history.get(reference)
     return {
         "reference": reference,
@@ -35,8 +39,12 @@ def why_document(tools: Tools, reference: str) -> dict[str, Any]:
         "ledger": _ledger(entry) if entry else None,
         "reject": reject_document(reject) if reject else None,
         "waiting": _waiting(wish) if wish else None,
+        "held_run": held,
+        "skipped_images": _skipped(skipped) if skipped else None,
         "events": [event_document(event) for event in events],
-        "next": next_step(entry, reject, wish, events, tools.rules),
+        "next": f"it is held: `okasie approve {held}` sends it"
+        if held and not wish
+        else next_step(entry, reject, wish, events, tools.rules),
     }
 
 
@@ -91,6 +99,16 @@ def _ledger(entry: Entry) -> dict[str, Any]:
         "missed_reads": entry.missed,
         "last_sent": iso(entry.sent_ms),
         "changed_there": iso(entry.changed_at * 1000),
+    }
+
+
+def _skipped(skipped: SkippedImages) -> dict[str, Any]:
+    return {
+        "count": skipped.count,
+        "images": [{"source": source, "reason": reason} for source, reason in skipped.images],
+        "tries": skipped.tries,
+        "next_try": iso(skipped.next_try * 1000),
+        "given_up": skipped.given_up,
     }
 
 

@@ -197,11 +197,11 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
 
 def _sort(tools: Tools, run: str, chunk: list[SourceRow], batches: dict[int, LocalBatch], partitions: int) -> None:
     base = tools.ledger.get([row.reference for row in chunk if row.reference])
-    records = [(row, local_record(row, base.get(row.reference or ""))) for row in chunk]
-    formed = _formed(tools, run, [row.reference or "" for row, record in records if record is not None])
-    for row, record in records:
+    formed = _formed(tools, run, [row.reference or "" for row in chunk])
+    for row in chunk:
         reference = row.reference or ""
         batch = batches[partition_of(reference, partitions)]
+        record = local_record(row, base.get(reference), whole=reference in formed)
         if record is None:
             batch.same += same_row(reference, row.row)
             continue
@@ -210,21 +210,22 @@ def _sort(tools: Tools, run: str, chunk: list[SourceRow], batches: dict[int, Loc
 
 
 def _formed(tools: Tools, run: str, references: list[str]) -> set[str]:
-    """Which of these the marketplace's side has written with values."""
-    if not references:
+    """Which of these the marketplace's side has written with values: they are compared, or told, value by value."""
+    if not tools.runs.has(run, "formed"):
         return set()
     found = tools.runs.marked(run, "formed", [hash8(reference) for reference in references])
     return {reference for reference, member in zip(references, found, strict=True) if member}
 
 
-def local_record(row: SourceRow, base: Entry | None) -> Local | None:
-    """The record of one source row; None when it equals what the ledger holds of the source."""
+def local_record(row: SourceRow, base: Entry | None, *, whole: bool = False) -> Local | None:
+    """The record of one source row; None when it equals what the ledger holds of the source, unless ``whole``."""
     reference = row.reference or ""
     if row.listing is None:
         return Local(reference=reference, row=row.row, issues=row.issues, where=row.where)
     content = content_fingerprint(row.listing)
     if (
         base is not None
+        and not whole
         and base.row == content
         and base.flags & Flag.IN_SOURCE
         and not base.flags & _LOOK_AGAIN

@@ -11,7 +11,7 @@ from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fields import CONTRACT
 from okasie_tasks.core.fingerprint import fingerprint
 from okasie_tasks.core.listing import Issue
-from okasie_tasks.core.records import Outgoing, Reject
+from okasie_tasks.core.records import Local, Outgoing, Reject
 from okasie_tasks.errors import SetAside
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync import remember
@@ -85,6 +85,11 @@ def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry]) -> 
     tools.ledger.swap(marks)
     remember.refused(tools, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
     return len(rejects)
+
+
+def sent_as(action: str, local: Local | None) -> bytes:
+    """What a reject of this change is known by: the content that was refused; a sell has none."""
+    return local.content if local is not None and action != "sell" else b""
 
 
 def is_parked(reject: Reject, content: bytes) -> bool:

@@ -79,6 +79,9 @@ class GuardedWorld(HttpWorld):
         """From now on the key reaches these dealers only; none: all of them again."""
         self._post("scope", {"key": ACCOUNT, "codes": list(codes) or None})
 
+    def faults(self, *rules: dict[str, Any]) -> None:
+        self._post("faults", list(rules))
+
     def lose_scope(self, scope: str) -> None:
         """From now on the key lacks this scope."""
         key = self.sandbox.keys[SECRET]

@@ -201,7 +201,7 @@ class HttpWorld:
             writer.writerows(self.rows)
         part.replace(self._feed)
 
-    def _post(self, what: str, body: dict[str, Any]) -> None:
+    def _post(self, what: str, body: dict[str, Any] | list[dict[str, Any]]) -> None:
         requests.post(f"{self.sandbox.admin_url}/{what}", json=body, timeout=30).raise_for_status()
 
 

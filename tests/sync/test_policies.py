@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from okasie_tasks.sync.explain import why_document
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import varied
 
@@ -52,13 +53,22 @@ def offers(world: GuardedWorld) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("policy", "ours_stands"), [("local", True), ("remote", False), ("newest", False)])
 @pytest.mark.parametrize("mode", ["incremental", "full"])
-def test_an_edit_there_while_our_row_stands(make: Make, policy: str, ours_stands: bool, mode: str) -> None:
+@pytest.mark.parametrize("echo_read", [True, False])
+def test_an_edit_there_while_our_row_stands(
+    make: Make, policy: str, ours_stands: bool, mode: str, echo_read: bool
+) -> None:
     with make(policy) as world:
         ours = price(world)
+        if echo_read:
+            world.good_run()
         edit(world, 1111)
         document = world.good_run(mode, step=False)
         assert document["listings"]["drifted"] == 1, document
         assert price(world) == (ours if ours_stands else 1111)
+        events = why_document(world.tools, CAR)["events"]
+        assert [{"field": "price", "ours": ours, "theirs": 1111}] in [event["changes"] for event in events], events
+        seen = world.status()["conflicts"][0]
+        assert (seen["reference"], seen["changes"]) == (CAR, [{"field": "price", "ours": ours, "theirs": 1111}]), seen
         told = [] if ours_stands else [(CAR, {"price": {"ours": ours, "theirs": 1111}})]
         assert [(line["reference"], line["changes"]) for line in offers(world)] == told
         for again in ("full", "incremental", "full"):

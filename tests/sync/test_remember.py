@@ -327,7 +327,8 @@ def test_retry_frees_what_was_refused_and_counts_the_tries(dealer: Dealer) -> No
 
 def why(dealer: Dealer, reference: str = "A") -> dict[str, Any]:
     found = explain.why_document(dealer.tools, reference)
-    assert set(found) == {"reference", "account", "ledger", "reject", "waiting", "events", "next"}
+    names = {"reference", "account", "ledger", "reject", "waiting", "held_run", "skipped_images", "events", "next"}
+    assert set(found) == names
     return found
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from okasie_tasks.sync import rejects
+from okasie_tasks.sync.explain import why_document
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import Row, varied
 
@@ -138,3 +140,24 @@ def test_what_is_pushed_is_what_a_run_would_send(world: GuardedWorld) -> None:
     row["price_eur"] = "6666"
     world.push_reference(row["stock_no"])
     quiet(world)
+
+
+def test_a_sell_that_was_refused_is_parked_like_anything_else(world: GuardedWorld) -> None:
+    row = world.rows[0]
+    world.remove([row])
+    world.faults({"kind": "400", "match": {"path": "delete"}, "times": 1})
+    assert world.told("incremental")["requests"]["delete"] == 1
+    quiet(world)
+    assert (world.sold(), world.status()["rejects"]) == (set(), 1)
+    assert rejects.free(world.tools, [row["stock_no"]]).freed == [row["stock_no"]]
+    assert world.good_run("incremental")["listings"]["sold"] == 1
+    assert (world.sold(), world.status()["rejects"]) == ({row["stock_no"]}, 0)
+
+
+def test_a_held_listing_says_so(world: GuardedWorld) -> None:
+    gone = world.remove(world.of_dealer("DEMO-GENT")[:6])
+    held = world.told("incremental")
+    assert held["state"] == "held", held
+    for reference in sorted(gone):
+        assert why_document(world.tools, reference)["held_run"] == held["run"]
+    assert why_document(world.tools, world.rows[0]["stock_no"])["held_run"] is None
