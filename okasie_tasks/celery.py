@@ -25,19 +25,21 @@ from celery import Celery
 from celery.schedules import crontab, schedule
 
 from okasie_tasks.adapters.embedded import redis_url, redis_urls
+from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.adapters.limiter import RedisLimiter
 from okasie_tasks.adapters.okasie_api import OkasieApi, RequestLog
+from okasie_tasks.adapters.plans import HeldPlans
 from okasie_tasks.adapters.pushes import Pushes
 from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import FixConfiguration, OkasieError
-from okasie_tasks.ports import Source
+from okasie_tasks.ports import Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
-from okasie_tasks.sources import open_source
+from okasie_tasks.sources import open_source, open_write_back
 from okasie_tasks.sync.tools import Rules, Tools
 
 log = logging.getLogger(__name__)
@@ -76,11 +78,18 @@ class Services:
         known = ", ".join(sorted(self.settings.accounts)) or "none"
         raise FixConfiguration(f"no account {name!r:.60}; configured: {known}", where="account")
 
+    @cached_property
+    def plans(self) -> HeldPlans:
+        return HeldPlans(self.redis, prefix=self.settings.redis.key_prefix)
+
     def ledger(self, name: str) -> Ledger:
         return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)
 
     def inbox(self, name: str) -> Inbox:
         return Inbox(self.redis, prefix=self.settings.redis.key_prefix, account=name)
+
+    def history(self, name: str) -> History:
+        return History(self.redis, prefix=self.settings.redis.key_prefix, account=name)
 
     def limiter(self, name: str) -> RedisLimiter:
         account = self.account(name)
@@ -99,6 +108,10 @@ class Services:
         """Opens the account's inventory anew."""
         cache = self.settings.redis.state_dir / "feeds"
         return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year)
+
+    def write_back(self, name: str) -> WriteBack | None:
+        """The way back into the account's source, None when it has none."""
+        return open_write_back(self.account(name))
 
     def market(self, name: str) -> OkasieApi:
         account = self.account(name)
@@ -126,6 +139,9 @@ class Services:
                     inbox=self.inbox(name),
                     pushes=self.pushes,
                     locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
+                    plans=self.plans,
+                    write_back=lambda: self.write_back(name),
+                    history=self.history(name),
                 )
             return self._accounts[name]
 
@@ -148,7 +164,13 @@ def rules_of(account: AccountSettings) -> Rules:
             max_sold_count=guard.max_sold_count,
             free_sold_count=guard.free_sold_count,
             max_source_shrink_percent=guard.max_source_shrink_percent,
+            max_changed_percent=guard.max_changed_percent,
+            free_changed_count=guard.free_changed_count,
+            max_field_loss_percent=guard.max_field_loss_percent,
+            free_field_loss_count=guard.free_field_loss_count,
         ),
+        take_over=guard.first_full_sells == "allow",
+        plan_expires_ms=int(guard.plan_expires.total_seconds() * 1000),
     )
 
 

@@ -24,6 +24,7 @@ QUEUE_OF: Final = {
     "okasie.fetch_page": API,
     "okasie.upsert_chunk": API,
     "okasie.mark_sold": API,
+    "okasie.count_listings": API,
     "okasie.load_inventory": DIFF,
     "okasie.spool": DIFF,
     "okasie.diff_chunk": DIFF,

@@ -143,3 +143,13 @@ class NotReachable(OkasieError):
     """Redis or the workers do not answer. Exit status 5."""
 
     code = "not_reachable"
+
+
+class Outdated(OkasieError):
+    """A held plan that is no longer what waits: the world moved on. ``run``: whose plan it is now. Exit status 3."""
+
+    code = "outdated"
+
+    def __init__(self, message: str, *, where: str | None = None, run: str | None = None) -> None:
+        super().__init__(message, where=where)
+        self.run = run

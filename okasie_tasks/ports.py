@@ -33,6 +33,8 @@ class Page(msgspec.Struct, frozen=True):
     unreadable: int = 0
     profile_ids: tuple[str, ...] = ()
     """``meta.partner.access.profileIds``, empty when the answer does not tell."""
+    partner_source: str = ""
+    """``meta.partner.source``. Whether our own rows bear it as their provider is not documented."""
 
 
 class SkippedImage(msgspec.Struct, frozen=True):
@@ -163,6 +165,8 @@ class SourceRow(msgspec.Struct, frozen=True):
     """The source's own change time in ms since the epoch, 0 when it has none."""
     where: str = ""
     """``file:line`` or the like, for messages."""
+    unterminated: bool = False
+    """No line end follows, at the end of the file: its last cell may be cut."""
 
 
 class Source(Protocol):
@@ -185,4 +189,29 @@ class Source(Protocol):
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
         """Just these rows. A file is scanned."""
+        ...
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """One listing that was edited on the marketplace and whose edit stands: offered to the source.
+
+    ``changes`` are ``(field, ours, theirs)`` of the fields that differ, by their names in the write shape, in compared
+    form (see `okasie_tasks.core.fingerprint`); ``theirs`` None: emptied there.
+    """
+
+    reference: str
+    run: str
+    at_ms: int
+    """When it was decided, in ms since the epoch. With ``run`` and ``reference`` it tells a repeated offer."""
+    changes: tuple[tuple[str, object, object], ...]
+
+
+class WriteBack(Protocol):
+    """The way back into the source of one account."""
+
+    def write_back(self, offers: Sequence[Offer]) -> int:
+        """How many were taken. At least once: after a crash the same offer may come again.
+
+        Raises `SourceError` when none of them may count as taken; then all are offered again.
+        """
         ...

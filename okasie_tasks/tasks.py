@@ -42,6 +42,7 @@ _TASK_OF = {
     "spool": "okasie.spool",
     "upsert": "okasie.upsert_chunk",
     "sell": "okasie.mark_sold",
+    "count": "okasie.count_listings",
 }
 
 
@@ -184,6 +185,12 @@ def upsert_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: in
 def mark_sold(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
     """Mark one listing sold."""
     _do(self, account, run, "sell", part)
+
+
+@app.task(name="okasie.count_listings", **_PART)
+def count_listings(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+    """Compare what the marketplace counts with what we believe."""
+    _do(self, account, run, "count", part)
 
 
 def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> None:

@@ -13,8 +13,9 @@ import redis
 from celery.app.defaults import NAMESPACES, flatten
 
 from okasie_tasks import celery_settings
-from okasie_tasks.celery import app, beat_schedule, configuration
+from okasie_tasks.celery import Services, app, beat_schedule, configuration
 from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, SETTINGS
+from okasie_tasks.ports import Offer
 from okasie_tasks.settings import load_settings
 
 CONFIG = """\
@@ -112,6 +113,16 @@ def test_beat_triggers_both_kinds_for_every_account_and_the_watchdog(config: Pat
     assert full["kwargs"] == {"account": "dex", "mode": "full"}
     assert full["schedule"].minute == {30}
     assert full["schedule"].hour in ({1}, {2}), "03:30 in Brussels is 01:30 or 02:30 UTC"
+
+
+def test_an_account_has_its_own_way_back_or_none(config: Path) -> None:
+    config.write_text(CONFIG + '[accounts.quiet.source.write_back]\nfile = "changes.jsonl"\n')
+    services = Services(load_settings(config, {}))
+    assert services.write_back("dex") is None
+    back = services.write_back("quiet")
+    assert back is not None
+    assert back.write_back([Offer("A", "01J", 0, (("price", 1, 2),))]) == 1
+    assert (config.parent / "changes.jsonl").read_text().count("\n") == 1
 
 
 def test_our_prefix_and_server_reach_celery_and_redbeat(config: Path) -> None:

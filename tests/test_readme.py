@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from okasie_tasks.cli import COMMANDS, cli
 from okasie_tasks.sandbox.faults import KINDS
 from okasie_tasks.sandbox.rendering import Quirks
-from okasie_tasks.settings.model import AccountSettings, GuardSettings, RedisSettings, SourceSettings
+from okasie_tasks.settings.model import AccountSettings, GuardSettings, RedisSettings, SourceSettings, WriteBackSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -100,11 +100,12 @@ def test_every_okasie_command_line_in_the_texts_is_one_that_exists() -> None:
         ("`[accounts.NAME]`", AccountSettings),
         ("`[accounts.NAME.guard]`", GuardSettings),
         ("`[accounts.NAME.source]`", SourceSettings),
+        ("`[accounts.NAME.source.write_back]`", WriteBackSettings),
     ],
 )
 def test_every_setting_is_told_and_none_that_does_not_exist(heading: str, model: type[BaseModel]) -> None:
     told = {name for cells in rows(README, heading) for name in re.findall(r"`([a-z_]+)`", cells[0])}
-    assert told == set(model.model_fields) - {"name", "guard", "source"}
+    assert told == set(model.model_fields) - {"name", "guard", "source", "write_back"}
 
 
 def test_defaults_are_told_as_they_are() -> None:

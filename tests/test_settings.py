@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from okasie_tasks.errors import FixConfiguration
-from okasie_tasks.settings import Secret, Settings, is_loopback, load_settings, masked
+from okasie_tasks.settings import Secret, Settings, WriteBackSettings, is_loopback, load_settings, masked
 
 MINIMAL = """\
 [accounts.dex]
@@ -75,6 +75,13 @@ def test_the_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
         ("reference = \"stock_no\"", "[accounts.dex.source.fields]\nprise = 'p'", "accounts.dex.source.fields.prise: is not a field of a listing (did you mean price?)"),
         ("reference = \"stock_no\"", "[accounts.dex.source.units]\npowerKw = 'bhp'", "accounts.dex.source.units.powerKw: got 'bhp', expected kW or hp"),
         ("reference = \"stock_no\"", "[accounts.dex.source.units]\ntitle = 'x'", "no unit for this field"),
+        ("reference = \"stock_no\"", "[accounts.dex.source.write_back]\nfile = 'a'\ntable = 'b'", "accounts.dex.source.write_back: got file = 'a' and table = 'b', expected one of the two"),
+        ("reference = \"stock_no\"", "[accounts.dex.source.write_back]", "accounts.dex.source.write_back: got neither, expected file ="),
+        ("reference = \"stock_no\"", "[accounts.dex.source.write_back]\ntable = 'cars'", "accounts.dex.source.write_back.table: got 'cars', expected file: only type = \"sql\" has tables, not 'csv'"),
+        ("reference = \"stock_no\"", "[accounts.dex.source.write_back]\nfile = 'feed.csv'", "accounts.dex.source.write_back.file: got 'feed.csv', which is the inventory itself"),
+        ("reference = \"stock_no\"", "[accounts.dex.source.write_back]\nfile = ''", "accounts.dex.source.write_back.file: got '', expected"),
+        ("reference = \"stock_no\"", "write_back = 'x.jsonl'", "accounts.dex.source.write_back: got 'x.jsonl', expected"),
+        ("reference = \"stock_no\"", "[accounts.dex.source.write_back]\nfiel = 'a'", "accounts.dex.source.write_back.fiel: is not a setting (did you mean file?)"),
         ("[accounts.dex.source]", "[accounts.dex.guard]\nmax_sold_percent = 101\n[accounts.dex.source]", "accounts.dex.guard.max_sold_percent: got 101, expected"),
     ],
 )  # fmt: skip
@@ -83,6 +90,15 @@ def test_a_bad_setting_is_named_with_what_was_expected(tmp_path: Path, old: str,
     message = refused(tmp_path, MINIMAL.replace(old, new, 1))
     assert told in message
     assert "a-literal-key" not in message
+
+
+def test_a_change_feed_lies_beside_the_configuration_and_a_table_is_of_sql(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL).accounts["dex"].source.write_back == WriteBackSettings()
+    told = load(tmp_path, MINIMAL, OKASIE_ACCOUNTS__DEX__SOURCE__WRITE_BACK__FILE="changes.jsonl")
+    assert told.accounts["dex"].source.write_back.file == str(tmp_path / "changes.jsonl")
+    text = MINIMAL.replace('url = "feed.csv"', 'url = "sqlite://"\ntype = "sql"\nquery = "select 1"')
+    table = load(tmp_path, f"{text}[accounts.dex.source.write_back]\ntable = 'stock.cars'").accounts["dex"]
+    assert table.source.write_back == WriteBackSettings(table="stock.cars")
 
 
 def test_the_name_of_an_account_is_plain(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; rejects beside it.
 
-Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes) and ``{prefix}rejects:{account}`` (hash,
-reference -> JSON). Writes compare with what was read, so that an urgent write between read and write is never undone.
+Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes), ``{prefix}rejects:{account}`` and
+``{prefix}images:{account}`` (hashes, reference -> JSON). Writes compare with what was read, so that an urgent write
+between read and write is never undone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import redis
 
 from okasie_tasks.adapters.lua_scripts import script
 from okasie_tasks.core.entry import Entry
-from okasie_tasks.core.records import Reject, bucket_of
+from okasie_tasks.core.records import Reject, SkippedImages, bucket_of
 
 _PIPELINE = 200
 """Commands per round trip: enough to hide the trip, few enough not to block others on the same server."""
@@ -28,6 +29,7 @@ class Ledger:
         self._redis = client
         self._hash = f"{prefix}ledger:{account}:"
         self._rejects = f"{prefix}rejects:{account}"
+        self._skipped = f"{prefix}images:{account}"
         self._swap = script(client, "ledger_swap")
 
     def get(self, references: Sequence[str]) -> dict[str, Entry]:
@@ -110,3 +112,29 @@ class Ledger:
 
     def reject_count(self) -> int:
         return self._redis.hlen(self._rejects)
+
+    # -- skipped images --------------------------------------------------------------------------------------------
+
+    def skipped(self, references: Sequence[str]) -> dict[str, SkippedImages]:
+        """What is known of images that were skipped, for those of these listings that have some."""
+        if not references:
+            return {}
+        values = cast("list[bytes | None]", self._redis.hmget(self._skipped, list(references)))
+        return {
+            name: msgspec.json.decode(value, type=SkippedImages)
+            for name, value in zip(references, values, strict=True)
+            if value is not None
+        }
+
+    def keep_skipped(self, found: Sequence[SkippedImages]) -> None:
+        if found:
+            mapping: Mapping[Any, Any] = {one.reference: msgspec.json.encode(one) for one in found}
+            self._redis.hset(self._skipped, mapping=cast("dict[Any, Any]", mapping))
+
+    def forget_skipped(self, references: Sequence[str]) -> None:
+        if references:
+            self._redis.hdel(self._skipped, *references)
+
+    def skipped_count(self) -> int:
+        """Listings that lack images."""
+        return self._redis.hlen(self._skipped)

@@ -127,6 +127,7 @@ def read_page(body: object, *, page: int, moment: datetime | None, request_id: s
         request_id=request_id,
         unreadable=sum(row is None for row in remote),
         profile_ids=_profile_ids(meta),
+        partner_source=_partner_source(meta),
     )
 
 
@@ -134,6 +135,11 @@ def _profile_ids(meta: object) -> tuple[str, ...]:
     for name in ("partner", "access", "profileIds"):
         meta = meta.get(name) if isinstance(meta, dict) else None
     return tuple(item for item in meta if isinstance(item, str)) if isinstance(meta, list) else ()
+
+
+def _partner_source(meta: object) -> str:
+    partner = meta.get("partner") if isinstance(meta, dict) else None
+    return text(partner.get("source")) or "" if isinstance(partner, dict) else ""
 
 
 def read_locations(body: object) -> tuple[Location, ...]:

@@ -63,6 +63,16 @@ class Account(NamedTuple):
     generation: str = "0"
     rows: int = 0
     """Rows of the source at its last complete read."""
+    profiles: tuple[str, ...] = ()
+    """Dealer profiles that the key could reach at the last run; empty when the marketplace did not tell."""
+    take_over: str = ""
+    """``open`` until a full run has met the whole marketplace and what it found there was decided, then ``decided``."""
+    provider: str = ""
+    """The ``externalProvider`` of our own rows, once learned from them."""
+    counted_ms: int = 0
+    """When the marketplace's own counts were last compared with ours."""
+    miscounts: int = 0
+    """How often in a row they differed."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -108,11 +118,14 @@ class Runs:
 
     # -- the life of a run -----------------------------------------------------------------------------------------
 
-    def request(self, account: str, mode: str, *, plan_only: bool = False) -> tuple[str, bool]:
-        """Ask for a run; returns the id to follow, and whether it is new. "" when a plan cannot be taken now."""
+    def request(self, account: str, mode: str, *, plan_only: bool = False, approves: str = "") -> tuple[str, bool]:
+        """Ask for a run; returns the id to follow, and whether it is new. "" when a plan cannot be taken now.
+
+        ``approves``: the run whose held plan a person released; this run sends it if it still is what waits.
+        """
         run, new = self._lua["run_request"](
             keys=[self.account_key(account, name) for name in ("next", "active", "runs")],
-            args=[f"{self._prefix}run:", str(ULID()), account, mode, "1" if plan_only else "", KEEP_RUNS],
+            args=[f"{self._prefix}run:", str(ULID()), account, mode, "1" if plan_only else "", KEEP_RUNS, approves],
         )
         return run.decode(), bool(new)
 
@@ -248,9 +261,23 @@ class Runs:
         return run.decode() if run else None
 
     def account(self, account: str) -> Account:
-        names = ["cursor", "generation", "rows"]
-        cursor, generation, rows = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
-        return Account((cursor or b"").decode(), (generation or b"0").decode(), int(rows or 0))
+        names = ["cursor", "generation", "rows", "profiles", "take_over", "provider", "counted_ms", "miscounts"]
+        found = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
+        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts = found
+        return Account(
+            (cursor or b"").decode(),
+            (generation or b"0").decode(),
+            int(rows or 0),
+            tuple(msgspec.json.decode(profiles or b"[]", type=list[str])),
+            (take_over or b"").decode(),
+            (provider or b"").decode(),
+            int(counted_ms or 0),
+            int(miscounts or 0),
+        )
+
+    def note_account(self, account: str, **facts: str | int) -> None:
+        """Keep facts of an account that do not depend on a run's success."""
+        self.redis.hset(self.account_key(account), mapping=cast("dict[Any, Any]", facts))
 
     def bind(self, account: str, market: str) -> str:
         """Tie the account's ledger to a marketplace, once; returns the one it is tied to."""
@@ -288,6 +315,10 @@ class Runs:
     def marked(self, run: str, place: str, members: Sequence[bytes]) -> list[bool]:
         """Which of these the set holds."""
         return [bool(found) for found in self.redis.smismember(self.key(run, "data", place), list(members))]
+
+    def has(self, run: str, place: str) -> bool:
+        """Whether the run keeps anything there."""
+        return bool(self.redis.exists(self.key(run, "data", place)))
 
     def _keep(self, pipe: Any, run: str, place: str) -> None:
         pipe.expire(self.key(run, "data", place), KEEP_PARTS_SECONDS)

@@ -14,18 +14,23 @@ import click
 
 from okasie_tasks import __version__
 from okasie_tasks.cli.options import common
-from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
+from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError, Outdated
 
 COMMANDS: Final = {
     "demo": "okasie_tasks.cli.demo:demo",
     "up": "okasie_tasks.cli.up:up",
     "sync": "okasie_tasks.cli.run:sync",
     "plan": "okasie_tasks.cli.run:plan",
+    "approve": "okasie_tasks.cli.held:approve",
+    "reject": "okasie_tasks.cli.held:reject",
     "push": "okasie_tasks.cli.urgent:push",
     "sell": "okasie_tasks.cli.urgent:sell",
     "status": "okasie_tasks.cli.run:status",
     "runs": "okasie_tasks.cli.run:runs",
     "run": "okasie_tasks.cli.run:run",
+    "why": "okasie_tasks.cli.explain:why",
+    "rejects": "okasie_tasks.cli.explain:rejects",
+    "retry": "okasie_tasks.cli.explain:retry",
     "doctor": "okasie_tasks.cli.operate:doctor",
     "sandbox": "okasie_tasks.cli.sandbox:sandbox",
 }
@@ -36,14 +41,22 @@ _SHORT: Final = {
     "up": "Everything on this machine in one go: Redis if embedded, workers, Beat, Flower.",
     "sync": "Enqueue one run of an account and follow it to its end.",
     "plan": "Show what a run would send, and why; sends nothing.",
+    "approve": "Send what a held plan makes wait.",
+    "reject": "Drop a held plan.",
     "push": "Send listings now, ahead of whatever runs.",
     "sell": "Mark listings sold now, ahead of whatever runs.",
     "status": "Last runs, cursor, quota, lanes, held plans, rejects, staleness.",
     "runs": "The history of an account.",
     "run": "One run with its counts, timings, requests and errors.",
+    "why": "Everything known of one listing: what was sent, what was answered, what comes next.",
+    "rejects": "What is parked: refused by the marketplace, or invalid in the source.",
+    "retry": "Send again what the marketplace refused, with a run.",
     "doctor": "Check configuration, Redis, API keys and sources; says how to mend.",
     "sandbox": "An Okasie API on this machine, to develop and test against.",
 }
+
+
+_STATUS: Final[dict[type[OkasieError], int]] = {FixConfiguration: 2, Outdated: 3, NotReachable: 5}
 
 
 class _Lazy(click.Group):
@@ -93,8 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def describe(error: Exception) -> tuple[dict[str, Any], int]:
     """The error document of ``--json`` and the exit status for an error."""
     if isinstance(error, OkasieError):
-        status = 2 if isinstance(error, FixConfiguration) else 5 if isinstance(error, NotReachable) else 1
-        return {"code": error.code, "message": error.message, "where": error.where}, status
+        status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 1)
+        document = {"code": error.code, "message": error.message, "where": error.where}
+        return document | ({"run": error.run} if isinstance(error, Outdated) else {}), status
     if isinstance(error, click.ClickException):
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else None
         return {"code": "usage", "message": error.format_message(), "where": where}, 2

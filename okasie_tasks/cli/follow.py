@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -21,7 +22,9 @@ from okasie_tasks.core.forecast import Forecast
 from okasie_tasks.core.limiter import LimiterStatus
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
 from okasie_tasks.settings import load_settings
-from okasie_tasks.sync import report
+from okasie_tasks.sync import explain, report
+from okasie_tasks.sync.push import checked_references
+from okasie_tasks.sync.rejects import Freed, free
 
 _POLL_SECONDS = 0.1
 _PICKED_UP_SECONDS = 3.0
@@ -49,9 +52,12 @@ class Follower:
         self._tools = self._services.tools(account)
         self._account = account
 
-    def start(self, mode: str, *, plan_only: bool = False) -> str:
-        """Ask for a run and see it picked up; returns its id. Raises `NotReachable` when no worker is there."""
-        run, _ = self._tools.runs.request(self._account, mode, plan_only=plan_only)
+    def start(self, mode: str, *, plan_only: bool = False, approves: str = "") -> str:
+        """Ask for a run and see it picked up; returns its id. Raises `NotReachable` when no worker is there.
+
+        ``approves``: the run whose held plan it is to send.
+        """
+        run, _ = self._tools.runs.request(self._account, mode, plan_only=plan_only, approves=approves)
         if not run:
             raise OkasieError(
                 "another run already waits for this account; try again when it has begun",
@@ -80,6 +86,15 @@ class Follower:
         record = self._tools.runs.get(run)
         if record is not None and record.state == "queued":
             self._tools.runs.end(record, "cancelled")
+
+    def free(self, references: Sequence[str]) -> Freed:
+        """Free what the marketplace refused: these, or all."""
+        return free(self._tools, checked_references(list(references), "okasie retry") if references else ())
+
+    def parked(self, references: Sequence[str]) -> list[str]:
+        """Which of these are parked."""
+        found = self._tools.ledger.rejects(references)
+        return [reference for reference in references if reference in found]
 
     def follow(self, run: str) -> dict[str, Any]:
         """Follow a run to its end; returns its document. Draws progress on a terminal only."""
@@ -165,10 +180,7 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
     counts, missing = consumers()
     names = [account] if account else list(settings.accounts)
     queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
-    documents = [
-        report.account_document(services.runs, services.ledger(n), services.inbox(n), n, services.limiter(n).status())
-        for n in names
-    ]
+    documents = [report.account_document(services.tools(n), services.limiter(n).status()) for n in names]
     return {"accounts": documents, "queues": queues, "missing": missing}
 
 
@@ -193,3 +205,13 @@ def one_run(context: Context, name: str) -> dict[str, Any]:
     }
     document["rejects"] = _rejects(services.ledger(record.account).all_rejects(), record)
     return document
+
+
+def why(context: Context, account: str, reference: str) -> dict[str, Any]:
+    """Everything that is known of one listing."""
+    return explain.why_document(services_of(context).tools(account), reference)
+
+
+def rejects(context: Context, account: str) -> list[dict[str, Any]]:
+    """Every parked item of the account."""
+    return explain.rejects_document(services_of(context).tools(account))

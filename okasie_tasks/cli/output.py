@@ -35,3 +35,9 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def say(line: str) -> None:
     """A line about what goes on: on stderr, so that stdout holds results only."""
     click.echo(f"okasie: {line}", err=True)
+
+
+def change_text(change: dict[str, Any]) -> str:
+    """One change of an event, as in ``price: 9500 before, 8700 after``; a value that was not kept is not told."""
+    values = [f"{'empty' if change[name] is None else change[name]} {name}" for name in change if name != "field"]
+    return f"{change['field']}: {', '.join(values)}" if values else str(change["field"])

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from okasie_tasks.cli.options import Context, command_options
-from okasie_tasks.cli.output import emit, table
+from okasie_tasks.cli.output import change_text, emit, table
 from okasie_tasks.core.forecast import Forecast
 
+_CONFLICTS = 3
 EXIT_FAILED, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 3, 4, 5
 
 
@@ -34,7 +35,7 @@ def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: boo
         emit(context, {"run": run, "account": account, "state": "queued"}, lambda: click.echo(run))
         return
     document = follower.follow(run)
-    emit(context, document, lambda: _print_run(document))
+    emit(context, document, lambda: print_run(document))
     sys.exit(exit_status(document))
 
 
@@ -57,9 +58,12 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
 
     def show() -> None:
         if "changes" not in document:
-            _print_run(document)
+            print_run(document)
             return
-        rows = [[c["action"], c["reference"], c["reason"], ", ".join(c["fields"])] for c in document["changes"]]
+        rows = [
+            [c["action"], c["reference"], c["reason"] + (" (held)" if c["held"] else ""), ", ".join(c["fields"])]
+            for c in document["changes"]
+        ]
         if rows:
             table(["action", "reference", "reason", "fields"], rows)
         planned = document["planned"]
@@ -116,7 +120,7 @@ def run(context: Context, run: str) -> None:
     from okasie_tasks.cli.follow import one_run  # noqa: PLC0415
 
     document = one_run(context, run)
-    emit(context, document, lambda: _print_run(document))
+    emit(context, document, lambda: print_run(document))
 
 
 _SHOWN = ("created", "updated", "sold", "rejected", "held")
@@ -131,7 +135,8 @@ def exit_status(document: dict[str, Any]) -> int:
     return EXIT_REJECTED if document["new_rejects"] else 0
 
 
-def _print_run(document: dict[str, Any]) -> None:
+def print_run(document: dict[str, Any]) -> None:
+    """Print one run for people."""
     listings, requests = document["listings"], document["requests"]
     click.echo(
         f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
@@ -143,6 +148,10 @@ def _print_run(document: dict[str, Any]) -> None:
     if document["cursor"]:
         click.echo(f"  cursor    {document['cursor']}")
     _print_held(document)
+    if document["approved"]:
+        click.echo(f"  approved  what run {document['approved']} held")
+    for note in document["notes"]:
+        click.echo(f"  note      {note}")
     if document["error"]:
         error = document["error"]
         click.echo(f"  error     {error['code']}: {error['where'] + ': ' if error['where'] else ''}{error['message']}")
@@ -154,7 +163,9 @@ def _print_run(document: dict[str, Any]) -> None:
 
 def _print_held(document: dict[str, Any]) -> None:
     for hold in document["held"]:
-        click.echo(f"  held      {hold['count']} sells: {hold['reason']}")
+        click.echo(f"  held      {hold['count']} {hold['what']}: {hold['reason']}")
+    if document.get("held_run") and document["held"]:
+        click.echo(f"            okasie approve {document['held_run']} releases it, okasie reject drops it")
 
 
 def _ahead(document: dict[str, Any]) -> str:
@@ -175,13 +186,19 @@ def _print_status(document: dict[str, Any]) -> None:
                 f"{lanes['urgent']} urgent, {lanes['bulk']} bulk",
                 str(entry["pushes_waiting"]),
                 str(entry["rejects"]),
-                str(sum(hold["count"] for hold in entry["held"])),
+                str(entry["held_plan"]["count"] if entry["held_plan"] else 0),
             ]
         )
     if rows:
         headers = ["account", "last run", "last success", "cursor", "quota", "tickets", "pushes", "rejects", "held"]
         table(headers, rows)
     for entry in document["accounts"]:
+        for hold in entry["held"]:
+            plan = entry["held_plan"]
+            click.echo(
+                f"{entry['account']}: {hold['count']} {hold['what']} wait until {plan['expires_at']}: {hold['reason']};"
+                f" `okasie approve {plan['run']}` or `okasie reject {plan['run']}`"
+            )
         for line in _remarks(entry):
             click.echo(f"{entry['account']}: {line}")
     for queue, count in document["queues"].items():
@@ -203,3 +220,6 @@ def _remarks(entry: dict[str, Any]) -> Iterator[str]:
         yield f"the marketplace tells a limit of {quota['learned_limit']} a minute, {quota['limit']} are used"
     if quota["foreign"]:
         yield f"{quota['foreign']} requests of somebody else with the same key in the last minute"
+    for found in entry["conflicts"][:_CONFLICTS]:
+        told = "; ".join(change_text(change) for change in found["changes"])
+        yield f"{found['kind']} {found['reference']}: {found['reason']}" + (f" ({told})" if told else "")

@@ -10,13 +10,13 @@ from typing import Final, Literal
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry, Flag, Version
+from okasie_tasks.core.entry import NO_DEALER, Entry, Flag, Version
 from okasie_tasks.core.fingerprint import decode_compared, differing, echo_learnable, never_learned
 from okasie_tasks.core.records import Local, Remote
 
 Action = Literal["none", "create", "update", "sell"]
 Policy = Literal["local", "remote", "newest"]
-Count = Literal["unchanged", "foreign", "drifted", "conflicts", "parked", "settled", "waiting"]
+Count = Literal["unchanged", "foreign", "drifted", "conflicts", "parked", "settled", "waiting", "unread"]
 
 SENDS: Final = frozenset({"create", "update"})
 
@@ -37,6 +37,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = "local"
     missing_reads: int = 1
     sells: bool = True
+    taking_over: bool = False
+    """No run has yet met the whole marketplace: what stands there may be the dealer's from before our time."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,14 +51,40 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     entry: Entry | None = None
     answers: bytes = b""
     """For a drift that is answered with ours: the rendering that is answered."""
+    yields: bool = False
+    """Theirs stands: the source is offered their version of ``fields``."""
 
 
-def decide(local: Local | None, remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:
+def decide(
+    local: Local | None,
+    remote: Remote | None,
+    base: Entry | None,
+    world: World,
+    *,
+    same: bool,
+    images_due: bool = False,
+) -> Decision:
     """Decide for one reference.
 
     ``remote`` is the marketplace's row, None when none was returned; ``same`` tells that the row was returned and
-    equals the ledger's picture, or that an incremental read did not return it at all.
+    equals the ledger's picture, or that an incremental read did not return it at all. ``images_due``: the marketplace
+    skipped some of its images, and it is time to try them again.
     """
+    decision = _decide(local, remote, base, world, same=same)
+    if (
+        images_due
+        and (decision.action, decision.count) == ("none", "unchanged")
+        and local is not None
+        and not local.issues
+        and base is not None
+        and base.live
+        and not base.having(Flag.GIVEN)
+    ):
+        return Decision(action="update", reason="images were skipped, tried again", fields=("images",))
+    return decision
+
+
+def _decide(local: Local | None, remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:
     if base is not None and base.sent_ms >= world.began_ms > 0:
         # Sent by the urgent lane while the pages were read: the row that was returned may be older than that.
         remote, same = None, True
@@ -66,7 +94,7 @@ def decide(local: Local | None, remote: Remote | None, base: Entry | None, world
         kept = base and _seen(base, local, keep_row=True)
         return Decision(action="none", reason="the row is invalid", count="parked", entry=kept)
     if base is None:
-        return _unknown(local, remote)
+        return _unknown(local, remote, world)
     return _known(local, remote, base, world, same=same)
 
 
@@ -109,10 +137,13 @@ def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bo
 # -- the ledger does not have it -----------------------------------------------------------------------------------
 
 
-def _unknown(local: Local, remote: Remote | None) -> Decision:
+def _unknown(local: Local, remote: Remote | None, world: World) -> Decision:
     if remote is None:
         if local.status == "sold":
             return Decision(action="none", reason="sold before it was ever listed", count="settled")
+        if world.taking_over and world.full and not world.walk_complete:
+            # It may stand there, edited or sold, on a page that moved away from us.
+            return Decision(action="none", reason="new, but the list was not read completely", count="unread")
         return Decision(action="create", reason="new in the source")
     adopted = _look(_adopt(local), remote)
     if remote.status == "sold" and local.status != "sold":
@@ -216,11 +247,11 @@ def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: W
         return _nothing("equal", local, base, picture)
     fields = _fields(local, remote) if local.form and remote.form else ()
     count: Count = "conflicts" if changed else "drifted"
-    if not _ours_wins(local, remote, world.policy, changed=changed):
+    if not _ours_wins(local, remote, world, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
         # Their version becomes the picture, so that it is decided once and recorded once.
         entry = _seen(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT), local)
-        return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry)
+        return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry, yields=True)
     reason = "changed on both sides, ours sent" if changed else "changed on the marketplace, ours sent again"
     return Decision(action="update", reason=reason, count=count, fields=fields, answers=remote.rendering)
 
@@ -236,11 +267,11 @@ def _may_learn(local: Local, remote: Remote, base: Entry, fields: tuple[str, ...
     return base.having(Flag.RESENT) or echo_learnable(decode_compared(local.form), decode_compared(remote.form))
 
 
-def _ours_wins(local: Local, remote: Remote, policy: Policy, *, changed: bool) -> bool:
-    if policy == "newest" and changed and local.version:
-        return local.version >= remote.changed_at * 1000
-    # Without a change of ours, or without its time, the newest is theirs.
-    return policy == "local"
+def _ours_wins(local: Local, remote: Remote, world: World, *, changed: bool) -> bool:
+    if world.policy == "newest":
+        # Without a change of ours the newest is theirs. Newer is the source's own version, else when it was read.
+        return changed and (local.version or world.source_began_ms) >= remote.changed_at * 1000
+    return world.policy == "local"
 
 
 # -- small parts ---------------------------------------------------------------------------------------------------
@@ -296,4 +327,4 @@ def _fields(local: Local, remote: Remote) -> tuple[str, ...]:
 
 
 def _same_dealer(dealer: bytes, remote: Remote) -> bool:
-    return dealer in (remote.dealer_profile, remote.dealer_code) or dealer == b"\0" * 4
+    return dealer in (remote.dealer_profile, remote.dealer_code) or dealer == NO_DEALER

@@ -19,6 +19,7 @@ LIVE: Final = frozenset({"active", "pending", "draft"})
 _LAYOUT: Final = struct.Struct("<B8s8s8s4sQBHBIHIIHIH")
 _FORMAT: Final = 2
 _NEVER: Final = b"\0" * 8
+NO_DEALER: Final = b"\0" * 4
 
 
 class Version(NamedTuple):
@@ -56,6 +57,8 @@ class Flag(IntFlag):
     """Last sent by the urgent lane."""
     GIVEN = 256
     """Last sent with a content that was handed in, not read from the source: it stands until its row changes."""
+    IMAGES = 512
+    """The marketplace skipped some of its images: it is not in step until they are there or were given up."""
 
 
 _NO_FLAG: Final = Flag(0)
@@ -70,7 +73,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Fingerprint of the marketplace's rendering; while `Flag.ECHO_DUE`, of the rendering we expect."""
     row: bytes = _NEVER
     """Fingerprint of the source row as last read; zeros when the source never had it."""
-    dealer: bytes = b"\0" * 4
+    dealer: bytes = NO_DEALER
     filled: int = 0
     status: str = ""
     flags: Flag = Flag(0)

@@ -11,6 +11,9 @@ from typing import Final, Literal
 
 import msgspec
 
+CONTRACT: Final = "2026-06-08"
+"""The revision that this table follows. What was refused under another may be accepted now: it is sent once more."""
+
 Kind = Literal["text", "integer", "number", "boolean", "texts", "images", "features"]
 
 FEATURE_CATEGORIES: Final = frozenset({"interior", "exterior", "safety", "comfort", "technology", "other"})

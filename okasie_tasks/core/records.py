@@ -48,6 +48,8 @@ class Remote(msgspec.Struct, frozen=True, array_like=True):
     images: int = 0
     form: bytes | None = None
     """Encoded compared values, unless the ledger already knows this rendering."""
+    provider: str = ""
+    """Who made it, as the marketplace tells; "" for a row that the ledger has and that bears our name."""
 
 
 class LocalBatch(msgspec.Struct, array_like=True):
@@ -78,6 +80,10 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     """The marketplace's rendering that this change answers, for a drift; else empty."""
     seen_ms: int | None = None
     """For a row that did not change, so that ours is only sent again: how new that is; else as new as this run."""
+    changed: bool = False
+    """The row of a listing that is ours and live changed in the source."""
+    loses: tuple[str, ...] = ()
+    """Fields that stand filled and that this would empty."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, array_like=True):
@@ -161,8 +167,25 @@ class Reject(msgspec.Struct, kw_only=True):
     fields: list[str] = []
     content: str = ""
     """Hex fingerprint of what was refused: the content, or for an invalid row its issues."""
+    contract: str = ""
+    """The revision of the contract under which it was refused; empty once `okasie retry` has freed it."""
     request_id: str | None = None
     attempts: int = 1
+    """Times that the marketplace refused it; 0 for a row that was never sent, because it is invalid."""
     first_seen: int = 0
     last_seen: int = 0
     run: str = ""
+
+
+class SkippedImages(msgspec.Struct, kw_only=True):
+    """Images of one listing that the marketplace did not take. Times in whole seconds since the epoch, Redis time."""
+
+    reference: str
+    content: str
+    """Hex fingerprint of the content they were sent with."""
+    images: list[tuple[str, str]]
+    """Source URL and reason of the first few."""
+    count: int
+    tries: int
+    next_try: int
+    given_up: bool

@@ -5,8 +5,15 @@ A bad file is refused whole, with every problem as ``file: key: got ..., expecte
 """
 
 from okasie_tasks.settings.load import load_settings
-from okasie_tasks.settings.model import AccountSettings, ColumnSettings, GuardSettings, Settings, SourceSettings
-from okasie_tasks.settings.secret import Secret, is_loopback, masked
+from okasie_tasks.settings.model import (
+    AccountSettings,
+    ColumnSettings,
+    GuardSettings,
+    Settings,
+    SourceSettings,
+    WriteBackSettings,
+)
+from okasie_tasks.settings.secret import Secret, is_loopback, masked, without_passwords
 
 __all__ = [
     "AccountSettings",
@@ -15,7 +22,9 @@ __all__ = [
     "Secret",
     "Settings",
     "SourceSettings",
+    "WriteBackSettings",
     "is_loopback",
     "load_settings",
     "masked",
+    "without_passwords",
 ]

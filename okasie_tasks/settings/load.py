@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from okasie_tasks.core.fields import BY_INPUT_NAME
 from okasie_tasks.errors import FixConfiguration
-from okasie_tasks.settings.model import AccountSettings, Settings
+from okasie_tasks.settings.model import AccountSettings, Settings, SourceSettings
 from okasie_tasks.settings.secret import Secret, is_loopback
 
 DEFAULT_FILE: Final = "okasie.toml"
@@ -164,19 +164,9 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
     accounts: dict[str, AccountSettings] = {}
     for name, account in settings.accounts.items():
         problems += _account_problems(name, account)
+        problems += _write_back_problems(f"accounts.{name}.source", account.source, base)
         key = Secret(account.api_key._reference, base=base, environ=environ)
-        source = account.source.model_copy(
-            update={
-                "headers": {
-                    k: Secret(v._reference, base=base, environ=environ) for k, v in account.source.headers.items()
-                },
-                "username": account.source.username
-                and Secret(account.source.username._reference, base=base, environ=environ),
-                "password": account.source.password
-                and Secret(account.source.password._reference, base=base, environ=environ),
-            }
-        )
-        source._base, source._environ = base, environ
+        source = _bound_source(account.source, base, environ)
         accounts[name] = account.model_copy(update={"api_key": key, "source": source})
     problems += _shared_keys(accounts)
     if problems:
@@ -189,6 +179,23 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
         update={"url": None if url in (None, "", "embedded") else url, "state_dir": base / redis.state_dir.expanduser()}
     )
     return settings.model_copy(update={"accounts": accounts, "redis": redis})
+
+
+def _bound_source(source: SourceSettings, base: Path, environ: Mapping[str, str]) -> SourceSettings:
+    def bound(secret: Secret | None) -> Secret | None:
+        return secret and Secret(secret._reference, base=base, environ=environ)
+
+    file = source.write_back.file
+    bound_source = source.model_copy(
+        update={
+            "headers": {name: bound(secret) for name, secret in source.headers.items()},
+            "username": bound(source.username),
+            "password": bound(source.password),
+            "write_back": source.write_back.model_copy(update={"file": file and str(base / Path(file).expanduser())}),
+        }
+    )
+    bound_source._base, bound_source._environ = base, environ
+    return bound_source
 
 
 def _account_problems(name: str, account: AccountSettings) -> Iterator[str]:
@@ -213,6 +220,21 @@ def _account_problems(name: str, account: AccountSettings) -> Iterator[str]:
         if unit not in UNITS.get(field, ()):
             allowed = " or ".join(UNITS.get(field, ())) or "no unit for this field"
             yield f"accounts.{name}.source.units.{field}: got {unit!r}, expected {allowed}"
+
+
+def _write_back_problems(key: str, source: SourceSettings, base: Path) -> Iterator[str]:
+    """One way back, and one that this kind of source has."""
+    if "write_back" not in source.model_fields_set:
+        return
+    file, table = source.write_back.file, source.write_back.table
+    if file is not None and table is not None:
+        yield f"{key}.write_back: got file = {file!r} and table = {table!r}, expected one of the two"
+    elif file is None and table is None:
+        yield f'{key}.write_back: got neither, expected file = "changes.jsonl" or, of type = "sql", table = "vehicles"'
+    elif table is not None and source.type != "sql":
+        yield f'{key}.write_back.table: got {table!r}, expected file: only type = "sql" has tables, not {source.type!r}'
+    elif file is not None and base / file == base / source.url.removeprefix("file://").removeprefix("file:"):
+        yield f"{key}.write_back.file: got {file!r}, which is the inventory itself, expected a file of its own"
 
 
 UNITS: Final[Mapping[str, tuple[str, ...]]] = {

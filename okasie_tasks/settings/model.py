@@ -77,6 +77,7 @@ Period = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positi
 SecretText = Annotated[Secret, BeforeValidator(_secret)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class _Model(BaseModel):
@@ -118,6 +119,16 @@ class ColumnSettings(_Model):
     split_on: Annotated[str, Field(min_length=1)] | None = None
 
 
+class WriteBackSettings(_Model):
+    """``[accounts.NAME.source.write_back]``: where edits made on the marketplace are offered. At most one is set.
+
+    ``file`` is a path, made absolute against the configuration's folder; ``table`` may be ``schema.table``.
+    """
+
+    file: Name | None = None
+    table: Name | None = None
+
+
 class SourceSettings(_Model):
     """``[accounts.NAME.source]``: the local inventory."""
 
@@ -137,6 +148,7 @@ class SourceSettings(_Model):
     values: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     units: Mapping[str, str] = Field(default_factory=dict)
     defaults: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+    write_back: WriteBackSettings = WriteBackSettings()
 
     _base: Path = PrivateAttr(default=Path())
     _environ: Mapping[str, str] = PrivateAttr(default_factory=dict)

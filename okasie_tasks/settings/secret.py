@@ -72,6 +72,11 @@ def masked(url: str) -> str:
     return urlunsplit((parts.scheme, place, parts.path, "***" if parts.query else "", ""))
 
 
+def without_passwords(text: str) -> str:
+    """A message of somebody else's, without the user and password of any URL in it."""
+    return re.sub(r"://[^/\s]*@", "://***@", text)
+
+
 def is_loopback(url: str) -> bool:
     """Whether a URL names this machine by a loopback address."""
     try:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from okasie_tasks.ports import Source
 from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sources.write_back import open_write_back
 
-__all__ = ["open_source"]
+__all__ = ["open_source", "open_write_back"]
 
 
 def open_source(account: AccountSettings, *, cache_dir: Path, current_year: int) -> Source:

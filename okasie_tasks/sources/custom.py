@@ -61,10 +61,15 @@ class CustomSource:
 
 
 def load_custom(account: AccountSettings, *, current_year: int) -> CustomSource:
-    """The source named by ``type = "python:NAME"``. The entry point is called with the account's settings."""
+    """The source named by ``type = "python:NAME"``."""
+    return CustomSource(account, load_object(account), current_year=current_year)
+
+
+def load_object(account: AccountSettings) -> Any:
+    """The object that somebody else wrote. The entry point is called with the account's settings."""
     name = account.source.type.removeprefix("python:")
     for found in entry_points(group=GROUP, name=name):
-        return CustomSource(account, found.load()(account), current_year=current_year)
+        return found.load()(account)
     known = ", ".join(sorted(point.name for point in entry_points(group=GROUP))) or "none"
     raise FixConfiguration(
         f"no source {name!r} is installed; installed: {known}", where=f"accounts.{account.name}.source.type"

@@ -138,7 +138,7 @@ class FileSource:
         ):
             raise SourceError("ends in the middle of a row", where=before.where, code="cut")
         if before is not None:
-            yield before
+            yield msgspec.structs.replace(before, unterminated=True) if ended and watched.last != b"\n" else before
 
     def _mapping(self, columns: Sequence[str] | None) -> RowMapping:
         mapping = RowMapping(self._account, columns=columns, current_year=self._year, only=self._only)

@@ -22,11 +22,19 @@ Getter = Callable[[Row], Any]
 _TRUE: Final = frozenset({"true", "yes", "1", "y", "ja", "oui", "waar", "vrai", "wahr"})
 _FALSE: Final = frozenset({"false", "no", "0", "n", "nee", "non", "nein", "onwaar", "faux", "falsch"})
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+_KW_PER_HP: Final = 0.73549875  # metric horsepower
+_KM_PER_MILE: Final = 1.609344
 _UNITS: Final[Mapping[tuple[str, str], Callable[[float], float]]] = {
-    ("powerKw", "hp"): lambda value: round(value * 0.73549875, 2),  # metric horsepower
-    ("mileage", "mi"): lambda value: float(round(value * 1.609344)),
+    ("powerKw", "hp"): lambda value: round(value * _KW_PER_HP, 2),
+    ("mileage", "mi"): lambda value: float(round(value * _KM_PER_MILE)),
     ("price", "cent"): lambda value: value / 100,
 }
+UNITS_BACK: Final[Mapping[tuple[str, str], Callable[[float], float]]] = {
+    ("powerKw", "hp"): lambda value: value / _KW_PER_HP,
+    ("mileage", "mi"): lambda value: value / _KM_PER_MILE,
+    ("price", "cent"): lambda value: value * 100,
+}
+"""Okasie's unit into the feed's, not rounded: how many digits a cell holds is not known here."""
 
 
 class _Bad(Exception):
@@ -52,7 +60,7 @@ class RowMapping:
         self._year = current_year
         self._only = only
         self._columns = None if columns is None else frozenset(columns)
-        self._reference = account.source.reference or self._own_reference()
+        self.reference_column = account.source.reference or self._own_reference()
         self._plan = [(spec, *self._compile(spec)) for spec in FIELDS.values() if spec.name != "externalReference"]
         self._plan = [step for step in self._plan if step[1] is not None or step[0].name in self._source.defaults]
 
@@ -65,7 +73,7 @@ class RowMapping:
     @property
     def needed(self) -> frozenset[str]:
         """Columns that the mapping names; a feed without one of them is not the feed that was configured."""
-        names = {self._reference}
+        names = {self.reference_column}
         for target in self._source.fields.values():
             if isinstance(target, ColumnSettings):
                 names.add(target.column)
@@ -77,31 +85,45 @@ class RowMapping:
 
     # -- compiling -------------------------------------------------------------------------------------------------
 
-    def _compile(self, spec: FieldSpec) -> tuple[Getter | None, str]:
-        """How to get a field's raw value, and the column to name in messages."""
+    def _target(self, spec: FieldSpec) -> str | ColumnSettings | None:
+        """Where a field is read: what ``fields`` says, else the column that bears its name."""
         for name in (spec.name, *spec.aliases):
             target = self._source.fields.get(name)
-            if isinstance(target, ColumnSettings):
-                return _split(target.column, target.split_on), target.column
             if target is not None:
-                if columns := _template_columns(target):
-                    return _template(target), ", ".join(columns)
-                return _column(target), target
+                return target
             if self._columns is None or name in self._columns:
-                return _column(name), name
-        return None, spec.name
+                return name
+        return None
+
+    def _compile(self, spec: FieldSpec) -> tuple[Getter | None, str]:
+        """How to get a field's raw value, and the column to name in messages."""
+        target = self._target(spec)
+        if isinstance(target, ColumnSettings):
+            return _split(target.column, target.split_on), target.column
+        if target is None:
+            return None, spec.name
+        if columns := _template_columns(target):
+            return _template(target), ", ".join(columns)
+        return _column(target), target
+
+    def plain_column(self, spec: FieldSpec) -> str | None:
+        """The one column that a field is read from as it is; None for a template, a split list, or no column at all."""
+        target = self._target(spec)
+        if isinstance(target, ColumnSettings):
+            return None if target.split_on else target.column
+        return None if target is None or _template_columns(target) else target
 
     # -- one row ---------------------------------------------------------------------------------------------------
 
     def row(self, raw: Row, number: int, where: str, issues: tuple[Issue, ...] = ()) -> SourceRow:
         """Map and validate one row. ``issues`` found while reading it make it invalid whatever its cells say."""
-        text = raw.get(self._reference)
+        text = raw.get(self.reference_column)
         reference = parse_reference(str(text) if isinstance(text, int) and not isinstance(text, bool) else text)
         if reference is None:
             bad = Issue(
                 "externalReference",
                 "bad_reference",
-                f"column {self._reference}: expected 1 to 64 of A-Z a-z 0-9 . _ -, got {text!r:.60}",
+                f"column {self.reference_column}: expected 1 to 64 of A-Z a-z 0-9 . _ -, got {text!r:.60}",
             )
             return SourceRow(row=number, reference=None, listing=None, issues=(*issues, bad), where=where)
         if issues or (self._only is not None and reference not in self._only):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from okasie_tasks.errors import FixConfiguration, SourceError
 from okasie_tasks.ports import SourceRow
-from okasie_tasks.settings import AccountSettings
+from okasie_tasks.settings import AccountSettings, without_passwords
 from okasie_tasks.sources.mapping import RowMapping
 
 if TYPE_CHECKING:
@@ -38,19 +38,18 @@ class SqlSource:
         from sqlalchemy import text  # noqa: PLC0415 - an extra
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-        engine = self._engine()
+        engine = open_engine(self._url, self._where)
         try:
             with engine.connect().execution_options(stream_results=True, yield_per=_ROWS_PER_FETCH) as connection:
                 result = connection.execute(text(self._account.source.query or ""))
                 mapping = self._mapping(list(result.keys()))
                 rows = islice(result.mappings(), start, stop)
                 for number, raw in enumerate(rows, start=start + 1):
-                    yield mapping.row({k: _plain(v) for k, v in raw.items()}, number, f"{self._where}, row {number}")
+                    yield mapping.row(
+                        {k: plain_cell(v) for k, v in raw.items()}, number, f"{self._where}, row {number}"
+                    )
         except SQLAlchemyError as error:
-            # str(error) holds the statement and may hold the URL; the driver's class names the trouble.
-            cause = getattr(error, "orig", None)
-            raise SourceError(f"the database refused: {type(error).__name__}" + (f" ({cause})"[:200] if cause else ""),
-                              where=self._where) from None  # fmt: skip
+            raise database_error(error, self._url, self._where) from None
         finally:
             engine.dispose()
 
@@ -66,22 +65,31 @@ class SqlSource:
                               where=self._where, code="columns")  # fmt: skip
         return mapping
 
-    def _engine(self) -> Engine:
-        try:
-            from sqlalchemy import create_engine  # noqa: PLC0415
-        except ImportError as error:
-            raise FixConfiguration(
-                'type = "sql" needs an extra: pip install "okasie-tasks[sql]"', where=self._where
-            ) from error
-        try:
-            return create_engine(self._url)
-        except Exception as error:
-            raise FixConfiguration(
-                f"the SQLAlchemy URL cannot be used ({type(error).__name__})", where=self._where
-            ) from None
+
+def open_engine(url: str, where: str) -> Engine:
+    """The database of an SQLAlchemy URL; nothing is connected yet. Raises `FixConfiguration`, never with the URL."""
+    try:
+        from sqlalchemy import create_engine  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise FixConfiguration('type = "sql" needs an extra: pip install "okasie-tasks[sql]"', where=where) from error
+    try:
+        return create_engine(url)
+    except Exception as error:
+        raise FixConfiguration(f"the SQLAlchemy URL cannot be used ({type(error).__name__})", where=where) from None
 
 
-def _plain(value: Any) -> Any:
+def database_error(error: Exception, url: str, where: str) -> SourceError:
+    """What the database said, in the driver's words: SQLAlchemy's own text holds the statement and its values."""
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - an extra
+
+    cause = without_passwords(str(getattr(error, "orig", None) or ""))
+    if password := make_url(url).password:
+        cause = cause.replace(str(password), "***")
+    return SourceError(
+        f"the database refused: {type(error).__name__}" + (f" ({cause})"[:200] if cause else ""), where=where
+    )
+
+
+def plain_cell(value: Any) -> Any:
     """Decimals and the like as the mapping reads them."""
-
     return float(value) if isinstance(value, Decimal) else value

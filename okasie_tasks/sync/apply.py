@@ -14,13 +14,14 @@ from okasie_tasks.core.fingerprint import (
     filled_fields,
     listing_dealer_fingerprint,
 )
+from okasie_tasks.core.history import Event
 from okasie_tasks.core.listing import Listing, bulk_item
 from okasie_tasks.core.packing import halves, pack
 from okasie_tasks.core.records import Outgoing, Planned, Reject
 from okasie_tasks.core.wish import Wish
 from okasie_tasks.errors import SetAside
 from okasie_tasks.ports import Call, ItemAnswer, SourceRow
-from okasie_tasks.sync import rejects
+from okasie_tasks.sync import hold, images, rejects, remember
 from okasie_tasks.sync.tools import ATTEMPTS, SPOOL_ROWS, Part, Tools
 
 
@@ -40,10 +41,13 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     A row that no longer equals the plan is left for the next run, which decides anew. What does not fill a chunk is
     handed to the next part, so that only the very last chunk may be short.
     """
+    run = tools.runs.get(part.run)
+    holds = hold.holds_of(run) if run else []
     wanted = {
         change.reference: change
         for changes in tools.runs.fetch(part.run, f"sends:{place}", list[Planned])
         for change in changes
+        if not any(kept.holds(change) for kept in holds)
     }
     rest: Chunk | None = tools.runs.fetch_one(part.run, "rest", part.number, Chunk)
     items = rest.items if rest else []
@@ -165,14 +169,19 @@ def _settle(
 ) -> dict[str, int]:
     now_ms = tools.runs.now_ms()
     swaps: list[tuple[str, Entry | None, Entry]] = []
-    accepted: list[str] = []
+    accepted: list[tuple[Outgoing, ItemAnswer]] = []
     parked: list[Reject] = []
     again: list[Outgoing] = []
     counts = {"created": 0, "updated": 0, "skipped_images": 0}
+    taken = [(i.reference, i.content, a) for i, a in zip(items, answers, strict=True) if a.outcome == "accepted"]
+    lacking = images.settle(tools, taken, now=now_ms // 1000)
     for item, answer in zip(items, answers, strict=True):
         if answer.outcome == "accepted":
-            swaps.append((item.reference, base.get(item.reference), _sent(item, answer, now_ms)))
-            accepted.append(item.reference)
+            entry = _sent(item, answer, now_ms)
+            if item.reference in lacking:
+                entry = entry.but(set_flags=Flag.IMAGES)
+            swaps.append((item.reference, base.get(item.reference), entry))
+            accepted.append((item, answer))
             counts["created" if item.action == "create" else "updated"] += 1
             counts["skipped_images"] += len(answer.skipped_images)
         elif answer.outcome == "unknown" or answer.http_status >= 500:
@@ -180,7 +189,8 @@ def _settle(
         else:
             parked.append(_reject(item, answer, part.run, request_id, now_ms // 1000))
     tools.ledger.swap(swaps)
-    tools.ledger.unpark(accepted)
+    tools.ledger.unpark([item.reference for item, _ in accepted])
+    remember.sent(tools, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
     counts["new_rejects"] = rejects.park(tools, parked, base)
     counts["unanswered"] = _again(tools, part, again, tries)
     return counts
@@ -256,15 +266,17 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             return {"overtaken": 1}
         try:
             answer = call.delete(change.reference)
-            status = answer.items[0].status or "sold"
+            status, request_id = answer.items[0].status or "sold", answer.request_id
         except SetAside as refused:
             if refused.status != 404:
                 raise
-            status = "sold"
+            status, request_id = "sold", refused.request_id or ""
         gone = Flag.IN_SOURCE | Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN
         now_ms = tools.runs.now_ms()
         settled = entry.but(status=status, missed=0, sent_ms=now_ms, seen_ms=seen_ms, clear=gone)
         tools.ledger.swap([(change.reference, entry, settled)])
+        event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
+        remember.sold(tools, change.reference, event, entry, status=status)
     return {"sold": 1}
 
 
@@ -281,7 +293,7 @@ def refused_sell(tools: Tools, part: Part, refused: SetAside) -> dict[str, int]:
         request_id=refused.request_id,
         now=int(tools.runs.now()),
     )
-    return {"new_rejects": rejects.park(tools, [reject], {})}
+    return {"new_rejects": rejects.park(tools, [reject], tools.ledger.get([change.reference]))}
 
 
 def changes_of(tools: Tools, run: str, slices: Sequence[int]) -> Iterator[Planned]:

@@ -8,24 +8,21 @@ load knows which rows must be compared by value. Exactly one caller moves a run 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from okasie_tasks.core.diff import World
-from okasie_tasks.core.packing import ROWS_PER_PAGE, minimum_requests
-from okasie_tasks.core.plan import DealerTotals, Held, held_sells
-from okasie_tasks.core.records import Planned, merge_counts
+from okasie_tasks.core.packing import ROWS_PER_PAGE
 from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.sync import control, hold, walk
 from okasie_tasks.sync.decide import Outcome
+from okasie_tasks.sync.ending import end, note_error
 from okasie_tasks.sync.tools import LOAD_ROWS, Tools
 
 if TYPE_CHECKING:
     from okasie_tasks.adapters.runs import Run
-
-log = logging.getLogger(__name__)
 
 WINDOWS: Final = {
     # stage: (parts per window, publish the next when so many are still open)
@@ -36,6 +33,7 @@ WINDOWS: Final = {
     "spool": (1, 0),
     "upsert": (5, 15),
     "sell": (5, 15),
+    "count": (1, 0),
 }
 """Parts that need a permit: 20 tickets wait 10 s at most, within the limiter's longest answer; and when a worker dies
 with its share of the messages, half of them where there are two, what is left still uses up the quota."""
@@ -87,7 +85,7 @@ def advance(tools: Tools, run_id: str) -> Run | None:
 
 def _after_first(tools: Tools, run: Run) -> None:
     if tools.runs.stage(run.id, "first").failed:
-        _end(tools, run, "failed")
+        end(tools, run, "failed")
         return
     pages = run.fact("pages", 1)
     if pages > 1:
@@ -101,26 +99,33 @@ def _after_walk(tools: Tools, run: Run) -> None:
 
 
 def _to_load(tools: Tools, run: Run, phase: str) -> None:
-    pages = [*tools.runs.results(run.id, "first"), *tools.runs.results(run.id, "walk")]
-    failed = tools.runs.stage(run.id, "walk").failed
-    read = sum(page.get("rows", 0) for page in pages)
-    totals = {page["total"] for page in pages if "total" in page}
-    # Only a walk of every page with a total that stood still, and reached, proves that a row is missing.
-    complete = not failed and len(totals) == 1 and read >= max(totals)
-    rows_before = run.fact("rows_before")
-    parts = max(1, -(-rows_before // LOAD_ROWS))
-    facts = {
-        "walk_complete": int(complete),
-        "remote_rows": read,
+    complete = walk.is_complete(tools, run)
+    if not complete and walk.repeat(tools, run):
+        if phase == "first":
+            tools.runs.advance(run.id, "first", "walk", parts=0)
+        return
+    lost = _lost_profiles(tools, run)
+    facts: dict[str, str | int] = {
+        # Rows of a profile that is out of reach are not missing.
+        "walk_complete": int(complete and not lost),
+        "walk_moved": int(not complete),
+        "profiles_lost": json.dumps(lost),
         "source_began_ms": tools.runs.now_ms(),
     }
+    parts = max(1, -(-run.fact("rows_before") // LOAD_ROWS))
     tools.runs.advance(run.id, phase, "load", parts=parts, facts=facts)
+
+
+def _lost_profiles(tools: Tools, run: Run) -> list[str]:
+    """Dealer profiles that the key could reach at the last run and cannot now; none where the answer does not tell."""
+    now = json.loads(run.facts.get("profiles", "[]"))
+    return sorted(set(tools.runs.account(run.account).profiles).difference(now)) if now else []
 
 
 def _after_load(tools: Tools, run: Run) -> None:
     slices = tools.runs.results(run.id, "load")
     if tools.runs.stage(run.id, "load").failed:
-        _end(tools, run, "failed")
+        end(tools, run, "failed")
         return
     if not any(part["ended"] for part in slices):
         tools.runs.extend(run.id, "load", f"more:{len(slices)}", 4)
@@ -129,10 +134,18 @@ def _after_load(tools: Tools, run: Run) -> None:
         note_error(
             tools, run.id, "changed", "the source changed while it was being read; the next run reads it anew", ""
         )
-        _end(tools, run, "failed")
+        end(tools, run, "failed")
+        return
+    rows = sum(part["rows"] for part in slices)
+    open_end = next((part["open_end"] for part in slices if part.get("open_end")), "")
+    if open_end and hold.has_shrunk(tools, run, rows):
+        # Many a feed lacks its last line end; one that lacks a third of its rows too was cut, and so was its last cell.
+        told = f"ends without a line end, {rows} rows where there were {run.fact('rows_before')}: it was cut"
+        note_error(tools, run.id, "cut", told, open_end)
+        end(tools, run, "failed")
         return
     nameless = sum(part["nameless"] for part in slices)
-    facts: dict[str, str | int] = {"rows": sum(part["rows"] for part in slices), "nameless": nameless}
+    facts: dict[str, str | int] = {"rows": rows, "nameless": nameless}
     if nameless:
         facts["nameless_where"] = json.dumps([where for part in slices for where in part["where"]][:20])
     tools.runs.advance(run.id, "load", "diff", parts=run.fact("partitions", 1), facts=facts)
@@ -149,59 +162,50 @@ def world_of(tools: Tools, run: Run) -> World:
         policy=tools.rules.policy,
         missing_reads=tools.rules.missing_reads,
         sells=tools.rules.sells,
+        taking_over=run.fact("taking_over") == 1,
     )
 
 
 def _after_diff(tools: Tools, run: Run) -> None:
     outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.results(run.id, "diff")]
     slices = sorted({place for outcome in outcomes for place in outcome.slices})
-    upserts = sum(count for outcome in outcomes for count in outcome.slices.values())
-    held = _held(tools, run, outcomes)
-    selling = _release_sells(tools, run, held)
+    run.facts["slices"] = json.dumps(slices)
+    verdict = hold.verdict_of(tools, run, outcomes)
+    planned = sum(count for outcome in outcomes for count in outcome.slices.values())
     facts: dict[str, str | int] = {
-        "slices": json.dumps(slices),
-        "planned_upserts": upserts,
-        "planned_sells": len(selling),
-        "held": json.dumps([msgspec.to_builtins(hold) for hold in held]),
+        "slices": run.facts["slices"],
+        "planned_upserts": planned - verdict.held_updates,
+        "planned_sells": len(verdict.sells),
+        "held": json.dumps([msgspec.to_builtins(found) for found in verdict.holds]),
+        "held_items": json.dumps(verdict.items),
+        "held_count": verdict.held,
+        "released": verdict.released,
+        "strangers": verdict.strangers,
     }
     if run.plan_only:
+        hold.show_adopted(tools, run, verdict)
         tools.runs.note(run.id, **facts)
-        _end(tools, run, "done")
+        end(tools, run, "done")
         return
-    for number, change in enumerate(selling):
+    hold.adopt(tools, verdict)
+    for number, change in enumerate(verdict.sells):
         tools.runs.put(run.id, "selling", number, change)
-    for stage, parts in (("spool", len(slices)), ("upsert", 0), ("sell", len(selling))):
+    for stage, parts in (("spool", len(slices)), ("upsert", 0), ("sell", len(verdict.sells))):
         tools.runs.prepare(run.id, stage, parts)
     tools.runs.advance(run.id, "diff", "apply", parts=0, facts=facts)
-    if not slices and not selling:
+    if not slices and not verdict.sells:
         advance(tools, run.id)
 
 
-def _held(tools: Tools, run: Run, outcomes: list[Outcome]) -> list[Held]:
-    dealers: dict[str, DealerTotals] = {}
-    for outcome in outcomes:
-        for name, totals in outcome.dealers.items():
-            mine = dealers.setdefault(name, DealerTotals())
-            mine.live += totals.live
-            mine.sells += totals.sells
-    limits = tools.rules.limits
-    return held_sells(dealers, rows=run.fact("rows"), rows_before=run.fact("rows_before"), limits=limits)
-
-
-def _release_sells(tools: Tools, run: Run, held: list[Held]) -> list[Planned]:
-    if any(hold.dealer is None for hold in held):
-        return []
-    waiting = {hold.dealer for hold in held}
-    return [
-        change
-        for changes in tools.runs.fetch(run.id, "sells", list[Planned])
-        for change in changes
-        if change.dealer.hex() not in waiting
-    ]
-
-
 def _after_apply(tools: Tools, run: Run) -> None:
-    _end(tools, run, "done")
+    if run.fact("walked_all") and control.is_due(tools, run):
+        tools.runs.advance(run.id, "apply", "count", parts=1)
+    else:
+        end(tools, run, "done")
+
+
+def _after_count(tools: Tools, run: Run) -> None:
+    end(tools, run, "done")
 
 
 _AFTER: Final[dict[str, Step]] = {
@@ -210,80 +214,17 @@ _AFTER: Final[dict[str, Step]] = {
     "load": _after_load,
     "diff": _after_diff,
     "apply": _after_apply,
+    "count": _after_count,
 }
 
 
-# -- the end -------------------------------------------------------------------------------------------------------
+# -- what parts ask ------------------------------------------------------------------------------------------------
 
 
 def slices_of(tools: Tools, run_id: str) -> list[int]:
     """The slices of the source that hold planned sends, in order: part ``i`` of the spool reads the ``i``-th."""
     run = tools.runs.get(run_id)
     return list(json.loads(run.facts.get("slices", "[]"))) if run else []
-
-
-def note_error(tools: Tools, run_id: str, code: str, message: str, where: str) -> None:
-    """Keep the first error of a run: it tells the cause, the others follow from it."""
-    error = {"code": code, "message": message, "where": where or None}
-    tools.runs.note_once(run_id, "error", json.dumps(error))
-
-
-def stop(tools: Tools, run_id: str, code: str, message: str, where: str) -> None:
-    """End a run at once, with the reason; parts that are under way find it ended."""
-    run = tools.runs.get(run_id)
-    if run is not None and run.open:
-        note_error(tools, run_id, code, message, where)
-        _end(tools, run, "failed")
-
-
-def _end(tools: Tools, run: Run, state: str) -> None:
-    run = tools.runs.get(run.id) or run
-    failed = sum(tools.runs.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
-    applied = merge_counts(result for stage in ("upsert", "sell") for result in tools.runs.results(run.id, stage))
-    held = sum(hold["count"] for hold in json.loads(run.facts.get("held", "[]")))
-    if state == "done" and (failed or applied.get("unanswered")):
-        state = "partial"
-    elif state == "done" and held and not run.plan_only:
-        state = "held"
-    if state in ("done", "held") and not run.plan_only:
-        _forget_vanished_rejects(tools, run)
-    tools.runs.note(run.id, **_report(tools, run, applied, held))
-    cursor = run.facts.get("cursor_next", "") if state in ("done", "held") and not run.plan_only else ""
-    # A read that was held back is no measure for the next one: a feed that stays cut must stay suspicious.
-    facts = {"rows": run.facts.get("rows", "0")} if state == "done" else {}
-    tools.runs.end(run, state, cursor=cursor, account_facts=facts)
-    # A plan is read after its end; of other runs only the record stays.
-    tools.runs.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
-    log.info("run %s of %s ended: %s", run.id, run.account, state)
-
-
-def _forget_vanished_rejects(tools: Tools, run: Run) -> None:
-    """A parked row that this complete read did not meet again is no longer a reject."""
-    gone = [r.reference for r in tools.ledger.all_rejects() if r.run and r.run != run.id]
-    tools.ledger.unpark(gone)
-
-
-def _report(tools: Tools, run: Run, applied: dict[str, int], held: int) -> dict[str, Any]:
-    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.results(run.id, "diff")]
-    decided = merge_counts(outcome.counts for outcome in outcomes)
-    pages = [*tools.runs.results(run.id, "first"), *tools.runs.results(run.id, "walk")]
-    listings = {
-        "local": run.fact("rows"),
-        "remote": sum(page.get("rows", 0) for page in pages),
-        "unchanged": decided.get("unchanged", 0),
-        "created": applied.get("created", 0),
-        "updated": applied.get("updated", 0),
-        "sold": applied.get("sold", 0),
-        "rejected": tools.ledger.reject_count(),
-        "held": held,
-        "drifted": decided.get("drifted", 0),
-        "conflicts": decided.get("conflicts", 0),
-        "foreign": decided.get("foreign", 0) + sum(page.get("nameless", 0) for page in pages),
-    }
-    sent, sold = run.fact("planned_upserts"), run.fact("planned_sells")
-    minimum = minimum_requests(rows_listed=run.fact("total_items"), upserts=sent, sells=sold)
-    rejects = sum(outcome.new_rejects for outcome in outcomes) + applied.get("new_rejects", 0)
-    return {"listings": json.dumps(listings), "minimum": minimum, "new_rejects": rejects}
 
 
 def pages_of(total_items: int, total_pages: int) -> int:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from typing import Any
 
 import msgspec
 
 from okasie_tasks.core.diff import SENDS, Decision, World, decide
-from okasie_tasks.core.entry import Entry, Flag
-from okasie_tasks.core.listing import Issue
-from okasie_tasks.core.plan import DealerTotals
+from okasie_tasks.core.entry import LIVE, Entry, Flag
+from okasie_tasks.core.plan import DealerTotals, fields_of
 from okasie_tasks.core.records import (
     Local,
-    LocalBatch,
     Planned,
     Reject,
     Remote,
-    RemoteBatch,
-    buckets_of,
-    hash8,
-    split_hashes,
-    split_rows,
 )
+from okasie_tasks.ports import Offer
+from okasie_tasks.sync import images, offers, remember
 from okasie_tasks.sync import rejects as parked
+from okasie_tasks.sync.sides import Sides
 from okasie_tasks.sync.tools import SPOOL_ROWS, Part, Tools
 
 
@@ -37,76 +32,17 @@ class Outcome(msgspec.Struct):
     """Sends per slice of the source, for the spool."""
     sells: int = 0
     new_rejects: int = 0
-
-
-class _Sides:
-    """Both sides of one partition, joined by reference."""
-
-    def __init__(self, tools: Tools, run: str, partition: int, partitions: int) -> None:
-        self.base = tools.ledger.buckets(buckets_of(partition, partitions))
-        self.by_hash = {hash8(reference): reference for reference in self.base}
-        self.rows: dict[str, list[Local]] = defaultdict(list)
-        self.same_rows: dict[str, int] = {}
-        self.remote: dict[str, Remote] = {}
-        self.remote_same: set[str] = set()
-        self.read = 0
-        for batch in tools.runs.fetch(run, f"local:{partition}", LocalBatch):
-            self._add_local(batch)
-        for page in tools.runs.fetch(run, f"remote:{partition}", RemoteBatch):
-            self._add_remote(page)
-
-    def _add_local(self, batch: LocalBatch) -> None:
-        for record in batch.rows:
-            self.rows[record.reference].append(record)
-        for key, row in split_rows(batch.same):
-            if reference := self.by_hash.get(key):
-                self.same_rows[reference] = row
-
-    def _add_remote(self, page: RemoteBatch) -> None:
-        self.remote_same.update(
-            reference for key in split_hashes(page.same) if (reference := self.by_hash.get(key)) is not None
-        )
-        for record in page.rows:
-            # The same listing may stand on two pages when stock moves during the walk: the newest picture counts.
-            known = self.remote.get(record.reference)
-            if known is None or record.changed_at >= known.changed_at:
-                self.remote[record.reference] = record
-
-    def references(self) -> Iterator[str]:
-        yield from sorted({*self.base, *self.rows, *self.remote})
-
-    def local(self, reference: str) -> Local | None:
-        """The row of the source; several rows that differ are one invalid row."""
-        rows = self.rows.get(reference, [])
-        same = self.same_rows.get(reference)
-        if same is not None:
-            entry = self.base[reference]
-            rows = [
-                *rows,
-                Local(
-                    reference=reference,
-                    row=same,
-                    content=entry.row,
-                    dealer=entry.dealer,
-                    filled=entry.filled,
-                    status=entry.status,
-                    version=entry.version,
-                ),
-            ]
-        if not rows:
-            return None
-        if len({row.content for row in rows}) > 1 or (len(rows) > 1 and rows[0].issues):
-            numbers = ", ".join(str(row.row) for row in sorted(rows, key=lambda row: row.row)[:10])
-            issue = Issue("externalReference", "duplicate_reference", f"rows {numbers} differ under one reference")
-            return Local(reference=reference, row=rows[0].row, issues=(issue,), where=rows[0].where)
-        return rows[0]
+    strangers: int = 0
+    """Live rows there that neither side knows, while the account's first full reading goes on."""
+    providers: dict[str, int] = {}
+    """``externalProvider`` -> rows under it that stand in the source too, on an empty ledger."""
 
 
 def diff_chunk(tools: Tools, part: Part, world: World, *, partitions: int, plan_only: bool) -> Outcome:
     """Decide for every reference of one partition; the ledger learns, the plan is written, counts come back."""
-    sides = _Sides(tools, part.run, part.number, partitions)
+    sides = Sides(tools, part.run, part.number, partitions)
     rejects = tools.ledger.rejects(sorted({*sides.rows, *(r for r, e in sides.base.items() if e.flags & Flag.PARKED)}))
-    verdict = _Verdict(tools, part, world, rejects)
+    verdict = _Verdict(tools, part, world, rejects, sides.base)
     for reference in sides.references():
         verdict.add(
             reference,
@@ -119,7 +55,7 @@ def diff_chunk(tools: Tools, part: Part, world: World, *, partitions: int, plan_
     return verdict.outcome
 
 
-def _is_same(sides: _Sides, reference: str, world: World) -> bool:
+def _is_same(sides: Sides, reference: str, world: World) -> bool:
     if reference in sides.remote:
         return False
     return reference in sides.remote_same or not world.full
@@ -128,45 +64,75 @@ def _is_same(sides: _Sides, reference: str, world: World) -> bool:
 class _Verdict:
     """Collects the decisions of a partition and writes them at once."""
 
-    def __init__(self, tools: Tools, part: Part, world: World, rejects: dict[str, Reject]) -> None:
+    def __init__(
+        self, tools: Tools, part: Part, world: World, rejects: dict[str, Reject], base: dict[str, Entry]
+    ) -> None:
         self.outcome = Outcome()
         self._tools, self._part, self._world, self._rejects = tools, part, world, rejects
         self._swaps: list[tuple[str, Entry | None, Entry]] = []
         self._park: list[Reject] = []
         self._unpark: list[str] = []
         self._planned: list[Planned] = []
+        self._noted: list[remember.Noted] = []
+        self._losing: list[Planned] = []
+        self._strangers: list[Remote] = []
+        self._offers: list[Offer] = []
+        self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(tools.runs.now())
+        self._images_due = images.due(tools, base, now=self._now)
 
     def add(
         self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool
     ) -> None:
         """Decide for one reference and keep the result."""
-        decision = decide(local, remote, base, self._world, same=same)
-        if base is not None and base.live and base.having(Flag.OWNED):
-            self._dealer(base.dealer).live += 1
+        decision = decide(local, remote, base, self._world, same=same, images_due=reference in self._images_due)
+        if base is not None and _ours(base):
+            self._filled[base.dealer][base.filled] += 1
+        elif base is None and remote is not None:
+            self._met(local, remote)
         if local is not None and local.issues:
-            self._invalid(local)
+            self._invalid(local, base)
         elif self._parked(reference, local, decision):
             return
         self._count(decision, local)
+        if remember.worth_noting(decision, base):
+            self._noted.append(remember.Noted(reference, decision, local, remote, base))
         if decision.entry is not None:
             self._swaps.append((reference, base, decision.entry))
         if decision.action != "none":
             self._plan(reference, decision, local, base)
+        if decision.yields and local is not None and remote is not None:
+            made = offers.offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
+            self._offers += [made] if made else []
+
+    def _met(self, local: Local | None, remote: Remote) -> None:
+        """A row there that the ledger does not have: the source's own car, or perhaps one from before our time."""
+        if remote.status == "active":
+            self.outcome.counts["foreign_active"] = self.outcome.counts.get("foreign_active", 0) + (local is None)
+        if local is not None and remote.provider:
+            self.outcome.providers[remote.provider] = self.outcome.providers.get(remote.provider, 0) + 1
+        if local is None and self._world.taking_over and remote.status in LIVE:
+            self._strangers.append(msgspec.structs.replace(remote, form=None))
+            self.outcome.strangers += 1
 
     def _parked(self, reference: str, local: Local | None, decision: Decision) -> bool:
         """Whether the marketplace refused just this content before; a row that changed is free again."""
         reject = self._rejects.get(reference)
-        if reject is None or local is None:
+        if reject is None:
             return False
-        if reject.content == local.content.hex() and decision.action in SENDS:
+        if decision.action != "none" and parked.is_parked(reject, parked.sent_as(decision.action, local)):
             self._park.append(msgspec.structs.replace(reject, last_seen=self._now, run=self._part.run))
             return True
-        if decision.action not in SENDS:
+        if decision.action == "none" and local is not None:
             self._unpark.append(reference)
         return False
 
-    def _invalid(self, local: Local) -> None:
+    def _invalid(self, local: Local, base: Entry | None) -> None:
+        missing = tuple(issue.field for issue in local.issues if issue.code == "required")
+        if base is not None and _ours(base) and (lost := tuple(set(missing).intersection(fields_of(base.filled)))):
+            self._lose(base, lost)
+            where = Planned(local.reference, "invalid", "its row is invalid", -1, b"", base.dealer, loses=lost)
+            self._losing.append(where)
         reject = parked.invalid(local.reference, local.issues, where=local.where, run=self._part.run, now=self._now)
         before = self._rejects.get(local.reference)
         if before is not None and before.content == reject.content:
@@ -178,12 +144,18 @@ class _Verdict:
     def _count(self, decision: Decision, local: Local | None) -> None:
         counts = self.outcome.counts
         name: str | None = decision.count
-        if name in ("unchanged", "foreign", "drifted", "conflicts") and not (name == "unchanged" and local is None):
+        if name in ("unchanged", "foreign", "drifted", "conflicts", "unread") and not (
+            name == "unchanged" and local is None
+        ):
             counts[name] = counts.get(name, 0) + 1
 
     def _plan(self, reference: str, decision: Decision, local: Local | None, base: Entry | None) -> None:
-        dealer = local.dealer if local and local.dealer else base.dealer if base else b""
+        ours = base if base is not None and _ours(base) else None
+        # Judged with those of the dealer who has it now.
+        dealer = ours.dealer if ours else local.dealer if local and local.dealer else base.dealer if base else b""
         unchanged = local is not None and base is not None and base.having(Flag.IN_SOURCE) and local.content == base.row
+        changed = ours is not None and local is not None and decision.action in SENDS and local.content != ours.row
+        loses = fields_of(ours.filled & ~local.filled) if changed and ours and local else ()
         change = Planned(
             reference=reference,
             action=decision.action,
@@ -194,21 +166,44 @@ class _Verdict:
             fields=decision.fields,
             rendering_seen=decision.answers,
             seen_ms=base.seen_ms if unchanged and base else None,
+            changed=changed,
+            loses=loses,
         )
         self._planned.append(change)
+        if changed and ours:
+            self._dealer(dealer).changed += 1
+            self._lose(ours, loses)
         if decision.action == "sell":
-            self._dealer(base.dealer if base else dealer).sells += 1
+            self._dealer(dealer).sells += 1
             self.outcome.sells += 1
         else:
             place = (change.row - 1) // SPOOL_ROWS
             self.outcome.slices[place] = self.outcome.slices.get(place, 0) + 1
+
+    def _lose(self, base: Entry, fields: tuple[str, ...]) -> None:
+        lost = self._dealer(base.dealer).lost
+        for field in fields:
+            lost[field] = lost.get(field, 0) + 1
+
+    def _count_filled(self) -> None:
+        for dealer, bitmaps in self._filled.items():
+            totals = self._dealer(dealer)
+            totals.live = bitmaps.total()
+            for bitmap, count in bitmaps.items():
+                for field in fields_of(bitmap):
+                    totals.filled[field] = totals.filled.get(field, 0) + count
 
     def _dealer(self, dealer: bytes) -> DealerTotals:
         return self.outcome.dealers.setdefault(dealer.hex(), DealerTotals())
 
     def write(self, *, plan_only: bool) -> None:
         """Write the plan of this partition; and, unless it is only a look, what the ledger learned."""
+        self._count_filled()
         places: dict[str, list[Any]] = defaultdict(list)
+        if self._losing:
+            places["losing"] = self._losing
+        if self._strangers:
+            places["strangers"] = self._strangers
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             places["sells" if change.action == "sell" else sends].append(change)
@@ -218,7 +213,16 @@ class _Verdict:
         pipe.execute()
         if plan_only:
             return
+        if not offers.give(self._tools, self._offers):
+            self.outcome.counts["unoffered"] = len(self._offers)
+            again = {offer.reference for offer in self._offers}
+            self._swaps = [swap for swap in self._swaps if swap[0] not in again]
         # A change that was lost to the urgent lane is newer than what this run read: it stays.
         self._tools.ledger.swap(self._swaps)
         self._tools.ledger.park(self._park)
         self._tools.ledger.unpark(self._unpark)
+        remember.decided(self._tools, self._noted, run=self._part.run)
+
+
+def _ours(base: Entry) -> bool:
+    return base.live and base.having(Flag.OWNED)

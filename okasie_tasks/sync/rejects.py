@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.fields import CONTRACT
 from okasie_tasks.core.fingerprint import fingerprint
 from okasie_tasks.core.listing import Issue
-from okasie_tasks.core.records import Outgoing, Reject
+from okasie_tasks.core.records import Local, Outgoing, Reject
 from okasie_tasks.errors import SetAside
 from okasie_tasks.ports import ItemAnswer
+from okasie_tasks.sync import remember
 from okasie_tasks.sync.tools import Tools
 
 PUSHED_ROW: Final = "push"
 """The run that a reject of a pushed row is booked to: the next run that reads the row takes it over."""
+_PER_TRIP: Final = 500
 
 
 def answer_of(reference: str, refused: SetAside) -> ItemAnswer:
@@ -43,6 +46,7 @@ def reject_of(
         message=details or answer.message or "refused without a reason",
         fields=[field for field, _ in answer.issues],
         content=item.content.hex() if item else "",
+        contract=CONTRACT,
         request_id=request_id,
         first_seen=now,
         last_seen=now,
@@ -59,6 +63,7 @@ def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, no
         message="; ".join(f"{issue.field}: {issue.message}" for issue in issues),
         fields=[issue.field for issue in issues],
         content=fingerprint([list(msgspec.structs.astuple(issue)) for issue in issues]).hex(),
+        contract=CONTRACT,
         attempts=0,
         first_seen=now,
         last_seen=now,
@@ -78,4 +83,42 @@ def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry]) -> 
         (r.reference, entry, entry.but(set_flags=Flag.PARKED)) for r in rejects if (entry := base.get(r.reference))
     )
     tools.ledger.swap(marks)
+    remember.refused(tools, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
     return len(rejects)
+
+
+def sent_as(action: str, local: Local | None) -> bytes:
+    """What a reject of this change is known by: the content that was refused; a sell has none."""
+    return local.content if local is not None and action != "sell" else b""
+
+
+def is_parked(reject: Reject, content: bytes) -> bool:
+    """Whether this very content was refused, and is not free again."""
+    return reject.content == content.hex() and not is_free(reject)
+
+
+def is_free(reject: Reject) -> bool:
+    """Whether it may be sent again: it was refused by another contract than today's, or `free` has freed it."""
+    return reject.contract != CONTRACT
+
+
+class Freed(NamedTuple):
+    """References by what was found: refused and now free, invalid (judged anew by each run), not parked."""
+
+    freed: list[str]
+    invalid: list[str]
+    not_parked: list[str]
+
+
+def free(tools: Tools, references: Sequence[str] = ()) -> Freed:
+    """Let the next run send what was refused once more: these, or all. What is refused again keeps its count."""
+    parked = tools.ledger.rejects(references) if references else {r.reference: r for r in tools.ledger.all_rejects()}
+    refused = [reject for reject in parked.values() if reject.attempts]
+    for start in range(0, len(refused), _PER_TRIP):
+        batch = refused[start : start + _PER_TRIP]
+        tools.ledger.park([msgspec.structs.replace(reject, contract="") for reject in batch])
+    return Freed(
+        [reject.reference for reject in refused],
+        [reject.reference for reject in parked.values() if not reject.attempts],
+        [reference for reference in references if reference not in parked],
+    )

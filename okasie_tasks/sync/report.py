@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from okasie_tasks.core.forecast import Forecast, forecast, to_read, to_send
 from okasie_tasks.core.limiter import LimiterStatus
+from okasie_tasks.core.plan import Held, HeldPlan
 from okasie_tasks.core.records import Planned
+from okasie_tasks.sync import hold
 from okasie_tasks.sync.apply import changes_of
+from okasie_tasks.sync.explain import event_document, iso
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.inbox import Inbox
-    from okasie_tasks.adapters.ledger import Ledger
     from okasie_tasks.adapters.runs import Run, Runs
 
 _LISTINGS: Final = (
     "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
 )  # fmt: skip
 _KINDS: Final = ("list", "bulk", "put", "delete")
+_CONFLICTS: Final = 10
 _MODES: Final = ("incremental", "full")
 
 
@@ -44,11 +46,16 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
         },
         "seconds": round((ended - run.created_ms) / 1000, 3),
         "cursor": run.facts.get("cursor") or runs.account(run.account).cursor or None,
-        "created_at": _iso(run.created_ms),
-        "started_at": _iso(run.started_ms),
-        "ended_at": _iso(run.ended_ms),
+        "created_at": iso(run.created_ms),
+        "started_at": iso(run.started_ms),
+        "ended_at": iso(run.ended_ms),
         "new_rejects": run.fact("new_rejects"),
+        "skipped_images": run.fact("skipped_images"),
         "held": json.loads(run.facts.get("held", "[]")),
+        "held_run": run.facts.get("held_run") or None,
+        "approved": run.facts.get("released") or None,
+        "control": json.loads(run.facts["control"]) if "control" in run.facts else None,
+        "notes": list(_notes(run)),
         "error": json.loads(run.facts["error"]) if "error" in run.facts else None,
     }
     if "nameless_where" in run.facts:
@@ -56,10 +63,18 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
     return document
 
 
-def _iso(milliseconds: int) -> str | None:
-    if not milliseconds:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _notes(run: Run) -> Iterator[str]:
+    """What a person should know of a run that is no error."""
+    if run.fact("walk_moved"):
+        yield "the marketplace's list moved while it was read: what it did not return is not taken as missing"
+    if unoffered := run.fact("unoffered"):
+        yield f"{unoffered} edits of the marketplace could not be offered to the source; they are offered again"
+    if "control" in run.facts:
+        totals = json.loads(run.facts["control"])
+        if totals["ours"] != totals["theirs"]:
+            yield f"the marketplace counts {totals['theirs']} active listings, we {totals['ours']}"
+    if released := run.facts.get("released_by"):
+        yield f"released by a person, sent with run {released}"
 
 
 def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:
@@ -95,31 +110,33 @@ def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatu
 
 def plan_document(tools: Tools, run: Run, quota: LimiterStatus) -> dict[str, Any]:
     """A plan: the run's document, every change with its reason, and how long a run would take for it."""
-    slices = json.loads(run.facts.get("slices", "[]"))
+    slices, holds = json.loads(run.facts.get("slices", "[]")), hold.holds_of(run)
     return {
         **run_document(tools.runs, run),
-        "changes": [_change(change) for change in changes_of(tools, run.id, slices)],
+        "changes": [_change(change, holds) for change in changes_of(tools, run.id, slices)],
         "planned": {"upserts": run.fact("planned_upserts"), "sells": run.fact("planned_sells")},
         "forecast": _built(forecast(run.fact("minimum"), per_minute=quota.limit)),
     }
 
 
-def _change(change: Planned) -> dict[str, Any]:
+def _change(change: Planned, holds: Sequence[Held]) -> dict[str, Any]:
     return {
         "reference": change.reference,
         "action": change.action,
         "reason": change.reason,
         "fields": list(change.fields),
         "row": change.row if change.row > 0 else None,
+        "held": any(kept.holds(change) for kept in holds),
     }
 
 
-def account_document(runs: Runs, ledger: Ledger, inbox: Inbox, account: str, limiter: LimiterStatus) -> dict[str, Any]:
+def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
     """One account as ``okasie status`` prints it. ``stale_seconds``: since the last run that succeeded, else None."""
+    runs, ledger, account = tools.runs, tools.ledger, tools.rules.account
     history = [run for name in runs.history(account, 20) if (run := runs.get(name)) is not None]
     now = runs.now()
     good = next((run for run in history if run.state in ("done", "held") and not run.plan_only), None)
-    held = next((run for run in history if not run.open), None)
+    plan = hold.standing(tools)
     active, listings = runs.active(account), ledger.count()
     working = next((run for run in history if run.id == active and run.open), None)
     return {
@@ -131,7 +148,8 @@ def account_document(runs: Runs, ledger: Ledger, inbox: Inbox, account: str, lim
         "last_success_run": good.id if good else None,
         "stale_seconds": round(now - good.ended_ms / 1000, 1) if good else None,
         "rejects": ledger.reject_count(),
-        "held": json.loads(held.facts.get("held", "[]")) if held and held.state == "held" else [],
+        "skipped_images": ledger.skipped_count(),
+        **_held(plan),
         "quota": {
             "limit": limiter.limit,
             "used_last_minute": limiter.used_last_minute,
@@ -144,10 +162,28 @@ def account_document(runs: Runs, ledger: Ledger, inbox: Inbox, account: str, lim
             "pause_reason": limiter.pause_reason or None,
         },
         "lanes": {"urgent": limiter.waiting_urgent, "bulk": limiter.waiting_bulk},
-        "pushes_waiting": inbox.count(),
+        "pushes_waiting": tools.inbox.count(),
+        "conflicts": [
+            {"reference": name, **event_document(event)} for name, event in tools.history.conflicts(_CONFLICTS)
+        ],
         "forecast": {
             "active": _built(during_run(progress(runs, working), working, limiter)) if working else None,
             **{mode: _built(before_run(mode, listings=listings, quota=limiter)) for mode in _MODES},
+        },
+    }
+
+
+def _held(plan: HeldPlan | None) -> dict[str, Any]:
+    if plan is None:
+        return {"held": [], "held_plan": None}
+    return {
+        "held": [msgspec.to_builtins(found) for found in plan.holds],
+        "held_plan": {
+            "run": plan.run,
+            "hash": plan.hash,
+            "count": plan.count,
+            "created_at": iso(plan.created_ms),
+            "expires_at": iso(plan.expires_ms),
         },
     }
 

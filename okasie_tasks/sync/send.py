@@ -15,13 +15,14 @@ from typing import Any, Final
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.history import Event
 from okasie_tasks.core.packing import ITEMS_PER_BULK, pack
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.core.wish import Outcome, Wish, overtaken, pushed, sold
 from okasie_tasks.errors import Busy, RetryLater, SetAside, StopRun, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
-from okasie_tasks.sync import rejects
+from okasie_tasks.sync import images, rejects, remember
 from okasie_tasks.sync.tools import ATTEMPTS, Tools
 
 log = logging.getLogger(__name__)
@@ -183,37 +184,51 @@ class Sender:
                 again.append(pair)
             else:
                 self._rejected(pair, item, told, answer.request_id, base)
-        self._settle(accepted, base)
+        self._settle(accepted, base, answer.request_id)
         if again:
             missing = Unavailable("the answer did not name it", seconds=0, where=f"request {answer.request_id}")
             self._again(again, missing)
 
-    def _settle(self, accepted: list[tuple[Held, Outgoing, ItemAnswer]], base: dict[str, Entry]) -> None:
+    def _settle(
+        self, accepted: list[tuple[Held, Outgoing, ItemAnswer]], base: dict[str, Entry], request_id: str
+    ) -> None:
         now_ms = self._now_ms()
         told = {pair[1].reference: (pair, item, answer) for pair, item, answer in accepted}
+        lacking: set[str] = set()
+        for given in (True, False):
+            taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].given is given]
+            lacking |= images.settle(self._tools, taken, now=now_ms // 1000, again=not given)
 
         def entry(reference: str, held: Entry | None) -> Entry:
             pair, item, answer = told[reference]
-            return pushed(pair[1], item, held, status=answer.status or pair[1].status, now_ms=now_ms)
+            settled = pushed(pair[1], item, held, status=answer.status or pair[1].status, now_ms=now_ms)
+            return settled.but(set_flags=Flag.IMAGES) if reference in lacking else settled
 
         self._write(list(told), base, entry)
         self._tools.ledger.unpark(list(told))
+        remember.pushed(self._tools, accepted, base, request_id=request_id, now_ms=now_ms)
         self._over(
-            [(pair, "created" if answer.created else "updated", _images(answer)) for pair, _, answer in accepted]
+            [
+                (pair, "created" if answer.created else "updated", remember.skipped_images(answer))
+                for pair, _, answer in accepted
+            ]
         )
 
     def _sell(self, call: Call, pair: Held, base: dict[str, Entry]) -> None:
         wish, outcome, said = pair[1], "sold", None
         try:
-            call.delete(wish.reference)
+            request_id = call.delete(wish.reference).request_id
         except SetAside as refused:
             if refused.status != 404:
                 self._rejected(pair, None, rejects.answer_of(wish.reference, refused), refused.request_id, base)
                 return
             outcome, said = "not_found", "the marketplace does not have it; it will not be created either"
+            request_id = refused.request_id or ""
         now_ms = self._now_ms()
         self._write([wish.reference], base, lambda _, held: sold(wish, held, now_ms=now_ms))
         self._tools.ledger.unpark([wish.reference])
+        event = Event(now_ms, "sold", "sold by hand", request_id=request_id, message=said or "")
+        remember.sold(self._tools, wish.reference, event, base.get(wish.reference))
         self._over([(pair, outcome, said)])
 
     def _write(
@@ -279,6 +294,9 @@ class Sender:
     def _over(self, done: list[tuple[Held, str, str | None]], fields: tuple[str, ...] = ()) -> None:
         """Tell who waits and take wishes out. What was replaced meanwhile stays, and its waiters hear more later."""
         self._tell([(wish, outcome, said) for (_, wish), outcome, said in done], fields)
+        failed = [(wish, said or "") for (_, wish), outcome, said in done if outcome == "failed"]
+        if failed:
+            remember.given_up(self._tools, failed, now_ms=self._now_ms())
         self._tools.inbox.take(pair for pair, _, _ in done)
 
     def _tell(self, news: list[tuple[Wish, str, str | None]], fields: tuple[str, ...] = ()) -> None:
@@ -291,11 +309,6 @@ class Sender:
 
     def _now_ms(self) -> int:
         return self._tools.runs.now_ms()
-
-
-def _images(answer: ItemAnswer) -> str | None:
-    count = len(answer.skipped_images)
-    return f"{count} of its images were skipped: {answer.skipped_images[0].reason}" if count else None
 
 
 def _put_body(item: bytes) -> bytes:

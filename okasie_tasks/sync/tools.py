@@ -9,11 +9,13 @@ import msgspec
 
 from okasie_tasks.core.diff import Policy
 from okasie_tasks.core.plan import Limits
-from okasie_tasks.ports import Marketplace, Source
+from okasie_tasks.ports import Marketplace, Source, WriteBack
 
 if TYPE_CHECKING:
+    from okasie_tasks.adapters.history import History
     from okasie_tasks.adapters.inbox import Inbox
     from okasie_tasks.adapters.ledger import Ledger
+    from okasie_tasks.adapters.plans import HeldPlans
     from okasie_tasks.adapters.pushes import Pushes
     from okasie_tasks.adapters.runs import Runs
     from okasie_tasks.adapters.writing import WriteLocks
@@ -37,6 +39,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     missing_reads: int
     sells: bool
     limits: Limits
+    take_over: bool = False
+    """Live rows from before our time that the source lacks are sold within the limits, not held for a person."""
+    plan_expires_ms: int = 72 * 3600 * 1000
 
 
 class Tools(NamedTuple):
@@ -50,6 +55,9 @@ class Tools(NamedTuple):
     inbox: Inbox
     pushes: Pushes
     locks: WriteLocks
+    plans: HeldPlans
+    write_back: Callable[[], WriteBack | None]
+    history: History
 
 
 class Part(NamedTuple):

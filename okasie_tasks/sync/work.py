@@ -6,6 +6,7 @@ a part whose tries are used up is closed as failed with its reason, and the run 
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any, Final, Literal
 
 from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
 from okasie_tasks.ports import Call
-from okasie_tasks.sync import apply, conduct, decide, gather
+from okasie_tasks.sync import apply, conduct, control, decide, ending, gather, walk
 from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,9 @@ _LEASE_SECONDS: Final = {
     "spool": 120.0,
     "upsert": 180.0,
     "sell": 180.0,
+    "count": 60.0,
 }
-_NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell"})
+_NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell", "count"})
 
 
 Effect = Literal["closed", "nothing", "stopped"]
@@ -56,7 +58,7 @@ def perform(tools: Tools, part: Part, *, chance: Random) -> Effect:
         raise
     except (StopRun, FixConfiguration) as stop:
         log.error("run %s stops: %s", part.run, stop)  # noqa: TRY400 - a condition, not a defect: no traceback
-        conduct.stop(tools, part.run, stop.code, stop.message, stop.where or "")
+        ending.stop(tools, part.run, stop.code, stop.message, stop.where or "")
         return "stopped"
 
 
@@ -76,7 +78,7 @@ def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Eff
         raise
     except SetAside as refused:
         # The marketplace refuses the request itself: the same request would be refused again.
-        conduct.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
+        ending.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
         return _close(tools, part, {}, failed=True)
     except Exception as error:
         # A defect of ours must not end a run without a word, nor be tried for ever.
@@ -93,7 +95,7 @@ def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) ->
 
 def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: Random) -> Effect:
     if later.counted and attempts >= ATTEMPTS:
-        conduct.note_error(tools, part.run, later.code, later.message, later.where or "")
+        ending.note_error(tools, part.run, later.code, later.message, later.where or "")
         log.error("run %s, %s part %d failed: %s", part.run, part.stage, part.number, later)
         return _close(tools, part, {}, failed=True)
     tools.runs.release(part.run, part.stage, part.number, part.token, counted=later.counted)
@@ -112,6 +114,9 @@ def _first(tools: Tools, part: Part, call: Call) -> object:
     _same_market(tools)
     cursor = run.facts.get("cursor_from", "")
     whole = run.mode == "full" or not cursor
+    account = tools.runs.account(run.account)
+    # With a cursor but without the word, the ledger is from a release before it: it has met everything.
+    take_over = account.take_over or ("decided" if account.cursor else "open")
     since = None if whole else gather.updated_since(cursor, tools.rules.overlap_seconds)
     page = call.list_page(1, updated_since=since)
     partitions = gather.partitions_of(page, full=whole, rows_before=run.fact("rows_before"))
@@ -123,8 +128,14 @@ def _first(tools: Tools, part: Part, call: Call) -> object:
         walked_all=int(whole),
         since=since.isoformat() if since else "",
         cursor_next=gather.next_cursor(page),
+        taking_over=int(whole and take_over == "open"),
+        provider=account.provider,
+        partner_source=page.partner_source,
+        **({"profiles": json.dumps(sorted(page.profile_ids))} if page.profile_ids else {}),
     )
-    return gather.write_page(tools, part.run, page, partitions=partitions)
+    return gather.write_page(
+        tools, part.run, page, place=walk.FIRST_PAGE_PLACE, partitions=partitions, provider=account.provider
+    )
 
 
 def _same_market(tools: Tools) -> None:
@@ -142,10 +153,10 @@ def _walk(tools: Tools, part: Part, call: Call) -> object:
     run = tools.runs.get(part.run)
     assert run is not None  # noqa: S101
     since = run.facts.get("since", "")
-    page = call.list_page(
-        part.number + 2, updated_since=datetime.fromisoformat(since).astimezone(UTC) if since else None
-    )
-    return gather.write_page(tools, part.run, page, partitions=run.fact("partitions", 1))
+    moment = datetime.fromisoformat(since).astimezone(UTC) if since else None
+    page = call.list_page(walk.page_of(run, part.number), updated_since=moment)
+    partitions, provider = run.fact("partitions", 1), run.facts.get("provider", "")
+    return gather.write_page(tools, part.run, page, place=part.number + 1, partitions=partitions, provider=provider)
 
 
 def _load(tools: Tools, part: Part, _: None) -> object:
@@ -190,4 +201,5 @@ _JOBS: Final[dict[str, Job]] = {
     "spool": _spool,
     "upsert": _upsert,
     "sell": _sell,
+    "count": control.count_listings,
 }

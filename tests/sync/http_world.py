@@ -85,17 +85,19 @@ class HttpWorld:
 
     def __init__(
         self, folder: Path, redis_url: str, *, rows: Sequence[Row], quirks: Mapping[str, Any] | None = None,
-        guarded: bool = False,
+        guarded: bool = False, guard: str = "", account: str = "", more: str = "",
     ) -> None:  # fmt: skip
         self.rows = list(rows)
         self.clock = SteppedClock()
         self.sandbox = Sandbox([Key(SECRET, ACCOUNT)], limit=0, burst_per_second=1_000_000, clock=self.clock)
         self._feed = folder / "feed.csv"
         self._redis_url, self.prefix = redis_url, f"world-{uuid4().hex[:12]}:"
-        extra = _FAST if guarded else _FAST + _NO_GUARD
+        extra = _FAST + account + (f"[accounts.{ACCOUNT}.guard]\n{guard}\n" if guarded else _NO_GUARD)
         text = config_text(
             feed=self._feed.name, base_url=self.sandbox.base_url, key=SECRET, account=ACCOUNT, extra=extra
         )
+        text += more
+        self.folder = folder
         config = folder / "okasie.toml"
         config.write_text(f'[redis]\nurl = "{redis_url}"\nkey_prefix = "{self.prefix}"\n\n{text}', encoding="utf-8")
         self.services = Services(load_settings(config, environ={}))
@@ -199,7 +201,7 @@ class HttpWorld:
             writer.writerows(self.rows)
         part.replace(self._feed)
 
-    def _post(self, what: str, body: dict[str, Any]) -> None:
+    def _post(self, what: str, body: dict[str, Any] | list[dict[str, Any]]) -> None:
         requests.post(f"{self.sandbox.admin_url}/{what}", json=body, timeout=30).raise_for_status()
 
 

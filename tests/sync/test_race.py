@@ -57,7 +57,7 @@ def check(world: World, when: str) -> None:
     said = world.statements()
     for reference in world.references:
         found, allowed = stands.get(reference, SOLD), may_stand(said[reference])
-        told = "\n".join(map(str, sorted(said[reference])))
+        told = "\n".join(sorted(map(str, said[reference])))
         assert found in allowed, f"{when}: {reference} stands at {found}, allowed {allowed}, said:\n{told}"
         entry = ledger.get(reference)
         known = SOLD if entry is None else entry.status
@@ -73,7 +73,7 @@ def check_versions(world: World) -> None:
         prices = {statement.price for statement in said[reference] if statement.kind == "given"}
         prices.add(world.inventory.prices.get(reference))
         newest = max((price for price in prices if price is not None), default=SOLD)
-        told = "\n".join(map(str, sorted(said[reference])))
+        told = "\n".join(sorted(map(str, said[reference])))
         assert stands.get(reference, SOLD) == newest, f"{reference} stands at {stands.get(reference)}, said:\n{told}"
 
 

@@ -9,8 +9,10 @@ from typing import Final, NamedTuple
 
 import redis
 
+from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
+from okasie_tasks.adapters.plans import HeldPlans
 from okasie_tasks.adapters.pushes import Pushes
 from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.writing import WriteLocks
@@ -30,7 +32,10 @@ ANCHOR: Final = "ANCHOR"
 _PREFIX: Final = "okasie:"
 _RULES: Final = Rules(
     account=ACCOUNT, market="fake", overlap_seconds=60, policy="local", missing_reads=1, sells=True,
-    limits=Limits(max_sold_percent=100, max_sold_count=1000, free_sold_count=1000, max_source_shrink_percent=100),
+    limits=Limits(
+        max_sold_percent=100, max_sold_count=1000, free_sold_count=1000, max_source_shrink_percent=100,
+        max_changed_percent=100, free_changed_count=1000, max_field_loss_percent=100, free_field_loss_count=1000,
+    ),
 )  # fmt: skip
 
 
@@ -72,6 +77,8 @@ class World:
             rules=_RULES, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
             market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
             pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
+            plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
+            history=History(client, prefix=_PREFIX, account=ACCOUNT),
         )  # fmt: skip
 
     # -- what happens ----------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 -- KEYS[1]  string: id of the run that waits for its turn
 -- KEYS[2]  string: id of the run at work
 -- KEYS[3]  zset:   the account's runs, id -> creation time in ms
--- ARGV     1 key prefix of runs, 2 new run id, 3 account, 4 mode (incremental|full), 5 plan only ("1"|""), 6 runs kept
+-- ARGV     1 key prefix of runs, 2 new run id, 3 account, 4 mode (incremental|full), 5 plan only ("1"|""), 6 runs kept,
+--          7 the run whose held plan this run may release, or ""
 -- Returns  {run id to follow, 1 if it is new or was widened else 0}
 -- Invariant: at most one run works and at most one waits; a plan-only run is never folded into one that writes.
 -- Idempotent: the same new id asked for twice is the same run.
@@ -14,6 +15,7 @@ if waiting then
   local plan = redis.call('HGET', run, 'plan_only') or ''
   if plan == ARGV[5] then
     if ARGV[4] == 'full' then redis.call('HSET', run, 'mode', 'full') end
+    if ARGV[7] ~= '' then redis.call('HSET', run, 'approves', ARGV[7]) end
     return {waiting, 0}
   end
   if ARGV[5] == '1' then return {'', 0} end
@@ -23,6 +25,7 @@ end
 local run = ARGV[1] .. ARGV[2]
 redis.call('HSET', run, 'account', ARGV[3], 'mode', ARGV[4], 'plan_only', ARGV[5], 'state', 'queued',
   'created_ms', now, 'progress_ms', now)
+if ARGV[7] ~= '' then redis.call('HSET', run, 'approves', ARGV[7]) end
 redis.call('SET', KEYS[1], ARGV[2])
 redis.call('ZADD', KEYS[3], now, ARGV[2])
 redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - tonumber(ARGV[6]))

@@ -1,0 +1,127 @@
+"""``okasie why``, ``rejects`` and ``retry``: the reasons for what was sent and what was not, and another try."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from okasie_tasks.cli.options import Context, command_options
+from okasie_tasks.cli.output import change_text, emit, table
+from okasie_tasks.cli.run import exit_status, print_run
+
+
+@click.command()
+@click.argument("account")
+@click.argument("reference", metavar="REF")
+@command_options
+def why(context: Context, account: str, reference: str) -> None:
+    """Show everything known of listing REF of ACCOUNT: what was sent, what was answered, what comes next."""
+    from okasie_tasks.cli import follow  # noqa: PLC0415 - Celery only where it is needed
+
+    document = follow.why(context, account, reference)
+    emit(context, document, lambda: _print_why(document))
+
+
+@click.command()
+@click.argument("account")
+@command_options
+def rejects(context: Context, account: str) -> None:
+    """Show what is parked of ACCOUNT: refused by the marketplace, or invalid in the source."""
+    from okasie_tasks.cli import follow  # noqa: PLC0415
+
+    found = follow.rejects(context, account)
+
+    def show() -> None:
+        headers = ["reference", "state", "fields", "message", "code", "where", "attempts", "first", "last", "request"]
+        rows = [
+            [
+                r["reference"], r["state"], ", ".join(r["fields"]), r["message"], r["code"], r["where"],
+                str(r["attempts"]), _time(r["first_seen"]), _time(r["last_seen"]), r["request_id"] or "-",
+            ] for r in found
+        ]  # fmt: skip
+        if rows:
+            table(headers, rows)
+        click.echo(f"{len(rows)} parked" if rows else "nothing is parked")
+
+    emit(context, {"account": account, "rejects": found}, show)
+
+
+@click.command()
+@click.argument("account")
+@click.argument("references", metavar="[REF...]", nargs=-1)
+@command_options
+def retry(context: Context, account: str, references: tuple[str, ...]) -> None:
+    """Free what the marketplace refused of ACCOUNT, all or REF..., and follow a run that sends it again."""
+    from okasie_tasks.cli.follow import Follower  # noqa: PLC0415
+
+    follower = Follower(context, account)
+    found = follower.free(references)
+    document: dict[str, Any] = {"account": account, "run": None, "state": None, **found._asdict(), "still_parked": []}
+    if found.freed or found.invalid:
+        document |= follower.follow(follower.start("incremental"))
+        document["still_parked"] = follower.parked([*found.freed, *found.invalid])
+    emit(context, document, lambda: _print_retry(document))
+    if document["run"]:
+        sys.exit(exit_status(document))
+
+
+def _print_retry(document: dict[str, Any]) -> None:
+    for reference in document["not_parked"]:
+        click.echo(f"{reference} is not parked")
+    if not document["run"]:
+        click.echo("there is nothing to try again")
+        return
+    freed, invalid = len(document["freed"]), len(document["invalid"])
+    told = f", {invalid} rows that are invalid judged anew" if invalid else ""
+    click.echo(f"{freed} refused listings tried again{told}, {len(document['still_parked'])} of them parked as before")
+    print_run(document)
+
+
+# -- one listing ---------------------------------------------------------------------------------------------------
+
+_FLAGS = {
+    "owned": "ours",
+    "in_source": "in the source",
+    "sold_by_hand": "sold by hand",
+    "disputed": "disputed",
+    "given": "handed in",
+    "parked": "its newest content was refused",
+}
+
+
+def _print_why(document: dict[str, Any]) -> None:
+    ledger, reject, waiting = document["ledger"], document["reject"], document["waiting"]
+    click.echo(f"{document['reference']} of {document['account']}")
+    if ledger:
+        said = [ledger["status"] or "no status", *(text for flag, text in _FLAGS.items() if ledger[flag])]
+        times = [f"{name.replace('_', ' ')} {_time(ledger[name])}" for name in ("last_sent", "changed_there")]
+        click.echo(f"  ledger    {', '.join(said)}; {', '.join(times)}")
+    if reject:
+        click.echo(f"  {reject['state']:<9} {reject['message']} ({reject['code']}, {reject['where']})")
+        request = f", request {reject['request_id']}" if reject["request_id"] else ""
+        seen = f"first seen {_time(reject['first_seen'])}, last {_time(reject['last_seen'])}"
+        click.echo(f"            refused {reject['attempts']} times, {seen}{request}")
+    if waiting:
+        click.echo(f"  waiting   a {waiting['kind']}, accepted {_time(waiting['accepted'])}, {waiting['tries']} tries")
+    for event in document["events"]:
+        _print_event(event)
+    click.echo(f"  next      {document['next']}")
+
+
+def _print_event(event: dict[str, Any]) -> None:
+    origin = [f"{name} {event[key]}" for name, key in (("run", "run"), ("request", "request_id")) if event[key]]
+    click.echo(f"  {event['kind']:<9} {_time(event['at'])}  {event['reason']}")
+    if event["message"]:
+        click.echo(f"            {event['message']}" + (f" ({event['code']})" if event["code"] else ""))
+    for change in event["changes"]:
+        click.echo(f"            {change_text(change)}")
+    if event["changes_left_out"]:
+        click.echo(f"            and {event['changes_left_out']} more")
+    for line in (*event["warnings"], *([", ".join(origin)] if origin else [])):
+        click.echo(f"            {line}")
+
+
+def _time(moment: str | None) -> str:
+    return moment.replace("T", " ")[:19] if moment else "-"

@@ -1,0 +1,79 @@
+"""``okasie approve`` and ``okasie reject``: a person decides on a plan that waits."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from okasie_tasks.cli.options import Context, command_options
+from okasie_tasks.cli.output import emit
+from okasie_tasks.cli.run import EXIT_FAILED, exit_status, print_run
+from okasie_tasks.errors import FixConfiguration, Outdated
+
+if TYPE_CHECKING:
+    from okasie_tasks.core.plan import HeldPlan
+    from okasie_tasks.sync.tools import Tools
+
+
+@click.command()
+@click.argument("run")
+@command_options
+def approve(context: Context, run: str) -> None:
+    """Send what the held plan of RUN makes wait, and wait for the end.
+
+    Everything is planned anew first: if it is no longer just this that waits, nothing of it is sent, the exit status is
+    3, and the new plan's run is named.
+    """
+    from okasie_tasks.cli.follow import Follower  # noqa: PLC0415 - Celery only where it is needed
+
+    tools, plan = _held(context, run)
+    follower = Follower(context, tools.rules.account)
+    mode = "full" if plan.takes_over else "incremental"
+    document = follower.follow(follower.start(mode, approves=run))
+    if document["state"] not in ("failed", "partial", "cancelled") and document["approved"] != run:
+        raise _outdated(run, document["held_run"] or document["run"], now="what waits now is another plan")
+    emit(context, document, lambda: print_run(document))
+    sys.exit(exit_status(document))
+
+
+@click.command()
+@click.argument("run")
+@command_options
+def reject(context: Context, run: str) -> None:
+    """Drop the held plan of RUN: nothing of it is sent; later runs plan anew."""
+    from okasie_tasks.cli.follow import one_run  # noqa: PLC0415
+    from okasie_tasks.sync import hold  # noqa: PLC0415
+
+    tools, _ = _held(context, run)
+    dropped = hold.drop(tools, run)
+    document = one_run(context, run)
+    emit(context, document, lambda: print_run(document))
+    sys.exit(0 if dropped else EXIT_FAILED)
+
+
+def _held(context: Context, run: str) -> tuple[Tools, HeldPlan]:
+    """The plan that waits under this name. Raises `Outdated` when something else waits, or it is over."""
+    from okasie_tasks.cli.follow import services_of  # noqa: PLC0415
+    from okasie_tasks.sync import hold  # noqa: PLC0415
+
+    services = services_of(context)
+    record = services.runs.get(run)
+    if record is None:
+        raise FixConfiguration(f"no run {run!r:.60}; `okasie status` names the plans that wait", where="run")
+    tools = services.tools(record.account)
+    plan = hold.standing(tools)
+    if plan is not None and plan.run == run:
+        return tools, plan
+    state = services.runs.state(run)
+    if state == "expired":
+        raise _outdated(run, plan.run if plan else "", now="it waited too long; the next run plans anew")
+    if state != "held":
+        raise FixConfiguration(f"the run is {state}: it holds no plan", where=run)
+    newest = plan.run if plan else next(iter(services.runs.history(record.account, 1)), "")
+    raise _outdated(run, newest, now="what waits now is another plan" if plan else "nothing waits any more")
+
+
+def _outdated(run: str, newest: str, *, now: str) -> Outdated:
+    return Outdated(f"this plan is outdated, nothing of it was sent: {now}", where=run, run=newest or None)

@@ -1,0 +1,213 @@
+"""What happened to a listing, small enough to be kept for every listing that was written.
+
+An `Event` is one thing that happened, with its reason and both versions of what differed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from okasie_tasks.core.fields import FIELDS
+from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, differing
+
+Value = str | int | float | bool | None
+Change = tuple[str, Value, Value]
+"""Field, value before (ours), value after (theirs); None for empty."""
+
+NOT_KEPT: Final = "\0"
+"""In a `Change`: there was a value, and only its fingerprint was kept."""
+
+EVENT_BYTES: Final = 400
+TEXT_CHARACTERS: Final = 40
+KINDS: Final = (
+    # Stored by place: append only.
+    "created", "updated", "sold", "pushed", "refused", "drift", "conflict", "held", "invalid", "failed",
+)  # fmt: skip
+_REASONS: Final = (
+    # The reasons that nearly all events have, stored by place: append only. Others are stored as they are.
+    "new in the source", "changed in the source", "gone from the source", "sold in the source",
+    "on the marketplace, but different", "changed on the marketplace, ours sent again", "refused by the marketplace",
+)  # fmt: skip
+_NAMES: Final = tuple(FIELDS)
+_FIRST: Final = ("price", "status", "mileage")
+"""Told first, so that they are the last to be left out."""
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that happened to one listing. ``at_ms``: Redis time, ms since the epoch.
+
+    In a ``drift`` or ``conflict`` a change is (field, ours, theirs).
+    """
+
+    at_ms: int
+    kind: str
+    reason: str
+    run: str = ""
+    """The run that did it; empty for the urgent lane."""
+    request_id: str = ""
+    changes: tuple[Change, ...] = ()
+    left_out: int = 0
+    """Changes for which there was no room."""
+    code: str = ""
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def same_as(self, other: Event | None) -> bool:
+        """Whether the other tells the same, at whatever time."""
+        mine = (self.kind, self.reason, self.changes)
+        return other is not None and mine == (other.kind, other.reason, other.changes)
+
+
+# -- packing -------------------------------------------------------------------------------------------------------
+
+_LIMITS: Final = (("reason", 80), ("run", 36), ("request_id", 80), ("code", 40), ("message", 120))
+"""In bytes; together with the frame they are well below `EVENT_BYTES`."""
+
+
+def fit(event: Event) -> Event:
+    """The event as it will be kept: texts cut, and changes left out until `pack` needs at most `EVENT_BYTES`."""
+    event = msgspec.structs.replace(
+        event,
+        **{name: _clip(getattr(event, name), most) for name, most in _LIMITS},
+        warnings=tuple(_clip(text, 60) for text in event.warnings[:2]),
+    )
+    while event.changes and len(pack(event)) > EVENT_BYTES:
+        event = msgspec.structs.replace(event, changes=event.changes[:-1], left_out=event.left_out + 1)
+    if len(pack(event)) > EVENT_BYTES:
+        event = msgspec.structs.replace(event, warnings=())
+    return event
+
+
+def pack(event: Event) -> bytes:
+    """The bytes of an event that `fit` has made: a msgpack array whose empty end is left away."""
+    values: list[Any] = [
+        event.at_ms,
+        KINDS.index(event.kind) if event.kind in KINDS else event.kind,
+        _REASONS.index(event.reason) if event.reason in _REASONS else event.reason,
+        _ulid_bytes(event.run),
+        bytes.fromhex(event.request_id) if _HEX.fullmatch(event.request_id) else event.request_id,
+        [(_NAMES.index(name) if name in FIELDS else name, old, new) for name, old, new in event.changes],
+        event.left_out,
+        event.code,
+        event.message,
+        event.warnings,
+    ]
+    while not values[-1] and len(values) > 3:
+        values.pop()
+    return msgspec.msgpack.encode(values)
+
+
+def unpack(data: bytes) -> Event:
+    """The reverse of `pack`. Raises `ValueError` for bytes that are not an event."""
+    try:
+        values: list[Any] = msgspec.msgpack.decode(data)
+        at_ms, kind, reason = values[:3]
+        # What a newer release has added at the end is left alone.
+        run, request, changes, left_out, code, message, warnings = (values[3:10] + _EMPTY[len(values) - 3 :])[:7]
+        return Event(
+            at_ms=at_ms,
+            kind=_named(KINDS, kind),
+            reason=_named(_REASONS, reason),
+            run=_ulid_text(run) if isinstance(run, bytes) else run,
+            request_id=request.hex() if isinstance(request, bytes) else request,
+            changes=tuple((_named(_NAMES, name), old, new) for name, old, new in changes),
+            left_out=left_out,
+            code=code,
+            message=message,
+            warnings=tuple(warnings),
+        )
+    except (msgspec.DecodeError, ValueError, TypeError) as error:
+        raise ValueError("these bytes are no event") from error
+
+
+_EMPTY: Final[list[Any]] = ["", "", (), 0, "", "", ()]
+
+
+def _named(table: Sequence[str], value: Any) -> str:
+    """What was stored by its place; a place that only a newer release knows is told as its number."""
+    if not isinstance(value, int):
+        return str(value)
+    return table[value] if 0 <= value < len(table) else f"#{value}"
+
+
+_HEX: Final = re.compile(r"[0-9a-f]{32}")
+_BASE32: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ULID: Final = re.compile(rf"[0-7][{_BASE32}]{{25}}")
+
+
+def _ulid_bytes(text: str) -> bytes | str:
+    """A run id in its 16 bytes; any other text as it is."""
+    if not _ULID.fullmatch(text):
+        return text
+    number = 0
+    for character in text:
+        number = number * 32 + _BASE32.index(character)
+    return number.to_bytes(16, "big")
+
+
+def _ulid_text(data: bytes) -> str:
+    number = int.from_bytes(data, "big")
+    return "".join(_BASE32[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def _clip(text: str, most: int) -> str:
+    """At most so many bytes of UTF-8; what cannot be written so (half a surrogate pair) becomes a question mark."""
+    data = text.encode("utf-8", "replace")
+    return data.decode() if len(data) <= most else data[: most - 3].decode("utf-8", "ignore") + "…"
+
+
+# -- what differs --------------------------------------------------------------------------------------------------
+
+
+def both_versions(ours: Compared, theirs: Compared) -> tuple[Change, ...]:
+    """What differs between two compared forms, both values of each, shortened to where they differ."""
+    pairs = dict(zip(COMPARED_FIELDS, zip(ours, theirs, strict=True), strict=True))
+    return sort_changes((name, *_both(*pairs[name])) for name in differing(ours, theirs))
+
+
+def sort_changes(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Price, status and mileage first."""
+    return tuple(sorted(changes, key=lambda change: _FIRST.index(change[0]) if change[0] in _FIRST else len(_FIRST)))
+
+
+def _both(one: object, other: object) -> tuple[Value, Value]:
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return _only(one, other), _only(other, one)
+    if isinstance(one, str) and isinstance(other, str) and max(len(one), len(other)) > TEXT_CHARACTERS:
+        same = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
+        if start := max(0, same - 10):
+            return f"…{_short(one[start:], 1)}", f"…{_short(other[start:], 1)}"
+    return brief(one), brief(other)
+
+
+def _only(one: Sequence[object], other: Sequence[object]) -> str:
+    """Of a list only what the other lacks: the rest says nothing of the difference."""
+    extra = [item for item in one if item not in other]
+    return brief(extra) if extra else f"{len(one)} in all"  # type: ignore[return-value]
+
+
+def brief(value: object) -> Value:
+    """A value as it is shown: texts to 40 characters, of a list its length and its beginning."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else _short(str(value))
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_item(item) for item in value[:TEXT_CHARACTERS])
+        return _short(f"{len(value)}: {shown}") if value else None
+    return _short(str(value))
+
+
+def _item(item: object) -> str:
+    named = item.get("name", "") if isinstance(item, Mapping) else item
+    return str(named).rsplit("\x1f", maxsplit=1)[-1]
+
+
+def _short(text: str, taken: int = 0) -> str:
+    most = TEXT_CHARACTERS - taken
+    text = text.replace(NOT_KEPT, " ").encode("utf-8", "replace").decode()
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,123 @@
+"""What stands for the content that was last sent of a listing, so that the next write can tell what it changed.
+
+Contents are never kept: price, mileage and status are, of every other field that is filled a hash of two bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from zlib import crc32
+
+import msgspec
+
+from okasie_tasks.core.entry import STATUSES
+from okasie_tasks.core.fields import FIELDS
+from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared_row
+from okasie_tasks.core.history import NOT_KEPT, Change, Value, brief, sort_changes
+
+_BITMAP_BYTES: Final = 8
+_HASH_BYTES: Final = 2
+_BY_VALUE: Final = ("price", "mileage", "status")
+_HASHED: Final = frozenset(FIELDS) - {*_BY_VALUE, "externalReference"}
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What was last sent. A changed field is overlooked once in 65,536 times: it has 16 bits."""
+
+    price: Value = None
+    mileage: Value = None
+    status: Value = None
+    hashes: Mapping[str, bytes] = {}
+    """Field -> what stands for its value, of those that are filled."""
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Snapshot:
+        """Of a listing in write shape, as it is sent."""
+        return cls._of(_values(body))
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Snapshot:
+        return cls(
+            price=brief(values["price"]),
+            mileage=brief(values["mileage"]),
+            status=brief(values["status"]),
+            hashes={name: _hash(value) for name, value in values.items() if name in _HASHED and value not in _EMPTY},
+        )
+
+    def pack(self) -> bytes:
+        """A bitmap of the fields, their hashes in that order, and the three values: about 90 bytes, at most 130."""
+        bits = sum(1 << place for place, name in enumerate(FIELDS) if name in self.hashes)
+        joined = b"".join(self.hashes[name] for name in FIELDS if name in self.hashes)
+        status = STATUSES.index(str(self.status)) if self.status in STATUSES else 0
+        values = msgspec.msgpack.encode((self.price, self.mileage, status))
+        return bits.to_bytes(_BITMAP_BYTES, "little") + joined + values
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Snapshot:
+        """The reverse of `pack`. Raises `ValueError` for bytes that are no snapshot."""
+        bits = int.from_bytes(data[:_BITMAP_BYTES], "little")
+        names = [name for place, name in enumerate(FIELDS) if bits >> place & 1]
+        end = _BITMAP_BYTES + _HASH_BYTES * len(names)
+        try:
+            price, mileage, status = msgspec.msgpack.decode(data[end:])
+            places = range(_BITMAP_BYTES, end, _HASH_BYTES)
+            hashes = {name: data[at : at + _HASH_BYTES] for name, at in zip(names, places, strict=True)}
+            return cls(price=price, mileage=mileage, status=STATUSES[status] or None, hashes=hashes)
+        except (msgspec.DecodeError, IndexError, TypeError) as error:
+            raise ValueError("these bytes are no snapshot") from error
+
+
+def diff(
+    before: Snapshot | None, body: Mapping[str, Any], *, after: Snapshot | None = None, status: str = ""
+) -> tuple[Change, ...]:
+    """What a listing in write shape changes of what was last sent; nothing can be told when that was not kept.
+
+    ``after``: its own snapshot, where it was made already. ``status``: as the ledger has it, when something else than a
+    send has changed it since.
+    """
+    if before is None:
+        return ()
+    before = msgspec.structs.replace(before, status=status or before.status)
+    return _against(before, after or Snapshot.of(body), body, _HASHED)
+
+
+def theirs(ours: Snapshot | None, row: Compared) -> tuple[Change, ...]:
+    """What the marketplace's row has otherwise than what was last sent, where our own values are not at hand."""
+    if ours is None:
+        return ()
+    values = dict(zip(COMPARED_FIELDS, row, strict=True))
+    return _against(ours, Snapshot._of(values), values, _HASHED.intersection(values))
+
+
+def _against(before: Snapshot, after: Snapshot, values: Mapping[str, Any], names: frozenset[str]) -> tuple[Change, ...]:
+    pairs = ((name, getattr(before, name), getattr(after, name)) for name in _BY_VALUE)
+    changes: list[Change] = [(name, old, new) for name, old, new in pairs if old != new]
+    if before.hashes != after.hashes:
+        changes += [
+            (
+                name,
+                NOT_KEPT if name in before.hashes else None,
+                brief(values[name]) if name in after.hashes else None,
+            )
+            for name in FIELDS
+            if name in names and before.hashes.get(name) != after.hashes.get(name)
+        ]
+    return sort_changes(changes)
+
+
+def _values(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the write shape that are there, normalised as rows are for comparing."""
+    plain = dict(body)
+    if isinstance(code := plain.get("dealerLocationCode"), str):
+        plain["dealerLocationCode"] = code.casefold()
+    return plain | dict(zip(COMPARED_FIELDS, compared_row({**body, "location": body}), strict=True))
+
+
+_EMPTY: Final[tuple[object, ...]] = (None, "", [], ())
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def _hash(value: object) -> bytes:
+    # Not for security, and a chunk has some thousand of them: this is the quickest that spreads well.
+    return (crc32(_ENCODER.encode(value)) & 0xFFFF).to_bytes(_HASH_BYTES, "big")

@@ -1,0 +1,217 @@
+"""Edits made on the marketplace, written into the table that the inventory is read from."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from okasie_tasks.errors import SourceError
+from okasie_tasks.ports import Offer
+from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sources.reverse import CannotWriteBack, Holds, ReverseMapping
+from okasie_tasks.sources.sql import database_error, open_engine, plain_cell
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection, Engine, TableClause
+    from sqlalchemy.engine.interfaces import ReflectedColumn
+
+log = logging.getLogger(__name__)
+
+
+class _Outcome(msgspec.Struct):
+    """What became of one offer. ``skipped``: fields that were not written, each with its reason."""
+
+    reference: str
+    taken: bool = False
+    why: str = ""
+    skipped: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class SqlWriteBack:
+    """One UPDATE for each listing, all of a batch in one transaction.
+
+    A field is written only while its cell still reads as what we compared: a newer change in the source is never
+    overwritten, and a column of the same name that is not what the query reads is left alone. A repeated offer finds
+    its values there and changes nothing. ``skipped`` counts the fields that were not written, since this object began.
+    """
+
+    def __init__(self, account: AccountSettings, url: str, table: str) -> None:
+        self._account = account
+        self._url = url
+        self._name = table
+        self._where = f"table {table} of {account.name}"
+        self.skipped: Counter[str] = Counter()
+
+    def write_back(self, offers: Sequence[Offer]) -> int:
+        """How many have at least one field in the table now; see `okasie_tasks.ports.WriteBack`."""
+        if not offers:
+            return 0
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - an extra
+
+        engine = open_engine(self._url, self._where)
+        try:
+            year = datetime.fromtimestamp(max(offer.at_ms for offer in offers) / 1000, UTC).year
+            outcomes = self._batch(engine, _Target(engine, self._account, self._name, self._where, year), offers)
+        except SQLAlchemyError as error:
+            raise database_error(error, self._url, self._where) from None
+        finally:
+            engine.dispose()
+        return self._told(outcomes)
+
+    def _batch(self, engine: Engine, target: _Target, offers: Sequence[Offer]) -> list[_Outcome]:
+        from sqlalchemy.exc import DataError, IntegrityError, InternalError  # noqa: PLC0415 - an extra
+
+        refused = (DataError, IntegrityError, InternalError)
+        try:
+            with _transaction(engine) as connection:
+                return [target.take(connection, offer) for offer in offers]
+        except refused:
+            pass
+        # A rule of the database refuses one of them: the others shall not wait for it for ever.
+        outcomes = []
+        for offer in offers:
+            try:
+                with _transaction(engine) as connection:
+                    outcomes.append(target.take(connection, offer))
+            except refused as error:
+                # Only the first line: the details that follow may tell the whole row.
+                why = database_error(error, self._url, self._where).message.partition("\n")[0]
+                outcomes.append(_Outcome(offer.reference, why=why))
+        return outcomes
+
+    def _told(self, outcomes: Sequence[_Outcome]) -> int:
+        for outcome in outcomes:
+            self.skipped.update(outcome.skipped.keys())
+            reasons = [outcome.why] if outcome.why else [f"{field}: {why}" for field, why in outcome.skipped.items()]
+            if not outcome.taken:
+                log.warning("%s: %s not taken: %s", self._where, outcome.reference, "; ".join(reasons) or "no change")
+            elif reasons:
+                log.info("%s: %s taken in part: %s", self._where, outcome.reference, "; ".join(reasons))
+        return sum(outcome.taken for outcome in outcomes)
+
+
+@contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            # Its driver begins only at the first write, after the rows were read; and it knows no FOR UPDATE.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
+class _Target:
+    """The table as the database describes it, and the mapping backwards onto its columns."""
+
+    def __init__(self, engine: Engine, account: AccountSettings, name: str, where: str, year: int) -> None:
+        from sqlalchemy import column, inspect, table  # noqa: PLC0415 - an extra
+        from sqlalchemy.exc import NoSuchTableError  # noqa: PLC0415
+
+        schema, _, bare = name.rpartition(".")
+        self._where = where
+        try:
+            described = inspect(engine).get_columns(bare, schema or None)
+        except NoSuchTableError:
+            raise SourceError("there is no such table", where=where, code="write_back") from None
+        self._holds = {one["name"]: _holds(one) for one in described}
+        self._table = table(bare, *(column(one["name"], one["type"]) for one in described), schema=schema or None)
+        # Read is what the driver gives, as the inventory's query does: not by SQLAlchemy's idea of the type.
+        self._raw = table(bare, *(column(one["name"]) for one in described), schema=schema or None)
+        self._mapping = ReverseMapping(account, columns=self._holds, current_year=year)
+        self._key = self._mapping.reference_column
+        if self._key not in self._holds:
+            columns = ", ".join(self._holds)[:300]
+            raise SourceError(f"has no column {self._key}; its columns are {columns}", where=where, code="columns")
+
+    def take(self, connection: Connection, offer: Offer) -> _Outcome:
+        """Write what has a way back. Other than that of the database, nothing here is an error."""
+        outcome = _Outcome(offer.reference)
+        columns = self._columns(offer, outcome)
+        rows = self._rows(connection, offer.reference, columns.values()) if columns else []
+        if columns and len(rows) != 1:
+            outcome.why = f"{'more than one row has' if rows else 'no row has'} this reference, expected one"
+            return outcome
+        cells: dict[str, object] = {}
+        for field, ours, theirs in offer.changes:
+            if field not in columns:
+                continue
+            now = plain_cell(rows[0][columns[field]])
+            if self._mapping.reads_as(field, now, theirs):
+                outcome.taken = True
+                continue
+            try:
+                cells[columns[field]] = self._cell(field, ours, theirs, now)
+            except CannotWriteBack as why:
+                outcome.skipped[field] = str(why)
+        if cells:
+            outcome.taken = self._update(connection, offer.reference, cells) or outcome.taken
+        return outcome
+
+    def _columns(self, offer: Offer, outcome: _Outcome) -> dict[str, str]:
+        """Field -> column, of those fields of the offer that have one."""
+        columns = {}
+        currency = next((theirs for field, _, theirs in offer.changes if field == "currency"), None)
+        for field, _, _ in offer.changes:
+            try:
+                if field == "price" and currency not in (None, "EUR"):
+                    raise CannotWriteBack("it is not in EUR")
+                columns[field] = self._mapping.column(field)
+            except CannotWriteBack as why:
+                outcome.skipped[field] = str(why)
+        return columns
+
+    def _cell(self, field: str, ours: object, theirs: object, now: object) -> object:
+        if not self._mapping.reads_as(field, now, ours):
+            raise CannotWriteBack("the source has something else than what was compared")
+        return self._mapping.cell(field, theirs, self._holds[self._mapping.column(field)])
+
+    def _rows(self, connection: Connection, reference: str, columns: Iterable[str]) -> list[dict[str, Any]]:
+        """At most two: more than one is too many."""
+        from sqlalchemy import select  # noqa: PLC0415 - an extra
+
+        cells = [self._raw.c[name] for name in dict.fromkeys(columns)]
+        query = select(*cells).where(self._is(self._raw, reference)).with_for_update()
+        return [dict(row) for row in connection.execute(query).mappings().fetchmany(2)]
+
+    def _update(self, connection: Connection, reference: str, cells: Mapping[str, object]) -> bool:
+        from sqlalchemy import update  # noqa: PLC0415 - an extra
+
+        statement = update(self._table).where(self._is(self._table, reference))
+        changed = connection.execute(
+            statement.values({self._table.c[name]: cell for name, cell in cells.items()})
+        ).rowcount
+        if changed > 1:
+            raise SourceError(f"{reference} would change {changed} rows", where=self._where, code="write_back")
+        return changed != 0  # a driver that cannot tell says -1, and the row was there
+
+    def _is(self, table: TableClause, reference: str) -> ColumnElement[bool]:
+        """The row of a reference, asked in the column's own type: an index on a number is of no use to a text."""
+        from sqlalchemy import false, or_  # noqa: PLC0415 - an extra
+
+        number = [int(reference)] if reference.isdecimal() and str(int(reference)) == reference else []
+        wanted: dict[str, list[object]] = {"text": [reference], "whole": [*number], "anything": [reference, *number]}
+        values = wanted.get(self._holds[self._key].kind, [])
+        return or_(false(), *(table.c[self._key] == value for value in values))
+
+
+def _holds(described: ReflectedColumn) -> Holds:
+    """What a column can hold, from the database's own description of it."""
+    from sqlalchemy import types  # noqa: PLC0415 - an extra
+
+    kind, nullable = described["type"], described["nullable"]
+    if described.get("computed"):
+        return Holds("other")
+    if isinstance(kind, types.Boolean):
+        return Holds("boolean", nullable=nullable)
+    if isinstance(kind, types.Integer):
+        return Holds("whole", nullable=nullable)
+    if isinstance(kind, types.Numeric | types.Float):
+        return Holds("decimal" if kind.asdecimal else "float", nullable=nullable, scale=kind.scale)
+    if isinstance(kind, types.String):
+        return Holds("text", nullable=nullable, length=kind.length if isinstance(kind.length, int) else None)
+    return Holds("anything" if isinstance(kind, types.NullType) else "other", nullable=nullable)

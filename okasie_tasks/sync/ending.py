@@ -1,0 +1,126 @@
+"""Ending: how a run is closed, what its record tells, and what the account keeps of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from okasie_tasks.core.packing import minimum_requests
+from okasie_tasks.core.records import merge_counts
+from okasie_tasks.sync import hold, walk
+from okasie_tasks.sync.decide import Outcome
+from okasie_tasks.sync.tools import Tools
+
+if TYPE_CHECKING:
+    from okasie_tasks.adapters.runs import Run
+
+log = logging.getLogger(__name__)
+
+
+def note_error(tools: Tools, run_id: str, code: str, message: str, where: str) -> None:
+    """Keep the first error of a run: it tells the cause, the others follow from it."""
+    error = {"code": code, "message": message, "where": where or None}
+    tools.runs.note_once(run_id, "error", json.dumps(error))
+
+
+def stop(tools: Tools, run_id: str, code: str, message: str, where: str) -> None:
+    """End a run at once, with the reason; parts that are under way find it ended."""
+    run = tools.runs.get(run_id)
+    if run is not None and run.open:
+        note_error(tools, run_id, code, message, where)
+        end(tools, run, "failed")
+
+
+def end(tools: Tools, run: Run, state: str) -> None:
+    """End a run that has nothing left to do, or must not go on; ``done`` may become ``partial`` or ``held``."""
+    run = tools.runs.get(run.id) or run
+    if not run.open:
+        return  # by somebody else, and what it held may be of the past by now
+    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.results(run.id, "diff")]
+    applied = merge_counts(result for stage in ("upsert", "sell") for result in tools.runs.results(run.id, stage))
+    if state == "done" and not run.plan_only:
+        state = _state(tools, run, outcomes, applied)
+    account: dict[str, str] = {}
+    if state in ("done", "held") and not run.plan_only:
+        _forget_vanished_rejects(tools, run)
+        # What a guard held back is no measure for the next read: a feed that stays cut must stay suspicious.
+        account = _learned(tools, run, outcomes) | (_accepted(run) if state == "done" else {})
+        tools.runs.note(run.id, held_run=hold.settle(tools, run))
+    tools.runs.note(run.id, **_report(tools, run, outcomes, applied))
+    cursor = run.facts.get("cursor_next", "") if state in ("done", "held") and not run.plan_only else ""
+    tools.runs.end(run, state, cursor=cursor, account_facts=account)
+    # A plan is read after its end; of other runs only the record stays.
+    tools.runs.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
+    log.info("run %s of %s ended: %s", run.id, run.account, state)
+
+
+def _state(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> str:
+    failed = sum(tools.runs.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
+    if unread := sum(outcome.counts.get("unread", 0) for outcome in outcomes):
+        told = (
+            f"the list moved while it was read, {walk.MOST_ROUNDS} times: {unread} new listings wait for a whole read"
+        )
+        note_error(tools, run.id, "walk_incomplete", told, "GET /listings")
+    if failed or applied.get("unanswered") or unread:
+        return "partial"
+    return "held" if hold.holds_of(run) else "done"
+
+
+def _learned(tools: Tools, run: Run, outcomes: list[Outcome]) -> dict[str, str]:
+    """What this run taught about the account, whether or not something is held."""
+    facts: dict[str, str] = {}
+    if provider := hold.own_provider(tools, run, outcomes):
+        facts["provider"] = provider
+    waiting = any(found.what == "take-over" for found in hold.holds_of(run))
+    # Whose the rows are that the source lacks may only be known once there are rows of ours beside them.
+    known = provider or not any(outcome.strangers for outcome in outcomes)
+    if run.fact("taking_over"):
+        decided = run.fact("walk_complete") and known and not waiting
+        facts["take_over"] = "decided" if decided else "open"
+    return facts
+
+
+def _accepted(run: Run) -> dict[str, str]:
+    """What the next run is measured by."""
+    facts = {"rows": run.facts.get("rows", "0")}
+    if "profiles" in run.facts:
+        facts["profiles"] = run.facts["profiles"]
+    return facts
+
+
+def _forget_vanished_rejects(tools: Tools, run: Run) -> None:
+    """A parked row that this complete read did not meet again is no longer a reject."""
+    gone = [r.reference for r in tools.ledger.all_rejects() if r.run and r.run != run.id]
+    tools.ledger.unpark(gone)
+
+
+def _report(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> dict[str, Any]:
+    decided = merge_counts(outcome.counts for outcome in outcomes)
+    pages = walk.last_round(tools, run)
+    taken = run.fact("strangers")
+    listings = {
+        "local": run.fact("rows"),
+        "remote": sum(page.get("rows", 0) for page in pages),
+        "unchanged": decided.get("unchanged", 0),
+        "created": applied.get("created", 0),
+        "updated": applied.get("updated", 0),
+        "sold": applied.get("sold", 0),
+        "rejected": tools.ledger.reject_count(),
+        "held": run.fact("held_count"),
+        "drifted": decided.get("drifted", 0),
+        "conflicts": decided.get("conflicts", 0),
+        "foreign": decided.get("foreign", 0) - taken + sum(page.get("nameless", 0) for page in pages),
+    }
+    sent, sold = run.fact("planned_upserts"), run.fact("planned_sells")
+    minimum = minimum_requests(rows_listed=run.fact("total_items"), upserts=sent, sells=sold)
+    rejects = sum(outcome.new_rejects for outcome in outcomes) + applied.get("new_rejects", 0)
+    return {
+        "unoffered": decided.get("unoffered", 0),
+        "listings": json.dumps(listings),
+        "minimum": minimum,
+        "new_rejects": rejects,
+        "skipped_images": applied.get("skipped_images", 0),
+    }

@@ -1,0 +1,175 @@
+"""Explain: what is known of one listing, and what happens to it next, as the documents that commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.history import NOT_KEPT, Event
+from okasie_tasks.core.listing import parse_reference
+from okasie_tasks.core.records import Reject, SkippedImages
+from okasie_tasks.core.wish import Wish
+from okasie_tasks.sync import hold
+from okasie_tasks.sync.rejects import is_free
+from okasie_tasks.sync.tools import Rules, Tools
+
+
+def iso(milliseconds: int) -> str | None:
+    if not milliseconds:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def why_document(tools: Tools, reference: str) -> dict[str, Any]:
+    """Everything that is known of one listing. A reference that nobody has heard of has nulls and no events."""
+    entry, reject, wish, skipped, events = None, None, None, None, list[Event]()
+    plan = hold.standing(tools)
+    held = plan.run if plan and plan.holds_reference(reference) else None
+    if parse_reference(reference) == reference:
+        entry = tools.ledger.get([reference]).get(reference)
+        reject = tools.ledger.rejects([reference]).get(reference)
+        wish = tools.inbox.waiting([reference]).get(reference)
+        skipped = tools.ledger.skipped([reference]).get(reference)
+        events = tools.history.get(reference)
+    return {
+        "reference": reference,
+        "account": tools.rules.account,
+        "ledger": _ledger(entry) if entry else None,
+        "reject": reject_document(reject) if reject else None,
+        "waiting": _waiting(wish) if wish else None,
+        "held_run": held,
+        "skipped_images": _skipped(skipped) if skipped else None,
+        "events": [event_document(event) for event in events],
+        "next": f"it is held: `okasie approve {held}` sends it"
+        if held and not wish
+        else next_step(entry, reject, wish, events, tools.rules),
+    }
+
+
+def rejects_document(tools: Tools) -> list[dict[str, Any]]:
+    """Every parked item, by reference."""
+    return [reject_document(reject) for reject in sorted(tools.ledger.all_rejects(), key=lambda one: one.reference)]
+
+
+def reject_document(reject: Reject) -> dict[str, Any]:
+    """One parked item. ``state``: ``invalid`` (never sent), ``refused``, or ``free`` (the next run sends it again)."""
+    return {
+        "reference": reject.reference,
+        "state": "invalid" if not reject.attempts else "free" if is_free(reject) else "refused",
+        "where": reject.where,
+        "code": reject.code,
+        "fields": reject.fields,
+        "message": reject.message,
+        "request_id": reject.request_id,
+        "attempts": reject.attempts,
+        "first_seen": iso(reject.first_seen * 1000),
+        "last_seen": iso(reject.last_seen * 1000),
+        "contract": reject.contract or None,
+    }
+
+
+def event_document(event: Event) -> dict[str, Any]:
+    """One event. A value that was not kept is left away; in a drift or conflict there are ``ours`` and ``theirs``."""
+    names = ("ours", "theirs") if event.kind in ("drift", "conflict") else ("before", "after")
+    changes = []
+    for field, *values in event.changes:
+        kept = {name: value for name, value in zip(names, values, strict=True) if value != NOT_KEPT}
+        changes.append({"field": field, **kept})
+    return {
+        "at": iso(event.at_ms),
+        "kind": event.kind,
+        "reason": event.reason,
+        "run": event.run or None,
+        "request_id": event.request_id or None,
+        "changes": changes,
+        "changes_left_out": event.left_out,
+        "code": event.code or None,
+        "message": event.message or None,
+        "warnings": list(event.warnings),
+    }
+
+
+def _ledger(entry: Entry) -> dict[str, Any]:
+    flags = {(flag.name or "").lower(): entry.having(flag) for flag in Flag}
+    return {
+        "status": entry.status or None,
+        **flags,
+        "missed_reads": entry.missed,
+        "last_sent": iso(entry.sent_ms),
+        "changed_there": iso(entry.changed_at * 1000),
+    }
+
+
+def _skipped(skipped: SkippedImages) -> dict[str, Any]:
+    return {
+        "count": skipped.count,
+        "images": [{"source": source, "reason": reason} for source, reason in skipped.images],
+        "tries": skipped.tries,
+        "next_try": iso(skipped.next_try * 1000),
+        "given_up": skipped.given_up,
+    }
+
+
+def _waiting(wish: Wish) -> dict[str, Any]:
+    return {
+        "kind": wish.kind,
+        "status": wish.status or None,
+        "accepted": iso(wish.seen_ms),
+        "tries": wish.tries,
+        "not_before": iso(wish.not_before_ms),
+    }
+
+
+# -- what happens next ---------------------------------------------------------------------------------------------
+
+
+def next_step(
+    entry: Entry | None, reject: Reject | None, wish: Wish | None, events: Sequence[Event], rules: Rules
+) -> str:
+    """One sentence about what happens next, if nobody does anything."""
+    if wish is not None:
+        again = f" again, after {wish.tries} tries without an answer" if wish.tries else ""
+        return f"a {wish.kind} waits and is sent{again} as soon as there is a permit"
+    if reject is not None:
+        return _while_parked(reject, rules)
+    if entry is None:
+        return "the next run decides" if events else "nothing is known of this reference; a run that meets it decides"
+    if entry.status == "sold":
+        return _after_a_sale(entry, events)
+    return _while_it_stands(entry, rules)
+
+
+def _while_parked(reject: Reject, rules: Rules) -> str:
+    if not reject.attempts:
+        return "its row is invalid: nothing is sent until the row is mended; what stands on the marketplace stays"
+    if is_free(reject):
+        return "it was refused and is free again: the next run sends it"
+    command = f"`okasie retry {rules.account} {reject.reference}`"
+    return f"it is parked: nothing is sent until its content changes, or {command}"
+
+
+def _after_a_sale(entry: Entry, events: Sequence[Event]) -> str:
+    if entry.having(Flag.SOLD_BY_HAND) and entry.having(Flag.IN_SOURCE):
+        return "it was sold by hand and stays sold while its row stands; a push lists it again"
+    if entry.having(Flag.IN_SOURCE) and events and events[0].kind == "conflict":
+        return "somebody sold it on the marketplace: it stays so until its row changes, or it is pushed"
+    return "it is sold: nothing is sent, unless its row comes back or it is pushed"
+
+
+def _while_it_stands(entry: Entry, rules: Rules) -> str:
+    if entry.having(Flag.DISPUTED):
+        return "the marketplace keeps a price, status or mileage that is not ours: a person must look there"
+    if entry.having(Flag.GIVEN):
+        return "what was handed in stands until its row changes, or it is pushed again"
+    if not entry.having(Flag.IN_SOURCE):
+        return "it is not in the source: it stands as it is until it is pushed, sold, or its row appears"
+    if entry.missed:
+        return (
+            f"{entry.missed} complete reads of the source lacked it: at {rules.missing_reads} it is sold, if sells"
+            " are allowed and not held"
+        )
+    if entry.having(Flag.ECHO_DUE):
+        return "the next run reads back how the marketplace shows what was sent; its row's next change is sent"
+    return "nothing is sent until its row changes, or somebody changes it on the marketplace"

@@ -1,0 +1,241 @@
+"""Hold: which part of a plan waits for a person, what exactly waits, and how it is released.
+
+A person releases a plan by its name, the run that first held it. The run that is to send it plans everything anew: what
+waits then must be what was released, else nothing of it goes out and the new plan waits in its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from okasie_tasks.core.entry import NO_DEALER, Entry, Flag
+from okasie_tasks.core.plan import DealerTotals, Held, HeldPlan, Reading, covers, held_items, item, judge, listings_in
+from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
+from okasie_tasks.sync.decide import Outcome
+from okasie_tasks.sync.tools import Tools
+
+if TYPE_CHECKING:
+    from okasie_tasks.adapters.runs import Run
+
+_TAKE_OVER: Final = "take-over"
+
+
+class Verdict(msgspec.Struct):
+    """What becomes of a plan: what waits and why, and what goes out."""
+
+    holds: list[Held] = []
+    items: list[str] = []
+    """What exactly waits; see `okasie_tasks.core.plan.item`."""
+    sells: list[Planned] = []
+    adopts: list[Remote] = []
+    """Rows from before our time that are ours from now on, to be sold."""
+    strangers: int = 0
+    """Rows from before our time that are not counted as foreign: they wait, or go out."""
+    held_updates: int = 0
+    released: str = ""
+    """The run whose held plan goes out with this one."""
+
+    @property
+    def held(self) -> int:
+        """Listings whose change waits."""
+        return listings_in(self.items)
+
+
+def verdict_of(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> Verdict:
+    """Judge the whole plan of a run that has compared everything."""
+    dealers: dict[str, DealerTotals] = {}
+    for outcome in outcomes:
+        for name, totals in outcome.dealers.items():
+            dealers.setdefault(name, DealerTotals()).add(totals)
+    provider = own_provider(tools, run, outcomes)
+    strangers = _strangers(tools, run, provider)
+    # Whose rows they are is only known from rows of our own: without any a person must say so.
+    adopts = strangers if tools.rules.take_over and provider else []
+    for stranger in adopts:
+        totals = dealers.setdefault(_dealer_of(stranger, dealers).hex(), DealerTotals())
+        totals.live, totals.sells = totals.live + 1, totals.sells + 1
+    lost = tuple(json.loads(run.facts.get("profiles_lost", "[]")))
+    reading = Reading(rows=run.fact("rows"), rows_before=run.fact("rows_before"), profiles_lost=lost)
+    verdict = Verdict(holds=judge(dealers, reading, tools.rules.limits), adopts=adopts)
+    sells = [*_planned_sells(tools, run), *(_taken(stranger, dealers) for stranger in adopts)]
+    verdict.items = [*_items(tools, run, verdict.holds, sells), *(item(name, "scope") for name in lost)]
+    if strangers and not adopts:
+        verdict.holds.append(_take_over(strangers, provider))
+        verdict.items += [item(stranger.reference, _TAKE_OVER) for stranger in strangers]
+    plan = standing(tools)
+    _carry(run, verdict, plan)
+    if _is_released(tools, run, verdict, plan):
+        verdict = Verdict(adopts=strangers, released=run.facts["approves"])
+        sells += [_taken(stranger, dealers) for stranger in strangers if stranger not in adopts]
+    verdict.strangers = len(strangers)
+    verdict.sells = [change for change in sells if not any(hold.holds(change) for hold in verdict.holds)]
+    verdict.held_updates = sum(kept.startswith(("create ", "update ")) for kept in verdict.items)
+    return verdict
+
+
+def has_shrunk(tools: Tools, run: Run, rows: int) -> bool:
+    """Whether so many rows are fewer than the guard allows."""
+    reading = Reading(rows=rows, rows_before=run.fact("rows_before"))
+    return reading.shrunk_percent() > tools.rules.limits.max_source_shrink_percent
+
+
+def standing(tools: Tools) -> HeldPlan | None:
+    """The account's plan that waits for a person."""
+    return tools.plans.get(tools.rules.account, now_ms=tools.runs.now_ms())
+
+
+def holds_of(run: Run) -> list[Held]:
+    """The holds of a run whose plan was judged."""
+    return msgspec.json.decode(run.facts.get("held", "[]"), type=list[Held])
+
+
+def settle(tools: Tools, run: Run) -> str:
+    """At the end of a run: keep what waits, under its old name if it is the same; returns that name, "" for nothing."""
+    account, plan = run.account, standing(tools)
+    if released := run.facts.get("released", ""):
+        tools.plans.close(account, released, "done")
+        tools.runs.note(released, released_by=run.id)
+        return ""
+    holds, items = holds_of(run), json.loads(run.facts.get("held_items", "[]"))
+    if not holds:
+        if plan is not None:
+            tools.plans.forget(account)
+        return ""
+    if plan is not None and _covers(tools, plan, items):
+        return plan.run
+    now_ms = tools.runs.now_ms()
+    fresh = HeldPlan(
+        run=run.id, mode=run.mode, created_ms=now_ms, expires_ms=now_ms + tools.rules.plan_expires_ms,
+        holds=holds, items=items,
+    )  # fmt: skip
+    tools.plans.keep(account, fresh)
+    return run.id
+
+
+def drop(tools: Tools, run: str) -> bool:
+    """A person says no: what waits is dropped; rows from before our time are left alone for good."""
+    plan = standing(tools)
+    if plan is None or not tools.plans.close(tools.rules.account, run, "dropped"):
+        return False
+    if plan.takes_over:
+        tools.runs.note_account(tools.rules.account, take_over="decided")
+    return True
+
+
+def show_adopted(tools: Tools, run: Run, verdict: Verdict) -> None:
+    """Rows from before our time stand in no partition's plan: a look at the plan must show their sells all the same."""
+    adopted = {row.reference for row in verdict.adopts}
+    changes = [change for change in verdict.sells if change.reference in adopted]
+    tools.runs.put(run.id, "sells", BUCKETS, changes)
+
+
+def adopt(tools: Tools, verdict: Verdict) -> None:
+    """Take rows from before our time into the ledger, so that selling them goes the way of all sells."""
+    tools.ledger.swap(
+        (
+            row.reference,
+            None,
+            Entry(
+                rendering=row.rendering,
+                dealer=row.dealer_code or row.dealer_profile or NO_DEALER,
+                status=row.status,
+                flags=Flag.OWNED | Flag.IN_SOURCE,
+                changed_at=row.changed_at,
+            ),
+        )
+        for row in verdict.adopts
+    )
+
+
+# -- rows from before our time -------------------------------------------------------------------------------------
+
+
+def own_provider(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> str:
+    """What the marketplace calls whoever made our rows: learned from rows of the ledger, else from those in the source.
+
+    Its value is not documented (API docs, listings/list), so it is never taken from anywhere else.
+    """
+    pages = [*tools.runs.results(run.id, "first"), *tools.runs.results(run.id, "walk")]
+    known = tools.runs.account(run.account).provider
+    for told in ([page.get("providers", {}) for page in pages], [outcome.providers for outcome in outcomes]):
+        votes = merge_counts(told)
+        if votes:
+            return max(votes, key=lambda name: (votes[name], name == known, name))
+        if known:
+            break
+    return known
+
+
+def _strangers(tools: Tools, run: Run, provider: str) -> list[Remote]:
+    """Live rows that the source lacks and that are ours by their provider; on a hint of it only a person may say so."""
+    if not run.fact("taking_over") or run.fact("nameless") or not tools.rules.sells:
+        return []
+    whose = provider or run.facts.get("partner_source", "")
+    found = {row.reference: row for rows in tools.runs.fetch(run.id, "strangers", list[Remote]) for row in rows}
+    return [found[name] for name in sorted(found) if whose and found[name].provider == whose]
+
+
+def _take_over(strangers: Sequence[Remote], provider: str) -> Held:
+    whose = "" if provider else "; they bear the key's name, but no row there is known to be ours yet"
+    reason = f"{len(strangers)} live listings were there before us and are not in the source{whose}"
+    return Held(guard="take_over", dealer=None, what=_TAKE_OVER, count=len(strangers), reason=reason)
+
+
+def _dealer_of(row: Remote, dealers: Mapping[str, DealerTotals]) -> bytes:
+    """The dealer in the form in which the source names its own."""
+    return row.dealer_code if row.dealer_code.hex() in dealers or not row.dealer_profile else row.dealer_profile
+
+
+def _taken(row: Remote, dealers: Mapping[str, DealerTotals]) -> Planned:
+    reason = "there before us, and not in the source"
+    return Planned(row.reference, "sell", reason, -1, b"", _dealer_of(row, dealers))
+
+
+# -- what waits ----------------------------------------------------------------------------------------------------
+
+
+def _planned_sells(tools: Tools, run: Run) -> Iterator[Planned]:
+    for changes in tools.runs.fetch(run.id, "sells", list[Planned]):
+        yield from changes
+
+
+def _items(tools: Tools, run: Run, holds: Sequence[Held], sells: Sequence[Planned]) -> list[str]:
+    """What exactly the holds make wait. Updates are only looked through when some of them are held."""
+    changes = list(sells)
+    if any(hold.what == "updates" for hold in holds):
+        for place in json.loads(run.facts["slices"]):
+            for planned in tools.runs.fetch(run.id, f"sends:{place}", list[Planned]):
+                changes += planned
+        for losing in tools.runs.fetch(run.id, "losing", list[Planned]):
+            changes += losing
+    return held_items(holds, changes)
+
+
+def _carry(run: Run, verdict: Verdict, plan: HeldPlan | None) -> None:
+    """Only a walk of everything meets rows from before our time: until the next one their plan stands as it is."""
+    if plan is None or not plan.takes_over or run.fact("walked_all"):
+        return
+    verdict.holds += [hold for hold in plan.holds if hold.what == _TAKE_OVER]
+    verdict.items += [kept for kept in plan.items if kept.startswith(f"{_TAKE_OVER} ")]
+
+
+def _is_released(tools: Tools, run: Run, verdict: Verdict, plan: HeldPlan | None) -> bool:
+    if plan is None or not verdict.items or run.facts.get("approves") != plan.run:
+        return False
+    if plan.takes_over and not run.fact("walked_all"):
+        return False
+    return _covers(tools, plan, verdict.items)
+
+
+def _covers(tools: Tools, plan: HeldPlan, items: Sequence[str]) -> bool:
+    """Whether ``plan`` is what waits now; what a push or a sell by hand settled since does not outdate it."""
+
+    def settled(references: Collection[str]) -> set[str]:
+        found = tools.ledger.get(sorted(references))
+        return {name for name, entry in found.items() if entry.having(Flag.URGENT) and entry.sent_ms >= plan.created_ms}
+
+    return covers(plan, items, settled=settled)

@@ -1,0 +1,57 @@
+"""Images that the marketplace could not fetch: kept with their reason, tried again a few times, then given up.
+
+A success with skipped images is partial (API docs, guides/image-handling): the listing is not in step, yet sending it
+again and again would change nothing while the photo's server is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.records import SkippedImages
+from okasie_tasks.ports import ItemAnswer
+from okasie_tasks.sync.tools import Tools
+
+WAITS_SECONDS: Final = (3_600, 6 * 3_600, 24 * 3_600)
+"""After each try; a listing whose images were skipped once more than that is given up until its content changes."""
+_KEPT: Final = 10
+
+
+def due(tools: Tools, base: Mapping[str, Entry], *, now: int) -> frozenset[str]:
+    """Listings whose skipped images are to be tried again now. ``now``: whole seconds, Redis time."""
+    waiting = [reference for reference, entry in base.items() if entry.having(Flag.IMAGES)]
+    return frozenset(name for name, found in tools.ledger.skipped(waiting).items() if found.next_try <= now)
+
+
+def settle(
+    tools: Tools, accepted: Sequence[tuple[str, bytes, ItemAnswer]], *, now: int, again: bool = True
+) -> set[str]:
+    """Note what was skipped of accepted listings, each with its content; returns those that are to be tried again.
+
+    ``again`` False: their content is not kept, so that nothing can be sent again.
+    """
+    known = tools.ledger.skipped([reference for reference, _, _ in accepted])
+    kept: list[SkippedImages] = []
+    for reference, content, answer in accepted:
+        if not answer.skipped_images:
+            continue
+        before = known.get(reference)
+        tries = before.tries + 1 if before is not None and before.content == content.hex() else 1
+        given_up = not again or tries > len(WAITS_SECONDS)
+        kept.append(
+            SkippedImages(
+                reference=reference,
+                content=content.hex(),
+                images=[(image.source, image.reason) for image in answer.skipped_images[:_KEPT]],
+                count=len(answer.skipped_images),
+                tries=tries,
+                next_try=0 if given_up else now + WAITS_SECONDS[tries - 1],
+                given_up=given_up,
+            )
+        )
+    tools.ledger.keep_skipped(kept)
+    names = {found.reference for found in kept}
+    tools.ledger.forget_skipped([reference for reference in known if reference not in names])
+    return {found.reference for found in kept if not found.given_up}

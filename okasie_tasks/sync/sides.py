@@ -1,0 +1,90 @@
+"""Sides: what one partition of a run holds of the source, the marketplace and the ledger, joined by reference."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from okasie_tasks.core.listing import Issue
+from okasie_tasks.core.records import (
+    Local,
+    LocalBatch,
+    Remote,
+    RemoteBatch,
+    buckets_of,
+    hash8,
+    split_hashes,
+    split_rows,
+)
+from okasie_tasks.sync.tools import Tools
+
+
+class Sides:
+    """One partition of a run. ``base``: the ledger's entries; the sides are asked by reference."""
+
+    def __init__(self, tools: Tools, run: str, partition: int, partitions: int) -> None:
+        self.base = tools.ledger.buckets(buckets_of(partition, partitions))
+        self.by_hash = {hash8(reference): reference for reference in self.base}
+        self.rows: dict[str, list[Local]] = defaultdict(list)
+        self.same_rows: dict[str, int] = {}
+        self.remote: dict[str, Remote] = {}
+        self.remote_same: set[str] = set()
+        self.read = 0
+        for batch in tools.runs.fetch(run, f"local:{partition}", LocalBatch):
+            self._add_local(batch)
+        for page in tools.runs.fetch(run, f"remote:{partition}", RemoteBatch):
+            self._add_remote(page)
+        for reference in self.remote_same.intersection(self.remote):
+            if self.remote[reference].provider:  # somebody else's listing under a reference of ours
+                del self.remote[reference]
+
+    def _add_local(self, batch: LocalBatch) -> None:
+        for record in batch.rows:
+            self.rows[record.reference].append(record)
+        for key, row in split_rows(batch.same):
+            if reference := self.by_hash.get(key):
+                self.same_rows[reference] = row
+
+    def _add_remote(self, page: RemoteBatch) -> None:
+        self.remote_same.update(
+            reference for key in split_hashes(page.same) if (reference := self.by_hash.get(key)) is not None
+        )
+        for record in page.rows:
+            # The same listing may stand on two pages when stock moves during the walk: the newest picture counts.
+            known = self.remote.get(record.reference)
+            if known is None or _rank(record) >= _rank(known):
+                self.remote[record.reference] = record
+
+    def references(self) -> Iterator[str]:
+        yield from sorted({*self.base, *self.rows, *self.remote})
+
+    def local(self, reference: str) -> Local | None:
+        """The row of the source; several rows that differ are one invalid row."""
+        rows = self.rows.get(reference, [])
+        same = self.same_rows.get(reference)
+        if same is not None:
+            entry = self.base[reference]
+            rows = [
+                *rows,
+                Local(
+                    reference=reference,
+                    row=same,
+                    content=entry.row,
+                    dealer=entry.dealer,
+                    filled=entry.filled,
+                    status=entry.status,
+                    version=entry.version,
+                ),
+            ]
+        if not rows:
+            return None
+        if len({row.content for row in rows}) > 1 or (len(rows) > 1 and rows[0].issues):
+            numbers = ", ".join(str(row.row) for row in sorted(rows, key=lambda row: row.row)[:10])
+            issue = Issue("externalReference", "duplicate_reference", f"rows {numbers} differ under one reference")
+            return Local(reference=reference, row=rows[0].row, issues=(issue,), where=rows[0].where)
+        return rows[0]
+
+
+def _rank(record: Remote) -> tuple[bool, int]:
+    """Of two rows under one reference the one that bears our name counts, then the newer."""
+    return not record.provider, record.changed_at

@@ -1,0 +1,114 @@
+"""`HttpWorld` under the guards: runs that approve or only look, sells by hand, feeds that are broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from okasie_tasks.adapters.runs import Run
+from okasie_tasks.celery import current_run
+from okasie_tasks.sync import push
+from okasie_tasks.sync.report import account_document, plan_document, run_document
+from okasie_tasks.sync.send import Sender
+from tests.sync.driver import finish
+from tests.sync.http_world import ACCOUNT, SECRET, HttpWorld, Row
+
+
+class GuardedWorld(HttpWorld):
+    """The guards are as they are when nothing is said, save for ``guard``, lines of that table.
+
+    ``account``: more lines of the account's own table; ``more``: tables at the end.
+    """
+
+    def __init__(
+        self, folder: Path, redis_url: str, *, rows: list[Row], guard: str = "", account: str = "", more: str = ""
+    ) -> None:
+        super().__init__(folder, redis_url, rows=rows, guarded=True, guard=guard, account=account, more=more)
+        self._frozen: str | None = None
+
+    def ask(self, mode: str = "incremental", *, approves: str = "", plan_only: bool = False) -> Run:
+        """Play a run to its end."""
+        self._write_feed()
+        asked, _ = self.tools.runs.request(ACCOUNT, mode, plan_only=plan_only, approves=approves)
+        assert self.tools.runs.begin(ACCOUNT) == asked, "another run is at work"
+        token = current_run.set(asked)
+        try:
+            return finish(self.tools, asked)
+        finally:
+            current_run.reset(token)
+
+    def told(self, mode: str = "incremental", *, approves: str = "") -> dict[str, Any]:
+        """Play a run; its document."""
+        return run_document(self.tools.runs, self.ask(mode, approves=approves))
+
+    def look(self, mode: str = "incremental") -> dict[str, Any]:
+        """What ``okasie plan`` shows."""
+        return plan_document(self.tools, self.ask(mode, plan_only=True), self.services.limiter(ACCOUNT).status())
+
+    def status(self) -> dict[str, Any]:
+        """The account as ``okasie status`` shows it."""
+        return account_document(self.tools, self.services.limiter(ACCOUNT).status())
+
+    def sell(self, reference: str) -> None:
+        """What ``okasie sell`` does."""
+        push.accept_sell(self.tools, uuid4().hex, references=[reference])
+        self._send()
+
+    def push(self, row: Row, *, price: int) -> None:
+        """What ``okasie.push`` does with a listing that is handed in: this row, at another price."""
+        kept, self.rows = self.rows, [row]
+        body = {**self.wanted()[row["stock_no"]], "externalReference": row["stock_no"], "price": price}
+        self.rows = kept
+        push.accept_push(self.tools, uuid4().hex, listings=[body])
+        self._send()
+
+    def push_reference(self, reference: str) -> None:
+        """What ``okasie push`` does."""
+        self._write_feed()
+        push.accept_push(self.tools, uuid4().hex, references=[reference])
+        self._send()
+
+    def _send(self) -> None:
+        Sender(self.tools, "sender", chance=Random(0), sleep=lambda _: None).run()
+
+    def scope(self, *codes: str) -> None:
+        """From now on the key reaches these dealers only; none: all of them again."""
+        self._post("scope", {"key": ACCOUNT, "codes": list(codes) or None})
+
+    def faults(self, *rules: dict[str, Any]) -> None:
+        self._post("faults", list(rules))
+
+    def lose_scope(self, scope: str) -> None:
+        """From now on the key lacks this scope."""
+        key = self.sandbox.keys[SECRET]
+        left = tuple(name for name in key.scopes if name != scope)
+        self.sandbox.keys[SECRET] = msgspec.structs.replace(key, scopes=left)
+
+    def sold(self) -> set[str]:
+        return {row["externalReference"] for row in self.stored() if row["status"] == "sold"}
+
+    def of_dealer(self, branch: str) -> list[Row]:
+        return [row for row in self.rows if row["branch"] == branch]
+
+    def remove(self, rows: list[Row]) -> set[str]:
+        """Take these rows out of the feed; their references."""
+        names = {row["stock_no"] for row in rows}
+        self.rows[:] = [row for row in self.rows if row["stock_no"] not in names]
+        return names
+
+    def feed_text(self) -> str:
+        self._write_feed()
+        return self._feed.read_text(encoding="utf-8")
+
+    def feed_is(self, text: str | None) -> None:
+        """From now on the feed holds this, whatever ``rows`` are; None: it is that of ``rows`` again."""
+        self._frozen = text
+
+    def _write_feed(self) -> None:
+        super()._write_feed()
+        if self._frozen is not None:
+            self._feed.write_text(self._frozen, encoding="utf-8")
