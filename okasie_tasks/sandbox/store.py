@@ -50,6 +50,7 @@ class Store:
         self.listings: dict[str, Listing] = {}
         self.dealers: dict[str, Dealer] = {}
         self.by_reference: dict[tuple[str, str], Listing] = {}
+        """The partner's own; somebody else's may bear the same reference, and no write reaches them."""
         self.by_code: dict[tuple[str, str], Dealer] = {}
         self.quirks = Quirks()
         self.walks = Random(0)  # noqa: S311 - page order for tests
@@ -117,8 +118,8 @@ class Store:
     def _add(self, listing: Listing) -> None:
         self.listings[listing.id] = listing
         self._order.setdefault(listing.partner, []).append(listing)
-        if listing.reference is not None:
-            self.by_reference.setdefault((listing.partner, listing.reference), listing)
+        if listing.reference is not None and listing.provider == own_provider(listing.partner):
+            self.by_reference[listing.partner, listing.reference] = listing
 
     def changed(self, listing: Listing) -> None:
         """Forget the rendering and write through."""
@@ -169,6 +170,14 @@ class Store:
             rows = list(rows)
             shuffle.shuffle(rows)
         return rows
+
+    def find(self, partner: str, reference: str) -> Listing:
+        """The partner's own listing, else anybody's within its reach. Raises `KeyError` when there is none."""
+        rows = (row for row in self._order.get(partner, []) if row.reference == reference)
+        found = self.by_reference.get((partner, reference)) or next(rows, None)
+        if found is None:
+            raise KeyError(reference)
+        return found
 
     def render(self, rows: Iterable[Listing]) -> Iterator[bytes]:
         """Each listing in read shape, as JSON; rendered once per change."""
