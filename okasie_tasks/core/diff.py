@@ -113,6 +113,8 @@ def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bo
         return Decision(action="none", reason="sold on both sides", count="settled", entry=_if_new(settled, base))
     if not same and remote is None and world.full and world.walk_complete:
         return Decision(action="none", reason="gone on both sides", count="settled", entry=base.but(status="sold"))
+    if base.status == "sold" and world.source_complete:
+        return _revived(remote, base, picture, world)
     if not base.having(Flag.IN_SOURCE):
         return Decision(
             action="none", reason="pushed, not from the source", count="unchanged", entry=_if_new(picture, base)
@@ -131,7 +133,20 @@ def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bo
         return Decision(action="none", reason="missing, waiting for another read", count="waiting", entry=missed)
     if not world.sells:
         return Decision(action="none", reason="gone, but this account never sells", count="waiting", entry=missed)
-    return Decision(action="sell", reason="gone from the source")
+    return Decision(action="sell", reason="gone from the source", entry=_if_new(picture, base))
+
+
+def _revived(remote: Remote | None, base: Entry, picture: Entry, world: World) -> Decision:
+    """What we had sold stands there again, and nobody of ours has said so: a difference made on their side."""
+    answers = remote.rendering if remote is not None else b""
+    if world.policy == "local" and base.having(Flag.OWNED) and world.sells:
+        # Ours is that it is sold: it counts as having been there, so that it can be gone.
+        entry = picture.but(set_flags=Flag.IN_SOURCE)
+        reason = "listed again on the marketplace, sold again"
+        return Decision(action="sell", reason=reason, count="drifted", fields=("status",), entry=entry, answers=answers)
+    entry = picture.but(clear=Flag.SOLD_BY_HAND)
+    reason = "listed again on the marketplace, theirs stands"
+    return Decision(action="none", reason=reason, count="drifted", fields=("status",), entry=entry)
 
 
 # -- the ledger does not have it -----------------------------------------------------------------------------------
@@ -154,9 +169,20 @@ def _unknown(local: Local, remote: Remote | None, world: World) -> Decision:
             fields=("status",),
         )
     fields = _fields(local, remote)
-    if not fields and local.images == remote.images:
-        return Decision(action="none", reason="equal, adopted", count="unchanged", entry=adopted)
+    if reason := _adoption(local, remote, fields):
+        return Decision(action="none", reason=reason, count="unchanged", entry=adopted)
     return Decision(action="update", reason="on the marketplace, but different", fields=fields or ("images",))
+
+
+def _adoption(local: Local, remote: Remote, fields: tuple[str, ...]) -> str:
+    """Why a row that stands there already needs no write; "" when it does. Images are counted by number."""
+    if local.images != remote.images:
+        return ""
+    if not fields:
+        return "equal, adopted"
+    # As the first echo of our own write would teach: a lost ledger must not rewrite every listing for it.
+    spelling = _same_dealer(local.dealer, remote) and _is_spelling(local, remote)
+    return "equal but for the spelling, adopted" if spelling else ""
 
 
 # -- both have it --------------------------------------------------------------------------------------------------
@@ -176,6 +202,8 @@ def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, sa
         return _sold_in_source(local, base, picture, world)
     if picture.status == "sold":
         return _sold_there(local, base, picture, changed=changed)
+    if base.status == "sold" and base.having(Flag.SOLD_BY_HAND):
+        return _revived(remote, base, picture, world)
     if not same and remote is None and world.full and world.walk_complete:
         return Decision(action="create", reason="missing on the marketplace")
     if remote is None or same:
@@ -206,7 +234,7 @@ def _sold_in_source(local: Local, base: Entry, picture: Entry, world: World) -> 
         )
     if not base.having(Flag.OWNED) or not world.sells:
         return Decision(action="none", reason="sold in the source, but not ours to sell", count="foreign")
-    return Decision(action="sell", reason="sold in the source")
+    return Decision(action="sell", reason="sold in the source", entry=_if_new(picture, base))
 
 
 def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> Decision:
@@ -264,7 +292,14 @@ def _may_learn(local: Local, remote: Remote, base: Entry, fields: tuple[str, ...
         return False
     if local.form is None or remote.form is None:
         return False
-    return base.having(Flag.RESENT) or echo_learnable(decode_compared(local.form), decode_compared(remote.form))
+    return base.having(Flag.RESENT) or _is_spelling(local, remote)
+
+
+def _is_spelling(local: Local, remote: Remote) -> bool:
+    """Whether they differ in the spelling of free text only."""
+    if local.form is None or remote.form is None:
+        return False
+    return echo_learnable(decode_compared(local.form), decode_compared(remote.form))
 
 
 def _ours_wins(local: Local, remote: Remote, world: World, *, changed: bool) -> bool:

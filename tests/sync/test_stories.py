@@ -161,3 +161,21 @@ def test_a_held_listing_says_so(world: GuardedWorld) -> None:
     for reference in sorted(gone):
         assert why_document(world.tools, reference)["held_run"] == held["run"]
     assert why_document(world.tools, world.rows[0]["stock_no"])["held_run"] is None
+
+
+@pytest.mark.parametrize("how", ["gone from the feed", "sold by hand"])
+@pytest.mark.parametrize("mode", ["incremental", "full"])
+def test_what_we_sold_and_somebody_lists_again_is_sold_again(world: GuardedWorld, how: str, mode: str) -> None:
+    row = world.rows[0]
+    if how == "sold by hand":
+        world.sell(row["stock_no"])
+    else:
+        world.remove([row])
+        world.good_run()
+    quiet(world)
+    world.clock.ahead += 3600
+    world.edit({"reference": row["stock_no"], "status": "active"})
+    document = world.good_run(mode, step=False)
+    assert (document["listings"]["sold"], document["listings"]["drifted"]) == (1, 1), document
+    quiet(world)
+    assert world.sold() == {row["stock_no"]}
