@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from okasie_tasks.core.diff import SENDS, Decision, World, decide
+from okasie_tasks.core.decision import SENDS, Decision, World
+from okasie_tasks.core.diff import decide
 from okasie_tasks.core.entry import LIVE, Entry, Flag
 from okasie_tasks.core.plan import DealerTotals, fields_of
 from okasie_tasks.core.records import (
