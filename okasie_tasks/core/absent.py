@@ -42,12 +42,21 @@ def absent(remote: Remote | None, base: Entry | None, world: World, *, same: boo
     return Decision(action="sell", reason="gone from the source", entry=if_new(picture, base))
 
 
-def revived(remote: Remote | None, base: Entry, picture: Entry, world: World) -> Decision:
-    """What we had sold stands there again, and nobody of ours has said so: a difference made on their side."""
-    answers = remote.rendering if remote is not None else b""
-    if world.policy == "local" and base.having(Flag.OWNED) and world.sells:
-        # Ours is that it is sold: it counts as having been there, so that it can be gone.
-        entry = picture.but(set_flags=Flag.IN_SOURCE)
+def revived(
+    remote: Remote | None, base: Entry, picture: Entry, world: World, *, source_says_sold: bool = False
+) -> Decision:
+    """What we had sold stands there again, and nobody of ours has said so: a difference made on their side.
+
+    Answered once; a marketplace that lists it again all the same is told as a conflict, not fought.
+    """
+    if base.having(Flag.RESENT):
+        entry = picture.but(set_flags=Flag.DISPUTED, clear=Flag.RESENT | Flag.SOLD_BY_HAND)
+        reason = "the marketplace keeps it listed"
+        return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=entry)
+    if (source_says_sold or world.policy == "local") and base.having(Flag.OWNED) and world.sells:
+        # It counts as having been there, so that it can be gone.
+        entry = picture.but(set_flags=Flag.IN_SOURCE | Flag.RESENT)
+        answers = remote.rendering if remote is not None else b""
         reason = "listed again on the marketplace, sold again"
         return Decision(action="sell", reason=reason, count="drifted", fields=("status",), entry=entry, answers=answers)
     entry = picture.but(clear=Flag.SOLD_BY_HAND)

@@ -117,6 +117,8 @@ def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, sa
     if base.having(Flag.GIVEN) and not changed and (same or remote is not None):
         return _given(local, None if same else remote, base, picture)
     if local.status == "sold":
+        if base.status == "sold" and picture.live:
+            return revived(remote, base, picture, world, source_says_sold=True)
         return _sold_in_source(local, base, picture, world)
     if picture.status == "sold":
         return _sold_there(local, base, picture, changed=changed)

@@ -179,3 +179,15 @@ def test_what_we_sold_and_somebody_lists_again_is_sold_again(world: GuardedWorld
     assert (document["listings"]["sold"], document["listings"]["drifted"]) == (1, 1), document
     quiet(world)
     assert world.sold() == {row["stock_no"]}
+
+
+def test_a_marketplace_that_keeps_a_sold_car_listed_is_not_fought(world: GuardedWorld) -> None:
+    row = world.rows[0]
+    world.sell(row["stock_no"])
+    quiet(world)
+    for number, outcome in enumerate(("sold", "conflicts")):
+        world.clock.ahead += 3600
+        world.edit({"reference": row["stock_no"], "status": "active"})
+        document = world.good_run("incremental" if number else "full", step=False)
+        assert document["listings"][outcome] == 1, document
+    assert world.told("full")["requests"]["delete"] == 0
