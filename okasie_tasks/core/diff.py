@@ -60,7 +60,9 @@ def _decide(local: Local | None, remote: Remote | None, base: Entry | None, worl
     if local is None:
         return absent(remote, base, world, same=same)
     if local.issues:
-        kept = base and seen(base, local, keep_row=True)
+        # Of a car that was sold as gone it proves nothing yet: it comes back with the row that can be listed.
+        stands = base is not None and (base.live or base.having(Flag.IN_SOURCE))
+        kept = seen(base, local, keep_row=True) if base is not None and stands else None
         return Decision(action="none", reason="the row is invalid", count="parked", entry=kept)
     if base is None:
         return _unknown(local, remote, world)
@@ -79,17 +81,22 @@ def _unknown(local: Local, remote: Remote | None, world: World) -> Decision:
             return Decision(action="none", reason="new, but the list was not read completely", count="unread")
         return Decision(action="create", reason="new in the source")
     adopted = look(adoption_of(local), remote)
-    if remote.status == "sold" and local.status != "sold":
-        return Decision(
-            action="none",
-            reason="sold on the marketplace by someone",
-            count="conflicts",
-            fields=("status",),
-        )
+    if (local.status == "sold") != (remote.status == "sold"):
+        return _one_sold(local, adopted)
     fields = fields_between(local, remote)
     if reason := _adoption(local, remote, fields):
         return Decision(action="none", reason=reason, count="unchanged", entry=adopted)
     return Decision(action="update", reason="on the marketplace, but different", fields=fields or ("images",))
+
+
+def _one_sold(local: Local, adopted: Entry) -> Decision:
+    """It is sold on one side only. The ledger takes it over as it stands: nothing is revived or sold by an upsert."""
+    if local.status == "sold":
+        # By the next run, as a sell that the guards see.
+        reason = "sold in the source, taken over to be sold"
+        return Decision(action="none", reason=reason, count="waiting", entry=adopted)
+    reason = "sold on the marketplace by someone"
+    return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=adopted)
 
 
 def _adoption(local: Local, remote: Remote, fields: tuple[str, ...]) -> str:
@@ -189,9 +196,10 @@ def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: W
                 fields=fields,
                 entry=disputed,
             )
+    if changed and (not drifted or base.having(Flag.ECHO_DUE)):
+        # What differs there may be no more than the echo of our last write, which nobody has read yet.
+        return Decision(action="update", reason="changed in the source")
     if not drifted:
-        if changed:
-            return Decision(action="update", reason="changed in the source")
         return _nothing("equal", local, base, picture)
     fields = fields_between(local, remote) if local.form and remote.form else ()
     count: Count = "conflicts" if changed else "drifted"
