@@ -19,7 +19,7 @@ from okasie_tasks.core.decision import (
     same_dealer,
     seen,
 )
-from okasie_tasks.core.entry import Entry, Flag, Version
+from okasie_tasks.core.entry import NO_DEALER, Entry, Flag, Version
 from okasie_tasks.core.fingerprint import never_learned
 from okasie_tasks.core.records import Local, Remote
 
@@ -81,20 +81,22 @@ def _unknown(local: Local, remote: Remote | None, world: World) -> Decision:
             return Decision(action="none", reason="new, but the list was not read completely", count="unread")
         return Decision(action="create", reason="new in the source")
     adopted = look(adoption_of(local), remote)
-    if (local.status == "sold") != (remote.status == "sold"):
-        return _one_sold(local, adopted)
+    if "sold" in (local.status, remote.status):
+        return _sold_somewhere(local, remote, adopted)
     fields = fields_between(local, remote)
     if reason := _adoption(local, remote, fields):
         return Decision(action="none", reason=reason, count="unchanged", entry=adopted)
     return Decision(action="update", reason="on the marketplace, but different", fields=fields or ("images",))
 
 
-def _one_sold(local: Local, adopted: Entry) -> Decision:
-    """It is sold on one side only. The ledger takes it over as it stands: nothing is revived or sold by an upsert."""
+def _sold_somewhere(local: Local, remote: Remote, adopted: Entry) -> Decision:
+    """It is sold on a side. The ledger takes it over as it stands: nothing is revived or sold by an upsert."""
+    if local.status == remote.status:
+        return Decision(action="none", reason="sold on both sides", count="settled", entry=adopted)
     if local.status == "sold":
-        # By the next run, as a sell that the guards see.
-        reason = "sold in the source, taken over to be sold"
-        return Decision(action="none", reason=reason, count="waiting", entry=adopted)
+        # By the next run, as a sell that the guards see; so its row counts as not yet read.
+        reason, unread = "sold in the source, taken over to be sold", adopted.but(row=Entry().row)
+        return Decision(action="none", reason=reason, count="waiting", entry=unread)
     reason = "sold on the marketplace by someone"
     return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=adopted)
 
@@ -207,6 +209,8 @@ def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: W
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
         # Their version becomes the picture, so that it is decided once and recorded once.
         entry = seen(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT), local)
+        if not same_dealer(base.dealer, remote):
+            entry = entry.but(dealer=remote.dealer_code or remote.dealer_profile or NO_DEALER)
         return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry, yields=True)
     reason = "changed on both sides, ours sent" if changed else "changed on the marketplace, ours sent again"
     return Decision(action="update", reason=reason, count=count, fields=fields, answers=remote.rendering)

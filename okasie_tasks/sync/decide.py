@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from okasie_tasks.core.decision import SENDS, Decision, World
+from okasie_tasks.core.decision import SENDS, Decision, World, seen
 from okasie_tasks.core.diff import decide
 from okasie_tasks.core.entry import LIVE, Entry, Flag
 from okasie_tasks.core.plan import DealerTotals, fields_of
@@ -95,6 +95,9 @@ class _Verdict:
             self._invalid(local, base)
         elif (reject := self._rejects.get(reference)) is not None:
             if self._parked(reject, local, decision):
+                if base is not None and local is not None and not base.having(Flag.IN_SOURCE):
+                    # Its row was seen, though it cannot be sent: once it vanishes, the car is gone.
+                    self._swaps.append((reference, base, seen(base, local, keep_row=True)))
                 return
             decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)

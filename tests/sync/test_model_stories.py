@@ -1,0 +1,168 @@
+"""Stories on the model's ground: a row of the decision table that needs rejects, and what the machine has found."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import redis
+
+from tests.sync.model_cars import Policy
+from tests.sync.stock import INVALID, SOLD, raw_car
+from tests.sync.twins import Row
+from tests.sync.workshop import Workshop
+
+LIVE, CHANGED = raw_car("R0", 100, "Alpha", "GENT", 0), raw_car("R0", 200, "Beta", "GENT", 0)
+
+
+def workshop(client: redis.Redis, policy: Policy = "local") -> Workshop:
+    return Workshop(client, policy=policy, missing_reads=1, sliceable=True, versioned=False, page_size=200)
+
+
+def runs(shop: Workshop, *modes: str) -> None:
+    for mode in modes:
+        shop.clock.sleep(120)
+        record = shop.run(mode)
+        assert record is not None
+        assert record.state == "done", record
+
+
+def there_before_us(shop: Workshop, row: str) -> None:
+    """The marketplace has R0 from a time before this ledger."""
+    shop.market.rows["R0"] = Row("id-R0", json.loads(row), shop.clock.now_ms)
+
+
+def test_rejected_before_and_unchanged_any_stays_parked_and_costs_no_request(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.market.refused_prices.add(100)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    requests = shop.market.requests
+    runs(shop, "full", "incremental")
+    assert shop.market.requests - requests == 2  # a page each
+    assert shop.plain.ledger.rejects(["R0"])["R0"].code == "REFUSED"
+    shop.put("R0", CHANGED)
+    runs(shop, "incremental")
+    assert shop.market.rows["R0"].body["price"] == 200
+    assert shop.plain.ledger.reject_count() == 0
+
+
+@pytest.mark.parametrize("policy", ["remote", "newest"])
+def test_a_change_right_after_a_write_is_sent_whatever_the_echo_looks_like(client: redis.Redis, policy: Policy) -> None:
+    shop = workshop(client, policy)
+    shop.market.quirks = {"spelling"}
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.put("R0", CHANGED)
+    runs(shop, "full", "full")
+    assert shop.market.rows["R0"].body["price"] == 200
+
+
+def test_a_row_that_says_sold_is_never_sold_by_an_upsert(client: redis.Redis) -> None:
+    shop = workshop(client)
+    there_before_us(shop, LIVE)
+    shop.put("R0", raw_car("R0", 100, "Alpha", "GENT", 0, status=SOLD))
+    shop.run("full", plan_only=True)
+    assert shop.running().plan.get("R0") != "update"
+
+
+def test_a_car_comes_back_also_by_way_of_an_invalid_row(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.remove("R0")
+    runs(shop, "full")
+    shop.put("R0", INVALID)
+    runs(shop, "full")
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    assert shop.market.rows["R0"].live
+
+
+def test_a_car_sold_by_hand_and_revived_there_leaves_nothing_to_do_for_ever(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.sell(["R0"])
+    shop.send(3)
+    runs(shop, "full")
+    shop.edit("R0", "revived", status="active")
+    runs(shop, "full", "full", "full")
+    shop.run("full", plan_only=True)
+    assert shop.running().plan == {}
+
+
+def test_a_car_revived_there_is_sold_again_when_its_row_says_so(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.put("R0", raw_car("R0", 100, "Alpha", "GENT", 0, status=SOLD))
+    runs(shop, "full")
+    shop.edit("R0", "revived", status="active")
+    runs(shop, "full", "full")
+    assert not shop.market.rows["R0"].live
+
+
+def test_a_car_sold_and_revived_there_is_sold_when_its_row_is_gone(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.edit("R0", "sold", status=SOLD)
+    runs(shop, "full")
+    shop.edit("R0", "revived", status="active")
+    shop.remove("R0")
+    runs(shop, "full", "full")
+    assert not shop.market.rows["R0"].live
+
+
+def test_a_car_that_is_sold_there_and_unknown_here_is_not_revived(client: redis.Redis) -> None:
+    shop = workshop(client)
+    there_before_us(shop, raw_car("R0", 100, "Alpha", "GENT", 0, status=SOLD))
+    shop.put("R0", LIVE)
+    runs(shop, "full", "incremental")
+    assert not shop.market.rows["R0"].live
+
+
+def test_a_car_that_is_sold_there_and_unknown_here_is_revived_by_a_change_here(client: redis.Redis) -> None:
+    shop = workshop(client)
+    there_before_us(shop, raw_car("R0", 100, "Alpha", "GENT", 0, status=SOLD))
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    shop.put("R0", CHANGED)
+    runs(shop, "full", "full")
+    assert shop.market.rows["R0"].live
+
+
+@pytest.mark.parametrize("policy", ["remote", "newest"])
+def test_a_move_to_another_dealer_that_stands_is_decided_once(client: redis.Redis, policy: Policy) -> None:
+    shop = workshop(client, policy)
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    shop.edit("R0", "dealer", dealerLocationCode="LIEGE")
+    runs(shop, "full", "full")
+    shop.put("R0", CHANGED)
+    runs(shop, "full", "full")
+    assert shop.market.rows["R0"].body["price"] == 200
+
+
+def test_a_drift_whose_answer_was_refused_stays_parked(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    shop.edit("R0", "price", price=7000)
+    shop.market.refused_prices.add(100)
+    runs(shop, "full")
+    requests = shop.market.requests
+    runs(shop, "incremental", "full", "incremental", "full")
+    assert shop.market.requests - requests == 4  # a page each
+
+
+@pytest.mark.parametrize("policy", ["local", "remote", "newest"])
+def test_whatever_the_rendering_all_is_quiet_after_two_runs(client: redis.Redis, policy: Policy) -> None:
+    shop = workshop(client, policy)
+    shop.market.quirks = {"order", "spaces", "rounds", "spelling"}
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    writes = shop.market.writes
+    runs(shop, "full", "incremental", "full")
+    assert shop.market.writes == writes

@@ -1,0 +1,306 @@
+"""A dealer, a marketplace and an account in one thread, with everything that people and accidents do to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final
+
+import msgspec
+import redis
+
+from okasie_tasks.adapters.history import History
+from okasie_tasks.adapters.inbox import Inbox
+from okasie_tasks.adapters.ledger import Ledger
+from okasie_tasks.adapters.plans import HeldPlans
+from okasie_tasks.adapters.pushes import Pushes
+from okasie_tasks.adapters.runs import Run, Runs
+from okasie_tasks.adapters.writing import WriteLocks
+from okasie_tasks.celery import rules_of
+from okasie_tasks.errors import RetryLater, SourceError
+from okasie_tasks.settings.model import AccountSettings, GuardSettings
+from okasie_tasks.sync import apply, conduct, push, watchdog
+from okasie_tasks.sync.send import Sender
+from okasie_tasks.sync.tools import Part, Rules, Tools
+from tests.sync.driver import _one as do_part
+from tests.sync.driver import drive, finish
+from tests.sync.model import Model
+from tests.sync.model_cars import Desk, Policy, Running, Said, Stamp
+from tests.sync.stock import SOLD, Clock, Inventory, Reading, content_of, raw_car
+from tests.sync.support import Killed, SteppingRedis
+from tests.sync.twins import Row, TwinMarket
+
+ACCOUNT: Final = "dex"
+ANCHOR: Final = "ANCHOR"
+"""A car that nobody touches: an empty source sells nothing."""
+_PREFIX: Final = "okasie:"
+_HARMLESS: Final = frozenset({"", "429", "no permit"})
+_MANY: Final = 1_000_000
+_GUARD: Final = GuardSettings(
+    max_sold_percent=100, max_sold_count=_MANY, free_sold_count=_MANY, max_source_shrink_percent=100,
+    max_changed_percent=100, free_changed_count=_MANY, max_field_loss_percent=100,
+    free_field_loss_count=_MANY,
+)  # fmt: skip
+"""So wide that no guard ever holds a plan: what is held is another test's story."""
+
+
+def rules(policy: Policy, missing_reads: int) -> Rules:
+    account = AccountSettings(
+        name=ACCOUNT, api_key="env:MODEL_KEY", base_url="http://127.0.0.1:1", conflict=policy, guard=_GUARD
+    )
+    return msgspec.structs.replace(rules_of(account), missing_reads=missing_reads, overlap_seconds=60.0)
+
+
+class Workshop(Desk):
+    """``crashed``: the run whose worker died, until it is recovered or given up."""
+
+    def __init__(
+        self,
+        plain: redis.Redis,
+        *,
+        policy: Policy,
+        missing_reads: int,
+        sliceable: bool,
+        versioned: bool,
+        page_size: int,
+    ) -> None:
+        plain.flushall()
+        plain.hset(f"{_PREFIX}account:{ACCOUNT}", "rows", 1)  # so that a run of few cars has one partition
+        plain.hset(f"{_PREFIX}account:{ACCOUNT}", "take_over", "decided")  # a story of its own: `test_guards`
+        self.redis, self.clock, self.versioned = plain, Clock(), versioned
+        self.model = Model(self, policy=policy, missing_reads=missing_reads)
+        self.market = TwinMarket(self.clock, self.model, page_size=page_size)
+        self.inventory = Inventory(self.clock, self._opened, sliceable=sliceable)
+        stepping: Any = SteppingRedis(plain, self.clock)  # type: ignore[arg-type]
+        self.rules = rules(policy, missing_reads)
+        self.tools, self.plain = self._tools(stepping), self._tools(plain)
+        self.crashed: str | None = None
+        self._run = ""
+        self._messages = 0
+        self.redelivered: Callable[[], None] | None = None
+        """The last message, for once more."""
+        self.put(ANCHOR, raw_car(ANCHOR, 1, "Anchor", "GENT", 0))
+
+    def _tools(self, client: redis.Redis) -> Tools:
+        return Tools(
+            rules=self.rules, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
+            market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
+            pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
+            plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
+            history=History(client, prefix=_PREFIX, account=ACCOUNT),
+        )  # fmt: skip
+
+    # -- what the model asks ---------------------------------------------------------------------------------------
+
+    def running(self) -> Running:
+        record = self.plain.runs.get(self._run)
+        if record is None:
+            return Running("", 0, 0, False, {})
+        planned = apply.changes_of(self.plain, self._run, conduct.slices_of(self.plain, self._run))
+        plan = {change.reference: change.action for change in planned if change.reason}
+        full = record.fact("walked_all") == 1
+        return Running(record.id, record.started_ms, record.fact("source_began_ms"), full, plan)
+
+    def planned(self) -> list[str]:
+        """What the last look found to do."""
+        return list(self.running().plan)
+
+    def waiting(self, reference: str) -> Stamp | None:
+        wish = self.plain.inbox.waiting([reference]).get(reference)
+        return wish and Stamp(wish.own, wish.seen_ms)
+
+    def _opened(self, reading: Reading) -> None:
+        record = self.plain.runs.get(self._run)
+        if record is not None and record.open and record.stage == "load":
+            self.model.loaded(reading)
+
+    # -- the dealer ------------------------------------------------------------------------------------------------
+
+    def put(self, reference: str, *rows: str) -> None:
+        """These rows are all that the source has of the reference now."""
+        self.inventory.rows[reference] = list(rows)
+        self.inventory.versions[reference] = self.clock.now_ms if self.versioned else 0
+
+    def remove(self, reference: str) -> None:
+        self.inventory.rows.pop(reference, None)
+
+    # -- the marketplace's own people ------------------------------------------------------------------------------
+
+    def edit(self, reference: str, kind: str, **changes: Any) -> None:
+        row = self.market.rows[reference]
+        self.market.rows[reference] = Row(row.identity, row.body | changes, self.clock.now_ms, row.provider)
+        self.model.edited(reference, kind, self.clock.now_ms)
+
+    # -- runs ------------------------------------------------------------------------------------------------------
+
+    def run(self, mode: str, *, plan_only: bool = False) -> Run | None:
+        """One run, to its end or to its death; what was crashed before is recovered first."""
+        while self.crashed:
+            self.recover()
+        self.model.began()
+        missed = {name: car.missed for name, car in self.model.cars.items()}
+        asked, _ = self.plain.runs.request(ACCOUNT, mode, plan_only=plan_only)
+        self._run = asked
+        faults, broken, writes = list(self.market.faults), self.inventory.broken, self.market.writes
+        record = self._work(lambda: drive(self.tools, mode, plan_only=plan_only, wait=self.clock.sleep))
+        if plan_only:
+            assert self.market.writes == writes, "a look at the plan writes nothing"
+            for name, car in self.model.cars.items():
+                car.missed = missed.get(name, 0)
+            self.model.loads.clear()
+        if record is None:
+            return None
+        met = faults[: len(faults) - len(self.market.faults)]
+        clean = record.state == "done" and _HARMLESS.issuperset(met) and not broken
+        if not plan_only:
+            self.model.ended(self.market.rows, clean=clean, full=record.fact("walked_all") == 1)
+        return record
+
+    def _work(self, work: Callable[[], Run]) -> Run | None:
+        self.model.written.clear()
+        try:
+            return work()
+        except Killed:
+            self.model.died()
+            self.crashed = self.plain.runs.active(ACCOUNT) or self.plain.runs.waiting(ACCOUNT)
+            return None
+        finally:
+            self.clock.revive()
+
+    def recover(self) -> Run | None:
+        """The leases run out, the watchdog finds what was lost, and the run goes on to its end."""
+        run, self.crashed = self.crashed, None
+        if run is None:
+            return None
+        self.clock.sleep(310)
+        record = self._work(lambda: self._go_on(run))
+        if record is not None and not record.plan_only:
+            self.model.ended(self.market.rows, clean=False)
+        return record
+
+    def _go_on(self, run: str) -> Run:
+        begun = self.plain.runs.begin(ACCOUNT)
+        assert begun in (None, run)
+        for _, stage, parts in list(watchdog.look(self.tools, ACCOUNT)):
+            for number in parts:
+                do_part(self.tools, Part(run, stage, number, f"again-{number}"), Random(0), self.clock.sleep)
+                conduct.advance(self.tools, run)
+        return finish(self.tools, run, wait=self.clock.sleep)
+
+    def give_up(self) -> None:
+        """Somebody ends the run whose worker died."""
+        self.plain.runs.begin(ACCOUNT)
+        record = self.plain.runs.get(self.crashed or "")
+        self.crashed = None
+        if record is not None:
+            self.plain.runs.end(record, "failed")
+            self.model.ended(self.market.rows, clean=False)
+
+    # -- the urgent lane -------------------------------------------------------------------------------------------
+
+    def push_rows(self, references: Sequence[str]) -> None:
+        """``okasie.push`` with references: the source is read."""
+        name = self._message()
+
+        def deliver() -> None:
+            reads: list[Reading] = []
+            opened, self.inventory._opened = self.inventory._opened, reads.append
+            try:
+                self._accept(lambda: push.accept_push(self.tools, name, references=list(references)))
+            finally:
+                self.inventory._opened = opened
+                for reading in reads:
+                    self._tell(reading, references)
+
+        self._deliver(deliver)
+
+    def _tell(self, reading: Reading, references: Sequence[str]) -> None:
+        for reference in references:
+            content = reading.says.get(reference)
+            if content and content != "invalid":
+                stamp = Stamp(reading.versions.get(reference, 0), reading.opened_ms)
+                sold = json.loads(content)["status"] == SOLD
+                self.model.said(reference, Said(None if sold else content, stamp))
+
+    def push_listings(self, cars: dict[str, str], version: int) -> None:
+        """``okasie.push`` with listings."""
+        name = self._message()
+        rows = [json.loads(car) for car in cars.values()]
+
+        def deliver() -> None:
+            self._accept(lambda: push.accept_push(self.tools, name, listings=rows, version=version))
+            stamp = Stamp(version, self.plain.pushes.get(name).at_ms)
+            for reference, car in cars.items():
+                self.model.said(reference, Said(content_of(car), stamp, given=True))
+
+        self._deliver(deliver)
+
+    def sell(self, references: Sequence[str]) -> None:
+        name = self._message()
+
+        def deliver() -> None:
+            self._accept(lambda: push.accept_sell(self.tools, name, references=list(references)))
+            for reference in references:
+                self.model.said(reference, Said(None, Stamp(0, self.plain.pushes.get(name).at_ms)))
+
+        self._deliver(deliver)
+
+    def _message(self) -> str:
+        self._messages += 1
+        return f"push-{self._messages}"
+
+    def _deliver(self, deliver: Callable[[], None]) -> None:
+        self.redelivered = deliver
+        self.model.calm = False
+        deliver()
+
+    def _accept(self, accept: Callable[[], None]) -> None:
+        try:
+            accept()
+        except Killed:
+            self.clock.revive()
+            self._accept(accept)  # the broker delivers it again
+        except SourceError:
+            pass  # told to the caller; it came to nothing
+
+    def send(self, patience: int) -> None:
+        """The sender's turns. ``patience``: how often it comes again when it has to wait."""
+        self.model.written.clear()
+        while True:
+            self._messages += 1
+            try:
+                Sender(self.tools, f"sender-{self._messages}", chance=Random(0), sleep=self.clock.sleep).run()
+            except RetryLater as later:
+                if not patience:
+                    return
+                patience -= 1
+                self.clock.sleep(max(later.seconds, 0.05))
+            except Killed:
+                self.model.died()
+                self.clock.revive()
+                return
+            else:
+                return
+
+    # -- the end of the world --------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Redis loses everything."""
+        self.redis.flushall()
+        self.redis.hset(f"{_PREFIX}account:{ACCOUNT}", "take_over", "decided")
+        self.crashed = self.redelivered = None
+        self.model.flushed()
+        self.model.began()
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more, and everything that waits is done."""
+        self.market.faults.clear()
+        self.inventory.broken = self.inventory.unreadable = 0
+        self.market.refused_prices.clear()
+        self.market.refused_dealers.clear()
+        self.clock.revive()
+        self.recover()
+        self.clock.sleep(60)
+        self.send(patience=50)
+        assert not self.plain.inbox.count(), "a wish waits for ever"
