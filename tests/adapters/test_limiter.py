@@ -106,6 +106,37 @@ def test_a_cancelled_permit_is_as_if_it_had_never_been(client: redis.Redis, make
     assert isinstance(clocked.limiter.acquire("b", "bulk", HOLD), Permit)
 
 
+def test_a_permit_tells_how_long_its_ticket_waited(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client, per_minute=1)
+    ((now, first),) = take(clocked, 1)
+    assert first.waited_seconds < 0.1
+    moment = now + 1
+    while True:
+        clocked.set_clock(moment)
+        answer = clocked.limiter.acquire("slow", "bulk", HOLD)
+        if isinstance(answer, Permit):
+            break
+        moment += answer.seconds
+    assert moment - now > 50
+    assert answer.waited_seconds == pytest.approx(moment - now - 1, abs=0.03)
+    clocked.set_clock(now + 300)
+    again = clocked.limiter.acquire("slow", "bulk", HOLD)
+    assert isinstance(again, Permit)
+    assert again.waited_seconds < 0.1, "the next wait of the same ticket is one of its own"
+
+
+def test_a_ticket_that_left_waits_anew(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client, per_minute=1)
+    ((now, _),) = take(clocked, 1)
+    clocked.set_clock(now + 1)
+    assert isinstance(clocked.limiter.acquire("a", "bulk", HOLD), Wait)
+    clocked.limiter.drop("a")
+    clocked.set_clock(now + 100)
+    permit = clocked.limiter.acquire("a", "bulk", HOLD)
+    assert isinstance(permit, Permit)
+    assert permit.waited_seconds < 0.1
+
+
 def test_a_connection_that_never_was_costs_nothing(client: redis.Redis, make: Maker) -> None:
     clocked = make(client, per_minute=1)
     permit = clocked.limiter.acquire("a", "bulk", HOLD)
@@ -145,10 +176,10 @@ def test_a_command_sent_twice_takes_one_permit(client: redis.Redis) -> None:
     clocked = on_redis(client, burst_per_second=50)
     limiter = clocked.limiter
     assert isinstance(limiter, RedisLimiter)
-    keys = [limiter._log, limiter._second, limiter._queue, limiter._due, limiter._state]
+    keys = [limiter._log, limiter._second, limiter._queue, limiter._due, limiter._state, limiter._asked]
     arguments = ["t", "t/one.25000", 1, 25_000, 120, 50, "", 1_000_000_000]
-    assert limiter._acquire(keys=keys, args=arguments) == [0, 0]
-    assert limiter._acquire(keys=keys, args=arguments) == [0, 0]
+    assert limiter._acquire(keys=keys, args=arguments) == [0, 0, 0]
+    assert limiter._acquire(keys=keys, args=arguments) == [0, 0, 0]
     assert limiter.status().used_last_minute == 1
     # One that is to be sent 15 ms from now stays that.
     limiter.report(Permit("t/one.25000"), OK)
