@@ -7,12 +7,12 @@ requests are *paced* evenly below the limit; a second, short log keeps the burst
 a place in the queue that reserves nothing, so a dead worker burns no quota and urgent requests overtake.
 
 Keys, all in one hash slot (``{prefix}rl:{bucket}:``): ``l`` log, ``s`` burst log, ``q`` queue, ``d`` promised returns,
-``w`` since when tickets wait, ``h`` state: ``now`` (never falls), ``sl`` (limit told by the server), ``lc``/``lv`` (a higher limit under watch),
-``tat`` (pace), ``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one request at a time),
-``pt``/``pp`` (moment and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent grants in a row while
-bulk waits), ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and ``hx``/``hxt`` (caution
-after refusals that nothing explained, and since when: requests fewer, pace slower),
-``fo`` (when somebody else was last seen on the key), ``seq``.
+``w`` since when tickets wait, ``h`` state: ``now`` (never falls), ``sl`` (limit told by the server), ``lc``/``lv`` (a
+higher limit under watch), ``tat`` (pace), ``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one
+request at a time), ``pt``/``pp`` (moment and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent
+grants in a row while bulk waits), ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and
+``hx``/``hxt`` (caution after refusals that nothing explained, and since when: requests fewer, pace slower), ``fo``
+(when somebody else was last seen on the key), ``seq``.
 
 `okasie_tasks.core.limiter` is the same arithmetic in plain Python, with the invariants.
 """
