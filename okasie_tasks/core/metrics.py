@@ -19,6 +19,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 WAIT_BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds in seconds: fine around what a push may take (0.5 and 1.5 s), wide enough for a starved lane."""
 _OPEN_END: Final = "+Inf"
+_END_STATES: Final = ("done", "held", "partial", "failed", "cancelled")
 
 
 class Family(NamedTuple):
@@ -146,7 +147,10 @@ def recorded_samples(account: str, found: Recorded, intervals: Mapping[str, floa
         yield Sample("okasie_requests_total", (account, *labels), count)
     for lane, waits in found.waits.items():
         yield Sample("okasie_permit_wait_seconds", (account, lane), waits.total_ms / 1000, tuple(waits.buckets()))
-    for labels, count in found.runs.items():
+    # A counter that first appears as 1 has never risen, for Prometheus: the zeros must have been there before.
+    modes = {*intervals, *(mode for mode, _ in found.runs)}
+    zeros = dict.fromkeys(((mode, state) for mode in sorted(modes) for state in _END_STATES), 0)
+    for labels, count in (zeros | found.runs).items():
         yield Sample("okasie_runs_total", (account, *labels), count)
     for mode, ms in found.run_ms.items():
         yield Sample("okasie_run_seconds", (account, mode), ms / 1000)

@@ -56,6 +56,8 @@ def test_what_was_written_is_read_and_what_is_unknown_is_passed_over() -> None:
     assert told["okasie_last_success_timestamp_seconds", ("dex", "full")] == 1
     assert told["okasie_last_success_timestamp_seconds", ("dex", "incremental")] == 0, "asked for, and never done"
     assert told["okasie_schedule_interval_seconds", ("dex", "incremental")] == 900
+    runs = {labels[1:]: value for (name, labels), value in told.items() if name == "okasie_runs_total"}
+    assert (runs["full", "done"], runs["full", "failed"], runs["incremental", "failed"]) == (3, 0, 0)
 
 
 def test_an_account_of_which_nothing_is_known_tells_that_it_did_nothing() -> None:
