@@ -138,7 +138,7 @@ else
   local wait = math.max(t - now, first) + ahead * step * LEAD
   wait = math.ceil(math.min(math.max(wait, 5), LONGEST))
   redis.call('ZADD', due, now + wait, ticket)
-  redis.call('HSETNX', asked, ticket, now)
+  if not waited then redis.call('HSET', asked, ticket, now) end
   redis.call('PEXPIRE', asked, 60000)
   redis.call('HSET', state, 'now', now)
   answer = {1, wait, blocked and 'queue' or why}
