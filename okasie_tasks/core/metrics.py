@@ -165,7 +165,8 @@ def recorded_samples(account: str, found: Recorded, intervals: Mapping[str, floa
 
 
 def _text(bound: float) -> str:
-    return f"{bound:g}"
+    """As OpenMetrics has it, always with a point: Prometheus asks for either format, and both must name one series."""
+    return str(float(bound))
 
 
 def _above(bound: str) -> str:

@@ -19,23 +19,23 @@ from okasie_tasks.core.metrics import (
 
 
 @pytest.mark.parametrize(
-    ("ms", "bound"), [(0, "0.05"), (50, "0.05"), (51, "0.1"), (1500, "1.5"), (299_999, "300"), (300_001, "+Inf")]
+    ("ms", "bound"), [(0, "0.05"), (50, "0.05"), (51, "0.1"), (1500, "1.5"), (299_999, "300.0"), (300_001, "+Inf")]
 )
 def test_a_wait_falls_into_the_bucket_that_it_is_not_above(ms: int, bound: str) -> None:
     assert wait_fields("urgent", ms) == {f"wait:urgent:{bound}": 1} | ({"wait_ms:urgent": ms} if ms else {})
 
 
 def test_buckets_add_up_and_end_open() -> None:
-    buckets = Waits(counts={"0.1": 2, "1": 3, "+Inf": 1}).buckets()
-    assert [bound for bound, _ in buckets] == [*(f"{bound:g}" for bound in WAIT_BOUNDS), "+Inf"]
+    buckets = Waits(counts={"0.1": 2, "1.0": 3, "+Inf": 1}).buckets()
+    assert [bound for bound, _ in buckets] == [*(str(bound) for bound in WAIT_BOUNDS), "+Inf"]
     assert dict(buckets)["0.05"] == 0
-    assert (dict(buckets)["0.1"], dict(buckets)["0.5"], dict(buckets)["1"]) == (2, 2, 5)
+    assert (dict(buckets)["0.1"], dict(buckets)["0.5"], dict(buckets)["1.0"]) == (2, 2, 5)
     assert buckets[-1] == ("+Inf", 6)
 
 
 def test_a_bound_of_another_release_is_counted_with_the_next_one_up() -> None:
     assert dict(Waits(counts={"0.07": 4, "900": 1}).buckets()) == {
-        f"{bound:g}": 4 if bound >= 0.1 else 0 for bound in WAIT_BOUNDS
+        str(bound): 4 if bound >= 0.1 else 0 for bound in WAIT_BOUNDS
     } | {"+Inf": 5}
 
 

@@ -13,6 +13,8 @@ import pytest
 import redis
 from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest as as_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from okasie_tasks.adapters.okasie_api import RequestLog
 from okasie_tasks.celery import Services
@@ -355,6 +357,16 @@ def test_once_prints_what_the_parser_takes(world: GuardedWorld) -> None:
         "help": "Listings that are parked: refused, or invalid.",
         "samples": [{"name": "okasie_rejected_listings", "labels": {"account": "dex"}, "value": 0}],
     }
+
+
+def test_prometheus_may_ask_for_openmetrics(world: GuardedWorld) -> None:
+    """It does by default, and the format is the stricter one."""
+    world.good_run()
+    text = as_openmetrics(registry(world.services)).decode()
+    families = {family.name: family for family in read_openmetrics(text)}
+    assert set(families) == {family.name.removesuffix("_total") for family in FAMILIES}
+    bounds = [s.labels["le"] for s in families["okasie_permit_wait_seconds"].samples if "le" in s.labels]
+    assert bounds == [*(str(float(bound)) for bound in WAIT_BOUNDS), "+Inf"]
 
 
 def test_two_accounts_are_told_apart(world: GuardedWorld) -> None:
