@@ -21,7 +21,7 @@ from okasie_tasks.celery import Services
 from okasie_tasks.cli import cli
 from okasie_tasks.cli.exposition import documents, registry
 from okasie_tasks.core.metrics import FAMILIES, WAIT_BOUNDS
-from okasie_tasks.errors import NoPermit
+from okasie_tasks.errors import FixConfiguration, NoPermit
 from okasie_tasks.settings import load_settings
 from tests.exposition import Exposition, parse, scrape
 from tests.sync.guarded_world import GuardedWorld
@@ -357,6 +357,13 @@ def test_once_prints_what_the_parser_takes(world: GuardedWorld) -> None:
         "help": "Listings that are parked: refused, or invalid.",
         "samples": [{"name": "okasie_rejected_listings", "labels": {"account": "dex"}, "value": 0}],
     }
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    shown = CliRunner().invoke(cli, ["metrics", "--once"])
+    assert isinstance(shown.exception, FixConfiguration)
+    assert "pip install 'okasie-tasks[metrics]'" in str(shown.exception)
 
 
 def test_prometheus_may_ask_for_openmetrics(world: GuardedWorld) -> None:
