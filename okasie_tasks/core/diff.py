@@ -6,53 +6,22 @@ most proof; what could overwrite somebody's work is recorded; what is equal cost
 
 from __future__ import annotations
 
-from typing import Final, Literal
-
-import msgspec
-
-from okasie_tasks.core.entry import NO_DEALER, Entry, Flag, Version
-from okasie_tasks.core.fingerprint import decode_compared, differing, echo_learnable, never_learned
+from okasie_tasks.core.absent import absent, revived
+from okasie_tasks.core.decision import (
+    Count,
+    Decision,
+    World,
+    adoption_of,
+    fields_between,
+    if_new,
+    is_spelling,
+    look,
+    same_dealer,
+    seen,
+)
+from okasie_tasks.core.entry import Entry, Flag, Version
+from okasie_tasks.core.fingerprint import never_learned
 from okasie_tasks.core.records import Local, Remote
-
-Action = Literal["none", "create", "update", "sell"]
-Policy = Literal["local", "remote", "newest"]
-Count = Literal["unchanged", "foreign", "drifted", "conflicts", "parked", "settled", "waiting", "unread"]
-
-SENDS: Final = frozenset({"create", "update"})
-
-
-class World(msgspec.Struct, frozen=True, kw_only=True):
-    """What this run knows of its own reading, and the account's policies."""
-
-    full: bool
-    """The whole marketplace was walked; without it a reference that was not returned is as the ledger has it."""
-    walk_complete: bool
-    """Every page was read and the total stood still: only then is a missing reference really missing."""
-    source_complete: bool
-    """The source was read to its proven end and every reference in it could be read."""
-    began_ms: int = 0
-    """When the run began to read the marketplace: what was sent since is newer than any page. Redis time."""
-    source_began_ms: int = 0
-    """When it began to read the source: what was pushed since is newer than any row."""
-    policy: Policy = "local"
-    missing_reads: int = 1
-    sells: bool = True
-    taking_over: bool = False
-    """No run has yet met the whole marketplace: what stands there may be the dealer's from before our time."""
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do with one listing, and why. ``entry``: what the ledger is to hold from now on, when it changes."""
-
-    action: Action
-    reason: str
-    count: Count | None = None
-    fields: tuple[str, ...] = ()
-    entry: Entry | None = None
-    answers: bytes = b""
-    """For a drift that is answered with ours: the rendering that is answered."""
-    yields: bool = False
-    """Theirs stands: the source is offered their version of ``fields``."""
 
 
 def decide(
@@ -89,49 +58,15 @@ def _decide(local: Local | None, remote: Remote | None, base: Entry | None, worl
         # Sent by the urgent lane while the pages were read: the row that was returned may be older than that.
         remote, same = None, True
     if local is None:
-        return _absent(remote, base, world, same=same)
+        return absent(remote, base, world, same=same)
     if local.issues:
-        kept = base and _seen(base, local, keep_row=True)
+        # Of a car that was sold as gone it proves nothing yet: it comes back with the row that can be listed.
+        stands = base is not None and (base.live or base.having(Flag.IN_SOURCE))
+        kept = seen(base, local, keep_row=True) if base is not None and stands else None
         return Decision(action="none", reason="the row is invalid", count="parked", entry=kept)
     if base is None:
         return _unknown(local, remote, world)
     return _known(local, remote, base, world, same=same)
-
-
-# -- the source does not have it -----------------------------------------------------------------------------------
-
-
-def _absent(remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:  # noqa: PLR0911
-    if base is None:
-        return Decision(action="none", reason="never ours", count="foreign")
-    picture = _look(base, remote)
-    if picture.status == "sold":
-        # Absent once, and since it was sold: a car sold by hand may be listed again when its row comes back.
-        proven = world.source_complete and base.seen_ms <= world.source_began_ms
-        gone = Flag.IN_SOURCE | Flag.SOLD_BY_HAND if proven else Flag(0)
-        settled = picture.but(clear=gone | Flag.ECHO_DUE | Flag.RESENT, missed=0)
-        return Decision(action="none", reason="sold on both sides", count="settled", entry=_if_new(settled, base))
-    if not same and remote is None and world.full and world.walk_complete:
-        return Decision(action="none", reason="gone on both sides", count="settled", entry=base.but(status="sold"))
-    if not base.having(Flag.IN_SOURCE):
-        return Decision(
-            action="none", reason="pushed, not from the source", count="unchanged", entry=_if_new(picture, base)
-        )
-    if base.having(Flag.URGENT) and base.seen_ms > world.source_began_ms:
-        # A content that was handed in after the row had gone stands: this absence is spent, it never sells.
-        spent = Flag.IN_SOURCE if base.having(Flag.GIVEN) and world.source_complete else Flag(0)
-        entry = _if_new(picture.but(clear=spent), base)
-        return Decision(action="none", reason="pushed after the source was read", count="unchanged", entry=entry)
-    if not world.source_complete:
-        return Decision(action="none", reason="the source was not read completely", count="waiting")
-    if not base.having(Flag.OWNED):
-        return Decision(action="none", reason="not owned", count="foreign")
-    missed = picture.but(missed=base.missed + 1)
-    if missed.missed < world.missing_reads:
-        return Decision(action="none", reason="missing, waiting for another read", count="waiting", entry=missed)
-    if not world.sells:
-        return Decision(action="none", reason="gone, but this account never sells", count="waiting", entry=missed)
-    return Decision(action="sell", reason="gone from the source")
 
 
 # -- the ledger does not have it -----------------------------------------------------------------------------------
@@ -145,37 +80,57 @@ def _unknown(local: Local, remote: Remote | None, world: World) -> Decision:
             # It may stand there, edited or sold, on a page that moved away from us.
             return Decision(action="none", reason="new, but the list was not read completely", count="unread")
         return Decision(action="create", reason="new in the source")
-    adopted = _look(_adopt(local), remote)
-    if remote.status == "sold" and local.status != "sold":
-        return Decision(
-            action="none",
-            reason="sold on the marketplace by someone",
-            count="conflicts",
-            fields=("status",),
-        )
-    fields = _fields(local, remote)
-    if not fields and local.images == remote.images:
-        return Decision(action="none", reason="equal, adopted", count="unchanged", entry=adopted)
+    adopted = look(adoption_of(local), remote)
+    if (local.status == "sold") != (remote.status == "sold"):
+        return _one_sold(local, adopted)
+    fields = fields_between(local, remote)
+    if reason := _adoption(local, remote, fields):
+        return Decision(action="none", reason=reason, count="unchanged", entry=adopted)
     return Decision(action="update", reason="on the marketplace, but different", fields=fields or ("images",))
+
+
+def _one_sold(local: Local, adopted: Entry) -> Decision:
+    """It is sold on one side only. The ledger takes it over as it stands: nothing is revived or sold by an upsert."""
+    if local.status == "sold":
+        # By the next run, as a sell that the guards see.
+        reason = "sold in the source, taken over to be sold"
+        return Decision(action="none", reason=reason, count="waiting", entry=adopted)
+    reason = "sold on the marketplace by someone"
+    return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=adopted)
+
+
+def _adoption(local: Local, remote: Remote, fields: tuple[str, ...]) -> str:
+    """Why a row that stands there already needs no write; "" when it does. Images are counted by number."""
+    if local.images != remote.images:
+        return ""
+    if not fields:
+        return "equal, adopted"
+    # As the first echo of our own write would teach: a lost ledger must not rewrite every listing for it.
+    spelling = same_dealer(local.dealer, remote) and is_spelling(local, remote)
+    return "equal but for the spelling, adopted" if spelling else ""
 
 
 # -- both have it --------------------------------------------------------------------------------------------------
 
 
 def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, same: bool) -> Decision:  # noqa: PLR0911
-    picture = _look(base, remote)
+    picture = look(base, remote)
     changed = local.content != base.row
     if changed and Version(local.version, world.source_began_ms).older_than(base.stamp):
         # A push that read the source has seen a newer row than this one.
         newer_row = base.having(Flag.URGENT) and not base.having(Flag.GIVEN)
-        entry = _if_new(_seen(picture, local, keep_row=newer_row), base)
+        entry = if_new(seen(picture, local, keep_row=newer_row), base)
         return Decision(action="none", reason="older than what was pushed", count="unchanged", entry=entry)
     if base.having(Flag.GIVEN) and not changed and (same or remote is not None):
         return _given(local, None if same else remote, base, picture)
     if local.status == "sold":
+        if base.status == "sold" and picture.live:
+            return revived(remote, base, picture, world, source_says_sold=True)
         return _sold_in_source(local, base, picture, world)
     if picture.status == "sold":
         return _sold_there(local, base, picture, changed=changed)
+    if base.status == "sold" and base.having(Flag.SOLD_BY_HAND):
+        return revived(remote, base, picture, world)
     if not same and remote is None and world.full and world.walk_complete:
         return Decision(action="create", reason="missing on the marketplace")
     if remote is None or same:
@@ -195,23 +150,23 @@ def _given(local: Local, remote: Remote | None, base: Entry, picture: Entry) -> 
         action="none",
         reason="changed on the marketplace after it was pushed, theirs stands" if drifted else "pushed, its row stands",
         count="drifted" if drifted else "unchanged",
-        entry=_if_new(_seen(picture.but(clear=clear), local), base),
+        entry=if_new(seen(picture.but(clear=clear), local), base),
     )
 
 
 def _sold_in_source(local: Local, base: Entry, picture: Entry, world: World) -> Decision:
     if picture.status == "sold":
         return Decision(
-            action="none", reason="sold on both sides", count="settled", entry=_if_new(_seen(picture, local), base)
+            action="none", reason="sold on both sides", count="settled", entry=if_new(seen(picture, local), base)
         )
     if not base.having(Flag.OWNED) or not world.sells:
         return Decision(action="none", reason="sold in the source, but not ours to sell", count="foreign")
-    return Decision(action="sell", reason="sold in the source")
+    return Decision(action="sell", reason="sold in the source", entry=if_new(picture, base))
 
 
 def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> Decision:
     if base.having(Flag.SOLD_BY_HAND):
-        entry = _if_new(_seen(picture, local), base)
+        entry = if_new(seen(picture, local), base)
         return Decision(action="none", reason="sold by hand, the row still stands", count="settled", entry=entry)
     if not base.having(Flag.IN_SOURCE):
         return Decision(action="update", reason="back in the source")
@@ -222,18 +177,18 @@ def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> 
         reason="sold on the marketplace by someone",
         count="conflicts",
         fields=("status",),
-        entry=_if_new(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT, rendering=base.rendering), base),
+        entry=if_new(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT, rendering=base.rendering), base),
     )
 
 
 def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: World, *, changed: bool) -> Decision:
-    drifted = remote.rendering != base.rendering or not _same_dealer(base.dealer, remote)
-    if drifted and base.having(Flag.ECHO_DUE) and not changed and _same_dealer(base.dealer, remote):
-        fields = _fields(local, remote)
+    drifted = remote.rendering != base.rendering or not same_dealer(base.dealer, remote)
+    if drifted and base.having(Flag.ECHO_DUE) and not changed and same_dealer(base.dealer, remote):
+        fields = fields_between(local, remote)
         if _may_learn(local, remote, base, fields):
             return _nothing("the marketplace's rendering, learned", local, base, picture)
         if base.having(Flag.RESENT):
-            disputed = _seen(picture.but(set_flags=Flag.DISPUTED, clear=Flag.ECHO_DUE | Flag.RESENT), local)
+            disputed = seen(picture.but(set_flags=Flag.DISPUTED, clear=Flag.ECHO_DUE | Flag.RESENT), local)
             return Decision(
                 action="none",
                 reason="the marketplace keeps its own value",
@@ -241,16 +196,17 @@ def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: W
                 fields=fields,
                 entry=disputed,
             )
+    if changed and (not drifted or base.having(Flag.ECHO_DUE)):
+        # What differs there may be no more than the echo of our last write, which nobody has read yet.
+        return Decision(action="update", reason="changed in the source")
     if not drifted:
-        if changed:
-            return Decision(action="update", reason="changed in the source")
         return _nothing("equal", local, base, picture)
-    fields = _fields(local, remote) if local.form and remote.form else ()
+    fields = fields_between(local, remote) if local.form and remote.form else ()
     count: Count = "conflicts" if changed else "drifted"
     if not _ours_wins(local, remote, world, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
         # Their version becomes the picture, so that it is decided once and recorded once.
-        entry = _seen(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT), local)
+        entry = seen(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT), local)
         return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry, yields=True)
     reason = "changed on both sides, ours sent" if changed else "changed on the marketplace, ours sent again"
     return Decision(action="update", reason=reason, count=count, fields=fields, answers=remote.rendering)
@@ -264,7 +220,7 @@ def _may_learn(local: Local, remote: Remote, base: Entry, fields: tuple[str, ...
         return False
     if local.form is None or remote.form is None:
         return False
-    return base.having(Flag.RESENT) or echo_learnable(decode_compared(local.form), decode_compared(remote.form))
+    return base.having(Flag.RESENT) or is_spelling(local, remote)
 
 
 def _ours_wins(local: Local, remote: Remote, world: World, *, changed: bool) -> bool:
@@ -272,9 +228,6 @@ def _ours_wins(local: Local, remote: Remote, world: World, *, changed: bool) -> 
         # Without a change of ours the newest is theirs. Newer is the source's own version, else when it was read.
         return changed and (local.version or world.source_began_ms) >= remote.changed_at * 1000
     return world.policy == "local"
-
-
-# -- small parts ---------------------------------------------------------------------------------------------------
 
 
 def _nothing(reason: str, local: Local, base: Entry, picture: Entry) -> Decision:
@@ -285,46 +238,6 @@ def _nothing(reason: str, local: Local, base: Entry, picture: Entry) -> Decision
         clear = Flag(0)
     # The row is again what stands there: whatever was refused in between is over.
     clear |= Flag.PARKED
-    entry = _if_new(_seen(picture.but(clear=clear), local), base)
+    entry = if_new(seen(picture.but(clear=clear), local), base)
     count: Count = "conflicts" if disputed else "unchanged"
     return Decision(action="none", reason=reason, count=count, entry=entry)
-
-
-def _look(base: Entry, remote: Remote | None) -> Entry:
-    """The entry with the marketplace's row as the new picture of it."""
-    if remote is None:
-        return base
-    return base.but(status=remote.status, rendering=remote.rendering, changed_at=remote.changed_at)
-
-
-def _seen(entry: Entry, local: Local, *, keep_row: bool = False) -> Entry:
-    row = entry.row if keep_row else local.content
-    return entry.but(set_flags=Flag.IN_SOURCE, missed=0, row=row)
-
-
-def _adopt(local: Local) -> Entry:
-    return Entry(
-        content=local.content,
-        row=local.content,
-        dealer=local.dealer,
-        filled=local.filled,
-        version=local.version,
-        flags=Flag.OWNED | Flag.IN_SOURCE,
-    )
-
-
-def _if_new(entry: Entry, base: Entry) -> Entry | None:
-    return None if entry == base else entry
-
-
-def _fields(local: Local, remote: Remote) -> tuple[str, ...]:
-    fields = () if _same_dealer(local.dealer, remote) else ("dealer",)
-    if local.rendering == remote.rendering:
-        return fields
-    if local.form is None or remote.form is None:
-        return (*fields, "unknown")
-    return (*fields, *differing(decode_compared(local.form), decode_compared(remote.form)))
-
-
-def _same_dealer(dealer: bytes, remote: Remote) -> bool:
-    return dealer in (remote.dealer_profile, remote.dealer_code) or dealer == NO_DEALER

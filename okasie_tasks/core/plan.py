@@ -226,15 +226,15 @@ def covers(
 ) -> bool:
     """Whether what waits now is what ``plan`` holds, no more and no less.
 
-    Less is allowed where our own writes settled it meanwhile (a push, a sell by hand): ``settled`` is asked for the
-    references of the items that no longer wait and returns those that we wrote since.
+    Less is allowed where our own writes settled it meanwhile (a push, a sell by hand, the part that a run which failed
+    had sent): ``settled`` is asked for the items that no longer wait and returns those that are done.
     """
     if plan is None:
         return False
     known, now = set(plan.items), set(items)
     if not now or not now <= known:
         return False
-    missing = {reference_of(gone) for gone in known - now}
+    missing = known - now
     return not missing or missing == set(settled(missing))
 
 

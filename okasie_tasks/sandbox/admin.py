@@ -116,7 +116,7 @@ class AdminHandler(web.RequestHandler):
         if edit.get("create"):
             self._create(partner, edit, now)
             return 1
-        row = store.by_reference[partner, edit["reference"]]
+        row = store.find(partner, edit["reference"])
         for name, value in (edit.get("set") or {}).items():
             row.body = {**row.body, name: value}
         store.set_status(row, edit.get("status", row.status), now)

@@ -50,6 +50,7 @@ class Store:
         self.listings: dict[str, Listing] = {}
         self.dealers: dict[str, Dealer] = {}
         self.by_reference: dict[tuple[str, str], Listing] = {}
+        """The partner's own; somebody else's may bear the same reference, and no write reaches them."""
         self.by_code: dict[tuple[str, str], Dealer] = {}
         self.quirks = Quirks()
         self.walks = Random(0)  # noqa: S311 - page order for tests
@@ -84,10 +85,9 @@ class Store:
         status = body.get("status", "draft")
         created = listing is None
         if listing is None:
-            listing = Listing(
-                _identity(partner, reference), partner, reference, own_provider(partner), dealer.id, status, body, now,
-                now,
-            )  # fmt: skip
+            identity = str(uuid5(NAMESPACE_URL, f"okasie-sandbox/listing/{partner}/{reference}"))
+            provider = own_provider(partner)
+            listing = Listing(identity, partner, reference, provider, dealer.id, status, body, now, now)
             self._add(listing)
         listing.body, listing.dealer, listing.updated_at, listing.skipped = body, dealer.id, now, skipped
         self.set_status(listing, status, now)
@@ -108,8 +108,6 @@ class Store:
     ) -> Listing:  # fmt: skip
         """A listing within the key's reach that was not written through this sandbox's API."""
         identity = str(uuid5(NAMESPACE_URL, f"okasie-sandbox/foreign/{partner}/{len(self.listings)}"))
-        if reference is not None and provider == own_provider(partner):
-            identity = _identity(partner, reference)
         listing = Listing(
             identity, partner, reference, provider, dealer.id, body.get("status", "active"), body, now, now
         )
@@ -120,8 +118,8 @@ class Store:
     def _add(self, listing: Listing) -> None:
         self.listings[listing.id] = listing
         self._order.setdefault(listing.partner, []).append(listing)
-        if listing.reference is not None:
-            self.by_reference.setdefault((listing.partner, listing.reference), listing)
+        if listing.reference is not None and listing.provider == own_provider(listing.partner):
+            self.by_reference[listing.partner, listing.reference] = listing
 
     def changed(self, listing: Listing) -> None:
         """Forget the rendering and write through."""
@@ -173,6 +171,14 @@ class Store:
             shuffle.shuffle(rows)
         return rows
 
+    def find(self, partner: str, reference: str) -> Listing:
+        """The partner's own listing, else anybody's within its reach. Raises `KeyError` when there is none."""
+        rows = (row for row in self._order.get(partner, []) if row.reference == reference)
+        found = self.by_reference.get((partner, reference)) or next(rows, None)
+        if found is None:
+            raise KeyError(reference)
+        return found
+
     def render(self, rows: Iterable[Listing]) -> Iterator[bytes]:
         """Each listing in read shape, as JSON; rendered once per change."""
         for row in rows:
@@ -191,7 +197,3 @@ class Store:
 def own_provider(partner: str) -> str:
     """The ``externalProvider`` of what a key's partner wrote."""
     return f"sandbox-{partner}"
-
-
-def _identity(partner: str, reference: str) -> str:
-    return str(uuid5(NAMESPACE_URL, f"okasie-sandbox/listing/{partner}/{reference}"))

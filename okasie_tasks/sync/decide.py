@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from okasie_tasks.core.diff import SENDS, Decision, World, decide
+from okasie_tasks.core.decision import SENDS, Decision, World
+from okasie_tasks.core.diff import decide
 from okasie_tasks.core.entry import LIVE, Entry, Flag
 from okasie_tasks.core.plan import DealerTotals, fields_of
 from okasie_tasks.core.records import (
@@ -92,8 +93,10 @@ class _Verdict:
             self._met(local, remote)
         if local is not None and local.issues:
             self._invalid(local, base)
-        elif self._parked(reference, local, decision):
-            return
+        elif (reject := self._rejects.get(reference)) is not None:
+            if self._parked(reject, local, decision):
+                return
+            decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)
         if remember.worth_noting(decision, base):
             self._noted.append(remember.Noted(reference, decision, local, remote, base))
@@ -115,17 +118,23 @@ class _Verdict:
             self._strangers.append(msgspec.structs.replace(remote, form=None))
             self.outcome.strangers += 1
 
-    def _parked(self, reference: str, local: Local | None, decision: Decision) -> bool:
-        """Whether the marketplace refused just this content before; a row that changed is free again."""
-        reject = self._rejects.get(reference)
-        if reject is None:
+    def _parked(self, reject: Reject, local: Local | None, decision: Decision) -> bool:
+        """Whether the marketplace refused just this before; a row that changed is free again."""
+        if decision.action == "none" or not parked.is_parked(reject, parked.sent_as(decision.action, local)):
             return False
-        if decision.action != "none" and parked.is_parked(reject, parked.sent_as(decision.action, local)):
-            self._park.append(msgspec.structs.replace(reject, last_seen=self._now, run=self._part.run))
-            return True
-        if decision.action == "none" and local is not None:
-            self._unpark.append(reference)
-        return False
+        self._park.append(msgspec.structs.replace(reject, last_seen=self._now, run=self._part.run))
+        return True
+
+    def _after_reject(self, reject: Reject, local: Local | None, decision: Decision, base: Entry | None) -> Decision:
+        """Nothing is to be done: what was refused is over, unless this run could not see what there was to answer."""
+        if decision.action != "none" or local is None:
+            return decision
+        if self._world.full or not parked.is_parked(reject, local.content):
+            self._unpark.append(reject.reference)
+            return decision
+        self._park.append(msgspec.structs.replace(reject, run=self._part.run))
+        entry = decision.entry or base
+        return decision if entry is None else msgspec.structs.replace(decision, entry=entry.but(set_flags=Flag.PARKED))
 
     def _invalid(self, local: Local, base: Entry | None) -> None:
         missing = tuple(issue.field for issue in local.issues if issue.code == "required")

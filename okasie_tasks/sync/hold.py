@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from okasie_tasks.core.entry import NO_DEALER, Entry, Flag
-from okasie_tasks.core.plan import DealerTotals, Held, HeldPlan, Reading, covers, held_items, item, judge, listings_in
+from okasie_tasks.core.plan import (
+    DealerTotals,
+    Held,
+    HeldPlan,
+    Reading,
+    covers,
+    held_items,
+    item,
+    judge,
+    listings_in,
+    reference_of,
+)
 from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
 from okasie_tasks.sync.decide import Outcome
 from okasie_tasks.sync.tools import Tools
@@ -234,8 +245,14 @@ def _is_released(tools: Tools, run: Run, verdict: Verdict, plan: HeldPlan | None
 def _covers(tools: Tools, plan: HeldPlan, items: Sequence[str]) -> bool:
     """Whether ``plan`` is what waits now; what a push or a sell by hand settled since does not outdate it."""
 
-    def settled(references: Collection[str]) -> set[str]:
-        found = tools.ledger.get(sorted(references))
-        return {name for name, entry in found.items() if entry.having(Flag.URGENT) and entry.sent_ms >= plan.created_ms}
+    def settled(gone: Collection[str]) -> set[str]:
+        found = tools.ledger.get(sorted({reference_of(one) for one in gone}))
+        return {one for one in gone if (entry := found.get(reference_of(one))) and _is_done(one, entry, plan)}
 
     return covers(plan, items, settled=settled)
+
+
+def _is_done(held_item: str, entry: Entry, plan: HeldPlan) -> bool:
+    """Whether we wrote it ourselves since the plan was made; a car that is back in the source was not sold."""
+    sells = held_item.startswith(("sell ", f"{_TAKE_OVER} "))
+    return entry.sent_ms >= plan.created_ms and (entry.status == "sold" or not sells)

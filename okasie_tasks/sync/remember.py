@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from okasie_tasks.core.diff import Decision
+from okasie_tasks.core.decision import Decision
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.history import NOT_KEPT, Change, Event, both_versions, fit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from okasie_tasks.core.diff import Policy
+from okasie_tasks.core.decision import Policy
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.ports import Marketplace, Source, WriteBack
 

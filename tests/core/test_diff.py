@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okasie_tasks.core.diff import Decision, World, decide
+from okasie_tasks.core.decision import Decision, World
+from okasie_tasks.core.diff import decide
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fingerprint import compared, compared_fingerprint, content_fingerprint, encode_compared
 from okasie_tasks.core.listing import Issue, Listing, parse_listing

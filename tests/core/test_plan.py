@@ -129,9 +129,9 @@ SELLS = [item("A", "sell"), item("B", "sell")]
         (SELLS, set(), True),
         ([*SELLS, item("C", "sell")], set(), False),  # more than was approved
         (SELLS[:1], set(), False),  # B is back in the source: the world moved on
-        (SELLS[:1], {"B"}, True),  # B was sold by hand: our own write
-        (SELLS[1:], {"B"}, False),
-        ([], {"A", "B"}, False),
+        (SELLS[:1], {"sell B"}, True),  # B was sold by hand: our own write
+        (SELLS[1:], {"sell B"}, False),
+        ([], {"sell A", "sell B"}, False),
         ([SELLS[0], item("B", "update", b"x")], set(), False),
     ],
 )

@@ -212,8 +212,14 @@ def test_rows_that_were_not_sent_through_the_api(call: Caller, admin: Admin) -> 
         ("OURS", page["meta"]["partner"]["source"], "GENT"),
         ("PARTNER", "autoscout", "FOREIGN"),
     ]
+    assert call("DELETE", "/listings/THEIRS").status_code == 404
+    assert call.put("THEIRS").json()["data"]["created"] is True, "references are scoped per partner"
+    (theirs, ours) = (row for row in call.list(status="all")["data"] if row["externalReference"] == "THEIRS")
+    assert (theirs["title"], ours["title"], ours["externalProvider"]) == ("Polo", "Golf", "sandbox-full")
+    assert admin("listings", key="full", edits=[{"reference": "PARTNER", "status": "sold"}]).json() == {"edited": 1}
+    assert call.references(status="sold") == ["PARTNER"]
     assert call.put("OURS").json()["data"]["created"] is False
-    assert len(call.references(status="all")) == 3
+    assert len(call.references(status="all")) == 4
     assert admin("listings", key="full", edits=[edits[1]]).status_code == 400, "it is there already"
 
 

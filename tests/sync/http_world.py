@@ -196,7 +196,8 @@ class HttpWorld:
     def _write_feed(self) -> None:
         part = self._feed.with_suffix(".part")
         with part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, (*COLUMNS, "features"), delimiter=";")
+            columns = dict.fromkeys((*COLUMNS, "features", *(self.rows[0] if self.rows else ())))
+            writer = csv.DictWriter(file, columns, delimiter=";")
             writer.writeheader()
             writer.writerows(self.rows)
         part.replace(self._feed)

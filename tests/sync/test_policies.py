@@ -84,6 +84,7 @@ def test_an_edit_there_while_our_row_stands(
 def test_an_edit_on_both_sides(make: Make, policy: str, hours: int, stands: int) -> None:
     """Without a version of its own a row is as new as its reading: before or after their edit."""
     with make(policy) as world:
+        world.good_run()  # reads the echo
         world.clock.ahead += hours * 3600
         world.edit({"reference": CAR, "set": {"price": 1111}})
         row(world)["price_eur"] = "2222"

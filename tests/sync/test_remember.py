@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from okasie_tasks.adapters.runs import Run
-from okasie_tasks.core.diff import Decision
+from okasie_tasks.core.decision import Decision
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fields import CONTRACT
 from okasie_tasks.core.history import NOT_KEPT, Event

@@ -161,3 +161,33 @@ def test_a_held_listing_says_so(world: GuardedWorld) -> None:
     for reference in sorted(gone):
         assert why_document(world.tools, reference)["held_run"] == held["run"]
     assert why_document(world.tools, world.rows[0]["stock_no"])["held_run"] is None
+
+
+@pytest.mark.parametrize("how", ["gone from the feed", "sold by hand"])
+@pytest.mark.parametrize("mode", ["incremental", "full"])
+def test_what_we_sold_and_somebody_lists_again_is_sold_again(world: GuardedWorld, how: str, mode: str) -> None:
+    row = world.rows[0]
+    if how == "sold by hand":
+        world.sell(row["stock_no"])
+    else:
+        world.remove([row])
+        world.good_run()
+    quiet(world)
+    world.clock.ahead += 3600
+    world.edit({"reference": row["stock_no"], "status": "active"})
+    document = world.good_run(mode, step=False)
+    assert (document["listings"]["sold"], document["listings"]["drifted"]) == (1, 1), document
+    quiet(world)
+    assert world.sold() == {row["stock_no"]}
+
+
+def test_a_marketplace_that_keeps_a_sold_car_listed_is_not_fought(world: GuardedWorld) -> None:
+    row = world.rows[0]
+    world.sell(row["stock_no"])
+    quiet(world)
+    for number, outcome in enumerate(("sold", "conflicts")):
+        world.clock.ahead += 3600
+        world.edit({"reference": row["stock_no"], "status": "active"})
+        document = world.good_run("incremental" if number else "full", step=False)
+        assert document["listings"][outcome] == 1, document
+    assert world.told("full")["requests"]["delete"] == 0

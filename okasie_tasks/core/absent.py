@@ -1,0 +1,64 @@
+"""What is decided where the source lacks a listing: the only place that may find something gone."""
+
+from __future__ import annotations
+
+from okasie_tasks.core.decision import Decision, World, if_new, look
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.records import Remote
+
+
+def absent(remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:  # noqa: PLR0911
+    if base is None:
+        return Decision(action="none", reason="never ours", count="foreign")
+    picture = look(base, remote)
+    if picture.status == "sold":
+        # Absent once, and since it was sold: a car sold by hand may be listed again when its row comes back.
+        proven = world.source_complete and base.seen_ms <= world.source_began_ms
+        gone = Flag.IN_SOURCE | Flag.SOLD_BY_HAND if proven else Flag(0)
+        settled = picture.but(clear=gone | Flag.ECHO_DUE | Flag.RESENT, missed=0)
+        return Decision(action="none", reason="sold on both sides", count="settled", entry=if_new(settled, base))
+    if not same and remote is None and world.full and world.walk_complete:
+        return Decision(action="none", reason="gone on both sides", count="settled", entry=base.but(status="sold"))
+    if base.status == "sold" and world.source_complete:
+        return revived(remote, base, picture, world)
+    if not base.having(Flag.IN_SOURCE):
+        return Decision(
+            action="none", reason="pushed, not from the source", count="unchanged", entry=if_new(picture, base)
+        )
+    if base.having(Flag.URGENT) and base.seen_ms > world.source_began_ms:
+        # A content that was handed in after the row had gone stands: this absence is spent, it never sells.
+        spent = Flag.IN_SOURCE if base.having(Flag.GIVEN) and world.source_complete else Flag(0)
+        entry = if_new(picture.but(clear=spent), base)
+        return Decision(action="none", reason="pushed after the source was read", count="unchanged", entry=entry)
+    if not world.source_complete:
+        return Decision(action="none", reason="the source was not read completely", count="waiting")
+    if not base.having(Flag.OWNED):
+        return Decision(action="none", reason="not owned", count="foreign")
+    missed = picture.but(missed=base.missed + 1)
+    if missed.missed < world.missing_reads:
+        return Decision(action="none", reason="missing, waiting for another read", count="waiting", entry=missed)
+    if not world.sells:
+        return Decision(action="none", reason="gone, but this account never sells", count="waiting", entry=missed)
+    return Decision(action="sell", reason="gone from the source", entry=if_new(picture, base))
+
+
+def revived(
+    remote: Remote | None, base: Entry, picture: Entry, world: World, *, source_says_sold: bool = False
+) -> Decision:
+    """What we had sold stands there again, and nobody of ours has said so: a difference made on their side.
+
+    Answered once; a marketplace that lists it again all the same is told as a conflict, not fought.
+    """
+    if base.having(Flag.RESENT):
+        entry = picture.but(set_flags=Flag.DISPUTED, clear=Flag.RESENT | Flag.SOLD_BY_HAND)
+        reason = "the marketplace keeps it listed"
+        return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=entry)
+    if (source_says_sold or world.policy == "local") and base.having(Flag.OWNED) and world.sells:
+        # It counts as having been there, so that it can be gone.
+        entry = picture.but(set_flags=Flag.IN_SOURCE | Flag.RESENT)
+        answers = remote.rendering if remote is not None else b""
+        reason = "listed again on the marketplace, sold again"
+        return Decision(action="sell", reason=reason, count="drifted", fields=("status",), entry=entry, answers=answers)
+    entry = picture.but(clear=Flag.SOLD_BY_HAND)
+    reason = "listed again on the marketplace, theirs stands"
+    return Decision(action="none", reason=reason, count="drifted", fields=("status",), entry=entry)

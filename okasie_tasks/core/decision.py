@@ -1,0 +1,98 @@
+"""What a decision is, what it may rely on, and the small comparisons that all of them share."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from okasie_tasks.core.entry import NO_DEALER, Entry, Flag
+from okasie_tasks.core.fingerprint import decode_compared, differing, echo_learnable
+from okasie_tasks.core.records import Local, Remote
+
+Action = Literal["none", "create", "update", "sell"]
+Policy = Literal["local", "remote", "newest"]
+Count = Literal["unchanged", "foreign", "drifted", "conflicts", "parked", "settled", "waiting", "unread"]
+
+SENDS: Final = frozenset({"create", "update"})
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """What this run knows of its own reading, and the account's policies."""
+
+    full: bool
+    """The whole marketplace was walked; without it a reference that was not returned is as the ledger has it."""
+    walk_complete: bool
+    """Every page was read and the total stood still: only then is a missing reference really missing."""
+    source_complete: bool
+    """The source was read to its proven end and every reference in it could be read."""
+    began_ms: int = 0
+    """When the run began to read the marketplace: what was sent since is newer than any page. Redis time."""
+    source_began_ms: int = 0
+    """When it began to read the source: what was pushed since is newer than any row."""
+    policy: Policy = "local"
+    missing_reads: int = 1
+    sells: bool = True
+    taking_over: bool = False
+    """No run has yet met the whole marketplace: what stands there may be the dealer's from before our time."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do with one listing, and why. ``entry``: what the ledger is to hold from now on, when it changes."""
+
+    action: Action
+    reason: str
+    count: Count | None = None
+    fields: tuple[str, ...] = ()
+    entry: Entry | None = None
+    answers: bytes = b""
+    """For a drift that is answered with ours: the rendering that is answered."""
+    yields: bool = False
+    """Theirs stands: the source is offered their version of ``fields``."""
+
+
+def look(base: Entry, remote: Remote | None) -> Entry:
+    """The entry with the marketplace's row as the new picture of it."""
+    if remote is None:
+        return base
+    return base.but(status=remote.status, rendering=remote.rendering, changed_at=remote.changed_at)
+
+
+def seen(entry: Entry, local: Local, *, keep_row: bool = False) -> Entry:
+    row = entry.row if keep_row else local.content
+    return entry.but(set_flags=Flag.IN_SOURCE, missed=0, row=row)
+
+
+def adoption_of(local: Local) -> Entry:
+    return Entry(
+        content=local.content,
+        row=local.content,
+        dealer=local.dealer,
+        filled=local.filled,
+        version=local.version,
+        flags=Flag.OWNED | Flag.IN_SOURCE,
+    )
+
+
+def if_new(entry: Entry, base: Entry) -> Entry | None:
+    return None if entry == base else entry
+
+
+def fields_between(local: Local, remote: Remote) -> tuple[str, ...]:
+    fields = () if same_dealer(local.dealer, remote) else ("dealer",)
+    if local.rendering == remote.rendering:
+        return fields
+    if local.form is None or remote.form is None:
+        return (*fields, "unknown")
+    return (*fields, *differing(decode_compared(local.form), decode_compared(remote.form)))
+
+
+def same_dealer(dealer: bytes, remote: Remote) -> bool:
+    return dealer in (remote.dealer_profile, remote.dealer_code) or dealer == NO_DEALER
+
+
+def is_spelling(local: Local, remote: Remote) -> bool:
+    """Whether they differ in the spelling of free text only."""
+    if local.form is None or remote.form is None:
+        return False
+    return echo_learnable(decode_compared(local.form), decode_compared(remote.form))
