@@ -4,7 +4,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY okasie_tasks ./okasie_tasks
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[sql,flower]'
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[sql,flower,metrics]'
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/okasie okasie

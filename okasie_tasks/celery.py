@@ -24,6 +24,7 @@ import redis
 from celery import Celery
 from celery.schedules import crontab, schedule
 
+from okasie_tasks.adapters.counters import Counters
 from okasie_tasks.adapters.embedded import redis_url, redis_urls
 from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
@@ -65,6 +66,10 @@ class Services:
     @cached_property
     def runs(self) -> Runs:
         return Runs(self.redis, prefix=self.settings.redis.key_prefix)
+
+    @cached_property
+    def counters(self) -> Counters:
+        return Counters(self.runs)
 
     @cached_property
     def pushes(self) -> Pushes:
@@ -146,8 +151,7 @@ class Services:
             return self._accounts[name]
 
     def _count_request(self, request: RequestLog) -> None:
-        if run := current_run.get():
-            self.runs.count(run, f"requests.{request.kind}")
+        self.counters.sent(request, current_run.get())
 
 
 def rules_of(account: AccountSettings) -> Rules:

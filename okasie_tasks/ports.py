@@ -108,6 +108,8 @@ class Permit(msgspec.Struct, frozen=True):
 
     id: str
     after_seconds: float = 0.0
+    waited_seconds: float = 0.0
+    """From the first time this ticket asked to the moment it was granted for, by the limiter's own clock."""
 
 
 class Wait(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from tests.test_readme import options
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if name != "redis"}
+OURS = {name: service for name, service in SERVICES.items() if service.get("image") == "okasie-tasks"}
 
 
 def words(name: str) -> list[str]:
@@ -49,8 +49,15 @@ def test_our_services_have_no_rights_they_do_not_need(name: str) -> None:
     assert "USER okasie" in (ROOT / "Dockerfile").read_text()
 
 
+def test_what_is_not_ours_is_known_by_its_version() -> None:
+    others = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
+    assert set(others) == {"redis", "prometheus", "grafana"}
+    assert [image for image in others.values() if not re.search(r":v?\d", image)] == []
+
+
 def test_only_the_workers_that_call_the_api_get_the_key() -> None:
-    holders = {n for n, s in SERVICES.items() if "secrets" in s or "OKASIE_API_KEY" in (s.get("environment") or {})}
+    named = {n for n, s in SERVICES.items() if "okasie_api_key" in s.get("secrets", ())}
+    holders = named | {n for n, s in SERVICES.items() if "OKASIE_API_KEY" in (s.get("environment") or {})}
     assert holders == {"api", "urgent"}
     assert COMPOSE["secrets"]["okasie_api_key"] == {"file": "./secrets/okasie_api_key"}
 
@@ -58,15 +65,42 @@ def test_only_the_workers_that_call_the_api_get_the_key() -> None:
 def test_flower_asks_for_a_password_and_listens_on_loopback_only() -> None:
     assert SERVICES["flower"]["environment"]["FLOWER_BASIC_AUTH"].startswith("${FLOWER_BASIC_AUTH:?")
     assert SERVICES["flower"]["ports"] == ["127.0.0.1:5555:5555"]
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["flower"]
+    published = {name: port for name, service in SERVICES.items() for port in service.get("ports", ())}
+    assert set(published) == {"flower", "prometheus", "grafana"}
+    assert [name for name, port in published.items() if not port.startswith("127.0.0.1:")] == []
 
 
 def test_the_sandbox_is_a_profile_and_its_command_exists() -> None:
     assert SERVICES["sandbox"]["profiles"] == ["sandbox"]
-    assert [n for n, s in SERVICES.items() if "profiles" in s] == ["sandbox"]
     assert words("sandbox")[:2] == ["okasie", "sandbox"]
     assert "sandbox" in COMMANDS
     assert set(re.findall(r"--[a-z]+", SERVICES["sandbox"]["command"])) <= options("sandbox")
+
+
+def test_metrics_are_a_profile_with_its_files_and_a_password_of_its_own() -> None:
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert {name for name, found in profiles.items() if found == ["metrics"]} == {"metrics", "prometheus", "grafana"}
+    assert set(profiles) == {"metrics", "prometheus", "grafana", "sandbox"}
+    assert words("metrics")[:2] == ["okasie", "metrics"]
+    assert set(re.findall(r"--[a-z]+", SERVICES["metrics"]["command"])) <= options("metrics")
+    mounted = [volume.split(":") for name in ("prometheus", "grafana") for volume in SERVICES[name]["volumes"]]
+    for source, _, *mode in mounted:
+        if source.startswith("./"):
+            assert (ROOT / source).exists()
+            assert mode == ["ro"]
+        else:
+            assert source in COMPOSE["volumes"]
+    for name in ("prometheus", "grafana"):
+        assert SERVICES[name]["cap_drop"] == ["ALL"]
+    (password,) = SERVICES["grafana"]["secrets"]
+    assert SERVICES["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{password}"
+    assert password in COMPOSE["secrets"]
+
+
+def test_nothing_must_be_set_for_a_profile_that_is_not_used() -> None:
+    """Compose asks for every ``${NAME:?...}`` of the file, whatever profiles are on."""
+    demanded = {n for n, s in SERVICES.items() if re.search(r"\$\{\w+:\?", str(s))}
+    assert demanded == {"flower"}
 
 
 def test_what_the_image_copies_is_there_and_not_ignored() -> None:

@@ -12,13 +12,17 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 from okasie_tasks.cli import COMMANDS, cli
+from okasie_tasks.core.metrics import FAMILIES
 from okasie_tasks.sandbox.faults import KINDS
 from okasie_tasks.sandbox.rendering import Quirks
 from okasie_tasks.settings.model import AccountSettings, GuardSettings, RedisSettings, SourceSettings, WriteBackSettings
+from tests.test_deploy import RULES
 
 ROOT = Path(__file__).parents[1]
+_NUMBERS = {11: "eleven", 12: "twelve", 13: "thirteen", 14: "fourteen"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SANDBOX = (ROOT / "docs" / "sandbox.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -81,7 +85,7 @@ def test_the_overview_tells_every_command() -> None:
 
 
 def test_every_okasie_command_line_in_the_texts_is_one_that_exists() -> None:
-    lines = [*console(), *re.findall(r"`(okasie [^`]*)`", README + SANDBOX)]
+    lines = [*console(), *re.findall(r"`(okasie [^`]*)`", README + SANDBOX + METRICS)]
     for line in lines:
         words = line.split()
         if words[0] != "okasie" or len(words) == 1:
@@ -129,7 +133,7 @@ def _plain(value: object) -> str:
 
 
 def test_links_lead_somewhere() -> None:
-    for text, base in ((README, ROOT), (SANDBOX, ROOT / "docs")):
+    for text, base in ((README, ROOT), (SANDBOX, ROOT / "docs"), (METRICS, ROOT / "docs")):
         for target in re.findall(r"\]\(([^)#]+?)\)", text):
             if not target.startswith("http"):
                 assert (base / target).exists(), target
@@ -155,3 +159,19 @@ def test_the_options_of_the_sandbox_are_told() -> None:
 
 def test_the_quirks_are_told() -> None:
     assert [cells[0].strip("`") for cells in rows(SANDBOX, "quirk")] == list(Quirks.__struct_fields__)
+
+
+# -- the page on metrics -------------------------------------------------------------------------------------------
+
+
+def test_every_metric_is_told_as_it_is() -> None:
+    assert [tuple(cells) for cells in rows(METRICS, "metric")] == [
+        (f"`{family.name}`", family.kind, ", ".join(f"`{label}`" for label in family.labels), family.help)
+        for family in FAMILIES
+    ]
+
+
+def test_every_alert_is_told_with_its_severity() -> None:
+    told = {cells[0].strip("`"): cells[1] for cells in rows(METRICS, "alert")}
+    assert told == {name: rule["labels"]["severity"] for name, rule in RULES.items()}
+    assert f"with {_NUMBERS[len(RULES)]} alert rules" in README

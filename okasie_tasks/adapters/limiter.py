@@ -7,12 +7,12 @@ requests are *paced* evenly below the limit; a second, short log keeps the burst
 a place in the queue that reserves nothing, so a dead worker burns no quota and urgent requests overtake.
 
 Keys, all in one hash slot (``{prefix}rl:{bucket}:``): ``l`` log, ``s`` burst log, ``q`` queue, ``d`` promised returns,
-``h`` state: ``now`` (never falls), ``sl`` (limit told by the server), ``lc``/``lv`` (a higher limit under watch),
-``tat`` (pace), ``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one request at a time),
-``pt``/``pp`` (moment and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent grants in a row while
-bulk waits), ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and ``hx``/``hxt`` (caution
-after refusals that nothing explained, and since when: requests fewer, pace slower),
-``fo`` (when somebody else was last seen on the key), ``seq``.
+``w`` since when tickets wait, ``h`` state: ``now`` (never falls), ``sl`` (limit told by the server), ``lc``/``lv`` (a
+higher limit under watch), ``tat`` (pace), ``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one
+request at a time), ``pt``/``pp`` (moment and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent
+grants in a row while bulk waits), ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and
+``hx``/``hxt`` (caution after refusals that nothing explained, and since when: requests fewer, pace slower), ``fo``
+(when somebody else was last seen on the key), ``seq``.
 
 `okasie_tasks.core.limiter` is the same arithmetic in plain Python, with the invariants.
 """
@@ -56,7 +56,7 @@ class RedisLimiter:
     ) -> None:
         self._redis = client
         base = f"{prefix}rl:{{{bucket}}}:"
-        self._log, self._second, self._queue, self._due, self._state = (base + name for name in "lsqdh")
+        self._log, self._second, self._queue, self._due, self._state, self._asked = (base + name for name in "lsqdhw")
         self._limits = Limits(per_minute, burst_per_second, adapt_limit)
         self._clock = clock
         self._acquire = script(client, "limiter_acquire")
@@ -74,11 +74,11 @@ class RedisLimiter:
         per_minute, burst, adapt = self._limits
         answer = self._run(
             self._acquire,
-            [self._log, self._second, self._queue, self._due, self._state],
+            [self._log, self._second, self._queue, self._due, self._state, self._asked],
             [ticket, permit, _LANES[lane], hold, per_minute, burst, "1" if adapt else "", self._now()],
         )
         if answer[0] == 0:
-            return Permit(permit, after_seconds=answer[1] / 1000)
+            return Permit(permit, after_seconds=answer[1] / 1000, waited_seconds=answer[2] / 1000)
         return Wait(answer[1] / 1000, answer[2].decode())
 
     def report(self, permit: Permit, feedback: Feedback) -> None:
@@ -121,7 +121,8 @@ class RedisLimiter:
         return msgspec.structs.replace(found, waiting_urgent=urgent, waiting_bulk=bulk)
 
     def _leave(self, permit: str, ticket: str) -> None:
-        self._run(self._cancel, [self._log, self._second, self._queue, self._due, self._state], [permit, ticket])
+        keys = [self._log, self._second, self._queue, self._due, self._state, self._asked]
+        self._run(self._cancel, keys, [permit, ticket])
 
     def _now(self) -> int | str:
         return self._clock() if self._clock else ""

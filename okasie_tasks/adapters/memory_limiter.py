@@ -35,7 +35,7 @@ class MemoryLimiter:
             permit = f"{ticket}/{next(self._ids)}.{hold}"
             answer = self._log.acquire(self._now(), Ask(ticket, permit, int(lane == "bulk"), hold), self._limits)
         if answer.granted:
-            return Permit(permit, after_seconds=answer.ms / 1000)
+            return Permit(permit, after_seconds=answer.ms / 1000, waited_seconds=answer.waited_ms / 1000)
         return Wait(answer.ms / 1000, answer.reason)
 
     def report(self, permit: Permit, feedback: Feedback) -> None:

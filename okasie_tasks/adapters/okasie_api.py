@@ -49,6 +49,8 @@ class RequestLog(msgspec.Struct, frozen=True):
     seconds: float
     request_id: str
     items: int = 0
+    waited_seconds: float = 0.0
+    """For its permit, since its ticket first asked; by the limiter's own clock."""
 
 
 class OkasieApi:
@@ -257,6 +259,7 @@ class Door:
                         seconds=time.monotonic() - started,
                         request_id=request_id,
                         items=items,
+                        waited_seconds=self._permit.waited_seconds,
                     )
                 )
         told = answered.get("X-Request-Id", "")

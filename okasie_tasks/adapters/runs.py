@@ -5,6 +5,7 @@ Keys, all under the configured prefix::
     account:{a}                hash   cursor, generation, rows of the last complete read, ...
     account:{a}:active|:next   string the run at work (the account's lease) | the run that waits
     account:{a}:runs           zset   run id -> creation time, the newest 200
+    account:{a}:metrics        hash   counters of requests and ended runs (see counters.py)
     run:{r}                    hash   the record: account, mode, state, stage, times, counters ("n:..."), facts
     run:{r}:{stage}            hash   total, published, closed, failed parts
     run:{r}:{stage}:parts      hash   part -> claim, or D (done) or F (failed)
@@ -146,6 +147,7 @@ class Runs:
                 self.account_key(run.account),
                 self.account_key(run.account, "active"),
                 self.account_key(run.account, "next"),
+                self.account_key(run.account, "metrics"),
             ],
             args=[run.id, state, cursor, run.facts.get("generation", "0"), KEEP_RUN_SECONDS, *facts],
         )
@@ -245,7 +247,10 @@ class Runs:
 
     def count(self, run: str, name: str, by: int = 1) -> None:
         if by:
-            self.redis.hincrby(self.key(run), f"n:{name}", by)
+            self.count_on(self.redis, run, name, by)
+
+    def count_on(self, pipe: Any, run: str, name: str, by: int = 1) -> None:
+        pipe.hincrby(self.key(run), f"n:{name}", by)
 
     def history(self, account: str, limit: int = 20) -> list[str]:
         """Run ids, newest first."""

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "why": "okasie_tasks.cli.explain:why",
     "rejects": "okasie_tasks.cli.explain:rejects",
     "retry": "okasie_tasks.cli.explain:retry",
+    "metrics": "okasie_tasks.cli.metrics:metrics",
     "doctor": "okasie_tasks.cli.operate:doctor",
     "sandbox": "okasie_tasks.cli.sandbox:sandbox",
 }
@@ -51,6 +52,7 @@ _SHORT: Final = {
     "why": "Everything known of one listing: what was sent, what was answered, what comes next.",
     "rejects": "What is parked: refused by the marketplace, or invalid in the source.",
     "retry": "Send again what the marketplace refused, with a run.",
+    "metrics": "Serve the fleet's metrics for Prometheus.",
     "doctor": "Check configuration, Redis, API keys and sources; says how to mend.",
     "sandbox": "An Okasie API on this machine, to develop and test against.",
 }

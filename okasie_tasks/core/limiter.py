@@ -71,6 +71,8 @@ class Answer(NamedTuple):
     granted: bool
     ms: int
     reason: str = ""
+    waited_ms: int = 0
+    """Of a grant: since the ticket first asked. The same command a second time no longer knows, and tells 0."""
 
 
 class LimiterStatus(msgspec.Struct, frozen=True):
@@ -153,6 +155,7 @@ class HeldLog:
 
     def __init__(self) -> None:
         self.log, self.second, self.queue, self.due = Scores(), Scores(), Scores(), Scores()
+        self.asked: dict[str, int] = {}
         self.now = self.seq = self.st = 0
         self.sl: int | None = None
         self.lc, self.lv = 0, -1
@@ -186,11 +189,12 @@ class HeldLog:
         free = moment <= now + _HORIZON
         blocked = free and self._blocked(now, quota.tau, place, ask.lane, bulk_turn)
         if free and not blocked:
-            moment = math.ceil(moment)
+            moment, asked = math.ceil(moment), self.asked.get(ask.ticket, now)
             self._grant(moment, ask, quota.tau)
-            return Answer(True, moment - now)
+            return Answer(True, moment - now, waited_ms=moment - asked)
         wait = self._wait(now, ask.lane, place, quota, moment=moment, blocked=blocked)
         self.due.add(ask.ticket, now + wait)
+        self.asked.setdefault(ask.ticket, now)
         return Answer(False, wait, "queue" if blocked else why)
 
     def _ceiling(self, limits: Limits) -> int:
@@ -397,6 +401,7 @@ class HeldLog:
         """Leave the queue."""
         self.queue.remove(ticket)
         self.due.remove(ticket)
+        self.asked.pop(ticket, None)
 
     def load(self, state: Mapping[str, str]) -> None:
         """Take over the fields of the Redis hash; those that it lacks keep the value of an empty bucket."""

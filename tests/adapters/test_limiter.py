@@ -106,6 +106,39 @@ def test_a_cancelled_permit_is_as_if_it_had_never_been(client: redis.Redis, make
     assert isinstance(clocked.limiter.acquire("b", "bulk", HOLD), Permit)
 
 
+def wait_for(clocked: Clocked, ticket: str, now: float) -> tuple[float, Permit]:
+    """Ask, and ask again when told to, from ``now`` on; the moment of the permit, answered at once."""
+    while True:
+        clocked.set_clock(now)
+        answer = clocked.limiter.acquire(ticket, "bulk", HOLD)
+        if isinstance(answer, Permit):
+            clocked.limiter.report(answer, OK)
+            return now, answer
+        now += answer.seconds
+
+
+def test_a_permit_tells_how_long_its_ticket_waited(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client, per_minute=1)
+    moment, at_once = wait_for(clocked, "first", 1_000_000.0)
+    assert at_once.waited_seconds < 0.03
+    for ticket in ("slow", "slow"):  # the second wait of a ticket is one of its own
+        asked = moment + 1
+        moment, late = wait_for(clocked, ticket, asked)
+        assert moment - asked > 50
+        assert late.waited_seconds == pytest.approx(moment - asked, abs=0.03)
+
+
+def test_a_ticket_that_left_waits_anew(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client, per_minute=1)
+    moment, _ = wait_for(clocked, "first", 1_000_000.0)
+    clocked.set_clock(moment + 1)
+    assert isinstance(clocked.limiter.acquire("a", "bulk", HOLD), Wait)
+    clocked.limiter.drop("a")
+    asked = moment + 40
+    moment, late = wait_for(clocked, "a", asked)
+    assert late.waited_seconds == pytest.approx(moment - asked, abs=0.03)
+
+
 def test_a_connection_that_never_was_costs_nothing(client: redis.Redis, make: Maker) -> None:
     clocked = make(client, per_minute=1)
     permit = clocked.limiter.acquire("a", "bulk", HOLD)
@@ -145,10 +178,10 @@ def test_a_command_sent_twice_takes_one_permit(client: redis.Redis) -> None:
     clocked = on_redis(client, burst_per_second=50)
     limiter = clocked.limiter
     assert isinstance(limiter, RedisLimiter)
-    keys = [limiter._log, limiter._second, limiter._queue, limiter._due, limiter._state]
+    keys = [limiter._log, limiter._second, limiter._queue, limiter._due, limiter._state, limiter._asked]
     arguments = ["t", "t/one.25000", 1, 25_000, 120, 50, "", 1_000_000_000]
-    assert limiter._acquire(keys=keys, args=arguments) == [0, 0]
-    assert limiter._acquire(keys=keys, args=arguments) == [0, 0]
+    assert limiter._acquire(keys=keys, args=arguments) == [0, 0, 0]
+    assert limiter._acquire(keys=keys, args=arguments) == [0, 0, 0]
     assert limiter.status().used_last_minute == 1
     # One that is to be sent 15 ms from now stays that.
     limiter.report(Permit("t/one.25000"), OK)

@@ -208,11 +208,13 @@ class World:
         for key, mine in (("l", self.twin.log), ("s", self.twin.second), ("q", self.twin.queue), ("d", self.twin.due)):
             found: Any = self.client.zrange(BUCKET + key, 0, -1, withscores=True)
             assert [(name.decode(), int(score)) for name, score in found] == mine.items(), key
+        asked: Any = self.client.hgetall(BUCKET + "w")
+        assert {name.decode(): int(moment) for name, moment in asked.items()} == self.twin.asked
         state: Any = self.client.hgetall(BUCKET + "h")
         other = HeldLog()
         other.load({name.decode(): value.decode() for name, value in state.items()})
-        scores = ("log", "second", "queue", "due")
-        fields = [{k: v for k, v in vars(one).items() if k not in scores} for one in (other, self.twin)]
+        apart = ("log", "second", "queue", "due", "asked")
+        fields = [{k: v for k, v in vars(one).items() if k not in apart} for one in (other, self.twin)]
         assert fields[0] == fields[1]
 
     def _ask(self, worker: str, lane: Lane, turn: int) -> None:
@@ -241,7 +243,8 @@ class World:
             raise BrokenLaw("I3: granted while the status says paused")
         self.grants += 1
         if self._kind is HeldLog:
-            assert self.twin.acquire(self.clock(), ask, self.plan.limits) == answer, "the same command again"
+            again = self.twin.acquire(self.clock(), ask, self.plan.limits)
+            assert again == answer._replace(waited_ms=0), "the same command again"
         self.judge.grant(permit, self.judge.now + answer.ms, self.true + answer.ms, hold)
         self.flying.append((permit, worker))
         fate = self.chance.choice(["quick", "quick", "quick", "slow", "slow", "late", "cancel", "dead"])
@@ -254,7 +257,8 @@ class World:
 
     def _as_answer(self, theirs: Any) -> Answer:
         if isinstance(theirs, Permit):
-            return Answer(True, round(theirs.after_seconds * 1000))
+            waited_ms = round(theirs.waited_seconds * 1000)
+            return Answer(True, round(theirs.after_seconds * 1000), waited_ms=waited_ms)
         return Answer(False, round(theirs.seconds * 1000), theirs.reason)
 
     def _feedback(self) -> Feedback:

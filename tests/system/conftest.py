@@ -22,7 +22,7 @@ ACCOUNTS = (
     "api_500", "api_truncated", "api_html", "api_data", "writes_500", "writes_refused", "second_up", "by_hand",
     "by_client", "folded", "guarded", "empty", "foreign", "forgotten", "moved",
     "interrupted", "pushed", "pushed_wrong_key", "pushed_500", "many", "sold", "beside",
-    "watched", "explained", "refused",
+    "watched", "explained", "refused", "measured",
     "approved", "outdated", "dropped",
 )  # fmt: skip
 

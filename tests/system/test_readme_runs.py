@@ -58,6 +58,9 @@ def test_the_walk_from_a_feed_to_the_sandbox(dealer: Place) -> None:
         assert "3 to upsert" in dealer.said[1].stdout
         assert "DEX-4  dex.csv:5  price:" in dealer.said[2].stdout
         assert dealer.said[-1].document["accounts"][0]["rejects"] == 1
+        (shown,) = [b for b in blocks(section("Metrics"), "console") if "--once" in b]
+        lines_shown = set(shape(shown)) - {"...", "$ okasie metrics --once"}
+        assert lines_shown <= set(shape(dealer.okasie("metrics", "--once").stdout))
         url = find_embedded(dealer.folder / ".okasie")
         assert url is not None
         before = len(dealer.okasie("runs", "dex", "--json").document["runs"])

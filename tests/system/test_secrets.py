@@ -106,7 +106,13 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
         assert fleet.place.okasie("doctor", "good").status == 0
         assert fleet.place.okasie("doctor", "wrong_key").status == 1
         assert fleet.place.okasie("doctor", "no_scope", "--json").status == 1
-        for command in (["status"], ["runs", "good"], ["status", "--json"], ["plan", "good", "--json"]):
+        for command in (
+            ["status"],
+            ["runs", "good"],
+            ["status", "--json"],
+            ["plan", "good", "--json"],
+            ["metrics", "--once"],
+        ):
             assert fleet.place.okasie(*command).status == 0
         seen = [value.decode("utf-8", "replace") for value in values(client)]
         flower = pages(fleet)

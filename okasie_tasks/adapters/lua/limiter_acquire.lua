@@ -5,10 +5,11 @@
 --        3 queue   zset  ticket -> lane * 2^40 + order of arrival
 --        4 due     zset  ticket -> moment (ms) at which its holder promised to come back
 --        5 state   hash  now, sl, tat, pause, ok, pt, pp, lh, st, fx, fxt, hx, hxt, fo, seq (see limiter.py)
+--        6 asked   hash  ticket that waits -> moment (ms) at which it first asked
 -- ARGV   1 ticket  2 permit id to grant  3 lane (0 urgent, 1 bulk)  4 hold (ms): total time-out of the call
 --        5 requests per minute (ceiling)  6 burst per second  7 follow a higher limit ("1" or "")
 --        8 clock (ms; tests only, else "" for Redis TIME)
--- Returns {0, ms until it may be sent} or {1, ms until to ask again, reason}.
+-- Returns {0, ms until it may be sent, ms waited since the ticket first asked} or {1, ms until to ask again, reason}.
 --
 -- Invariant: for any arrival times between grant and stamp, no interval of 60 s holds more than n requests, and no
 -- second more than `burst` (as long as a request reaches the server within a second). Nothing is granted before `pause`,
@@ -21,7 +22,7 @@ local HORIZON, LATE, GONE, LONGEST, LEAD, TURN = 20, 100, 5000, 12000, 0.9, 9
 local FORGET, HALF_LIFE = 10000, 21600000
 local BULK = 1099511627776 -- 2^40
 
-local log, second, queue, due, state = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local log, second, queue, due, state, asked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local ticket, permit, lane, hold = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local h = redis.call('HMGET', state, 'now', 'sl', 'tat', 'pause', 'ok', 'pt', 'lh', 'st',
@@ -35,7 +36,7 @@ now = math.max(now, tonumber(h[1] or 0))
 
 -- A client library may send a command twice: the same permit is granted once, for the same moment.
 local already = redis.call('ZSCORE', log, permit)
-if already then return {0, math.max(0, already - hold - now)} end
+if already then return {0, math.max(0, already - hold - now), 0} end
 
 local n = tonumber(ARGV[5])
 local told = tonumber(h[2] or n)
@@ -57,10 +58,13 @@ local gone = redis.call('ZRANGEBYSCORE', due, '-inf', now - GONE, 'LIMIT', 0, 64
 if #gone > 0 then
   redis.call('ZREM', due, unpack(gone))
   redis.call('ZREM', queue, unpack(gone))
+  redis.call('HDEL', asked, unpack(gone))
 end
 
 local place = tonumber(redis.call('ZSCORE', queue, ticket) or -1)
-if place < 0 then
+local waited = place >= 0
+local since = waited and tonumber(redis.call('HGET', asked, ticket) or now) or now
+if not waited then
   place = lane * BULK + redis.call('HINCRBY', state, 'seq', 1)
   redis.call('ZADD', queue, string.format('%.0f', place), ticket)
 end
@@ -110,6 +114,7 @@ if t <= now + HORIZON and not blocked then
   t = math.ceil(t)
   redis.call('ZREM', queue, ticket)
   redis.call('ZREM', due, ticket)
+  if waited then redis.call('HDEL', asked, ticket) end
   redis.call('ZADD', log, t + hold, permit)
   redis.call('ZADD', second, t + BURST_HOLD, permit)
   -- What a stall has cost is made up for at once, up to CATCH_UP slots: no kind of window refuses four in a row.
@@ -121,7 +126,7 @@ if t <= now + HORIZON and not blocked then
   local keep = 2 * WINDOW + hold
   if redis.call('PTTL', log) < keep then redis.call('PEXPIRE', log, keep) end
   redis.call('PEXPIRE', second, 60000)
-  answer = {0, t - now}
+  answer = {0, t - now, t - since}
 else
   local ahead = redis.call('ZRANK', queue, ticket)
   if lane == 1 then
@@ -133,6 +138,8 @@ else
   local wait = math.max(t - now, first) + ahead * step * LEAD
   wait = math.ceil(math.min(math.max(wait, 5), LONGEST))
   redis.call('ZADD', due, now + wait, ticket)
+  if not waited then redis.call('HSET', asked, ticket, now) end
+  redis.call('PEXPIRE', asked, 60000)
   redis.call('HSET', state, 'now', now)
   answer = {1, wait, blocked and 'queue' or why}
 end

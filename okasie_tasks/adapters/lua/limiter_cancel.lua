@@ -1,6 +1,6 @@
 -- Give a permit back of which no byte was sent, or leave the queue.
 --
--- KEYS   1 log  2 second  3 queue  4 due  5 state (see limiter_acquire.lua)
+-- KEYS   1 log  2 second  3 queue  4 due  5 state  6 asked (see limiter_acquire.lua)
 -- ARGV   1 permit ("" for none)  2 ticket ("" for none)
 -- Returns how many permits came back. Invariant: the log counts exactly what it counted before the grant.
 
@@ -14,5 +14,6 @@ end
 if ARGV[2] ~= '' then
   redis.call('ZREM', KEYS[3], ARGV[2])
   redis.call('ZREM', KEYS[4], ARGV[2])
+  redis.call('HDEL', KEYS[6], ARGV[2])
 end
 return back

@@ -1,5 +1,6 @@
--- Ends a run, once: state, the cursor by compare-and-set, the account's lease.
+-- Ends a run, once: state, the cursor by compare-and-set, the account's lease, the account's counters.
 -- KEYS[1]  hash: the run   KEYS[2] hash: the account   KEYS[3] string: run at work   KEYS[4] string: run that waits
+-- KEYS[5]  hash: counters (see counters.py); a run that only planned is not counted
 -- ARGV     1 run id, 2 state, 3 new cursor ("" leaves it), 4 generation of the cursor as read at the start,
 --          5 seconds to keep the record, then field, value pairs for the account, written with the cursor only
 -- Returns  {1 if this call ended it else 0, id of the run that waits or ""}
@@ -11,6 +12,16 @@ local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'running' and state ~= 'queued' then return {0, waiting} end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'ended_ms', now)
 redis.call('EXPIRE', KEYS[1], ARGV[5])
+local r = redis.call('HMGET', KEYS[1], 'mode', 'created_ms', 'listings', 'plan_only')
+local mode, ended = r[1] or 'unknown', ARGV[2]
+if r[4] ~= '1' then
+  redis.call('HINCRBY', KEYS[5], 'runs:' .. mode .. ':' .. ended, 1)
+  local good = ended == 'done' or ended == 'held'
+  if (good or ended == 'partial') and r[3] then
+    redis.call('HSET', KEYS[5], 'run_ms:' .. mode, now - (r[2] or now), 'listings:' .. mode, r[3], 'last_mode', mode)
+  end
+  if good then redis.call('HSET', KEYS[5], 'success_ms:' .. mode, now) end
+end
 local generation = redis.call('HGET', KEYS[2], 'generation') or '0'
 if ARGV[3] ~= '' and generation == ARGV[4] then
   redis.call('HSET', KEYS[2], 'cursor', ARGV[3], 'cursor_run', ARGV[1])

@@ -1,0 +1,86 @@
+"""The metrics of the whole fleet, read from Redis at each scrape: a collector for prometheus_client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from okasie_tasks.celery import Services
+from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
+from okasie_tasks.core.metrics import FAMILIES, Family, Sample, recorded_samples
+from okasie_tasks.errors import LimiterUnavailable
+from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sync.gauges import account_samples
+
+_DAY_SECONDS = 86_400.0
+
+
+class FleetCollector(Collector):
+    """Holds nothing between scrapes: any number of them may look at one fleet, and none needs to live for long."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            samples = [*self._samples(), Sample("okasie_redis_up", (), 1)]
+        except (redis.RedisError, LimiterUnavailable):
+            samples = [Sample("okasie_redis_up", (), 0)]  # half a picture would look like one that is whole
+        for family in FAMILIES:
+            yield _metric(family, [sample for sample in samples if sample.name == family.name])
+
+    def _samples(self) -> Iterator[Sample]:
+        services = self._services
+        for name, account in services.settings.accounts.items():
+            yield from account_samples(services.tools(name), services.limiter(name).status())
+            yield from recorded_samples(name, services.counters.read(name), intervals(account))
+        for queue in (CONTROL, URGENT, API, DIFF):
+            yield Sample("okasie_queue_messages", (queue,), int(services.redis.llen(queue)))
+
+
+def registry(services: Services) -> CollectorRegistry:
+    """A registry with the fleet in it and nothing else: what this process itself is like tells nobody anything."""
+    found = CollectorRegistry(auto_describe=False)
+    found.register(FleetCollector(services))
+    return found
+
+
+def intervals(account: AccountSettings) -> dict[str, float]:
+    """Mode -> seconds from one scheduled run to the next; a mode that Beat does not ask for is left out."""
+    found = {}
+    if account.incremental_every is not None:
+        found["incremental"] = account.incremental_every.total_seconds()
+    if account.full_at is not None:
+        found["full"] = _DAY_SECONDS
+    return found
+
+
+def documents(found: CollectorRegistry) -> list[dict[str, Any]]:
+    """The same as data, for ``--json``."""
+    return [
+        {
+            "name": family.name,
+            "type": family.type,
+            "help": family.documentation,
+            "samples": [{"name": s.name, "labels": dict(s.labels), "value": s.value} for s in family.samples],
+        }
+        for family in found.collect()
+    ]
+
+
+def _metric(family: Family, samples: list[Sample]) -> Metric:
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        for sample in samples:
+            histogram.add_metric(sample.labels, buckets=list(sample.buckets), sum_value=sample.value)
+        return histogram
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric = kind(family.name, family.help, labels=family.labels)
+    for sample in samples:
+        metric.add_metric(sample.labels, sample.value)
+    return metric

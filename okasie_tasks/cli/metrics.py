@@ -1,0 +1,65 @@
+"""``okasie metrics``: one endpoint for Prometheus, for the whole fleet."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from okasie_tasks.cli.options import Context, command_options
+from okasie_tasks.errors import FixConfiguration
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+_PORT = 9810
+
+
+@click.command()
+@click.option("--port", default=_PORT, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--once", is_flag=True, help="Print the metrics and end.")
+@command_options
+def metrics(context: Context, port: int, host: str, once: bool) -> None:
+    """Serve the fleet's metrics for Prometheus until interrupted. They are read from Redis at each scrape."""
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise FixConfiguration(
+            "prometheus_client is not installed: pip install 'okasie-tasks[metrics]'", where="okasie metrics"
+        )
+    from okasie_tasks.cli.exposition import documents, registry  # noqa: PLC0415 - an extra, and Celery
+    from okasie_tasks.cli.follow import services_of  # noqa: PLC0415
+
+    found = registry(services_of(context))
+    if not once:
+        _serve(context, found, host, port)
+    elif context.as_json:
+        click.echo(json.dumps({"metrics": documents(found)}))
+    else:
+        from prometheus_client import generate_latest  # noqa: PLC0415
+
+        click.echo(generate_latest(found), nl=False)
+
+
+def _serve(context: Context, found: CollectorRegistry, host: str, port: int) -> None:
+    from prometheus_client import start_http_server  # noqa: PLC0415
+
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        server, thread = start_http_server(port, host, registry=found)
+    except OSError as error:
+        raise FixConfiguration(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{server.server_port}/metrics"
+    click.echo(json.dumps({"url": url}) if context.as_json else f"metrics ready: {url}")
+    sys.stdout.flush()
+    stopped.wait()
+    server.shutdown()
+    server.server_close()
+    thread.join()
