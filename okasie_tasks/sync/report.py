@@ -65,6 +65,8 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
 
 def _notes(run: Run) -> Iterator[str]:
     """What a person should know of a run that is no error."""
+    if run.cancelling:
+        yield f"cancelled by a person at {iso(run.fact('cancel_ms'))}; the cursor stayed"
     if run.fact("walk_moved"):
         yield "the marketplace's list moved while it was read: what it did not return is not taken as missing"
     if unoffered := run.fact("unoffered"):
@@ -143,6 +145,7 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
         "account": account,
         "active": active,
         "waiting": runs.waiting(account),
+        "paused_since": iso(runs.stops.paused_ms(account)),
         "cursor": runs.account(account).cursor or None,
         "last_run": run_document(runs, history[0]) if history else None,
         "last_success_run": good.id if good else None,
@@ -171,6 +174,15 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
             **{mode: _built(before_run(mode, listings=listings, quota=limiter)) for mode in _MODES},
         },
     }
+
+
+def pause_hint(tools: Tools) -> str:
+    """What somebody who waits for this account should know; "" when it works."""
+    account = tools.rules.account
+    since = tools.runs.stops.paused_ms(account)
+    if not since:
+        return ""
+    return f"{account} is paused since {iso(since)}: nothing is sent until `okasie resume {account}`"
 
 
 def _held(plan: HeldPlan | None) -> dict[str, Any]:
