@@ -18,6 +18,7 @@ from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError, Out
 
 COMMANDS: Final = {
     "demo": "okasie_tasks.cli.demo:demo",
+    "init": "okasie_tasks.cli.init:init",
     "up": "okasie_tasks.cli.up:up",
     "sync": "okasie_tasks.cli.run:sync",
     "plan": "okasie_tasks.cli.run:plan",
@@ -36,11 +37,13 @@ COMMANDS: Final = {
     "retry": "okasie_tasks.cli.explain:retry",
     "doctor": "okasie_tasks.cli.operate:doctor",
     "sandbox": "okasie_tasks.cli.sandbox:sandbox",
+    "completion": "okasie_tasks.cli.completion:completion",
 }
 """Every command and where it lives. A test holds the README against this."""
 
 _SHORT: Final = {
     "demo": "The main job, start to finish, on parts that start and end with it.",
+    "init": "Draft an okasie.toml from a feed's header and first rows.",
     "up": "Everything on this machine in one go: Redis if embedded, workers, Beat, Flower.",
     "sync": "Enqueue one run of an account and follow it to its end.",
     "plan": "Show what a run would send, and why; sends nothing.",
@@ -59,6 +62,7 @@ _SHORT: Final = {
     "retry": "Send again what the marketplace refused, with a run.",
     "doctor": "Check configuration, Redis, API keys and sources; says how to mend.",
     "sandbox": "An Okasie API on this machine, to develop and test against.",
+    "completion": "The script that completes commands and options in bash, zsh or fish.",
 }
 
 
