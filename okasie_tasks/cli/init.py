@@ -83,6 +83,7 @@ def _document(draft: Draft, output: Path) -> dict[str, Any]:
         "account": draft.account,
         "type": draft.head.kind,
         "rows_seen": len(draft.head.rows),
+        "rows_tried": draft.tried,
         "rows_valid": draft.valid,
         "reference": draft.reference or None,
         "fields": draft.fields,
@@ -99,7 +100,7 @@ def _document(draft: Draft, output: Path) -> dict[str, Any]:
 def _print(document: dict[str, Any]) -> None:
     click.echo(
         f"{document['config']}: account {document['account']}, {len(document['fields'])} fields of a {document['type']}"
-        f" feed; {document['rows_valid']} of {document['rows_seen']} rows make a valid listing"
+        f" feed; {document['rows_valid']} of {document['rows_tried']} rows make a valid listing"
     )
     click.echo(f"  set       {', '.join(document['environment'])} in the environment")
     if document["fill_in"]:

@@ -16,7 +16,7 @@ from okasie_tasks.errors import FixConfiguration, SourceError
 from okasie_tasks.settings import masked
 from okasie_tasks.sources.http import first_bytes
 
-MOST_ROWS: Final = 5_000
+MOST_ROWS: Final = 100_000
 _MOST_BYTES: Final = 32 * 1024 * 1024
 _DELIMITERS: Final = (";", ",", "\t", "|")
 _LOOKED_AT: Final = 200

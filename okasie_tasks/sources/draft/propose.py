@@ -35,6 +35,7 @@ _GENERAL: Final = ("fuelType", "transmission", "bodyType")
 _NEEDED: Final = frozenset({"externalReference", "title", "price", "status", "dealerLocationCode", *_PLACE})
 _KNOWN_SHARE: Final = 0.3
 _MOST_VALUES: Final = 40
+_TRIED_ROWS: Final = 5_000
 
 
 def propose(head: Head, *, account: str, url: str, current_year: int) -> Draft:
@@ -70,7 +71,7 @@ def _translate(draft: Draft, field: str) -> None:
     unknown = {word: count for word, count in _by_count(seen) if word not in known}
     folded = {word.casefold(): word for word in sorted(known, reverse=True)}
     table = {word: known[word] for word in sorted(folded.values())}
-    if unknown and field in (*_GENERAL, *_STRICT):
+    if field in (*_GENERAL, *_STRICT) and (unknown or not draft.head.whole):
         table["*"] = "other" if field in _GENERAL else ""
     else:
         table = {word: value for word, value in table.items() if word != value}
@@ -123,7 +124,9 @@ def _rows(draft: Draft, current_year: int) -> list[SourceRow]:
     account = AccountSettings.model_validate(settings)
     columns = draft.head.columns if draft.head.kind == "csv" else None
     mapping = RowMapping(account, columns=columns, current_year=current_year)
-    return [mapping.row(row, number, f"row {number}") for number, row in enumerate(draft.head.rows, start=1)]
+    return [
+        mapping.row(row, number, f"row {number}") for number, row in enumerate(draft.head.rows[:_TRIED_ROWS], start=1)
+    ]
 
 
 def _try(draft: Draft, current_year: int) -> None:
@@ -140,7 +143,7 @@ def _try(draft: Draft, current_year: int) -> None:
             _leave_out(draft, field, wrong[field][0])
         if not bad:
             break
-    draft.valid = sum(row.listing is not None for row in rows)
+    draft.tried, draft.valid = len(rows), sum(row.listing is not None for row in rows)
     _say(draft, wrong, len(rows))
 
 

@@ -35,7 +35,9 @@ class Draft(msgspec.Struct, kw_only=True):
     decide: list[str] = []
     unused: list[str] = []
     branch: str = ""
+    tried: int = 0
     valid: int = 0
+    """Rows that make a valid listing by this draft, of those ``tried``."""
 
     def source(self) -> dict[str, Any]:
         """The account's ``source`` table, as far as it decides what rows mean."""

@@ -35,7 +35,8 @@ def render(draft: Draft) -> str:
 def _head(draft: Draft) -> Iterator[str]:
     head = draft.head
     seen = f"all {len(head.rows)} rows" if head.whole else f"the first {len(head.rows)} rows"
-    yield comment(f"Drafted by `okasie init` from {seen} of {head.name}: {draft.valid} of them make a valid listing.")
+    yield comment(f"Drafted by `okasie init` from {seen} of {head.name};")
+    yield comment(f"{draft.valid} of {draft.tried} tried make a valid listing.")
     yield comment("Before the first run:")
     for sentence in _to_decide(draft):
         yield comment(f"- {sentence}")

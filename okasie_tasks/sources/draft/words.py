@@ -27,7 +27,7 @@ _VALUES: Final = {
         "lpg": "lpg autogas gpl",
         "cng": "cng aardgas erdgas gnv gaznaturel",
         "other": """
-            other overig overige andere anders autre autres sonstige andere waterstof hydrogen hydrogene
+            other others overig overige andere anders autre autres sonstige andere waterstof hydrogen hydrogene
             wasserstoff ethanol bioethanol""",
     },
     "transmission": {
