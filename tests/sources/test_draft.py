@@ -232,7 +232,7 @@ def test_words_for_the_status_that_are_not_known_reject_their_rows(tmp_path: Pat
     ("prices", "decimal"),
     [
         (["12.500", "8.900"], ","), (["12,500", "8,900"], "."), (["12.500,00", "900"], ","), (["12,500.00", "1"], "."),
-        (["12500", "8900"], "."), (["12500.50", "8,900"], "."), (["1.234.567"], ","), (["12500,5"], ","),
+        (["12500", "8900"], "."), (["12500.50", "8,900"], "."), (["1.234.567"], ","), (["12500,5"], ","), (["12,50", "8,900"], ","),
     ],
 )  # fmt: skip
 def test_the_decimal_sign(tmp_path: Path, prices: list[str], decimal: str) -> None:
@@ -250,6 +250,12 @@ def test_hostile_names_and_cells_stay_text(tmp_path: Path) -> None:
     assert list(load_settings(tmp_path / "okasie.toml", environ={}).accounts) == ["dex"]
     assert source.values["fuelType"] == {"*": "other"}
     assert source.fields["model"] == ColumnSettings(column="model{")
+
+
+@pytest.mark.parametrize("text", ["\x7f", "\x00\x1f", "\u2028\u0085", "\ud800", '"""', "\\u0041", "# no", "\r\n"])
+def test_signs_that_toml_does_not_take_as_they_are(text: str) -> None:
+    whole = text.encode("utf-8", "replace").decode()
+    assert tomllib.loads(f"{comment(text)}\n{key(text)} = {quoted(text)}\n") == {whole: whole}
 
 
 @given(st.text(), st.text())

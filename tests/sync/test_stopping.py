@@ -177,6 +177,18 @@ def test_the_watchdog_ends_a_cancelled_run_that_nobody_works_on(world: GuardedWo
     assert world.tools.runs.state(run) == "cancelled"
 
 
+def test_nothing_is_published_of_a_run_that_is_to_end_or_rests(world: GuardedWorld) -> None:
+    tools, run = world.tools, start(world)
+    tools.runs.stops.pause(ACCOUNT)
+    assert conduct.windows(tools, run, "first") == []
+    tools.runs.stops.resume(ACCOUNT)
+    assert conduct.windows(tools, run, "first") == [("first", range(1))], "it was not handed out before"
+    do(world, Part(run, "first", 0, "a"))
+    do(world, until(world, run, "spool"))
+    tools.runs.stops.cancel(run, ACCOUNT)
+    assert conduct.windows(tools, run, "apply") == []
+
+
 # -- pause ---------------------------------------------------------------------------------------------------------
 
 
