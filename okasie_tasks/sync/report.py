@@ -153,17 +153,7 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
         "rejects": ledger.reject_count(),
         "skipped_images": ledger.skipped_count(),
         **_held(plan),
-        "quota": {
-            "limit": limiter.limit,
-            "used_last_minute": limiter.used_last_minute,
-            "remaining": limiter.remaining,
-            "learned_limit": limiter.learned_limit,
-            "foreign": limiter.foreign,
-            "caution": limiter.caution,
-            "probing": limiter.probing,
-            "pause_seconds": limiter.pause_seconds,
-            "pause_reason": limiter.pause_reason or None,
-        },
+        "quota": _quota(limiter),
         "lanes": {"urgent": limiter.waiting_urgent, "bulk": limiter.waiting_bulk},
         "pushes_waiting": tools.inbox.count(),
         "conflicts": [
@@ -173,6 +163,20 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
             "active": _built(during_run(progress(runs, working), working, limiter)) if working else None,
             **{mode: _built(before_run(mode, listings=listings, quota=limiter)) for mode in _MODES},
         },
+    }
+
+
+def _quota(limiter: LimiterStatus) -> dict[str, Any]:
+    return {
+        "limit": limiter.limit,
+        "used_last_minute": limiter.used_last_minute,
+        "remaining": limiter.remaining,
+        "learned_limit": limiter.learned_limit,
+        "foreign": limiter.foreign,
+        "caution": limiter.caution,
+        "probing": limiter.probing,
+        "pause_seconds": limiter.pause_seconds,
+        "pause_reason": limiter.pause_reason or None,
     }
 
 
