@@ -18,6 +18,7 @@ QUEUE_OF: Final = {
     "okasie.sync": CONTROL,
     "okasie.advance": CONTROL,
     "okasie.watchdog": CONTROL,
+    "okasie.resume": CONTROL,
     "okasie.push": URGENT,
     "okasie.sell": URGENT,
     "okasie.send_urgent": URGENT,

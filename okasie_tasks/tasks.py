@@ -9,6 +9,7 @@
     okasie.watchdog -> every 10 s: publishes again what was lost, ends what is stuck
     okasie.push, sell -> into the account's inbox, and sent at once in the urgent lane
     okasie.send_urgent -> goes on with an inbox whose sender had to wait
+    okasie.resume -> goes on with all that a pause left behind
 
 A window is one flat chord: ``chord(group(parts), advance)``. Messages carry ids; Redis holds the truth: a message
 that comes twice finds its part closed, one that is lost is published again.
@@ -90,6 +91,18 @@ def watch() -> None:
         _begin_waiting(tools)
         if tools.inbox.unattended(tools.runs.now_ms()):
             send_urgent.apply_async(kwargs={"account": account})
+
+
+@app.task(name="okasie.resume", throws=(OkasieError,))
+def resume(account: str) -> None:
+    """Go on with what a pause left: parts whose messages found the account at rest, a run that waits, the inbox."""
+    tools = services().tools(account)
+    if run := tools.runs.active(account):
+        for name, stage, parts in watchdog.open_again(tools, run):
+            _send(tools, name, [(stage, parts)])
+    _begin_waiting(tools)
+    if tools.inbox.count():
+        send_urgent.apply_async(kwargs={"account": account})
 
 
 # -- the urgent lane -----------------------------------------------------------------------------------------------
@@ -222,7 +235,10 @@ def _begin_waiting(tools: Tools) -> None:
 def publish(tools: Tools, run: str) -> None:
     """Publish the next window of a run if it is time, as one flat chord."""
     record = tools.runs.get(run)
-    if record is not None and record.state == "running":
+    if record is not None and record.cancelling:
+        if conduct.advance(tools, run) is not None:
+            _begin_waiting(tools)
+    elif record is not None and record.state == "running":
         _send(tools, run, conduct.windows(tools, run, record.stage))
 
 

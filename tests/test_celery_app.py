@@ -92,7 +92,7 @@ def test_a_chord_part_is_never_skipped_and_never_lost() -> None:
     assert SETTINGS["broker_transport_options"]["visibility_timeout"] > longest > SETTINGS["task_soft_time_limit"]
 
 
-NEVER_WAIT = ("okasie.sync", "okasie.advance", "okasie.watchdog", "okasie.push", "okasie.sell")
+NEVER_WAIT = ("okasie.sync", "okasie.advance", "okasie.watchdog", "okasie.push", "okasie.sell", "okasie.resume")
 """What must wait for a permit goes on in a message of another task."""
 
 

@@ -5,6 +5,7 @@ Keys, all under the configured prefix::
     urgent:{a}:wishes   hash    reference -> packed `Wish`
     urgent:{a}:order    zset    reference -> when it was first accepted
     urgent:{a}:sender   string  who is sending for this account; it runs out
+    account:{a}:paused  string  see `okasie_tasks.adapters.stops`
 
 A wish is taken out only after its answer is in the ledger, and only if it is still the one that was sent: so a killed
 sender loses nothing, and what arrives meanwhile is sent after it.
@@ -19,6 +20,7 @@ import msgspec
 import redis
 
 from okasie_tasks.adapters.lua_scripts import script
+from okasie_tasks.adapters.stops import paused_key
 from okasie_tasks.core.wish import Wish, merged
 
 SENDER_SECONDS: Final = 30.0
@@ -32,7 +34,9 @@ class Inbox:
         self._redis = client
         base = f"{prefix}urgent:{account}:"
         self._wishes, self._order, self._sender = f"{base}wishes", f"{base}order", f"{base}sender"
+        self._paused = paused_key(prefix, account)
         self._swap, self._leave = script(client, "inbox_swap"), script(client, "inbox_leave")
+        self._lead = script(client, "inbox_lead")
 
     # -- wishes ----------------------------------------------------------------------------------------------------
 
@@ -89,13 +93,8 @@ class Inbox:
     # -- the sender ------------------------------------------------------------------------------------------------
 
     def lead(self, token: str) -> bool:
-        """Become the account's sender, or stay it; False while somebody else is."""
-        if self._redis.set(self._sender, token, nx=True, px=int(SENDER_SECONDS * 1000)):
-            return True
-        if self._redis.get(self._sender) != token.encode():
-            return False
-        self._redis.pexpire(self._sender, int(SENDER_SECONDS * 1000))
-        return True
+        """Become the account's sender, or stay it; False while somebody else is, or while the account rests."""
+        return bool(self._lead(keys=[self._sender, self._paused], args=[token, int(SENDER_SECONDS * 1000)]))
 
     def leave(self, token: str, *, if_empty: bool) -> bool:
         """Stop being the sender; with ``if_empty`` only when nothing waits: False means that something does."""
@@ -103,7 +102,7 @@ class Inbox:
 
     def unattended(self, now_ms: int) -> bool:
         """Whether a wish is due and nobody is sending: the message that should have begun it was lost."""
-        if self._redis.exists(self._sender):
+        if self._redis.exists(self._sender, self._paused):
             return False
         return any(wish.not_before_ms <= now_ms for _, wish in self.first(_PER_TRIP))
 

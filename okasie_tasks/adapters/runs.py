@@ -6,6 +6,7 @@ Keys, all under the configured prefix::
     account:{a}:active|:next   string the run at work (the account's lease) | the run that waits
     account:{a}:runs           zset   run id -> creation time, the newest 200
     account:{a}:metrics        hash   counters of requests and ended runs (see counters.py)
+    account:{a}:paused         string see `okasie_tasks.adapters.stops`
     run:{r}                    hash   the record: account, mode, state, stage, times, counters ("n:..."), facts
     run:{r}:{stage}            hash   total, published, closed, failed parts
     run:{r}:{stage}:parts      hash   part -> claim, or D (done) or F (failed)
@@ -26,6 +27,7 @@ import redis
 from ulid import ULID
 
 from okasie_tasks.adapters.lua_scripts import script
+from okasie_tasks.adapters.stops import Stops, paused_key
 
 KEEP_RUN_SECONDS: Final = 30 * 86_400
 KEEP_PARTS_SECONDS: Final = 2 * 86_400
@@ -53,7 +55,9 @@ class Stage(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """``state``: claimed, closed (done by somebody), busy (somebody is at it), ended (the run moved on)."""
+    """``state``: claimed, closed (done by somebody), busy (somebody is at it), ended (the run moved on), cancelled or
+    paused (by a person; see `okasie_tasks.adapters.stops`).
+    """
 
     state: str
     attempts: int = 0
@@ -96,6 +100,11 @@ class Run(msgspec.Struct, kw_only=True):
     def open(self) -> bool:
         return self.state in OPEN_STATES
 
+    @property
+    def cancelling(self) -> bool:
+        """Whether a person has asked it to end: nothing of it begins any more."""
+        return "cancel_ms" in self.facts
+
     def fact(self, name: str, default: int = 0) -> int:
         return int(self.facts.get(name, default))
 
@@ -106,6 +115,7 @@ class Runs:
     def __init__(self, client: redis.Redis, *, prefix: str) -> None:
         self.redis = client
         self._prefix = prefix
+        self.stops = Stops(client, prefix=prefix)
         names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend")
         self._lua = {name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release")}
 
@@ -131,9 +141,14 @@ class Runs:
         return run.decode(), bool(new)
 
     def begin(self, account: str) -> str | None:
-        """Let the waiting run begin, unless one is at work; returns its id."""
+        """Let the waiting run begin, unless one is at work or the account rests; returns its id."""
         run = self._lua["run_begin"](
-            keys=[self.account_key(account, "next"), self.account_key(account, "active"), self.account_key(account)],
+            keys=[
+                self.account_key(account, "next"),
+                self.account_key(account, "active"),
+                self.account_key(account),
+                paused_key(self._prefix, account),
+            ],
             args=[f"{self._prefix}run:", FIRST_STAGE, KEEP_PARTS_SECONDS],
         )
         return run.decode() or None
@@ -184,8 +199,11 @@ class Runs:
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float) -> Claim:
         state, attempts = self._lua["part_claim"](
             keys=[self.key(run), self.key(run, stage, "parts")],
-            args=[_PHASE.get(stage, stage), part, token, int(lease_seconds * 1000), KEEP_PARTS_SECONDS],
-        )
+            args=[
+                _PHASE.get(stage, stage), part, token, int(lease_seconds * 1000), KEEP_PARTS_SECONDS,
+                self.account_key(""),
+            ],
+        )  # fmt: skip
         return Claim(state.decode(), int(attempts))
 
     def close(self, run: str, stage: str, part: int, token: str, result: object, *, failed: bool = False) -> bool:

@@ -18,6 +18,7 @@ from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError, Out
 
 COMMANDS: Final = {
     "demo": "okasie_tasks.cli.demo:demo",
+    "init": "okasie_tasks.cli.init:init",
     "up": "okasie_tasks.cli.up:up",
     "sync": "okasie_tasks.cli.run:sync",
     "plan": "okasie_tasks.cli.run:plan",
@@ -25,6 +26,9 @@ COMMANDS: Final = {
     "reject": "okasie_tasks.cli.held:reject",
     "push": "okasie_tasks.cli.urgent:push",
     "sell": "okasie_tasks.cli.urgent:sell",
+    "cancel": "okasie_tasks.cli.control:cancel",
+    "pause": "okasie_tasks.cli.control:pause",
+    "resume": "okasie_tasks.cli.control:resume",
     "status": "okasie_tasks.cli.run:status",
     "runs": "okasie_tasks.cli.run:runs",
     "run": "okasie_tasks.cli.run:run",
@@ -34,11 +38,13 @@ COMMANDS: Final = {
     "metrics": "okasie_tasks.cli.metrics:metrics",
     "doctor": "okasie_tasks.cli.operate:doctor",
     "sandbox": "okasie_tasks.cli.sandbox:sandbox",
+    "completion": "okasie_tasks.cli.completion:completion",
 }
 """Every command and where it lives. A test holds the README against this."""
 
 _SHORT: Final = {
     "demo": "The main job, start to finish, on parts that start and end with it.",
+    "init": "Draft an okasie.toml from a feed's header and first rows.",
     "up": "Everything on this machine in one go: Redis if embedded, workers, Beat, Flower.",
     "sync": "Enqueue one run of an account and follow it to its end.",
     "plan": "Show what a run would send, and why; sends nothing.",
@@ -46,6 +52,9 @@ _SHORT: Final = {
     "reject": "Drop a held plan.",
     "push": "Send listings now, ahead of whatever runs.",
     "sell": "Mark listings sold now, ahead of whatever runs.",
+    "cancel": "End a run after its requests in flight.",
+    "pause": "Stop all work of an account.",
+    "resume": "Let a paused account go on.",
     "status": "Last runs, cursor, quota, lanes, held plans, rejects, staleness.",
     "runs": "The history of an account.",
     "run": "One run with its counts, timings, requests and errors.",
@@ -55,6 +64,7 @@ _SHORT: Final = {
     "metrics": "Serve the fleet's metrics for Prometheus.",
     "doctor": "Check configuration, Redis, API keys and sources; says how to mend.",
     "sandbox": "An Okasie API on this machine, to develop and test against.",
+    "completion": "The script that completes commands and options in bash, zsh or fish.",
 }
 
 

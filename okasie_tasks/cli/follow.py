@@ -25,6 +25,7 @@ from okasie_tasks.settings import load_settings
 from okasie_tasks.sync import explain, report
 from okasie_tasks.sync.push import checked_references
 from okasie_tasks.sync.rejects import Freed, free
+from okasie_tasks.sync.report import pause_hint
 
 _POLL_SECONDS = 0.1
 _PICKED_UP_SECONDS = 3.0
@@ -51,12 +52,14 @@ class Follower:
         self._services = services_of(context)
         self._tools = self._services.tools(account)
         self._account = account
+        self._hinted = False
 
     def start(self, mode: str, *, plan_only: bool = False, approves: str = "") -> str:
         """Ask for a run and see it picked up; returns its id. Raises `NotReachable` when no worker is there.
 
         ``approves``: the run whose held plan it is to send.
         """
+        self._hint()
         run, _ = self._tools.runs.request(self._account, mode, plan_only=plan_only, approves=approves)
         if not run:
             raise OkasieError(
@@ -87,6 +90,12 @@ class Follower:
         if record is not None and record.state == "queued":
             self._tools.runs.end(record, "cancelled")
 
+    def _hint(self) -> None:
+        """Say once that the account is paused."""
+        if not self._hinted and (hint := pause_hint(self._tools)):
+            self._hinted = True
+            say(hint)
+
     def free(self, references: Sequence[str]) -> Freed:
         """Free what the marketplace refused: these, or all."""
         return free(self._tools, checked_references(list(references), "okasie retry") if references else ())
@@ -109,6 +118,7 @@ class Follower:
                 if not record.open:
                     break
                 bars.show(report.progress(self._tools.runs, record), record, self._quota)
+                self._hint()
                 if time.monotonic() - last_seen > 30 and self._silent(record):
                     raise NotReachable("the workers stopped answering; the run goes on when they are back", where=run)
                 time.sleep(_POLL_SECONDS)

@@ -208,8 +208,10 @@ def _print_status(document: dict[str, Any]) -> None:
 
 
 def _remarks(entry: dict[str, Any]) -> Iterator[str]:
-    """What is out of the ordinary with an account's quota, and how long its run will take."""
+    """What is out of the ordinary with an account, and how long its run will take."""
     quota, active = entry["quota"], entry["forecast"]["active"]
+    if entry["paused_since"]:
+        yield f"paused since {entry['paused_since']}; `okasie resume {entry['account']}` lets it go on"
     if active:
         yield f"run {entry['active']}: {active['requests']} requests left, {_ahead(active)}"
     if quota["pause_seconds"]:

@@ -17,10 +17,12 @@ from okasie_tasks.cli.output import say
 from okasie_tasks.core.wish import Push
 from okasie_tasks.errors import NotReachable
 from okasie_tasks.sync.push import checked_references
+from okasie_tasks.sync.report import pause_hint
 
 _POLL_SECONDS: Final = 0.02
 _PICKED_UP_SECONDS: Final = 3.0
 _SILENT_SECONDS: Final = 30.0
+_PAUSE_ASKED_SECONDS: Final = 1.0
 
 
 class Waiter:
@@ -28,7 +30,8 @@ class Waiter:
 
     def __init__(self, context: Context, account: str) -> None:
         self._services = services_of(context)
-        self._services.account(account)
+        self._tools = self._services.tools(account)
+        self._hinted = False
         self._account = account
         self._references: list[str] = []
         self._sent_ms = 0
@@ -36,6 +39,7 @@ class Waiter:
     def start(self, task: str, references: Sequence[str]) -> str:
         """Send the message and see it accepted; returns its id. Raises `NotReachable` when no worker is there."""
         self._references = checked_references(list(references), task)
+        self._hint()
         push, self._sent_ms = str(uuid4()), self._services.runs.now_ms()
         kwargs = {"account": self._account, "references": self._references}
         try:
@@ -56,6 +60,7 @@ class Waiter:
     def wait(self, push: str) -> dict[str, Any]:
         """Wait until every reference has its outcome; returns the document."""
         waiting_told, last_news, seen = False, time.monotonic(), -1
+        asked = 0.0
         while True:
             found = self._push(push)
             done = {name for name, outcome in found.outcomes.items() if outcome.outcome != "waiting"}
@@ -67,11 +72,20 @@ class Waiter:
                 say(f"{one.message}; Ctrl-C ends the waiting only")
             if len(done) != seen:
                 last_news, seen = time.monotonic(), len(done)
+            if not self._hinted and time.monotonic() - asked > _PAUSE_ASKED_SECONDS:
+                asked = time.monotonic()
+                self._hint()
             if time.monotonic() - last_news > _SILENT_SECONDS:
                 if URGENT in consumers()[1]:
                     raise NotReachable("the workers stopped answering; what is accepted goes on with them", where=push)
                 last_news = time.monotonic()
             time.sleep(_POLL_SECONDS)
+
+    def _hint(self) -> None:
+        """Say once that the account is paused."""
+        if not self._hinted and (hint := pause_hint(self._tools)):
+            self._hinted = True
+            say(hint)
 
     def _push(self, push: str) -> Push:
         return self._services.pushes.get(push)

@@ -56,7 +56,9 @@ def _read(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FixConfiguration(
-            "there is no such file: name one with --config or OKASIE_CONFIG, or run `okasie demo`", where=str(file)
+            "there is no such file: name one with --config or OKASIE_CONFIG, draft one with `okasie init FEED`, or run"
+            " `okasie demo`",
+            where=str(file),
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise FixConfiguration(f"cannot be read: {error}", where=str(file)) from error

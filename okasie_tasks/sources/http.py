@@ -32,6 +32,23 @@ class _Known(msgspec.Struct):
     sha256: str = ""
 
 
+def first_bytes(url: str, most: int) -> bytes:
+    """At most so many bytes of what is behind a URL, from its beginning. Raises `SourceError`."""
+    where, found = masked(url), bytearray()
+    try:
+        with requests.get(
+            url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=_TIMEOUT_SECONDS
+        ) as answer:
+            if answer.status_code != requests.codes.ok:
+                raise SourceError(f"answered {answer.status_code}, expected 200", where=where, code="http")
+            while len(found) < most and (piece := answer.raw.read(_PIECE_BYTES, decode_content=False)):
+                found += piece
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        # The library's own text may hold the URL with its password.
+        raise SourceError(f"cannot be fetched ({type(error).__name__})", where=where, code="http") from None
+    return bytes(found[:most])
+
+
 class HttpSource:
     """A feed behind http(s). Each object downloads at most once; several parts of a run share the file on disk."""
 

@@ -182,8 +182,9 @@ class RowMapping:
             raise _Bad(f"expected yes or no, got {value!r:.60}")
         if spec.kind in ("texts", "images") and isinstance(value, str):
             return [part.strip() for part in value.split("|") if part.strip()]
-        if spec.kind == "features" and isinstance(value, str):
-            return [_feature(part) for part in value.split("|") if part.strip()]
+        if spec.kind == "features" and isinstance(value, str | list):
+            parts = value.split("|") if isinstance(value, str) else value
+            return [_feature(part) if isinstance(part, str) else part for part in parts if part != ""]
         if spec.kind == "text" and isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
         return value

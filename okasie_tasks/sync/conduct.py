@@ -18,7 +18,7 @@ from okasie_tasks.core.packing import ROWS_PER_PAGE
 from okasie_tasks.errors import FixConfiguration
 from okasie_tasks.sync import control, hold, walk
 from okasie_tasks.sync.decide import Outcome
-from okasie_tasks.sync.ending import end, note_error
+from okasie_tasks.sync.ending import cancelled, end, note_error
 from okasie_tasks.sync.tools import LOAD_ROWS, Tools
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def check_mode(mode: str) -> None:
 
 def windows(tools: Tools, run_id: str, phase: str) -> list[tuple[str, range]]:
     """What to publish now: ``(stage, parts)``. Each part is handed out once; calling it too often costs nothing."""
+    if tools.runs.stops.rests(run_id, tools.rules.account):
+        return []
     if phase != "apply":
         found = [(phase, tools.runs.window(run_id, phase, size=WINDOWS[phase][0], when_open=WINDOWS[phase][1]))]
         return [(stage, parts) for stage, parts in found if parts]
@@ -72,6 +74,8 @@ def advance(tools: Tools, run_id: str) -> Run | None:
     run = tools.runs.get(run_id)
     if run is None or run.state != "running":
         return run
+    if run.cancelling:
+        return cancelled(tools, run_id)
     stages = ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,)
     if not all(tools.runs.stage(run_id, stage).finished for stage in stages):
         return None

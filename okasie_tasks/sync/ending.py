@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SENDING: Final = ("first", "walk", "upsert", "sell", "count")
+"""Stages whose parts send requests."""
+
 
 def note_error(tools: Tools, run_id: str, code: str, message: str, where: str) -> None:
     """Keep the first error of a run: it tells the cause, the others follow from it."""
@@ -32,6 +35,20 @@ def stop(tools: Tools, run_id: str, code: str, message: str, where: str) -> None
     if run is not None and run.open:
         note_error(tools, run_id, code, message, where)
         end(tools, run, "failed")
+
+
+def cancelled(tools: Tools, run_id: str) -> Run | None:
+    """End a run that a person has cancelled, once no request of it is under way; the run if it is over, else None.
+
+    What is under way settles the ledger first, so that nothing that was sent is forgotten. The cursor stays.
+    """
+    run = tools.runs.get(run_id)
+    if run is not None and run.open:
+        if tools.runs.stops.in_flight(run_id, _SENDING):
+            return None
+        end(tools, run, "cancelled")
+        run = tools.runs.get(run_id)
+    return run
 
 
 def end(tools: Tools, run: Run, state: str) -> None:

@@ -42,10 +42,16 @@ def why_document(tools: Tools, reference: str) -> dict[str, Any]:
         "held_run": held,
         "skipped_images": _skipped(skipped) if skipped else None,
         "events": [event_document(event) for event in events],
-        "next": f"it is held: `okasie approve {held}` sends it"
-        if held and not wish
-        else next_step(entry, reject, wish, events, tools.rules),
+        "next": _next(tools, held, wish) or next_step(entry, reject, wish, events, tools.rules),
     }
+
+
+def _next(tools: Tools, held: str | None, wish: Wish | None) -> str:
+    """What a person has to do first, "" if nothing."""
+    account = tools.rules.account
+    if wish and tools.runs.stops.paused_ms(account):
+        return f"a {wish.kind} waits: the account is paused, `okasie resume {account}` lets it be sent"
+    return f"it is held: `okasie approve {held}` sends it" if held and not wish else ""
 
 
 def rejects_document(tools: Tools) -> list[dict[str, Any]]:

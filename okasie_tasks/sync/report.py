@@ -65,6 +65,8 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
 
 def _notes(run: Run) -> Iterator[str]:
     """What a person should know of a run that is no error."""
+    if run.cancelling:
+        yield f"cancelled by a person at {iso(run.fact('cancel_ms'))}; the cursor stayed"
     if run.fact("walk_moved"):
         yield "the marketplace's list moved while it was read: what it did not return is not taken as missing"
     if unoffered := run.fact("unoffered"):
@@ -143,6 +145,7 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
         "account": account,
         "active": active,
         "waiting": runs.waiting(account),
+        "paused_since": iso(runs.stops.paused_ms(account)),
         "cursor": runs.account(account).cursor or None,
         "last_run": run_document(runs, history[0]) if history else None,
         "last_success_run": good.id if good else None,
@@ -150,17 +153,7 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
         "rejects": ledger.reject_count(),
         "skipped_images": ledger.skipped_count(),
         **_held(plan),
-        "quota": {
-            "limit": limiter.limit,
-            "used_last_minute": limiter.used_last_minute,
-            "remaining": limiter.remaining,
-            "learned_limit": limiter.learned_limit,
-            "foreign": limiter.foreign,
-            "caution": limiter.caution,
-            "probing": limiter.probing,
-            "pause_seconds": limiter.pause_seconds,
-            "pause_reason": limiter.pause_reason or None,
-        },
+        "quota": _quota(limiter),
         "lanes": {"urgent": limiter.waiting_urgent, "bulk": limiter.waiting_bulk},
         "pushes_waiting": tools.inbox.count(),
         "conflicts": [
@@ -171,6 +164,29 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
             **{mode: _built(before_run(mode, listings=listings, quota=limiter)) for mode in _MODES},
         },
     }
+
+
+def _quota(limiter: LimiterStatus) -> dict[str, Any]:
+    return {
+        "limit": limiter.limit,
+        "used_last_minute": limiter.used_last_minute,
+        "remaining": limiter.remaining,
+        "learned_limit": limiter.learned_limit,
+        "foreign": limiter.foreign,
+        "caution": limiter.caution,
+        "probing": limiter.probing,
+        "pause_seconds": limiter.pause_seconds,
+        "pause_reason": limiter.pause_reason or None,
+    }
+
+
+def pause_hint(tools: Tools) -> str:
+    """What somebody who waits for this account should know; "" when it works."""
+    account = tools.rules.account
+    since = tools.runs.stops.paused_ms(account)
+    if not since:
+        return ""
+    return f"{account} is paused since {iso(since)}: nothing is sent until `okasie resume {account}`"
 
 
 def _held(plan: HeldPlan | None) -> dict[str, Any]:

@@ -41,6 +41,10 @@ _GIVE_UP_SECONDS: Final = 3600.0
 _LOOK_AT: Final = 2 * ITEMS_PER_BULK
 
 
+class _NoLongerSender(Exception):
+    """Somebody else is sending for this account by now, or a person has paused it. The wishes stay."""
+
+
 class Sender:
     """One turn of sending for an account. ``token`` names the turn; ``chance`` spreads retries; ``sleep`` waits."""
 
@@ -70,8 +74,10 @@ class Sender:
             for _ in range(_REQUESTS_PER_TASK):
                 if inbox.leave(self._token, if_empty=True):
                     return
-                inbox.lead(self._token)
                 self._one()
+        except _NoLongerSender:
+            inbox.leave(self._token, if_empty=False)
+            return
         except BaseException:
             inbox.leave(self._token, if_empty=False)
             raise
@@ -113,6 +119,8 @@ class Sender:
 
     def _due(self) -> list[Held]:
         """What may be sent now. Raises `RetryLater` when all of it must wait."""
+        if not self._tools.inbox.lead(self._token):
+            raise _NoLongerSender
         held = self._tools.inbox.first(_LOOK_AT)
         now_ms = self._now_ms()
         due = [pair for pair in held if pair[1].not_before_ms <= now_ms]
@@ -244,10 +252,10 @@ class Sender:
 
     def _again(self, batch: list[Held], error: Unavailable) -> None:
         """Keep the wishes for another try, with growing waits; give them up after an hour."""
-        now_ms = self._now_ms()
+        now_ms, since_ms = self._now_ms(), self._tools.runs.stops.resumed_ms(self._tools.rules.account)
         for raw, wish in batch:
             tries = wish.tries + 1
-            if now_ms - wish.seen_ms > _GIVE_UP_SECONDS * 1000:
+            if _is_old(wish, since_ms, now_ms):
                 self._over([((raw, wish), "failed", error.message)])
                 continue
             wait = min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._chance.uniform(0.8, 1.2)
@@ -259,10 +267,10 @@ class Sender:
 
     def _refused_key(self, batch: list[Held], error: StopRun) -> None:
         log.error("account %s: %s", self._tools.rules.account, error)
-        now_ms = self._now_ms()
+        now_ms, since_ms = self._now_ms(), self._tools.runs.stops.resumed_ms(self._tools.rules.account)
         for raw, wish in batch:
             later = msgspec.structs.replace(wish, not_before_ms=now_ms + int(_LONGEST_WAIT_SECONDS * 1000))
-            if now_ms - wish.seen_ms > _GIVE_UP_SECONDS * 1000:
+            if _is_old(wish, since_ms, now_ms):
                 self._over([((raw, wish), "failed", str(error))])
             else:
                 self._tools.inbox.swap([(raw, later)])
@@ -309,6 +317,11 @@ class Sender:
 
     def _now_ms(self) -> int:
         return self._tools.runs.now_ms()
+
+
+def _is_old(wish: Wish, resumed_ms: int, now_ms: int) -> bool:
+    """Whether a wish has been tried for long enough; while its account was paused it was not."""
+    return now_ms - max(wish.seen_ms, resumed_ms) > _GIVE_UP_SECONDS * 1000
 
 
 def _put_body(item: bytes) -> bytes:

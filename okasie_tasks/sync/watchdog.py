@@ -27,6 +27,8 @@ def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]
     run = tools.runs.get(run_id) if run_id else None
     if run is None or run.state != "running":
         return
+    if tools.runs.stops.paused_ms(account) and not run.cancelling:
+        return
     now_ms = tools.runs.now_ms()
     if now_ms - run.fact("republished_ms") < STALLED_SECONDS * 1000:
         return
@@ -34,16 +36,21 @@ def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]
         yield from _left_behind(tools, run, now_ms)
         return
     tools.runs.note(run.id, republished_ms=now_ms)
-    conduct.advance(tools, run.id)
-    run = tools.runs.get(run.id)
+    for run_name, stage, lost in open_again(tools, run.id):
+        yield run_name, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
+
+
+def open_again(tools: Tools, run_id: str) -> Iterator[tuple[str, str, Sequence[int]]]:
+    """What a run goes on with when nobody knows which of its messages are left, as ``(run, stage, parts)``."""
+    conduct.advance(tools, run_id)
+    run = tools.runs.get(run_id)
     if run is None or run.state != "running":
         return
-    for stage, parts in conduct.windows(tools, run.id, run.stage):
-        yield run.id, stage, parts
-    for stage in ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,):
-        lost = tools.runs.open_parts(run.id, stage)
-        if lost:
-            yield run.id, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
+    stages = ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,)
+    lost = [(stage, tools.runs.open_parts(run_id, stage)) for stage in stages]
+    for stage, parts in (*conduct.windows(tools, run_id, run.stage), *lost):
+        if parts:
+            yield run_id, stage, parts
 
 
 def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[tuple[str, str, Sequence[int]]]:
@@ -56,7 +63,7 @@ def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[tuple[str, str
 
 def may_begin(tools: Tools, account: str) -> bool:
     """Whether a run waits although none is at work: the message that should have begun it was lost."""
-    if tools.runs.waiting(account) is None:
+    if tools.runs.waiting(account) is None or tools.runs.stops.paused_ms(account):
         return False
     active = tools.runs.active(account)
     return active is None or tools.runs.state(active) != "running"

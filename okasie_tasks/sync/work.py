@@ -64,7 +64,10 @@ def perform(tools: Tools, part: Part, *, chance: Random) -> Effect:
 
 def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Effect:
     claim = tools.runs.claim(part.run, part.stage, part.number, part.token, lease_seconds=_LEASE_SECONDS[part.stage])
+    if claim.state == "cancelled" and ending.cancelled(tools, part.run):
+        return "stopped"
     if claim.state != "claimed":
+        # Of a paused account too: its message is spent, and `watchdog.open_again` publishes the part when it goes on.
         return "nothing"
     try:
         result = _JOBS[part.stage](tools, part, call)

@@ -23,7 +23,7 @@ ACCOUNTS = (
     "by_client", "folded", "guarded", "empty", "foreign", "forgotten", "moved",
     "interrupted", "pushed", "pushed_wrong_key", "pushed_500", "many", "sold", "beside",
     "watched", "explained", "refused", "measured",
-    "approved", "outdated", "dropped",
+    "approved", "outdated", "dropped", "paused", "cancelled", "stopped",
 )  # fmt: skip
 
 

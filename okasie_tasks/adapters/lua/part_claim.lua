@@ -1,13 +1,16 @@
 -- Claims a part of the stage that the run is in, with a lease and a fencing token.
 -- KEYS[1]  hash: the run   KEYS[2] hash: parts, number -> "D" done | "F" failed | "attempts until_ms token"
--- ARGV     1 phase, 2 part, 3 token, 4 lease in ms, 5 seconds to keep the parts
--- Returns  {"claimed", attempts so far with this one} | {"closed", 0} | {"busy", ms left} | {"ended", 0}
--- Invariant: a part is worked on under one token at a time; an expired lease may be taken over.
+-- ARGV     1 phase, 2 part, 3 token, 4 lease in ms, 5 seconds to keep the parts, 6 key prefix of accounts
+-- Returns  {"claimed", attempts so far with this one} | {"closed", 0} | {"busy", ms left} | {"ended", 0} |
+--          {"cancelled", 0} the run is to end | {"paused", 0} the account rests
+-- Invariant: a part is worked on under one token at a time; an expired lease may be taken over. None is handed out
+-- after a person has cancelled the run or paused the account.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-if redis.call('HGET', KEYS[1], 'state') ~= 'running' or redis.call('HGET', KEYS[1], 'stage') ~= ARGV[1] then
-  return {'ended', 0}
-end
+local run = redis.call('HMGET', KEYS[1], 'state', 'stage', 'account', 'cancel_ms')
+if run[1] ~= 'running' or run[2] ~= ARGV[1] then return {'ended', 0} end
+if run[4] then return {'cancelled', 0} end
+if redis.call('EXISTS', ARGV[6] .. (run[3] or '') .. ':paused') == 1 then return {'paused', 0} end
 local held = redis.call('HGET', KEYS[2], ARGV[2])
 local attempts = 0
 if held == 'D' or held == 'F' then return {'closed', 0} end

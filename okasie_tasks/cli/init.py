@@ -1,0 +1,116 @@
+"""``okasie init``: a first ``okasie.toml``, drafted from a feed."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from okasie_tasks.cli.options import Context, command_options
+from okasie_tasks.cli.output import emit
+from okasie_tasks.errors import FixConfiguration
+
+if TYPE_CHECKING:
+    from okasie_tasks.sources.draft import Draft
+
+
+@click.command()
+@click.argument("feed")
+@click.option("--account", metavar="NAME", help="What to call the account [default: after the feed].")
+@click.option(
+    "--output", default="okasie.toml", show_default=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+@command_options
+def init(context: Context, feed: str, account: str | None, output: Path, force: bool) -> None:
+    """Draft an okasie.toml from the header and the first rows of FEED, a path or an http(s) URL.
+
+    Names of columns and words in cells are understood in Dutch, French, German and English. What only a person can
+    decide is said in comments of the file.
+    """
+    from okasie_tasks.sources.draft import propose, read_head, render  # noqa: PLC0415 - only where it is needed
+
+    feed = feed.removeprefix("file://")
+    name = account or _account_of(feed)
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise FixConfiguration(f"got {name!r:.60}, expected a name of a-z, 0-9 and _", where="--account")
+    if output.exists() and not force:
+        raise FixConfiguration("is there already: --force overwrites it, --output names another", where=str(output))
+    draft = propose(
+        read_head(feed), account=name, url=_url(feed, name, output), current_year=datetime.now(UTC).year
+    )  # fmt: skip
+    _write(output, render(draft))
+    document = _document(draft, output)
+    emit(context, document, lambda: _print(document))
+
+
+def _account_of(feed: str) -> str:
+    """``/srv/Dex stock.csv.gz`` -> ``dex_stock``."""
+    path = urlsplit(feed).path if "://" in feed else feed
+    stem = Path(path).name.partition(".")[0] or "dealer"
+    return re.sub(r"[^a-z0-9]+", "_", stem.casefold()).strip("_") or "dealer"
+
+
+def _url(feed: str, account: str, output: Path) -> str:
+    """What to write for the feed: a path relative to the file if it lies beside it, no URL that may hold a secret."""
+    if "://" in feed:
+        parts = urlsplit(feed)
+        return f"env:{account.upper()}_FEED_URL" if parts.query or "@" in parts.netloc else feed
+    path = os.path.relpath(feed, output.absolute().parent)
+    return str(Path(feed).absolute()) if path.startswith("..") else Path(path).as_posix()
+
+
+def _write(output: Path, text: str) -> None:
+    part = output.with_name(f".{output.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(output)
+    except OSError as error:
+        raise FixConfiguration(f"cannot be written: {error.strerror}", where=str(output)) from error
+
+
+def _document(draft: Draft, output: Path) -> dict[str, Any]:
+    from okasie_tasks.sources.draft import FILL_IN, key_variable  # noqa: PLC0415
+
+    return {
+        "config": str(output),
+        "account": draft.account,
+        "type": draft.head.kind,
+        "rows_seen": len(draft.head.rows),
+        "rows_tried": draft.tried,
+        "rows_valid": draft.valid,
+        "reference": draft.reference or None,
+        "fields": draft.fields,
+        "units": draft.units,
+        "fill_in": [name for name, value in draft.defaults.items() if value == FILL_IN],
+        "unknown_values": draft.unknown,
+        "left_out": [{"field": field, "reason": why} for field, _, why in draft.left_out],
+        "unused_columns": draft.unused,
+        "decide": draft.decide,
+        "environment": [key_variable(draft.account), *([draft.url[4:]] if draft.url.startswith("env:") else [])],
+    }
+
+
+def _print(document: dict[str, Any]) -> None:
+    click.echo(
+        f"{document['config']}: account {document['account']}, {len(document['fields'])} fields of a {document['type']}"
+        f" feed; {document['rows_valid']} of {document['rows_tried']} rows make a valid listing"
+    )
+    click.echo(f"  set       {', '.join(document['environment'])} in the environment")
+    if document["fill_in"]:
+        click.echo(f"  fill in   {', '.join(document['fill_in'])}")
+    for field, words in document["unknown_values"].items():
+        click.echo(f"  not known {field}: {', '.join(list(words)[:8])}")
+    for left in document["left_out"]:
+        click.echo(f"  left out  {left['field']}: {left['reason']}")
+    for sentence in document["decide"]:
+        click.echo(f"  decide    {sentence}")
+    if document["unused_columns"]:
+        click.echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
+    click.echo("then `okasie doctor`, and `okasie plan ACCOUNT --full` shows what a run would send")

@@ -1,0 +1,201 @@
+"""The beginning of a feed that nobody has described yet: what kind of file it is, and its first rows."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.settings import masked
+from okasie_tasks.sources.http import first_bytes
+
+MOST_ROWS: Final = 100_000
+_MOST_BYTES: Final = 32 * 1024 * 1024
+_DELIMITERS: Final = (";", ",", "\t", "|")
+_LOOKED_AT: Final = 200
+"""Rows by which a delimiter is judged."""
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """A feed's first rows. ``whole``: these are all of its rows."""
+
+    kind: str
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+    whole: bool
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    items: str = ""
+
+
+def is_web(feed: str) -> bool:
+    return feed.startswith(("http://", "https://"))
+
+
+def read_head(feed: str) -> Head:
+    """Look at a feed: a path or an http(s) URL, csv, JSON lines or JSON, also as ``.gz``.
+
+    Raises `FixConfiguration` when there is no such file, `SourceError` when it is none of these.
+    """
+    name, raw = masked(feed) if is_web(feed) else feed, _raw(feed)
+    whole = len(raw) < _MOST_BYTES
+    if raw.startswith(b"\x1f\x8b"):
+        if not feed.partition("?")[0].endswith(".gz"):
+            raise SourceError("is gzipped, and only names that end in .gz are read as such", where=name)
+        raw, whole = _unzipped(raw, name)
+    data = raw.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
+    if not data:
+        raise SourceError("is empty", where=name)
+    if data.startswith(b"<"):
+        raise SourceError("is a web page or XML, expected csv, JSON lines or JSON", where=name, code="markup")
+    kind = _kind(data, feed)
+    if kind == "csv":
+        return _csv(raw, name, whole=whole)
+    return _jsonl(data, name, whole=whole) if kind == "jsonl" else _json(data, name, whole=whole)
+
+
+def _raw(feed: str) -> bytes:
+    if is_web(feed):
+        return first_bytes(feed, _MOST_BYTES)
+    try:
+        with Path(feed).open("rb") as file:
+            return file.read(_MOST_BYTES)
+    except OSError as error:
+        raise FixConfiguration(f"cannot be read: {error.strerror}", where=feed) from error
+
+
+def _unzipped(raw: bytes, name: str) -> tuple[bytes, bool]:
+    try:
+        unzip = zlib.decompressobj(wbits=31)
+        data = unzip.decompress(raw, _MOST_BYTES)
+    except zlib.error as error:
+        raise SourceError("is a damaged gzip file", where=name) from error
+    return data, unzip.eof
+
+
+def _kind(data: bytes, feed: str) -> str:
+    """By what the file holds; only one object alone may be either kind of JSON."""
+    if data.startswith(b"["):
+        return "json"
+    if not data.startswith(b"{"):
+        return "csv"
+    first, _, rest = data.partition(b"\n")
+    if not isinstance(_decoded(first), dict):
+        return "json"
+    named = feed.partition("?")[0].removesuffix(".gz")
+    return "jsonl" if rest.strip() or named.endswith((".jsonl", ".ndjson")) else "json"
+
+
+# -- csv -----------------------------------------------------------------------------------------------------------
+
+
+def _csv(raw: bytes, name: str, *, whole: bool) -> Head:
+    encoding = _encoding(raw, whole=whole)
+    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(raw).removeprefix("\ufeff")
+    if not whole:
+        text = text[: text.rfind("\n") + 1]
+    delimiter = max(_DELIMITERS, key=lambda sign: _fitness(text, sign))
+    try:
+        found = list(_records(text, delimiter, MOST_ROWS + 1, whole=whole))
+    except csv.Error as error:
+        raise SourceError(f"bad quoting: {error}", where=name, code="quoting") from error
+    columns = tuple(column.strip() for column in found[0]) if found else ()
+    rows = tuple(dict(zip(columns, cells, strict=True)) for cells in found[1:] if len(cells) == len(columns))
+    ended = whole and len(found) <= MOST_ROWS
+    return Head(
+        kind="csv", name=name, columns=columns, rows=rows, whole=ended, encoding=encoding, delimiter=delimiter
+    )  # fmt: skip
+
+
+def _records(text: str, delimiter: str, most: int, *, whole: bool) -> Iterator[list[str]]:
+    """Rows that are not empty. Where the text is cut, what cannot be read is its end."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for cells in reader:
+            if cells:
+                yield cells
+                most -= 1
+            if not most:
+                return
+    except csv.Error:
+        if whole:
+            raise
+
+
+def _encoding(raw: bytes, *, whole: bool) -> str:
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return "iso-8859-1"
+
+
+def _fitness(text: str, delimiter: str) -> tuple[float, int]:
+    """How much a text looks like csv with this delimiter: rows as wide as the header, then the width."""
+    try:
+        rows = list(_records(text, delimiter, _LOOKED_AT, whole=True))
+    except csv.Error:
+        return (0.0, 0)
+    width = len(rows[0]) if rows else 0
+    return (sum(len(row) == width for row in rows) / len(rows), width) if width > 1 else (0.0, width)
+
+
+# -- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _jsonl(data: bytes, name: str, *, whole: bool) -> Head:
+    lines = data.splitlines()
+    kept = lines if whole else lines[:-1]
+    rows = [row for line in kept[:MOST_ROWS] if line.strip() and isinstance(row := _decoded(line), dict)]
+    ended = whole and len(lines) <= MOST_ROWS
+    return Head(kind="jsonl", name=name, columns=_columns(rows), rows=tuple(rows), whole=ended)
+
+
+def _json(data: bytes, name: str, *, whole: bool) -> Head:
+    if not whole:
+        told = f"is larger than {_MOST_BYTES // 1024**2} MB, and JSON is only read whole"
+        raise SourceError(f"{told}: write the configuration by hand, or make it JSON lines", where=name)
+    try:
+        document = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SourceError(f"is not a JSON document: {error}", where=name, code="not_json") from error
+    lists = dict(_lists(document))
+    if not lists:
+        raise SourceError("holds no list of objects", where=name, code="no_list")
+    items = max(lists, key=lambda place: len(lists[place]))
+    rows = [row for row in lists[items][:MOST_ROWS] if isinstance(row, dict)]
+    ended = len(lists[items]) <= MOST_ROWS
+    return Head(kind="json", name=name, columns=_columns(rows), rows=tuple(rows), whole=ended, items=items)
+
+
+def _lists(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, list[Any]]]:
+    """Every list of objects, by its place as ``items`` spells it."""
+    if isinstance(value, list) and any(isinstance(row, dict) for row in value):
+        yield place, value
+    elif isinstance(value, dict) and depth < 4:
+        for key, inner in value.items():
+            if key and "." not in key:
+                yield from _lists(inner, f"{place}.{key}" if place else key, depth + 1)
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for row in rows for name in row))

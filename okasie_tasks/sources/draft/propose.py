@@ -1,0 +1,160 @@
+"""From a feed's first rows to a proposal: which column is which field, what its words mean, what is left to a person.
+
+What is proposed is tried on the rows seen: a column whose cells its field cannot hold is left out, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS
+from okasie_tasks.ports import SourceRow
+from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sources.draft.columns import REFERENCE, UPDATED_AT, plain
+from okasie_tasks.sources.draft.head import Head
+from okasie_tasks.sources.draft.pick import (
+    MOST_WRONG,
+    cells,
+    decimal_of,
+    pick_columns,
+    pick_images,
+    pick_reference,
+    pick_title,
+)
+from okasie_tasks.sources.draft.shape import FILL_IN, Draft, columns_in
+from okasie_tasks.sources.draft.words import WORDS, value_of
+from okasie_tasks.sources.mapping import RowMapping
+
+_PLACE: Final = ("postalCode", "city", "province")
+_STRICT: Final = ("vehicleType", "condition", "co2Type")
+_GENERAL: Final = ("fuelType", "transmission", "bodyType")
+"""Fields that have a value for what has none."""
+_NEEDED: Final = frozenset({"externalReference", "title", "price", "status", "dealerLocationCode", *_PLACE})
+_KNOWN_SHARE: Final = 0.3
+_MOST_VALUES: Final = 40
+_TRIED_ROWS: Final = 5_000
+
+
+def propose(head: Head, *, account: str, url: str, current_year: int) -> Draft:
+    """Everything that can be said of this feed without knowing its dealer."""
+    draft = Draft(head=head, account=account, url=url)
+    pick_columns(draft)
+    pick_reference(draft)
+    pick_images(draft)
+    pick_title(draft)
+    draft.decimal = decimal_of(draft)
+    for field in [name for name in WORDS if isinstance(draft.fields.get(name), str)]:
+        _translate(draft, field)
+    _fill_defaults(draft)
+    _try(draft, current_year)
+    _pick_updated_at(draft, current_year)
+    used = {*draft.columns(), *(left for _, target, _ in draft.left_out for left in columns_in(target))}
+    draft.unused = [column for column in head.columns if column and column not in used]
+    return draft
+
+
+def _translate(draft: Draft, field: str) -> None:
+    """The value map of a field, from the words seen. A strict field whose words nobody knows is left out."""
+    column = str(draft.fields[field])
+    seen = Counter(str(cell).strip() for cell in cells(draft.head, column) if not isinstance(cell, list | dict))
+    known = {word: value for word in seen if (value := value_of(field, word)) is not None}
+    rows = sum(seen.values())
+    if field in (*_STRICT, "status") and rows and sum(seen[word] for word in known) < rows * _KNOWN_SHARE:
+        words = ", ".join(repr(word) for word, _ in seen.most_common(3))
+        _leave_out(
+            draft, field, f"Okasie wants {' or '.join(sorted(FIELDS[field].choices or ()))}, the feed has {words}"
+        )
+        return
+    unknown = {word: count for word, count in _by_count(seen) if word not in known}
+    folded = {word.casefold(): word for word in sorted(known, reverse=True)}
+    table = {word: known[word] for word in sorted(folded.values())}
+    if field in (*_GENERAL, *_STRICT) and (unknown or not draft.head.whole):
+        table["*"] = "other" if field in _GENERAL else ""
+    else:
+        table = {word: value for word, value in table.items() if word != value}
+    if table:
+        draft.values[field] = table
+    if unknown:
+        draft.unknown[field] = dict(list(unknown.items())[:_MOST_VALUES])
+
+
+def _by_count(seen: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _leave_out(draft: Draft, field: str, why: str) -> None:
+    target = draft.fields.pop(field)
+    draft.left_out.append((field, target, why))
+    draft.units.pop(field, None)
+    draft.unknown.pop(field, None)
+    draft.values.pop(field, None)
+    if any(BY_INPUT_NAME.get(column) is FIELDS[field] for column in draft.head.columns):
+        # A column that bears the field's own name is read without being asked: this drops whatever it holds.
+        draft.values[field] = {"*": ""}
+
+
+def _fill_defaults(draft: Draft) -> None:
+    if "status" not in draft.fields:
+        draft.defaults["status"] = "active"
+    dealer = () if "dealerProfileId" in draft.fields else ("dealerLocationCode",)
+    for field in (*dealer, *_PLACE):
+        if field not in draft.fields:
+            draft.defaults[field] = FILL_IN
+
+
+def _pick_updated_at(draft: Draft, current_year: int) -> None:
+    named = {plain(column): column for column in draft.head.columns}
+    used = set(draft.columns())
+    for column in (named[name] for name in UPDATED_AT if name in named):
+        tried = msgspec.structs.replace(draft, updated_at=column)
+        rows = [row for row in _rows(tried, current_year) if row.listing is not None]
+        if rows and column not in used and sum(row.version > 0 for row in rows) > len(rows) * (1 - MOST_WRONG):
+            draft.updated_at = column
+            return
+
+
+# -- the proof -----------------------------------------------------------------------------------------------------
+
+
+def _rows(draft: Draft, current_year: int) -> list[SourceRow]:
+    settings = {"name": draft.account, "api_key": "env:NONE", "source": draft.source()}
+    account = AccountSettings.model_validate(settings)
+    columns = draft.head.columns if draft.head.kind == "csv" else None
+    mapping = RowMapping(account, columns=columns, current_year=current_year)
+    return [
+        mapping.row(row, number, f"row {number}") for number, row in enumerate(draft.head.rows[:_TRIED_ROWS], start=1)
+    ]
+
+
+def _try(draft: Draft, current_year: int) -> None:
+    """Map the rows seen; what a field refuses too often is left out, and the rest tried again."""
+    while True:
+        rows = _rows(draft, current_year)
+        wrong: dict[str, list[str]] = {}
+        for row in rows:
+            for field, message in {i.field.partition(".")[0]: i.message for i in row.issues}.items():
+                wrong.setdefault(field, []).append(message)
+        bad = [name for name in wrong if name in draft.fields and name not in _NEEDED]
+        bad = [name for name in bad if len(wrong[name]) > len(rows) * MOST_WRONG]
+        for field in bad:
+            _leave_out(draft, field, wrong[field][0])
+        if not bad:
+            break
+    draft.tried, draft.valid = len(rows), sum(row.listing is not None for row in rows)
+    _say(draft, wrong, len(rows))
+
+
+def _say(draft: Draft, wrong: dict[str, list[str]], rows: int) -> None:
+    for field, messages in wrong.items():
+        draft.decide.append(f"{len(messages)} of {rows} rows: {field}: {messages[0]}")
+    if not draft.reference:
+        draft.decide.append("no column names each car once: set `reference`, without it nothing can be sent")
+    elif plain(draft.reference) not in REFERENCE:
+        draft.decide.append(f"{draft.reference!r} was taken for the reference only because no two rows share one")
+    if "price" not in draft.fields:
+        draft.decide.append("no column was taken for the price, and a listing that is active needs one")
+    if draft.unknown.get("status"):
+        draft.decide.append("some words for the status are not known: their rows are rejected until they are mapped")

@@ -1,0 +1,142 @@
+"""A draft as the text of an ``okasie.toml``, with what a person must decide in comments."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from okasie_tasks.sources.draft.shape import FILL_IN, Draft, Target
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def quoted(text: str) -> str:
+    """A TOML basic string. JSON's escapes are TOML's too; what JSON leaves as it is and TOML does not is DEL."""
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def key(name: str) -> str:
+    """A TOML key, bare where it may be."""
+    return name if _BARE.fullmatch(name) else quoted(name)
+
+
+def comment(text: str) -> str:
+    """One line of comment: no control character may stand in it, and nothing of a feed may end it."""
+    return "# " + "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def render(draft: Draft) -> str:
+    """The whole file."""
+    return "\n".join((*_head(draft), *_account(draft), *_source(draft), *_tables(draft))) + "\n"
+
+
+def _head(draft: Draft) -> Iterator[str]:
+    head = draft.head
+    seen = f"all {len(head.rows)} rows" if head.whole else f"the first {len(head.rows)} rows"
+    yield comment(f"Drafted by `okasie init` from {seen} of {head.name};")
+    yield comment(f"{draft.valid} of {draft.tried} tried make a valid listing.")
+    yield comment("Before the first run:")
+    for sentence in _to_decide(draft):
+        yield comment(f"- {sentence}")
+    yield comment("Then `okasie doctor`, and `okasie plan` shows what a run would send, without sending it.")
+    yield ""
+
+
+def _to_decide(draft: Draft) -> Iterator[str]:
+    yield f"put the API key into the environment variable {key_variable(draft.account)}"
+    if draft.url.startswith("env:"):
+        yield f"put the feed's URL, which may hold a secret, into the environment variable {draft.url[4:]}"
+    filled = [name for name, value in draft.defaults.items() if value == FILL_IN]
+    if filled:
+        yield f"fill in {', '.join(filled)}, where {FILL_IN} stands"
+    if draft.reference:
+        yield f"make sure that {draft.reference!r} never changes for a car, and is never used for another one"
+    yield from draft.decide
+    if draft.left_out:
+        yield "look at the columns that were left out, and why"
+
+
+def key_variable(account: str) -> str:
+    return f"{account.upper()}_API_KEY"
+
+
+def _account(draft: Draft) -> Iterator[str]:
+    yield f"[accounts.{draft.account}]"
+    yield f"api_key = {quoted('env:' + key_variable(draft.account))}"
+    yield ""
+
+
+def _source(draft: Draft) -> Iterator[str]:
+    head = draft.head
+    yield f"[accounts.{draft.account}.source]"
+    yield f"type = {quoted(head.kind)}"
+    yield f"url = {quoted(draft.url)}"
+    if draft.reference:
+        yield f"reference = {quoted(draft.reference)}"
+    else:
+        yield '# reference = ""'
+    if draft.updated_at:
+        yield f"updated_at = {quoted(draft.updated_at)}"
+    if head.kind == "csv":
+        yield f"delimiter = {quoted(head.delimiter)}"
+    if head.encoding != "utf-8":
+        yield f"encoding = {quoted(head.encoding)}  # guessed: look at accents in `okasie plan`"
+    if draft.decimal != ".":
+        yield f"decimal = {quoted(draft.decimal)}"
+    if head.items:
+        yield f"items = {quoted(head.items)}"
+    yield ""
+
+
+def _tables(draft: Draft) -> Iterator[str]:
+    at = f"accounts.{draft.account}.source"
+    yield f"[{at}.fields]"
+    yield from (f"{name} = {_target(target)}" for name, target in draft.fields.items())
+    for name, target, why in draft.left_out:
+        yield comment(f"{name} = {_target(target)}  # left out: {why}")
+    if draft.unused:
+        yield comment(f"not used: {', '.join(draft.unused)}"[:1000])
+    yield ""
+    for name, table in _with_unknown(draft):
+        yield f"[{at}.values.{name}]"
+        yield from (f"{key(word)} = {quoted(value)}" for word, value in table.items())
+        yield from _unknown(draft.unknown.get(name, {}), table)
+        yield ""
+    if draft.units:
+        yield f"[{at}.units]"
+        yield from (f"{name} = {quoted(unit)}  # by the column's name" for name, unit in draft.units.items())
+        yield ""
+    yield f"[{at}.defaults]"
+    yield from _defaults(draft)
+
+
+def _with_unknown(draft: Draft) -> Iterable[tuple[str, Mapping[str, str]]]:
+    names = [name for name in draft.fields if name in draft.values or name in draft.unknown]
+    names += [name for name in draft.values if name not in names]
+    return [(name, draft.values.get(name, {})) for name in names]
+
+
+def _unknown(words: Mapping[str, int], table: Mapping[str, str]) -> Iterator[str]:
+    if not words:
+        return
+    becomes = {None: "are sent as they are", "": "are not sent"}.get(table.get("*"), f"become {table.get('*')!r}")
+    yield comment(f"Not known, and to be filled in; until then they {becomes}:")
+    for word, count in words.items():
+        yield comment(f'{key(word)} = ""  # {count} row{"" if count == 1 else "s"}')
+
+
+def _defaults(draft: Draft) -> Iterator[str]:
+    yield from (f"{name} = {quoted(value)}" for name, value in draft.defaults.items())
+    if draft.branch:
+        yield comment(f"Of several branches? Put dealerLocationCode = {quoted(draft.branch)} under fields, and into")
+        yield comment("values.dealerLocationCode what each code of the feed is called by Okasie.")
+    if "condition" not in draft.fields:
+        yield comment('condition = "used"  # for all, if it is so')
+
+
+def _target(target: Target) -> str:
+    if isinstance(target, str):
+        return quoted(target)
+    return "{ " + ", ".join(f"{name} = {quoted(value)}" for name, value in target.items()) + " }"

@@ -1,0 +1,154 @@
+"""``okasie init`` and ``completion`` as commands: what is written where, what is refused, what is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from okasie_tasks.cli import main
+from okasie_tasks.settings import load_settings
+from tests.sources.test_draft import DUTCH
+from tests.sources.test_http import Feed, feed
+
+assert feed is not None
+"""The fixture: a server of feeds."""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Mijn Stock.csv").write_text(DUTCH, encoding="utf-8")
+    return tmp_path
+
+
+def okasie(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = 0
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    status, out, err = okasie(capsys, *arguments, "--json")
+    assert status == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_a_draft_is_written_and_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = document(capsys, "init", "Mijn Stock.csv")
+    assert (told["config"], told["account"], told["type"]) == ("okasie.toml", "mijn_stock", "csv")
+    assert (told["rows_seen"], told["rows_valid"], told["reference"]) == (5, 5, "Voorraadnummer")
+    assert told["fill_in"] == ["dealerLocationCode", "postalCode", "city", "province"]
+    assert told["environment"] == ["MIJN_STOCK_API_KEY"]
+    settings = load_settings(folder / "okasie.toml", environ={})
+    assert settings.accounts["mijn_stock"].source.location() == f"file://{folder}/Mijn Stock.csv"
+    status, out, _ = okasie(capsys, "init", "Mijn Stock.csv", "--force")
+    assert (status, "5 of 5 rows" in out, "Zonne-energie" in out, "MIJN_STOCK_API_KEY" in out) == (0, True, True, True)
+
+
+def test_what_is_there_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "okasie.toml").write_text("# mine\n")
+    status, _, err = okasie(capsys, "init", "Mijn Stock.csv")
+    assert (status, "--force" in err) == (2, True)
+    assert (folder / "okasie.toml").read_text() == "# mine\n"
+    assert document(capsys, "init", "Mijn Stock.csv", "--output", "other.toml")["config"] == "other.toml"
+    assert document(capsys, "init", "Mijn Stock.csv", "--force", "--account", "dex")["account"] == "dex"
+    assert "# mine" not in (folder / "okasie.toml").read_text()
+    assert sorted(path.name for path in folder.iterdir()) == ["Mijn Stock.csv", "okasie.toml", "other.toml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["nowhere.csv"], 2, "cannot be read"),
+        (["Mijn Stock.csv", "--account", "Dex!"], 2, "a-z, 0-9 and _"),
+        (["Mijn Stock.csv", "--output", "nowhere/okasie.toml"], 2, "cannot be written"),
+        (["page.csv"], 1, "web page"),
+        ([], 2, "FEED"),
+    ],
+)
+def test_what_cannot_be_drafted_is_refused_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, said: str
+) -> None:
+    (folder / "page.csv").write_text("<!doctype html><p>not found")
+    ended, _, err = okasie(capsys, "init", *arguments)
+    assert (ended, said in err) == (status, True), err
+    assert not (folder / "okasie.toml").exists()
+
+
+def test_a_feed_elsewhere_is_named_by_its_whole_path(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "conf").mkdir()
+    document(capsys, "init", f"file://{folder}/Mijn Stock.csv", "--output", "conf/okasie.toml")
+    settings = load_settings(folder / "conf" / "okasie.toml", environ={})
+    assert settings.accounts["mijn_stock"].source.url == f"{folder}/Mijn Stock.csv"
+
+
+def test_a_feed_behind_http(folder: Path, capsys: pytest.CaptureFixture[str], feed: str) -> None:
+    Feed.answers["body"] = DUTCH.encode()
+    told = document(capsys, "init", f"{feed}/stock.csv")
+    assert (told["account"], told["rows_valid"]) == ("stock", 5)
+    assert load_settings(folder / "okasie.toml", environ={}).accounts["stock"].source.url == f"{feed}/stock.csv"
+    Feed.answers["status"] = 404
+    status, _, err = okasie(capsys, "init", f"{feed}/stock.csv", "--force")
+    assert (status, "answered 404" in err) == (1, True)
+
+
+@pytest.mark.parametrize("secret", ["user:s3cret@", "?token=s3cret"])
+def test_a_secret_in_the_feeds_url_is_written_and_said_nowhere(
+    folder: Path, capsys: pytest.CaptureFixture[str], feed: str, secret: str
+) -> None:
+    Feed.answers["body"] = DUTCH.encode()
+    url = f"{feed}/stock.csv{secret}" if secret.startswith("?") else f"{feed.replace('//', '//' + secret)}/stock.csv"
+    status, out, err = okasie(capsys, "init", url)
+    text = (folder / "okasie.toml").read_text()
+    assert (status, "s3cret" in out + err + text) == (0, False)
+    assert "STOCK_FEED_URL" in out
+    settings = load_settings(folder / "okasie.toml", environ={"STOCK_FEED_URL": url})
+    assert settings.accounts["stock"].source.location() == url
+
+
+# -- completion ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_each_shell(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    status, out, _ = okasie(capsys, "completion", shell)
+    assert (status, f"_OKASIE_COMPLETE={shell}_complete" in out) == (0, True)
+    assert document(capsys, "completion", shell) == {"shell": shell, "script": out.removesuffix("\n")}
+
+
+def test_another_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert okasie(capsys, "completion", "csh")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("okasie pa", {"pause"}),
+        ("okasie sync dex --no", {"--no-wait"}),
+        ("okasie completion ", {"bash", "zsh", "fish"}),
+    ],
+)
+def test_what_the_script_asks_for_is_answered(folder: Path, typed: str, offered: set[str]) -> None:
+    words = typed.split(" ")
+    env = {**os.environ, "_OKASIE_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-m", "okasie_tasks"], env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == offered
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from okasie_tasks import __version__
+
+    assert okasie(capsys, "--version")[:2] == (0, f"okasie, version {__version__}\n")
