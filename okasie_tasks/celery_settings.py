@@ -33,6 +33,10 @@ QUEUE_OF: Final = {
 
 WATCHDOG_SECONDS: Final = 10.0
 
+VISIBILITY_SECONDS: Final = 30
+"""Dead workers' messages come again after so long; living workers renew theirs (`okasie_tasks.celery_lease`)."""
+SWEEP_SECONDS: Final = 5
+
 SETTINGS: Final[dict[str, Any]] = {
     # -- what travels: JSON of ids only; whoever can write to Redis must not be able to run code ----------------------
     "task_serializer": "json",
@@ -49,8 +53,10 @@ SETTINGS: Final[dict[str, Any]] = {
     # -- delivery: at least once; the run record decides what a second delivery does (nothing) -------------------------
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
-    # A task that kills its worker must not come back for ever: 5.7 bounds it by max_retries of the annotation below.
+    # What killed its process comes again as a retry after a second, not at once in the next process: Celery's own
+    # delay is 180 s. Every retry of ours names its delay.
     "task_retry_on_worker_lost": True,
+    "task_annotations": {"*": {"default_retry_delay": 1}},
     "task_acks_on_failure": True,
     "task_acks_on_timeout": True,
     # It would skip a redelivered chord part without counting it, and the chord would wait for ever.
@@ -61,10 +67,10 @@ SETTINGS: Final[dict[str, Any]] = {
     "worker_prefetch_multiplier": 1,
     # -- the broker ---------------------------------------------------------------------------------------------------
     "broker_transport_options": {
-        # Longer than the longest task: without refreshed leases a shorter one would run tasks twice. Lost workers are
-        # noticed earlier than this by the watchdog, which looks at the parts and not at the messages.
-        "visibility_timeout": 600,
-        "unacked_restore_interval": 5,
+        # Every process that reads a queue sweeps by its own number, and the shortest wins: this one file is for all.
+        "visibility_timeout": VISIBILITY_SECONDS,
+        # kombu sweeps every 10 s and looks every tenth time.
+        "unacked_restore_interval": SWEEP_SECONDS,
         "unacked_restore_throttle": 1,
         # A sweeper killed inside its lock must not stop all restoring for the default 5 minutes.
         "unacked_mutex_expire": 10,
@@ -81,11 +87,14 @@ SETTINGS: Final[dict[str, Any]] = {
     "broker_connection_max_retries": None,
     "task_publish_retry_policy": {"max_retries": 10, "interval_start": 0, "interval_step": 0.5, "interval_max": 2},
     # -- results: only chords need them -------------------------------------------------------------------------------
-    # Without it a Redis outage of seconds fails the whole chord.
-    "result_backend_always_retry": True,
-    "result_backend_max_retries": 60,
-    "result_backend_base_sleep_between_retries_ms": 50,
-    "result_backend_max_sleep_between_retries_ms": 2000,
+    # The commands are tried again by the backend's own connections (`okasie_tasks.celery_backend`), the count of a
+    # chord's parts too, which Celery's own retries leave out; tries of Celery around them would multiply with them.
+    "result_backend_always_retry": False,
+    # The manual asks for the same value here as on the broker (backends-and-brokers/redis, visibility timeout).
+    "result_backend_transport_options": {
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "retry_policy": {"max_retries": 0},
+    },
     "redis_socket_timeout": 10.0,
     "redis_socket_connect_timeout": 5.0,
     "redis_socket_keepalive": True,
