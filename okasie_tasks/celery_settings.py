@@ -85,6 +85,8 @@ SETTINGS: Final[dict[str, Any]] = {
     "broker_connection_retry_on_startup": True,
     # The supervisor decides when to give up, not the hundredth reconnect.
     "broker_connection_max_retries": None,
+    # A server that is full or loads its data answers with errors: wait for it too. Celery's default ends the worker.
+    "broker_channel_error_retry": True,
     "task_publish_retry_policy": {"max_retries": 10, "interval_start": 0, "interval_step": 0.5, "interval_max": 2},
     # -- results: only chords need them -------------------------------------------------------------------------------
     # The commands are tried again by the backend's own connections (`okasie_tasks.celery_backend`), the count of a
