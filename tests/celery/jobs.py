@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -40,9 +41,11 @@ def armed(fault: str) -> bool:
 
 
 @shared_task(name="jobs.part", bind=True, ignore_result=False)
-def part(self: Task[Any, Any], name: str, number: int, seconds: float = 0) -> int:
+def part(self: Task[Any, Any], name: str, number: int, until: str = "") -> int:
+    """Ends when the file ``until`` is there."""
     note(f"{name}:parts", str(number))
-    time.sleep(seconds)
+    while until and not Path(until).exists():
+        time.sleep(0.05)
     return number
 
 

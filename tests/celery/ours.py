@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from okasie_tasks.celery_settings import SETTINGS
 
-VISIBLE_SECONDS, SWEEP_SECONDS = 2, 1
+VISIBLE_SECONDS, SWEEP_SECONDS = 3, 1
 
 broker_transport_options = {
     **SETTINGS["broker_transport_options"],

@@ -66,10 +66,12 @@ def test_ours_one_lost_connection_while_counting_is_made_good(world: World, faul
 
 def test_a_server_away_for_four_seconds_while_parts_end(world: World) -> None:
     """The parts end while nobody answers."""
-    body = world.chord(PLAIN, "c-plain", parts=2, seconds=2)
-    world.chord(OURS, "c-ours", parts=2, seconds=2)
+    end = world.folder / "the-parts-end"
+    body = world.chord(PLAIN, "c-plain", parts=2, until=str(end))
+    world.chord(OURS, "c-ours", parts=2, until=str(end))
     poll(lambda: len(world.noted("c-plain:parts") + world.noted("c-ours:parts")) == 4, what="the parts at work")
     world.kill_redis()
+    end.touch()
     killed = time.monotonic()
     poll(lambda: time.monotonic() > killed + 4, what="four seconds")
     world.start_redis()

@@ -14,11 +14,12 @@ from tests.celery.ours import VISIBLE_SECONDS
 from tests.celery.world import World
 from tests.support import poll
 
-LONG_SECONDS = 2.5 * VISIBLE_SECONDS
+LONG_SECONDS = 2 * VISIBLE_SECONDS
+OURS = ("ours-prefork", "ours-threads")
 
 
 def test_a_long_task_runs_once_with_leases_and_more_than_once_without(world: World) -> None:
-    nodes = ("hasty-prefork", "hasty-threads", "ours-prefork", "ours-threads")
+    nodes = ("hasty-prefork", "hasty-threads", *OURS)
     for node in nodes:
         world.send(node, "jobs.hold", name=node, seconds=LONG_SECONDS)
     for node in nodes:
@@ -44,35 +45,44 @@ def test_a_dead_workers_message_comes_again(world: World) -> None:
     assert len(world.noted("taken:begun")) == 2
 
 
-@pytest.mark.parametrize("name", ["ours-prefork", "ours-threads"])
-def test_a_warm_shutdown_keeps_what_it_waits_for(world: World, name: str) -> None:
-    node = world.nodes[name]
-    world.send(name, "jobs.hold", name=name, seconds=LONG_SECONDS)
-    poll(lambda: world.noted(f"{name}:begun"), what="the beginning")
-    assert node.child.process is not None
-    node.child.process.send_signal(signal.SIGTERM)
-    second = world.beside(name)
+def hold(world: World) -> None:
+    """Let each of our workers be at a long task."""
+    for name in OURS:
+        world.send(name, "jobs.hold", name=name, seconds=LONG_SECONDS)
+    poll(lambda: all(world.noted(f"{name}:begun") for name in OURS), what="the beginning")
+
+
+def test_a_warm_shutdown_keeps_what_it_waits_for(world: World) -> None:
+    """While another worker sweeps, and would take it."""
+    hold(world)
+    ending = [process for name in OURS if (process := world.nodes[name].child.process)]
+    for process in ending:
+        process.send_signal(signal.SIGTERM)
+    others = [world.beside(name) for name in OURS]
     try:
-        node.child.process.wait(30)
-        assert len(world.noted(f"{name}:ended")) == 1
-        poll(lambda: world.idle(name), what="the end")
-        assert len(world.noted(f"{name}:begun")) == 1
+        for process in ending:
+            process.wait(60)
+        assert [len(world.noted(f"{name}:ended")) for name in OURS] == [1, 1]
+        poll(lambda: all(world.idle(name) for name in OURS), what="the end")
+        assert [len(world.noted(f"{name}:begun")) for name in OURS] == [1, 1]
     finally:
-        second.signal(signal.SIGKILL)
+        for other in others:
+            other.signal(signal.SIGKILL)
 
 
-@pytest.mark.parametrize("name", ["ours-prefork", "ours-threads"])
-def test_a_worker_outlives_the_loss_of_its_server_while_a_task_runs(world: World, name: str) -> None:
-    world.send(name, "jobs.hold", name=name, seconds=LONG_SECONDS)
-    poll(lambda: world.noted(f"{name}:begun"), what="the beginning")
-    pid = world.nodes[name].pid
+def test_workers_outlive_the_loss_of_their_server_while_tasks_run(world: World) -> None:
+    for name in OURS:
+        world.nodes[name].ready()
+    pids = [world.nodes[name].pid for name in OURS]
+    hold(world)
     world.kill_redis()
     world.start_redis()
-    poll(lambda: world.noted(f"{name}:ended") and world.idle(name), what="the end")
-    world.send(name, "jobs.hold", name="next", seconds=0)
-    poll(lambda: world.noted("next:ended"), what="the next task")
-    assert world.nodes[name].child.alive
-    assert world.nodes[name].pid == pid
+    poll(lambda: all(world.noted(f"{name}:ended") and world.idle(name) for name in OURS), what="the end")
+    for name in OURS:
+        world.send(name, "jobs.hold", name=f"next-{name}", seconds=0)
+        poll(lambda name=name: world.noted(f"next-{name}:ended"), what="the next task")
+    assert [world.nodes[name].pid for name in OURS] == pids
+    assert all(world.nodes[name].child.alive for name in OURS)
 
 
 def test_what_is_held_are_the_channels_messages_and_what_runs_from_before_a_reconnect(

@@ -168,11 +168,11 @@ class World:
         """To a queue, whether or not its worker lives."""
         return self.app(node).send_task(task, kwargs=kwargs, queue=queue)
 
-    def chord(self, node: str, name: str, parts: int = 3, seconds: float = 0) -> Any:
+    def chord(self, node: str, name: str, parts: int = 3, until: str = "") -> Any:
         """A chord of small parts; its result tells how it ended."""
         app, queue = self.app(node), self.nodes[node].ready().queue
         header = [
-            signature("jobs.part", kwargs={"name": name, "number": n, "seconds": seconds}, queue=queue, app=app)
+            signature("jobs.part", kwargs={"name": name, "number": n, "until": until}, queue=queue, app=app)
             for n in range(parts)
         ]
         last = signature("jobs.body", kwargs={"name": name}, queue=queue, app=app)
