@@ -14,7 +14,7 @@ from tests.celery.ours import VISIBLE_SECONDS
 from tests.celery.world import World
 from tests.support import poll
 
-LONG_SECONDS = 2 * VISIBLE_SECONDS
+LONG_SECONDS = 1.7 * VISIBLE_SECONDS
 OURS = ("ours-prefork", "ours-threads")
 
 
