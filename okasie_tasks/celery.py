@@ -35,6 +35,9 @@ from okasie_tasks.adapters.plans import HeldPlans
 from okasie_tasks.adapters.pushes import Pushes
 from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.writing import WriteLocks
+from okasie_tasks.celery_channel import KeepAddress
+from okasie_tasks.celery_children import ChildWatch
+from okasie_tasks.celery_lease import LeaseKeeper
 from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import FixConfiguration, OkasieError
@@ -255,7 +258,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         **SETTINGS,
         "broker_url": urls.broker,
-        "result_backend": urls.backend,
+        "result_backend": f"okasie_tasks.celery_backend:SteadyRedisBackend+{urls.backend}",
         # Celery 5.7 hands it to unix sockets too, which refuse it.
         "redis_socket_keepalive": not urls.client.startswith("unix:"),
         "redbeat_redis_url": urls.client,
@@ -286,3 +289,4 @@ def _public(names: dict[str, Any]) -> dict[str, Any]:
 
 app = Celery("okasie_tasks", include=["okasie_tasks.tasks"])
 app.add_defaults(_configuration)
+app.steps["consumer"].update({LeaseKeeper, ChildWatch, KeepAddress})

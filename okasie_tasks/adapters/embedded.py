@@ -42,7 +42,7 @@ _START_SECONDS: Final = 120.0
 
 
 class RedisUrls(NamedTuple):
-    """One server as redis-py, kombu and Celery's result backend spell it."""
+    """One server as redis-py, kombu and Celery's result backend (behind ``module:Class+``) spell it."""
 
     client: str
     broker: str
@@ -62,7 +62,7 @@ def redis_urls(url: str) -> RedisUrls:
         return RedisUrls(
             url,
             f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}",
-            f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}",
+            f"socket://{parts.netloc}{parts.path}?virtual_host={database}",
         )
     raise FixConfiguration(
         f'got {masked(url)}, expected redis://, rediss:// or unix:///path, or "embedded"', where="redis.url"

@@ -31,7 +31,7 @@ from okasie_tasks.settings import load_settings
 )
 def test_each_library_gets_the_address_in_its_own_spelling(url: str, broker: str) -> None:
     found = redis_urls(url)
-    assert (found.broker, found.backend) == (broker, broker)
+    assert (found.broker, found.backend) == (broker, broker.removeprefix("redis+"))
 
 
 @pytest.mark.parametrize("url", ["amqp://h", "redis", "unix://", "http://user:pw@h/"])

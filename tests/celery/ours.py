@@ -1,0 +1,14 @@
+"""What a deployment's celeryconfig.py would be, with times that suit tests. Read through CELERY_CONFIG_MODULE."""
+
+from __future__ import annotations
+
+from okasie_tasks.celery_settings import SETTINGS
+
+VISIBLE_SECONDS, SWEEP_SECONDS = 3, 1
+
+broker_transport_options = {
+    **SETTINGS["broker_transport_options"],
+    "visibility_timeout": VISIBLE_SECONDS,
+    "unacked_restore_interval": SWEEP_SECONDS,
+}
+imports = ("tests.celery.jobs",)

@@ -1,0 +1,48 @@
+"""Celery as its manual sets it for tasks that must not be lost; for the rest as it comes.
+
+``tests.celery.plain:hasty`` has the short visibility timeout of ours, too.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+from okasie_tasks.adapters.embedded import redis_urls
+from tests.celery.ours import SWEEP_SECONDS, VISIBLE_SECONDS
+
+PLAIN_DB, HASTY_DB = 1, 2
+
+
+def _app(url: str, db: int, **settings: object) -> Celery:
+    app = Celery("plain", include=["tests.celery.jobs"], set_as_current=__name__ == "tests.celery.plain")
+    address = redis_urls(f"{url}?db={db}").broker
+    app.conf.update(
+        broker_url=address,
+        result_backend=address,
+        # Unix sockets refuse it.
+        redis_socket_keepalive=False,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        **settings,
+    )
+    return app
+
+
+def plain(url: str) -> Celery:
+    return _app(url, PLAIN_DB)
+
+
+def hasty(url: str) -> Celery:
+    short = {
+        "visibility_timeout": VISIBLE_SECONDS,
+        "unacked_restore_interval": SWEEP_SECONDS,
+        "unacked_restore_throttle": 1,
+    }
+    return _app(url, HASTY_DB, broker_transport_options=short)
+
+
+if "PLAIN_URL" in os.environ:  # in a worker
+    app = {"plain": plain, "hasty": hasty}[os.environ["PLAIN_KIND"]](os.environ["PLAIN_URL"])

@@ -1,0 +1,57 @@
+"""The result backend without a server: which one is built from which address, and how its connections try again."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from redis.backoff import NoBackoff
+
+from okasie_tasks.celery import configuration
+from okasie_tasks.celery_backend import Patience, SteadyRedisBackend
+from okasie_tasks.settings import load_settings
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://:pw@h:7/2", {"host": "h", "port": 7, "db": 2, "password": "pw"}),
+        ("rediss://h:7/2", {"host": "h", "db": 2, "connection_class": redis.SSLConnection}),
+        ("unix:///run/r.sock?db=3", {"path": "/run/r.sock", "db": 3}),
+    ],
+)
+def test_every_kind_of_address_gets_the_steady_backend(tmp_path: Path, url: str, expected: dict[str, Any]) -> None:
+    (tmp_path / "okasie.toml").write_text(f'[redis]\nurl = "{url}"\n')
+    app = Celery("any", set_as_current=False)
+    app.conf.update(configuration(load_settings(tmp_path / "okasie.toml", {})))
+    assert type(app.backend) is SteadyRedisBackend
+    assert expected.items() <= app.backend.connparams.items()
+    assert isinstance(app.backend.connparams["retry"], Patience)
+    assert isinstance(app.backend.client.connection_pool.make_connection().retry, Patience)
+    assert "pw" not in app.backend.as_uri()
+
+
+def test_tries_are_counted_once_though_redis_py_nests_them() -> None:
+    """A command that needs a connection connects within its own try."""
+    patience = copy.deepcopy(Patience(tries=3))
+    patience._backoff = NoBackoff()
+    connects: list[int] = []
+
+    def connect() -> None:
+        connects.append(1)
+        raise redis.ConnectionError
+
+    def command() -> None:
+        patience.call_with_retry(connect, lambda _: None)
+
+    with pytest.raises(redis.ConnectionError):
+        patience.call_with_retry(command, lambda _: None)
+    assert len(connects) == 4, "one try and three more, not their square"
+    connects.clear()
+    with pytest.raises(redis.ConnectionError):
+        patience.call_with_retry(connect, lambda _: None)
+    assert len(connects) == 4, "and so again for the next command"

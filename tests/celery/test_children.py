@@ -1,0 +1,30 @@
+"""A pool's child that dies with its task."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from okasie_tasks.celery_children import LOOK_SECONDS, ChildWatch
+from tests.celery.world import World
+from tests.support import poll
+
+
+def test_what_killed_its_process_comes_again_after_a_second(world: World) -> None:
+    world.send("ours-prefork", "jobs.die", name="dies")
+    poll(lambda: len(world.noted("dies:times")) == 2, what="the second time")
+    poll(lambda: world.idle("ours-prefork"), what="the end")
+    assert "Retry in 1s: WorkerLostError" in world.nodes["ours-prefork"].said(), "and not after 180 s"
+    assert len(world.noted("dies:times")) == 2
+
+
+def test_the_pool_is_looked_at_every_half_second() -> None:
+    looks: list[tuple[float, Any]] = []
+    hub = SimpleNamespace(call_repeatedly=lambda seconds, what: looks.append((seconds, what)))
+    pool = SimpleNamespace(maintain_pool=object())
+    step = ChildWatch(SimpleNamespace())
+    step.start(SimpleNamespace(hub=hub, pool=SimpleNamespace(_pool=pool)))
+    assert looks == [(LOOK_SECONDS, pool.maintain_pool)]
+    step.start(SimpleNamespace(hub=hub, pool=SimpleNamespace()))
+    step.start(SimpleNamespace(hub=None, pool=SimpleNamespace(_pool=pool)))
+    assert len(looks) == 1, "threads have no children, and where there is no loop nothing can be asked of it"
