@@ -6,7 +6,8 @@
     okasie.fetch_page, load_inventory, diff_chunk, spool, upsert_chunk, mark_sold
                  -> one part each: permit, claim, do, close; then publish the next window when this one is nearly done
     okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
-    okasie.watchdog -> every 10 s: publishes again what was lost, ends what is stuck
+    okasie.watchdog -> every 10 s, rung by Beat and by a thread of each control worker: publishes again what was lost,
+                 ends what is stuck, sends other applications' requests again whose message was lost
     okasie.push, sell -> into the account's inbox, and sent at once in the urgent lane
     okasie.send_urgent -> goes on with an inbox whose sender had to wait
 
@@ -16,15 +17,21 @@ that comes twice finds its part closed, one that is lost is published again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
+from collections.abc import Iterator
 from random import SystemRandom
 from typing import Any
+from uuid import uuid4
 
+import redis
 from celery import Task, chord, group, signature
-from celery.signals import task_received
+from celery.signals import task_received, worker_ready
 
+from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app, current_run, services
-from okasie_tasks.celery_settings import URGENT
+from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT, WATCHDOG_SECONDS
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.sync import conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
@@ -53,16 +60,19 @@ _PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": Fal
 # -- the control tasks ---------------------------------------------------------------------------------------------
 
 
-@app.task(name="okasie.sync", throws=(OkasieError,))
-def sync(account: str, mode: str = "incremental", plan_only: bool = False, requested: bool = False) -> str:
+@app.task(name="okasie.sync", bind=True, throws=(OkasieError,))
+def sync(
+    self: Task[Any, Any], account: str, mode: str = "incremental", plan_only: bool = False, requested: bool = False
+) -> str:
     """Ask for a run of ``account`` and begin it unless one is at work. ``requested``: the record was made already.
 
     Raises `FixConfiguration` for an unknown account or mode.
     """
-    tools = services().tools(account)
-    conduct.check_mode(mode)
-    if not requested:
-        tools.runs.request(account, mode, plan_only=plan_only)
+    with _taken(str(self.request.id)):
+        tools = services().tools(account)
+        conduct.check_mode(mode)
+        if not requested:
+            tools.runs.request(account, mode, plan_only=plan_only)
     run = tools.runs.begin(account)
     if run is not None:
         publish(tools, run)
@@ -80,16 +90,95 @@ def advance(account: str, run: str) -> None:
         _begin_waiting(tools)
 
 
+# -- the watchdog --------------------------------------------------------------------------------------------------
+
+
 @app.task(name="okasie.watchdog")
 def watch() -> None:
-    """Look after every account's run: publish lost parts again, move stuck runs, begin runs that wait."""
-    for account in services().settings.accounts:
-        tools = services().tools(account)
-        for run, stage, parts in watchdog.look(tools, account):
-            _send(tools, run, [(stage, parts)])
-        _begin_waiting(tools)
-        if tools.inbox.unattended(tools.runs.now_ms()):
-            send_urgent.apply_async(kwargs={"account": account})
+    """Look after every account's run: publish lost parts again, move stuck runs, begin runs that wait.
+
+    Whoever comes while somebody else is at it, or was just now, has nothing to do.
+    """
+    found, every = services(), float(app.conf.get("okasie_watchdog_seconds", WATCHDOG_SECONDS))
+    if not found.runs.watch(uuid4().hex, seconds=every * 0.9):
+        return
+    for account in found.settings.accounts:
+        try:
+            _watch_account(found.tools(account), account)
+        except redis.RedisError:
+            raise
+        except Exception:
+            # One account's trouble must not leave the others alone.
+            log.exception("the watchdog could not look after account %s", account)
+    _ask_again(found.runs.now_ms())
+
+
+def _watch_account(tools: Tools, account: str) -> None:
+    for run, stage, parts in watchdog.look(tools, account, _patience(), waiting=_waiting):
+        _send(tools, run, [(stage, parts)])
+    _begin_waiting(tools)
+    if tools.inbox.unattended(tools.runs.now_ms()):
+        send_urgent.apply_async(kwargs={"account": account})
+
+
+def _patience() -> watchdog.Patience:
+    """``okasie_stalled_seconds``, like ``okasie_watchdog_seconds``, in celeryconfig.py is for tests: they have no time."""
+    usual = watchdog.USUAL
+    stalled = float(app.conf.get("okasie_stalled_seconds", usual.stalled))
+    return usual._replace(stalled=stalled, unmoved=min(usual.unmoved, stalled))
+
+
+def _waiting(stage: str) -> bool:
+    return int(services().redis.llen(QUEUE_OF[_TASK_OF[stage]])) > 0
+
+
+def _ask_again(now_ms: int) -> None:
+    """Send other applications' requests again whose message was lost, under the same id: taken up twice is once."""
+    for task_id, ask in _asked().lost(now_ms, after_seconds=_patience().stalled):
+        queue = QUEUE_OF[ask.task]
+        if not services().redis.llen(queue):
+            log.warning("%s %s was asked for and never taken up; it is sent again", ask.task, task_id)
+            left = (ask.expires_ms - now_ms) / 1000
+            app.send_task(ask.task, kwargs=ask.kwargs, task_id=task_id, queue=queue, expires=left)
+
+
+def _asked() -> Asked:
+    return Asked(services().redis, prefix=services().settings.redis.key_prefix)
+
+
+@contextlib.contextmanager
+def _taken(task_id: str) -> Iterator[None]:
+    """Take up another application's request: within the block it is written down, or refused for good."""
+    try:
+        yield
+    except RetryLater:
+        raise
+    except OkasieError:
+        _asked().taken(task_id)
+        raise
+    _asked().taken(task_id)
+
+
+class Bell(threading.Thread):
+    """Rings for the watchdog in a control worker, so that it needs neither Beat nor any one worker."""
+
+    def __init__(self) -> None:
+        super().__init__(name="okasie-watchdog", daemon=True)
+
+    def run(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(float(app.conf.get("okasie_watchdog_seconds", WATCHDOG_SECONDS))):
+            try:
+                watch()
+            except Exception as error:
+                # It must outlive whatever it finds.
+                log.warning("the watchdog could not look: %s: %s", type(error).__name__, error)
+
+
+@worker_ready.connect
+def _ready(sender: Any, **_: object) -> None:
+    if CONTROL in sender.app.amqp.queues.consume_from:
+        Bell().start()
 
 
 # -- the urgent lane -----------------------------------------------------------------------------------------------
@@ -107,16 +196,18 @@ def push_listings(
 
     ``version``: the caller's own version of the ``listings`` (ms since the epoch), where calls may overtake each other.
     """
-    tools = services().tools(account)
-    push.accept_push(tools, str(self.request.id), references=references, listings=listings, version=version)
+    with _taken(str(self.request.id)):
+        tools = services().tools(account)
+        push.accept_push(tools, str(self.request.id), references=references, listings=listings, version=version)
     _send_urgent(tools, str(self.request.id))
 
 
 @app.task(name="okasie.sell", bind=True, throws=(OkasieError,))
 def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
     """Mark listings sold now."""
-    tools = services().tools(account)
-    push.accept_sell(tools, str(self.request.id), references=references)
+    with _taken(str(self.request.id)):
+        tools = services().tools(account)
+        push.accept_sell(tools, str(self.request.id), references=references)
     _send_urgent(tools, str(self.request.id))
 
 
@@ -198,7 +289,8 @@ def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -
     tools = services().tools(account)
     token = current_run.set(run)
     try:
-        effect = perform(tools, Part(run, stage, number, str(task.request.id)), chance=_CHANCE)
+        # A word of this delivery's own: the same message delivered again takes the part over, and fences this one.
+        effect = perform(tools, Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}"), chance=_CHANCE)
     except RetryLater as later:
         raise task.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
     finally:

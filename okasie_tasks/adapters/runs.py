@@ -33,6 +33,8 @@ FIRST_STAGE: Final = "first"
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "sell": "apply"}
 """Three kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
 OPEN_STATES: Final = frozenset({"queued", "running"})
+MOST_CLAIMS: Final = 6
+"""More than the tries that a part may tell of: one begun so often without a word ends whoever works on it."""
 
 
 class Stage(NamedTuple):
@@ -52,7 +54,7 @@ class Stage(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """``state``: claimed, closed (done by somebody), busy (somebody is at it), ended (the run moved on)."""
+    """``state``: claimed, closed (done by somebody), busy (somebody is at it), ended (the run moved on), spent."""
 
     state: str
     attempts: int = 0
@@ -182,7 +184,7 @@ class Runs:
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float) -> Claim:
         state, attempts = self._lua["part_claim"](
             keys=[self.key(run), self.key(run, stage, "parts")],
-            args=[_PHASE.get(stage, stage), part, token, int(lease_seconds * 1000), KEEP_PARTS_SECONDS],
+            args=[_PHASE.get(stage, stage), part, token, int(lease_seconds * 1000), KEEP_PARTS_SECONDS, MOST_CLAIMS],
         )
         return Claim(state.decode(), int(attempts))
 
@@ -212,14 +214,27 @@ class Runs:
 
     def open_parts(self, run: str, stage: str) -> list[int]:
         """Published parts that are neither closed nor held under a lease."""
+        return [part for part, _, _ in self._idle(run, stage)]
+
+    def set_spent_aside(self, run: str, stage: str) -> list[int]:
+        """Close as failed what was begun too often without a word of its end; returns these parts."""
+        spent = [(part, token) for part, attempts, token in self._idle(run, stage) if attempts >= MOST_CLAIMS]
+        return [part for part, token in spent if self.close(run, stage, part, token, {}, failed=True)]
+
+    def _idle(self, run: str, stage: str) -> Iterator[tuple[int, int, str]]:
+        """Published parts that are open and held by nobody, as ``(part, attempts, last token)``."""
         now = self.now_ms()
         held = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run, stage, "parts")))
-        open_now = []
         for part in range(self.stage(run, stage).published):
             value = held.get(b"%d" % part, b"0 0 ")
-            if value not in (b"D", b"F") and int(value.split(b" ")[1]) <= now:
-                open_now.append(part)
-        return open_now
+            if value not in (b"D", b"F"):
+                attempts, until_ms, token = value.split(b" ", 2)
+                if int(until_ms) <= now:
+                    yield part, int(attempts), token.decode()
+
+    def watch(self, token: str, *, seconds: float) -> bool:
+        """Become the one who looks after all accounts for so long; False while somebody else is."""
+        return bool(self.redis.set(f"{self._prefix}watchdog", token, nx=True, px=int(seconds * 1000)))
 
     # -- records ---------------------------------------------------------------------------------------------------
 

@@ -1,52 +1,113 @@
 """Watchdog: what was lost between the broker and the workers is found in the run record and published again.
 
-A run that made no progress for `STALLED_SECONDS` gets its open parts published anew, at most once in that time; so
-does a part that was left behind by those published after it. Doubled messages find their parts claimed or closed.
+At every look a run whose phase is finished is moved on, and a part that ends whoever works on it is set aside. A run
+that made no progress for a while gets its open parts published anew, at most once in that time; so does a part that was
+left behind by those published after it. Doubled messages find their parts claimed or closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from okasie_tasks.sync import conduct
+from okasie_tasks.sync import conduct, ending
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
     from okasie_tasks.adapters.runs import Run
 
-STALLED_SECONDS: Final = 45.0
-"""Longer than any wait that the limiter hands out, shorter than an operator's patience."""
+log = logging.getLogger(__name__)
+
+Parts = tuple[str, str, Sequence[int]]
+"""What to publish: run, stage, parts."""
+
 _LEFT_BEHIND: Final = 30
 """Permits are given in the order of publishing: a part so far behind died with the worker that had its message."""
 
+_LATE_NOT_LOST: Final = 4
+"""So many times as long a run waits behind messages of others before its own are taken for lost all the same."""
 
-def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]:
-    """Parts to publish again, as ``(run, stage, parts)``, for the account's run if it stands still."""
+
+class Patience(NamedTuple):
+    """How long the watchdog waits before it acts, in seconds."""
+
+    stalled: float = 20.0
+    """Without progress. Longer than any wait that the limiter hands out (12 s); with the time between two looks well
+    within the 40 s in which a lost message is to be made good."""
+    unmoved: float = 5.0
+    """After the last part of a phase, for the message that moves the run on."""
+    deadline: float = 24 * 3600.0
+    """A run in all: full runs are daily, and the quota of a day is seventeen million listings."""
+
+
+USUAL: Final = Patience()
+
+
+def look(
+    tools: Tools,
+    account: str,
+    patience: Patience = USUAL,
+    *,
+    waiting: Callable[[str], bool] = lambda _: False,
+) -> Iterator[Parts]:
+    """What to publish again for the account's run.
+
+    ``waiting``: whether messages of a stage's kind are still to be taken up; then they are not lost but late.
+    """
     run_id = tools.runs.active(account)
     run = tools.runs.get(run_id) if run_id else None
     if run is None or run.state != "running":
         return
     now_ms = tools.runs.now_ms()
-    if now_ms - run.fact("republished_ms") < STALLED_SECONDS * 1000:
+    if now_ms - run.started_ms > patience.deadline * 1000:
+        hours = f"{patience.deadline / 3600:g}"
+        ending.stop(tools, run.id, "deadline", f"was not done after {hours} hours; the next run goes on from there", "")
         return
-    if now_ms - run.progress_ms < STALLED_SECONDS * 1000:
+    yield from _finished(tools, run, now_ms, patience)
+    if now_ms - max(run.fact("republished_ms"), run.progress_ms) >= patience.stalled * 1000:
+        late = now_ms - run.progress_ms < _LATE_NOT_LOST * patience.stalled * 1000
+        yield from _stalled(tools, run, now_ms, waiting if late else lambda _: False)
+    elif now_ms - run.fact("republished_ms") >= patience.stalled * 1000:
         yield from _left_behind(tools, run, now_ms)
-        return
+
+
+def _stages(run: Run) -> tuple[str, ...]:
+    return ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,)
+
+
+def _finished(tools: Tools, run: Run, now_ms: int, patience: Patience) -> Iterator[Parts]:
+    """Set aside what cannot be done, and move the run on if that, or a lost message, is all that it waits for."""
+    spent = [(stage, part) for stage in _stages(run) for part in tools.runs.set_spent_aside(run.id, stage)]
+    for stage, part in spent:
+        told = f"{stage} part {part} was begun again and again and never ended: it seems to kill its worker"
+        log.error("run %s: %s", run.id, told)
+        ending.note_error(tools, run.id, "poison", told, "")
+    if spent or now_ms - run.progress_ms >= patience.unmoved * 1000:
+        conduct.advance(tools, run.id)
+        yield from _windows(tools, run.id)
+
+
+def _windows(tools: Tools, run_id: str) -> Iterator[Parts]:
+    run = tools.runs.get(run_id)
+    if run is not None and run.state == "running":
+        for stage, parts in conduct.windows(tools, run_id, run.stage):
+            yield run_id, stage, parts
+
+
+def _stalled(tools: Tools, run: Run, now_ms: int, waiting: Callable[[str], bool]) -> Iterator[Parts]:
+    now = tools.runs.get(run.id)
+    if now is None or (now.stage, now.progress_ms) != (run.stage, run.progress_ms):
+        return  # moved on just now
     tools.runs.note(run.id, republished_ms=now_ms)
-    conduct.advance(tools, run.id)
-    run = tools.runs.get(run.id)
-    if run is None or run.state != "running":
-        return
-    for stage, parts in conduct.windows(tools, run.id, run.stage):
-        yield run.id, stage, parts
-    for stage in ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,):
-        lost = tools.runs.open_parts(run.id, stage)
+    for stage in _stages(run):
+        lost = [] if waiting(stage) else tools.runs.open_parts(run.id, stage)
         if lost:
+            log.warning("run %s stands still: %d %s parts are published again", run.id, len(lost), stage)
             yield run.id, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
 
 
-def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[tuple[str, str, Sequence[int]]]:
+def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[Parts]:
     for stage in {"walk": ("walk",), "apply": ("upsert", "sell")}.get(run.stage, ()):
         reached = tools.runs.stage(run.id, stage).published - _LEFT_BEHIND
         if lost := [part for part in tools.runs.open_parts(run.id, stage) if part < reached]:
