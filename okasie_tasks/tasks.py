@@ -122,7 +122,7 @@ def _watch_account(tools: Tools, account: str) -> None:
 
 
 def _patience() -> watchdog.Patience:
-    """``okasie_stalled_seconds``, like ``okasie_watchdog_seconds``, in celeryconfig.py is for tests: they have no time."""
+    """``okasie_stalled_seconds`` and ``okasie_watchdog_seconds`` may stand in celeryconfig.py, for tests in a hurry."""
     usual = watchdog.USUAL
     stalled = float(app.conf.get("okasie_stalled_seconds", usual.stalled))
     return usual._replace(stalled=stalled, unmoved=min(usual.unmoved, stalled))
