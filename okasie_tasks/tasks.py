@@ -41,6 +41,7 @@ from okasie_tasks.sync.work import perform
 log = logging.getLogger(__name__)
 
 _CHANCE = SystemRandom()
+_REDIS_AWAY_SECONDS = 2.0
 _TASK_OF = {
     "first": "okasie.fetch_page",
     "walk": "okasie.fetch_page",
@@ -287,12 +288,18 @@ def count_listings(self: Task[Any, Any], account: str, run: str, part: int, of: 
 def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> None:
     """Run one part: rebuild the message, call one plain function, turn `RetryLater` into a retry."""
     tools = services().tools(account)
+    # A word of this delivery's own: the same message delivered again takes the part over, and fences this one.
+    part = Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}")
     token = current_run.set(run)
     try:
-        # A word of this delivery's own: the same message delivered again takes the part over, and fences this one.
-        effect = perform(tools, Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}"), chance=_CHANCE)
+        with tools.runs.keeping(*part):
+            effect = perform(tools, part, chance=_CHANCE)
     except RetryLater as later:
         raise task.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
+    except redis.RedisError as error:
+        # The claim could not even be given back. A task that fails is over: its message must not be the part's last.
+        log.warning("run %s, %s part %d: %s; it is tried again", run, stage, number, type(error).__name__)
+        raise task.retry(countdown=_REDIS_AWAY_SECONDS, max_retries=None, exc=None) from None
     finally:
         current_run.reset(token)
     if effect == "closed":

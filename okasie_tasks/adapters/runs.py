@@ -17,6 +17,9 @@ that was given to somebody else changes nothing.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
@@ -32,6 +35,11 @@ KEEP_RUNS: Final = 200
 FIRST_STAGE: Final = "first"
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "sell": "apply"}
 """Three kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
+LEASE_SECONDS: Final = 20.0
+"""How long a part stays closed to others when its holder is gone; a holder that lives renews it."""
+_RENEW_SECONDS: Final = 5.0
+LONGEST_SECONDS: Final = 300.0
+"""No part may take longer: one that hangs is not kept for ever."""
 OPEN_STATES: Final = frozenset({"queued", "running"})
 MOST_CLAIMS: Final = 6
 """More than the tries that a part may tell of: one begun so often without a word ends whoever works on it."""
@@ -108,7 +116,9 @@ class Runs:
         self.redis = client
         self._prefix = prefix
         names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend")
-        self._lua = {name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release")}
+        self._lua = {
+            name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release", "part_keep")
+        }
 
     # -- keys ------------------------------------------------------------------------------------------------------
 
@@ -182,11 +192,31 @@ class Runs:
         return int(self._lua["stage_extend"](keys=[self.key(run, stage)], args=[token, parts]))
 
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float) -> Claim:
+        """Take a part for at most so long, and for at most `LEASE_SECONDS` at a time; see `keeping`."""
+        lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
         state, attempts = self._lua["part_claim"](
             keys=[self.key(run), self.key(run, stage, "parts")],
-            args=[_PHASE.get(stage, stage), part, token, int(lease_seconds * 1000), KEEP_PARTS_SECONDS, MOST_CLAIMS],
+            args=[_PHASE.get(stage, stage), part, token, lease_ms, KEEP_PARTS_SECONDS, MOST_CLAIMS],
         )
         return Claim(state.decode(), int(attempts))
+
+    @contextlib.contextmanager
+    def keeping(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:
+        """Within the block the claim is renewed if there is one: parts may take longer than a lease."""
+        done = threading.Event()
+
+        def renew() -> None:
+            until = time.monotonic() + LONGEST_SECONDS
+            while not done.wait(_RENEW_SECONDS) and time.monotonic() < until:
+                with contextlib.suppress(redis.RedisError):
+                    args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
+                    self._lua["part_keep"](keys=[self.key(run, stage, "parts")], args=args)
+
+        threading.Thread(target=renew, daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
 
     def close(self, run: str, stage: str, part: int, token: str, result: object, *, failed: bool = False) -> bool:
         """Close a claimed part; False when somebody else has it by now."""

@@ -105,7 +105,8 @@ def debug_sleep(fleet: Fleet, account: str, chance: Random) -> None:
 def out_of_memory(fleet: Fleet, account: str, chance: Random) -> None:
     """Every write is refused for a moment."""
     try:
-        fleet.redis.config_set("maxmemory", 1)
+        with contextlib.suppress(redis.RedisError):
+            fleet.redis.config_set("maxmemory", 1)
         time.sleep(chance.uniform(0.5, 2.5))
     finally:
         poll(lambda: _unlimited(fleet), what="memory")
