@@ -6,7 +6,7 @@
     okasie.fetch_page, load_inventory, diff_chunk, spool, upsert_chunk, mark_sold
                  -> one part each: permit, claim, do, close; then publish the next window when this one is nearly done
     okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
-    okasie.watchdog -> every 10 s, rung by Beat and by a thread of each control worker: publishes again what was lost,
+    okasie.watchdog -> every 5 s, rung by a thread of each control worker and by Beat: publishes again what was lost,
                  ends what is stuck, sends other applications' requests again whose message was lost
     okasie.push, sell -> into the account's inbox, and sent at once in the urgent lane
     okasie.send_urgent -> goes on with an inbox whose sender had to wait
@@ -28,20 +28,20 @@ from uuid import uuid4
 import redis
 from celery import Task, chord, group, signature
 from celery.signals import task_received, worker_ready
+from kombu.exceptions import OperationalError
 
 from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app, current_run, services
-from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT, WATCHDOG_SECONDS
+from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.sync import conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Tools
-from okasie_tasks.sync.work import perform
+from okasie_tasks.sync.work import Effect, perform
 
 log = logging.getLogger(__name__)
 
 _CHANCE = SystemRandom()
-_REDIS_AWAY_SECONDS = 2.0
 _TASK_OF = {
     "first": "okasie.fetch_page",
     "walk": "okasie.fetch_page",
@@ -54,6 +54,15 @@ _TASK_OF = {
 }
 
 
+_TROUBLE = (redis.RedisError, OperationalError)
+"""Redis is away or refuses. A task that fails is over and its message gone: so it is tried again."""
+_TROUBLE_SECONDS = 2.0
+_STEADY: dict[str, Any] = {
+    "autoretry_for": _TROUBLE,
+    "default_retry_delay": _TROUBLE_SECONDS,
+    "max_retries": None,
+    "throws": (OkasieError,),
+}
 _PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": False, "throws": (OkasieError,)}
 """Parts have results because a chord counts them; an error of our tree is a condition, told without a traceback."""
 
@@ -61,7 +70,7 @@ _PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": Fal
 # -- the control tasks ---------------------------------------------------------------------------------------------
 
 
-@app.task(name="okasie.sync", bind=True, throws=(OkasieError,))
+@app.task(name="okasie.sync", bind=True, **_STEADY)
 def sync(
     self: Task[Any, Any], account: str, mode: str = "incremental", plan_only: bool = False, requested: bool = False
 ) -> str:
@@ -80,7 +89,7 @@ def sync(
     return run or ""
 
 
-@app.task(name="okasie.advance", throws=(OkasieError,))
+@app.task(name="okasie.advance", **_STEADY)
 def advance(account: str, run: str) -> None:
     """Move a run on when its phase is finished; the body of every window's chord."""
     tools = services().tools(account)
@@ -100,7 +109,7 @@ def watch() -> None:
 
     Whoever comes while somebody else is at it, or was just now, has nothing to do.
     """
-    found, every = services(), float(app.conf.get("okasie_watchdog_seconds", WATCHDOG_SECONDS))
+    found, every = services(), float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))
     if not found.runs.watch(uuid4().hex, seconds=every * 0.9):
         return
     for account in found.settings.accounts:
@@ -168,7 +177,7 @@ class Bell(threading.Thread):
 
     def run(self) -> None:
         pause = threading.Event()
-        while not pause.wait(float(app.conf.get("okasie_watchdog_seconds", WATCHDOG_SECONDS))):
+        while not pause.wait(float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))):
             try:
                 watch()
             except Exception as error:
@@ -185,7 +194,7 @@ def _ready(sender: Any, **_: object) -> None:
 # -- the urgent lane -----------------------------------------------------------------------------------------------
 
 
-@app.task(name="okasie.push", bind=True, throws=(OkasieError,))
+@app.task(name="okasie.push", bind=True, **_STEADY)
 def push_listings(
     self: Task[Any, Any],
     account: str,
@@ -203,7 +212,7 @@ def push_listings(
     _send_urgent(tools, str(self.request.id))
 
 
-@app.task(name="okasie.sell", bind=True, throws=(OkasieError,))
+@app.task(name="okasie.sell", bind=True, **_STEADY)
 def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
     """Mark listings sold now."""
     with _taken(str(self.request.id)):
@@ -212,7 +221,7 @@ def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
     _send_urgent(tools, str(self.request.id))
 
 
-@app.task(name="okasie.send_urgent", bind=True, max_retries=None, throws=(OkasieError,))
+@app.task(name="okasie.send_urgent", bind=True, **_STEADY)
 def send_urgent(self: Task[Any, Any], account: str) -> None:
     """Go on sending an account's inbox."""
     try:
@@ -294,18 +303,30 @@ def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -
     try:
         with tools.runs.keeping(*part):
             effect = perform(tools, part, chance=_CHANCE)
+        _go_on(tools, run, effect, again=task.request.retries > 0 or _came_again(task))
     except RetryLater as later:
         raise task.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
-    except redis.RedisError as error:
-        # The claim could not even be given back. A task that fails is over: its message must not be the part's last.
+    except _TROUBLE as error:
+        # The claim could not even be given back.
         log.warning("run %s, %s part %d: %s; it is tried again", run, stage, number, type(error).__name__)
-        raise task.retry(countdown=_REDIS_AWAY_SECONDS, max_retries=None, exc=None) from None
+        raise task.retry(countdown=_TROUBLE_SECONDS, max_retries=None, exc=None) from None
     finally:
         current_run.reset(token)
+
+
+def _go_on(tools: Tools, run: str, effect: Effect, *, again: bool) -> None:
+    """Publish what comes after a part."""
     if effect == "closed":
         publish(tools, run)
     elif effect == "stopped":
         _begin_waiting(tools)
+    elif again:
+        for _, stage, parts in watchdog.after_a_death(tools, run, waiting=_waiting):
+            _send(tools, run, [(stage, parts)])
+
+
+def _came_again(task: Task[Any, Any]) -> bool:
+    return bool((task.request.delivery_info or {}).get("redelivered"))
 
 
 def _begin_waiting(tools: Tools) -> None:

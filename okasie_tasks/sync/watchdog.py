@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS: Final = 5.0
+"""Between two looks: with `Patience.stalled` a lost message is made good within 18 s."""
 Parts = tuple[str, str, Sequence[int]]
 """What to publish: run, stage, parts."""
 
 _LEFT_BEHIND: Final = 30
 """Permits are given in the order of publishing: a part so far behind died with the worker that had its message."""
 
+_DEATHS_APART_MS: Final = 1000
+"""A worker dies with many messages: one look is enough for all of them."""
 _LATE_NOT_LOST: Final = 4
 """So many times as long a run waits behind messages of others before its own are taken for lost all the same."""
 
@@ -32,9 +36,8 @@ _LATE_NOT_LOST: Final = 4
 class Patience(NamedTuple):
     """How long the watchdog waits before it acts, in seconds."""
 
-    stalled: float = 20.0
-    """Without progress. Longer than any wait that the limiter hands out (12 s); with the time between two looks well
-    within the 40 s in which a lost message is to be made good."""
+    stalled: float = 13.0
+    """Without progress. Longer than any wait that the limiter hands out (12 s): to wait for a permit is progress."""
     unmoved: float = 5.0
     """After the last part of a phase, for the message that moves the run on."""
     deadline: float = 24 * 3600.0
@@ -70,6 +73,21 @@ def look(
         yield from _stalled(tools, run, now_ms, waiting if late else lambda _: False)
     elif now_ms - run.fact("republished_ms") >= patience.stalled * 1000:
         yield from _left_behind(tools, run, now_ms)
+
+
+def after_a_death(tools: Tools, run_id: str, *, waiting: Callable[[str], bool] = lambda _: False) -> Iterator[Parts]:
+    """What to publish again when a message came again whose part was closed before.
+
+    Its worker died after closing the part: perhaps while it was publishing what comes next.
+    """
+    run = tools.runs.get(run_id)
+    now_ms = tools.runs.now_ms()
+    if run is None or run.state != "running" or now_ms - run.fact("republished_ms") < _DEATHS_APART_MS:
+        return
+    yield from _finished(tools, run, now_ms, USUAL._replace(unmoved=0.0))
+    run = tools.runs.get(run_id)
+    if run is not None and run.state == "running":
+        yield from _stalled(tools, run, now_ms, waiting)
 
 
 def _stages(run: Run) -> tuple[str, ...]:

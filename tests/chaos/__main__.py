@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import Fleet
 from tests.chaos.round import Result, Round, plans_of
 
@@ -66,17 +67,26 @@ class Player:
 
 
 def told(results: list[Result]) -> str:
-    """The table of recoveries. A round with two faults counts for both: neither went on sooner."""
-    found: dict[str, list[float]] = {}
+    """The table of recoveries. Where two faults met, neither went on sooner: such rounds have columns of their own."""
+    alone: dict[str, list[float]] = {}
+    met: dict[str, list[float]] = {}
     for result in results:
         for fault, seconds in result.recovery.items():
-            found.setdefault(fault, []).append(seconds)
-    lines = [f"{'fault':18} rounds    p50    max (seconds until all was done, beyond a calm run)"]
-    for fault, seconds in sorted(found.items()):
-        lines.append(f"{fault:18} {len(seconds):6} {statistics.median(seconds):6.1f} {max(seconds):6.1f}")
+            (alone if len(result.faults) == 1 else met).setdefault(fault, []).append(seconds)
+    lines = [
+        "seconds until all was done, beyond a calm run",
+        f"{'fault':18} alone    p50    max | met another    p50    max",
+    ]
+    lines += [f"{name:18} {_spread(alone.get(name), 5)} | {_spread(met.get(name), 11)}" for name in FAULTS]
     wrong = [result.seed for result in results if result.wrong]
     lines.append(f"{len(results)} rounds, {len(wrong)} wrong{': seeds ' + str(wrong) if wrong else ''}")
     return "\n".join(lines)
+
+
+def _spread(found: list[float] | None, width: int) -> str:
+    if not found:
+        return f"{0:{width}} {'-':>6} {'-':>6}"
+    return f"{len(found):{width}} {statistics.median(found):6.1f} {max(found):6.1f}"
 
 
 def read(file: Path) -> list[Result]:
