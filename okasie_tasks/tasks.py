@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from random import SystemRandom
 from typing import Any
@@ -81,7 +82,7 @@ def sync(
     with _taken(str(self.request.id)):
         tools = services().tools(account)
         conduct.check_mode(mode)
-        if not requested:
+        if not requested and not _asked().was_taken(str(self.request.id)):
             tools.runs.request(account, mode, plan_only=plan_only)
     run = tools.runs.begin(account)
     if run is not None:
@@ -104,27 +105,27 @@ def advance(account: str, run: str) -> None:
 
 
 @app.task(name="okasie.watchdog")
-def watch() -> None:
+def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -> None:
     """Look after every account's run: publish lost parts again, move stuck runs, begin runs that wait.
 
     Whoever comes while somebody else is at it, or was just now, has nothing to do.
     """
-    found, every = services(), float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))
-    if not found.runs.watch(uuid4().hex, seconds=every * 0.9):
+    found, patience = services(), watchdog.HURRIED if hurried else _patience()
+    if not found.runs.watch(uuid4().hex, seconds=every_seconds * 0.9):
         return
     for account in found.settings.accounts:
         try:
-            _watch_account(found.tools(account), account)
-        except redis.RedisError:
+            _watch_account(found.tools(account), account, patience)
+        except _TROUBLE:
             raise
         except Exception:
             # One account's trouble must not leave the others alone.
             log.exception("the watchdog could not look after account %s", account)
-    _ask_again(found.runs.now_ms())
+    _ask_again(found.runs.now_ms(), patience)
 
 
-def _watch_account(tools: Tools, account: str) -> None:
-    for run, stage, parts in watchdog.look(tools, account, _patience(), waiting=_waiting):
+def _watch_account(tools: Tools, account: str, patience: watchdog.Patience) -> None:
+    for run, stage, parts in watchdog.look(tools, account, patience, waiting=_waiting):
         _send(tools, run, [(stage, parts)])
     _begin_waiting(tools)
     if tools.inbox.unattended(tools.runs.now_ms()):
@@ -142,9 +143,9 @@ def _waiting(stage: str) -> bool:
     return int(services().redis.llen(QUEUE_OF[_TASK_OF[stage]])) > 0
 
 
-def _ask_again(now_ms: int) -> None:
+def _ask_again(now_ms: int, patience: watchdog.Patience) -> None:
     """Send other applications' requests again whose message was lost, under the same id: taken up twice is once."""
-    for task_id, ask in _asked().lost(now_ms, after_seconds=_patience().stalled):
+    for task_id, ask in _asked().lost(now_ms, after_seconds=patience.stalled):
         queue = QUEUE_OF[ask.task]
         if not services().redis.llen(queue):
             log.warning("%s %s was asked for and never taken up; it is sent again", ask.task, task_id)
@@ -176,13 +177,18 @@ class Bell(threading.Thread):
         super().__init__(name="okasie-watchdog", daemon=True)
 
     def run(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))):
+        usual = float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))
+        pause, hurry_until = threading.Event(), 0.0
+        while True:
+            hurried = time.monotonic() < hurry_until
+            every = min(usual, 1.0) if hurried else usual
+            pause.wait(every)
             try:
-                watch()
+                watch(every, hurried)
             except Exception as error:
                 # It must outlive whatever it finds.
                 log.warning("the watchdog could not look: %s: %s", type(error).__name__, error)
+                hurry_until = time.monotonic() + watchdog.HURRY_SECONDS
 
 
 @worker_ready.connect

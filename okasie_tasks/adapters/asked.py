@@ -4,6 +4,7 @@ Keys, both under the configured prefix::
 
     asked       hash   task id -> JSON: task, kwargs, at_ms, expires_ms
     asked:sent  zset   task id -> when its message was last sent (ms, Redis time)
+    asked:taken:{task id}  string  it was taken up, kept for half a day: its message may come again
 
 Whoever takes the message up crosses it out; what stays is sent again by the watchdog, under the same task id.
 """
@@ -18,6 +19,7 @@ import redis
 
 TASKS: Final = frozenset({"okasie.sync", "okasie.push", "okasie.sell"})
 _PER_LOOK: Final = 200
+_KEEP_SECONDS: Final = 12 * 3600
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -34,14 +36,19 @@ class Asked:
 
     def __init__(self, client: redis.Redis, *, prefix: str) -> None:
         self._redis = client
-        self._asked, self._sent = f"{prefix}asked", f"{prefix}asked:sent"
+        self._asked, self._sent, self._taken = f"{prefix}asked", f"{prefix}asked:sent", f"{prefix}asked:taken:"
 
     def taken(self, task_id: str) -> None:
         """Cross a request out: what it asks for is written down elsewhere by now, or was refused."""
         pipe = self._redis.pipeline()
         pipe.hdel(self._asked, task_id)
         pipe.zrem(self._sent, task_id)
+        pipe.set(self._taken + task_id, "1", ex=_KEEP_SECONDS)
         pipe.execute()
+
+    def was_taken(self, task_id: str) -> bool:
+        """Whether this very request was taken up before: what is asked for once is done once."""
+        return bool(self._redis.exists(self._taken + task_id))
 
     def lost(self, now_ms: int, *, after_seconds: float) -> Iterator[tuple[str, Ask]]:
         """Requests whose message was sent so long ago, as ``(task id, request)``; they count as sent again now."""

@@ -35,9 +35,9 @@ KEEP_RUNS: Final = 200
 FIRST_STAGE: Final = "first"
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "sell": "apply"}
 """Three kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
-LEASE_SECONDS: Final = 12.0
+LEASE_SECONDS: Final = 8.0
 """How long a part stays closed to others when its holder is gone; a holder that lives renews it."""
-_RENEW_SECONDS: Final = 4.0
+_RENEW_SECONDS: Final = 2.5
 LONGEST_SECONDS: Final = 300.0
 """No part may take longer: one that hangs is not kept for ever."""
 OPEN_STATES: Final = frozenset({"queued", "running"})

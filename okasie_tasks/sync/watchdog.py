@@ -45,6 +45,9 @@ class Patience(NamedTuple):
 
 
 USUAL: Final = Patience()
+HURRIED: Final = Patience(stalled=4.0, unmoved=1.0)
+"""Just after Redis was away: messages and claims have been lost then, and who lives has taken up work again by now."""
+HURRY_SECONDS: Final = 20.0
 
 
 def look(

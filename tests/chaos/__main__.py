@@ -3,7 +3,8 @@
     python -m tests.chaos --rounds 200 --start 1 --results chaos.jsonl
 
 Seeds that stand in the results file are not played again; ``--seed N`` plays one. The end tells, per fault, how long
-everything took to go on. ``--quick``: with the shorter waits of continuous integration. Exit status 1: a round was wrong.
+everything took to go on. ``--quick``: with the shorter waits of continuous integration. ``--keep``: the fleets' folders
+stay, with their logs; that of a round that went wrong stays in any case. Exit status 1: a round was wrong.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ CALM = "calm"
 class Player:
     """Plays rounds on a fleet, and starts another one when a round went wrong or it has played enough."""
 
-    def __init__(self, *, quick: bool, rounds_per_fleet: int = ROUNDS_PER_FLEET) -> None:
-        self._quick, self._most = quick, rounds_per_fleet
+    def __init__(self, *, quick: bool, keep: bool = False, rounds_per_fleet: int = ROUNDS_PER_FLEET) -> None:
+        self._quick, self._keep, self._most = quick, keep, rounds_per_fleet
         self._fleet: Fleet | None = None
         self._calm: dict[int, float] = {}
         self._played = 0
@@ -59,7 +60,7 @@ class Player:
     def stop(self, *, keep: bool = False) -> None:
         if self._fleet is not None:
             self._fleet.__exit__()
-            if keep:
+            if keep or self._keep:
                 print(f"logs: {self._fleet.folder}", file=sys.stderr)
             else:
                 shutil.rmtree(self._fleet.folder, ignore_errors=True)
@@ -102,10 +103,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--results", type=Path, default=Path("chaos.jsonl"))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
     seeds = [asked.seed] if asked.seed is not None else range(asked.start, asked.start + asked.rounds)
     known = set() if asked.seed is not None else {result.seed for result in read(asked.results)}
-    player, played = Player(quick=asked.quick), []
+    player, played = Player(quick=asked.quick, keep=asked.keep), []
     try:
         for seed in seeds:
             if seed in known:

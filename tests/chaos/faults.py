@@ -122,17 +122,16 @@ def _unlimited(fleet: Fleet) -> bool:
 
 
 @contextlib.contextmanager
-def _held(fleet: Fleet, account: str, chance: Random) -> Iterator[str]:
-    """Stop the readers of a queue until a message waits in it; yields the queue. They go on afterwards."""
-    queue = chance.choice(tuple(_READERS))
+def _held(fleet: Fleet, queue: str, seconds: float = _HELD_SECONDS) -> Iterator[None]:
+    """Stop the readers of a queue until a message waits in it, for so long at most; they go on afterwards."""
     readers = [fleet.children[name] for name in _READERS[queue]]
     for reader in readers:
         signal_tree(reader, signal.SIGSTOP)
     try:
-        deadline = time.monotonic() + _HELD_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not _length(fleet, queue):
             time.sleep(0.01)
-        yield queue
+        yield
     finally:
         for reader in readers:
             signal_tree(reader, signal.SIGCONT)
@@ -145,15 +144,17 @@ def _length(fleet: Fleet, queue: str) -> int:
 
 
 def duplicated(fleet: Fleet, account: str, chance: Random) -> None:
-    """The messages of a queue are there twice: some next in turn, some last."""
-    with _held(fleet, account, chance) as queue, contextlib.suppress(redis.RedisError):
-        for message in fleet.redis.lrange(queue, 0, -1):
-            chance.choice((fleet.redis.lpush, fleet.redis.rpush))(queue, message)
+    """Messages of every queue are there twice or three times: some next in turn, some last."""
+    for queue in chance.sample(tuple(_READERS), len(_READERS)) * 2:
+        with _held(fleet, queue, 0.5), contextlib.suppress(redis.RedisError):
+            for message in fleet.redis.lrange(queue, 0, -1) * chance.randint(1, 2):
+                chance.choice((fleet.redis.lpush, fleet.redis.rpush))(queue, message)
 
 
 def dropped(fleet: Fleet, account: str, chance: Random) -> None:
     """One message of a queue is lost, or all of them: as when a publisher dies before it has sent them."""
-    with _held(fleet, account, chance) as queue, contextlib.suppress(redis.RedisError):
+    queue = chance.choice(tuple(_READERS))
+    with _held(fleet, queue), contextlib.suppress(redis.RedisError):
         messages = fleet.redis.lrange(queue, 0, -1)
         lost = messages if chance.random() < 0.5 else messages[:1]
         for message in lost:

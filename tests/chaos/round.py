@@ -28,6 +28,8 @@ PHASES: Final = ("", "first", "walk", "load", "diff", "apply")
 """Of a run; "" is before it has begun."""
 END_SECONDS: Final = {True: 75.0, False: 200.0}
 _CALM_SECONDS: Final = 90.0
+_DRAINED_SECONDS: Final = {True: 20.0, False: 90.0}
+"""With room beyond the time after which the broker delivers a dead worker's messages again."""
 
 Call = tuple[str, dict[str, Any]]
 
@@ -204,7 +206,16 @@ class Round:
                 wrong += list(self._without_cause())
         else:
             wrong = []
-        return wrong + judge(self._fleet, self._account, self._stock)
+        return wrong + self._left() + judge(self._fleet, self._account, self._stock)
+
+    def _left(self) -> list[str]:
+        """A message that nobody can do would go round for ever; those of a dead worker come back and are done with."""
+        seconds = _DRAINED_SECONDS[self._fleet.quick]
+        try:
+            poll(lambda: not self._fleet.messages(), seconds=seconds, what="empty queues")
+        except AssertionError:
+            return [f"messages are left: {self._fleet.messages()}"]
+        return []
 
     def _without_cause(self) -> Iterator[str]:
         """Only what the marketplace does may fail a run."""

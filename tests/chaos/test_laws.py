@@ -203,7 +203,9 @@ def test_a_request_whose_message_was_lost_is_found_until_somebody_takes_it_up(
     (found, ask), = asked.lost(now_ms + 20_000, after_seconds=20)  # fmt: skip
     assert (found, ask.task, ask.kwargs) == (task_id, "okasie.push", {"account": "dex", "references": ["DEX-1"]})
     assert list(asked.lost(now_ms + 20_000, after_seconds=20)) == [], "it was sent again just now"
+    assert not asked.was_taken(task_id)
     asked.taken(task_id)
+    assert asked.was_taken(task_id), "its message may come again"
     assert list(asked.lost(now_ms + 90_000, after_seconds=20)) == []
     assert client.exists("okasie:asked", "okasie:asked:sent") == 0
 
