@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-import time
 from collections.abc import Iterator
 from random import SystemRandom
 from typing import Any
@@ -170,31 +168,11 @@ def _taken(task_id: str) -> Iterator[None]:
     _asked().taken(task_id)
 
 
-class Bell(threading.Thread):
-    """Rings for the watchdog in a control worker, so that it needs neither Beat nor any one worker."""
-
-    def __init__(self) -> None:
-        super().__init__(name="okasie-watchdog", daemon=True)
-
-    def run(self) -> None:
-        usual = float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))
-        pause, hurry_until = threading.Event(), 0.0
-        while True:
-            hurried = time.monotonic() < hurry_until
-            every = min(usual, 1.0) if hurried else usual
-            pause.wait(every)
-            try:
-                watch(every, hurried)
-            except Exception as error:
-                # It must outlive whatever it finds.
-                log.warning("the watchdog could not look: %s: %s", type(error).__name__, error)
-                hurry_until = time.monotonic() + watchdog.HURRY_SECONDS
-
-
 @worker_ready.connect
 def _ready(sender: Any, **_: object) -> None:
+    """A control worker rings for the watchdog by itself, so that it needs neither Beat nor any one worker."""
     if CONTROL in sender.app.amqp.queues.consume_from:
-        Bell().start()
+        watchdog.Bell(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
 
 
 # -- the urgent lane -----------------------------------------------------------------------------------------------

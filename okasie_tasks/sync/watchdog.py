@@ -8,6 +8,8 @@ left behind by those published after it. Doubled messages find their parts claim
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -142,3 +144,24 @@ def may_begin(tools: Tools, account: str) -> bool:
         return False
     active = tools.runs.active(account)
     return active is None or tools.runs.state(active) != "running"
+
+
+class Bell(threading.Thread):
+    """Rings every so many seconds, faster just after a look that failed: ``look(seconds until the next, hurried)``."""
+
+    def __init__(self, look: Callable[[float, bool], None], every_seconds: float) -> None:
+        super().__init__(name="okasie-watchdog", daemon=True)
+        self._look, self._every = look, every_seconds
+
+    def run(self) -> None:
+        pause, hurry_until = threading.Event(), 0.0
+        while True:
+            hurried = time.monotonic() < hurry_until
+            every = min(self._every, 1.0) if hurried else self._every
+            pause.wait(every)
+            try:
+                self._look(every, hurried)
+            except Exception as error:
+                # It must outlive whatever it finds.
+                log.warning("the watchdog could not look: %s: %s", type(error).__name__, error)
+                hurry_until = time.monotonic() + HURRY_SECONDS
