@@ -201,7 +201,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "duplicated": duplicated,
     "dropped": dropped,
     "popped_and_lost": popped_and_lost,
-    "api_500": _api("500", times=(1, 4)),
+    "api_500": _api("500", times=(2, 14)),
     "api_drop_after": _api("drop_after", times=(1, 3)),
     "api_drop_before": _api("drop_before", times=(1, 3)),
     "api_truncated": _api("truncated", times=(1, 3)),

@@ -13,7 +13,7 @@ from tests.chaos.__main__ import Player
 from tests.chaos.faults import FAULTS
 from tests.chaos.round import plans_of
 
-SAMPLE = (1, 2, 3, 5, 9, 18, 23, 42, 91, 211)
+SAMPLE = (1, 2, 3, 5, 9, 18, 23, 42, 91, 208, 211)
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
