@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from random import SystemRandom
 from typing import Any
@@ -56,6 +57,8 @@ _TASK_OF = {
 _TROUBLE = (redis.RedisError, OperationalError)
 """Redis is away or refuses. A task that fails is over and its message gone: so it is tried again."""
 _TROUBLE_SECONDS = 2.0
+_IN_PLACE_SECONDS = 0.5
+_LONGEST_TROUBLE_SECONDS = 60.0
 _STEADY: dict[str, Any] = {
     "autoretry_for": _TROUBLE,
     "default_retry_delay": _TROUBLE_SECONDS,
@@ -285,17 +288,35 @@ def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -
     part = Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}")
     token = current_run.set(run)
     try:
-        with tools.runs.keeping(*part):
-            effect = perform(tools, part, chance=_CHANCE)
-        _go_on(tools, run, effect, again=task.request.retries > 0 or _came_again(task))
+        _in_place(task, tools, part)
     except RetryLater as later:
         raise task.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
-    except _TROUBLE as error:
-        # The claim could not even be given back.
-        log.warning("run %s, %s part %d: %s; it is tried again", run, stage, number, type(error).__name__)
+    except _TROUBLE:
         raise task.retry(countdown=_TROUBLE_SECONDS, max_retries=None, exc=None) from None
     finally:
         current_run.reset(token)
+
+
+def _in_place(task: Task[Any, Any], tools: Tools, part: Part) -> None:
+    """Do the part; while Redis is away, wait here: nothing else could be done in this slot.
+
+    A task that fails then cannot even tell so: its result is refused like everything else, its message is neither
+    acknowledged nor given back, and the worker takes it for work in hand for ever.
+    """
+    again, until = task.request.retries > 0 or _came_again(task), time.monotonic() + _LONGEST_TROUBLE_SECONDS
+    while True:
+        try:
+            with tools.runs.keeping(*part):
+                effect = perform(tools, part, chance=_CHANCE)
+            _go_on(tools, part.run, effect, again=again)
+        except _TROUBLE as error:
+            if time.monotonic() > until:
+                raise
+            log.warning("%s: %s; it is tried again", part.ticket, type(error).__name__)
+            again = True
+            time.sleep(_IN_PLACE_SECONDS)
+        else:
+            return
 
 
 def _go_on(tools: Tools, run: str, effect: Effect, *, again: bool) -> None:

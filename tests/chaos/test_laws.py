@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 import redis
+import requests
 
 from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.adapters.runs import LEASE_SECONDS, MOST_CLAIMS, Runs
@@ -105,6 +106,16 @@ def test_the_cursor_stays_where_somebody_else_has_moved_it(runs: Runs, run: str,
     runs.end(record, "done", cursor="older")
     assert runs.account("dex").cursor == "newer"
     assert runs.state(run) == "done"
+
+
+def test_a_run_that_could_not_send_everything_is_partial_and_leaves_the_cursor(world: HttpWorld) -> None:
+    requests.post(
+        f"{world.sandbox.admin_url}/faults", json={"kind": "500", "match": {"path": "bulk"}, "times": 3}, timeout=10
+    ).raise_for_status()
+    run = world.run("full")
+    assert (run.state, world.tools.runs.account(ACCOUNT).cursor) == ("partial", "")
+    assert world.run("incremental").state == "done"
+    assert world.tools.runs.account(ACCOUNT).generation == "1"
 
 
 # -- the watchdog --------------------------------------------------------------------------------------------------
