@@ -9,11 +9,14 @@
     okasie.push("dex", ["DEX-1", "DEX-2"])
     okasie.sell("dex", ["DEX-3"])
 
-The message is Celery's protocol 2 in JSON; any language that can write it may do the same, see the README.
+A request is written to Redis before its message is sent: a message that is lost on its way is sent again. The message
+is Celery's protocol 2 in JSON; any language that can write it may do the same, see the README.
 """
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +34,15 @@ class Client:
     """Sends tasks to the okasie-tasks workers behind ``broker_url``.
 
     Celery is imported with the first message, so that importing this module costs a web process nothing. Raises
-    `NotReachable` when the broker does not take the message.
+    `NotReachable` when the broker does not take the message. ``key_prefix``: the workers' ``redis.key_prefix``.
     """
 
-    def __init__(self, broker_url: str, *, expires_seconds: float = 3600.0) -> None:
+    def __init__(self, broker_url: str, *, expires_seconds: float = 3600.0, key_prefix: str = "okasie:") -> None:
         # The embedded server tells its address as redis-py spells it; kombu spells it otherwise.
         path = broker_url.removeprefix("unix://")
         self._url = broker_url if path == broker_url else f"redis+socket://{path.partition('?')[0]}?virtual_host=0"
         self._expires_seconds = expires_seconds
+        self._key_prefix = key_prefix
         self._app: Celery | None = None
 
     def sync(self, account: str, mode: str = "incremental") -> str:
@@ -73,8 +77,26 @@ class Client:
         return self._send("okasie.sell", _URGENT, {"account": account, "references": _some(references, "sell")})
 
     def _send(self, name: str, queue: str, kwargs: dict[str, Any]) -> str:
+        from kombu.exceptions import OperationalError  # noqa: PLC0415 - a heavy import, only for those who send
+
+        app, task_id = self._connected(), str(uuid.uuid4())
+        try:
+            self._write_down(app, task_id, {"task": name, "kwargs": kwargs})
+            app.send_task(
+                name,
+                kwargs=kwargs,
+                task_id=task_id,
+                queue=queue,
+                ignore_result=True,
+                expires=self._expires_seconds,
+                retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.3},
+            )
+        except OperationalError as error:
+            raise NotReachable("the broker did not take the message", where=name) from error
+        return task_id
+
+    def _connected(self) -> Celery:
         from celery import Celery  # noqa: PLC0415 - a heavy import, only for those who send
-        from kombu.exceptions import OperationalError  # noqa: PLC0415
 
         if self._app is None:
             self._app = Celery("okasie_client", broker=self._url, set_as_current=False)
@@ -84,18 +106,33 @@ class Client:
                 broker_connection_timeout=4,
                 broker_transport_options={"socket_connect_timeout": 4, "socket_timeout": 4},
             )
-        try:
-            sent = self._app.send_task(
-                name,
-                kwargs=kwargs,
-                queue=queue,
-                ignore_result=True,
-                expires=self._expires_seconds,
-                retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.3},
-            )
-        except OperationalError as error:
-            raise NotReachable("the broker did not take the message", where=name) from error
-        return str(sent.id)
+        return self._app
+
+    def _write_down(self, app: Celery, task_id: str, ask: dict[str, Any]) -> None:
+        """Keep the request in Redis until a worker has taken it up; see `okasie_tasks.adapters.asked`."""
+        keep = int(self._expires_seconds) + 3600
+
+        def write(redis: Any) -> None:
+            seconds, micros = redis.time()
+            now_ms = seconds * 1000 + micros // 1000
+            ask.update(at_ms=now_ms, expires_ms=now_ms + int(self._expires_seconds * 1000))
+            pipe = redis.pipeline()
+            pipe.hset(f"{self._key_prefix}asked", task_id, json.dumps(ask))
+            pipe.zadd(f"{self._key_prefix}asked:sent", {task_id: now_ms})
+            pipe.expire(f"{self._key_prefix}asked", keep)
+            pipe.expire(f"{self._key_prefix}asked:sent", keep)
+            pipe.execute()
+
+        pool: Any = app.pool  # typed as another pool than it is
+        with pool.acquire(block=True) as connection, connection._reraise_as_library_errors():
+            channel = connection.default_channel
+            try:
+                with channel.conn_or_acquire() as redis:
+                    write(redis)
+            except channel.connection_errors:
+                # A connection that went stale is told so by its first use only.
+                with channel.conn_or_acquire() as redis:
+                    write(redis)
 
 
 def _some(values: Sequence[Any], call: str) -> list[Any]:

@@ -6,7 +6,8 @@
     okasie.fetch_page, load_inventory, diff_chunk, spool, upsert_chunk, mark_sold
                  -> one part each: permit, claim, do, close; then publish the next window when this one is nearly done
     okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
-    okasie.watchdog -> every 10 s: publishes again what was lost, ends what is stuck
+    okasie.watchdog -> every 5 s, rung by a thread of each control worker and by Beat: publishes again what was lost,
+                 ends what is stuck, sends other applications' requests again whose message was lost
     okasie.push, sell -> into the account's inbox, and sent at once in the urgent lane
     okasie.send_urgent -> goes on with an inbox whose sender had to wait
     okasie.resume -> goes on with all that a pause left behind
@@ -17,20 +18,27 @@ that comes twice finds its part closed, one that is lost is published again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
+from collections.abc import Iterator
 from random import SystemRandom
 from typing import Any
+from uuid import uuid4
 
+import redis
 from celery import Task, chord, group, signature
-from celery.signals import task_received
+from celery.signals import task_received, worker_ready
+from kombu.exceptions import OperationalError
 
+from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app, current_run, services
-from okasie_tasks.celery_settings import URGENT
+from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.sync import conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Tools
-from okasie_tasks.sync.work import perform
+from okasie_tasks.sync.work import Effect, perform
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +55,17 @@ _TASK_OF = {
 }
 
 
+_TROUBLE = (redis.RedisError, OperationalError)
+"""Redis is away or refuses. A task that fails is over and its message gone: so it is tried again."""
+_TROUBLE_SECONDS = 2.0
+_IN_PLACE_SECONDS = 0.5
+_LONGEST_TROUBLE_SECONDS = 60.0
+_STEADY: dict[str, Any] = {
+    "autoretry_for": _TROUBLE,
+    "default_retry_delay": _TROUBLE_SECONDS,
+    "max_retries": None,
+    "throws": (OkasieError,),
+}
 _PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": False, "throws": (OkasieError,)}
 """Parts have results because a chord counts them; an error of our tree is a condition, told without a traceback."""
 
@@ -54,23 +73,26 @@ _PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": Fal
 # -- the control tasks ---------------------------------------------------------------------------------------------
 
 
-@app.task(name="okasie.sync", throws=(OkasieError,))
-def sync(account: str, mode: str = "incremental", plan_only: bool = False, requested: bool = False) -> str:
+@app.task(name="okasie.sync", bind=True, **_STEADY)
+def sync(
+    self: Task[Any, Any], account: str, mode: str = "incremental", plan_only: bool = False, requested: bool = False
+) -> str:
     """Ask for a run of ``account`` and begin it unless one is at work. ``requested``: the record was made already.
 
     Raises `FixConfiguration` for an unknown account or mode.
     """
-    tools = services().tools(account)
-    conduct.check_mode(mode)
-    if not requested:
-        tools.runs.request(account, mode, plan_only=plan_only)
+    with _taken(str(self.request.id)):
+        tools = services().tools(account)
+        conduct.check_mode(mode)
+        if not requested and not _asked().was_taken(str(self.request.id)):
+            tools.runs.request(account, mode, plan_only=plan_only)
     run = tools.runs.begin(account)
     if run is not None:
         publish(tools, run)
     return run or ""
 
 
-@app.task(name="okasie.advance", throws=(OkasieError,))
+@app.task(name="okasie.advance", **_STEADY)
 def advance(account: str, run: str) -> None:
     """Move a run on when its phase is finished; the body of every window's chord."""
     tools = services().tools(account)
@@ -81,16 +103,80 @@ def advance(account: str, run: str) -> None:
         _begin_waiting(tools)
 
 
+# -- the watchdog --------------------------------------------------------------------------------------------------
+
+
 @app.task(name="okasie.watchdog")
-def watch() -> None:
-    """Look after every account's run: publish lost parts again, move stuck runs, begin runs that wait."""
-    for account in services().settings.accounts:
-        tools = services().tools(account)
-        for run, stage, parts in watchdog.look(tools, account):
-            _send(tools, run, [(stage, parts)])
-        _begin_waiting(tools)
-        if tools.inbox.unattended(tools.runs.now_ms()):
-            send_urgent.apply_async(kwargs={"account": account})
+def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -> None:
+    """Look after every account's run: publish lost parts again, move stuck runs, begin runs that wait.
+
+    Whoever comes while somebody else is at it, or was just now, has nothing to do.
+    """
+    found, patience = services(), watchdog.HURRIED if hurried else _patience()
+    if not found.runs.watch(uuid4().hex, seconds=every_seconds * 0.9):
+        return
+    for account in found.settings.accounts:
+        try:
+            _watch_account(found.tools(account), account, patience)
+        except _TROUBLE:
+            raise
+        except Exception:
+            # One account's trouble must not leave the others alone.
+            log.exception("the watchdog could not look after account %s", account)
+    _ask_again(found.runs.now_ms(), patience)
+
+
+def _watch_account(tools: Tools, account: str, patience: watchdog.Patience) -> None:
+    for run, stage, parts in watchdog.look(tools, account, patience, waiting=_waiting):
+        _send(tools, run, [(stage, parts)])
+    _begin_waiting(tools)
+    if tools.inbox.unattended(tools.runs.now_ms()):
+        send_urgent.apply_async(kwargs={"account": account})
+
+
+def _patience() -> watchdog.Patience:
+    """``okasie_stalled_seconds`` and ``okasie_watchdog_seconds`` may stand in celeryconfig.py, for tests in a hurry."""
+    usual = watchdog.USUAL
+    stalled = float(app.conf.get("okasie_stalled_seconds", usual.stalled))
+    return usual._replace(stalled=stalled, unmoved=min(usual.unmoved, stalled))
+
+
+def _waiting(stage: str) -> bool:
+    return int(services().redis.llen(QUEUE_OF[_TASK_OF[stage]])) > 0
+
+
+def _ask_again(now_ms: int, patience: watchdog.Patience) -> None:
+    """Send other applications' requests again whose message was lost, under the same id: taken up twice is once."""
+    for task_id, ask in _asked().lost(now_ms, after_seconds=patience.stalled):
+        queue = QUEUE_OF[ask.task]
+        if not services().redis.llen(queue):
+            log.warning("%s %s was asked for and never taken up; it is sent again", ask.task, task_id)
+            left = (ask.expires_ms - now_ms) / 1000
+            app.send_task(ask.task, kwargs=ask.kwargs, task_id=task_id, queue=queue, expires=left)
+
+
+def _asked() -> Asked:
+    return Asked(services().redis, prefix=services().settings.redis.key_prefix)
+
+
+@contextlib.contextmanager
+def _taken(task_id: str) -> Iterator[None]:
+    """Take up another application's request: within the block it is written down, or refused for good."""
+    try:
+        yield
+    except RetryLater:
+        raise
+    except OkasieError:
+        _asked().taken(task_id)
+        raise
+    _asked().taken(task_id)
+
+
+@worker_ready.connect
+def _ready(sender: Any, **_: object) -> None:
+    """A control worker rings for the watchdog by itself, so that it needs neither Beat nor any one worker."""
+    if CONTROL in sender.app.amqp.queues.consume_from:
+        watchdog.Bell(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
 
 
 @app.task(name="okasie.resume", throws=(OkasieError,))
@@ -108,7 +194,7 @@ def resume(account: str) -> None:
 # -- the urgent lane -----------------------------------------------------------------------------------------------
 
 
-@app.task(name="okasie.push", bind=True, throws=(OkasieError,))
+@app.task(name="okasie.push", bind=True, **_STEADY)
 def push_listings(
     self: Task[Any, Any],
     account: str,
@@ -120,20 +206,22 @@ def push_listings(
 
     ``version``: the caller's own version of the ``listings`` (ms since the epoch), where calls may overtake each other.
     """
-    tools = services().tools(account)
-    push.accept_push(tools, str(self.request.id), references=references, listings=listings, version=version)
+    with _taken(str(self.request.id)):
+        tools = services().tools(account)
+        push.accept_push(tools, str(self.request.id), references=references, listings=listings, version=version)
     _send_urgent(tools, str(self.request.id))
 
 
-@app.task(name="okasie.sell", bind=True, throws=(OkasieError,))
+@app.task(name="okasie.sell", bind=True, **_STEADY)
 def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
     """Mark listings sold now."""
-    tools = services().tools(account)
-    push.accept_sell(tools, str(self.request.id), references=references)
+    with _taken(str(self.request.id)):
+        tools = services().tools(account)
+        push.accept_sell(tools, str(self.request.id), references=references)
     _send_urgent(tools, str(self.request.id))
 
 
-@app.task(name="okasie.send_urgent", bind=True, max_retries=None, throws=(OkasieError,))
+@app.task(name="okasie.send_urgent", bind=True, **_STEADY)
 def send_urgent(self: Task[Any, Any], account: str) -> None:
     """Go on sending an account's inbox."""
     try:
@@ -209,17 +297,54 @@ def count_listings(self: Task[Any, Any], account: str, run: str, part: int, of: 
 def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> None:
     """Run one part: rebuild the message, call one plain function, turn `RetryLater` into a retry."""
     tools = services().tools(account)
+    # A word of this delivery's own: the same message delivered again takes the part over, and fences this one.
+    part = Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}")
     token = current_run.set(run)
     try:
-        effect = perform(tools, Part(run, stage, number, str(task.request.id)), chance=_CHANCE)
+        _in_place(task, tools, part)
     except RetryLater as later:
         raise task.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
+    except _TROUBLE:
+        raise task.retry(countdown=_TROUBLE_SECONDS, max_retries=None, exc=None) from None
     finally:
         current_run.reset(token)
+
+
+def _in_place(task: Task[Any, Any], tools: Tools, part: Part) -> None:
+    """Do the part; while Redis is away, wait here: nothing else could be done in this slot.
+
+    A task that fails then cannot even tell so: its result is refused like everything else, its message is neither
+    acknowledged nor given back, and the worker takes it for work in hand for ever.
+    """
+    again, until = task.request.retries > 0 or _came_again(task), time.monotonic() + _LONGEST_TROUBLE_SECONDS
+    while True:
+        try:
+            with tools.runs.keeping(*part):
+                effect = perform(tools, part, chance=_CHANCE)
+            _go_on(tools, part.run, effect, again=again)
+        except _TROUBLE as error:
+            if time.monotonic() > until:
+                raise
+            log.warning("%s: %s; it is tried again", part.ticket, type(error).__name__)
+            again = True
+            time.sleep(_IN_PLACE_SECONDS)
+        else:
+            return
+
+
+def _go_on(tools: Tools, run: str, effect: Effect, *, again: bool) -> None:
+    """Publish what comes after a part."""
     if effect == "closed":
         publish(tools, run)
     elif effect == "stopped":
         _begin_waiting(tools)
+    elif again:
+        for _, stage, parts in watchdog.after_a_death(tools, run, waiting=_waiting):
+            _send(tools, run, [(stage, parts)])
+
+
+def _came_again(task: Task[Any, Any]) -> bool:
+    return bool((task.request.delivery_info or {}).get("redelivered"))
 
 
 def _begin_waiting(tools: Tools) -> None:

@@ -36,6 +36,8 @@ class SideBySide(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith("tests/celery/"):
             return "celery"  # they share a world of five workers
+        if nodeid.startswith("tests/chaos/test_rounds"):
+            return "chaos"  # they share a group too: another one, which they break
         return "up" if _starts_a_group(nodeid.split("::", maxsplit=1)[0]) else nodeid
 
 

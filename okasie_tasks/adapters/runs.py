@@ -19,6 +19,9 @@ that was given to somebody else changes nothing.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
@@ -35,7 +38,14 @@ KEEP_RUNS: Final = 200
 FIRST_STAGE: Final = "first"
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "sell": "apply"}
 """Three kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
+LEASE_SECONDS: Final = 8.0
+"""How long a part stays closed to others when its holder is gone; a holder that lives renews it."""
+_RENEW_SECONDS: Final = 2.5
+LONGEST_SECONDS: Final = 300.0
+"""No part may take longer: one that hangs is not kept for ever."""
 OPEN_STATES: Final = frozenset({"queued", "running"})
+MOST_CLAIMS: Final = 6
+"""More than the tries that a part may tell of: one begun so often without a word ends whoever works on it."""
 
 
 class Stage(NamedTuple):
@@ -55,8 +65,8 @@ class Stage(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """``state``: claimed, closed (done by somebody), busy (somebody is at it), ended (the run moved on), cancelled or
-    paused (by a person; see `okasie_tasks.adapters.stops`).
+    """``state``: claimed, closed (done by somebody), busy (somebody is at it), ended (the run moved on), spent (begun
+    too often), cancelled or paused (by a person; see `okasie_tasks.adapters.stops`).
     """
 
     state: str
@@ -117,7 +127,9 @@ class Runs:
         self._prefix = prefix
         self.stops = Stops(client, prefix=prefix)
         names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend")
-        self._lua = {name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release")}
+        self._lua = {
+            name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release", "part_keep")
+        }
 
     # -- keys ------------------------------------------------------------------------------------------------------
 
@@ -197,14 +209,33 @@ class Runs:
         return int(self._lua["stage_extend"](keys=[self.key(run, stage)], args=[token, parts]))
 
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float) -> Claim:
+        """Take a part for at most so long, and for at most `LEASE_SECONDS` at a time; see `keeping`."""
+        lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
         state, attempts = self._lua["part_claim"](
             keys=[self.key(run), self.key(run, stage, "parts")],
             args=[
-                _PHASE.get(stage, stage), part, token, int(lease_seconds * 1000), KEEP_PARTS_SECONDS,
-                self.account_key(""),
+                _PHASE.get(stage, stage), part, token, lease_ms, KEEP_PARTS_SECONDS, MOST_CLAIMS, self.account_key(""),
             ],
         )  # fmt: skip
         return Claim(state.decode(), int(attempts))
+
+    @contextlib.contextmanager
+    def keeping(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:
+        """Within the block the claim is renewed if there is one: parts may take longer than a lease."""
+        done = threading.Event()
+
+        def renew() -> None:
+            until = time.monotonic() + LONGEST_SECONDS
+            while not done.wait(_RENEW_SECONDS) and time.monotonic() < until:
+                with contextlib.suppress(redis.RedisError):
+                    args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
+                    self._lua["part_keep"](keys=[self.key(run, stage, "parts")], args=args)
+
+        threading.Thread(target=renew, daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
 
     def close(self, run: str, stage: str, part: int, token: str, result: object, *, failed: bool = False) -> bool:
         """Close a claimed part; False when somebody else has it by now."""
@@ -232,14 +263,27 @@ class Runs:
 
     def open_parts(self, run: str, stage: str) -> list[int]:
         """Published parts that are neither closed nor held under a lease."""
+        return [part for part, _, _ in self._idle(run, stage)]
+
+    def set_spent_aside(self, run: str, stage: str) -> list[int]:
+        """Close as failed what was begun too often without a word of its end; returns these parts."""
+        spent = [(part, token) for part, attempts, token in self._idle(run, stage) if attempts >= MOST_CLAIMS]
+        return [part for part, token in spent if self.close(run, stage, part, token, {}, failed=True)]
+
+    def _idle(self, run: str, stage: str) -> Iterator[tuple[int, int, str]]:
+        """Published parts that are open and held by nobody, as ``(part, attempts, last token)``."""
         now = self.now_ms()
         held = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run, stage, "parts")))
-        open_now = []
         for part in range(self.stage(run, stage).published):
             value = held.get(b"%d" % part, b"0 0 ")
-            if value not in (b"D", b"F") and int(value.split(b" ")[1]) <= now:
-                open_now.append(part)
-        return open_now
+            if value not in (b"D", b"F"):
+                attempts, until_ms, token = value.split(b" ", 2)
+                if int(until_ms) <= now:
+                    yield part, int(attempts), token.decode()
+
+    def watch(self, token: str, *, seconds: float) -> bool:
+        """Become the one who looks after all accounts for so long; False while somebody else is."""
+        return bool(self.redis.set(f"{self._prefix}watchdog", token, nx=True, px=int(seconds * 1000)))
 
     # -- records ---------------------------------------------------------------------------------------------------
 

@@ -1,28 +1,68 @@
 """Watchdog: what was lost between the broker and the workers is found in the run record and published again.
 
-A run that made no progress for `STALLED_SECONDS` gets its open parts published anew, at most once in that time; so
-does a part that was left behind by those published after it. Doubled messages find their parts claimed or closed.
+At every look a run whose phase is finished is moved on, and a part that ends whoever works on it is set aside. A run
+that made no progress for a while gets its open parts published anew, at most once in that time; so does a part that was
+left behind by those published after it. Doubled messages find their parts claimed or closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from okasie_tasks.sync import conduct
+from okasie_tasks.sync import conduct, ending
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
     from okasie_tasks.adapters.runs import Run
 
-STALLED_SECONDS: Final = 45.0
-"""Longer than any wait that the limiter hands out, shorter than an operator's patience."""
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 5.0
+"""Between two looks: with `Patience.stalled` a lost message is made good within 18 s."""
+Parts = tuple[str, str, Sequence[int]]
+"""What to publish: run, stage, parts."""
+
 _LEFT_BEHIND: Final = 30
 """Permits are given in the order of publishing: a part so far behind died with the worker that had its message."""
 
+_DEATHS_APART_MS: Final = 1000
+"""A worker dies with many messages: one look is enough for all of them."""
+_LATE_NOT_LOST: Final = 4
+"""So many times as long a run waits behind messages of others before its own are taken for lost all the same."""
 
-def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]:
-    """Parts to publish again, as ``(run, stage, parts)``, for the account's run if it stands still."""
+
+class Patience(NamedTuple):
+    """How long the watchdog waits before it acts, in seconds."""
+
+    stalled: float = 13.0
+    """Without progress. Longer than any wait that the limiter hands out (12 s): to wait for a permit is progress."""
+    unmoved: float = 5.0
+    """After the last part of a phase, for the message that moves the run on."""
+    deadline: float = 24 * 3600.0
+    """A run in all: full runs are daily, and the quota of a day is seventeen million listings."""
+
+
+USUAL: Final = Patience()
+HURRIED: Final = Patience(stalled=4.0, unmoved=1.0)
+"""Just after Redis was away: messages and claims have been lost then, and who lives has taken up work again by now."""
+HURRY_SECONDS: Final = 20.0
+
+
+def look(
+    tools: Tools,
+    account: str,
+    patience: Patience = USUAL,
+    *,
+    waiting: Callable[[str], bool] = lambda _: False,
+) -> Iterator[Parts]:
+    """What to publish again for the account's run.
+
+    ``waiting``: whether messages of a stage's kind are still to be taken up; then they are not lost but late.
+    """
     run_id = tools.runs.active(account)
     run = tools.runs.get(run_id) if run_id else None
     if run is None or run.state != "running":
@@ -30,30 +70,81 @@ def look(tools: Tools, account: str) -> Iterator[tuple[str, str, Sequence[int]]]
     if tools.runs.stops.paused_ms(account) and not run.cancelling:
         return
     now_ms = tools.runs.now_ms()
-    if now_ms - run.fact("republished_ms") < STALLED_SECONDS * 1000:
+    if now_ms - run.started_ms > patience.deadline * 1000:
+        hours = f"{patience.deadline / 3600:g}"
+        ending.stop(tools, run.id, "deadline", f"was not done after {hours} hours; the next run goes on from there", "")
         return
-    if now_ms - run.progress_ms < STALLED_SECONDS * 1000:
+    yield from _finished(tools, run, now_ms, patience)
+    if now_ms - max(run.fact("republished_ms"), run.progress_ms) >= patience.stalled * 1000:
+        late = now_ms - run.progress_ms < _LATE_NOT_LOST * patience.stalled * 1000
+        yield from _stalled(tools, run, now_ms, waiting if late else lambda _: False)
+    elif now_ms - run.fact("republished_ms") >= patience.stalled * 1000:
         yield from _left_behind(tools, run, now_ms)
-        return
-    tools.runs.note(run.id, republished_ms=now_ms)
-    for run_name, stage, lost in open_again(tools, run.id):
-        yield run_name, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
 
 
-def open_again(tools: Tools, run_id: str) -> Iterator[tuple[str, str, Sequence[int]]]:
-    """What a run goes on with when nobody knows which of its messages are left, as ``(run, stage, parts)``."""
-    conduct.advance(tools, run_id)
+def after_a_death(tools: Tools, run_id: str, *, waiting: Callable[[str], bool] = lambda _: False) -> Iterator[Parts]:
+    """What to publish again when a message came again whose part was closed before.
+
+    Its worker died after closing the part: perhaps while it was publishing what comes next.
+    """
     run = tools.runs.get(run_id)
-    if run is None or run.state != "running":
+    now_ms = tools.runs.now_ms()
+    if run is None or run.state != "running" or now_ms - run.fact("republished_ms") < _DEATHS_APART_MS:
         return
-    stages = ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,)
-    lost = [(stage, tools.runs.open_parts(run_id, stage)) for stage in stages]
-    for stage, parts in (*conduct.windows(tools, run_id, run.stage), *lost):
-        if parts:
+    yield from _finished(tools, run, now_ms, USUAL._replace(unmoved=0.0))
+    run = tools.runs.get(run_id)
+    if run is not None and run.state == "running":
+        yield from _stalled(tools, run, now_ms, waiting)
+
+
+def _stages(run: Run) -> tuple[str, ...]:
+    return ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,)
+
+
+def _finished(tools: Tools, run: Run, now_ms: int, patience: Patience) -> Iterator[Parts]:
+    """Set aside what cannot be done, and move the run on if that, or a lost message, is all that it waits for."""
+    spent = [(stage, part) for stage in _stages(run) for part in tools.runs.set_spent_aside(run.id, stage)]
+    for stage, part in spent:
+        told = f"{stage} part {part} was begun again and again and never ended: it seems to kill its worker"
+        log.error("run %s: %s", run.id, told)
+        ending.note_error(tools, run.id, "poison", told, "")
+    if spent or now_ms - run.progress_ms >= patience.unmoved * 1000:
+        conduct.advance(tools, run.id)
+        yield from _windows(tools, run.id)
+
+
+def _windows(tools: Tools, run_id: str) -> Iterator[Parts]:
+    run = tools.runs.get(run_id)
+    if run is not None and run.state == "running":
+        for stage, parts in conduct.windows(tools, run_id, run.stage):
             yield run_id, stage, parts
 
 
-def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[tuple[str, str, Sequence[int]]]:
+def _stalled(tools: Tools, run: Run, now_ms: int, waiting: Callable[[str], bool]) -> Iterator[Parts]:
+    now = tools.runs.get(run.id)
+    if now is None or (now.stage, now.progress_ms) != (run.stage, run.progress_ms):
+        return  # moved on just now
+    tools.runs.note(run.id, republished_ms=now_ms)
+    for stage in _stages(run):
+        lost = [] if waiting(stage) else tools.runs.open_parts(run.id, stage)
+        if lost:
+            log.warning("run %s stands still: %d %s parts are published again", run.id, len(lost), stage)
+            yield run.id, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
+
+
+def open_again(tools: Tools, run_id: str) -> Iterator[Parts]:
+    """What a run goes on with when nobody knows which of its messages are left, as ``(run, stage, parts)``."""
+    conduct.advance(tools, run_id)
+    yield from _windows(tools, run_id)
+    run = tools.runs.get(run_id)
+    if run is None or run.state != "running":
+        return
+    for stage in _stages(run):
+        if parts := tools.runs.open_parts(run_id, stage):
+            yield run_id, stage, parts
+
+
+def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[Parts]:
     for stage in {"walk": ("walk",), "apply": ("upsert", "sell")}.get(run.stage, ()):
         reached = tools.runs.stage(run.id, stage).published - _LEFT_BEHIND
         if lost := [part for part in tools.runs.open_parts(run.id, stage) if part < reached]:
@@ -67,3 +158,24 @@ def may_begin(tools: Tools, account: str) -> bool:
         return False
     active = tools.runs.active(account)
     return active is None or tools.runs.state(active) != "running"
+
+
+class Bell(threading.Thread):
+    """Rings every so many seconds, faster just after a look that failed: ``look(seconds until the next, hurried)``."""
+
+    def __init__(self, look: Callable[[float, bool], None], every_seconds: float) -> None:
+        super().__init__(name="okasie-watchdog", daemon=True)
+        self._look, self._every = look, every_seconds
+
+    def run(self) -> None:
+        pause, hurry_until = threading.Event(), 0.0
+        while True:
+            hurried = time.monotonic() < hurry_until
+            every = min(self._every, 1.0) if hurried else self._every
+            pause.wait(every)
+            try:
+                self._look(every, hurried)
+            except Exception as error:
+                # It must outlive whatever it finds.
+                log.warning("the watchdog could not look: %s: %s", type(error).__name__, error)
+                hurry_until = time.monotonic() + HURRY_SECONDS

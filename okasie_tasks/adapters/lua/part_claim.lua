@@ -1,16 +1,19 @@
 -- Claims a part of the stage that the run is in, with a lease and a fencing token.
 -- KEYS[1]  hash: the run   KEYS[2] hash: parts, number -> "D" done | "F" failed | "attempts until_ms token"
--- ARGV     1 phase, 2 part, 3 token, 4 lease in ms, 5 seconds to keep the parts, 6 key prefix of accounts
--- Returns  {"claimed", attempts so far with this one} | {"closed", 0} | {"busy", ms left} | {"ended", 0} |
---          {"cancelled", 0} the run is to end | {"paused", 0} the account rests
--- Invariant: a part is worked on under one token at a time; an expired lease may be taken over. None is handed out
--- after a person has cancelled the run or paused the account.
+-- ARGV     1 phase, 2 part, 3 token: the message's id, or "id/once" with a word that each delivery makes up anew,
+--          4 lease in ms, 5 seconds to keep the parts, 6 attempts after which it is begun no more, 7 prefix of accounts
+-- Returns  {"claimed", attempts so far with this one} | {"closed", 0} | {"busy", ms left} | {"ended", 0}
+--          | {"cancelled", 0} the run is to end | {"paused", 0} the account rests
+--          | {"spent", attempts}: it was begun that often and nobody told how it ended; the watchdog closes it
+-- Invariant: a part is worked on under one token at a time; an expired lease may be taken over, and so may that of the
+-- same message's delivery before this one: the broker delivers again what its worker did not live to acknowledge.
+-- None is handed out after a person has cancelled the run or paused the account.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local run = redis.call('HMGET', KEYS[1], 'state', 'stage', 'account', 'cancel_ms')
 if run[1] ~= 'running' or run[2] ~= ARGV[1] then return {'ended', 0} end
 if run[4] then return {'cancelled', 0} end
-if redis.call('EXISTS', ARGV[6] .. (run[3] or '') .. ':paused') == 1 then return {'paused', 0} end
+if redis.call('EXISTS', ARGV[7] .. (run[3] or '') .. ':paused') == 1 then return {'paused', 0} end
 local held = redis.call('HGET', KEYS[2], ARGV[2])
 local attempts = 0
 if held == 'D' or held == 'F' then return {'closed', 0} end
@@ -18,8 +21,15 @@ if held then
   local a, untilms, token = string.match(held, '^(%d+) (%d+) (.*)$')
   attempts = tonumber(a)
   if tonumber(untilms) > now then
-    if token ~= ARGV[3] then return {'busy', tonumber(untilms) - now} end
-    return {'claimed', attempts}
+    if token == ARGV[3] then return {'claimed', attempts} end
+    if string.match(token, '^[^/]*') ~= string.match(ARGV[3], '^[^/]*') then
+      return {'busy', tonumber(untilms) - now}
+    end
+  end
+  if attempts >= tonumber(ARGV[6]) then
+    -- Its lease is over: the watchdog need not wait for the end of it. The last holder may still close the part.
+    redis.call('HSET', KEYS[2], ARGV[2], attempts .. ' 0 ' .. token)
+    return {'spent', attempts}
   end
 end
 attempts = attempts + 1

@@ -1,0 +1,231 @@
+"""What the rounds rely on, each alone and to the point: a law that is broken here breaks some round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+import redis
+import requests
+
+from okasie_tasks.adapters.asked import Asked
+from okasie_tasks.adapters.runs import LEASE_SECONDS, MOST_CLAIMS, Runs
+from okasie_tasks.client import Client
+from okasie_tasks.sandbox.sample import cars
+from okasie_tasks.sync import conduct, watchdog
+from okasie_tasks.sync.tools import Part
+from okasie_tasks.sync.watchdog import USUAL
+from okasie_tasks.sync.work import perform
+from tests.sync.http_world import ACCOUNT, HttpWorld
+
+
+@pytest.fixture
+def runs(client: redis.Redis) -> Runs:
+    return Runs(client, prefix="okasie:")
+
+
+@pytest.fixture
+def run(runs: Runs) -> str:
+    """A run whose first part is published."""
+    runs.request("dex", "full")
+    begun = runs.begin("dex")
+    assert begun is not None
+    runs.window(begun, "first", size=1, when_open=0)
+    return begun
+
+
+def claim(runs: Runs, run: str, token: str) -> str:
+    return runs.claim(run, "first", 0, token, lease_seconds=60).state
+
+
+# -- claims --------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_delivered_again_takes_its_part_over_and_fences_the_delivery_before_it(runs: Runs, run: str) -> None:
+    assert claim(runs, run, "message/1") == "claimed"
+    assert claim(runs, run, "another/1") == "busy"
+    assert runs.claim(run, "first", 0, "message/2", lease_seconds=60) == ("claimed", 2)
+    assert not runs.close(run, "first", 0, "message/1", {"late": 1}), "it stood still and finishes late"
+    assert runs.close(run, "first", 0, "message/2", {})
+    assert runs.results(run, "first") == [{}]
+
+
+def test_a_part_that_was_given_up_cannot_be_given_back_by_its_late_holder(runs: Runs, run: str) -> None:
+    claim(runs, run, "message/1")
+    claim(runs, run, "message/2")
+    runs.release(run, "first", 0, "message/1", counted=True)
+    assert claim(runs, run, "another/1") == "busy"
+
+
+def test_a_dead_holders_part_is_soon_open_again(runs: Runs, run: str) -> None:
+    claim(runs, run, "dead/1")
+    held = runs.redis.hget(runs.key(run, "first", "parts"), "0")
+    assert held is not None
+    left_ms = int(held.split(b" ")[1]) - runs.now_ms()  # type: ignore[union-attr]
+    assert 0 < left_ms <= LEASE_SECONDS * 1000, "however long the part may take"
+
+
+def test_a_living_holder_keeps_its_part_and_a_closed_one_is_left_alone(
+    runs: Runs, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("okasie_tasks.adapters.runs._RENEW_SECONDS", 0.01)
+    runs.claim(run, "first", 0, "slow/1", lease_seconds=0.05)
+    with runs.keeping(run, "first", 0, "slow/1"):
+        time.sleep(0.15)
+        assert claim(runs, run, "other/1") == "busy"
+        assert runs.close(run, "first", 0, "slow/1", {})
+        time.sleep(0.05)
+    assert runs.redis.hget(runs.key(run, "first", "parts"), "0") == b"D"
+
+
+def test_a_part_that_kills_whoever_works_on_it_is_set_aside(runs: Runs, run: str) -> None:
+    for delivery in range(MOST_CLAIMS):
+        assert claim(runs, run, f"poison/{delivery}") == "claimed"
+        assert runs.set_spent_aside(run, "first") == [], "somebody is at it"
+    assert claim(runs, run, "poison/last") == "spent"
+    assert runs.set_spent_aside(run, "first") == [0]
+    assert runs.stage(run, "first")[2:] == (1, 1)
+    assert runs.set_spent_aside(run, "first") == []
+
+
+# -- one run at a time, and its cursor -----------------------------------------------------------------------------
+
+
+def test_a_second_run_waits_until_the_first_has_ended(runs: Runs, run: str) -> None:
+    runs.request("dex", "full")
+    assert runs.begin("dex") is None
+
+
+def test_the_cursor_stays_where_somebody_else_has_moved_it(runs: Runs, run: str, client: redis.Redis) -> None:
+    client.hset(runs.account_key("dex"), mapping={"cursor": "newer", "generation": "1"})
+    record = runs.get(run)
+    assert record is not None
+    runs.end(record, "done", cursor="older")
+    assert runs.account("dex").cursor == "newer"
+    assert runs.state(run) == "done"
+
+
+def test_a_run_that_could_not_send_everything_is_partial_and_leaves_the_cursor(world: HttpWorld) -> None:
+    requests.post(
+        f"{world.sandbox.admin_url}/faults", json={"kind": "500", "match": {"path": "bulk"}, "times": 3}, timeout=10
+    ).raise_for_status()
+    run = world.run("full")
+    assert (run.state, world.tools.runs.account(ACCOUNT).cursor) == ("partial", "")
+    assert world.run("incremental").state == "done"
+    assert world.tools.runs.account(ACCOUNT).generation == "1"
+
+
+# -- the watchdog --------------------------------------------------------------------------------------------------
+
+
+def test_one_looks_at_a_time(runs: Runs) -> None:
+    assert runs.watch("me", seconds=60)
+    assert not runs.watch("you", seconds=60)
+
+
+@pytest.fixture
+def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpWorld]:
+    with HttpWorld(tmp_path, redis_url, rows=cars(5, seed=1)) as found:
+        found._write_feed()
+        yield found
+
+
+def begun(world: HttpWorld) -> str:
+    """A run that has published its first part."""
+    world.tools.runs.request(ACCOUNT, "full")
+    run = world.tools.runs.begin(ACCOUNT)
+    assert run is not None
+    conduct.windows(world.tools, run, "first")
+    return run
+
+
+def looked(world: HttpWorld, *, waiting: bool = False) -> list[watchdog.Parts]:
+    return list(watchdog.look(world.tools, ACCOUNT, waiting=lambda _: waiting))
+
+
+def ago(world: HttpWorld, run: str, seconds: float, *, name: str = "progress_ms") -> None:
+    world.tools.runs.note(run, **{name: world.tools.runs.now_ms() - int(seconds * 1000)})
+
+
+def test_a_lost_message_is_sent_again_once_in_its_time(world: HttpWorld) -> None:
+    run = begun(world)
+    assert looked(world) == []
+    ago(world, run, USUAL.stalled)
+    assert looked(world) == [(run, "first", [0])]
+    assert looked(world) == []
+
+
+def test_a_message_that_waits_in_its_queue_is_late_and_not_lost(world: HttpWorld) -> None:
+    run = begun(world)
+    ago(world, run, USUAL.stalled)
+    assert looked(world, waiting=True) == []
+    ago(world, run, 5 * USUAL.stalled)
+    ago(world, run, USUAL.stalled, name="republished_ms")
+    assert looked(world, waiting=True) == [(run, "first", [0])], "it may hang behind others for ever"
+
+
+def test_a_finished_phase_goes_on_without_the_message_that_should_have_moved_it(world: HttpWorld) -> None:
+    run = begun(world)
+    perform(world.tools, Part(run, "first", 0, "me/1"), chance=Random(0))
+    assert looked(world) == []
+    ago(world, run, USUAL.unmoved)
+    assert [(stage, list(parts)) for _, stage, parts in looked(world)] == [("load", [0])]
+
+
+def test_a_run_past_its_deadline_ends_and_leaves_the_cursor(world: HttpWorld) -> None:
+    run = begun(world)
+    ago(world, run, USUAL.deadline + 1, name="started_ms")
+    assert looked(world) == []
+    record = world.tools.runs.get(run)
+    assert record is not None
+    assert (record.state, world.tools.runs.account(ACCOUNT).cursor) == ("failed", "")
+    assert '"deadline"' in record.facts["error"]
+
+
+def test_a_poisonous_part_ends_its_run_with_the_reason(world: HttpWorld) -> None:
+    run = begun(world)
+    for delivery in range(MOST_CLAIMS + 1):
+        world.tools.runs.claim(run, "first", 0, f"poison/{delivery}", lease_seconds=60)
+    assert looked(world) == []
+    record = world.tools.runs.get(run)
+    assert record is not None
+    assert record.state == "failed"
+    assert '"poison"' in record.facts["error"]
+
+
+# -- requests of other applications --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(client: redis.Redis) -> Asked:
+    return Asked(client, prefix="okasie:")
+
+
+def test_a_request_whose_message_was_lost_is_found_until_somebody_takes_it_up(
+    redis_url: str, client: redis.Redis, runs: Runs, asked: Asked
+) -> None:
+    task_id = Client(redis_url).push("dex", ["DEX-1"])
+    client.delete("okasie.urgent")
+    now_ms = runs.now_ms()
+    assert list(asked.lost(now_ms, after_seconds=20)) == [], "its message may only be late"
+    (found, ask), = asked.lost(now_ms + 20_000, after_seconds=20)  # fmt: skip
+    assert (found, ask.task, ask.kwargs) == (task_id, "okasie.push", {"account": "dex", "references": ["DEX-1"]})
+    assert list(asked.lost(now_ms + 20_000, after_seconds=20)) == [], "it was sent again just now"
+    assert not asked.was_taken(task_id)
+    asked.taken(task_id)
+    assert asked.was_taken(task_id), "its message may come again"
+    assert list(asked.lost(now_ms + 90_000, after_seconds=20)) == []
+    assert client.exists("okasie:asked", "okasie:asked:sent") == 0
+
+
+def test_a_request_that_nobody_wants_any_more_is_crossed_out(
+    redis_url: str, client: redis.Redis, runs: Runs, asked: Asked
+) -> None:
+    Client(redis_url, expires_seconds=60, key_prefix="okasie:").sync("dex")
+    client.hset("okasie:asked", "wrong", '{"task": "os.system", "kwargs": {}, "at_ms": 0, "expires_ms": 9e15}')
+    client.zadd("okasie:asked:sent", {"wrong": 0, "gone": 0})
+    assert list(asked.lost(runs.now_ms() + 61_000, after_seconds=20)) == []
+    assert client.exists("okasie:asked", "okasie:asked:sent") == 0
