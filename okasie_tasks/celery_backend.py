@@ -23,6 +23,7 @@ from celery import states
 from celery.backends.redis import CHORD_PART_RETURN_LUA, RedisBackend  # type: ignore[attr-defined]
 from kombu.utils.objects import cached_property
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError
 from redis.retry import Retry
 
 PATIENCE_TRIES: Final = 60
@@ -36,6 +37,8 @@ _HAS_CLAIM: Final = (
 
 _Answer = TypeVar("_Answer")
 
+_PASSING: Final = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
+
 
 class Patience(Retry):
     """Tries again with growing waits. redis-py connects within a try, with tries of its own: only the outer count.
@@ -44,7 +47,8 @@ class Patience(Retry):
     """
 
     def __init__(self, tries: int = PATIENCE_TRIES) -> None:
-        super().__init__(ExponentialBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), tries)
+        # A server that is full or loading takes it later, as one that is away does.
+        super().__init__(ExponentialBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), tries, _PASSING)
         self._trying = False
 
     def call_with_retry(
