@@ -194,6 +194,8 @@ class SteppingRedis(redis.Redis):
         super().__init__(connection_pool=plain.connection_pool)
         self.scheduler = scheduler
         self._ends_ms: dict[str, int] = {}
+        self._expiring: set[str] = set()
+        """Steps in Lua that let their first key run out after as many ms as their second argument says."""
         scheduler.on_jump = self._expire
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -204,7 +206,10 @@ class SteppingRedis(redis.Redis):
             self._ends_ms[args[1]] = self.scheduler.now_ms + int(args[args.index("PX") + 1])
         elif args[0] == "PEXPIRE":
             self._ends_ms[args[1]] = self.scheduler.now_ms + int(args[2])
-        return super().execute_command(*args, **options)
+        answer = super().execute_command(*args, **options)
+        if args[0] == "EVALSHA" and args[1] in self._expiring and answer:
+            self._ends_ms[args[3]] = self.scheduler.now_ms + int(args[3 + int(args[2]) + 1])
+        return answer
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
         return _SteppingPipeline(self.scheduler, self.connection_pool, self.response_callbacks, transaction, shard_hint)
@@ -217,7 +222,10 @@ class SteppingRedis(redis.Redis):
         """The step with our clock, known to the server: a first call and a second are the same number of steps."""
         text = script.replace("redis.call('TIME')", f"redis.call('HMGET', '{_CLOCK_KEY}', 's', 'us')")
         super().execute_command("SCRIPT LOAD", text)
-        return super().register_script(text)
+        step = super().register_script(text)
+        if "'PX', ARGV[2]" in text:
+            self._expiring.add(step.sha)
+        return step
 
     def set_clock(self) -> None:
         now_ms = self.scheduler.now_ms
