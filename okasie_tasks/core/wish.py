@@ -111,6 +111,6 @@ def sold(wish: Wish, base: Entry | None, *, now_ms: int) -> Entry:
         set_flags=Flag.SOLD_BY_HAND | Flag.URGENT,
         clear=Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED | Flag.GIVEN | Flag.DISPUTED,
         sent_ms=now_ms,
-        version=0,
+        version=wish.own,
         seen_ms=wish.seen_ms,
     )

@@ -101,3 +101,10 @@ def test_a_sell_forgets_the_version_of_what_stood_there() -> None:
     assert (after.status, after.stamp, after.row) == ("sold", Version(0, 100), b"o" * 8)
     assert after.flags == Flag.OWNED | Flag.SOLD_BY_HAND | Flag.URGENT
     assert not overtaken(wish(101, own=900), after)
+
+
+def test_a_row_that_said_sold_is_not_revived_by_an_older_version() -> None:
+    """A sell that came from a row has that row's version: what is handed in later with an older one is of the past."""
+    entry = sold(wish(1, 200, sells=True), None, now_ms=5)
+    assert overtaken(wish(9, 100, given=True), entry)
+    assert not overtaken(wish(9, 300, given=True), entry)
