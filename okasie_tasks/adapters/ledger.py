@@ -8,8 +8,8 @@ between read and write is never undone.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 import msgspec
 import redis
@@ -20,6 +20,8 @@ from okasie_tasks.core.records import Reject, SkippedImages, bucket_of
 
 _PIPELINE = 200
 """Commands per round trip: enough to hide the trip, few enough not to block others on the same server."""
+
+_Kept = TypeVar("_Kept", Reject, SkippedImages)
 
 
 class Ledger:
@@ -88,19 +90,10 @@ class Ledger:
     # -- rejects ---------------------------------------------------------------------------------------------------
 
     def rejects(self, references: Sequence[str]) -> dict[str, Reject]:
-        if not references:
-            return {}
-        values = cast("list[bytes | None]", self._redis.hmget(self._rejects, list(references)))
-        return {
-            name: msgspec.json.decode(value, type=Reject)
-            for name, value in zip(references, values, strict=True)
-            if value is not None
-        }
+        return self._kept(self._rejects, references, Reject)
 
     def park(self, rejects: Sequence[Reject]) -> None:
-        if rejects:
-            mapping: Mapping[Any, Any] = {reject.reference: msgspec.json.encode(reject) for reject in rejects}
-            self._redis.hset(self._rejects, mapping=cast("dict[Any, Any]", mapping))
+        self._keep(self._rejects, rejects)
 
     def unpark(self, references: Sequence[str]) -> None:
         if references:
@@ -117,19 +110,10 @@ class Ledger:
 
     def skipped(self, references: Sequence[str]) -> dict[str, SkippedImages]:
         """What is known of images that were skipped, for those of these listings that have some."""
-        if not references:
-            return {}
-        values = cast("list[bytes | None]", self._redis.hmget(self._skipped, list(references)))
-        return {
-            name: msgspec.json.decode(value, type=SkippedImages)
-            for name, value in zip(references, values, strict=True)
-            if value is not None
-        }
+        return self._kept(self._skipped, references, SkippedImages)
 
     def keep_skipped(self, found: Sequence[SkippedImages]) -> None:
-        if found:
-            mapping: Mapping[Any, Any] = {one.reference: msgspec.json.encode(one) for one in found}
-            self._redis.hset(self._skipped, mapping=cast("dict[Any, Any]", mapping))
+        self._keep(self._skipped, found)
 
     def forget_skipped(self, references: Sequence[str]) -> None:
         if references:
@@ -138,3 +122,20 @@ class Ledger:
     def skipped_count(self) -> int:
         """Listings that lack images."""
         return self._redis.hlen(self._skipped)
+
+    # -- what is kept beside it, as JSON ---------------------------------------------------------------------------
+
+    def _kept(self, key: str, references: Sequence[str], kind: type[_Kept]) -> dict[str, _Kept]:
+        if not references:
+            return {}
+        values = cast("list[bytes | None]", self._redis.hmget(key, list(references)))
+        return {
+            name: msgspec.json.decode(value, type=kind)
+            for name, value in zip(references, values, strict=True)
+            if value is not None
+        }
+
+    def _keep(self, key: str, rows: Sequence[Reject | SkippedImages]) -> None:
+        if rows:
+            mapping: Any = {row.reference: msgspec.json.encode(row) for row in rows}
+            self._redis.hset(key, mapping=mapping)

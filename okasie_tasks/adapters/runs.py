@@ -208,7 +208,7 @@ class Runs:
         """Add parts to a stage; returns the number of the first. The same token adds once."""
         return int(self._lua["stage_extend"](keys=[self.key(run, stage)], args=[token, parts]))
 
-    def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float) -> Claim:
+    def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
         """Take a part for at most so long, and for at most `LEASE_SECONDS` at a time; see `keeping`."""
         lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
         state, attempts = self._lua["part_claim"](

@@ -205,9 +205,7 @@ def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:
 def one_run(context: Context, name: str) -> dict[str, Any]:
     """One run's document. Raises `FixConfiguration` for an id that Redis does not know."""
     services = services_of(context)
-    record = services.runs.get(name)
-    if record is None:
-        raise FixConfiguration(f"no run {name!r:.60}; `okasie runs ACCOUNT` lists them", where="run")
+    record = known_run(services, name)
     document = report.run_document(services.runs, record)
     document["stages"] = {
         stage: {"closed": closed, "parts": total}
@@ -215,6 +213,14 @@ def one_run(context: Context, name: str) -> dict[str, Any]:
     }
     document["rejects"] = _rejects(services.ledger(record.account).all_rejects(), record)
     return document
+
+
+def known_run(services: Services, name: str, *, told_by: str = "`okasie runs ACCOUNT` lists them") -> Run:
+    """The record of a run. Raises `FixConfiguration` for an id that Redis does not know."""
+    record = services.runs.get(name)
+    if record is None:
+        raise FixConfiguration(f"no run {name!r:.60}; {told_by}", where="run")
+    return record
 
 
 def why(context: Context, account: str, reference: str) -> dict[str, Any]:

@@ -55,13 +55,11 @@ def reject(context: Context, run: str) -> None:
 
 def _held(context: Context, run: str) -> tuple[Tools, HeldPlan]:
     """The plan that waits under this name. Raises `Outdated` when something else waits, or it is over."""
-    from okasie_tasks.cli.follow import services_of  # noqa: PLC0415
+    from okasie_tasks.cli.follow import known_run, services_of  # noqa: PLC0415
     from okasie_tasks.sync import hold  # noqa: PLC0415
 
     services = services_of(context)
-    record = services.runs.get(run)
-    if record is None:
-        raise FixConfiguration(f"no run {run!r:.60}; `okasie status` names the plans that wait", where="run")
+    record = known_run(services, run, told_by="`okasie status` names the plans that wait")
     tools = services.tools(record.account)
     plan = hold.standing(tools)
     if plan is not None and plan.run == run:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kombu.exceptions import OperationalError
 
 from okasie_tasks.celery import app
-from okasie_tasks.cli.follow import services_of
+from okasie_tasks.cli.follow import known_run, services_of
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
 from okasie_tasks.errors import FixConfiguration
@@ -22,9 +22,7 @@ _POLL_SECONDS: Final = 0.1
 def cancel(context: Context, name: str) -> dict[str, Any]:
     """End a run and wait for its requests in flight; its document. Raises `FixConfiguration` for one that is over."""
     services = services_of(context)
-    record = services.runs.get(name)
-    if record is None:
-        raise FixConfiguration(f"no run {name!r:.60}; `okasie runs ACCOUNT` lists them", where="run")
+    record = known_run(services, name)
     tools = services.tools(record.account)
     _open(tools.runs.stops.cancel(name, record.account), name)
     told = False

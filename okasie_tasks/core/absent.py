@@ -8,6 +8,7 @@ from okasie_tasks.core.records import Remote
 
 
 def absent(remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:  # noqa: PLR0911
+    """Decide for a reference that the source does not have; arguments as in `okasie_tasks.core.diff.decide`."""
     if base is None:
         return Decision(action="none", reason="never ours", count="foreign")
     picture = look(base, remote)

@@ -59,11 +59,13 @@ def look(base: Entry, remote: Remote | None) -> Entry:
 
 
 def seen(entry: Entry, local: Local, *, keep_row: bool = False) -> Entry:
+    """The entry after its row was read; with ``keep_row`` an older or unreadable row changes nothing but that."""
     row = entry.row if keep_row else local.content
     return entry.but(set_flags=Flag.IN_SOURCE, missed=0, row=row)
 
 
 def adoption_of(local: Local) -> Entry:
+    """The entry of a listing that stands there already and is ours by its row: as if we had sent that row."""
     return Entry(
         content=local.content,
         row=local.content,
@@ -75,10 +77,12 @@ def adoption_of(local: Local) -> Entry:
 
 
 def if_new(entry: Entry, base: Entry) -> Entry | None:
+    """The entry where it differs from what the ledger holds, else None: nothing is to be written."""
     return None if entry == base else entry
 
 
 def fields_between(local: Local, remote: Remote) -> tuple[str, ...]:
+    """Names of what differs, "dealer" among them; "unknown" where the values did not travel."""
     fields = () if same_dealer(local.dealer, remote) else ("dealer",)
     if local.rendering == remote.rendering:
         return fields
@@ -88,6 +92,7 @@ def fields_between(local: Local, remote: Remote) -> tuple[str, ...]:
 
 
 def same_dealer(dealer: bytes, remote: Remote) -> bool:
+    """Whether the row is the dealer's, in whichever of the two forms ours is; one that is not known is any."""
     return dealer in (remote.dealer_profile, remote.dealer_code) or dealer == NO_DEALER
 
 

@@ -84,7 +84,7 @@ def _unknown(local: Local, remote: Remote | None, world: World) -> Decision:
     if "sold" in (local.status, remote.status):
         return _sold_somewhere(local, remote, adopted)
     fields = fields_between(local, remote)
-    if reason := _adoption(local, remote, fields):
+    if reason := _why_adopted(local, remote, fields):
         return Decision(action="none", reason=reason, count="unchanged", entry=adopted)
     return Decision(action="update", reason="on the marketplace, but different", fields=fields or ("images",))
 
@@ -101,7 +101,7 @@ def _sold_somewhere(local: Local, remote: Remote, adopted: Entry) -> Decision:
     return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=adopted)
 
 
-def _adoption(local: Local, remote: Remote, fields: tuple[str, ...]) -> str:
+def _why_adopted(local: Local, remote: Remote, fields: tuple[str, ...]) -> str:
     """Why a row that stands there already needs no write; "" when it does. Images are counted by number."""
     if local.images != remote.images:
         return ""

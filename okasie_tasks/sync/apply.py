@@ -168,23 +168,22 @@ def _settle(
     tries: int,
 ) -> dict[str, int]:
     now_ms = tools.runs.now_ms()
+    pairs = list(zip(items, answers, strict=True))
+    accepted = [(item, answer) for item, answer in pairs if answer.outcome == "accepted"]
+    lacking = images.settle(tools, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000)
     swaps: list[tuple[str, Entry | None, Entry]] = []
-    accepted: list[tuple[Outgoing, ItemAnswer]] = []
+    counts = {"created": 0, "updated": 0, "skipped_images": 0}
+    for item, answer in accepted:
+        entry = _sent(item, answer, now_ms)
+        if item.reference in lacking:
+            entry = entry.but(set_flags=Flag.IMAGES)
+        swaps.append((item.reference, base.get(item.reference), entry))
+        counts["created" if item.action == "create" else "updated"] += 1
+        counts["skipped_images"] += len(answer.skipped_images)
     parked: list[Reject] = []
     again: list[Outgoing] = []
-    counts = {"created": 0, "updated": 0, "skipped_images": 0}
-    taken = [(i.reference, i.content, a) for i, a in zip(items, answers, strict=True) if a.outcome == "accepted"]
-    lacking = images.settle(tools, taken, now=now_ms // 1000)
-    for item, answer in zip(items, answers, strict=True):
-        if answer.outcome == "accepted":
-            entry = _sent(item, answer, now_ms)
-            if item.reference in lacking:
-                entry = entry.but(set_flags=Flag.IMAGES)
-            swaps.append((item.reference, base.get(item.reference), entry))
-            accepted.append((item, answer))
-            counts["created" if item.action == "create" else "updated"] += 1
-            counts["skipped_images"] += len(answer.skipped_images)
-        elif answer.outcome == "unknown" or answer.http_status >= 500:
+    for item, answer in (pair for pair in pairs if pair[1].outcome != "accepted"):
+        if answer.outcome == "unknown" or answer.http_status >= 500:
             again.append(item)
         else:
             parked.append(_reject(item, answer, part.run, request_id, now_ms // 1000))

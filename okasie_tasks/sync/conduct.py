@@ -16,7 +16,7 @@ import msgspec
 from okasie_tasks.core.decision import World
 from okasie_tasks.core.packing import ROWS_PER_PAGE
 from okasie_tasks.errors import FixConfiguration
-from okasie_tasks.sync import control, hold, walk
+from okasie_tasks.sync import hold, totals, walk
 from okasie_tasks.sync.decide import Outcome
 from okasie_tasks.sync.ending import cancelled, end, note_error
 from okasie_tasks.sync.tools import LOAD_ROWS, Tools
@@ -202,7 +202,7 @@ def _after_diff(tools: Tools, run: Run) -> None:
 
 
 def _after_apply(tools: Tools, run: Run) -> None:
-    if run.fact("walked_all") and control.is_due(tools, run):
+    if run.fact("walked_all") and totals.is_due(tools, run):
         tools.runs.advance(run.id, "apply", "count", parts=1)
     else:
         end(tools, run, "done")

@@ -58,10 +58,7 @@ class Verdict(msgspec.Struct):
 
 def verdict_of(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> Verdict:
     """Judge the whole plan of a run that has compared everything."""
-    dealers: dict[str, DealerTotals] = {}
-    for outcome in outcomes:
-        for name, totals in outcome.dealers.items():
-            dealers.setdefault(name, DealerTotals()).add(totals)
+    dealers = _totals(outcomes)
     provider = own_provider(tools, run, outcomes)
     strangers = _strangers(tools, run, provider)
     # Whose rows they are is only known from rows of our own: without any a person must say so.
@@ -86,6 +83,14 @@ def verdict_of(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> Verdict:
     verdict.sells = [change for change in sells if not any(hold.holds(change) for hold in verdict.holds)]
     verdict.held_updates = sum(kept.startswith(("create ", "update ")) for kept in verdict.items)
     return verdict
+
+
+def _totals(outcomes: Sequence[Outcome]) -> dict[str, DealerTotals]:
+    dealers: dict[str, DealerTotals] = {}
+    for outcome in outcomes:
+        for name, totals in outcome.dealers.items():
+            dealers.setdefault(name, DealerTotals()).add(totals)
+    return dealers
 
 
 def has_shrunk(tools: Tools, run: Run, rows: int) -> bool:

@@ -15,24 +15,13 @@ from typing import Any, Final, Literal
 
 from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
 from okasie_tasks.ports import Call
-from okasie_tasks.sync import apply, conduct, control, decide, ending, gather, walk
+from okasie_tasks.sync import apply, conduct, decide, ending, gather, totals, walk
 from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
 
 log = logging.getLogger(__name__)
 
 Job = Callable[[Tools, Part, Any], object]
 
-_LEASE_SECONDS: Final = {
-    # Longer than the longest the part may take: its time-outs, with room.
-    "first": 60.0,
-    "walk": 60.0,
-    "load": 300.0,
-    "diff": 120.0,
-    "spool": 120.0,
-    "upsert": 180.0,
-    "sell": 180.0,
-    "count": 60.0,
-}
 _NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell", "count"})
 
 
@@ -63,7 +52,7 @@ def perform(tools: Tools, part: Part, *, chance: Random) -> Effect:
 
 
 def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Effect:
-    claim = tools.runs.claim(part.run, part.stage, part.number, part.token, lease_seconds=_LEASE_SECONDS[part.stage])
+    claim = tools.runs.claim(part.run, part.stage, part.number, part.token)
     if claim.state == "cancelled" and ending.cancelled(tools, part.run):
         return "stopped"
     if claim.state != "claimed":
@@ -204,5 +193,5 @@ _JOBS: Final[dict[str, Job]] = {
     "spool": _spool,
     "upsert": _upsert,
     "sell": _sell,
-    "count": control.count_listings,
+    "count": totals.count_listings,
 }

@@ -116,12 +116,15 @@ class HttpWorld:
 
     # -- what happens ----------------------------------------------------------------------------------------------
 
-    def run(self, mode: str = "full", *, step: bool = True) -> Run:
-        """Write the feed and play a run of it to its end. ``step``: what was written before is no news any more."""
+    def run(self, mode: str = "full", *, step: bool = True, **ask: Any) -> Run:
+        """Write the feed and play a run of it to its end. ``step``: what was written before is no news any more.
+
+        ``ask``: what else `Runs.request` takes.
+        """
         if step:
             self.clock.ahead += OVERLAP_SECONDS * 5
         self._write_feed()
-        asked, _ = self.tools.runs.request(ACCOUNT, mode)
+        asked, _ = self.tools.runs.request(ACCOUNT, mode, **ask)
         assert self.tools.runs.begin(ACCOUNT) == asked, "another run is at work"
         token = current_run.set(asked)
         try:

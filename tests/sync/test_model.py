@@ -1,7 +1,8 @@
 """Whatever dealers, people and accidents do, in whatever order: what may never happen, and what stands in the end.
 
 The same steps each time. ``MODEL_STEPS=100000 pytest tests/sync/test_model.py`` makes a hundred thousand,
-``MODEL_SEED=7`` makes others. A failure prints the steps that lead to it, as few as were found.
+``MODEL_SEED=7`` makes others. A failure prints the steps that lead to it, as few as were found; with ``MODEL_QUICK=1`` it
+does so at once, with all of them.
 """
 
 from __future__ import annotations
