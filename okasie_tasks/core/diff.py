@@ -60,13 +60,22 @@ def _decide(local: Local | None, remote: Remote | None, base: Entry | None, worl
     if local is None:
         return absent(remote, base, world, same=same)
     if local.issues:
-        # Of a car that was sold as gone it proves nothing yet: it comes back with the row that can be listed.
-        stands = base is not None and (base.live or base.having(Flag.IN_SOURCE))
-        kept = seen(base, local, keep_row=True) if base is not None and stands else None
+        kept = _invalid(local, remote, base)
         return Decision(action="none", reason="the row is invalid", count="parked", entry=kept)
     if base is None:
         return _unknown(local, remote, world)
     return _known(local, remote, base, world, same=same)
+
+
+def _invalid(local: Local, remote: Remote | None, base: Entry | None) -> Entry | None:
+    """What the ledger learns from a row that cannot be listed: the car is there."""
+    if base is None:
+        # What is sold there must not count as new, and be revived, once the row is mended.
+        unread = Entry(flags=Flag.OWNED | Flag.IN_SOURCE)
+        return look(unread, remote) if remote is not None and remote.status == "sold" else None
+    # Of a car that was sold as gone it proves nothing yet: it comes back with the row that can be listed.
+    stands = base.live or base.having(Flag.IN_SOURCE)
+    return seen(base, local, keep_row=True) if stands else None
 
 
 # -- the ledger does not have it -----------------------------------------------------------------------------------
@@ -172,14 +181,14 @@ def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> 
         return Decision(action="none", reason="sold by hand, the row still stands", count="settled", entry=entry)
     if not base.having(Flag.IN_SOURCE):
         return Decision(action="update", reason="back in the source")
-    if changed:
+    if changed and base.row != Entry().row:
         return Decision(action="update", reason="changed in the source after it was sold on the marketplace")
     return Decision(
         action="none",
         reason="sold on the marketplace by someone",
         count="conflicts",
         fields=("status",),
-        entry=if_new(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT, rendering=base.rendering), base),
+        entry=if_new(seen(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT, rendering=base.rendering), local), base),
     )
 
 

@@ -270,9 +270,12 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             if refused.status != 404:
                 raise
             status, request_id = "sold", refused.request_id or ""
-        gone = Flag.IN_SOURCE | Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN
+        # A row that says sold stands: it is what its next change is measured by.
+        stands = change.row >= 0
+        gone = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | (Flag(0) if stands else Flag.IN_SOURCE)
         now_ms = tools.runs.now_ms()
-        settled = entry.but(status=status, missed=0, sent_ms=now_ms, seen_ms=seen_ms, clear=gone)
+        row = change.content if stands else entry.row
+        settled = entry.but(status=status, missed=0, row=row, sent_ms=now_ms, seen_ms=seen_ms, clear=gone)
         tools.ledger.swap([(change.reference, entry, settled)])
         event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
         remember.sold(tools, change.reference, event, entry, status=status)

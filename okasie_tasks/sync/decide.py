@@ -95,7 +95,7 @@ class _Verdict:
             self._invalid(local, base)
         elif (reject := self._rejects.get(reference)) is not None:
             if self._parked(reject, local, decision):
-                if base is not None and local is not None and not base.having(Flag.IN_SOURCE):
+                if base is not None and local is not None and base.live and not base.having(Flag.IN_SOURCE):
                     # Its row was seen, though it cannot be sent: once it vanishes, the car is gone.
                     self._swaps.append((reference, base, seen(base, local, keep_row=True)))
                 return

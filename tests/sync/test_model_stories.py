@@ -166,3 +166,34 @@ def test_whatever_the_rendering_all_is_quiet_after_two_runs(client: redis.Redis,
     writes = shop.market.writes
     runs(shop, "full", "incremental", "full")
     assert shop.market.writes == writes
+
+
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+def test_a_car_sold_there_whose_row_was_invalid_when_we_met_it_is_not_revived_in_silence(
+    client: redis.Redis, mode: str
+) -> None:
+    shop = workshop(client)
+    there_before_us(shop, raw_car("R0", 100, "Alpha", "GENT", 0, status=SOLD))
+    shop.put("R0", INVALID)
+    runs(shop, "full")
+    shop.put("R0", LIVE)
+    runs(shop, mode, "incremental", "full")
+    assert not shop.market.rows["R0"].live
+    shop.put("R0", CHANGED)
+    runs(shop, mode)
+    assert shop.market.rows["R0"].live, "now somebody changed it here"
+
+
+def test_a_pushed_car_sold_by_its_row_and_revived_there_is_what_its_row_says_again(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.push_listings({"R0": CHANGED}, 0)
+    shop.send(3)
+    runs(shop, "full")
+    shop.put("R0", raw_car("R0", 100, "Alpha", "GENT", 0, status=SOLD))
+    runs(shop, "full")
+    shop.edit("R0", "revived", status="active")
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    assert shop.market.rows["R0"].body["price"] == 100
