@@ -59,6 +59,8 @@ class Flag(IntFlag):
     """Last sent with a content that was handed in, not read from the source: it stands until its row changes."""
     IMAGES = 512
     """The marketplace skipped some of its images: it is not in step until they are there or were given up."""
+    REVIVED = 1024
+    """What we had sold stands there live again, and that is still to be answered."""
 
 
 _NO_FLAG: Final = Flag(0)
@@ -81,7 +83,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Complete reads of the source in a row that lacked it."""
     sent_ms: int = 0
     changed_at: int = 0
-    """The marketplace's ``updatedAt`` when last compared."""
+    """The marketplace's ``updatedAt`` when last compared; while `Flag.RESENT` and `Flag.ECHO_DUE`, see `answered`."""
     version: int = 0
     """The source's own version of what was last sent; 0 when it has none."""
     seen_ms: int = 0
@@ -135,6 +137,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """How new that is which we last sent."""
         return Version(self.version, self.seen_ms)
 
+    def answered(self, rendering: bytes) -> bool:
+        """Whether this is the rendering that what we last sent was the answer to: it came back all the same."""
+        return self.having(Flag.RESENT) and self.changed_at == answer_mark(rendering)
+
+    @property
+    def sold_before(self) -> bool:
+        """We hold it for sold; so one that stands there live was listed again by somebody."""
+        return self.status == "sold" or self.having(Flag.REVIVED)
+
     @property
     def live(self) -> bool:
         return self.status in LIVE
@@ -145,6 +156,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def but(self, *, set_flags: Flag = _NO_FLAG, clear: Flag = _NO_FLAG, **changes: object) -> Entry:
         """A copy with ``changes``, and with flags set and cleared."""
         return msgspec.structs.replace(self, flags=(self.flags | set_flags) & ~clear, **changes)
+
+
+def answer_mark(rendering: bytes) -> int:
+    """What is kept of a rendering that we answer, until the echo was read: 32 bits in the place of `changed_at`."""
+    return int.from_bytes(rendering[:4], "little")
 
 
 def _split(milliseconds: int) -> tuple[int, int]:

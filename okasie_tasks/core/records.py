@@ -77,7 +77,7 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     dealer: bytes
     fields: tuple[str, ...] = ()
     rendering_seen: bytes = b""
-    """The marketplace's rendering that this change answers, for a drift; else empty."""
+    """The marketplace's rendering that this change answers, for a drift or a car listed again; else empty."""
     seen_ms: int | None = None
     """For a row that did not change, so that ours is only sent again: how new that is; else as new as this run."""
     changed: bool = False
@@ -99,7 +99,8 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     filled: int
     version: int
     row: bytes
-    resent: bool = False
+    answers: bytes = b""
+    """The marketplace's rendering that is answered by sending ours again; else empty."""
     seen_ms: int = 0
     """When the read of the source began, Redis time."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry, Flag, Version
+from okasie_tasks.core.entry import Entry, Flag, Version, answer_mark
 from okasie_tasks.core.fingerprint import (
     compared,
     compared_fingerprint,
@@ -86,12 +86,12 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgo
         reason=change.reason,
         version=row.version,
         seen_ms=seen_ms if change.seen_ms is None else change.seen_ms,
-        resent=bool(change.rendering_seen),
+        answers=change.rendering_seen,
     )
 
 
 def outgoing(
-    listing: Listing, *, action: str, reason: str, version: int, seen_ms: int, resent: bool = False
+    listing: Listing, *, action: str, reason: str, version: int, seen_ms: int, answers: bytes = b""
 ) -> Outgoing:
     """A listing with its body and all that the ledger must know of it once it is accepted."""
     content = content_fingerprint(listing)
@@ -106,7 +106,7 @@ def outgoing(
         filled=filled_fields(listing),
         version=version,
         row=content,
-        resent=resent,
+        answers=answers,
         seen_ms=seen_ms,
     )
 
@@ -204,8 +204,9 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
         dealer=item.dealer,
         filled=item.filled,
         status=answer.status or "active",
-        flags=flags | Flag.RESENT if item.resent else flags,
+        flags=flags | Flag.RESENT if item.answers else flags,
         sent_ms=now_ms,
+        changed_at=answer_mark(item.answers),
         version=item.version,
         seen_ms=item.seen_ms,
     )
@@ -252,8 +253,8 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     seen_ms = source_began_ms(tools, part.run)
     with tools.locks.all([change.reference]):
         entry = tools.ledger.get([change.reference]).get(change.reference)
-        if entry is None or entry.status == "sold" or (change.row < 0 and not entry.having(Flag.IN_SOURCE)):
-            return {"overtaken": 1}  # the last: pushed since it was decided, and its absence was spent
+        if entry is None or not _still_to_sell(change, entry):
+            return {"overtaken": 1}
         if entry.having(Flag.URGENT) and entry.seen_ms > seen_ms:
             spent = Flag.IN_SOURCE if change.row < 0 and entry.having(Flag.GIVEN) else Flag(0)
             tools.ledger.swap([(change.reference, entry, entry.but(clear=spent))])
@@ -263,6 +264,8 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             if change.row < 0:
                 tools.inbox.row_gone(wish)
             return {"overtaken": 1}
+        if wish is not None and change.rendering_seen and wish.kind == "push":
+            return {"overtaken": 1}  # perhaps it was that push which listed it, and its answer was lost
         try:
             answer = call.delete(change.reference)
             status, request_id = answer.items[0].status or "sold", answer.request_id
@@ -272,14 +275,25 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             status, request_id = "sold", refused.request_id or ""
         # A row that says sold stands: it is what its next change is measured by.
         stands = change.row >= 0
-        gone = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | (Flag(0) if stands else Flag.IN_SOURCE)
+        gone = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | Flag.REVIVED | (Flag(0) if stands else Flag.IN_SOURCE)
+        again = Flag.RESENT if change.rendering_seen else Flag(0)
         now_ms = tools.runs.now_ms()
         row = change.content if stands else entry.row
-        settled = entry.but(status=status, missed=0, row=row, sent_ms=now_ms, seen_ms=seen_ms, clear=gone)
+        settled = entry.but(
+            status=status, missed=0, row=row, sent_ms=now_ms, seen_ms=seen_ms, set_flags=again, clear=gone
+        )
         tools.ledger.swap([(change.reference, entry, settled)])
         event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
         remember.sold(tools, change.reference, event, entry, status=status)
     return {"sold": 1}
+
+
+def _still_to_sell(change: Planned, entry: Entry) -> bool:
+    """Whether the ledger still tells what the sell was decided by."""
+    if change.rendering_seen:  # listed again by somebody; a push since then lists it for us
+        return entry.having(Flag.REVIVED)
+    # Without a row: pushed since it was decided, and its absence was spent.
+    return entry.status != "sold" and (change.row >= 0 or entry.having(Flag.IN_SOURCE))
 
 
 def refused_sell(tools: Tools, part: Part, refused: SetAside) -> dict[str, int]:

@@ -46,7 +46,7 @@ _UNKNOWN_SIZE_PARTITIONS = 16
 _IDS_PER_PASS = 200_000
 """Ids of rows that are held in memory at once when a walk is proved."""
 
-_LOOK_AGAIN = Flag.ECHO_DUE | Flag.PARKED | Flag.DISPUTED | Flag.RESENT | Flag.IMAGES
+_LOOK_AGAIN = Flag.ECHO_DUE | Flag.PARKED | Flag.DISPUTED | Flag.RESENT | Flag.IMAGES | Flag.REVIVED
 
 
 # -- the marketplace's side ----------------------------------------------------------------------------------------

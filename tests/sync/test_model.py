@@ -38,6 +38,9 @@ edits = st.sampled_from(
     ["price", "title", "mileage", "features", "spelling", "images", "dealer", "sold", "sold", "revived"]
 )
 theirs = st.sampled_from([100, 7000, 8000])
+stock = st.lists(cars, max_size=4, unique=True)
+which = st.integers(0, 3)
+modes = st.sampled_from(["full", "incremental"])
 dealers, images = st.sampled_from(["GENT", "BRUGGE"]), st.integers(0, 2)
 
 
@@ -64,15 +67,20 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(
         policy=st.sampled_from(["local", "local", "remote", "newest"]), missing_reads=st.sampled_from([1, 1, 2]),
-        sliceable=st.booleans(), versioned=st.booleans(), page_size=st.sampled_from([2, 200]),
+        sliceable=st.booleans(), versioned=st.booleans(), page_size=st.sampled_from([2, 200]), stock=stock,
     )  # fmt: skip
-    def open(self, policy: Policy, missing_reads: int, sliceable: bool, versioned: bool, page_size: int) -> None:
+    def open(
+        self, policy: Policy, missing_reads: int, sliceable: bool, versioned: bool, page_size: int, stock: list[str]
+    ) -> None:
         self.shop = Workshop(
             self.plain, policy=policy, missing_reads=missing_reads, sliceable=sliceable, versioned=versioned,
             page_size=page_size,
         )  # fmt: skip
         for number, provider in enumerate(("us", "other", "other")):
             self.foreign(number, provider)
+        for car in stock:
+            self.shop.put(car, raw_car(car, 100, "Alpha", "GENT", 1))
+        self.shop.run("full")
 
     def foreign(self, number: int, provider: str) -> None:
         """A row that is not ours to touch: with another's reference, or with none."""
@@ -112,21 +120,25 @@ class Machine(RuleBasedStateMachine):
 
     # -- the marketplace -------------------------------------------------------------------------------------------
 
-    @step(car=cars, kind=edits, price=theirs)
-    def edited_there(self, car: str, kind: str, price: int) -> None:
-        self.edit(car, kind, price)
+    @step(which=which, kind=edits, price=theirs)
+    def edited_there(self, which: int, kind: str, price: int) -> None:
+        self.edit(which, kind, price)
 
-    def edit(self, car: str, kind: str, price: int) -> None:
-        row = self.shop.market.rows.get(car)
-        if row is None or row.live is (kind == "revived"):
+    def edit(self, which: int, kind: str, price: int) -> None:
+        """Somebody there edits one of the cars that this can happen to."""
+        fit = [car for car in _CARS if (row := self.shop.market.rows.get(car)) and row.live is not (kind == "revived")]
+        if not fit:
             return
+        car = fit[which % len(fit)]
+        row = self.shop.market.rows[car]
         changes = {
             "price": {"price": price}, "title": {"title": f"Theirs {price}"}, "mileage": {"mileage": price},
             "features": {"features": row.body["features"][:1]}, "spelling": {"title": row.body["title"].lower()},
             "images": {"images": []}, "dealer": {"dealerLocationCode": "LIEGE"}, "sold": {"status": SOLD},
             "revived": {"status": "active"},
         }  # fmt: skip
-        self.shop.edit(car, kind, **changes[kind])
+        if row.body != row.body | changes[kind]:
+            self.shop.edit(car, kind, **changes[kind])
 
     @step(quirk=st.sampled_from(_QUIRKS))
     def renders_otherwise(self, quirk: str) -> None:
@@ -188,7 +200,7 @@ class Machine(RuleBasedStateMachine):
 
     # -- the system ------------------------------------------------------------------------------------------------
 
-    @step(mode=st.sampled_from(["full", "incremental"]))
+    @step(mode=modes)
     def run(self, mode: str) -> None:
         self.shop.run(mode)
 
@@ -197,15 +209,27 @@ class Machine(RuleBasedStateMachine):
         self.shop.put(car, raw_car(car, price, title, "GENT", 1))
         self.shop.run("incremental")
 
-    @step(car=cars, unreadable=st.integers(0, 1), mode=st.sampled_from(["full", "incremental"]))
+    @step(car=cars, unreadable=st.integers(0, 1), mode=modes)
     def gone_and_run(self, car: str, unreadable: int, mode: str) -> None:
         self.shop.remove(car)
         self.shop.inventory.unreadable = unreadable
         self.shop.run(mode)
 
-    @step(car=cars, kind=edits, price=theirs, mode=st.sampled_from(["full", "incremental"]))
-    def edited_and_run(self, car: str, kind: str, price: int, mode: str) -> None:
-        self.edit(car, kind, price)
+    @step(which=which, kind=edits, price=theirs, mode=modes)
+    def edited_and_run(self, which: int, kind: str, price: int, mode: str) -> None:
+        self.edit(which, kind, price)
+        self.shop.run(mode)
+
+    @step(which=which, kind=edits, car=cars, price=prices, title=titles, mode=modes)
+    def edited_beside_a_change(self, which: int, kind: str, car: str, price: int, title: str, mode: str) -> None:
+        self.edit(which, kind, 7000)
+        self.shop.put(car, raw_car(car, price, title, "GENT", 1))
+        self.shop.run(mode)
+
+    @step(which=which, kind=edits, car=cars, mode=modes)
+    def edited_beside_a_loss(self, which: int, kind: str, car: str, mode: str) -> None:
+        self.edit(which, kind, 8000)
+        self.shop.remove(car)
         self.shop.run(mode)
 
     @step(runs=st.integers(1, 3))
