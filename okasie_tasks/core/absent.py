@@ -50,13 +50,14 @@ def _pushed(remote: Remote | None, base: Entry, *, same: bool) -> Decision:
     if same or remote is None:
         return Decision(action="none", reason="pushed, not from the source", count="unchanged")
     drifted = remote.rendering != base.rendering and not base.having(Flag.ECHO_DUE)
+    after = look(base, remote).but(clear=Flag.ECHO_DUE | Flag.RESENT)
     return Decision(
         action="none",
         reason="changed on the marketplace after it was pushed, theirs stands"
         if drifted
         else "pushed, not from the source",
         count="drifted" if drifted else "unchanged",
-        entry=if_new(look(base, remote).but(clear=Flag.ECHO_DUE | Flag.RESENT), base),
+        entry=if_new(after.yielded() if drifted else after, base),
     )
 
 

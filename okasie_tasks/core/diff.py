@@ -161,11 +161,12 @@ def _given(local: Local, remote: Remote | None, base: Entry, picture: Entry) -> 
         return _sold_there(local, base, picture, changed=False)
     drifted = remote is not None and remote.rendering != base.rendering and not base.having(Flag.ECHO_DUE)
     clear = Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED if remote is not None else Flag.PARKED
+    after = picture.but(clear=clear)
     return Decision(
         action="none",
         reason="changed on the marketplace after it was pushed, theirs stands" if drifted else "pushed, its row stands",
         count="drifted" if drifted else "unchanged",
-        entry=if_new(seen(picture.but(clear=clear), local), base),
+        entry=if_new(seen(after.yielded() if drifted else after, local), base),
     )
 
 
@@ -221,7 +222,7 @@ def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: W
     if not _ours_wins(local, remote, world, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
         # Their version becomes the picture, so that it is decided once and recorded once.
-        entry = seen(picture.but(clear=_ANSWERED), local)
+        entry = seen(picture.but(clear=_ANSWERED).yielded(), local)
         if not same_dealer(base.dealer, remote):
             entry = entry.but(dealer=remote.dealer_code or remote.dealer_profile or NO_DEALER)
         return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry, yields=True)

@@ -70,7 +70,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One reference in the ledger. Times and versions: milliseconds since the epoch; ``changed_at``: whole seconds."""
 
     content: bytes = _NEVER
-    """Fingerprint of all we last sent, or adopted."""
+    """Fingerprint of all we last sent, or adopted; zeros once the marketplace's own version was let stand over it."""
     rendering: bytes = _NEVER
     """Fingerprint of the marketplace's rendering; while `Flag.ECHO_DUE`, of the rendering we expect."""
     row: bytes = _NEVER
@@ -152,6 +152,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     def having(self, flag: Flag) -> bool:
         return bool(self.flags & flag)
+
+    def yielded(self) -> Entry:
+        """A copy after theirs was let stand: nothing of ours is what stands there, so whatever changes here is sent."""
+        return msgspec.structs.replace(self, content=_NEVER)
 
     def but(self, *, set_flags: Flag = _NO_FLAG, clear: Flag = _NO_FLAG, **changes: object) -> Entry:
         """A copy with ``changes``, and with flags set and cleared."""

@@ -279,3 +279,16 @@ def test_a_sold_car_listed_again_there_while_its_sell_is_lost_is_still_sold_agai
     assert record.state == "partial"
     runs(shop, "incremental")
     assert not shop.market.rows["R0"].live
+
+
+def test_a_row_that_goes_back_to_what_was_sent_is_a_change_where_theirs_stands(client: redis.Redis) -> None:
+    shop = workshop(client, "remote")
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    shop.edit("R0", "price", price=7000)
+    shop.put("R0", CHANGED)
+    runs(shop, "full")
+    assert shop.market.rows["R0"].body["price"] == 7000, "changed on both sides: theirs"
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    assert shop.market.rows["R0"].body["price"] == 100, "changed here alone"
