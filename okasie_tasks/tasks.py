@@ -59,7 +59,8 @@ _TROUBLE = (redis.RedisError, OperationalError)
 """Redis is away or refuses. A task that fails is over and its message gone: so it is tried again."""
 _TROUBLE_SECONDS = 2.0
 _IN_PLACE_SECONDS = 0.5
-_LONGEST_TROUBLE_SECONDS = 60.0
+_LONGEST_TROUBLE_SECONDS = 200.0
+"""Below the soft time limit, with room for the part itself."""
 _STEADY: dict[str, Any] = {
     "autoretry_for": _TROUBLE,
     "default_retry_delay": _TROUBLE_SECONDS,

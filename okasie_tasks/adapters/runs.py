@@ -44,6 +44,8 @@ _RENEW_SECONDS: Final = 2.5
 LONGEST_SECONDS: Final = 300.0
 """No part may take longer: one that hangs is not kept for ever."""
 OPEN_STATES: Final = frozenset({"queued", "running"})
+_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
+_REFUSES: Final = ("OOM ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
 MOST_CLAIMS: Final = 6
 """More than the tries that a part may tell of: one begun so often without a word ends whoever works on it."""
 
@@ -236,6 +238,11 @@ class Runs:
             yield
         finally:
             done.set()
+
+    @staticmethod
+    def is_away(error: Exception) -> bool:
+        """Whether an error tells of a server that is away, full, loading or read-only, not of a defect of ours."""
+        return isinstance(error, _AWAY) or (isinstance(error, redis.ResponseError) and str(error).startswith(_REFUSES))
 
     def close(self, run: str, stage: str, part: int, token: str, result: object, *, failed: bool = False) -> bool:
         """Close a claimed part; False when somebody else has it by now."""

@@ -135,8 +135,12 @@ def upsert_chunk(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             return counts | _refused_whole(tools, part, items, refused)
         counts["sent"] = len(items)
         counts |= _settle(tools, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
-    tools.runs.drop(part.run, "chunks", part.number)
     return counts
+
+
+def sent(tools: Tools, part: Part) -> None:
+    """Forget the bodies of a chunk whose part is closed; not sooner, or who does it again would find nothing to do."""
+    tools.runs.drop(part.run, "chunks", part.number)
 
 
 def _overtaken(item: Outgoing, entry: Entry | None) -> bool:

@@ -32,7 +32,8 @@ Effect = Literal["closed", "nothing", "stopped"]
 def perform(tools: Tools, part: Part, *, chance: Random) -> Effect:
     """Do one part.
 
-    Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back.
+    Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back. What the
+    store's client raises while the store is away passes through: call again with the same part.
     """
     if tools.runs.state(part.run) != "running":
         return "nothing"
@@ -73,6 +74,9 @@ def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Eff
         ending.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
         return _close(tools, part, {}, failed=True)
     except Exception as error:
+        if tools.runs.is_away(error):
+            # It says nothing of the part, which stays claimed: the same delivery goes on with the same attempt.
+            raise
         # A defect of ours must not end a run without a word, nor be tried for ever.
         log.exception("part %s of stage %s of run %s failed", part.number, part.stage, part.run)
         broken = RetryLater(f"{type(error).__name__} in {part.stage} part {part.number}", seconds=1, code="internal")
@@ -82,6 +86,8 @@ def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Eff
 
 def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) -> Effect:
     closed = tools.runs.close(part.run, part.stage, part.number, part.token, result, failed=failed)
+    if closed and part.stage == "upsert":
+        apply.sent(tools, part)
     return "closed" if closed else "nothing"
 
 

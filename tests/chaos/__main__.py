@@ -1,9 +1,11 @@
 """Play rounds by seed; stop it when you like, and go on with the same command.
 
     python -m tests.chaos --rounds 200 --start 1 --results chaos.jsonl
+    python -m tests.chaos --summary chaos.jsonl
 
 Seeds that stand in the results file are not played again; ``--seed N`` plays one. The end tells, per fault, how long
-everything took to go on. ``--quick``: with the shorter waits of continuous integration. ``--keep``: the fleets' folders
+everything took to go on; ``--summary FILE...`` tells it of results that are there, without playing. Processes side by
+side do not meet: give each seeds and a results file of its own. SIGTERM stops it as Ctrl-C does. ``--quick``: with the shorter waits of continuous integration. ``--keep``: the fleets' folders
 stay, with their logs; that of a round that went wrong stays in any case. Exit status 1: a round was wrong.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import statistics
 import sys
 import time
@@ -104,7 +107,14 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("chaos.jsonl"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--summary", type=Path, nargs="+", metavar="FILE")
     asked = parser.parse_args()
+    if asked.summary:
+        results = [result for file in asked.summary for result in read(file)]
+        print(told(results))
+        return int(any(result.wrong for result in results))
+    # A background process of a shell is born deaf to Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seeds = [asked.seed] if asked.seed is not None else range(asked.start, asked.start + asked.rounds)
     known = set() if asked.seed is not None else {result.seed for result in read(asked.results)}
     player, played = Player(quick=asked.quick, keep=asked.keep), []
