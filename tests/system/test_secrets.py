@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,8 +76,8 @@ def pages(fleet: Fleet) -> dict[str, str]:
 
 
 def _host(fleet: Fleet) -> str:
-    (line,) = [line for line in log(fleet, "control").splitlines() if line.endswith(" ready.")]
-    return line.split("control@")[1].removesuffix(" ready.")
+    found = re.findall(r"control@(\S+) ready\.", log(fleet, "control"))
+    return str(found[-1])
 
 
 def _some_task(fleet: Fleet) -> str:
