@@ -7,7 +7,6 @@ it, not on import: ``$OKASIE_CONFIG``, else ``./okasie.toml``.
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import runpy
 import threading
@@ -25,7 +24,8 @@ from celery import Celery
 from celery.schedules import crontab, schedule
 
 from okasie_tasks.adapters.counters import Counters
-from okasie_tasks.adapters.embedded import redis_url, redis_urls
+from okasie_tasks.adapters.embedded import redis_url, redis_urls, without_login
+from okasie_tasks.adapters.failures import tell_failed
 from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.ledger import Ledger
@@ -38,6 +38,7 @@ from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.celery_channel import KeepAddress
 from okasie_tasks.celery_children import ChildWatch
 from okasie_tasks.celery_lease import LeaseKeeper
+from okasie_tasks.celery_logs import MaskedTask, begin_in_flower
 from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import FixConfiguration, OkasieError
@@ -45,8 +46,6 @@ from okasie_tasks.ports import Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
 from okasie_tasks.sources import open_source, open_write_back
 from okasie_tasks.sync.tools import Rules, Tools
-
-log = logging.getLogger(__name__)
 
 current_run: ContextVar[str] = ContextVar("current_run", default="")
 """The run that this thread is sending requests for, so that they are counted where they belong."""
@@ -155,6 +154,7 @@ class Services:
 
     def _count_request(self, request: RequestLog) -> None:
         self.counters.sent(request, current_run.get())
+        tell_failed(request, self.limiter(request.account))
 
 
 def rules_of(account: AccountSettings) -> Rules:
@@ -244,10 +244,14 @@ def _daily(account: AccountSettings) -> crontab:
 
 def _configuration() -> dict[str, Any]:
     """Celery's configuration from ours. Under the ``celery`` command an error is one line, not a traceback."""
+    command = click.get_current_context(silent=True)
     try:
-        return {**configuration(load_settings()), **deployment()}
+        settings = load_settings()
+        if command is not None and command.info_name == "flower":
+            begin_in_flower(settings.log)
+        return {**configuration(settings), **deployment()}
     except OkasieError as error:
-        if click.get_current_context(silent=True) is not None:
+        if command is not None:
             raise click.ClickException(str(error)) from error
         raise
 
@@ -255,13 +259,16 @@ def _configuration() -> dict[str, Any]:
 def configuration(settings: Settings) -> dict[str, Any]:
     """The settings of `okasie_tasks.celery_settings` with this deployment's URLs and schedule."""
     urls = redis_urls(redis_url(settings))
+    beat_url, beat_options = without_login(urls.client)
     return {
         **SETTINGS,
         "broker_url": urls.broker,
         "result_backend": f"okasie_tasks.celery_backend:SteadyRedisBackend+{urls.backend}",
         # Celery 5.7 hands it to unix sockets too, which refuse it.
         "redis_socket_keepalive": not urls.client.startswith("unix:"),
-        "redbeat_redis_url": urls.client,
+        # Shown by `inspect conf` and in Flower as they are; a password among options is not.
+        "redbeat_redis_url": beat_url,
+        "redbeat_redis_options": {**SETTINGS["redbeat_redis_options"], **beat_options},
         "redbeat_key_prefix": f"{settings.redis.key_prefix}beat:",
         "beat_schedule": beat_schedule(settings),
     }
@@ -287,6 +294,6 @@ def _public(names: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-app = Celery("okasie_tasks", include=["okasie_tasks.tasks"])
+app = Celery("okasie_tasks", include=["okasie_tasks.tasks"], task_cls=MaskedTask)
 app.add_defaults(_configuration)
 app.steps["consumer"].update({LeaseKeeper, ChildWatch, KeepAddress})

@@ -9,7 +9,6 @@ seconds: a thread writes the time anew, four times within the timeout, for all t
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +18,9 @@ from celery import bootsteps
 from celery.worker import state
 from celery.worker.consumer.tasks import Tasks
 
-log = logging.getLogger(__name__)
+from okasie_tasks.logs import get_logger
+
+log = get_logger(__name__)
 
 RENEWALS: Final = 4
 """Within one visibility timeout: three may fail before the message goes to somebody else."""
@@ -88,7 +89,7 @@ class LeaseKeeper(bootsteps.StartStopStep):
                 wait = visible_seconds / RENEWALS
             except Exception as error:
                 # Whatever it is: without its leases a worker runs tasks twice.
-                log.warning("leases could not be renewed, trying again: %s: %s", type(error).__name__, error)
+                log.warning("leases could not be renewed, trying again", error=type(error).__name__, reason=str(error))
                 self._disconnect()
                 wait = min(_AFTER_FAILURE_SECONDS, visible_seconds / RENEWALS)
 

@@ -11,10 +11,13 @@ catch               and then
 
 Every error carries a stable ``code``, a ``message`` for people and ``where``: the file, key, row, reference or
 request it speaks of. All survive pickling (Celery carries exceptions between processes), and none ever contains
-a secret: adapters build messages from the names of things, not from request headers or URLs with passwords.
+a secret: adapters build messages from the names of things, not from request headers or URLs with passwords, and what
+a server, a database or a plugin said is masked when the error is made.
 """
 
 from __future__ import annotations
+
+from okasie_tasks.masking import mask
 
 
 class OkasieError(Exception):
@@ -23,9 +26,9 @@ class OkasieError(Exception):
     code = "error"
 
     def __init__(self, message: str, *, where: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.where = where
+        self.message = mask(message)
+        super().__init__(self.message)
+        self.where = where and mask(where)
         if code is not None:
             self.code = code
 

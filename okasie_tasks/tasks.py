@@ -19,7 +19,6 @@ that comes twice finds its part closed, one that is lost is published again.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterator
 from random import SystemRandom
@@ -35,12 +34,13 @@ from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app, current_run, services
 from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
 from okasie_tasks.errors import OkasieError, RetryLater
+from okasie_tasks.logs import about, get_logger
 from okasie_tasks.sync import conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import Effect, perform
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _CHANCE = SystemRandom()
 _TASK_OF = {
@@ -89,6 +89,7 @@ def sync(
             tools.runs.request(account, mode, plan_only=plan_only)
     run = tools.runs.begin(account)
     if run is not None:
+        log.info("run begins", account=account, run=run)
         publish(tools, run)
     return run or ""
 
@@ -118,12 +119,13 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
         return
     for account in found.settings.accounts:
         try:
-            _watch_account(found.tools(account), account, patience)
+            with about(account=account):
+                _watch_account(found.tools(account), account, patience)
         except _TROUBLE:
             raise
         except Exception:
             # One account's trouble must not leave the others alone.
-            log.exception("the watchdog could not look after account %s", account)
+            log.exception("the watchdog could not look after an account", account=account)
     _ask_again(found.runs.now_ms(), patience)
 
 
@@ -151,7 +153,7 @@ def _ask_again(now_ms: int, patience: watchdog.Patience) -> None:
     for task_id, ask in _asked().lost(now_ms, after_seconds=patience.stalled):
         queue = QUEUE_OF[ask.task]
         if not services().redis.llen(queue):
-            log.warning("%s %s was asked for and never taken up; it is sent again", ask.task, task_id)
+            log.warning("asked for and never taken up; it is sent again", task=ask.task, task_id=task_id)
             left = (ask.expires_ms - now_ms) / 1000
             app.send_task(ask.task, kwargs=ask.kwargs, task_id=task_id, queue=queue, expires=left)
 
@@ -184,6 +186,7 @@ def _ready(sender: Any, **_: object) -> None:
 def resume(account: str) -> None:
     """Go on with what a pause left: parts whose messages found the account at rest, a run that waits, the inbox."""
     tools = services().tools(account)
+    log.info("the account goes on", account=account)
     if run := tools.runs.active(account):
         for name, stage, parts in watchdog.open_again(tools, run):
             _send(tools, name, [(stage, parts)])
@@ -326,7 +329,7 @@ def _in_place(task: Task[Any, Any], tools: Tools, part: Part) -> None:
         except _TROUBLE as error:
             if time.monotonic() > until:
                 raise
-            log.warning("%s: %s; it is tried again", part.ticket, type(error).__name__)
+            log.warning("Redis is in trouble; the part is tried again", part=part.ticket, error=type(error).__name__)
             again = True
             time.sleep(_IN_PLACE_SECONDS)
         else:

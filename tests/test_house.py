@@ -14,10 +14,12 @@ ROOT = Path(__file__).parents[1] / "okasie_tasks"
 PACKAGE = "okasie_tasks"
 
 FLOOR = {
+    "masking": -1,
     "errors": 0,
     "core": 1,
     "ports": 2,
     "settings": 2,
+    "logs": 2,
     "sync": 3,
     "adapters": 3,
     "sources": 3,
@@ -27,6 +29,7 @@ FLOOR = {
     "celery_lease": 3,
     "celery_children": 3,
     "celery_channel": 3,
+    "celery_logs": 3,
     "celery": 4,
     "tasks": 5,
     "cli": 6,
@@ -103,7 +106,7 @@ def test_the_sandbox_reads_the_contract_for_itself(module: str, path: Path) -> N
 def test_celery_stays_above_its_floor() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("celery", "kombu", "redbeat")}
     assert {room_of(m) for m in users} == {"celery", "tasks", "cli", "client"} | {
-        f"celery_{part}" for part in ("settings", "backend", "lease", "children", "channel")
+        f"celery_{part}" for part in ("settings", "backend", "lease", "children", "channel", "logs")
     }
 
 
@@ -117,8 +120,8 @@ def test_only_the_door_sends_requests() -> None:
     ("statement", "never"),
     [
         ("import okasie_tasks.core.diff", ("celery", "kombu", "redis", "requests", "pydantic", "tornado")),
-        ("import okasie_tasks.client", ("celery", "kombu", "redis", "requests", "pydantic", "msgspec")),
-        ("import okasie_tasks.cli", ("celery", "kombu", "redis", "pydantic")),
+        ("import okasie_tasks.client", ("celery", "kombu", "redis", "requests", "pydantic", "msgspec", "structlog")),
+        ("import okasie_tasks.cli", ("celery", "kombu", "redis", "pydantic", "structlog")),
         ("import okasie_tasks.sync.work", ("celery", "kombu", "requests")),
     ],
 )

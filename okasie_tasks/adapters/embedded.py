@@ -49,6 +49,17 @@ class RedisUrls(NamedTuple):
     backend: str
 
 
+def without_login(url: str) -> tuple[str, dict[str, str]]:
+    """A client's URL without user and password, and both as redis-py's options."""
+    parts = urlsplit(url)
+    found = {"username": parts.username, "password": parts.password}
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    # A socket's URL has no host: urlunsplit would leave the slashes out that redis-py asks for.
+    query = f"?{parts.query}" if parts.query else ""
+    plain = urlunsplit(place) if place.netloc else f"{parts.scheme}://{parts.path}{query}"
+    return plain, {name: unquote(value) for name, value in found.items() if value}
+
+
 def redis_urls(url: str) -> RedisUrls:
     """The three spellings of ``redis://``, ``rediss://`` and ``unix://`` (Celery docs, backends-and-brokers/redis)."""
     parts = urlsplit(url)

@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 from okasie_tasks import __version__
 from okasie_tasks.adapters import okasie_answers as answers
 from okasie_tasks.errors import NoPermit, OkasieError, RateLimited, SetAside, Unauthorized, Unavailable
+from okasie_tasks.masking import know, mask
 from okasie_tasks.ports import Feedback, Lane, Limiter, Location, Page, Permit, WriteAnswer
 
 T = TypeVar("T")
@@ -125,7 +126,7 @@ class OkasieApi:
             raise Unauthorized(error.message, where=f"accounts.{self.account}.api_key, {error.where}") from error
         if not key.isascii() or not key.isprintable() or " " in key:
             raise Unauthorized("holds characters that no key has", where=f"accounts.{self.account}.api_key")
-        return key
+        return know(key)
 
     def session(self) -> requests.Session:
         """This thread's session in this process."""
@@ -273,7 +274,6 @@ class Door:
             where=where,
             request_id=request_id,
             seen=seen,
-            key=self._api.key(),
         )
 
     def _exchange(
@@ -308,10 +308,9 @@ class _Attempt:
         where: str,
         request_id: str,
         seen: Feedback,
-        key: str,
     ) -> None:
         self._kind, self._status, self._headers, self._body = kind, status, headers, body
-        self._where, self._request_id, self._seen, self._key = where, request_id, seen, key
+        self._where, self._request_id, self._seen = where, request_id, seen
 
     def read(self, reader: Callable[..., T], *args: Any, **more: Any) -> T:
         """The answer through ``reader``, or the error that it stands for."""
@@ -349,9 +348,10 @@ class _Attempt:
             issues=tuple((self._clean(f) or "", self._clean(m) or "") for f, m in answers.issues_of(error)),
         )
 
-    def _clean(self, text: str | None) -> str | None:
+    @staticmethod
+    def _clean(text: str | None) -> str | None:
         """A server may echo what it was sent; the key never goes further than this."""
-        return text.replace(self._key, "***") if text else text
+        return mask(text) if text else text
 
 
 _NOT_JSON: Final = object()

@@ -15,6 +15,7 @@ import click
 from okasie_tasks import __version__
 from okasie_tasks.cli.options import common
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError, Outdated
+from okasie_tasks.masking import mask
 
 COMMANDS: Final = {
     "demo": "okasie_tasks.cli.demo:demo",
@@ -123,7 +124,7 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
         return document | ({"run": error.run} if isinstance(error, Outdated) else {}), status
     if isinstance(error, click.ClickException):
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else None
-        return {"code": "usage", "message": error.format_message(), "where": where}, 2
+        return {"code": "usage", "message": mask(error.format_message()), "where": where}, 2
     if type(error).__module__.split(".")[0] in ("redis", "kombu"):
         return {
             "code": "not_reachable",
@@ -131,8 +132,8 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
             "where": "redis",
         }, 5
     if os.environ.get("OKASIE_DEBUG"):
-        traceback.print_exception(error)
-    told = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        print(mask("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    told = mask(f"{type(error).__name__}: {error}").splitlines()[0][:300]
     return {"code": "internal", "message": f"{told} (a defect; OKASIE_DEBUG=1 shows more)", "where": None}, 1
 
 

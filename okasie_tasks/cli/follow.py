@@ -12,6 +12,7 @@ import redis
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
+from okasie_tasks import logs
 from okasie_tasks.adapters.runs import Run
 from okasie_tasks.celery import Services, app
 from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
@@ -35,6 +36,7 @@ _PICKED_UP_SECONDS = 3.0
 def services_of(context: Context) -> Services:
     """The adapters for this command's configuration; Celery's app in this process uses the same."""
     settings = load_settings(context.config)
+    logs.set_up(settings.log)
     os.environ["OKASIE_CONFIG"] = str(settings.config_file)
     services = Services(settings)
     try:

@@ -16,6 +16,7 @@ from typing import Final
 
 import redis
 
+from okasie_tasks import logs
 from okasie_tasks.adapters.embedded import EmbeddedRedis, locked, redis_urls
 from okasie_tasks.adapters.supervisor import Child, Supervisor
 from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
@@ -50,6 +51,7 @@ class LocalFleet:
         flower: bool = True,
     ) -> None:
         self.settings = load_settings(config)
+        logs.set_up(self.settings.log)
         self.flower_url: str | None = None
         self.sandbox: Sandbox | None = None
         self._redis: tuple[EmbeddedRedis, Child] | None = None

@@ -13,6 +13,7 @@ import click
 import msgspec
 import redis
 
+from okasie_tasks import logs
 from okasie_tasks.adapters.embedded import find_embedded, find_server, redis_urls
 from okasie_tasks.adapters.memory_limiter import MemoryLimiter
 from okasie_tasks.adapters.okasie_api import OkasieApi
@@ -62,6 +63,7 @@ def doctor(context: Context, account: str | None) -> None:
 def _checks(context: Context, account: str | None) -> Iterator[Check]:
     try:
         settings = load_settings(context.config)
+        logs.set_up(settings.log)
         if account is not None and account not in settings.accounts:
             raise FixConfiguration(f"there is no account {account!r:.60}", where=str(settings.config_file))
     except FixConfiguration as error:

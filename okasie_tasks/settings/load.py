@@ -14,8 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from okasie_tasks.core.fields import BY_INPUT_NAME
 from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.masking import know, know_url
 from okasie_tasks.settings.model import AccountSettings, Settings, SourceSettings
-from okasie_tasks.settings.secret import Secret, is_loopback
+from okasie_tasks.settings.secret import Secret, is_loopback, without_passwords
 
 DEFAULT_FILE: Final = "okasie.toml"
 PREFIX: Final = "OKASIE_"
@@ -32,6 +33,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     file = Path(path or env.get("OKASIE_CONFIG") or DEFAULT_FILE).expanduser().absolute()
     document = _read(file)
     problems: list[str] = list(_override(document, env))
+    _never_show(document)
     for name, account in _accounts(document):
         account.setdefault("name", name)
     try:
@@ -42,6 +44,17 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     if problems:
         raise _refused(file, problems)
     return _bound(settings, env)
+
+
+def _never_show(table: Mapping[str, Any], *, secret: bool = False) -> None:
+    """Mask what stands in the file itself in place of a secret, before anything is said about it."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            _never_show(value, secret=secret or name == "headers")
+        elif isinstance(value, str) and "://" in value:
+            know_url(value)
+        elif isinstance(value, str) and (secret or name in ("api_key", "password")):
+            know("" if value.startswith(("env:", "file:")) else value)
 
 
 def _accounts(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -155,7 +168,7 @@ def _got(path: list[str], document: Any) -> str:
         return "a value that is not shown"
     for part in path:
         document = document.get(part) if isinstance(document, dict) else None
-    text = repr(document)
+    text = without_passwords(repr(document))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -176,7 +189,7 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
     redis = settings.redis
     url = redis.url
     if url and url.startswith(("env:", "file:")):
-        url = Secret(url, base=base, environ=environ).reveal()
+        url = Secret(url, base=base, environ=environ).reveal_url()
     redis = redis.model_copy(
         update={"url": None if url in (None, "", "embedded") else url, "state_dir": base / redis.state_dir.expanduser()}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from datetime import time, timedelta
@@ -43,6 +44,10 @@ def _clock(value: object) -> object:
     if isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
         return time.fromisoformat(value)
     raise ValueError('expected a time such as "03:30", or "off"')
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _zone(value: str) -> str:
@@ -93,6 +98,18 @@ class RedisSettings(_Model):
     url: str | None = None
     key_prefix: Annotated[str, Field(min_length=1, max_length=40)] = "okasie:"
     state_dir: Path = Path(".okasie")
+
+
+class LogSettings(_Model):
+    """``[log]``: what every process writes to stderr. ``level`` None: what ``celery -l`` says; commands warn only."""
+
+    format: Literal["console", "json"] = "console"
+    level: Annotated[Literal["debug", "info", "warning", "error"] | None, BeforeValidator(_lower)] = None
+
+    @property
+    def number(self) -> int:
+        """The level as `logging` counts it; 0 when it is not set."""
+        return int(logging.getLevelNamesMapping()[self.level.upper()]) if self.level else 0
 
 
 class GuardSettings(_Model):
@@ -157,7 +174,7 @@ class SourceSettings(_Model):
         """The URL with ``env:`` resolved and a relative path made absolute. It may hold a password."""
         url = self.url
         if url.startswith("env:"):
-            url = Secret(url, environ=self._environ).reveal()
+            url = Secret(url, environ=self._environ).reveal_url()
         if "://" not in url and self.type != "sql":
             url = f"file://{url}"
         if url.startswith("file:"):
@@ -190,6 +207,7 @@ class Settings(_Model):
     """The whole configuration. Relative paths have been made absolute against the file's folder."""
 
     redis: RedisSettings = RedisSettings()
+    log: LogSettings = LogSettings()
     accounts: Mapping[str, AccountSettings] = Field(default_factory=dict)
     config_file: Path
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.masking import know, know_url, mask
 
 
 class Secret:
@@ -30,7 +31,17 @@ class Secret:
         return "a literal" if self.literal else self._reference
 
     def reveal(self) -> str:
-        """The value. Raises `FixConfiguration` naming the variable or file when it is missing or empty."""
+        """The value, which is masked everywhere from now on (`okasie_tasks.masking`).
+
+        Raises `FixConfiguration` naming the variable or file when it is missing or empty.
+        """
+        return know(self._read())
+
+    def reveal_url(self) -> str:
+        """The value of a URL: what it holds of secrets is masked from now on, not the place that it names."""
+        return know_url(self._read())
+
+    def _read(self) -> str:
         if self._reference.startswith("env:"):
             value = self._environ.get(self._reference[4:], "").strip()
             if not value:
@@ -73,8 +84,11 @@ def masked(url: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """A message of somebody else's, without the user and password of any URL in it."""
-    return re.sub(r"://[^/\s]*@", "://***@", text)
+    """A message of somebody else's: without what we know to be secret, nor the user and password of any URL in it.
+
+    To be called before the text is cut: half a secret is not known any more.
+    """
+    return re.sub(r"://[^/\s]*@", "://***@", mask(text))
 
 
 def is_loopback(url: str) -> bool:

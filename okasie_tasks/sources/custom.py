@@ -10,7 +10,7 @@ from typing import Any
 from okasie_tasks.core.listing import Listing
 from okasie_tasks.errors import FixConfiguration, OkasieError, SourceError
 from okasie_tasks.ports import SourceRow
-from okasie_tasks.settings import AccountSettings
+from okasie_tasks.settings import AccountSettings, without_passwords
 from okasie_tasks.sources.mapping import RowMapping
 
 GROUP = "okasie_tasks.sources"
@@ -49,7 +49,9 @@ class CustomSource:
         except OkasieError:
             raise
         except Exception as error:
-            raise SourceError(f"raised {type(error).__name__}: {error}"[:300], where=self._name) from error
+            raise SourceError(
+                without_passwords(f"raised {type(error).__name__}: {error}")[:300], where=self._name
+            ) from error
 
     def _row(self, item: Any, number: int) -> SourceRow:
         where = f"{self._name}, row {number}"

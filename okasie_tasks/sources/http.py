@@ -16,6 +16,7 @@ import requests
 import urllib3
 
 from okasie_tasks.errors import SourceError
+from okasie_tasks.masking import know, know_pair
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, masked
 from okasie_tasks.sources.files import FileSource
@@ -84,7 +85,7 @@ class HttpSource:
     def _fetch(self) -> str:
         known = self._known()
         headers = {"Accept-Encoding": "identity"} | {
-            name: secret.reveal() for name, secret in self._account.source.headers.items()
+            name: _header(secret.reveal()) for name, secret in self._account.source.headers.items()
         }
         if known.etag:
             headers["If-None-Match"] = known.etag
@@ -117,7 +118,9 @@ class HttpSource:
         source = self._account.source
         if source.username is None:
             return None
-        return source.username.reveal(), source.password.reveal() if source.password else ""
+        user, password = source.username.reveal(), source.password.reveal() if source.password else ""
+        know_pair(user, password)
+        return user, password
 
     def _store(self, answer: requests.Response) -> str:
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -158,3 +161,9 @@ class HttpSource:
             return msgspec.json.decode(self._notes().read_bytes(), type=_Known) if self._file.exists() else _Known()
         except (OSError, msgspec.DecodeError):
             return _Known()
+
+
+def _header(value: str) -> str:
+    """A header's value; of ``Bearer TOKEN`` the token alone must not be shown either."""
+    know(value.rsplit(maxsplit=1)[-1])
+    return value

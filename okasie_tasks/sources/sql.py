@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.masking import know_url
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, without_passwords
 from okasie_tasks.sources.mapping import RowMapping
@@ -80,11 +81,8 @@ def open_engine(url: str, where: str) -> Engine:
 
 def database_error(error: Exception, url: str, where: str) -> SourceError:
     """What the database said, in the driver's words: SQLAlchemy's own text holds the statement and its values."""
-    from sqlalchemy.engine import make_url  # noqa: PLC0415 - an extra
-
+    know_url(url)
     cause = without_passwords(str(getattr(error, "orig", None) or ""))
-    if password := make_url(url).password:
-        cause = cause.replace(str(password), "***")
     return SourceError(
         f"the database refused: {type(error).__name__}" + (f" ({cause})"[:200] if cause else ""), where=where
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from okasie_tasks.errors import SourceError
+from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.reverse import CannotWriteBack, Holds, ReverseMapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Engine, TableClause
     from sqlalchemy.engine.interfaces import ReflectedColumn
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class _Outcome(msgspec.Struct):
@@ -90,9 +90,9 @@ class SqlWriteBack:
             self.skipped.update(outcome.skipped.keys())
             reasons = [outcome.why] if outcome.why else [f"{field}: {why}" for field, why in outcome.skipped.items()]
             if not outcome.taken:
-                log.warning("%s: %s not taken: %s", self._where, outcome.reference, "; ".join(reasons) or "no change")
+                log.warning(f"{outcome.reference} not taken: {'; '.join(reasons) or 'no change'}", where=self._where)
             elif reasons:
-                log.info("%s: %s taken in part: %s", self._where, outcome.reference, "; ".join(reasons))
+                log.info(f"{outcome.reference} taken in part: {'; '.join(reasons)}", where=self._where)
         return sum(outcome.taken for outcome in outcomes)
 
 

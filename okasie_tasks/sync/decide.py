@@ -72,6 +72,7 @@ class _Verdict:
         self._tools, self._part, self._world, self._rejects = tools, part, world, rejects
         self._swaps: list[tuple[str, Entry | None, Entry]] = []
         self._park: list[Reject] = []
+        self._fresh: list[Reject] = []
         self._unpark: list[str] = []
         self._planned: list[Planned] = []
         self._noted: list[remember.Noted] = []
@@ -151,6 +152,7 @@ class _Verdict:
             reject.first_seen = before.first_seen
         else:
             self.outcome.new_rejects += 1
+            self._fresh.append(reject)
         self._park.append(reject)
 
     def _count(self, decision: Decision, local: Local | None) -> None:
@@ -232,6 +234,7 @@ class _Verdict:
         # A change that was lost to the urgent lane is newer than what this run read: it stays.
         self._tools.ledger.swap(self._swaps)
         self._tools.ledger.park(self._park)
+        parked.tell(self._tools, self._fresh)
         self._tools.ledger.unpark(self._unpark)
         remember.decided(self._tools, self._noted, run=self._part.run)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
+from logging import ERROR, INFO, WARNING
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from okasie_tasks.core.packing import minimum_requests
 from okasie_tasks.core.records import merge_counts
+from okasie_tasks.logs import get_logger
 from okasie_tasks.sync import hold, walk
 from okasie_tasks.sync.decide import Outcome
 from okasie_tasks.sync.tools import Tools
@@ -17,7 +18,7 @@ from okasie_tasks.sync.tools import Tools
 if TYPE_CHECKING:
     from okasie_tasks.adapters.runs import Run
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _SENDING: Final = ("first", "walk", "upsert", "sell", "count")
 """Stages whose parts send requests."""
@@ -68,10 +69,38 @@ def end(tools: Tools, run: Run, state: str) -> None:
         tools.runs.note(run.id, held_run=hold.settle(tools, run))
     tools.runs.note(run.id, **_report(tools, run, outcomes, applied))
     cursor = run.facts.get("cursor_next", "") if state in ("done", "held") and not run.plan_only else ""
+    before = tools.runs.account(run.account).cursor if cursor else ""
     tools.runs.end(run, state, cursor=cursor, account_facts=account)
     # A plan is read after its end; of other runs only the record stays.
     tools.runs.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
-    log.info("run %s of %s ended: %s", run.id, run.account, state)
+    _tell(tools, run.id, before)
+
+
+def _tell(tools: Tools, run_id: str, cursor_before: str) -> None:
+    """The lines of an end: what came of it, what waits for a person, where the cursor stands."""
+    run = tools.runs.get(run_id)
+    if run is None:
+        return
+    whose = {"account": run.account, "run": run.id}
+    level = {"failed": ERROR, "partial": WARNING}.get(run.state, INFO)
+    error = json.loads(run.facts.get("error", "{}"))
+    log.log(
+        level,
+        "run ended",
+        **whose,
+        state=run.state,
+        mode=run.mode,
+        seconds=round((run.ended_ms - run.created_ms) / 1000, 3),
+        listings=json.loads(run.facts.get("listings", "{}")),
+        requests=run.counts,
+        **({"code": error["code"], "reason": error["message"], "where": error["where"]} if error else {}),
+    )
+    if run.state == "held":
+        for held in hold.holds_of(run):
+            facts = {"guard": held.guard, "dealer": held.dealer, "what": held.what, "count": held.count}
+            log.warning("plan held", **whose, held_run=run.facts.get("held_run"), **facts, reason=held.reason)
+    if run.facts.get("cursor"):
+        log.info("cursor moved", **whose, before=cursor_before or None, cursor=run.facts["cursor"])
 
 
 def _state(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> str:

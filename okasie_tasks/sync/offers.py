@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.records import Local, Remote
 from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
 from okasie_tasks.sync.tools import Tools
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def offer_of(local: Local, remote: Remote, fields: Sequence[str], *, run: str, at_ms: int) -> Offer | None:
@@ -32,9 +32,9 @@ def give(tools: Tools, offers: Sequence[Offer]) -> bool:
         way_back = tools.write_back()
         if way_back is not None:
             taken = way_back.write_back(offers)
-            log.info("account %s: the source took %d of %d offers", tools.rules.account, taken, len(offers))
+            log.info("edits offered to the source", account=tools.rules.account, offered=len(offers), taken=taken)
     except (SourceError, FixConfiguration) as error:
-        log.error("account %s: edits of the marketplace could not be offered to the source: %s",  # noqa: TRY400
-                  tools.rules.account, error)  # fmt: skip
+        told = "edits of the marketplace could not be offered to the source"
+        log.error(told, account=tools.rules.account, reason=str(error))  # noqa: TRY400 - a condition, not a defect
         return False
     return True

@@ -65,6 +65,7 @@ class _Accepted:
         """Wishes first: a caller that sees an outcome may rely on the rest being in the inbox."""
         self._tools.inbox.put(self.wishes.values())
         self._tools.ledger.park(self._rejects)
+        rejects.tell(self._tools, self._rejects)
         self._tools.pushes.tell({self._push: self._outcomes} if self._outcomes else {})
 
 

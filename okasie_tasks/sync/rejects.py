@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from logging import WARNING
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,9 +14,12 @@ from okasie_tasks.core.fingerprint import fingerprint
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import Local, Outgoing, Reject
 from okasie_tasks.errors import SetAside
+from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync import remember
 from okasie_tasks.sync.tools import Tools
+
+log = get_logger(__name__)
 
 PUSHED_ROW: Final = "push"
 """The run that a reject of a pushed row is booked to: the next run that reads the row takes it over."""
@@ -84,7 +88,24 @@ def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry]) -> 
     )
     tools.ledger.swap(marks)
     remember.refused(tools, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
+    tell(tools, rejects)
     return len(rejects)
+
+
+def tell(tools: Tools, rejects: Sequence[Reject]) -> None:
+    """A line for each listing that is parked now and was not before."""
+    lines = [
+        {
+            "account": tools.rules.account,
+            "reference": reject.reference,
+            "code": reject.code,
+            "reason": reject.message,
+            "request_id": reject.request_id,
+            **({"run": reject.run} if reject.run not in ("", PUSHED_ROW) else {}),
+        }
+        for reject in rejects
+    ]
+    each(log, WARNING, "listing rejected", lines)
 
 
 def sent_as(action: str, local: Local | None) -> bytes:

@@ -6,6 +6,7 @@ Each call is one more trip to Redis for a whole chunk, and one before it where s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from logging import ERROR, INFO, WARNING
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,8 +18,11 @@ from okasie_tasks.core.history import NOT_KEPT, Change, Event, both_versions, fi
 from okasie_tasks.core.records import Local, Outgoing, Reject, Remote
 from okasie_tasks.core.snapshot import Snapshot, diff, theirs
 from okasie_tasks.core.wish import Wish
+from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync.tools import Tools
+
+log = get_logger(__name__)
 
 # -- what was written ----------------------------------------------------------------------------------------------
 
@@ -111,6 +115,9 @@ def given_up(tools: Tools, wishes: Sequence[tuple[Wish, str]], *, now_ms: int) -
         (wish.reference, Event(now_ms, "failed", f"the {wish.kind} was given up", message=said))
         for wish, said in wishes
     )
+    whose = {"account": tools.rules.account}
+    lines = [{**whose, "reference": wish.reference, "kind": wish.kind, "reason": said} for wish, said in wishes]
+    each(log, ERROR, "given up", lines)
 
 
 # -- what was found changed ----------------------------------------------------------------------------------------
@@ -160,6 +167,10 @@ def decided(tools: Tools, noted: Sequence[Noted], *, run: str) -> None:
     # The log first: a part that is done once more may tell a thing twice, and never not at all.
     tools.history.conflict(fresh)
     tools.history.add(fresh)
+    for kind in ("drift", "conflict"):
+        whose = {"account": tools.rules.account, "run": run}
+        lines = [{**whose, "reference": name, "reason": event.reason} for name, event in fresh if event.kind == kind]
+        each(log, INFO if kind == "drift" else WARNING, kind, lines)
 
 
 def _needs_ours(found: Noted) -> bool:

@@ -6,7 +6,6 @@ looks what there is to send: one listing goes as a PUT, several as one bulk call
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -21,11 +20,12 @@ from okasie_tasks.core.packing import ITEMS_PER_BULK, pack
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.core.wish import Outcome, Wish, overtaken, pushed, sold
 from okasie_tasks.errors import Busy, RetryLater, SetAside, StopRun, Unavailable
+from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import images, rejects, remember
 from okasie_tasks.sync.tools import ATTEMPTS, Tools
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 DOUBT_SECONDS: Final = 5.5
 """After a request without an answer its listings stay closed for 5 s (see `okasie_tasks.adapters.writing`)."""
@@ -266,7 +266,7 @@ class Sender:
                 self._tell([(wish, "waiting", f"{error.message}; it is tried again")])
 
     def _refused_key(self, batch: list[Held], error: StopRun) -> None:
-        log.error("account %s: %s", self._tools.rules.account, error)
+        log.error("the API key is refused", account=self._tools.rules.account, reason=str(error))
         now_ms, since_ms = self._now_ms(), self._tools.runs.stops.resumed_ms(self._tools.rules.account)
         for raw, wish in batch:
             later = msgspec.structs.replace(wish, not_before_ms=now_ms + int(_LONGEST_WAIT_SECONDS * 1000))

@@ -7,13 +7,13 @@ between; two in a row are not, and a full run of its own is asked for.
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from okasie_tasks.core.records import BUCKETS
 from okasie_tasks.errors import StopRun
+from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.sync.decide import Outcome
 from okasie_tasks.sync.tools import Part, Tools
@@ -21,7 +21,7 @@ from okasie_tasks.sync.tools import Part, Tools
 if TYPE_CHECKING:
     from okasie_tasks.adapters.runs import Run
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 EVERY_MS: Final = 20 * 3600 * 1000
 """Less than the day between two full runs, more than any that a person asks for in between."""
@@ -46,7 +46,7 @@ def count_listings(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     except StopRun as refused:
         if refused.code != "scope":
             raise
-        log.info("account %s: the key may not read locations, so its counts are not compared", account)
+        log.info("the key may not read locations, so its counts are not compared", account=account)
         return {}
     told = [place.active_listings for place in places if place.active_listings is not None]
     if not told:
@@ -56,7 +56,9 @@ def count_listings(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     tools.runs.note_account(account, miscounts=miscounts)
     tools.runs.note(part.run, control=json.dumps({"ours": ours, "theirs": theirs}))
     if miscounts:
-        log.warning("account %s: the marketplace counts %d active listings, we %d", account, theirs, ours)
+        log.warning(
+            "the marketplace counts other active listings than we do", account=account, theirs=theirs, ours=ours
+        )
     if miscounts >= 2:
         tools.runs.note_account(account, miscounts=0)
         tools.runs.request(account, "full")

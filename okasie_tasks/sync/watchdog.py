@@ -7,19 +7,19 @@ left behind by those published after it. Doubled messages find their parts claim
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from okasie_tasks.logs import get_logger
 from okasie_tasks.sync import conduct, ending
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
     from okasie_tasks.adapters.runs import Run
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 LOOK_SECONDS: Final = 5.0
 """Between two looks: with `Patience.stalled` a lost message is made good within 18 s."""
@@ -106,7 +106,7 @@ def _finished(tools: Tools, run: Run, now_ms: int, patience: Patience) -> Iterat
     spent = [(stage, part) for stage in _stages(run) for part in tools.runs.set_spent_aside(run.id, stage)]
     for stage, part in spent:
         told = f"{stage} part {part} was begun again and again and never ended: it seems to kill its worker"
-        log.error("run %s: %s", run.id, told)
+        log.error("part quarantined", account=run.account, run=run.id, part=f"{stage} {part}", reason=told)
         ending.note_error(tools, run.id, "poison", told, "")
     if spent or now_ms - run.progress_ms >= patience.unmoved * 1000:
         conduct.advance(tools, run.id)
@@ -128,7 +128,7 @@ def _stalled(tools: Tools, run: Run, now_ms: int, waiting: Callable[[str], bool]
     for stage in _stages(run):
         lost = [] if waiting(stage) else tools.runs.open_parts(run.id, stage)
         if lost:
-            log.warning("run %s stands still: %d %s parts are published again", run.id, len(lost), stage)
+            log.warning("parts are published again", account=run.account, run=run.id, stage=stage, parts=len(lost))
             yield run.id, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
 
 
@@ -149,6 +149,7 @@ def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[Parts]:
         reached = tools.runs.stage(run.id, stage).published - _LEFT_BEHIND
         if lost := [part for part in tools.runs.open_parts(run.id, stage) if part < reached]:
             tools.runs.note(run.id, republished_ms=now_ms)
+            log.warning("parts left behind", account=run.account, run=run.id, stage=stage, parts=len(lost))
             yield run.id, stage, lost
 
 
@@ -177,5 +178,5 @@ class Bell(threading.Thread):
                 self._look(every, hurried)
             except Exception as error:
                 # It must outlive whatever it finds.
-                log.warning("the watchdog could not look: %s: %s", type(error).__name__, error)
+                log.warning("the watchdog could not look", error=type(error).__name__, reason=str(error))
                 hurry_until = time.monotonic() + HURRY_SECONDS

@@ -7,18 +7,18 @@ a part whose tries are used up is closed as failed with its reason, and the run 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, Literal
 
 from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
+from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.sync import apply, conduct, decide, ending, gather, totals, walk
 from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Job = Callable[[Tools, Part, Any], object]
 
@@ -47,7 +47,7 @@ def perform(tools: Tools, part: Part, *, chance: Random) -> Effect:
         tools.runs.note(part.run, progress_ms=tools.runs.now_ms())
         raise
     except (StopRun, FixConfiguration) as stop:
-        log.error("run %s stops: %s", part.run, stop)  # noqa: TRY400 - a condition, not a defect: no traceback
+        log.error("run stops", **_facts(tools, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect
         ending.stop(tools, part.run, stop.code, stop.message, stop.where or "")
         return "stopped"
 
@@ -72,16 +72,22 @@ def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Eff
     except SetAside as refused:
         # The marketplace refuses the request itself: the same request would be refused again.
         ending.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
+        told = {"code": refused.code, "reason": str(refused), "request_id": refused.request_id}
+        log.error("part refused", **_facts(tools, part), **told)  # noqa: TRY400 - no defect
         return _close(tools, part, {}, failed=True)
     except Exception as error:
         if tools.runs.is_away(error):
             # It says nothing of the part, which stays claimed: the same delivery goes on with the same attempt.
             raise
         # A defect of ours must not end a run without a word, nor be tried for ever.
-        log.exception("part %s of stage %s of run %s failed", part.number, part.stage, part.run)
+        log.exception("a defect in a part", **_facts(tools, part))
         broken = RetryLater(f"{type(error).__name__} in {part.stage} part {part.number}", seconds=1, code="internal")
         return _later(tools, part, broken, claim.attempts, chance)
     return _close(tools, part, result)
+
+
+def _facts(tools: Tools, part: Part) -> dict[str, str]:
+    return {"account": tools.rules.account, "run": part.run, "part": f"{part.stage} {part.number}"}
 
 
 def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) -> Effect:
@@ -94,10 +100,11 @@ def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) ->
 def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: Random) -> Effect:
     if later.counted and attempts >= ATTEMPTS:
         ending.note_error(tools, part.run, later.code, later.message, later.where or "")
-        log.error("run %s, %s part %d failed: %s", part.run, part.stage, part.number, later)
+        log.error("part failed", **_facts(tools, part), code=later.code, reason=str(later), attempts=attempts)
         return _close(tools, part, {}, failed=True)
     tools.runs.release(part.run, part.stage, part.number, part.token, counted=later.counted)
     if later.counted:
+        log.warning("part is tried again", **_facts(tools, part), code=later.code, reason=str(later), attempts=attempts)
         # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not march.
         later.seconds = max(later.seconds, 2.0**attempts * chance.uniform(0.8, 1.2))
     raise later

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -27,6 +28,27 @@ ACCOUNTS = (
 )  # fmt: skip
 
 
+CANARIES = ("canary_feed", "canary_sql", "canary_load", "canary_read")
+"""Accounts whose sources hold secrets and fail: a feed that refuses its password, a database that is not there, a plugin
+that raises with its password in the text, when it is loaded or when it is read."""
+_PLUGINS = """\
+def load(account):
+    print("loading with", account.source.password.reveal())
+    raise RuntimeError(f"no login with {account.source.password.reveal()}")
+
+
+class Reader:
+    def __init__(self, account):
+        self.password = account.source.password.reveal()
+
+    def read(self):
+        try:
+            raise KeyError(self.password)
+        except KeyError as error:
+            raise RuntimeError(f"no login with {self.password}") from error
+"""
+
+
 def secret(name: str) -> str:
     """An API key that no other text holds, so that finding it means that it leaked."""
     return f"SECRET-{name}-4b1d5e"
@@ -47,16 +69,52 @@ class Fleet(NamedTuple):
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A running system with all `ACCOUNTS`, each with its own feed of a dozen cars; Flower's usual port is taken."""
     place = Place(tmp_path_factory.mktemp("fleet"))
-    keys = [Key(secret(n), n, scopes=READ_ONLY) if n == "no_scope" else Key(secret(n), n) for n in ACCOUNTS]
+    names = (*ACCOUNTS, *CANARIES)
+    keys = [Key(secret(n), n, scopes=READ_ONLY) if n == "no_scope" else Key(secret(n), n) for n in names]
     with Sandbox(keys) as sandbox, socket.socket() as squatter:
         for name in ACCOUNTS:
             write_csv(place.folder / f"{name}.csv", cars(CARS, seed=1))
             place.env[f"KEY_{name}"] = f"SECRET-nobody-{name}-4b1d5e" if "wrong_key" in name else secret(name)
             place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"env:KEY_{name}")
+        _canaries(place, sandbox)
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _take(squatter)
         with Up(place) as up:
             yield Fleet(place, up, sandbox)
+
+
+def _canaries(place: Place, sandbox: Sandbox) -> None:
+    host = sandbox.base_url.removeprefix("http://")
+    place.env |= {
+        "FEED_URL": f"http://me:{secret('feed_url')}@{host}/feed.csv?token={secret('feed_token')}",
+        "FEED_HEADER": f"Bearer {secret('feed_header')}",
+        "SQL_URL": f"postgresql://me:{secret('sql_url')}@127.0.0.1:1/cars",
+        "PLUGIN_PASSWORD": secret("plugin"),
+    }
+    sources = {
+        "canary_feed": 'type = "csv"\nurl = "env:FEED_URL"\nheaders = { X-Token = "env:FEED_HEADER" }',
+        "canary_sql": 'type = "sql"\nurl = "env:SQL_URL"\nquery = "select 1"',
+        "canary_load": 'type = "python:canary_load"\npassword = "env:PLUGIN_PASSWORD"',
+        "canary_read": 'type = "python:canary_read"\npassword = "env:PLUGIN_PASSWORD"',
+    }
+    with place.config.open("a") as config:
+        for name, source in sources.items():
+            place.env[f"KEY_{name}"] = secret(name)
+            config.write(
+                f'[accounts.{name}]\napi_key = "env:KEY_{name}"\nbase_url = "{sandbox.base_url}"\n'
+                f'incremental_every = "off"\nfull_at = "off"\n'
+                f'[accounts.{name}.source]\nreference = "stock_no"\n{source}\n\n'
+            )
+    # As pip would leave a package that brings two sources.
+    plugins = place.folder / "plugins"
+    metadata = plugins / "canary_plugins-1.dist-info"
+    metadata.mkdir(parents=True)
+    (plugins / "canary_plugins.py").write_text(_PLUGINS)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: canary-plugins\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(
+        "[okasie_tasks.sources]\ncanary_load = canary_plugins:load\ncanary_read = canary_plugins:Reader\n"
+    )
+    place.env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(plugins), os.environ.get("PYTHONPATH", ""))))
 
 
 def _take(squatter: socket.socket) -> None:

@@ -1,7 +1,14 @@
-"""No API key in any Redis key or value, Celery message, log line, Flower page, command line or message of a command."""
+"""No secret in any Redis key or value, Celery message, log line, Flower page, metric, command line or word of a command.
+
+Canaries are the API keys, a feed's user, token and header, a database's and a plugin's password, and Redis' own.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +17,12 @@ import pytest
 import redis
 import requests
 
-from okasie_tasks.adapters.embedded import find_embedded
-from tests.support import faults, poll
-from tests.system.conftest import Fleet
+from okasie_tasks.adapters.embedded import find_embedded, find_server
+from okasie_tasks.adapters.supervisor import Child, Supervisor
+from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
+from okasie_tasks.cli.local import free_port
+from tests.support import Place, Workers, faults, poll
+from tests.system.conftest import CANARIES, Fleet, secret
 
 pytestmark = pytest.mark.system
 
@@ -68,19 +78,25 @@ def values(client: redis.Redis) -> Iterator[bytes]:
 
 def pages(fleet: Fleet) -> dict[str, str]:
     names = [f"worker/{name}@{_host(fleet)}" for name in ("control", "urgent", "api", "diff")]
-    paths = ["", "workers", "tasks", "broker", "metrics", *names, f"task/{_some_task(fleet)}"]
+    tasks = [f"task/{task}" for task in (_some_task(fleet), *_failed_tasks(fleet))]
+    paths = ["", "workers", "tasks", "broker", "metrics", *names, *tasks]
     found = {path: requests.get(f"{fleet.flower_url}/{path}", timeout=20) for path in paths}
     assert {path: page.status_code for path, page in found.items()} == dict.fromkeys(paths, 200)
     return {path: page.text for path, page in found.items()}
 
 
 def _host(fleet: Fleet) -> str:
-    (line,) = [line for line in log(fleet, "control").splitlines() if line.endswith(" ready.")]
-    return line.split("control@")[1].removesuffix(" ready.")
+    found = re.findall(r"control@(\S+) ready\.", log(fleet, "control"))
+    return str(found[-1])
 
 
 def _some_task(fleet: Fleet) -> str:
     return log(fleet, "api").split("Task okasie.fetch_page[")[1].split("]")[0]
+
+
+def _failed_tasks(fleet: Fleet) -> list[str]:
+    found = re.findall(r"Task okasie\.push\[(\S+?)\] raised", log(fleet, "urgent"))
+    return list(dict.fromkeys(found))
 
 
 def log(fleet: Fleet, name: str) -> str:
@@ -106,14 +122,21 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
         assert fleet.place.okasie("doctor", "good").status == 0
         assert fleet.place.okasie("doctor", "wrong_key").status == 1
         assert fleet.place.okasie("doctor", "no_scope", "--json").status == 1
+        _fail_with_canaries(fleet)
         for command in (
             ["status"],
             ["runs", "good"],
             ["status", "--json"],
             ["plan", "good", "--json"],
             ["metrics", "--once"],
+            ["runs", "canary_read", "--json"],
+            ["run", _last_run(fleet, "canary_read")],
+            ["run", _last_run(fleet, "canary_load"), "--json"],
+            ["run", _last_run(fleet, "canary_feed")],
+            ["rejects", "good"],
+            ["why", "good", "DG-00001", "--json"],
         ):
-            assert fleet.place.okasie(*command).status == 0
+            assert fleet.place.okasie(*command).status == 0, command
         seen = [value.decode("utf-8", "replace") for value in values(client)]
         flower = pages(fleet)
     written = {**files(fleet.place.folder / ".okasie"), fleet.up.log: fleet.up.said()}
@@ -127,12 +150,78 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
         **{f"{path}": text for path, text in written.items()},
     }
     assert [place for place, text in texts.items() if MARK in text] == []
+    # What failed is told all the same, with the reason.
+    assert "loading with ***" in texts_of(written, "urgent.log")
+    assert "no login with ***" in texts["what commands print"]
     # The search looks where it should: what may be known is found there.
     assert "okasie.upsert_chunk" in texts["a command to Redis"]
     assert "okasie:account:good" in texts["a Redis key or value"]
     assert "okasie.fetch_page" in texts["Flower's /tasks"] or "okasie.fetch_page" in "".join(flower.values())
     assert any("okasie:account:good" in text for text in written.values()), "the append-only file"
     assert "401" in texts["what commands print"]
+
+
+def _fail_with_canaries(fleet: Fleet) -> None:
+    """Runs, looks and pushes that meet broken sources; and a configuration that is refused with its key in it."""
+    place = fleet.place
+    for name in CANARIES:
+        assert place.okasie("sync", name, "--json").status == 1
+    for name in ("canary_load", "canary_read"):
+        place.okasie("push", name, "A1", "--no-wait")
+    assert place.okasie("doctor", "canary_feed", "--json").status == 1
+    assert place.okasie("doctor", "canary_sql").status == 1
+    assert place.okasie("doctor", "canary_load", env={"OKASIE_DEBUG": "1"}).status == 1
+    bad = place.folder / "bad.toml"
+    bad.write_text(
+        f'[redis]\nurl = "redis://:{secret("bad_redis")}@127.0.0.1:1/0"\n'
+        f'[accounts.x]\napi_key = "{secret("literal")}"\nbase_url = "https://u:{secret("bad_url")}@host"\n'
+    )
+    refused = place.okasie("status", "--config", str(bad), "--json", env={"OKASIE_DEBUG": "1"})
+    assert refused.status == 2
+    assert "accounts.x.base_url: got 'https://***@host'" in refused.text
+    poll(lambda: len(_failed_tasks(fleet)) == 2, what="both pushes fail")
+
+
+def _last_run(fleet: Fleet, account: str) -> str:
+    return str(fleet.place.okasie("runs", account, "--json").document["runs"][0]["run"])
+
+
+def test_the_password_of_redis_is_shown_nowhere(tmp_path: Path) -> None:
+    """A server with a password, one worker for all queues, and what Celery and we show of our own configuration."""
+    password, port = secret("redis"), free_port(7_100)
+    server = [find_server().path, "--port", str(port), "--bind", "127.0.0.1", "--requirepass", password,
+              "--appendonly", "yes", "--save", "", "--dir", str(tmp_path), "--loglevel", "warning"]  # fmt: skip
+    place, supervisor = Place(tmp_path), Supervisor(print)
+    place.env["REDIS_URL"] = f"redis://:{password}@127.0.0.1:{port}/0"
+    place.config.write_text('[redis]\nurl = "env:REDIS_URL"\n[log]\nformat = "json"\n')
+    supervisor.add(Child("redis", [str(part) for part in server], log=tmp_path / "redis.log"))
+    celery = [sys.executable, "-m", "celery", "-A", "okasie_tasks"]
+    env = {**place.env, "OKASIE_CONFIG": str(place.config)}
+    try:
+        with Workers(place, [",".join((CONTROL, URGENT, API, DIFF))]):
+            asked = [["inspect", "conf"], ["inspect", "stats"], ["report"]]
+            said = [
+                subprocess.run([*celery, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60,
+                               check=True)
+                for words in asked
+            ]  # fmt: skip
+            assert place.okasie("doctor").status == 0
+            supervisor.add(Child("beat", [*celery, "beat", "-l", "DEBUG"], log=tmp_path / "beat.log", env=env))
+            poll(lambda: "Sending due task" in (tmp_path / "beat.log").read_text(), what="Beat's first tick")
+            wrong = {"REDIS_URL": f"redis://:{secret('wrong_redis')}@127.0.0.1:{port}/0"}
+            assert place.okasie("status", env=wrong).status == 5
+    finally:
+        supervisor.stop(20)
+    texts = {**{" ".join(words): one.stdout + one.stderr for words, one in zip(asked, said, strict=True)}}
+    texts |= {name: (tmp_path / name).read_text() for name in ("w0.log", "beat.log")}
+    texts["commands"] = "\n".join(answer.text for answer in place.said)
+    assert [place for place, text in texts.items() if MARK in text] == []
+    assert str(port) in texts["inspect conf"], "the address is shown"
+    assert all(json.loads(line) for line in texts["w0.log"].splitlines() if line.startswith("{"))
+
+
+def texts_of(written: dict[Path, str], name: str) -> str:
+    return next(text for path, text in written.items() if path.name == name)
 
 
 @pytest.mark.parametrize("place", ["value", "key"])
