@@ -71,7 +71,10 @@ class Follower:
             )
         try:
             app.send_task(
-                "okasie.sync", kwargs={"account": self._account, "mode": mode, "requested": True}, expires=3600
+                "okasie.sync",
+                kwargs={"account": self._account, "mode": mode, "requested": True},
+                expires=3600,
+                argsrepr=f"{self._account}: {mode} {'plan' if plan_only else 'run'}, from the command line",
             )
         except OperationalError as error:
             raise NotReachable("the broker did not take the message", where="redis") from error
