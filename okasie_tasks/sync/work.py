@@ -44,7 +44,8 @@ def perform(tools: Tools, part: Part, *, chance: Random) -> Effect:
             return _claimed(tools, part, call, chance)
     except NoPermit:
         # Its message is alive, if only waiting: the watchdog need not publish the run's parts again.
-        tools.runs.note(part.run, progress_ms=tools.runs.now_ms())
+        if tools.runs.state(part.run) == "running":
+            tools.runs.note(part.run, progress_ms=tools.runs.now_ms())
         raise
     except (StopRun, FixConfiguration) as stop:
         log.error("run %s stops: %s", part.run, stop)  # noqa: TRY400 - a condition, not a defect: no traceback
