@@ -230,14 +230,21 @@ class Runs:
             until = time.monotonic() + LONGEST_SECONDS
             while not done.wait(_RENEW_SECONDS) and time.monotonic() < until:
                 with contextlib.suppress(redis.RedisError):
-                    args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
-                    self._lua["part_keep"](keys=[self.key(run, stage, "parts")], args=args)
+                    self.holds(run, stage, part, token)
 
         threading.Thread(target=renew, daemon=True).start()
         try:
             yield
         finally:
             done.set()
+
+    def holds(self, run: str, stage: str, part: int, token: str) -> bool:
+        """Whether a claim is still the holder's, who keeps it for a whole lease more then.
+
+        Asked before what nobody else stops: who stood still may have been given up long ago.
+        """
+        args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
+        return bool(self._lua["part_keep"](keys=[self.key(run, stage, "parts")], args=args))
 
     @staticmethod
     def is_away(error: Exception) -> bool:

@@ -121,6 +121,8 @@ def upsert_chunk(tools: Tools, part: Part, call: Call) -> dict[str, int]:
         return {}
     references = [item.reference for item in chunk.items]
     with tools.locks.all(references):
+        if not tools.runs.holds(*part):
+            return {}  # it stood still for so long that others did it; closing the part will tell the same
         base = tools.ledger.get(references)
         wishes = tools.inbox.waiting(references)
         late = [item for item in chunk.items if _overtaken(item, base.get(item.reference))]
@@ -151,8 +153,9 @@ def _overtaken(item: Outgoing, entry: Entry | None) -> bool:
 
 
 def _row_seen(item: Outgoing, entry: Entry) -> Entry:
-    """The row was read, though not sent: only its next change counts. A push that read the source saw a newer one."""
-    newer_row = entry.having(Flag.URGENT) and not entry.flags & (Flag.GIVEN | Flag.SOLD_BY_HAND)
+    """The row was read, though not sent: only its next change counts. Who read the source since saw a newer one."""
+    newer_read = entry.having(Flag.URGENT) or entry.seen_ms > item.seen_ms
+    newer_row = newer_read and not entry.flags & (Flag.GIVEN | Flag.SOLD_BY_HAND)
     return entry if newer_row else entry.but(set_flags=Flag.IN_SOURCE, row=item.row, missed=0)
 
 
@@ -174,6 +177,10 @@ def _settle(
     now_ms = tools.runs.now_ms()
     pairs = list(zip(items, answers, strict=True))
     accepted = [(item, answer) for item, answer in pairs if answer.outcome == "accepted"]
+    if not tools.runs.holds(*part):
+        # Others did it meanwhile, and perhaps more: what they left stands. If nobody did, what was sent is known.
+        tools.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
+        return {}
     lacking = images.settle(tools, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000)
     swaps: list[tuple[str, Entry | None, Entry]] = []
     counts = {"created": 0, "updated": 0, "skipped_images": 0}
@@ -256,6 +263,8 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
         return {}
     seen_ms = source_began_ms(tools, part.run)
     with tools.locks.all([change.reference]):
+        if not tools.runs.holds(*part):
+            return {}
         entry = tools.ledger.get([change.reference]).get(change.reference)
         if entry is None or not _still_to_sell(change, entry):
             return {"overtaken": 1}
@@ -286,9 +295,9 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
         settled = entry.but(
             status=status, missed=0, row=row, sent_ms=now_ms, seen_ms=seen_ms, set_flags=again, clear=gone
         )
-        tools.ledger.swap([(change.reference, entry, settled)])
-        event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
-        remember.sold(tools, change.reference, event, entry, status=status)
+        if not tools.ledger.swap([(change.reference, entry, settled)]):
+            event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
+            remember.sold(tools, change.reference, event, entry, status=status)
     return {"sold": 1}
 
 

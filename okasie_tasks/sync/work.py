@@ -46,7 +46,8 @@ def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Ef
             return _claimed(tools, part, call, chance, tell)
     except NoPermit:
         # Its message is alive, if only waiting: the watchdog need not publish the run's parts again.
-        tools.runs.note(part.run, progress_ms=tools.runs.now_ms())
+        if tools.runs.state(part.run) == "running":
+            tools.runs.note(part.run, progress_ms=tools.runs.now_ms())
         raise
     except (StopRun, FixConfiguration) as stop:
         log.error("run stops", **_facts(tools, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect

@@ -38,15 +38,20 @@ class Player:
         self._calm: dict[int, float] = {}
         self._played = 0
 
-    def play(self, seed: int) -> Result:
-        """One round; the fleet's folder stays, and is told, when it went wrong."""
+    def lend(self) -> tuple[Fleet, str]:
+        """A fleet that is whole, and an account that has seen nothing."""
         if self._fleet is None:
             self._begin()
         assert self._fleet is not None
         self._fleet.mend()
         self._fleet.whole()
         account, self._played = f"r{self._played}", self._played + 1
-        result = Round(self._fleet, account, seed, calm=self._calm, plans=plans_of(seed)).play()
+        return self._fleet, account
+
+    def play(self, seed: int) -> Result:
+        """One round; the fleet's folder stays, and is told, when it went wrong."""
+        fleet, account = self.lend()
+        result = Round(fleet, account, seed, calm=self._calm, plans=plans_of(seed)).play()
         if result.wrong or self._played >= self._most:
             self.stop(keep=bool(result.wrong))
         return result
