@@ -35,7 +35,7 @@ from okasie_tasks.celery import app, current_run, services
 from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
-from okasie_tasks.sync import conduct, push, watchdog
+from okasie_tasks.sync import alerting, conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import Effect, perform
@@ -179,6 +179,8 @@ def _ready(sender: Any, **_: object) -> None:
     """A control worker rings for the watchdog by itself, so that it needs neither Beat nor any one worker."""
     if CONTROL in sender.app.amqp.queues.consume_from:
         watchdog.Bell(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
+        if services().settings.alerts.on:
+            alerting.Messenger(services().alerting()).start()
 
 
 @app.task(name="okasie.resume", throws=(OkasieError,))
