@@ -151,6 +151,7 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
         **{f"Flower's /{path}": text for path, text in flower.items()},
         **{f"{path}": text for path, text in written.items()},
     }
+    assert [answer.text for answer in fleet.place.said if MARK in answer.text] == []
     assert [place for place, text in texts.items() if MARK in text] == []
     # What failed is told all the same, with the reason.
     assert "loading with ***" in texts_of(written, "urgent.log")
