@@ -23,6 +23,8 @@ import redis
 from celery import Celery
 from celery.schedules import crontab, schedule
 
+from okasie_tasks.adapters.alert_box import AlertBox
+from okasie_tasks.adapters.alert_channels import channels
 from okasie_tasks.adapters.counters import Counters
 from okasie_tasks.adapters.embedded import redis_url, redis_urls, without_login
 from okasie_tasks.adapters.failures import tell_failed
@@ -45,6 +47,7 @@ from okasie_tasks.errors import FixConfiguration, OkasieError
 from okasie_tasks.ports import Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
 from okasie_tasks.sources import open_source, open_write_back
+from okasie_tasks.sync.alerting import Desk, desk
 from okasie_tasks.sync.tools import Rules, Tools
 
 current_run: ContextVar[str] = ContextVar("current_run", default="")
@@ -151,6 +154,12 @@ class Services:
                     history=self.history(name),
                 )
             return self._accounts[name]
+
+    def alerting(self) -> Desk:
+        """What alerts are found with and sent by."""
+        box = AlertBox(self.redis, prefix=self.settings.redis.key_prefix, settings=self.settings.alerts)
+        sends = channels(self.settings.alerts)
+        return desk(self.settings, box=box, runs=self.runs, plans=self.plans, counters=self.counters, channels=sends)
 
     def _count_request(self, request: RequestLog) -> None:
         self.counters.sent(request, current_run.get())

@@ -29,14 +29,12 @@ class MaskedTask(Task[Any, Any]):
             return super().__call__(*args, **kwargs)
         try:
             return self.run(*args, **kwargs)
-        except (Retry, Ignore, Reject):
-            raise
         except Exception as error:
             text = "".join(traceback.format_exception(error))
             if mask(text) == text:
                 raise
-            if isinstance(error, OkasieError):
-                # Its own words are masked; what it was raised from is shown in tracebacks too.
+            if isinstance(error, OkasieError | Retry | Ignore | Reject):
+                # Its own words are masked; a traceback shows, and a retry's result keeps, what it was raised from.
                 error.__cause__ = error.__context__ = None
                 raise
             log.exception("a task failed, and its own words hold a secret")

@@ -36,7 +36,7 @@ from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
 from okasie_tasks.celery_story import Story, part_told
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
-from okasie_tasks.sync import conduct, push, watchdog
+from okasie_tasks.sync import alerting, conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import Effect, perform
@@ -189,6 +189,8 @@ def _ready(sender: Any, **_: object) -> None:
     _STORY.home = str(sender.hostname)
     if CONTROL in sender.app.amqp.queues.consume_from:
         watchdog.Bell(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
+        if services().settings.alerts.on:
+            alerting.Messenger(services().alerting()).start()
 
 
 @app.task(name="okasie.resume", throws=(OkasieError,))

@@ -177,6 +177,7 @@ class Runs:
                 self.account_key(run.account, "active"),
                 self.account_key(run.account, "next"),
                 self.account_key(run.account, "metrics"),
+                f"{self._prefix}alerts:ended",
             ],
             args=[run.id, state, cursor, run.facts.get("generation", "0"), KEEP_RUN_SECONDS, *facts],
         )

@@ -46,6 +46,7 @@ FAMILIES: Final = (
     Family("okasie_pause_seconds", "gauge", ("account",),
            "How long the account still sends nothing: told by the marketplace, or the breaker."),
     Family("okasie_breaker_open", "gauge", ("account",), "1 while the account pauses after failures in a row."),
+    Family("okasie_paused", "gauge", ("account",), "1 while a person has paused the account (`okasie pause`)."),
     Family("okasie_runs_total", "counter", ("account", "mode", "state"), "Runs that ended, by state."),
     Family("okasie_run_seconds", "gauge", ("account", "mode"),
            "How long the last run took that compared both sides (done, held or partial)."),

@@ -7,7 +7,9 @@ A bad file is refused whole, with every problem as ``file: key: got ..., expecte
 from okasie_tasks.settings.load import load_settings
 from okasie_tasks.settings.model import (
     AccountSettings,
+    AlertSettings,
     ColumnSettings,
+    EmailSettings,
     GuardSettings,
     LogSettings,
     Settings,
@@ -18,7 +20,9 @@ from okasie_tasks.settings.secret import Secret, is_loopback, masked, without_pa
 
 __all__ = [
     "AccountSettings",
+    "AlertSettings",
     "ColumnSettings",
+    "EmailSettings",
     "GuardSettings",
     "LogSettings",
     "Secret",

@@ -15,13 +15,13 @@ from pydantic import BaseModel, ValidationError
 from okasie_tasks.core.fields import BY_INPUT_NAME
 from okasie_tasks.errors import FixConfiguration
 from okasie_tasks.masking import know, know_url
-from okasie_tasks.settings.model import AccountSettings, Settings, SourceSettings
+from okasie_tasks.settings.model import AccountSettings, AlertSettings, Settings, SourceSettings
 from okasie_tasks.settings.secret import Secret, is_loopback, without_passwords
 
 DEFAULT_FILE: Final = "okasie.toml"
 PREFIX: Final = "OKASIE_"
 _ACCOUNT: Final = re.compile(r"[a-z0-9_]+")
-_SECRET_KEYS: Final = frozenset({"api_key", "password", "headers", "url", "username"})
+_SECRET_KEYS: Final = frozenset({"api_key", "password", "headers", "url", "username", "webhook"})
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -52,6 +52,7 @@ def _never_show(table: Mapping[str, Any], *, secret: bool = False) -> None:
         if isinstance(value, dict):
             _never_show(value, secret=secret or name == "headers")
         elif isinstance(value, str) and "://" in value:
+            know(value if name == "webhook" else "")
             know_url(value)
         elif isinstance(value, str) and (secret or name in ("api_key", "password")):
             know("" if value.startswith(("env:", "file:")) else value)
@@ -184,6 +185,7 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
         source = _bound_source(account.source, base, environ)
         accounts[name] = account.model_copy(update={"api_key": key, "source": source})
     problems += _shared_keys(accounts)
+    problems += _alert_problems(settings.alerts)
     if problems:
         raise _refused(settings.config_file, problems)
     redis = settings.redis
@@ -193,7 +195,34 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
     redis = redis.model_copy(
         update={"url": None if url in (None, "", "embedded") else url, "state_dir": base / redis.state_dir.expanduser()}
     )
-    return settings.model_copy(update={"accounts": accounts, "redis": redis})
+    alerts = _bound_alerts(settings.alerts, base, environ)
+    return settings.model_copy(update={"accounts": accounts, "redis": redis, "alerts": alerts})
+
+
+def _bound_alerts(alerts: AlertSettings, base: Path, environ: Mapping[str, str]) -> AlertSettings:
+    def bound(secret: Secret | None) -> Secret | None:
+        return secret and Secret(secret._reference, base=base, environ=environ)
+
+    email = alerts.email.model_copy(update={"password": bound(alerts.email.password)})
+    return alerts.model_copy(update={"webhook": bound(alerts.webhook), "email": email})
+
+
+def _alert_problems(alerts: AlertSettings) -> Iterator[str]:
+    if alerts.webhook is not None and alerts.webhook.literal:
+        url = alerts.webhook.reveal()
+        if not url.startswith("https://") and not (url.startswith("http://") and is_loopback(url)):
+            yield "alerts.webhook: got another address, expected https:// (http:// on loopback only), env: or file:"
+    email = alerts.email
+    if email.host:
+        for name in ("sender", "to"):
+            if not getattr(email, name):
+                yield f"alerts.email.{name}: is missing"
+        if email.tls == "off" and not is_loopback(f"smtp://{email.host}"):
+            yield "alerts.email.tls: got 'off', expected starttls or implicit: plain mail is only allowed on loopback"
+        if (email.user is None) != (email.password is None):
+            yield "alerts.email: got one of user and password, expected both or none"
+    elif email.model_fields_set:
+        yield "alerts.email.host: is missing"
 
 
 def _bound_source(source: SourceSettings, base: Path, environ: Mapping[str, str]) -> SourceSettings:

@@ -50,6 +50,11 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _list(value: object) -> object:
+    """A list; from the environment, its parts with commas between them."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -110,6 +115,39 @@ class LogSettings(_Model):
     def number(self) -> int:
         """The level as `logging` counts it; 0 when it is not set."""
         return int(logging.getLevelNamesMapping()[self.level.upper()]) if self.level else 0
+
+
+class EmailSettings(_Model):
+    """``[alerts.email]``. ``host`` "": no mail. ``tls`` "off" is for a server on this machine."""
+
+    host: str = ""
+    port: Annotated[int, Field(ge=1, le=65_535)] = 587
+    tls: Literal["starttls", "implicit", "off"] = "starttls"
+    user: Name | None = None
+    password: SecretText | None = None
+    sender: str = ""
+    to: Annotated[tuple[Name, ...], BeforeValidator(_list)] = ()
+
+
+class AlertSettings(_Model):
+    """``[alerts]``: who is told of what, and how often. ``stale_after`` None: by each account's schedule."""
+
+    webhook: SecretText | None = None
+    kinds: Annotated[tuple[Literal["held", "failed", "partial", "stale"], ...], BeforeValidator(_list)] = (
+        "held",
+        "failed",
+        "partial",
+        "stale",
+    )
+    every: Period = timedelta(hours=1)
+    max_per_hour: Annotated[int, Field(ge=1, le=1_000)] = 20
+    stale_after: Period | None = None
+    email: EmailSettings = EmailSettings()
+
+    @property
+    def on(self) -> bool:
+        """Whether anybody is to be told."""
+        return self.webhook is not None or bool(self.email.host)
 
 
 class GuardSettings(_Model):
@@ -208,6 +246,7 @@ class Settings(_Model):
 
     redis: RedisSettings = RedisSettings()
     log: LogSettings = LogSettings()
+    alerts: AlertSettings = AlertSettings()
     accounts: Mapping[str, AccountSettings] = Field(default_factory=dict)
     config_file: Path
 

@@ -18,6 +18,7 @@ def account_samples(tools: Tools, quota: LimiterStatus) -> Iterator[Sample]:
     account, plan = tools.rules.account, hold.standing(tools)
     for name, value in {
         **_quota(quota),
+        "okasie_paused": int(tools.runs.stops.paused_ms(account) > 0),
         "okasie_waiting_pushes": tools.inbox.count(),
         "okasie_rejected_listings": tools.ledger.reject_count(),
         "okasie_skipped_image_listings": tools.ledger.skipped_count(),

@@ -248,3 +248,11 @@ def test_all_that_an_account_learns_of_the_quota_is_told(world: GuardedWorld) ->
     assert found['okasie_quota_foreign_requests{account="dex"}'] == 2
     assert found['okasie_quota_limit_requests{account="dex"}'] == 8
     assert found['okasie_quota_used_ratio{account="dex"}'] == 0.5
+
+
+def test_an_account_that_a_person_paused_is_told(world: GuardedWorld) -> None:
+    assert look(world)['okasie_paused{account="dex"}'] == 0
+    world.services.runs.stops.pause(ACCOUNT)
+    assert look(world)['okasie_paused{account="dex"}'] == 1
+    world.services.runs.stops.resume(ACCOUNT)
+    assert look(world)['okasie_paused{account="dex"}'] == 0

@@ -10,7 +10,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ def files(folder: Path) -> dict[Path, str]:
     return {path: path.read_bytes().decode("utf-8", "replace") for path in found}
 
 
+@pytest.mark.timeout(400)  # a fleet, and some thirty commands
 def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
     url = find_embedded(fleet.place.folder / ".okasie")
     assert url is not None
@@ -123,7 +125,7 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
         assert fleet.place.okasie("doctor", "wrong_key").status == 1
         assert fleet.place.okasie("doctor", "no_scope", "--json").status == 1
         _fail_with_canaries(fleet)
-        for command in (
+        commands = (
             ["status"],
             ["runs", "good"],
             ["status", "--json"],
@@ -135,8 +137,8 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
             ["run", _last_run(fleet, "canary_feed")],
             ["rejects", "good"],
             ["why", "good", "DG-00001", "--json"],
-        ):
-            assert fleet.place.okasie(*command).status == 0, command
+        )
+        assert at_once(fleet, commands) == [0] * len(commands)
         seen = [value.decode("utf-8", "replace") for value in values(client)]
         flower = pages(fleet)
     written = {**files(fleet.place.folder / ".okasie"), fleet.up.log: fleet.up.said()}
@@ -149,6 +151,7 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
         **{f"Flower's /{path}": text for path, text in flower.items()},
         **{f"{path}": text for path, text in written.items()},
     }
+    assert [answer.text for answer in fleet.place.said if MARK in answer.text] == []
     assert [place for place, text in texts.items() if MARK in text] == []
     # What failed is told all the same, with the reason.
     assert "loading with ***" in texts_of(written, "urgent.log")
@@ -164,13 +167,10 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
 def _fail_with_canaries(fleet: Fleet) -> None:
     """Runs, looks and pushes that meet broken sources; and a configuration that is refused with its key in it."""
     place = fleet.place
-    for name in CANARIES:
-        assert place.okasie("sync", name, "--json").status == 1
-    for name in ("canary_load", "canary_read"):
-        place.okasie("push", name, "A1", "--no-wait")
-    assert place.okasie("doctor", "canary_feed", "--json").status == 1
-    assert place.okasie("doctor", "canary_sql").status == 1
-    assert place.okasie("doctor", "canary_load", env={"OKASIE_DEBUG": "1"}).status == 1
+    broken = [["sync", name, "--json"] for name in CANARIES]
+    broken += [["doctor", "canary_feed", "--json"], ["doctor", "canary_sql"], ["doctor", "canary_load"]]
+    assert at_once(fleet, broken) == [1] * len(broken)
+    at_once(fleet, [["push", name, "A1", "--no-wait"] for name in ("canary_load", "canary_read")])
     bad = place.folder / "bad.toml"
     bad.write_text(
         f'[redis]\nurl = "redis://:{secret("bad_redis")}@127.0.0.1:1/0"\n'
@@ -180,6 +180,12 @@ def _fail_with_canaries(fleet: Fleet) -> None:
     assert refused.status == 2
     assert "accounts.x.base_url: got 'https://***@host'" in refused.text
     poll(lambda: len(_failed_tasks(fleet)) == 2, what="both pushes fail")
+
+
+def at_once(fleet: Fleet, commands: Sequence[Sequence[str]]) -> list[int]:
+    """Run commands side by side; their exit statuses."""
+    with ThreadPoolExecutor(4) as pool:
+        return [answer.status for answer in pool.map(lambda words: fleet.place.okasie(*words), commands)]
 
 
 def _last_run(fleet: Fleet, account: str) -> str:

@@ -1,6 +1,7 @@
 -- Ends a run, once: state, the cursor by compare-and-set, the account's lease, the account's counters.
 -- KEYS[1]  hash: the run   KEYS[2] hash: the account   KEYS[3] string: run at work   KEYS[4] string: run that waits
 -- KEYS[5]  hash: counters (see counters.py); a run that only planned is not counted
+-- KEYS[6]  list: runs that people should know of (see alert_box.py); the newest 500, where nobody reads it
 -- ARGV     1 run id, 2 state, 3 new cursor ("" leaves it), 4 generation of the cursor as read at the start,
 --          5 seconds to keep the record, then field, value pairs for the account, written with the cursor only
 -- Returns  {1 if this call ended it else 0, id of the run that waits or ""}
@@ -21,6 +22,10 @@ if r[4] ~= '1' then
     redis.call('HSET', KEYS[5], 'run_ms:' .. mode, now - (r[2] or now), 'listings:' .. mode, r[3], 'last_mode', mode)
   end
   if good then redis.call('HSET', KEYS[5], 'success_ms:' .. mode, now) end
+  if ended == 'held' or ended == 'failed' or ended == 'partial' then
+    redis.call('RPUSH', KEYS[6], ARGV[1])
+    redis.call('LTRIM', KEYS[6], -500, -1)
+  end
 end
 local generation = redis.call('HGET', KEYS[2], 'generation') or '0'
 if ARGV[3] ~= '' and generation == ARGV[4] then
