@@ -51,6 +51,8 @@ class RequestLog(msgspec.Struct, frozen=True):
     items: int = 0
     waited_seconds: float = 0.0
     """For its permit, since its ticket first asked; by the limiter's own clock."""
+    where: str = ""
+    """What was asked for, without its id: ``GET /listings page 3``."""
 
 
 class OkasieApi:
@@ -232,7 +234,7 @@ class Door:
         }
         if body is not None:
             headers["Content-Type"] = "application/json"
-        where = f"{where} (request {request_id})"
+        asked, where = where, f"{where} (request {request_id})"
         self._used = True
         seen = Feedback(status=0)
         started = time.monotonic()
@@ -260,6 +262,7 @@ class Door:
                         request_id=request_id,
                         items=items,
                         waited_seconds=self._permit.waited_seconds,
+                        where=asked,
                     )
                 )
         told = answered.get("X-Request-Id", "")
