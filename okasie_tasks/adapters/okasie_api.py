@@ -54,6 +54,8 @@ class RequestLog(msgspec.Struct, frozen=True):
     items: int = 0
     waited_seconds: float = 0.0
     """For its permit, since its ticket first asked; by the limiter's own clock."""
+    where: str = ""
+    """What was asked for, without its id: ``GET /listings page 3``."""
 
 
 class OkasieApi:
@@ -235,7 +237,7 @@ class Door:
         }
         if body is not None:
             headers["Content-Type"] = "application/json"
-        where = f"{where} (request {request_id})"
+        asked, where = where, f"{where} (request {request_id})"
         self._used = True
         seen = Feedback(status=0)
         started = time.monotonic()
@@ -266,6 +268,7 @@ class Door:
                         request_id=request_id,
                         items=items,
                         waited_seconds=self._permit.waited_seconds,
+                        where=asked,
                     )
                 )
         told = answered.get("X-Request-Id", "")
