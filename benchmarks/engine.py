@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def measure(rows: int, repeats: int, folder: Path, *, threads: int, plain: bool)
         base_url = deployed.ready("pages", argv)["base_url"]
         deployed.place.account(ACCOUNT, feed="feed.csv", base_url=base_url, key="k", extra=NO_LIMIT)
         deployed.nodes(2, threads=threads)
-        first, first_seconds = deployed.sync(ACCOUNT)  # fills the ledger: what stands there already is adopted
+        _, first_seconds = deployed.sync(ACCOUNT)  # fills the ledger: what stands there already is adopted
         deployed.sync(ACCOUNT)
         for _ in range(repeats):
             seconds, used = ours(deployed, rows)

@@ -128,14 +128,18 @@ def fleet(folder: Path) -> Iterator[Fleet]:
 
 def machine() -> str:
     """What it was measured on, in one line."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    ) if Path("/proc/cpuinfo").exists() else platform.processor()
+    model = (
+        next(
+            (
+                line.partition(":")[2].strip()
+                for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            platform.processor(),
+        )
+        if Path("/proc/cpuinfo").exists()
+        else platform.processor()
+    )
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{model or platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()},"

@@ -16,7 +16,7 @@ import sys
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -70,8 +70,8 @@ def _answer(body: bytes, *, zipped: bool) -> bytes:
 
 
 class _Server(asyncio.Protocol):
-    plain: list[bytes] = []
-    zipped: list[bytes] = []
+    plain: ClassVar[list[bytes]] = []
+    zipped: ClassVar[list[bytes]] = []
     other = _answer(b'{"data":[],"meta":{}}', zipped=False)
 
     def connection_made(self, transport: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -203,6 +204,7 @@ def images_fingerprint(urls: Sequence[str]) -> bytes:
     return fingerprint(list(urls))
 
 
+@lru_cache(maxsize=10_000)
 def dealer_fingerprint(kind: Literal["profile", "code"], value: str) -> bytes:
     """4 bytes for a dealer in the form it was told; location codes are case-insensitive (API docs, listings/list)."""
     return blake2b(f"{kind}:{value.casefold()}".encode(), digest_size=4).digest()
@@ -233,4 +235,9 @@ def decode_compared(data: bytes) -> Compared:
 
 def reference_hash(reference: str) -> int:
     """64 bits that stand for a reference: its place among buckets and partitions, the same in every release."""
-    return int.from_bytes(blake2b(reference.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(reference_key(reference), "big")
+
+
+def reference_key(reference: str) -> bytes:
+    """The same as 8 bytes, big endian."""
+    return blake2b(reference.encode(), digest_size=8).digest()

@@ -249,7 +249,8 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     change: Planned | None = tools.runs.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
         return {}
-    seen_ms = source_began_ms(tools, part.run)
+    # Over a row that did not change it is an older sell said again: a push that waits may be newer than that.
+    seen_ms = source_began_ms(tools, part.run) if change.seen_ms is None else change.seen_ms
     with tools.locks.all([change.reference]):
         entry = tools.ledger.get([change.reference]).get(change.reference)
         if entry is None or entry.status == "sold" or (change.row < 0 and not entry.having(Flag.IN_SOURCE)):
