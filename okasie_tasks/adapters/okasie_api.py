@@ -22,6 +22,7 @@ from requests.adapters import HTTPAdapter
 
 from okasie_tasks import __version__
 from okasie_tasks.adapters import okasie_answers as answers
+from okasie_tasks.core.reading import decode_rows
 from okasie_tasks.errors import NoPermit, OkasieError, RateLimited, SetAside, Unauthorized, Unavailable
 from okasie_tasks.ports import Feedback, Lane, Limiter, Location, Page, Permit, WriteAnswer
 
@@ -238,7 +239,8 @@ class Door:
         started = time.monotonic()
         try:
             status, answered, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
-            decoded = _decode(raw)
+            # Straight to what is compared, where the page allows it.
+            decoded = (decode_rows(raw) if kind == "list" and status == 200 else None) or _decode(raw)
             seen = answers.feedback(status, answered, decoded)
         except requests.RequestException as error:
             connected = not (isinstance(error, _UNCOUNTED) or _never_connected(error))

@@ -94,6 +94,13 @@ def _features(value: object) -> object:
     return sorted(found) or None
 
 
+def normalise(value: object) -> object:
+    """The compared form of a typed value that is neither text nor plain: a float, or a list."""
+    if not isinstance(value, list):
+        return _number(value)
+    return _texts(value) if value and isinstance(value[0], str) else _features(value)
+
+
 _NORMALISE: Final[Mapping[str, Callable[[object], object]]] = {
     "text": _text,
     "integer": _number,
@@ -109,7 +116,7 @@ _MONTH_AT: Final = COMPARED_FIELDS.index("firstRegistration")
 
 def compared(listing: Listing) -> Compared:
     """The compared form of what we send."""
-    return tuple([normalise(getattr(listing, attribute)) for attribute, normalise in _OURS])
+    return tuple([normal(getattr(listing, attribute)) for attribute, normal in _OURS])
 
 
 def compared_row(raw: Mapping[str, Any]) -> Compared:
@@ -117,8 +124,8 @@ def compared_row(raw: Mapping[str, Any]) -> Compared:
     place = raw.get("location")
     nested = place if isinstance(place, Mapping) else {}
     values = [
-        None if (value := nested.get(name) if placed else raw.get(name)) is None else normalise(value)
-        for name, normalise, placed in _THEIRS
+        None if (value := nested.get(name) if placed else raw.get(name)) is None else normal(value)
+        for name, normal, placed in _THEIRS
     ]
     month = values[_MONTH_AT]
     if isinstance(month, str):
