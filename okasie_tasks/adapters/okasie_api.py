@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 from okasie_tasks import __version__
 from okasie_tasks.adapters import okasie_answers as answers
 from okasie_tasks.adapters.okasie_sending import TimelyAdapter, in_time, was_late
+from okasie_tasks.core.reading import decode_rows
 from okasie_tasks.errors import NoPermit, OkasieError, RateLimited, SetAside, Unauthorized, Unavailable
 from okasie_tasks.masking import know, mask
 from okasie_tasks.ports import Feedback, Lane, Limiter, Location, Page, Permit, WriteAnswer
@@ -244,7 +245,8 @@ class Door:
         try:
             with in_time():
                 status, answered, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
-            decoded = _decode(raw)
+            # Straight to what is compared, where the page allows it.
+            decoded = (decode_rows(raw) if kind == "list" and status == 200 else None) or _decode(raw)
             seen = answers.feedback(status, answered, decoded)
         except requests.RequestException as error:
             if was_late():

@@ -130,7 +130,8 @@ class Runs:
         self.stops = Stops(client, prefix=prefix)
         names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend")
         self._lua = {
-            name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release", "part_keep")
+            name: script(client, name)
+            for name in (*names, "part_claim", "part_close", "part_release", "part_keep", "run_spool")
         }
 
     # -- keys ------------------------------------------------------------------------------------------------------
@@ -389,10 +390,18 @@ class Runs:
         pipe.hset(key, field, msgspec.msgpack.encode(value))
         self._keep(pipe, run, place)
 
-    def mark_on(self, pipe: Any, run: str, place: str, members: Sequence[bytes]) -> None:
+    def put_sorted(self, run: str, field: str | int, found: Mapping[str, object]) -> None:
+        """Keep what one part has found in each of these places, in one step."""
+        pairs = [item for place, value in found.items() for item in (place, msgspec.msgpack.encode(value))]
+        args: list[Any] = [field, KEEP_PARTS_SECONDS, *pairs]
+        self._lua["run_spool"](keys=[self.key(run, "data", ""), self.key(run, "places")], args=args)
+
+    def mark(self, run: str, place: str, members: Sequence[bytes]) -> None:
         """Add members to a set of the run's own."""
+        pipe = self.redis.pipeline(transaction=False)
         pipe.sadd(self.key(run, "data", place), *members)
         self._keep(pipe, run, place)
+        pipe.execute()
 
     def marked(self, run: str, place: str, members: Sequence[bytes]) -> list[bool]:
         """Which of these the set holds."""

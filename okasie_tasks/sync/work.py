@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
-from okasie_tasks.sync import apply, conduct, decide, ending, gather, totals, walk
+from okasie_tasks.sync import apply, conduct, decide, ending, gather, selling, totals, walk
 from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
 
 log = get_logger(__name__)
@@ -210,10 +210,10 @@ def _upsert(tools: Tools, part: Part, call: Call) -> object:
 
 def _sell(tools: Tools, part: Part, call: Call) -> object:
     try:
-        return apply.mark_sold(tools, part, call)
+        return selling.mark_sold(tools, part, call)
     except SetAside as refused:
         # One listing that cannot be sold is a reject, not a failed run.
-        return apply.refused_sell(tools, part, refused)
+        return selling.refused_sell(tools, part, refused)
 
 
 _JOBS: Final[dict[str, Job]] = {

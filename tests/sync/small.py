@@ -9,7 +9,6 @@ import msgspec
 
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.celery import rules_of
-from okasie_tasks.core.entry import Entry
 from okasie_tasks.core.records import bucket_of
 from okasie_tasks.settings.model import AccountSettings, GuardSettings
 from okasie_tasks.sync.tools import Rules
@@ -32,8 +31,8 @@ class SmallLedger(Ledger):
 
     _IN_USE: Final = frozenset(map(bucket_of, [ANCHOR, *(f"{letter}{n}" for letter in "RF" for n in range(10))]))
 
-    def buckets(self, buckets: Iterable[int]) -> dict[str, Entry]:
-        return super().buckets(sorted(self._IN_USE.intersection(buckets)))
+    def packed_buckets(self, buckets: Iterable[int]) -> dict[str, bytes]:
+        return super().packed_buckets(sorted(self._IN_USE.intersection(buckets)))
 
 
 def rules(policy: Policy, missing_reads: int) -> Rules:
