@@ -55,12 +55,13 @@ class Model:
             named_before = reference in self.cars
             car = self.car(reference)
             car.appeared |= car.missed > 0 or (self._read_before and not named_before)
+            car.missed = 0
         for reference in self.cars:
             self.note(f"the run reads {brief(reading.says.get(reference))}, all: {reading.complete}", reference)
         if reading.complete:
-            for reference, car in self.cars.items():
-                car.missed = 0 if reference in reading.says else car.missed + (len(self.loads) == 1)
-                car.appeared &= reference in reading.says
+            for reference in self.cars.keys() - reading.says.keys():
+                self.cars[reference].missed += len(self.loads) == 1
+                self.cars[reference].appeared = False
             self._read_before = True
 
     def said(self, reference: str, said: Said) -> None:
@@ -81,7 +82,8 @@ class Model:
             car.seller, car.revived = "", True
             car.by_hand = car.by_hand and None  # whoever sold it here, somebody there says otherwise
         car.edit, car.edit_ms, car.edit_seen = kind, now_ms, False
-        car.edit_excused = (car.echo_due or car.known is not True) and (kind in _WORDS or car.resent)
+        unread = car.echo_due or car.known is not True
+        car.edit_excused = (unread and (kind in _WORDS or car.resent)) or (self.odd_rendering and kind in _WORDS)
 
     def rendered_otherwise(self, *, odd: bool) -> None:
         """From now on every row looks as if it had been edited."""
@@ -199,6 +201,7 @@ def settle(model: Model, car: Car, write: Write) -> None:
     car.refused = None if sure else car.refused
     if not said.given:
         car.taught = {content} if sure else car.taught | {content}
+        car.missed = 0 if sure else car.missed
         car.in_source = True if sure else car.in_source or None
     elif car.missed:
         car.in_source = None  # whether its absence was met before or after is open
@@ -224,6 +227,8 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
             if car.in_source is True and (not clean or car.missed >= model.missing_reads):
                 car.in_source = None
     elif says == INVALID:
+        if car.known is False and sold and reference in model.listed_now:
+            car.known = None  # taken over as sold
         car.in_source = True if clean and car.known else car.in_source or None
     else:
         pushed = bool(car.last and car.urgent and car.last.stamp.seen_ms > run.source_began_ms)
