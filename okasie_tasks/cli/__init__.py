@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 
 from okasie_tasks import __version__
+from okasie_tasks.cli.masked import MaskedStream
 from okasie_tasks.cli.options import common
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError, Outdated
 from okasie_tasks.masking import mask
@@ -102,6 +103,7 @@ def cli(context: click.Context, /, **options: Any) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script: runs a command and maps errors to one line and an exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
     try:
         cli.main(arguments, prog_name="okasie", standalone_mode=False)
         sys.stdout.flush()
@@ -126,7 +128,7 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
         return document | ({"run": error.run} if isinstance(error, Outdated) else {}), status
     if isinstance(error, click.ClickException):
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else None
-        return {"code": "usage", "message": mask(error.format_message()), "where": where}, 2
+        return {"code": "usage", "message": error.format_message(), "where": where}, 2
     if type(error).__module__.split(".")[0] in ("redis", "kombu"):
         return {
             "code": "not_reachable",
@@ -134,7 +136,7 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
             "where": "redis",
         }, 5
     if os.environ.get("OKASIE_DEBUG"):
-        print(mask("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+        traceback.print_exception(error)
     told = mask(f"{type(error).__name__}: {error}").splitlines()[0][:300]
     return {"code": "internal", "message": f"{told} (a defect; OKASIE_DEBUG=1 shows more)", "where": None}, 1
 

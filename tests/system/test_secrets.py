@@ -22,11 +22,14 @@ from okasie_tasks.adapters.embedded import find_embedded, find_server
 from okasie_tasks.adapters.supervisor import Child, Supervisor
 from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.cli.local import free_port
+from okasie_tasks.sandbox import Key, Sandbox
+from okasie_tasks.sandbox.sample import cars, write_csv
 from tests.support import Place, Workers, faults, poll
 from tests.system.conftest import CANARIES, Fleet, secret
 
 pytestmark = pytest.mark.system
 
+SECURITY = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
 MARK = "SECRET-"
 """Every key of the fleet begins with it, the refused one too."""
 
@@ -192,14 +195,38 @@ def _last_run(fleet: Fleet, account: str) -> str:
     return str(fleet.place.okasie("runs", account, "--json").document["runs"][0]["run"])
 
 
-def test_the_password_of_redis_is_shown_nowhere(tmp_path: Path) -> None:
+def rights(password: str) -> str:
+    """The users that docs/security.md tells to set up."""
+    found = re.search(r"^user okasie on .*\nuser default off$", SECURITY, re.MULTILINE)
+    assert found
+    return found[0].replace("CHANGE-ME", password) + "\n"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox([Key(secret("dex"), "dex")]) as found:
+        yield found
+
+
+@pytest.mark.timeout(400)
+def test_the_password_of_redis_is_shown_nowhere_and_its_user_can_do_no_more_than_it_must(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
     """A server with a password, one worker for all queues, and what Celery and we show of our own configuration."""
     password, port = secret("redis"), free_port(7_100)
-    server = [find_server().path, "--port", str(port), "--bind", "127.0.0.1", "--requirepass", password,
+    (tmp_path / "valkey.conf").write_text(rights(password))
+    server = [find_server().path, str(tmp_path / "valkey.conf"), "--port", str(port), "--bind", "127.0.0.1",
               "--appendonly", "yes", "--save", "", "--dir", str(tmp_path), "--loglevel", "warning"]  # fmt: skip
     place, supervisor = Place(tmp_path), Supervisor(print)
-    place.env["REDIS_URL"] = f"redis://:{password}@127.0.0.1:{port}/0"
-    place.config.write_text('[redis]\nurl = "env:REDIS_URL"\n[log]\nformat = "json"\n')
+    place.env["REDIS_URL"] = f"redis://okasie:{password}@127.0.0.1:{port}/0"
+    write_csv(tmp_path / "dex.csv", cars(5, seed=1))
+    place.account("dex", feed="dex.csv", base_url=sandbox.base_url, key="env:DEX_KEY")
+    place.env["DEX_KEY"] = secret("dex")
+    place.config.write_text(
+        place.config.read_text() + '[redis]\nurl = "env:REDIS_URL"\n[log]\nformat = "json"\n'
+        '[alerts]\nwebhook = "env:HOOK"\n'
+    )
+    place.env["HOOK"] = f"http://127.0.0.1:1/{secret('hook')}"
     supervisor.add(Child("redis", [str(part) for part in server], log=tmp_path / "redis.log"))
     celery = [sys.executable, "-m", "celery", "-A", "okasie_tasks"]
     env = {**place.env, "OKASIE_CONFIG": str(place.config)}
@@ -211,7 +238,21 @@ def test_the_password_of_redis_is_shown_nowhere(tmp_path: Path) -> None:
                                check=True)
                 for words in asked
             ]  # fmt: skip
+            # A run, a push, a failed run and its alert, and what shows them: all with the rights of docs/security.md.
             assert place.okasie("doctor").status == 0
+            assert place.okasie("sync", "dex", "--full").status == 0
+            assert place.okasie("push", "dex", "DG-00001").status == 0
+            (tmp_path / "dex.csv").unlink()
+            assert place.okasie("sync", "dex").status == 1
+            for words in (
+                ["status"],
+                ["metrics", "--once"],
+                ["pause", "dex"],
+                ["resume", "dex"],
+                ["why", "dex", "DG-00001"],
+            ):
+                assert place.okasie(*words).status == 0, words
+            poll(lambda: "alert not delivered" in (tmp_path / "w0.log").read_text(), what="the alert")
             supervisor.add(Child("beat", [*celery, "beat", "-l", "DEBUG"], log=tmp_path / "beat.log", env=env))
             poll(lambda: "Sending due task" in (tmp_path / "beat.log").read_text(), what="Beat's first tick")
             wrong = {"REDIS_URL": f"redis://:{secret('wrong_redis')}@127.0.0.1:{port}/0"}
@@ -222,6 +263,7 @@ def test_the_password_of_redis_is_shown_nowhere(tmp_path: Path) -> None:
     texts |= {name: (tmp_path / name).read_text() for name in ("w0.log", "beat.log")}
     texts["commands"] = "\n".join(answer.text for answer in place.said)
     assert [place for place, text in texts.items() if MARK in text] == []
+    assert [name for name, text in texts.items() if "NOPERM" in text or "no permissions" in text.casefold()] == []
     assert str(port) in texts["inspect conf"], "the address is shown"
     assert all(json.loads(line) for line in texts["w0.log"].splitlines() if line.startswith("{"))
 
