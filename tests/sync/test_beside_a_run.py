@@ -35,6 +35,8 @@ def about_to_sell(tools: Tools, entry: Entry) -> Part:
     assert run is not None
     tools.runs.note(run, source_began_ms=BEGAN_MS)
     tools.runs.put(run, "selling", 0, Planned("R0", "sell", "gone", -1, b"", b""))
+    tools.runs.advance(run, "first", "apply", parts=0)
+    assert tools.runs.claim(run, "sell", 0, "task").state == "claimed"
     return Part(run, "sell", 0, "task")
 
 
