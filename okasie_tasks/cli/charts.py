@@ -66,7 +66,7 @@ def timeline(phases: Sequence[dict[str, Any]]) -> Chart:
 def use(slots: Sequence[dict[str, Any]]) -> Chart:
     """A column a slot, as high as its share of the quota; refused and failed requests on top in other colours."""
     end = max((slot["at"] + slot["seconds"] for slot in slots), default=1)
-    across, top = (WIDTH - 60) / end, max([1.0, *(slot["share"] for slot in slots)])
+    across, top = (WIDTH - 75) / end, max([1.0, *(slot["share"] for slot in slots)])
     bars: list[Bar] = []
     for slot in slots:
         x, width = 50 + slot["at"] * across, max(1.0, slot["seconds"] * across - 1)

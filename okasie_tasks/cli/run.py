@@ -194,7 +194,11 @@ def _print_status(document: dict[str, Any]) -> None:
 
 def _remarks(entry: dict[str, Any]) -> Iterator[str]:
     """What is out of the ordinary with an account, and how long its run will take."""
-    quota, active = entry["quota"], entry["forecast"]["active"]
+    quota, active, last = entry["quota"], entry["forecast"]["active"], entry["last_run"]
+    if last and last["error"]:
+        error = last["error"]
+        where = f"{error['where']}: " if error["where"] else ""
+        yield f"last run {last['state']}: {where}{error['message']}; `okasie run {last['run']}` tells more"
     if entry["paused_since"]:
         yield f"paused since {entry['paused_since']}; `okasie resume {entry['account']}` lets it go on"
     if active:
