@@ -1,6 +1,6 @@
 """Whatever dealers, people and accidents do, in whatever order: what may never happen, and what stands in the end.
 
-The same steps each time. ``MODEL_STEPS=100000 pytest tests/sync/test_model.py`` makes a hundred thousand,
+The same steps each time. ``MODEL_STEPS=100000 pytest -n 2 tests/sync/test_model.py`` makes a hundred thousand,
 ``MODEL_SEED=7`` makes others. A failure prints the steps that lead to it, as few as were found; with ``MODEL_QUICK=1`` it
 does so at once, with all of them.
 """
@@ -26,6 +26,8 @@ from tests.sync.workshop import Workshop
 
 _STEPS = int(os.environ.get("MODEL_STEPS", "2000"))
 _SEED = os.environ.get("MODEL_SEED")
+_MOST = 10_000
+"""Steps of one test: more are several tests, each with its own seed, so that ``-n 2`` plays two at a time."""
 _EACH = 50
 """Steps of one example."""
 _CARS = ("R0", "R1", "R2", "R3")
@@ -309,13 +311,16 @@ def machine(client: redis.Redis) -> Iterator[type[Machine]]:
     yield Machine
 
 
-@pytest.mark.timeout(max(900, _STEPS // 10))
-def test_the_system_keeps_its_laws(machine: type[Machine]) -> None:
+@pytest.mark.timeout(max(900, _STEPS))
+@pytest.mark.parametrize("part", range(-(-_STEPS // _MOST)))
+def test_the_system_keeps_its_laws(machine: type[Machine], part: int) -> None:
     checks = list(HealthCheck)
+    steps = min(_MOST, _STEPS - part * _MOST)
+    chosen = None if _SEED is None and not part else int(_SEED or 0) + part
     plan = settings(
-        settings.get_profile("house"), max_examples=-(-_STEPS * 5 // 4 // _EACH), stateful_step_count=_EACH, database=None,
-        suppress_health_check=checks, derandomize=_SEED is None,
+        settings.get_profile("house"), max_examples=-(-steps * 5 // 4 // _EACH), stateful_step_count=_EACH, database=None,
+        suppress_health_check=checks, derandomize=chosen is None,
         **({"phases": [Phase.generate]} if os.environ.get("MODEL_QUICK") else {}),
     )  # fmt: skip
-    run_state_machine_as_test(seed(int(_SEED))(machine) if _SEED else machine, settings=plan)
-    assert machine.steps >= _STEPS
+    run_state_machine_as_test(machine if chosen is None else seed(chosen)(machine), settings=plan)
+    assert machine.steps >= steps
