@@ -10,27 +10,16 @@ one survives, or when the code has moved on and there is nothing left to take aw
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-ROOT: Final = Path(__file__).parents[2]
+from tests.mutation import Cut, failing, mutated, play
+
 _LAWS: Final = ("tests/chaos/test_laws.py", "tests/adapters/test_runs.py")
 _LUA: Final = "okasie_tasks/adapters/lua"
-
-
-class Cut(NamedTuple):
-    """In this file, what stands there once, and what stands there then."""
-
-    file: str
-    old: str
-    new: str
 
 
 class Mutation(NamedTuple):
@@ -87,37 +76,15 @@ MUTATIONS: Final[dict[str, Mutation]] = {
 }
 
 
-def mutated(folder: Path, cuts: Sequence[Cut]) -> str:
-    """Copy the tree, take away what the cuts say; returns what could not be found, or ""."""
-    named = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, named.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    for cut in cuts:
-        text = (folder / cut.file).read_text(encoding="utf-8")
-        if text.count(cut.old) != 1:
-            return f"{cut.file} does not hold {cut.old!r} once"
-        (folder / cut.file).write_text(text.replace(cut.old, cut.new), encoding="utf-8")
-    return ""
-
-
 def laws(folder: Path) -> list[str]:
     """The laws that fail there."""
-    said = _play(folder, "pytest", "-q", "-p", "no:cacheprovider", *_LAWS)
-    return re.findall(r"^(?:FAILED|ERROR) \S*::(\S+)", said.stdout, re.MULTILINE)
+    return failing(folder, *_LAWS)
 
 
 def accident(folder: Path, script: str) -> list[str]:
     """What went wrong there in a scripted accident."""
-    said = _play(folder, "tests.chaos.scripted", "--quick", script)
+    said = play(folder, "tests.chaos.scripted", "--quick", script)
     return re.findall(r"WRONG: (.*)", said.stdout) or ([said.stderr[-300:]] if said.returncode else [])
-
-
-def _play(folder: Path, *module: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(folder)}
-    argv = [sys.executable, "-m", *module]
-    return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=400, check=False)
 
 
 def main() -> int:
