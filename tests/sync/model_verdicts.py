@@ -45,7 +45,8 @@ def _upsert_by_run(model: Model, car: Car, write: Write, run: Running, planned: 
         "sold by hand while its row stands": car.by_hand is True,
         "sold by someone and not changed here": revives and unchanged,
         "an older version overwrites a newer one": late,
-        "needless": model.calm and car.sure and before is not None and before.body == write.body,
+        # Reads do not tell which images stand there.
+        "needless": model.calm and car.sure and before is not None and before.body == write.body and car.edit != "images",
     }.items() if holds]  # fmt: skip
 
 
