@@ -102,18 +102,25 @@ def _redis_checks(client: redis.Redis, info: dict[str, Any]) -> Iterator[Check]:
     version = str(info.get("valkey_version") or info.get("redis_version", "0"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     yield Check("redis", numbers >= _OLDEST, f"version {version}", "use Redis 6.2 or newer, or Valkey")
-    durable = bool(info.get("aof_enabled"))
-    yield Check(
-        "redis persistence",
-        durable,
-        "append-only file on" if durable else "no append-only file: a restart would forget the ledger",
-        "set `appendonly yes`",
-    )
+    if info.get("cluster_enabled") or info.get("redis_mode") == "cluster":
+        told = "a cluster: a step of ours touches keys that it would spread over several servers"
+        yield Check("redis cluster", False, told, "use a single server (with replicas if you like), not a cluster")
+    yield _persistence(info)
     policy = str(info.get("maxmemory_policy", "unknown"))
     yield Check("redis eviction", policy == "noeviction", policy, "set `maxmemory-policy noeviction`")
+    asked = time.time()
     seconds, micros = client.time()
-    skew = abs(time.time() - (seconds + micros / 1e6))
+    skew = abs((asked + time.time()) / 2 - (seconds + micros / 1e6))
     yield Check("redis clock", skew < _SKEW_SECONDS, f"{skew:.1f} s from ours", "let both machines keep time by NTP")
+
+
+def _persistence(info: dict[str, Any]) -> Check:
+    name = "redis persistence"
+    if not info.get("aof_enabled"):
+        return Check(name, False, "no append-only file: a restart would forget the ledger", "set `appendonly yes`")
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return Check(name, False, "the append-only file cannot be written", "make room on the disk of the server")
+    return Check(name, True, "append-only file on")
 
 
 # -- accounts ------------------------------------------------------------------------------------------------------

@@ -92,11 +92,11 @@ class Process(Child):
 
 
 class Fleet:
-    """``quick``: with the settings of `QUICK`. Use as a context manager."""
+    """``quick``: with the settings of `QUICK`; ``more``: lines after them. Use as a context manager."""
 
-    def __init__(self, accounts: Sequence[str], *, quick: bool, say: Any = lambda _: None) -> None:
+    def __init__(self, accounts: Sequence[str], *, quick: bool, more: str = "", say: Any = lambda _: None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-        self.quick = quick
+        self.quick, self._more = quick, more
         self.place = Place(self.folder)
         self.supervisor = Supervisor(say)
         self.children: dict[str, Child] = {}
@@ -154,7 +154,7 @@ class Fleet:
             extra = f"requests_per_minute = {PER_MINUTE}\nburst_per_second = {PER_SECOND}\n"
             feed = f"{name}.csv"
             self.place.account(name, feed=feed, base_url=self.sandbox.base_url, key=f"key-{name}", extra=extra)
-        (self.folder / "celeryconfig.py").write_text(QUICK if self.quick else USUAL)
+        (self.folder / "celeryconfig.py").write_text((QUICK if self.quick else USUAL) + self._more)
         root = str(Path(__file__).parents[2])
         self.place.env |= {
             "OKASIE_REDIS__URL": self.url,

@@ -33,7 +33,7 @@ _REST_SECONDS: Final = 60.0
 
 def worker_stalled(fleet: Fleet, account: str) -> list[str]:
     """It stands still for longer than its leases, and goes on when others have done its work and more."""
-    return stall(fleet, account, seconds=9.0, patience_seconds=_REST_SECONDS)
+    return stall(fleet, account, seconds=9.0, patience_seconds=_REST_SECONDS, sent=True)
 
 
 def request_lost(fleet: Fleet, account: str) -> list[str]:

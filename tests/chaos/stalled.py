@@ -2,7 +2,7 @@
 
     python -m tests.chaos.stalled --seconds 60
 
-It is stopped while its bulk calls are under way. Another worker does its work, a second run changes prices; then it
+It is stopped just before its bulk calls, or while they are under way. Another worker does its work, a second run changes prices; then it
 goes on. What it believes is two runs old by then. ``--quick``: with the shorter leases of continuous integration.
 """
 
@@ -27,22 +27,26 @@ from tests.support import poll
 
 _SLOW_SECONDS = 3.0
 """How long its calls are under way: time enough to stop it."""
+_MANY = 1000
 _VOLATILE = ("watchdog", "asked", "beat", "limit", "pushes", "writing")
 _COUNTED = b"n:requests"
 """A request whose answer is read late is counted late."""
 
 
-def stall(fleet: Fleet, account: str, *, seconds: float, patience_seconds: float) -> list[str]:
-    """Play it on a fleet that is whole. ``seconds``: how long the worker stands still, if not longer for the work of
+def stall(fleet: Fleet, account: str, *, seconds: float, patience_seconds: float, sent: bool) -> list[str]:
+    """Play it on a fleet that is whole. ``sent``: it has sent, and its answers wait. ``seconds``: how long the worker stands still, if not longer for the work of
     the others; they may take ``patience_seconds``. Returns what is wrong.
     """
     stock = Stock(fleet.folder / f"{account}.csv", fleet.settings.accounts[account], Random(account))
     fleet.kill("api2", back_after=None)
-    rule = {"kind": "slow", "match": {"key": account, "path": "bulk"}, "seconds": _SLOW_SECONDS}
+    rule = {"kind": "slow", "match": {"key": account, "path": "bulk"}, "times": _MANY, "seconds": _SLOW_SECONDS}
     requests.post(f"{fleet.sandbox.admin_url}/faults", json=rule, timeout=10).raise_for_status()
     fleet.client.sync(account, "full")
     run = poll(lambda: fleet.runs.active(account), what="a run")
     poll(lambda: fleet.runs.redis.hlen(fleet.runs.key(run, "upsert", "parts")), what="a bulk call")
+    if sent:
+        # The rule counts down when a request has arrived, long before its answer.
+        poll(lambda: any(rule.times != _MANY for rule in fleet.sandbox.faults._rules), what="a request")
     stalled = fleet.children["api"]
     signal_tree(stalled, signal.SIGSTOP)
     stopped_at = time.monotonic()
@@ -113,14 +117,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
-    with Fleet(["stalled"], quick=asked.quick) as fleet:
-        wrong = stall(fleet, "stalled", seconds=asked.seconds, patience_seconds=asked.seconds + 60)
+    wrong: list[str] = []
+    with Fleet(["before", "after"], quick=asked.quick) as fleet:
+        for account in ("before", "after"):
+            fleet.whole()
+            patience = asked.seconds + 60
+            wrong += stall(fleet, account, seconds=asked.seconds, patience_seconds=patience, sent=account == "after")
     if wrong:
         print(*wrong, sep="\n")
         print(f"logs: {fleet.folder}", file=sys.stderr)
         return 1
     shutil.rmtree(fleet.folder, ignore_errors=True)
-    print(f"it stood still for {asked.seconds:g} s, finished late and changed nothing")
+    print(f"twice it stood still for {asked.seconds:g} s, finished late and changed nothing")
     return 0
 
 

@@ -44,6 +44,12 @@ class Stock:
         self.rows += fresh
         self._write()
 
+    def reprice(self, count: int) -> None:
+        """Prices change, and nothing else."""
+        for row in self._chance.sample(self.rows, count):
+            row["price_eur"] = str(int(row["price_eur"]) + self._chance.randrange(-500, 550, 50))
+        self._write()
+
     def _write(self) -> None:
         write_csv(self._feed, self.rows)
 

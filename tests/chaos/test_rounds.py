@@ -12,9 +12,11 @@ import pytest
 from tests.chaos.__main__ import Player
 from tests.chaos.faults import FAULTS
 from tests.chaos.round import plans_of
-from tests.chaos.stalled import stall
+from tests.chaos.scripted import SCRIPTS
 
 SAMPLE = (1, 2, 3, 5, 9, 18, 23, 42, 91, 208, 211)
+IN_CI = ("worker_stalled", "request_lost", "message_doubled", "cursor_moved")
+"""The rounds lose messages in any case."""
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -37,7 +39,7 @@ def test_a_round(player: Player, seed: int) -> None:
     assert result.wrong == [], f"play it again: python -m tests.chaos --quick --seed {seed}"
 
 
-def test_a_worker_that_stood_still_for_longer_than_its_leases_finishes_late_and_changes_nothing(player: Player) -> None:
-    """For 60 s: ``python -m tests.chaos.stalled``."""
-    fleet, account = player.lend()
-    assert stall(fleet, account, seconds=9.0, patience_seconds=60.0) == []
+@pytest.mark.parametrize("name", IN_CI)
+def test_an_accident(player: Player, name: str) -> None:
+    """For 60 s of the first: ``python -m tests.chaos.stalled``. What each is for: ``tests/chaos/mutations.py``."""
+    assert SCRIPTS[name](*player.lend()) == []
