@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: .venv/.run
 	@$(BIN)/okasie demo
@@ -27,8 +27,11 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/limiter.py
 	$(BIN)/python benchmarks/throughput.py
 
+docs: .venv/.dev
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build site
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer with venv is needed; set PYTHON=/path/to/python3"; exit 1; }

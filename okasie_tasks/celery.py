@@ -217,7 +217,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "okasie-watchdog": {
             "task": "okasie.watchdog",
             "schedule": schedule(WATCHDOG_SECONDS),
-            "options": {"queue": CONTROL, "expires": WATCHDOG_SECONDS},
+            "options": {"queue": CONTROL, "expires": WATCHDOG_SECONDS, "argsrepr": "a look after every account"},
         }
     }
     for name, account in settings.accounts.items():
@@ -226,14 +226,18 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
                 "task": "okasie.sync",
                 "schedule": schedule(account.incremental_every),
                 "kwargs": {"account": name, "mode": "incremental"},
-                "options": {"queue": CONTROL, "expires": account.incremental_every.total_seconds()},
+                "options": {
+                    "queue": CONTROL,
+                    "expires": account.incremental_every.total_seconds(),
+                    "argsrepr": f"{name}: incremental run, by the clock",
+                },
             }
         if account.full_at is not None:
             entries[f"okasie-{name}-full"] = {
                 "task": "okasie.sync",
                 "schedule": _daily(account),
                 "kwargs": {"account": name, "mode": "full"},
-                "options": {"queue": CONTROL, "expires": 12 * 3600},
+                "options": {"queue": CONTROL, "expires": 12 * 3600, "argsrepr": f"{name}: full run, by the clock"},
             }
     return entries
 

@@ -1,4 +1,4 @@
-"""A pool's dead children are noticed within half a second.
+"""A pool's dead children are noticed within a quarter of a second.
 
 Celery 5.7 learns of a child's end when the pipe that the child held is closed, and asks the kernel for its exit status
 at once. The kernel closes the pipes of a killed process before it gives the status: the answer is "it runs", the pipe
@@ -12,7 +12,7 @@ from typing import Any, Final
 from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 
-LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.25
 
 
 class ChildWatch(bootsteps.StartStopStep):

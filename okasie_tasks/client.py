@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _CONTROL = "okasie.control"
 _URGENT = "okasie.urgent"
 _MOST = 1_000
+_SHOWN = 3
 
 
 class Client:
@@ -49,7 +50,7 @@ class Client:
         """Ask for a run of ``account`` (``incremental`` or ``full``); returns the task id."""
         if mode not in ("incremental", "full"):
             raise FixConfiguration(f"got mode {mode!r}, expected 'incremental' or 'full'", where="Client.sync")
-        return self._send("okasie.sync", _CONTROL, {"account": account, "mode": mode})
+        return self._send("okasie.sync", _CONTROL, {"account": account, "mode": mode}, f"{account}: {mode} run")
 
     def push(
         self,
@@ -67,16 +68,21 @@ class Client:
         """
         if (references is None) == (listings is None):
             raise FixConfiguration("expected references or listings, one of them", where="Client.push")
+        kwargs: dict[str, Any] = {"account": account}
         if references is not None:
-            return self._send("okasie.push", _URGENT, {"account": account, "references": _some(references, "push")})
-        given = [dict(listing) for listing in _some(listings or (), "push")]
-        return self._send("okasie.push", _URGENT, {"account": account, "listings": given, "version": version})
+            named = kwargs["references"] = _some(references, "push")
+        else:
+            kwargs["listings"], kwargs["version"] = [dict(one) for one in _some(listings or (), "push")], version
+            named = [str(listing.get("externalReference")) for listing in kwargs["listings"]]
+        return self._send("okasie.push", _URGENT, kwargs, _told(account, "push", named))
 
     def sell(self, account: str, references: Sequence[str]) -> str:
         """Have listings marked sold now, in the urgent lane; returns the task id."""
-        return self._send("okasie.sell", _URGENT, {"account": account, "references": _some(references, "sell")})
+        named = _some(references, "sell")
+        kwargs = {"account": account, "references": named}
+        return self._send("okasie.sell", _URGENT, kwargs, _told(account, "sell", named))
 
-    def _send(self, name: str, queue: str, kwargs: dict[str, Any]) -> str:
+    def _send(self, name: str, queue: str, kwargs: dict[str, Any], told: str) -> str:
         from kombu.exceptions import OperationalError  # noqa: PLC0415 - a heavy import, only for those who send
 
         app, task_id = self._connected(), str(uuid.uuid4())
@@ -89,6 +95,7 @@ class Client:
                 queue=queue,
                 ignore_result=True,
                 expires=self._expires_seconds,
+                argsrepr=told,
                 retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.3},
             )
         except OperationalError as error:
@@ -140,3 +147,9 @@ def _some(values: Sequence[Any], call: str) -> list[Any]:
     if isinstance(values, str) or not 1 <= len(values) <= _MOST:
         raise FixConfiguration(f"expected a list of 1 to {_MOST}", where=f"Client.{call}")
     return list(values)
+
+
+def _told(account: str, what: str, references: Sequence[str]) -> str:
+    """The request for people, as Flower shows it."""
+    more = ", ..." if len(references) > _SHOWN else ""
+    return f"{account}: {what} of {len(references)}: {', '.join(references[:_SHOWN])}{more}"

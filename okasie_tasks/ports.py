@@ -6,13 +6,14 @@ aware; durations are seconds as float.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from okasie_tasks.core.listing import Issue, Listing, RemoteListing
+from okasie_tasks.core.rows import KnownRows
 
 Lane = Literal["urgent", "bulk"]
 
@@ -169,6 +170,12 @@ class SourceRow(msgspec.Struct, frozen=True):
     """``file:line`` or the like, for messages."""
     unterminated: bool = False
     """No line end follows, at the end of the file: its last cell may be cut."""
+    raw: bytes = b""
+    """Fingerprint of the row as it stands in the source; empty where the source cannot tell."""
+    content: bytes = b""
+    """The row's content, where it is known from before: ``listing`` is None then although the row is valid."""
+    read: Callable[[], SourceRow] | None = None
+    """Maps and validates such a row after all."""
 
 
 class Source(Protocol):
@@ -191,6 +198,17 @@ class Source(Protocol):
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
         """Just these rows. A file is scanned."""
+        ...
+
+
+@runtime_checkable
+class RemembersRows(Source, Protocol):
+    """A source that need not map and validate again what is the same to the byte."""
+
+    remembers: bool
+
+    def rows(self, start: int = 0, stop: int | None = None, *, known: KnownRows | None = None) -> Iterator[SourceRow]:
+        """As `Source.rows`; rows that ``known`` holds the content of come unread: see `SourceRow.content`."""
         ...
 
 

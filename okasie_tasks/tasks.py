@@ -33,6 +33,7 @@ from kombu.exceptions import OperationalError
 from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app, current_run, services
 from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
+from okasie_tasks.celery_story import Story, part_told
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.sync import alerting, conduct, push, watchdog
@@ -43,6 +44,8 @@ from okasie_tasks.sync.work import Effect, perform
 log = get_logger(__name__)
 
 _CHANCE = SystemRandom()
+_STORY = Story(app)
+_NOTHING = "nothing to do: done before, taken by another, or the run is over"
 _TASK_OF = {
     "first": "okasie.fetch_page",
     "walk": "okasie.fetch_page",
@@ -59,7 +62,8 @@ _TROUBLE = (redis.RedisError, OperationalError)
 """Redis is away or refuses. A task that fails is over and its message gone: so it is tried again."""
 _TROUBLE_SECONDS = 2.0
 _IN_PLACE_SECONDS = 0.5
-_LONGEST_TROUBLE_SECONDS = 60.0
+_LONGEST_TROUBLE_SECONDS = 200.0
+"""Below the soft time limit, with room for the part itself."""
 _STEADY: dict[str, Any] = {
     "autoretry_for": _TROUBLE,
     "default_retry_delay": _TROUBLE_SECONDS,
@@ -90,6 +94,7 @@ def sync(
     if run is not None:
         log.info("run begins", account=account, run=run)
         publish(tools, run)
+        _STORY.tell(tools.runs, run, now=True)
     return run or ""
 
 
@@ -102,6 +107,7 @@ def advance(account: str, run: str) -> None:
         publish(tools, run)
     else:
         _begin_waiting(tools)
+    _STORY.tell(tools.runs, run, now=ended is not None)
 
 
 # -- the watchdog --------------------------------------------------------------------------------------------------
@@ -129,11 +135,14 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
 
 
 def _watch_account(tools: Tools, account: str, patience: watchdog.Patience) -> None:
+    at_work = tools.runs.active(account)
     for run, stage, parts in watchdog.look(tools, account, patience, waiting=_waiting):
         _send(tools, run, [(stage, parts)])
+    if at_work and tools.runs.active(account) != at_work:
+        _STORY.tell(tools.runs, at_work, now=True)
     _begin_waiting(tools)
     if tools.inbox.unattended(tools.runs.now_ms()):
-        send_urgent.apply_async(kwargs={"account": account})
+        _send_waiting(account)
 
 
 def _patience() -> watchdog.Patience:
@@ -177,6 +186,7 @@ def _taken(task_id: str) -> Iterator[None]:
 @worker_ready.connect
 def _ready(sender: Any, **_: object) -> None:
     """A control worker rings for the watchdog by itself, so that it needs neither Beat nor any one worker."""
+    _STORY.home = str(sender.hostname)
     if CONTROL in sender.app.amqp.queues.consume_from:
         watchdog.Bell(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:
@@ -193,7 +203,7 @@ def resume(account: str) -> None:
             _send(tools, name, [(stage, parts)])
     _begin_waiting(tools)
     if tools.inbox.count():
-        send_urgent.apply_async(kwargs={"account": account})
+        _send_waiting(account)
 
 
 # -- the urgent lane -----------------------------------------------------------------------------------------------
@@ -232,7 +242,7 @@ def send_urgent(self: Task[Any, Any], account: str) -> None:
     try:
         _sender(services().tools(account), str(self.request.id)).run()
     except RetryLater as later:
-        raise self.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
+        raise _again(self, later, min(later.seconds, 12.0)) from None
 
 
 def _send_urgent(tools: Tools, token: str) -> None:
@@ -240,7 +250,12 @@ def _send_urgent(tools: Tools, token: str) -> None:
     try:
         _sender(tools, token).run()
     except RetryLater as later:
-        send_urgent.apply_async(kwargs={"account": tools.rules.account}, countdown=min(later.seconds, 12.0))
+        _send_waiting(tools.rules.account, countdown=min(later.seconds, 12.0))
+
+
+def _send_waiting(account: str, countdown: float = 0.0) -> None:
+    told = f"{account}: pushes and sells that wait"
+    send_urgent.apply_async(kwargs={"account": account}, countdown=countdown or None, argsrepr=told)
 
 
 def _sender(tools: Tools, token: str) -> Sender:
@@ -258,74 +273,83 @@ def _received(request: Any, **_: object) -> None:
 
 
 @app.task(name="okasie.fetch_page", **_PART)
-def fetch_page(self: Task[Any, Any], account: str, run: str, page: int, of: int = 0) -> None:
+def fetch_page(self: Task[Any, Any], account: str, run: str, page: int, of: int = 0) -> str:
     """Read one page of the marketplace's list into the run."""
-    _do(self, account, run, "first" if page == 1 else "walk", 0 if page == 1 else page - 2)
+    return _do(self, account, run, "first" if page == 1 else "walk", 0 if page == 1 else page - 2)
 
 
 @app.task(name="okasie.load_inventory", **_PART)
-def load_inventory(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+def load_inventory(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
     """Read one slice of the source into the run."""
-    _do(self, account, run, "load", part)
+    return _do(self, account, run, "load", part)
 
 
 @app.task(name="okasie.diff_chunk", **_PART)
-def diff_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+def diff_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
     """Compare one partition of both sides and the ledger."""
-    _do(self, account, run, "diff", part)
+    return _do(self, account, run, "diff", part)
 
 
 @app.task(name="okasie.spool", **_PART)
-def spool(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+def spool(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
     """Read the bodies of planned listings and pack them into chunks."""
-    _do(self, account, run, "spool", part)
+    return _do(self, account, run, "spool", part)
 
 
 @app.task(name="okasie.upsert_chunk", **_PART)
-def upsert_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+def upsert_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
     """Send one chunk of at most 100 listings."""
-    _do(self, account, run, "upsert", part)
+    return _do(self, account, run, "upsert", part)
 
 
 @app.task(name="okasie.mark_sold", **_PART)
-def mark_sold(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+def mark_sold(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
     """Mark one listing sold."""
-    _do(self, account, run, "sell", part)
+    return _do(self, account, run, "sell", part)
 
 
 @app.task(name="okasie.count_listings", **_PART)
-def count_listings(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> None:
+def count_listings(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
     """Compare what the marketplace counts with what we believe."""
-    _do(self, account, run, "count", part)
+    return _do(self, account, run, "count", part)
 
 
-def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> None:
-    """Run one part: rebuild the message, call one plain function, turn `RetryLater` into a retry."""
+def _do(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> str:
+    """Run one part: rebuild the message, call one plain function, turn `RetryLater` into a retry. Returns what
+    became of it in words.
+    """
     tools = services().tools(account)
     # A word of this delivery's own: the same message delivered again takes the part over, and fences this one.
     part = Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}")
     token = current_run.set(run)
     try:
-        _in_place(task, tools, part)
+        return _in_place(task, tools, part)
     except RetryLater as later:
-        raise task.retry(countdown=min(later.seconds, 12.0), max_retries=None, exc=None) from None
-    except _TROUBLE:
-        raise task.retry(countdown=_TROUBLE_SECONDS, max_retries=None, exc=None) from None
+        raise _again(task, later, min(later.seconds, 12.0)) from None
+    except _TROUBLE as trouble:
+        raise _again(task, trouble, _TROUBLE_SECONDS) from None
     finally:
         current_run.reset(token)
 
 
-def _in_place(task: Task[Any, Any], tools: Tools, part: Part) -> None:
+def _again(task: Task[Any, Any], why: Exception, seconds: float) -> Exception:
+    """The same message once more, with its words for people; ``why`` is what Flower shows beside RETRY."""
+    words: dict[str, Any] = {"argsrepr": getattr(task.request, "argsrepr", None)}
+    return task.retry(countdown=seconds, max_retries=None, exc=why, **words)
+
+
+def _in_place(task: Task[Any, Any], tools: Tools, part: Part) -> str:
     """Do the part; while Redis is away, wait here: nothing else could be done in this slot.
 
     A task that fails then cannot even tell so: its result is refused like everything else, its message is neither
     acknowledged nor given back, and the worker takes it for work in hand for ever.
     """
+    told = [_NOTHING]
     again, until = task.request.retries > 0 or _came_again(task), time.monotonic() + _LONGEST_TROUBLE_SECONDS
     while True:
         try:
             with tools.runs.keeping(*part):
-                effect = perform(tools, part, chance=_CHANCE)
+                effect = perform(tools, part, chance=_CHANCE, tell=told.append)
             _go_on(tools, part.run, effect, again=again)
         except _TROUBLE as error:
             if time.monotonic() > until:
@@ -334,7 +358,8 @@ def _in_place(task: Task[Any, Any], tools: Tools, part: Part) -> None:
             again = True
             time.sleep(_IN_PLACE_SECONDS)
         else:
-            return
+            _STORY.tell(tools.runs, part.run, now=effect == "stopped")
+            return told[-1]
 
 
 def _go_on(tools: Tools, run: str, effect: Effect, *, again: bool) -> None:
@@ -356,7 +381,8 @@ def _begin_waiting(tools: Tools) -> None:
     """Let the account's next run begin if one waits and none is at work."""
     account = tools.rules.account
     if watchdog.may_begin(tools, account):
-        sync.apply_async(kwargs={"account": account, "requested": True})
+        told = f"{account}: begin the run that waits"
+        sync.apply_async(kwargs={"account": account, "requested": True}, argsrepr=told)
 
 
 # -- windows -------------------------------------------------------------------------------------------------------
@@ -367,6 +393,7 @@ def publish(tools: Tools, run: str) -> None:
     record = tools.runs.get(run)
     if record is not None and record.cancelling:
         if conduct.advance(tools, run) is not None:
+            _STORY.tell(tools.runs, run, now=True)
             _begin_waiting(tools)
     elif record is not None and record.state == "running":
         _send(tools, run, conduct.windows(tools, run, record.stage))
@@ -378,15 +405,23 @@ def _send(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
     header = [_message(account, run, stage, number, of=totals[stage]) for stage, parts in stages for number in parts]
     if header:
         chord(
-            group(header), signature("okasie.advance", kwargs={"account": account, "run": run}, immutable=True, app=app)
+            group(header),
+            signature(
+                "okasie.advance",
+                kwargs={"account": account, "run": run},
+                immutable=True,
+                app=app,
+                argsrepr=f"{account}: move the run on",
+            ),
         )()
 
 
 def _message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:
-    """The message of one part; ``of`` is for the eyes of whoever reads it in Flower."""
+    """The message of one part; ``of`` and ``argsrepr`` are for the eyes of whoever reads them in Flower."""
     if stage in ("first", "walk"):
-        first = stage == "first"
-        kwargs = {"account": account, "run": run, "page": 1 if first else number + 2, "of": of if first else of + 1}
+        count, of = (1, of) if stage == "first" else (number + 2, of + 1)
+        kwargs = {"account": account, "run": run, "page": count, "of": of}
     else:
-        kwargs = {"account": account, "run": run, "part": number, "of": of}
-    return signature(_TASK_OF[stage], kwargs=kwargs, immutable=True, app=app)
+        count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
+    told = part_told(account, stage, count, of)
+    return signature(_TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=told)

@@ -85,14 +85,14 @@ class Place:
 class Up:
     """``okasie up`` as a process. Use as a context manager."""
 
-    def __init__(self, place: Place, *options: str) -> None:
-        self.place, self._options = place, options
+    def __init__(self, place: Place, *options: str, program: Sequence[str] = tuple(OKASIE)) -> None:
+        self.place, self._argv = place, [*program, "up", *options]
         self.log = place.folder / "up.log"
 
     def __enter__(self) -> Up:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*OKASIE, "up", *self._options], cwd=self.place.folder, env=self.place.env, stdout=log, stderr=log
+                self._argv, cwd=self.place.folder, env=self.place.env, stdout=log, stderr=log
             )
         try:
             poll(lambda: "ready:" in self.said() or self.process.poll() is not None, seconds=90, what="okasie up")

@@ -114,7 +114,8 @@ def test_beat_triggers_both_kinds_for_every_account_and_the_watchdog(config: Pat
     incremental, full = entries["okasie-dex-incremental"], entries["okasie-dex-full"]
     assert incremental["schedule"].run_every == timedelta(minutes=5)
     assert incremental["kwargs"] == {"account": "dex", "mode": "incremental"}
-    assert incremental["options"] == {"queue": CONTROL, "expires": 300.0}
+    told = "dex: incremental run, by the clock"
+    assert incremental["options"] == {"queue": CONTROL, "expires": 300.0, "argsrepr": told}
     assert full["kwargs"] == {"account": "dex", "mode": "full"}
     assert full["schedule"].minute == {30}
     assert full["schedule"].hour in ({1}, {2}), "03:30 in Brussels is 01:30 or 02:30 UTC"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import redis
 
+from okasie_tasks.adapters.trace import Traces
 from okasie_tasks.core.metrics import Recorded, read_recorded, request_field, wait_fields
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Counters:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
+        self._traces = Traces(runs)
 
     def sent(self, request: RequestLog, run: str = "") -> None:
         """Count one request, also for the run that sent it. A Redis that is away costs the count, not the answer."""
@@ -34,8 +36,12 @@ class Counters:
         pipe.hincrby(key, request_field(request.lane, request.method, request.status), 1)
         for field, count in wait_fields(request.lane, round(request.waited_seconds * 1000)).items():
             pipe.hincrby(key, field, count)
+        if run:
+            self._traces.note_on(pipe, run, request)
         with contextlib.suppress(redis.RedisError):
-            pipe.execute()
+            answers = pipe.execute(raise_on_error=False)
+            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+                self._traces.note(run, request)
 
     def read(self, account: str) -> Recorded:
         """What was counted so far; one command."""

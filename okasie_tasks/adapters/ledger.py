@@ -1,7 +1,8 @@
 """The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; rejects beside it.
 
 Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes), ``{prefix}rejects:{account}`` and
-``{prefix}images:{account}`` (hashes, reference -> JSON). Writes compare with what was read, so that an urgent write
+``{prefix}images:{account}`` (hashes, reference -> JSON), ``{prefix}rows:{account}`` (hash, slice of the source -> 16
+bytes a row; only what can be worked out again). Writes compare with what was read, so that an urgent write
 between read and write is never undone.
 """
 
@@ -15,8 +16,8 @@ import msgspec
 import redis
 
 from okasie_tasks.adapters.lua_scripts import script
-from okasie_tasks.core.entry import Entry
-from okasie_tasks.core.records import Reject, SkippedImages, bucket_of
+from okasie_tasks.core.entry import PACKED_BYTES, Entry
+from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
 
 _PIPELINE = 200
 """Commands per round trip: enough to hide the trip, few enough not to block others on the same server."""
@@ -32,7 +33,9 @@ class Ledger:
         self._hash = f"{prefix}ledger:{account}:"
         self._rejects = f"{prefix}rejects:{account}"
         self._skipped = f"{prefix}images:{account}"
+        self._rows = f"{prefix}rows:{account}"
         self._swap = script(client, "ledger_swap")
+        self._read = script(client, "ledger_read")
 
     def get(self, references: Sequence[str]) -> dict[str, Entry]:
         """The entries of these references; unknown ones are left out."""
@@ -51,16 +54,36 @@ class Ledger:
                 )
         return found
 
+    def packed(self, references: Sequence[str], hashes: Sequence[bytes]) -> list[bytes]:
+        """The packed entries of these references, `core.entry.ABSENT` for one that is unknown; one step in Redis.
+
+        ``hashes``: `core.records.hash8` of each. Raises `ValueError` for an entry of another length.
+        """
+        if not references:
+            return []
+        buckets = [int.from_bytes(key, "big") % BUCKETS for key in hashes]
+        try:
+            asked = msgspec.msgpack.encode((buckets, references))
+            joined = cast("bytes", self._read(keys=[self._hash], args=[PACKED_BYTES, asked]))
+        except redis.ResponseError as error:
+            if "a ledger entry has" not in str(error):
+                raise
+            raise ValueError(str(error)) from error
+        return [joined[place : place + PACKED_BYTES] for place in range(0, len(joined), PACKED_BYTES)]
+
     def buckets(self, buckets: Iterable[int]) -> dict[str, Entry]:
         """Every entry of these buckets."""
+        return {name: Entry.unpack(value) for name, value in self.packed_buckets(buckets).items()}
+
+    def packed_buckets(self, buckets: Iterable[int]) -> dict[str, bytes]:
+        """Every entry of these buckets, packed."""
         pipe = self._redis.pipeline(transaction=False)
         for bucket in buckets:
             pipe.hgetall(f"{self._hash}{bucket}")
-        return {
-            name.decode(): Entry.unpack(value)
-            for entries in pipe.execute()
-            for name, value in cast("dict[bytes, bytes]", entries).items()
-        }
+        found: dict[bytes, bytes] = {}
+        for entries in pipe.execute():
+            found |= entries
+        return {name.decode(): value for name, value in found.items()}
 
     def swap(self, changes: Iterable[tuple[str, Entry | None, Entry]]) -> list[str]:
         """Write ``(reference, entry as read or None, new entry)``; returns the references somebody else wrote first."""
@@ -86,6 +109,21 @@ class Ledger:
         for bucket in range(1024):
             pipe.hlen(f"{self._hash}{bucket}")
         return sum(pipe.execute())
+
+    # -- rows of the source ----------------------------------------------------------------------------------------
+
+    def known_rows(self, place: int) -> bytes:
+        """What was kept of one slice of the source; see `okasie_tasks.core.rows`."""
+        return cast("bytes | None", self._redis.hget(self._rows, str(place))) or b""
+
+    def keep_rows(self, place: int, known: bytes) -> None:
+        self._redis.hset(self._rows, str(place), cast("Any", known))
+
+    def forget_rows(self, beyond: int) -> None:
+        """Forget the slices after the first ``beyond``: the source has become shorter."""
+        gone = [place for place in cast("list[bytes]", self._redis.hkeys(self._rows)) if int(place) >= beyond]
+        if gone:
+            self._redis.hdel(self._rows, *cast("Any", gone))
 
     # -- rejects ---------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeGuard
 
 from okasie_tasks.core.listing import read_remote, read_time
+from okasie_tasks.core.reading import Rows, remote_listing
 from okasie_tasks.ports import Feedback, ItemAnswer, Location, Page, SkippedImage, WriteAnswer
 
 _LONGEST_TEXT: Final = 200
@@ -109,15 +110,13 @@ def issues_of(error: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def read_page(body: object, *, page: int, moment: datetime | None, request_id: str) -> Page:
     """A page of ``GET /listings``. The row count and totals must be there: the proof of absence rests on them."""
-    rows = _list(body, "data")
-    pagination = _table(body, "pagination")
+    rows, pagination, meta = _page(body)
     total_items, total_pages = pagination.get("totalItems"), pagination.get("totalPages")
     if not _is_count(total_items) or not _is_count(total_pages):
         raise Unreadable("expected pagination.totalItems and pagination.totalPages to be counts")
     if pagination.get("page", page) != page:
         raise Unreadable(f"expected page {page}, got page {text(str(pagination.get('page')))}")
-    remote = [read_remote(row) for row in rows]
-    meta = body.get("meta") if isinstance(body, dict) else None
+    remote = [remote_listing(row) for row in rows] if isinstance(body, Rows) else [read_remote(row) for row in rows]
     return Page(
         rows=tuple(row for row in remote if row is not None),
         page=page,
@@ -129,6 +128,14 @@ def read_page(body: object, *, page: int, moment: datetime | None, request_id: s
         profile_ids=_profile_ids(meta),
         partner_source=_partner_source(meta),
     )
+
+
+def _page(body: object) -> tuple[list[Any], dict[str, Any], object]:
+    """Rows, pagination and meta of a page's body, decoded either way."""
+    if isinstance(body, Rows):
+        return body.data, body.pagination, body.meta
+    meta = body.get("meta") if isinstance(body, dict) else None
+    return _list(body, "data"), _table(body, "pagination"), meta
 
 
 def _profile_ids(meta: object) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from requests.adapters import HTTPAdapter
 
 from okasie_tasks import __version__
 from okasie_tasks.adapters import okasie_answers as answers
+from okasie_tasks.adapters.okasie_sending import TimelyAdapter, in_time, was_late
+from okasie_tasks.core.reading import decode_rows
 from okasie_tasks.errors import NoPermit, OkasieError, RateLimited, SetAside, Unauthorized, Unavailable
 from okasie_tasks.masking import know, mask
 from okasie_tasks.ports import Feedback, Lane, Limiter, Location, Page, Permit, WriteAnswer
@@ -34,6 +36,7 @@ PAGE_SIZE: Final = 200
 _CONNECT_SECONDS: Final = 5.0
 _FRESH_SECONDS: Final = 0.15
 """A permit is for now: one that is older than this is given back (a busy machine, a stopped process)."""
+_STALE: Final = "the permit went stale before the request was ready"
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 _UNCOUNTED: Final = (requests.ConnectTimeout,)
 _SCOPE_CODES: Final = frozenset({"SCOPE_DENIED", "FORBIDDEN", "INSUFFICIENT_SCOPE"})
@@ -52,6 +55,8 @@ class RequestLog(msgspec.Struct, frozen=True):
     items: int = 0
     waited_seconds: float = 0.0
     """For its permit, since its ticket first asked; by the limiter's own clock."""
+    where: str = ""
+    """What was asked for, without its id: ``GET /listings page 3``."""
 
 
 class OkasieApi:
@@ -134,7 +139,7 @@ class OkasieApi:
             session = requests.Session()
             session.trust_env = False  # no .netrc may replace the key
             session.proxies = requests.utils.get_environ_proxies(self.base_url)
-            adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
+            adapter = TimelyAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
             session.mount("https://", adapter)
             session.mount("http://", adapter)
             session.headers["User-Agent"] = f"okasie-tasks/{__version__}"
@@ -224,7 +229,7 @@ class Door:
         if self._permit is None or self._used:
             raise RuntimeError("a permit is for exactly one request")
         if time.monotonic() > self._send_by:
-            raise NoPermit("the permit went stale before the request was ready", seconds=0.05, where=self._api.account)
+            raise NoPermit(_STALE, seconds=0.05, where=self._api.account)
         request_id = uuid4().hex
         headers = {
             "Authorization": f"Bearer {self._api.key()}",
@@ -233,15 +238,19 @@ class Door:
         }
         if body is not None:
             headers["Content-Type"] = "application/json"
-        where = f"{where} (request {request_id})"
+        asked, where = where, f"{where} (request {request_id})"
         self._used = True
         seen = Feedback(status=0)
         started = time.monotonic()
         try:
-            status, answered, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
-            decoded = _decode(raw)
+            with in_time():
+                status, answered, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
+            # Straight to what is compared, where the page allows it.
+            decoded = (decode_rows(raw) if kind == "list" and status == 200 else None) or _decode(raw)
             seen = answers.feedback(status, answered, decoded)
         except requests.RequestException as error:
+            if was_late():
+                raise NoPermit(_STALE, seconds=0.05, where=where) from None
             connected = not (isinstance(error, _UNCOUNTED) or _never_connected(error))
             seen = Feedback(status=0 if connected else -1)
             lost = Unavailable(_plain(error, self._api.timeout(kind)), seconds=0, where=where)
@@ -261,6 +270,7 @@ class Door:
                         request_id=request_id,
                         items=items,
                         waited_seconds=self._permit.waited_seconds,
+                        where=asked,
                     )
                 )
         told = answered.get("X-Request-Id", "")

@@ -44,6 +44,8 @@ _RENEW_SECONDS: Final = 2.5
 LONGEST_SECONDS: Final = 300.0
 """No part may take longer: one that hangs is not kept for ever."""
 OPEN_STATES: Final = frozenset({"queued", "running"})
+_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
+_REFUSES: Final = ("OOM ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
 MOST_CLAIMS: Final = 6
 """More than the tries that a part may tell of: one begun so often without a word ends whoever works on it."""
 
@@ -128,7 +130,8 @@ class Runs:
         self.stops = Stops(client, prefix=prefix)
         names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend")
         self._lua = {
-            name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release", "part_keep")
+            name: script(client, name)
+            for name in (*names, "part_claim", "part_close", "part_release", "part_keep", "run_spool")
         }
 
     # -- keys ------------------------------------------------------------------------------------------------------
@@ -229,14 +232,26 @@ class Runs:
             until = time.monotonic() + LONGEST_SECONDS
             while not done.wait(_RENEW_SECONDS) and time.monotonic() < until:
                 with contextlib.suppress(redis.RedisError):
-                    args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
-                    self._lua["part_keep"](keys=[self.key(run, stage, "parts")], args=args)
+                    self.holds(run, stage, part, token)
 
         threading.Thread(target=renew, daemon=True).start()
         try:
             yield
         finally:
             done.set()
+
+    def holds(self, run: str, stage: str, part: int, token: str) -> bool:
+        """Whether a claim is still the holder's, who keeps it for a whole lease more then.
+
+        Asked before what nobody else stops: who stood still may have been given up long ago.
+        """
+        args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
+        return bool(self._lua["part_keep"](keys=[self.key(run, stage, "parts")], args=args))
+
+    @staticmethod
+    def is_away(error: Exception) -> bool:
+        """Whether an error tells of a server that is away, full, loading or read-only, not of a defect of ours."""
+        return isinstance(error, _AWAY) or (isinstance(error, redis.ResponseError) and str(error).startswith(_REFUSES))
 
     def close(self, run: str, stage: str, part: int, token: str, result: object, *, failed: bool = False) -> bool:
         """Close a claimed part; False when somebody else has it by now."""
@@ -375,10 +390,18 @@ class Runs:
         pipe.hset(key, field, msgspec.msgpack.encode(value))
         self._keep(pipe, run, place)
 
-    def mark_on(self, pipe: Any, run: str, place: str, members: Sequence[bytes]) -> None:
+    def put_sorted(self, run: str, field: str | int, found: Mapping[str, object]) -> None:
+        """Keep what one part has found in each of these places, in one step."""
+        pairs = [item for place, value in found.items() for item in (place, msgspec.msgpack.encode(value))]
+        args: list[Any] = [field, KEEP_PARTS_SECONDS, *pairs]
+        self._lua["run_spool"](keys=[self.key(run, "data", ""), self.key(run, "places")], args=args)
+
+    def mark(self, run: str, place: str, members: Sequence[bytes]) -> None:
         """Add members to a set of the run's own."""
+        pipe = self.redis.pipeline(transaction=False)
         pipe.sadd(self.key(run, "data", place), *members)
         self._keep(pipe, run, place)
+        pipe.execute()
 
     def marked(self, run: str, place: str, members: Sequence[bytes]) -> list[bool]:
         """Which of these the set holds."""

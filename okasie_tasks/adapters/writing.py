@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from uuid import uuid4
@@ -25,6 +26,8 @@ _RENEW_SECONDS: Final = 10.0
 _DOUBT_SECONDS: Final = 5.0
 """After a request without an answer: the marketplace may still be working on it."""
 _BUSY_SECONDS: Final = 0.1
+_AGAIN_SECONDS: Final = 0.5
+"""Between two tries to let go while Redis is away."""
 
 
 class WriteLocks:
@@ -52,7 +55,12 @@ class WriteLocks:
     @contextlib.contextmanager
     def _held(self, references: Sequence[str], how: str) -> Iterator[frozenset[str]]:
         token = uuid4().hex[:12]
-        found: list[bytes] = self._lock(keys=[self._key], args=[token, _ms(LEASE_SECONDS), how, *references])
+        try:
+            found: list[bytes] = self._lock(keys=[self._key], args=[token, _ms(LEASE_SECONDS), how, *references])
+        except redis.RedisError:
+            # It may have been done all the same, and only the answer was lost.
+            self._let_go_later(token, references, 0.0)
+            raise
         mine = [reference.decode() for reference in found]
         after = 0.0
         with self._renewed(token, mine):
@@ -62,9 +70,27 @@ class WriteLocks:
                 after = _DOUBT_SECONDS if error.in_doubt else 0.0
                 raise
             finally:
-                # What cannot be let go is free when its lease runs out.
-                with contextlib.suppress(redis.RedisError):
+                try:
                     self._extend(token, mine, after)
+                except redis.RedisError:
+                    self._let_go_later(token, mine, after)
+
+    def _let_go_later(self, token: str, references: Sequence[str], after: float) -> None:
+        """Redis is away: let go as soon as it is back, or others would wait for the rest of the lease.
+
+        The step lets go what still has this very token, so it may come as late as it likes. After a lease's time all
+        is free anyhow.
+        """
+        began = time.monotonic()
+
+        def try_again() -> None:
+            while (gone := time.monotonic() - began) < LEASE_SECONDS:
+                time.sleep(_AGAIN_SECONDS)
+                with contextlib.suppress(redis.RedisError):
+                    self._extend(token, references, max(0.0, after - gone))
+                    return
+
+        threading.Thread(target=try_again, name="lets-go", daemon=True).start()
 
     def _extend(self, token: str, references: Sequence[str], seconds: float) -> None:
         if references:

@@ -8,7 +8,7 @@ import click
 
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import emit
-from okasie_tasks.cli.run import print_run
+from okasie_tasks.cli.report import print_run
 
 
 @click.command()

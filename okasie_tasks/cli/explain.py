@@ -9,7 +9,8 @@ import click
 
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import change_text, emit, table
-from okasie_tasks.cli.run import exit_status, print_run
+from okasie_tasks.cli.report import print_run
+from okasie_tasks.cli.run import exit_status
 
 
 @click.command()

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from okasie_tasks import logs
 from okasie_tasks.adapters.runs import Run
+from okasie_tasks.adapters.trace import Traces
 from okasie_tasks.celery import Services, app
 from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.cli.options import Context
@@ -24,6 +25,7 @@ from okasie_tasks.core.limiter import LimiterStatus
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sync import explain, report
+from okasie_tasks.sync.page import page_document
 from okasie_tasks.sync.push import checked_references
 from okasie_tasks.sync.rejects import Freed, free
 from okasie_tasks.sync.report import pause_hint
@@ -71,7 +73,10 @@ class Follower:
             )
         try:
             app.send_task(
-                "okasie.sync", kwargs={"account": self._account, "mode": mode, "requested": True}, expires=3600
+                "okasie.sync",
+                kwargs={"account": self._account, "mode": mode, "requested": True},
+                expires=3600,
+                argsrepr=f"{self._account}: {mode} {'plan' if plan_only else 'run'}, from the command line",
             )
         except OperationalError as error:
             raise NotReachable("the broker did not take the message", where="redis") from error
@@ -208,13 +213,19 @@ def one_run(context: Context, name: str) -> dict[str, Any]:
     """One run's document. Raises `FixConfiguration` for an id that Redis does not know."""
     services = services_of(context)
     record = known_run(services, name)
-    document = report.run_document(services.runs, record)
+    limit = services.settings.accounts[record.account].requests_per_minute if _known(services, record) else 120
+    document = page_document(services.runs, record, Traces(services.runs).read(record.id), limit=limit)
     document["stages"] = {
         stage: {"closed": closed, "parts": total}
         for stage, (closed, total) in report.progress(services.runs, record).items()
     }
     document["rejects"] = _rejects(services.ledger(record.account).all_rejects(), record)
     return document
+
+
+def _known(services: Services, record: Run) -> bool:
+    """A run outlives its account in the configuration."""
+    return record.account in services.settings.accounts
 
 
 def known_run(services: Services, name: str, *, told_by: str = "`okasie runs ACCOUNT` lists them") -> Run:

@@ -9,7 +9,8 @@ import click
 
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import emit
-from okasie_tasks.cli.run import EXIT_FAILED, exit_status, print_run
+from okasie_tasks.cli.report import print_run
+from okasie_tasks.cli.run import EXIT_FAILED, exit_status
 from okasie_tasks.errors import FixConfiguration, Outdated
 
 if TYPE_CHECKING:

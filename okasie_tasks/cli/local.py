@@ -26,6 +26,8 @@ from okasie_tasks.settings import Settings, load_settings
 
 _READY_SECONDS: Final = 90.0
 _FLOWER_PORT: Final = 5555
+_COLUMNS: Final = "name,args,state,result,received,runtime,uuid"
+"""What Flower's list of tasks shows: the words that we give it, not only names and ids."""
 _SANDBOX: Final = "sandbox"
 
 _WORKERS: Final = {
@@ -117,7 +119,7 @@ class LocalFleet:
             if port != _FLOWER_PORT:
                 self._say(f"port {_FLOWER_PORT} is taken; Flower listens on {port}")
             self.flower_url = f"http://127.0.0.1:{port}"
-            self._celery("flower", "flower", "--address=127.0.0.1", f"--port={port}")
+            self._celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", f"--tasks_columns={_COLUMNS}")
 
     def _celery(self, name: str, *arguments: str) -> None:
         log = self.settings.redis.state_dir / "logs" / f"{name}.log"

@@ -17,10 +17,6 @@ from okasie_tasks.sync import report
 
 Quota = Callable[[], tuple[LimiterStatus, int]]
 
-_STAGES: Final = {
-    "first": "pages", "walk": "pages", "load": "slices read", "diff": "diffed", "spool": "spooled",
-    "upsert": "upserted", "sell": "sold",
-}  # fmt: skip
 _LOOK_SECONDS: Final = 0.5
 
 
@@ -52,11 +48,7 @@ class Bars:
         """Draw where the run is."""
         if not self._live:
             return
-        shown: dict[str, tuple[int, int]] = {}
-        for stage, (closed, total) in stages.items():
-            before = shown.get(_STAGES[stage], (0, 0))
-            shown[_STAGES[stage]] = (before[0] + closed, before[1] + total)
-        for name, (closed, total) in shown.items():
+        for name, (closed, total) in report.progress_by_kind(stages).items():
             if name not in self._tasks:
                 self._tasks[name] = self._progress.add_task(name, total=total)
             self._progress.update(self._tasks[name], completed=closed, total=max(total, closed))
@@ -65,7 +57,7 @@ class Bars:
             self._say(stages, record, *quota())
 
     def _say(self, stages: dict[str, tuple[int, int]], record: Run, quota: LimiterStatus, rejected: int) -> None:
-        sent = sum(count for name, count in record.counts.items() if name.startswith("requests."))
+        sent = report.requests_sent(record)
         pause = f", pausing {quota.pause_seconds:.0f} s" if quota.pause_seconds else ""
         self._line.plain = (
             f"{'':>4}requests {sent}   rejected {rejected}   quota {quota.used_last_minute}/{quota.limit}{pause}"

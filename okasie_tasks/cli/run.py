@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import change_text, emit, table
+from okasie_tasks.cli.report import print_details, print_held, print_run
 from okasie_tasks.core.forecast import Forecast
+from okasie_tasks.errors import FixConfiguration
 
 _CONFLICTS = 3
 EXIT_FAILED, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 3, 4, 5
@@ -71,7 +74,7 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
             f"{planned['upserts']} to upsert, {planned['sells']} to mark sold, at least"
             f" {document['requests']['minimum']} requests: {_ahead(document['forecast'])}; nothing was sent"
         )
-        _print_held(document)
+        print_held(document)
 
     emit(context, document, show)
     if document["state"] != "done":
@@ -114,13 +117,28 @@ def runs(context: Context, account: str, limit: int) -> None:
 
 @click.command()
 @click.argument("run")
+@click.option("--html", "file", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a page.")
 @command_options
-def run(context: Context, run: str) -> None:
-    """Show one run with its counts, timings, requests and errors."""
+def run(context: Context, run: str, file: Path | None) -> None:
+    """Show one run with its counts, timings, requests and errors; with --html also as a page in one file."""
     from okasie_tasks.cli.follow import one_run  # noqa: PLC0415
 
     document = one_run(context, run)
-    emit(context, document, lambda: print_run(document))
+    if file is not None:
+        from okasie_tasks.cli.page import render  # noqa: PLC0415 - Jinja2 only where it is needed
+
+        try:
+            file.write_text(render(document), encoding="utf-8")
+        except OSError as error:
+            raise FixConfiguration(f"cannot be written: {error.strerror}", where=str(file)) from error
+
+    def show() -> None:
+        print_run(document)
+        print_details(document)
+        if file is not None:
+            click.echo(f"  page      {file}")
+
+    emit(context, document, show)
 
 
 _SHOWN = ("created", "updated", "sold", "rejected", "held")
@@ -133,39 +151,6 @@ def exit_status(document: dict[str, Any]) -> int:
     if document["state"] == "held":
         return EXIT_HELD
     return EXIT_REJECTED if document["new_rejects"] else 0
-
-
-def print_run(document: dict[str, Any]) -> None:
-    """Print one run for people."""
-    listings, requests = document["listings"], document["requests"]
-    click.echo(
-        f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
-        f" in {document['seconds']:.1f} s"
-    )
-    click.echo("  listings  " + ", ".join(f"{count} {name}" for name, count in listings.items() if count))
-    sent = ", ".join(f"{requests[name]} {name}" for name in ("list", "bulk", "put", "delete") if requests[name])
-    click.echo(f"  requests  {sent or 'none'} (fewest possible: {requests['minimum']})")
-    if document["cursor"]:
-        click.echo(f"  cursor    {document['cursor']}")
-    _print_held(document)
-    if document["approved"]:
-        click.echo(f"  approved  what run {document['approved']} held")
-    for note in document["notes"]:
-        click.echo(f"  note      {note}")
-    if document["error"]:
-        error = document["error"]
-        click.echo(f"  error     {error['code']}: {error['where'] + ': ' if error['where'] else ''}{error['message']}")
-    if document["new_rejects"]:
-        click.echo(f"  rejects   {document['new_rejects']} new")
-    for reject in document.get("rejects", []):
-        click.echo(f"            {reject['reference']}  {reject['where']}  {reject['message']}")
-
-
-def _print_held(document: dict[str, Any]) -> None:
-    for hold in document["held"]:
-        click.echo(f"  held      {hold['count']} {hold['what']}: {hold['reason']}")
-    if document.get("held_run") and document["held"]:
-        click.echo(f"            okasie approve {document['held_run']} releases it, okasie reject drops it")
 
 
 def _ahead(document: dict[str, Any]) -> str:
@@ -209,7 +194,11 @@ def _print_status(document: dict[str, Any]) -> None:
 
 def _remarks(entry: dict[str, Any]) -> Iterator[str]:
     """What is out of the ordinary with an account, and how long its run will take."""
-    quota, active = entry["quota"], entry["forecast"]["active"]
+    quota, active, last = entry["quota"], entry["forecast"]["active"], entry["last_run"]
+    if last and last["error"]:
+        error = last["error"]
+        where = f"{error['where']}: " if error["where"] else ""
+        yield f"last run {last['state']}: {where}{error['message']}; `okasie run {last['run']}` tells more"
     if entry["paused_since"]:
         yield f"paused since {entry['paused_since']}; `okasie resume {entry['account']}` lets it go on"
     if active:

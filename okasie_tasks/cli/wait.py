@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 
 from okasie_tasks.celery import app
 from okasie_tasks.celery_settings import URGENT
+from okasie_tasks.celery_story import some_told
 from okasie_tasks.cli.follow import consumers, services_of
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
@@ -43,7 +44,9 @@ class Waiter:
         push, self._sent_ms = str(uuid4()), self._services.runs.now_ms()
         kwargs = {"account": self._account, "references": self._references}
         try:
-            app.send_task(task, kwargs=kwargs, task_id=push, expires=3600)
+            what = task.removeprefix("okasie.")
+            told = some_told(self._account, what, self._references)
+            app.send_task(task, kwargs=kwargs, task_id=push, expires=3600, argsrepr=told)
         except OperationalError as error:
             raise NotReachable("the broker did not take the message", where="redis") from error
         deadline = time.monotonic() + _PICKED_UP_SECONDS

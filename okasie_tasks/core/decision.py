@@ -58,6 +58,11 @@ def look(base: Entry, remote: Remote | None) -> Entry:
     return base.but(status=remote.status, rendering=remote.rendering, changed_at=remote.changed_at)
 
 
+def status_of(base: Entry, remote: Remote | None) -> Entry:
+    """The entry with the marketplace's status alone: what else differs there is yet to be decided."""
+    return base.but(status=remote.status) if remote is not None else base
+
+
 def seen(entry: Entry, local: Local, *, keep_row: bool = False) -> Entry:
     """The entry after its row was read; with ``keep_row`` an older or unreadable row changes nothing but that."""
     row = entry.row if keep_row else local.content

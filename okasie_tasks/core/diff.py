@@ -18,10 +18,14 @@ from okasie_tasks.core.decision import (
     look,
     same_dealer,
     seen,
+    status_of,
 )
 from okasie_tasks.core.entry import NO_DEALER, Entry, Flag, Version
 from okasie_tasks.core.fingerprint import never_learned
 from okasie_tasks.core.records import Local, Remote
+
+_ANSWERED = Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED
+"""What is over once a row was read and decided."""
 
 
 def decide(
@@ -130,18 +134,18 @@ def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, sa
     if changed and Version(local.version, world.source_began_ms).older_than(base.stamp):
         # A push that read the source has seen a newer row than this one.
         newer_row = base.having(Flag.URGENT) and not base.having(Flag.GIVEN)
-        entry = if_new(seen(picture, local, keep_row=newer_row), base)
+        entry = if_new(seen(status_of(base, remote), local, keep_row=newer_row), base)
         return Decision(action="none", reason="older than what was pushed", count="unchanged", entry=entry)
     if base.having(Flag.GIVEN) and not changed and (same or remote is not None):
         return _given(local, None if same else remote, base, picture)
     if local.status == "sold":
-        if base.status == "sold" and picture.live:
-            return revived(remote, base, picture, world, source_says_sold=True)
+        if base.sold_before and picture.live:
+            return revived(remote, base, world, local=local, source_says_sold=True)
         return _sold_in_source(local, base, picture, world)
     if picture.status == "sold":
         return _sold_there(local, base, picture, changed=changed)
-    if base.status == "sold" and base.having(Flag.SOLD_BY_HAND):
-        return revived(remote, base, picture, world)
+    if base.sold_before and base.having(Flag.SOLD_BY_HAND):
+        return revived(remote, base, world, local=local)
     if not same and remote is None and world.full and world.walk_complete:
         return Decision(action="create", reason="missing on the marketplace")
     if remote is None or same:
@@ -157,11 +161,12 @@ def _given(local: Local, remote: Remote | None, base: Entry, picture: Entry) -> 
         return _sold_there(local, base, picture, changed=False)
     drifted = remote is not None and remote.rendering != base.rendering and not base.having(Flag.ECHO_DUE)
     clear = Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED if remote is not None else Flag.PARKED
+    after = picture.but(clear=clear)
     return Decision(
         action="none",
         reason="changed on the marketplace after it was pushed, theirs stands" if drifted else "pushed, its row stands",
         count="drifted" if drifted else "unchanged",
-        entry=if_new(seen(picture.but(clear=clear), local), base),
+        entry=if_new(seen(after.yielded() if drifted else after, local), base),
     )
 
 
@@ -177,7 +182,7 @@ def _sold_in_source(local: Local, base: Entry, picture: Entry, world: World) -> 
 
 def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> Decision:
     if base.having(Flag.SOLD_BY_HAND):
-        entry = if_new(seen(picture, local), base)
+        entry = if_new(seen(picture.but(clear=Flag.REVIVED), local), base)
         return Decision(action="none", reason="sold by hand, the row still stands", count="settled", entry=entry)
     if not base.having(Flag.IN_SOURCE):
         return Decision(action="update", reason="back in the source")
@@ -188,7 +193,7 @@ def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> 
         reason="sold on the marketplace by someone",
         count="conflicts",
         fields=("status",),
-        entry=if_new(seen(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT, rendering=base.rendering), local), base),
+        entry=if_new(seen(picture.but(clear=_ANSWERED, rendering=base.rendering), local), base),
     )
 
 
@@ -198,8 +203,8 @@ def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: W
         fields = fields_between(local, remote)
         if _may_learn(local, remote, base, fields):
             return _nothing("the marketplace's rendering, learned", local, base, picture)
-        if base.having(Flag.RESENT):
-            disputed = seen(picture.but(set_flags=Flag.DISPUTED, clear=Flag.ECHO_DUE | Flag.RESENT), local)
+        if base.answered(remote.rendering):
+            disputed = seen(picture.but(set_flags=Flag.DISPUTED, clear=_ANSWERED), local)
             return Decision(
                 action="none",
                 reason="the marketplace keeps its own value",
@@ -217,7 +222,7 @@ def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: W
     if not _ours_wins(local, remote, world, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
         # Their version becomes the picture, so that it is decided once and recorded once.
-        entry = seen(picture.but(clear=Flag.ECHO_DUE | Flag.RESENT), local)
+        entry = seen(picture.but(clear=_ANSWERED).yielded(), local)
         if not same_dealer(base.dealer, remote):
             entry = entry.but(dealer=remote.dealer_code or remote.dealer_profile or NO_DEALER)
         return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry, yields=True)
@@ -233,7 +238,7 @@ def _may_learn(local: Local, remote: Remote, base: Entry, fields: tuple[str, ...
         return False
     if local.form is None or remote.form is None:
         return False
-    return base.having(Flag.RESENT) or is_spelling(local, remote)
+    return base.answered(remote.rendering) or is_spelling(local, remote)
 
 
 def _ours_wins(local: Local, remote: Remote, world: World, *, changed: bool) -> bool:
@@ -245,10 +250,10 @@ def _ours_wins(local: Local, remote: Remote, world: World, *, changed: bool) -> 
 
 def _nothing(reason: str, local: Local, base: Entry, picture: Entry) -> Decision:
     disputed = base.having(Flag.DISPUTED) and picture.rendering == base.rendering
-    clear = Flag.ECHO_DUE | Flag.RESENT | (Flag(0) if disputed else Flag.DISPUTED)
+    clear = _ANSWERED | (Flag(0) if disputed else Flag.DISPUTED)
     # An echo that was not returned is still due.
     if picture is base:
-        clear = Flag(0)
+        clear = Flag.REVIVED
     # The row is again what stands there: whatever was refused in between is over.
     clear |= Flag.PARKED
     entry = if_new(seen(picture.but(clear=clear), local), base)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntFlag
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -59,6 +60,8 @@ class Flag(IntFlag):
     """Last sent with a content that was handed in, not read from the source: it stands until its row changes."""
     IMAGES = 512
     """The marketplace skipped some of its images: it is not in step until they are there or were given up."""
+    REVIVED = 1024
+    """What we had sold stands there live again, and that is still to be answered."""
 
 
 _NO_FLAG: Final = Flag(0)
@@ -68,7 +71,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One reference in the ledger. Times and versions: milliseconds since the epoch; ``changed_at``: whole seconds."""
 
     content: bytes = _NEVER
-    """Fingerprint of all we last sent, or adopted."""
+    """Fingerprint of all we last sent, or adopted; zeros once the marketplace's own version was let stand over it."""
     rendering: bytes = _NEVER
     """Fingerprint of the marketplace's rendering; while `Flag.ECHO_DUE`, of the rendering we expect."""
     row: bytes = _NEVER
@@ -81,7 +84,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Complete reads of the source in a row that lacked it."""
     sent_ms: int = 0
     changed_at: int = 0
-    """The marketplace's ``updatedAt`` when last compared."""
+    """The marketplace's ``updatedAt`` when last compared; while `Flag.RESENT` and `Flag.ECHO_DUE`, see `answered`."""
     version: int = 0
     """The source's own version of what was last sent; 0 when it has none."""
     seen_ms: int = 0
@@ -135,6 +138,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """How new that is which we last sent."""
         return Version(self.version, self.seen_ms)
 
+    def answered(self, rendering: bytes) -> bool:
+        """Whether this is the rendering that what we last sent was the answer to: it came back all the same."""
+        return self.having(Flag.RESENT) and self.changed_at == answer_mark(rendering)
+
+    @property
+    def sold_before(self) -> bool:
+        """We hold it for sold; so one that stands there live was listed again by somebody."""
+        return self.status == "sold" or self.having(Flag.REVIVED)
+
     @property
     def live(self) -> bool:
         return self.status in LIVE
@@ -142,9 +154,85 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def having(self, flag: Flag) -> bool:
         return bool(self.flags & flag)
 
+    def yielded(self) -> Entry:
+        """A copy after theirs was let stand: nothing of ours is what stands there, so whatever changes here is sent."""
+        return msgspec.structs.replace(self, content=_NEVER)
+
     def but(self, *, set_flags: Flag = _NO_FLAG, clear: Flag = _NO_FLAG, **changes: object) -> Entry:
         """A copy with ``changes``, and with flags set and cleared."""
         return msgspec.structs.replace(self, flags=(self.flags | set_flags) & ~clear, **changes)
+
+
+def answer_mark(rendering: bytes) -> int:
+    """What is kept of a rendering that we answer, until the echo was read: 32 bits in the place of `changed_at`."""
+    return int.from_bytes(rendering[:4], "little")
+
+
+# -- packed entries ------------------------------------------------------------------------------------------------
+# A run meets every entry three times and finds nearly all unchanged: to unpack them would be most of its work. So these
+# questions are put to the bytes. Each has its slow twin, told in its docstring; a test holds them against each other.
+
+PACKED_BYTES: Final = _LAYOUT.size
+ABSENT: Final = b"\0" * _LAYOUT.size
+"""Stands for an entry that is not there: of no known layout."""
+LOOK_AGAIN: Final = Flag.ECHO_DUE | Flag.PARKED | Flag.DISPUTED | Flag.RESENT | Flag.IMAGES | Flag.REVIVED
+"""While any of these is set, the listing is decided anew in every run."""
+
+_RENDERING: Final = slice(9, 17)
+_ROW: Final = slice(17, 25)
+SHARED: Final = slice(25, 41)
+"""The bytes of a packed entry that `shared` reads."""
+_SHARED_LAYOUT: Final = struct.Struct("<4sQBHB")
+
+
+class Standing(NamedTuple):
+    """What entries share by the thousand: the bytes between the fingerprints and the times."""
+
+    dealer: bytes = NO_DEALER
+    filled: int = 0
+    status: str = ""
+    flags: int = 0
+    missed: int = 0
+    settled: bool = False
+    """Live and seen in the source, and nothing about it is to be decided anew: while both sides are as they were, the
+    decision is "unchanged", and the entry stays as it is."""
+
+    @property
+    def ours(self) -> bool:
+        return bool(self.flags & Flag.OWNED.value) and self.status in LIVE
+
+
+def standing(packed: bytes) -> Standing:
+    """Of a packed entry; of `ABSENT` one that is nothing. Raises `ValueError` for bytes of another layout."""
+    if packed[0] != _FORMAT:
+        if packed == ABSENT:
+            return Standing()
+        raise ValueError(f"a ledger entry of layout {packed[0]} is not known here")
+    return shared(packed[SHARED])
+
+
+@lru_cache(maxsize=20_000)
+def shared(between: bytes) -> Standing:
+    """Of the bytes between an entry's fingerprints and its times."""
+    dealer, filled, status, flags, missed = _SHARED_LAYOUT.unpack(between)
+    if status >= len(STATUSES):
+        raise ValueError(f"a ledger entry of status {status} is not known here")
+    name = STATUSES[status]
+    settled = name in LIVE and bool(flags & Flag.IN_SOURCE.value) and not flags & LOOK_AGAIN.value and missed == 0
+    return Standing(dealer, filled, name, flags, missed, settled)
+
+
+def is_as_rendered(packed: bytes, rendering: bytes, status: str, dealers: tuple[bytes, bytes]) -> bool:
+    """Whether a row of the marketplace equals the picture: `okasie_tasks.sync.gather.remote_record` gives None."""
+    if packed[_RENDERING] != rendering:
+        return False
+    found = standing(packed)
+    return found.status == status and found.dealer in dealers and not found.flags & LOOK_AGAIN.value
+
+
+def is_as_read(packed: bytes, content: bytes) -> bool:
+    """Whether a row of the source equals what is held of it: `okasie_tasks.sync.gather.local_record` gives None."""
+    return packed[_ROW] == content and standing(packed).settled
 
 
 def _split(milliseconds: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -93,6 +94,13 @@ def _features(value: object) -> object:
     return sorted(found) or None
 
 
+def normalise(value: object) -> object:
+    """The compared form of a typed value that is neither text nor plain: a float, or a list."""
+    if not isinstance(value, list):
+        return _number(value)
+    return _texts(value) if value and isinstance(value[0], str) else _features(value)
+
+
 _NORMALISE: Final[Mapping[str, Callable[[object], object]]] = {
     "text": _text,
     "integer": _number,
@@ -108,7 +116,7 @@ _MONTH_AT: Final = COMPARED_FIELDS.index("firstRegistration")
 
 def compared(listing: Listing) -> Compared:
     """The compared form of what we send."""
-    return tuple([normalise(getattr(listing, attribute)) for attribute, normalise in _OURS])
+    return tuple([normal(getattr(listing, attribute)) for attribute, normal in _OURS])
 
 
 def compared_row(raw: Mapping[str, Any]) -> Compared:
@@ -116,8 +124,8 @@ def compared_row(raw: Mapping[str, Any]) -> Compared:
     place = raw.get("location")
     nested = place if isinstance(place, Mapping) else {}
     values = [
-        None if (value := nested.get(name) if placed else raw.get(name)) is None else normalise(value)
-        for name, normalise, placed in _THEIRS
+        None if (value := nested.get(name) if placed else raw.get(name)) is None else normal(value)
+        for name, normal, placed in _THEIRS
     ]
     month = values[_MONTH_AT]
     if isinstance(month, str):
@@ -203,6 +211,7 @@ def images_fingerprint(urls: Sequence[str]) -> bytes:
     return fingerprint(list(urls))
 
 
+@lru_cache(maxsize=10_000)
 def dealer_fingerprint(kind: Literal["profile", "code"], value: str) -> bytes:
     """4 bytes for a dealer in the form it was told; location codes are case-insensitive (API docs, listings/list)."""
     return blake2b(f"{kind}:{value.casefold()}".encode(), digest_size=4).digest()
@@ -233,4 +242,9 @@ def decode_compared(data: bytes) -> Compared:
 
 def reference_hash(reference: str) -> int:
     """64 bits that stand for a reference: its place among buckets and partitions, the same in every release."""
-    return int.from_bytes(blake2b(reference.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(reference_key(reference), "big")
+
+
+def reference_key(reference: str) -> bytes:
+    """The same as 8 bytes, big endian."""
+    return blake2b(reference.encode(), digest_size=8).digest()

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from okasie_tasks.core.fingerprint import reference_hash
+from okasie_tasks.core.fingerprint import reference_hash, reference_key
 from okasie_tasks.core.listing import Issue
 
+_ROWS_PER_PARTITION = 15_000
 BUCKETS = 1024
 """Ledger buckets per account; a partition of a run is a range of buckets."""
 
@@ -77,7 +78,7 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     dealer: bytes
     fields: tuple[str, ...] = ()
     rendering_seen: bytes = b""
-    """The marketplace's rendering that this change answers, for a drift; else empty."""
+    """The marketplace's rendering that this change answers, for a drift or a car listed again; else empty."""
     seen_ms: int | None = None
     """For a row that did not change, so that ours is only sent again: how new that is; else as new as this run."""
     changed: bool = False
@@ -99,13 +100,20 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     filled: int
     version: int
     row: bytes
-    resent: bool = False
+    answers: bytes = b""
+    """The marketplace's rendering that is answered by sending ours again; else empty."""
     seen_ms: int = 0
     """When the read of the source began, Redis time."""
 
 
 def hash8(reference: str) -> bytes:
-    return reference_hash(reference).to_bytes(8, "big")
+    """What stands for a reference in the records of a run: `reference_hash` as bytes."""
+    return reference_key(reference)
+
+
+def partition_of_hash(key: bytes, partitions: int) -> int:
+    """The same as `partition_of`, from `hash8` of the reference."""
+    return int.from_bytes(key, "big") % BUCKETS * partitions // BUCKETS
 
 
 def bucket_of(reference: str) -> int:
@@ -114,9 +122,12 @@ def bucket_of(reference: str) -> int:
 
 
 def partitions_for(listings: int) -> int:
-    """How many partitions a run over about ``listings`` rows is cut into: a power of two, about 2,000 rows each."""
+    """How many partitions a run over about ``listings`` rows is cut into: a power of two, about 10,000 rows each.
+
+    Each page writes into most of them, so many cost time; few cost memory, a few kB a thousand rows when all are new.
+    """
     count = 1
-    while count < BUCKETS and listings > count * 2000:
+    while count < BUCKETS and listings > count * _ROWS_PER_PARTITION:
         count *= 2
     return count
 
@@ -131,9 +142,9 @@ def buckets_of(partition: int, partitions: int) -> range:
     return range(partition * width, (partition + 1) * width)
 
 
-def same_row(reference: str, row: int) -> bytes:
-    """One entry of `LocalBatch.same`: the hash of the reference and the row, so that a drift can find its body."""
-    return hash8(reference) + row.to_bytes(4, "big")
+def same_row(key: bytes, row: int) -> bytes:
+    """One entry of `LocalBatch.same`: `hash8` of the reference and the row, so that a drift can find its body."""
+    return key + row.to_bytes(4, "big")
 
 
 def split_rows(joined: bytes) -> Iterable[tuple[bytes, int]]:

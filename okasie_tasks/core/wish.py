@@ -109,7 +109,7 @@ def sold(wish: Wish, base: Entry | None, *, now_ms: int) -> Entry:
     return (base or Entry()).but(
         status="sold",
         set_flags=Flag.SOLD_BY_HAND | Flag.URGENT,
-        clear=Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED | Flag.GIVEN | Flag.DISPUTED,
+        clear=Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED | Flag.GIVEN | Flag.DISPUTED | Flag.REVIVED,
         sent_ms=now_ms,
         version=wish.own,
         seen_ms=wish.seen_ms,

@@ -1,7 +1,8 @@
-"""Faults on request: rules that make the sandbox misbehave, by kind of call, key, chance and number of times."""
+"""Faults on request: rules that make the sandbox misbehave, by kind of call, key, chance, how often and how long."""
 
 from __future__ import annotations
 
+import time
 from random import Random
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ class Fault:
     """One rule. Raises `ValueError` for a rule that cannot be understood."""
 
     def __init__(self, rule: dict[str, Any]) -> None:
-        unknown = set(rule) - {"kind", "match", "probability", "times", "seconds", "seed"}
+        unknown = set(rule) - {"kind", "match", "probability", "times", "for_seconds", "seconds", "seed"}
         if unknown:
             raise ValueError(f"a fault has no {', '.join(sorted(unknown))}")
         self.kind = str(rule.get("kind"))
@@ -39,12 +40,18 @@ class Fault:
         self.key: str | None = match.get("key")
         self.probability = float(rule.get("probability", 1.0))
         self.times: int | None = rule.get("times")
+        ends = time.monotonic() + float(rule["for_seconds"]) if "for_seconds" in rule else None
+        self._ends: float | None = ends
         self.seconds = float(rule.get("seconds", 1.0))
         self._chance = Random(rule.get("seed", 0))  # noqa: S311 - chance for tests, repeatable
 
+    @property
+    def over(self) -> bool:
+        return self.times == 0 or (self._ends is not None and time.monotonic() >= self._ends)
+
     def hits(self, path: str, key: str) -> bool:
         """Whether this request is to suffer; counts down ``times``."""
-        if (self.path and self.path != path) or (self.key and self.key != key) or self.times == 0:
+        if (self.path and self.path != path) or (self.key and self.key != key) or self.over:
             return False
         if self._chance.random() >= self.probability:
             return False
@@ -68,5 +75,5 @@ class Faults:
         self._rules.clear()
 
     def pick(self, path: str, key: str) -> Fault | None:
-        self._rules = [rule for rule in self._rules if rule.times != 0]
+        self._rules = [rule for rule in self._rules if not rule.over]
         return next((rule for rule in self._rules if rule.hits(path, key)), None)

@@ -12,6 +12,7 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -19,12 +20,15 @@ from typing import IO, Any, Final, cast
 import msgspec
 
 from okasie_tasks.core.listing import Issue
+from okasie_tasks.core.rows import KnownRows, raw_fingerprint
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.mapping import RowMapping
 
+_BUFFER_BYTES: Final = 256 * 1024
 _MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+_ENCODER: Final = msgspec.msgpack.Encoder()
 _CELL_CHARACTERS: Final = 1_000_000
 csv.field_size_limit(_CELL_CHARACTERS)
 
@@ -33,6 +37,7 @@ class FileSource:
     """A feed in a local file. ``name`` is what messages call it; ``only``: the references that are asked for."""
 
     sliceable = True
+    remembers = True
 
     def __init__(
         self,
@@ -59,12 +64,12 @@ class FileSource:
             ) from error
         return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
 
-    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        """Rows ``start <= index < stop``; see `okasie_tasks.ports.Source`."""
+    def rows(self, start: int = 0, stop: int | None = None, *, known: KnownRows | None = None) -> Iterator[SourceRow]:
+        """Rows ``start <= index < stop``; see `okasie_tasks.ports.RemembersRows`."""
         read = {"csv": self._csv, "jsonl": self._jsonl, "json": self._json}[self._account.source.type]
         try:
             with self._open() as file:
-                yield from read(file, start, stop)
+                yield from read(file, start, stop, known or KnownRows())
         except OSError as error:
             raise SourceError(f"cannot be read: {_why(error)}", where=self._name) from error
         except (EOFError, zlib.error) as error:
@@ -89,17 +94,17 @@ class FileSource:
 
     # -- csv -------------------------------------------------------------------------------------------------------
 
-    def _csv(self, file: IO[bytes], start: int, stop: int | None) -> Iterator[SourceRow]:
+    def _csv(self, file: IO[bytes], start: int, stop: int | None, known: KnownRows) -> Iterator[SourceRow]:
         source = self._account.source
         encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
         watched = _LastByte(file)
         try:
-            text = io.TextIOWrapper(io.BufferedReader(watched), encoding=encoding, newline="")
+            text = io.TextIOWrapper(io.BufferedReader(watched, _BUFFER_BYTES), encoding=encoding, newline="")
         except LookupError as error:
             raise SourceError(f"encoding {source.encoding!r} is not known", where=self._name) from error
         reader = csv.reader(text, delimiter=source.delimiter, strict=True)
         try:
-            yield from self._csv_rows(reader, watched, start, stop)
+            yield from self._csv_rows(reader, watched, start, stop, known)
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"byte {error.object[error.start]:#04x} is not {source.encoding}: expected a feed in that encoding",
@@ -110,9 +115,14 @@ class FileSource:
                 f"bad quoting: {error}", where=f"{self._name}:{reader.line_num}", code="quoting"
             ) from error
 
-    def _csv_rows(self, reader: Any, watched: _LastByte, start: int, stop: int | None) -> Iterator[SourceRow]:
+    def _csv_rows(
+        self, reader: Any, watched: _LastByte, start: int, stop: int | None, known: KnownRows
+    ) -> Iterator[SourceRow]:
         columns = [name.strip() for name in next(reader, [])]
         mapping = self._mapping(columns)
+        known.under(mapping.version)
+        # Of two columns of one name the last counts, as below.
+        contents, of_reference = known.contents, len(columns) - 1 - columns[::-1].index(mapping.reference_column)
         width = len(columns)
         filled = (cells for cells in reader if cells)
         number = sum(1 for _ in islice(filled, start))
@@ -124,10 +134,18 @@ class FileSource:
                 yield before
             number += 1
             where = f"{self._name}:{reader.line_num}"
-            issues: tuple[Issue, ...] = ()
             if len(cells) != width:
                 issues = (Issue("row", "columns", f"expected {width} columns, got {len(cells)}"),)
-            before = mapping.row(dict(zip(columns, cells, strict=False)), number, where, issues)
+                before = mapping.row(dict(zip(columns, cells, strict=False)), number, where, issues)
+                continue
+            raw = raw_fingerprint(_ENCODER.encode(cells))
+            read = partial(_read_cells, mapping, columns, cells, number, where, raw=raw)
+            if (content := contents.get(raw)) is None:
+                before = read()
+            else:
+                # The very same cells were a valid row before.
+                reference = cells[of_reference].strip()
+                before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
         ended = stop is None or number < stop
         if (
             before is not None
@@ -153,8 +171,9 @@ class FileSource:
 
     # -- JSON ------------------------------------------------------------------------------------------------------
 
-    def _jsonl(self, file: IO[bytes], start: int, stop: int | None) -> Iterator[SourceRow]:
+    def _jsonl(self, file: IO[bytes], start: int, stop: int | None, known: KnownRows) -> Iterator[SourceRow]:
         mapping = self._mapping(None)
+        known.under(mapping.version)
         lines = ((line, text) for line, text in enumerate(file, start=1) if text.strip(b" \t\r\n\xef\xbb\xbf"))
         for number, (line, text) in enumerate(islice(lines, start, stop), start=start + 1):
             where = f"{self._name}:{line}"
@@ -164,9 +183,22 @@ class FileSource:
                 if not text.endswith(b"\n"):
                     raise SourceError("ends in the middle of a row", where=where, code="cut") from error
                 raw = error
-            yield self._object(mapping, raw, number, where)
+            yield self._line(mapping, raw, number, where, known, line=raw_fingerprint(text))
 
-    def _json(self, file: IO[bytes], start: int, stop: int | None) -> Iterator[SourceRow]:
+    def _line(
+        self, mapping: RowMapping, raw: Any, number: int, where: str, known: KnownRows, *, line: bytes
+    ) -> SourceRow:
+        """One row of JSON lines; its reference must be read even where its content is known."""
+
+        def read() -> SourceRow:
+            return msgspec.structs.replace(self._object(mapping, raw, number, where), raw=line)
+
+        content = known.contents.get(line)
+        if content is None or (reference := mapping.reference_of(raw)) is None:
+            return read()
+        return SourceRow(number, reference, None, where=where, raw=line, content=content, read=read)
+
+    def _json(self, file: IO[bytes], start: int, stop: int | None, known: KnownRows) -> Iterator[SourceRow]:  # noqa: ARG002
         # The document is read whole: only its end proves that it is complete.
         try:
             document = msgspec.json.decode(file.read().lstrip(b"\xef\xbb\xbf"))
@@ -192,6 +224,13 @@ class FileSource:
         return SourceRow(
             row=number, reference=None, listing=None, issues=(Issue("row", "not_an_object", why),), where=where
         )
+
+
+def _read_cells(
+    mapping: RowMapping, columns: list[str], cells: list[str], number: int, where: str, *, raw: bytes
+) -> SourceRow:
+    row = mapping.row(dict(zip(columns, cells, strict=True)), number, where)
+    return msgspec.structs.replace(row, raw=raw)
 
 
 class _LastByte(io.RawIOBase):

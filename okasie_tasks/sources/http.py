@@ -15,6 +15,7 @@ import msgspec
 import requests
 import urllib3
 
+from okasie_tasks.core.rows import KnownRows
 from okasie_tasks.errors import SourceError
 from okasie_tasks.masking import know, know_pair
 from okasie_tasks.ports import SourceRow
@@ -54,6 +55,7 @@ class HttpSource:
     """A feed behind http(s). Each object downloads at most once; several parts of a run share the file on disk."""
 
     sliceable = False
+    remembers = True
 
     def __init__(self, account: AccountSettings, url: str, *, cache_dir: Path, current_year: int) -> None:
         self._account = account
@@ -69,10 +71,10 @@ class HttpSource:
             self._fetched = self._fetch()
         return self._fetched
 
-    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        """Rows of the feed as downloaded by this object; see `okasie_tasks.ports.Source`."""
+    def rows(self, start: int = 0, stop: int | None = None, *, known: KnownRows | None = None) -> Iterator[SourceRow]:
+        """Rows of the feed as downloaded by this object; see `okasie_tasks.ports.RemembersRows`."""
         self.version()
-        return self._reader().rows(start, stop)
+        return self._reader().rows(start, stop, known=known)
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
         """Just these rows: the feed is scanned."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import cache, cached_property
+from hashlib import blake2b
+from importlib.resources import files
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
 from okasie_tasks.core.listing import InvalidListing, Issue, parse_listing, parse_reference
 from okasie_tasks.errors import FixConfiguration
@@ -37,6 +42,22 @@ UNITS_BACK: Final[Mapping[tuple[str, str], Callable[[float], float]]] = {
 """Okasie's unit into the feed's, not rounded: how many digits a cell holds is not known here."""
 
 
+_MAPS: Final = {
+    "type", "reference", "updated_at", "decimal", "encoding", "delimiter", "fields", "values", "units", "defaults",
+}  # fmt: skip
+"""The settings on which it depends what a raw row comes to."""
+
+
+@cache
+def _code() -> str:
+    """What stands for the code that makes a listing and its fingerprint of a raw row; a new release changes it."""
+    found = blake2b(__version__.encode())
+    for module in ("sources.mapping", "core.listing", "core.validate", "core.fields", "core.fingerprint"):
+        place = files("okasie_tasks").joinpath(*module.split(".")).with_suffix(".py")  # type: ignore[attr-defined]
+        found.update(place.read_bytes() if place.is_file() else b"")
+    return found.hexdigest()
+
+
 class _Bad(Exception):
     """A cell that cannot be read as what its field holds."""
 
@@ -59,7 +80,8 @@ class RowMapping:
         self._zone = ZoneInfo(account.timezone)
         self._year = current_year
         self._only = only
-        self._columns = None if columns is None else frozenset(columns)
+        self._order = None if columns is None else tuple(columns)
+        self._columns = None if self._order is None else frozenset(self._order)
         self.reference_column = account.source.reference or self._own_reference()
         self._plan = [(spec, *self._compile(spec)) for spec in FIELDS.values() if spec.name != "externalReference"]
         self._plan = [step for step in self._plan if step[1] is not None or step[0].name in self._source.defaults]
@@ -117,9 +139,9 @@ class RowMapping:
 
     def row(self, raw: Row, number: int, where: str, issues: tuple[Issue, ...] = ()) -> SourceRow:
         """Map and validate one row. ``issues`` found while reading it make it invalid whatever its cells say."""
-        text = raw.get(self.reference_column)
-        reference = parse_reference(str(text) if isinstance(text, int) and not isinstance(text, bool) else text)
+        reference = self.reference_of(raw)
         if reference is None:
+            text = raw.get(self.reference_column)
             bad = Issue(
                 "externalReference",
                 "bad_reference",
@@ -139,6 +161,22 @@ class RowMapping:
         if found:
             return SourceRow(row=number, reference=reference, listing=None, issues=tuple(found), where=where)
         return SourceRow(row=number, reference=reference, listing=listing, version=self._version(raw), where=where)
+
+    def reference_of(self, raw: Row) -> str | None:
+        """The row's reference; None when it cannot be read."""
+        text = raw.get(self.reference_column)
+        return parse_reference(str(text) if isinstance(text, int) and not isinstance(text, bool) else text)
+
+    @cached_property
+    def version(self) -> bytes:
+        """8 bytes: the same raw row comes to the same content for as long as this is the same.
+
+        It stands for the source's settings, the columns, the year, and the very code that maps and validates.
+        """
+        source = self._source
+        settings = source.model_dump(mode="json", include=_MAPS)
+        told = (settings, str(self._zone), self._year, self._order, self.reference_column, _code())
+        return blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).digest()
 
     def _values(self, raw: Row) -> tuple[dict[str, Any], list[Issue]]:
         values: dict[str, Any] = {}

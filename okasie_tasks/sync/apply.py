@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry, Flag, Version
+from okasie_tasks.core.entry import Entry, Flag, Version, answer_mark
 from okasie_tasks.core.fingerprint import (
     compared,
     compared_fingerprint,
@@ -14,7 +14,6 @@ from okasie_tasks.core.fingerprint import (
     filled_fields,
     listing_dealer_fingerprint,
 )
-from okasie_tasks.core.history import Event
 from okasie_tasks.core.listing import Listing, bulk_item
 from okasie_tasks.core.packing import halves, pack
 from okasie_tasks.core.records import Outgoing, Planned, Reject
@@ -86,12 +85,12 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgo
         reason=change.reason,
         version=row.version,
         seen_ms=seen_ms if change.seen_ms is None else change.seen_ms,
-        resent=bool(change.rendering_seen),
+        answers=change.rendering_seen,
     )
 
 
 def outgoing(
-    listing: Listing, *, action: str, reason: str, version: int, seen_ms: int, resent: bool = False
+    listing: Listing, *, action: str, reason: str, version: int, seen_ms: int, answers: bytes = b""
 ) -> Outgoing:
     """A listing with its body and all that the ledger must know of it once it is accepted."""
     content = content_fingerprint(listing)
@@ -106,7 +105,7 @@ def outgoing(
         filled=filled_fields(listing),
         version=version,
         row=content,
-        resent=resent,
+        answers=answers,
         seen_ms=seen_ms,
     )
 
@@ -121,6 +120,8 @@ def upsert_chunk(tools: Tools, part: Part, call: Call) -> dict[str, int]:
         return {}
     references = [item.reference for item in chunk.items]
     with tools.locks.all(references):
+        if not tools.runs.holds(*part):
+            return {}  # it stood still for so long that others did it; closing the part will tell the same
         base = tools.ledger.get(references)
         wishes = tools.inbox.waiting(references)
         late = [item for item in chunk.items if _overtaken(item, base.get(item.reference))]
@@ -135,8 +136,12 @@ def upsert_chunk(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             return counts | _refused_whole(tools, part, items, refused)
         counts["sent"] = len(items)
         counts |= _settle(tools, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
-    tools.runs.drop(part.run, "chunks", part.number)
     return counts
+
+
+def sent(tools: Tools, part: Part) -> None:
+    """Forget the bodies of a chunk whose part is closed; not sooner, or who does it again would find nothing to do."""
+    tools.runs.drop(part.run, "chunks", part.number)
 
 
 def _overtaken(item: Outgoing, entry: Entry | None) -> bool:
@@ -147,8 +152,9 @@ def _overtaken(item: Outgoing, entry: Entry | None) -> bool:
 
 
 def _row_seen(item: Outgoing, entry: Entry) -> Entry:
-    """The row was read, though not sent: only its next change counts. A push that read the source saw a newer one."""
-    newer_row = entry.having(Flag.URGENT) and not entry.flags & (Flag.GIVEN | Flag.SOLD_BY_HAND)
+    """The row was read, though not sent: only its next change counts. Who read the source since saw a newer one."""
+    newer_read = entry.having(Flag.URGENT) or entry.seen_ms > item.seen_ms
+    newer_row = newer_read and not entry.flags & (Flag.GIVEN | Flag.SOLD_BY_HAND)
     return entry if newer_row else entry.but(set_flags=Flag.IN_SOURCE, row=item.row, missed=0)
 
 
@@ -170,6 +176,10 @@ def _settle(
     now_ms = tools.runs.now_ms()
     pairs = list(zip(items, answers, strict=True))
     accepted = [(item, answer) for item, answer in pairs if answer.outcome == "accepted"]
+    if not tools.runs.holds(*part):
+        # Others did it meanwhile, and perhaps more: what they left stands. If nobody did, what was sent is known.
+        tools.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
+        return {}
     lacking = images.settle(tools, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000)
     swaps: list[tuple[str, Entry | None, Entry]] = []
     counts = {"created": 0, "updated": 0, "skipped_images": 0}
@@ -204,8 +214,9 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
         dealer=item.dealer,
         filled=item.filled,
         status=answer.status or "active",
-        flags=flags | Flag.RESENT if item.resent else flags,
+        flags=flags | Flag.RESENT if item.answers else flags,
         sent_ms=now_ms,
+        changed_at=answer_mark(item.answers),
         version=item.version,
         seen_ms=item.seen_ms,
     )
@@ -241,61 +252,7 @@ def _reject(item: Outgoing, answer: ItemAnswer, run: str, request_id: str | None
     return rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
 
 
-# -- sells ---------------------------------------------------------------------------------------------------------
-
-
-def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
-    """Mark one listing sold. A reference that is not known there is settled: there is nothing left to sell."""
-    change: Planned | None = tools.runs.fetch_one(part.run, "selling", part.number, Planned)
-    if change is None:
-        return {}
-    seen_ms = source_began_ms(tools, part.run)
-    with tools.locks.all([change.reference]):
-        entry = tools.ledger.get([change.reference]).get(change.reference)
-        if entry is None or entry.status == "sold" or (change.row < 0 and not entry.having(Flag.IN_SOURCE)):
-            return {"overtaken": 1}  # the last: pushed since it was decided, and its absence was spent
-        if entry.having(Flag.URGENT) and entry.seen_ms > seen_ms:
-            spent = Flag.IN_SOURCE if change.row < 0 and entry.having(Flag.GIVEN) else Flag(0)
-            tools.ledger.swap([(change.reference, entry, entry.but(clear=spent))])
-            return {"overtaken": 1}
-        wish = tools.inbox.waiting([change.reference]).get(change.reference)
-        if wish is not None and (wish.row_gone or not wish.stamp.older_than(Version(0, seen_ms))):
-            if change.row < 0:
-                tools.inbox.row_gone(wish)
-            return {"overtaken": 1}
-        try:
-            answer = call.delete(change.reference)
-            status, request_id = answer.items[0].status or "sold", answer.request_id
-        except SetAside as refused:
-            if refused.status != 404:
-                raise
-            status, request_id = "sold", refused.request_id or ""
-        # A row that says sold stands: it is what its next change is measured by.
-        stands = change.row >= 0
-        gone = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | (Flag(0) if stands else Flag.IN_SOURCE)
-        now_ms = tools.runs.now_ms()
-        row = change.content if stands else entry.row
-        settled = entry.but(status=status, missed=0, row=row, sent_ms=now_ms, seen_ms=seen_ms, clear=gone)
-        tools.ledger.swap([(change.reference, entry, settled)])
-        event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
-        remember.sold(tools, change.reference, event, entry, status=status)
-    return {"sold": 1}
-
-
-def refused_sell(tools: Tools, part: Part, refused: SetAside) -> dict[str, int]:
-    """Park a listing whose DELETE was refused."""
-    change: Planned | None = tools.runs.fetch_one(part.run, "selling", part.number, Planned)
-    if change is None:
-        return {}
-    reject = rejects.reject_of(
-        rejects.answer_of(change.reference, refused),
-        None,
-        where=f"DELETE /listings/{change.reference}",
-        run=part.run,
-        request_id=refused.request_id,
-        now=int(tools.runs.now()),
-    )
-    return {"new_rejects": rejects.park(tools, [reject], tools.ledger.get([change.reference]))}
+# -- the plan ------------------------------------------------------------------------------------------------------
 
 
 def changes_of(tools: Tools, run: str, slices: Sequence[int]) -> Iterator[Planned]:

@@ -9,7 +9,7 @@ import msgspec
 
 from okasie_tasks.core.decision import SENDS, Decision, World, seen
 from okasie_tasks.core.diff import decide
-from okasie_tasks.core.entry import LIVE, Entry, Flag
+from okasie_tasks.core.entry import LIVE, Entry, Flag, Standing
 from okasie_tasks.core.plan import DealerTotals, fields_of
 from okasie_tasks.core.records import (
     Local,
@@ -42,8 +42,10 @@ class Outcome(msgspec.Struct):
 def diff_chunk(tools: Tools, part: Part, world: World, *, partitions: int, plan_only: bool) -> Outcome:
     """Decide for every reference of one partition; the ledger learns, the plan is written, counts come back."""
     sides = Sides(tools, part.run, part.number, partitions)
+    settled = sides.settle(full=world.full)
     rejects = tools.ledger.rejects(sorted({*sides.rows, *(r for r, e in sides.base.items() if e.flags & Flag.PARKED)}))
     verdict = _Verdict(tools, part, world, rejects, sides.base)
+    verdict.add_settled(settled)
     for reference in sides.references():
         verdict.add(
             reference,
@@ -111,6 +113,14 @@ class _Verdict:
         if decision.yields and local is not None and remote is not None:
             made = offers.offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
             self._offers += [made] if made else []
+
+    def add_settled(self, settled: Counter[Standing]) -> None:
+        """What is unchanged and was not looked at one by one."""
+        if settled:
+            self.outcome.counts["unchanged"] = settled.total()
+        for found, count in settled.items():
+            if found.ours:
+                self._filled[found.dealer][found.filled] += count
 
     def _met(self, local: Local | None, remote: Remote) -> None:
         """A row there that the ledger does not have: the source's own car, or perhaps one from before our time."""

@@ -104,7 +104,7 @@ def _ledger(entry: Entry) -> dict[str, Any]:
         **flags,
         "missed_reads": entry.missed,
         "last_sent": iso(entry.sent_ms),
-        "changed_there": iso(entry.changed_at * 1000),
+        "changed_there": None if entry.having(Flag.ECHO_DUE) else iso(entry.changed_at * 1000),
     }
 
 

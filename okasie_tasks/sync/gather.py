@@ -13,7 +13,7 @@ from itertools import islice
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.entry import ABSENT, LOOK_AGAIN, Entry, Flag, is_as_read, is_as_rendered, standing
 from okasie_tasks.core.fingerprint import (
     compared,
     compared_fingerprint,
@@ -30,13 +30,14 @@ from okasie_tasks.core.records import (
     Remote,
     RemoteBatch,
     hash8,
-    partition_of,
+    partition_of_hash,
     partitions_for,
     same_row,
     split_hashes,
 )
+from okasie_tasks.core.rows import KnownRows
 from okasie_tasks.errors import SourceError
-from okasie_tasks.ports import Page, SourceRow
+from okasie_tasks.ports import Page, RemembersRows, SourceRow
 from okasie_tasks.sync.tools import LOAD_ROWS, Part, Tools
 
 _BATCH = 1_000
@@ -45,8 +46,6 @@ _UNKNOWN_SIZE_PARTITIONS = 16
 
 _IDS_PER_PASS = 200_000
 """Ids of rows that are held in memory at once when a walk is proved."""
-
-_LOOK_AGAIN = Flag.ECHO_DUE | Flag.PARKED | Flag.DISPUTED | Flag.RESENT | Flag.IMAGES
 
 
 # -- the marketplace's side ----------------------------------------------------------------------------------------
@@ -59,8 +58,7 @@ def updated_since(cursor: str, overlap_seconds: float) -> datetime:
 
 def next_cursor(page: Page) -> str:
     """The marketplace's own time at the first page of the walk, else the greatest ``updatedAt`` read; "" if neither."""
-    times = [row.updated_at for row in page.rows if row.updated_at]
-    moment = page.server_time or max(times, default=None)
+    moment = page.server_time or max((row.updated_at for row in page.rows if row.updated_at), default=None)
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else ""
 
 
@@ -73,38 +71,46 @@ def write_page(
     ``provider``: that of our own rows, once it is known: rows of another one are not ours, even under a reference of
     ours; only where the ledger owns the listing they stay, since nobody promised that the name never changes.
     """
-    base = tools.ledger.get([row.reference for row in page.rows if row.reference])
-    rows = [row for row in page.rows if row.reference and not _is_foreign(row, base.get(row.reference), provider)]
+    named = [row for row in page.rows if row.reference]
+    references = [row.reference or "" for row in named]
+    keys = [hash8(reference) for reference in references]
+    same: dict[int, list[bytes]] = defaultdict(list)
     batches: dict[int, RemoteBatch] = defaultdict(RemoteBatch)
     formed: list[bytes] = []
-    for row in rows:
-        reference = row.reference or ""
-        batch = batches[partition_of(reference, partitions)]
-        record = remote_record(row, base.get(reference), provider)
-        if record is None:
-            batch.same += hash8(reference)
-        else:
-            batch.rows.append(record)
-            if record.form is not None:
-                formed.append(hash8(reference))
-    pipe = tools.runs.redis.pipeline(transaction=False)
-    for partition, batch in batches.items():
-        tools.runs.put_on(pipe, run, f"remote:{partition}", place, batch)
-    tools.runs.put_on(pipe, run, "ids", place, b"".join(hash8(row.id) for row in page.rows))
+    providers: Counter[str] = Counter()
+    rows = active = 0
+    for row, key, packed in zip(named, keys, tools.ledger.packed(references, keys), strict=True):
+        owned = bool(standing(packed).flags & Flag.OWNED)
+        if not owned and provider and row.provider and row.provider != provider:
+            continue
+        rows += 1
+        active += row.status == "active"
+        if owned and row.provider:
+            providers[row.provider] += 1
+        partition = partition_of_hash(key, partitions)
+        rendering = compared_fingerprint(row.compared)
+        if is_as_rendered(packed, rendering, row.status or "", _dealers(row)):
+            same[partition].append(key)
+            continue
+        record = remote_record(row, None if packed == ABSENT else Entry.unpack(packed), provider)
+        assert record is not None  # noqa: S101 - the quick question has the same answer
+        batches[partition].rows.append(record)
+        if record.form is not None:
+            formed.append(key)
+    for partition, found in same.items():
+        batches[partition].same = b"".join(found)
+    places: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
     if formed:
-        tools.runs.mark_on(pipe, run, "formed", formed)
-    pipe.execute()
-    ours = Counter(
-        row.provider for row in rows if row.provider and (e := base.get(row.reference or "")) and e.having(Flag.OWNED)
-    )
+        # Before the rows: whoever meets them must find their values wanted.
+        tools.runs.mark(run, "formed", formed)
+    tools.runs.put_sorted(run, place, places | {"ids": b"".join(hash8(row.id) for row in page.rows)})
     return {
         "rows": len(page.rows),
-        "nameless": len(page.rows) - len(rows) + page.unreadable,
+        "nameless": len(page.rows) - rows + page.unreadable,
         "unreadable": page.unreadable,
-        "nameless_active": sum(row.status == "active" for row in page.rows)
-        - sum(row.status == "active" for row in rows),
+        "nameless_active": sum(row.status == "active" for row in page.rows) - active,
         "total": page.total_items,
-        "providers": dict(ours),
+        "providers": dict(providers),
     }
 
 
@@ -120,23 +126,26 @@ def distinct_rows(pages: Callable[[], Iterable[bytes]], *, rows: int) -> int:
     return found
 
 
-def _is_foreign(row: RemoteListing, base: Entry | None, provider: str) -> bool:
-    return bool(provider) and (row.provider or provider) != provider and not (base and base.having(Flag.OWNED))
+def _dealers(row: RemoteListing) -> tuple[bytes, bytes]:
+    """The row's dealer in both of the forms in which ours may be told; empty where it is not told."""
+    return (
+        dealer_fingerprint("profile", row.dealer_profile_id) if row.dealer_profile_id else b"",
+        dealer_fingerprint("code", row.dealer_location_code) if row.dealer_location_code else b"",
+    )
 
 
 def remote_record(row: RemoteListing, base: Entry | None, provider: str = "") -> Remote | None:
-    """The record of one marketplace row; None when it equals the ledger's picture."""
+    """The record of one marketplace row; None when it equals the ledger's picture (`core.entry.is_as_rendered`)."""
     rendering = compared_fingerprint(row.compared)
     status = row.status or ""
-    profile = dealer_fingerprint("profile", row.dealer_profile_id) if row.dealer_profile_id else b""
-    code = dealer_fingerprint("code", row.dealer_location_code) if row.dealer_location_code else b""
+    profile, code = _dealers(row)
     known = base is not None and base.rendering == rendering
     if (
         known
         and base is not None
         and base.status == status
         and base.dealer in (profile, code)
-        and not base.flags & _LOOK_AGAIN
+        and not base.flags & LOOK_AGAIN
     ):
         return None
     return Remote(
@@ -166,25 +175,26 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     """Read one slice of the source into the partitions; the result tells whether the source ended within it."""
     source = tools.source()
     start = part.number * LOAD_ROWS
-    batches: dict[int, LocalBatch] = defaultdict(LocalBatch)
     rows = 0
     nameless: list[str] = []
     open_end = ""
     version = source.version()
     if not source.sliceable and part.number:
         return {"rows": 0, "ended": 1, "version": "", "nameless": 0, "where": []}  # the first part reads it all
-    stream = source.rows(start, start + LOAD_ROWS if source.sliceable else None)
+    stop = start + LOAD_ROWS if source.sliceable else None
+    sorter = _Sorter(tools, part, partitions)
+    if isinstance(source, RemembersRows):
+        stream = source.rows(start, stop, known=sorter.known)
+    else:
+        stream = source.rows(start, stop)
     while chunk := list(islice(stream, _BATCH)):
         rows += len(chunk)
         open_end = chunk[-1].where if chunk[-1].unterminated else ""
         nameless += [row.where for row in chunk if row.reference is None]
-        _sort(tools, part.run, [row for row in chunk if row.reference is not None], batches, partitions)
+        sorter.add([row for row in chunk if row.reference is not None])
     if source.version() != version:
         raise SourceError("the source changed while it was being read; the next run reads it anew", code="changed")
-    pipe = tools.runs.redis.pipeline(transaction=False)
-    for partition, batch in batches.items():
-        tools.runs.put_on(pipe, part.run, f"local:{partition}", part.number, batch)
-    pipe.execute()
+    sorter.write()
     return {
         "rows": rows,
         "ended": int(rows < LOAD_ROWS or not source.sliceable),
@@ -195,40 +205,75 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     }
 
 
-def _sort(tools: Tools, run: str, chunk: list[SourceRow], batches: dict[int, LocalBatch], partitions: int) -> None:
-    base = tools.ledger.get([row.reference for row in chunk if row.reference])
-    formed = _formed(tools, run, [row.reference or "" for row in chunk])
-    for row in chunk:
-        reference = row.reference or ""
-        batch = batches[partition_of(reference, partitions)]
-        record = local_record(row, base.get(reference), whole=reference in formed)
+class _Sorter:
+    """Sorts the rows of one slice of the source into the partitions."""
+
+    def __init__(self, tools: Tools, part: Part, partitions: int) -> None:
+        self._tools, self._part, self._partitions = tools, part, partitions
+        self._formed = tools.runs.has(part.run, "formed")
+        self._same: dict[int, list[bytes]] = defaultdict(list)
+        self._rows: dict[int, list[Local]] = defaultdict(list)
+        self.known = KnownRows(tools.ledger.known_rows(part.number))
+
+    def add(self, chunk: list[SourceRow]) -> None:
+        """Rows that have a reference."""
+        references = [row.reference or "" for row in chunk]
+        keys = [hash8(reference) for reference in references]
+        formed = self._found_formed(keys)
+        for row, key, packed in zip(chunk, keys, self._tools.ledger.packed(references, keys), strict=True):
+            partition, whole = partition_of_hash(key, self._partitions), key in formed
+            if row.read is not None and not whole and is_as_read(packed, row.content):
+                self.known.note(row.raw, row.content)
+                self._same[partition].append(same_row(key, row.row))
+                continue
+            self._add_read(row if row.read is None else row.read(), partition, key, packed, whole=whole)
+
+    def _add_read(self, row: SourceRow, partition: int, key: bytes, packed: bytes, *, whole: bool) -> None:
+        content = content_fingerprint(row.listing) if row.listing is not None else b""
+        if row.raw and content:
+            self.known.note(row.raw, content)
+        record = local_record(row, None if packed == ABSENT else Entry.unpack(packed), whole=whole, content=content)
         if record is None:
-            batch.same += same_row(reference, row.row)
-            continue
-        form = encode_compared(compared(row.listing)) if reference in formed and row.listing is not None else None
-        batch.rows.append(record if form is None else msgspec.structs.replace(record, form=form))
+            self._same[partition].append(same_row(key, row.row))
+            return
+        form = encode_compared(compared(row.listing)) if whole and row.listing is not None else None
+        self._rows[partition].append(record if form is None else msgspec.structs.replace(record, form=form))
+
+    def _found_formed(self, keys: list[bytes]) -> set[bytes]:
+        """Which of these the marketplace's side has written with values: they are compared, or told, by value."""
+        if not self._formed:
+            return set()
+        found = self._tools.runs.marked(self._part.run, "formed", keys)
+        return {key for key, member in zip(keys, found, strict=True) if member}
+
+    def write(self) -> None:
+        """Into the run, all at once; and what was learned of the rows."""
+        batches: dict[str, object] = {
+            f"local:{partition}": LocalBatch(b"".join(self._same[partition]), self._rows[partition])
+            for partition in self._same.keys() | self._rows.keys()
+        }
+        self._tools.runs.put_sorted(self._part.run, self._part.number, batches)
+        if (packed := self.known.pack()) is not None:
+            self._tools.ledger.keep_rows(self._part.number, packed)
 
 
-def _formed(tools: Tools, run: str, references: list[str]) -> set[str]:
-    """Which of these the marketplace's side has written with values: they are compared, or told, value by value."""
-    if not tools.runs.has(run, "formed"):
-        return set()
-    found = tools.runs.marked(run, "formed", [hash8(reference) for reference in references])
-    return {reference for reference, member in zip(references, found, strict=True) if member}
+def local_record(
+    row: SourceRow, base: Entry | None, *, whole: bool = False, content: bytes | None = None
+) -> Local | None:
+    """The record of one source row; None when it equals what the ledger holds of the source, unless ``whole``.
 
-
-def local_record(row: SourceRow, base: Entry | None, *, whole: bool = False) -> Local | None:
-    """The record of one source row; None when it equals what the ledger holds of the source, unless ``whole``."""
+    ``content``: its fingerprint, where it was made already. The quick twin is `core.entry.is_as_read`.
+    """
     reference = row.reference or ""
     if row.listing is None:
         return Local(reference=reference, row=row.row, issues=row.issues, where=row.where)
-    content = content_fingerprint(row.listing)
+    content = content or content_fingerprint(row.listing)
     if (
         base is not None
         and not whole
         and base.row == content
         and base.flags & Flag.IN_SOURCE
-        and not base.flags & _LOOK_AGAIN
+        and not base.flags & LOOK_AGAIN
         and base.missed == 0
         and base.live
     ):

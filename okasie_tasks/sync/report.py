@@ -26,6 +26,11 @@ _LISTINGS: Final = (
 _KINDS: Final = ("list", "bulk", "put", "delete")
 _CONFLICTS: Final = 10
 _MODES: Final = ("incremental", "full")
+STAGES: Final = {
+    "first": "pages", "walk": "pages", "load": "slices read", "diff": "diffed", "spool": "spooled",
+    "upsert": "upserted", "sell": "sold",
+}  # fmt: skip
+"""What the parts of each stage are called when their progress is shown."""
 
 
 def run_document(runs: Runs, run: Run) -> dict[str, Any]:
@@ -81,9 +86,38 @@ def _notes(run: Run) -> Iterator[str]:
 
 def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:
     """How far a run is: ``stage -> (closed parts, all parts known so far)``, for those stages that have begun."""
-    stages = ("first", "walk", "load", "diff", "spool", "upsert", "sell")
-    found = {name: runs.stage(run.id, name) for name in stages}
+    found = {name: runs.stage(run.id, name) for name in STAGES}
     return {name: (stage.closed, stage.total) for name, stage in found.items() if stage.total}
+
+
+def progress_by_kind(stages: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """`progress` as people count: ``pages`` are those of both stages that read some."""
+    shown: dict[str, tuple[int, int]] = {}
+    for stage, (closed, total) in stages.items():
+        before = shown.get(STAGES[stage], (0, 0))
+        shown[STAGES[stage]] = (before[0] + closed, before[1] + total)
+    return shown
+
+
+def progress_text(stages: dict[str, tuple[int, int]], run: Run) -> str:
+    """Where a run is, in one line, the newest first: ``diffed 3/8, pages 17/17; 18 requests``."""
+    parts = [f"{name} {closed}/{total}" for name, (closed, total) in progress_by_kind(stages).items()]
+    return f"{', '.join(reversed(parts)) or 'begins'}; {requests_sent(run)} requests"
+
+
+def requests_sent(run: Run) -> int:
+    return sum(count for name, count in run.counts.items() if name.startswith("requests."))
+
+
+def outcome_text(document: dict[str, Any]) -> str:
+    """How a run ended, in one line, the reason first: an error, what is held, else its counts."""
+    state, error = document["state"], document["error"]
+    counts = ", ".join(f"{count} {name}" for name, count in document["listings"].items() if count)
+    sent = sum(document["requests"][kind] for kind in _KINDS)
+    requests = f"{sent} requests, fewest possible {document['requests']['minimum']}"
+    reasons = [f"{error['where'] + ': ' if error['where'] else ''}{error['message']}"] if error else []
+    reasons += [f"{found['count']} {found['what']} wait: {found['reason']}" for found in document["held"]]
+    return "; ".join([*reasons, f"{state}: {counts or 'no listings'}", requests])
 
 
 def before_run(mode: str, *, listings: int, quota: LimiterStatus) -> Forecast:

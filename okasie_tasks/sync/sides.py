@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from okasie_tasks.core.entry import SHARED, Entry, Standing, shared, standing
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import (
     Local,
@@ -20,11 +21,11 @@ from okasie_tasks.sync.tools import Tools
 
 
 class Sides:
-    """One partition of a run. ``base``: the ledger's entries; the sides are asked by reference."""
+    """One partition of a run. ``base``: the ledger's entries, filled by `settle`; the sides are asked by reference."""
 
     def __init__(self, tools: Tools, run: str, partition: int, partitions: int) -> None:
-        self.base = tools.ledger.buckets(buckets_of(partition, partitions))
-        self.by_hash = {hash8(reference): reference for reference in self.base}
+        self._packed = tools.ledger.packed_buckets(buckets_of(partition, partitions))
+        self.by_hash = {hash8(reference): reference for reference in self._packed}
         self.rows: dict[str, list[Local]] = defaultdict(list)
         self.same_rows: dict[str, int] = {}
         self.remote: dict[str, Remote] = {}
@@ -37,6 +38,30 @@ class Sides:
         for reference in self.remote_same.intersection(self.remote):
             if self.remote[reference].provider:  # somebody else's listing under a reference of ours
                 del self.remote[reference]
+        self.base: dict[str, Entry] = {}
+
+    def settle(self, *, full: bool) -> Counter[Standing]:
+        """Take out what needs no decision, and count it: entries with which both sides are as they were.
+
+        The others are in ``base`` then. ``full``: the whole marketplace was walked, so it must have told so; else what
+        it did not tell of is as it was.
+        """
+        found: Counter[bytes] = Counter()
+        told, rows, same_rows = self.remote_same, self.rows, self.same_rows
+        left: dict[str, bytes] = {}
+        for reference, packed in self._packed.items():
+            if (
+                reference in same_rows
+                and (reference in told or not full)
+                and reference not in rows
+                and reference not in self.remote
+                and standing(packed).settled
+            ):
+                found[packed[SHARED]] += 1
+            else:
+                left[reference] = packed
+        self.base = {reference: Entry.unpack(packed) for reference, packed in left.items()}
+        return Counter({shared(key): count for key, count in found.items()})
 
     def _add_local(self, batch: LocalBatch) -> None:
         for record in batch.rows:
@@ -56,6 +81,7 @@ class Sides:
                 self.remote[record.reference] = record
 
     def references(self) -> Iterator[str]:
+        """What is to be decided, once `settle` was called."""
         yield from sorted({*self.base, *self.rows, *self.remote})
 
     def local(self, reference: str) -> Local | None:

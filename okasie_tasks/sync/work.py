@@ -15,12 +15,14 @@ from typing import Any, Final, Literal
 from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
-from okasie_tasks.sync import apply, conduct, decide, ending, gather, totals, walk
+from okasie_tasks.sync import apply, conduct, decide, ending, gather, selling, totals, walk
 from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
 
 log = get_logger(__name__)
 
 Job = Callable[[Tools, Part, Any], object]
+Tell = Callable[[str], object]
+"""Gets a line about what became of a part, the reason first where it failed."""
 
 _NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell", "count"})
 
@@ -29,29 +31,32 @@ Effect = Literal["closed", "nothing", "stopped"]
 """What a call did: closed its part, found nothing to do, or ended the run."""
 
 
-def perform(tools: Tools, part: Part, *, chance: Random) -> Effect:
-    """Do one part.
+def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Effect:
+    """Do one part, and ``tell`` what became of it.
 
-    Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back.
+    Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back. What the
+    store's client raises while the store is away passes through: call again with the same part.
     """
     if tools.runs.state(part.run) != "running":
         return "nothing"
     try:
         if part.stage not in _NEEDS_PERMIT:
-            return _claimed(tools, part, None, chance)
+            return _claimed(tools, part, None, chance, tell)
         with tools.market.permit(ticket=part.ticket, lane="bulk") as call:
-            return _claimed(tools, part, call, chance)
+            return _claimed(tools, part, call, chance, tell)
     except NoPermit:
         # Its message is alive, if only waiting: the watchdog need not publish the run's parts again.
-        tools.runs.note(part.run, progress_ms=tools.runs.now_ms())
+        if tools.runs.state(part.run) == "running":
+            tools.runs.note(part.run, progress_ms=tools.runs.now_ms())
         raise
     except (StopRun, FixConfiguration) as stop:
         log.error("run stops", **_facts(tools, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect
         ending.stop(tools, part.run, stop.code, stop.message, stop.where or "")
+        tell(f"the run stops: {stop}")
         return "stopped"
 
 
-def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Effect:
+def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random, tell: Tell) -> Effect:
     claim = tools.runs.claim(part.run, part.stage, part.number, part.token)
     if claim.state == "cancelled" and ending.cancelled(tools, part.run):
         return "stopped"
@@ -65,7 +70,7 @@ def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Eff
         raise
     except RetryLater as later:
         tools.runs.count(part.run, "retried" if later.counted else "rate_limited")
-        return _later(tools, part, later, claim.attempts, chance)
+        return _later(tools, part, later, claim.attempts, chance, tell=tell)
     except (StopRun, FixConfiguration):
         raise
     except SetAside as refused:
@@ -73,12 +78,17 @@ def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random) -> Eff
         ending.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
         told = {"code": refused.code, "reason": str(refused), "request_id": refused.request_id}
         log.error("part refused", **_facts(tools, part), **told)  # noqa: TRY400 - no defect
+        tell(f"failed: {refused}")
         return _close(tools, part, {}, failed=True)
     except Exception as error:
+        if tools.runs.is_away(error):
+            # It says nothing of the part, which stays claimed: the same delivery goes on with the same attempt.
+            raise
         # A defect of ours must not end a run without a word, nor be tried for ever.
         log.exception("a defect in a part", **_facts(tools, part))
         broken = RetryLater(f"{type(error).__name__} in {part.stage} part {part.number}", seconds=1, code="internal")
-        return _later(tools, part, broken, claim.attempts, chance)
+        return _later(tools, part, broken, claim.attempts, chance, tell=tell)
+    tell(_words(result))
     return _close(tools, part, result)
 
 
@@ -88,13 +98,27 @@ def _facts(tools: Tools, part: Part) -> dict[str, str]:
 
 def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) -> Effect:
     closed = tools.runs.close(part.run, part.stage, part.number, part.token, result, failed=failed)
+    if closed and part.stage == "upsert":
+        apply.sent(tools, part)
     return "closed" if closed else "nothing"
 
 
-def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: Random) -> Effect:
+def _words(result: object) -> str:
+    """A part's small result for people: its counts that are not 0."""
+    counts = result if isinstance(result, dict) else getattr(result, "counts", {})
+    numbers = (
+        f"{count} {name.replace('_', ' ')}"
+        for name, count in counts.items()
+        if count and type(count) is int and name != "ended"
+    )
+    return ", ".join(numbers) or "done"
+
+
+def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: Random, *, tell: Tell) -> Effect:
     if later.counted and attempts >= ATTEMPTS:
         ending.note_error(tools, part.run, later.code, later.message, later.where or "")
         log.error("part failed", **_facts(tools, part), code=later.code, reason=str(later), attempts=attempts)
+        tell(f"failed after {attempts} tries: {later}")
         return _close(tools, part, {}, failed=True)
     tools.runs.release(part.run, part.stage, part.number, part.token, counted=later.counted)
     if later.counted:
@@ -186,10 +210,10 @@ def _upsert(tools: Tools, part: Part, call: Call) -> object:
 
 def _sell(tools: Tools, part: Part, call: Call) -> object:
     try:
-        return apply.mark_sold(tools, part, call)
+        return selling.mark_sold(tools, part, call)
     except SetAside as refused:
         # One listing that cannot be sold is a reject, not a failed run.
-        return apply.refused_sell(tools, part, refused)
+        return selling.refused_sell(tools, part, refused)
 
 
 _JOBS: Final[dict[str, Job]] = {

@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
 import responses
 
+from okasie_tasks.adapters import okasie_sending
 from okasie_tasks.adapters.memory_limiter import MemoryLimiter
 from okasie_tasks.adapters.okasie_api import OkasieApi, RequestLog
 from okasie_tasks.errors import (
@@ -422,6 +424,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.accepted: list[str] = []
+        self.bodies: list[bool] = []
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -432,6 +435,11 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.server.accepted.append(str(self.client_address))  # type: ignore[attr-defined]
+
+    def do_POST(self) -> None:
+        wanted = int(self.headers["Content-Length"])
+        self.server.bodies.append(len(self.rfile.read(wanted)) == wanted)  # type: ignore[attr-defined]
+        self.do_GET()
 
     def do_GET(self) -> None:
         body = json.dumps(page()).encode()
@@ -463,6 +471,31 @@ def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatc
             # The server closes it meanwhile; the next permit must not be spent on finding that out.
             poll(lambda n=turn: api.warm() or len(server.accepted) > n, seconds=10, what="the closed one replaced")
         server.shutdown()
+
+
+@pytest.mark.parametrize(("late_at", "begun"), [(2, False), (3, True)])
+def test_a_process_that_stood_still_with_a_request_in_its_hands_does_not_send_it(
+    monkeypatch: pytest.MonkeyPatch, limiter: Recorder, late_at: int, begun: bool
+) -> None:
+    """Before its head or between that and its body; the second of these looks at the clock is a minute later."""
+    looks: list[int] = []
+
+    def clock() -> float:
+        looks.append(1)
+        return 60.0 if len(looks) >= late_at else 0.0
+
+    monkeypatch.setattr(okasie_sending, "time", SimpleNamespace(monotonic=clock))
+    with Server() as server:
+        api = OkasieApi(f"http://127.0.0.1:{server.server_port}", lambda: KEY, limiter, account="dex")
+        with pytest.raises(NoPermit, match="stale"), api.permit(ticket="t") as call:
+            call.bulk_upsert([("A", b'{"externalReference":"A"}')])
+        poll(lambda: server.bodies == ([False] if begun else []), seconds=10, what="the end of the request")
+        looks.clear()
+        late_at = 99
+        with api.permit(ticket="u") as call:
+            call.list_page(1)
+        server.shutdown()
+    assert limiter.reports[0] == Feedback(0), "it may have been counted"
 
 
 def test_a_server_that_is_not_there_costs_a_permit_and_is_reported(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -80,6 +82,64 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(writing, "_RENEW_SECONDS", 0.05)
     monkeypatch.setattr(writing, "LEASE_SECONDS", 5.0)
     yield
+
+
+class Away:
+    """A server that can be away: its Lua steps fail, before or after they were executed."""
+
+    def __init__(self, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.refuses, self.loses_answers, self.tries = False, False, 0
+        monkeypatch.setattr(client, "evalsha", self._broken(client.evalsha))
+
+    def _broken(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        def sent(*arguments: Any) -> Any:
+            self.tries += 1
+            if self.refuses:
+                raise redis.ConnectionError("away")
+            answer = send(*arguments)
+            if self.loses_answers:
+                raise redis.TimeoutError("no answer")
+            return answer
+
+        return sent
+
+
+@pytest.fixture
+def away(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Away:
+    monkeypatch.setattr(writing, "_AGAIN_SECONDS", 0.01)
+    return Away(client, monkeypatch)
+
+
+def test_what_could_not_be_let_go_while_redis_was_away_is_free_soon_after_it_is_back(
+    client: redis.Redis, locks: WriteLocks, away: Away
+) -> None:
+    with locks.all(["A", "B"]):
+        away.refuses = True
+    tried = away.tries
+    poll(lambda: away.tries > tried + 2, seconds=10, what="another try")
+    assert client.hlen("okasie:writing:dex") == 2
+    client.hset("okasie:writing:dex", "B", "99999999999999 another")
+    away.refuses = False
+    poll(lambda: not client.hexists("okasie:writing:dex", "A"), seconds=10, what="the letting go")
+    assert client.hget("okasie:writing:dex", "B") == b"99999999999999 another", "not what others have by now"
+
+
+def test_what_was_taken_without_an_answer_is_let_go(client: redis.Redis, locks: WriteLocks, away: Away) -> None:
+    away.loses_answers = True
+    with pytest.raises(redis.TimeoutError), locks.all(["A"]):
+        raise AssertionError("nobody knows that it is held")
+    away.loses_answers = False
+    poll(lambda: not client.hexists("okasie:writing:dex", "A"), seconds=10, what="the letting go")
+
+
+def test_letting_go_is_tried_for_no_longer_than_the_lease(
+    locks: WriteLocks, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locks.all(["A"]):
+        away.refuses = True
+        monkeypatch.setattr(writing, "LEASE_SECONDS", 0.05)
+    names = lambda: {thread.name for thread in threading.enumerate()}  # noqa: E731
+    poll(lambda: "lets-go" not in names(), seconds=10, what="the end of the tries")
 
 
 def test_a_long_call_renews_its_lease_and_stops_when_it_is_over(

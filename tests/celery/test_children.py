@@ -10,15 +10,15 @@ from tests.celery.world import World
 from tests.support import poll
 
 
-def test_what_killed_its_process_comes_again_after_a_second(world: World) -> None:
+def test_what_killed_its_process_comes_again_after_a_moment(world: World) -> None:
     world.send("ours-prefork", "jobs.die", name="dies")
     poll(lambda: len(world.noted("dies:times")) == 2, what="the second time")
     poll(lambda: world.idle("ours-prefork"), what="the end")
-    assert "Retry in 1s: WorkerLostError" in world.nodes["ours-prefork"].said(), "and not after 180 s"
+    assert "Retry in 0.5s: WorkerLostError" in world.nodes["ours-prefork"].said(), "and not after 180 s"
     assert len(world.noted("dies:times")) == 2
 
 
-def test_the_pool_is_looked_at_every_half_second() -> None:
+def test_the_pool_is_looked_at_all_the_time() -> None:
     looks: list[tuple[float, Any]] = []
     hub = SimpleNamespace(call_repeatedly=lambda seconds, what: looks.append((seconds, what)))
     pool = SimpleNamespace(maintain_pool=object())

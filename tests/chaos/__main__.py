@@ -1,9 +1,11 @@
 """Play rounds by seed; stop it when you like, and go on with the same command.
 
     python -m tests.chaos --rounds 200 --start 1 --results chaos.jsonl
+    python -m tests.chaos --summary chaos.jsonl
 
 Seeds that stand in the results file are not played again; ``--seed N`` plays one. The end tells, per fault, how long
-everything took to go on. ``--quick``: with the shorter waits of continuous integration. ``--keep``: the fleets' folders
+everything took to go on; ``--summary FILE...`` tells it of results that are there, without playing. Processes side by
+side do not meet: give each seeds and a results file of its own. SIGTERM stops it as Ctrl-C does. ``--quick``: with the shorter waits of continuous integration. ``--keep``: the fleets' folders
 stay, with their logs; that of a round that went wrong stays in any case. Exit status 1: a round was wrong.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import statistics
 import sys
 import time
@@ -35,15 +38,20 @@ class Player:
         self._calm: dict[int, float] = {}
         self._played = 0
 
-    def play(self, seed: int) -> Result:
-        """One round; the fleet's folder stays, and is told, when it went wrong."""
+    def lend(self) -> tuple[Fleet, str]:
+        """A fleet that is whole, and an account that has seen nothing."""
         if self._fleet is None:
             self._begin()
         assert self._fleet is not None
         self._fleet.mend()
         self._fleet.whole()
         account, self._played = f"r{self._played}", self._played + 1
-        result = Round(self._fleet, account, seed, calm=self._calm, plans=plans_of(seed)).play()
+        return self._fleet, account
+
+    def play(self, seed: int) -> Result:
+        """One round; the fleet's folder stays, and is told, when it went wrong."""
+        fleet, account = self.lend()
+        result = Round(fleet, account, seed, calm=self._calm, plans=plans_of(seed)).play()
         if result.wrong or self._played >= self._most:
             self.stop(keep=bool(result.wrong))
         return result
@@ -104,7 +112,14 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("chaos.jsonl"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--summary", type=Path, nargs="+", metavar="FILE")
     asked = parser.parse_args()
+    if asked.summary:
+        results = [result for file in asked.summary for result in read(file)]
+        print(told(results))
+        return int(any(result.wrong for result in results))
+    # A background process of a shell is born deaf to Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seeds = [asked.seed] if asked.seed is not None else range(asked.start, asked.start + asked.rounds)
     known = set() if asked.seed is not None else {result.seed for result in read(asked.results)}
     player, played = Player(quick=asked.quick, keep=asked.keep), []

@@ -27,6 +27,8 @@ _OUTAGE_SECONDS: Final = {True: (3.0,), False: (3.0, 30.0)}
 _STOP_SECONDS: Final = {True: (2.0, 6.0), False: (10.0, 60.0)}
 """Longer and shorter than the time after which the broker takes a worker for dead."""
 _HELD_SECONDS: Final = 2.0
+_API_SECONDS: Final = 20.0
+"""The breaker asks a marketplace that fails less and less often: so many failures alone could last for minutes."""
 
 Fault = Callable[[Fleet, str, Random], None]
 
@@ -179,7 +181,8 @@ def _api(kind: str, *, times: tuple[int, int], seconds: float = 1.0) -> Fault:
     def fault(fleet: Fleet, account: str, chance: Random) -> None:
         path = chance.choice((None, None, "list", "bulk", "delete", "put"))
         match: dict[str, Any] = {"key": account} | ({"path": path} if path else {})
-        rule = {"kind": kind, "match": match, "times": chance.randint(*times), "seconds": seconds}
+        lasts = {"times": chance.randint(*times), "for_seconds": _API_SECONDS}
+        rule = {"kind": kind, "match": match, "seconds": seconds, **lasts}
         requests.post(f"{fleet.sandbox.admin_url}/faults", json=rule, timeout=10).raise_for_status()
 
     fault.__doc__ = f"The marketplace: {kind}."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import redis
@@ -14,11 +16,13 @@ import requests
 from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.adapters.runs import LEASE_SECONDS, MOST_CLAIMS, Runs
 from okasie_tasks.client import Client
+from okasie_tasks.errors import RetryLater
 from okasie_tasks.sandbox.sample import cars
 from okasie_tasks.sync import conduct, watchdog
 from okasie_tasks.sync.tools import Part
 from okasie_tasks.sync.watchdog import USUAL
 from okasie_tasks.sync.work import perform
+from tests.sync.driver import finish
 from tests.sync.http_world import ACCOUNT, HttpWorld
 
 
@@ -89,6 +93,68 @@ def test_a_part_that_kills_whoever_works_on_it_is_set_aside(runs: Runs, run: str
     assert runs.set_spent_aside(run, "first") == [0]
     assert runs.stage(run, "first")[2:] == (1, 1)
     assert runs.set_spent_aside(run, "first") == []
+
+
+def test_a_delivery_that_claims_again_goes_on_with_its_attempt(runs: Runs, run: str) -> None:
+    for _ in range(2 * MOST_CLAIMS):
+        assert runs.claim(run, "first", 0, "message/1", lease_seconds=0) == ("claimed", 1), "nobody took it"
+    assert runs.claim(run, "first", 0, "another/1", lease_seconds=60) == ("claimed", 2)
+    assert claim(runs, run, "message/1") == "busy"
+
+
+@pytest.mark.parametrize("away", [redis.ConnectionError("away"), redis.ResponseError("MISCONF the disk is full")])
+def test_redis_being_away_is_no_attempt_of_the_part(
+    world: HttpWorld, monkeypatch: pytest.MonkeyPatch, away: redis.RedisError
+) -> None:
+    part = Part(begun(world), "first", 0, "me/1")
+    with monkeypatch.context() as patched:
+        patched.setattr(world.tools.runs, "note", raising(away))
+        for _ in range(2 * MOST_CLAIMS):
+            with pytest.raises(type(away)):
+                perform(world.tools, part, chance=Random(0))
+    assert perform(world.tools, part, chance=Random(0)) == "closed"
+    assert world.tools.runs.stage(part.run, "first").failed == 0
+
+
+def test_a_defect_that_redis_tells_of_is_an_attempt(world: HttpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Part(begun(world), "first", 0, "me/1")
+    monkeypatch.setattr(world.tools.runs, "note", raising(redis.ResponseError("ERR unknown command")))
+    with pytest.raises(RetryLater):
+        perform(world.tools, part, chance=Random(0))
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+class Killed(BaseException):
+    """What no code of ours catches."""
+
+
+def test_who_dies_between_sending_a_chunk_and_closing_its_part_leaves_the_chunk_to_the_next(
+    world: HttpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, held = world.tools.runs, []
+    close = runs.close
+
+    def dies(run: str, stage: str, part: int, token: str, *rest: object, **more: Any) -> bool:
+        if stage == "upsert":
+            held.append(Part(run, stage, part, token))
+            raise Killed
+        return close(run, stage, part, token, *rest, **more)
+
+    monkeypatch.setattr(runs, "close", dies)
+    with pytest.raises(Killed):
+        world.run("full")
+    monkeypatch.undo()
+    (part,) = held
+    perform(world.tools, part._replace(token=f"{part.token}/again"), chance=Random(0))
+    ended = finish(world.tools, part.run)
+    assert json.loads(ended.facts["listings"])["created"] == len(world.rows)
+    assert not runs.has(part.run, "chunks"), "what is done need not be kept"
 
 
 # -- one run at a time, and its cursor -----------------------------------------------------------------------------

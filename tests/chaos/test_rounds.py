@@ -12,6 +12,7 @@ import pytest
 from tests.chaos.__main__ import Player
 from tests.chaos.faults import FAULTS
 from tests.chaos.round import plans_of
+from tests.chaos.stalled import stall
 
 SAMPLE = (1, 2, 3, 5, 9, 18, 23, 42, 91, 208, 211)
 
@@ -34,3 +35,9 @@ def test_the_sample_has_every_kind_of_fault() -> None:
 def test_a_round(player: Player, seed: int) -> None:
     result = player.play(seed)
     assert result.wrong == [], f"play it again: python -m tests.chaos --quick --seed {seed}"
+
+
+def test_a_worker_that_stood_still_for_longer_than_its_leases_finishes_late_and_changes_nothing(player: Player) -> None:
+    """For 60 s: ``python -m tests.chaos.stalled``."""
+    fleet, account = player.lend()
+    assert stall(fleet, account, seconds=9.0, patience_seconds=60.0) == []

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from okasie_tasks.core.diff import World
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.entry import Entry, Flag, answer_mark
 from okasie_tasks.core.fingerprint import compared, compared_fingerprint, content_fingerprint, encode_compared
 from okasie_tasks.core.listing import Issue, Listing, parse_listing
 from okasie_tasks.core.records import Local, Remote
@@ -55,6 +55,12 @@ def base(
         rendering=compared_fingerprint(compared(car)), flags=flags, version=version, missed=missed,
         seen_ms=seen, sent_ms=sent,
     )  # fmt: skip
+
+
+def resent(answered: Remote) -> Entry:
+    """Ours was sent again, against this row of theirs, and the echo was not read yet."""
+    mark = answer_mark(answered.rendering)
+    return base(OURS | Flag.ECHO_DUE | Flag.RESENT).but(changed_at=mark)
 
 
 GIVEN = OURS | Flag.URGENT | Flag.GIVEN

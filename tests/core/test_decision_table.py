@@ -13,7 +13,7 @@ import pytest
 from okasie_tasks.core.diff import World, decide
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.records import Local, Remote
-from tests.core.cases import FULL, GIVEN, INVALID, LATER, OTHER, OURS, base, listing, local, remote
+from tests.core.cases import FULL, GIVEN, INVALID, LATER, OTHER, OURS, base, listing, local, remote, resent
 
 
 class Case(NamedTuple):
@@ -256,7 +256,7 @@ TEXT: dict[str, Case] = {
         local(form=True),
         remote(form=True, price=1),
         False,
-        base(OURS | Flag.ECHO_DUE | Flag.RESENT),
+        resent(remote(price=1)),
         FULL,
         "none",
         "keeps its own value",
@@ -265,10 +265,51 @@ TEXT: dict[str, Case] = {
         local(form=True),
         remote(form=True, title="OCTAVIA!"),
         False,
-        base(OURS | Flag.ECHO_DUE | Flag.RESENT),
+        resent(remote(title="OCTAVIA!")),
         FULL,
         "none",
         "learned",
+    ),
+    "another price than the one we answered came": Case(
+        local(form=True), remote(form=True, price=2), False, resent(remote(price=1)), FULL, "update", "ours sent again"
+    ),
+    "another text than the one we answered came": Case(
+        local(form=True),
+        remote(form=True, title="Octavia!"),
+        False,
+        resent(remote(title="Octav")),
+        FULL,
+        "update",
+        "ours sent again",
+    ),
+    "an edit beside a row that is older than the push": Case(
+        local(price=2),
+        remote(price=3),
+        False,
+        base(OURS | Flag.URGENT, seen=3_000),
+        LATER,
+        "none",
+        "older",
+    ),
+    "an edit of what was pushed and is in no source": Case(
+        None,
+        remote(price=3),
+        False,
+        base(Flag.OWNED | Flag.URGENT | Flag.GIVEN),
+        FULL,
+        "none",
+        "theirs stands",
+        "drifted",
+    ),
+    "listed again by somebody, and the read was not complete": Case(
+        None,
+        remote(),
+        False,
+        base(status="sold"),
+        msgspec.structs.replace(FULL, source_complete=False),
+        "none",
+        "not read completely",
+        "waiting",
     ),
     "changed in the source after the push": Case(
         local(price=2), None, True, base(GIVEN, row=listing(), price=1, seen=1_500), LATER, "update", "changed in the"

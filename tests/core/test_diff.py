@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from okasie_tasks.core.diff import Decision, World, decide
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.records import Local, Remote
-from tests.core.cases import FULL, GIVEN, INVALID, LATER, OURS, base, listing, local, remote
+from tests.core.cases import FULL, GIVEN, INVALID, LATER, OURS, base, listing, local, remote, resent
 
 
 def settled(decision: Decision, entry: Entry | None) -> Entry:
@@ -28,7 +28,7 @@ def test_a_learned_rendering_costs_nothing_afterwards() -> None:
 
 
 def test_a_disputed_price_is_counted_every_time_but_sent_no_more() -> None:
-    entry = base(OURS | Flag.ECHO_DUE | Flag.RESENT)
+    entry = resent(remote(price=1))
     for _ in range(3):
         decision = decide(local(form=True), remote(form=True, price=1), entry, FULL, same=False)
         assert (decision.action, decision.count) == ("none", "conflicts")

@@ -7,6 +7,7 @@ is in `tests.sync.model_verdicts`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ class Model:
         """Reads of the source by the run at work."""
         self.odd_rendering = False
         """The marketplace returns other spellings, or rounds."""
-        self._rendered_anew = False
+        self._rendered_anew = self._read_before = False
         self.calm = False
         """Nothing but the dealer has acted since the last clean run ended."""
         self.story: list[tuple[str, str]] = []
@@ -51,12 +52,17 @@ class Model:
     def loaded(self, reading: Reading) -> None:
         self.loads.append(reading)
         for reference in reading.says:
-            self.car(reference)
+            named_before = reference in self.cars
+            car = self.car(reference)
+            car.appeared |= car.missed > 0 or (self._read_before and not named_before)
+            car.missed = 0
         for reference in self.cars:
             self.note(f"the run reads {brief(reading.says.get(reference))}, all: {reading.complete}", reference)
         if reading.complete:
-            for reference, car in self.cars.items():
-                car.missed = 0 if reference in reading.says else car.missed + (len(self.loads) == 1)
+            for reference in self.cars.keys() - reading.says.keys():
+                self.cars[reference].missed += len(self.loads) == 1
+                self.cars[reference].appeared = False
+            self._read_before = True
 
     def said(self, reference: str, said: Said) -> None:
         self.car(reference).said.append(said)
@@ -74,8 +80,10 @@ class Model:
             car.seller, car.sold_ms = "someone", now_ms
         elif kind == "revived":
             car.seller, car.revived = "", True
+            car.by_hand = car.by_hand and None  # whoever sold it here, somebody there says otherwise
         car.edit, car.edit_ms, car.edit_seen = kind, now_ms, False
-        car.edit_excused = (car.echo_due or car.known is not True) and (kind in _WORDS or car.resent)
+        unread = car.echo_due or car.known is not True
+        car.edit_excused = (unread and (kind in _WORDS or car.resent)) or (self.odd_rendering and kind in _WORDS)
 
     def rendered_otherwise(self, *, odd: bool) -> None:
         """From now on every row looks as if it had been edited."""
@@ -89,7 +97,13 @@ class Model:
         self.calm = False
         self.note("the process dies")
         for reference in self.written:
-            self.cars[reference].sure = False
+            car = self.cars[reference]
+            car.sure = False
+            if car.before is not None:
+                car.taught |= car.before.taught
+                for name in ("known", "in_source", "by_hand"):
+                    if getattr(car, name) is not getattr(car.before, name):
+                        setattr(car, name, None)
 
     def flushed(self) -> None:
         """Nothing is known any more, neither to the ledger nor to the inbox."""
@@ -163,6 +177,7 @@ class Model:
 
 def settle(model: Model, car: Car, write: Write) -> None:
     """The car after a write that took effect."""
+    car.before = dataclasses.replace(car, taught=set(car.taught), before=None)
     content = None if write.body is None else key_of(write.body)
     urgent, sure = write.lane == "urgent", write.sure
     if urgent:
@@ -186,6 +201,7 @@ def settle(model: Model, car: Car, write: Write) -> None:
     car.refused = None if sure else car.refused
     if not said.given:
         car.taught = {content} if sure else car.taught | {content}
+        car.missed = 0 if sure else car.missed
         car.in_source = True if sure else car.in_source or None
     elif car.missed:
         car.in_source = None  # whether its absence was met before or after is open
@@ -211,6 +227,8 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
             if car.in_source is True and (not clean or car.missed >= model.missing_reads):
                 car.in_source = None
     elif says == INVALID:
+        if car.known is False and sold and reference in model.listed_now:
+            car.known = None  # taken over as sold
         car.in_source = True if clean and car.known else car.in_source or None
     else:
         pushed = bool(car.last and car.urgent and car.last.stamp.seen_ms > run.source_began_ms)
@@ -224,4 +242,5 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
         car.known = True if clean and known else car.known or None
         car.in_source = True if clean and car.known else car.in_source or None
     if clean:
+        car.appeared = False
         model.read_back(car, reference)

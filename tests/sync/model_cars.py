@@ -43,6 +43,8 @@ class Car:
     in_source: bool | None = False
     """The row stood in the last source read that counted."""
     missed: int = 0
+    appeared: bool = False
+    """Its row is new: an earlier read, which was complete, lacked it."""
     by_hand: bool | None = False
     seller: Literal["", "run", "hand", "someone"] = ""
     sold_ms: int = 0
@@ -62,6 +64,8 @@ class Car:
     edit_excused: bool = False
     """It could not be told from the marketplace's own rendering."""
     said: list[Said] = dataclasses.field(default_factory=list)
+    before: Car | None = None
+    """As it was before what was last written: what the ledger still holds when nobody lived to tell it."""
 
 
 class Running(NamedTuple):

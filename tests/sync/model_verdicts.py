@@ -33,6 +33,7 @@ def _upsert_by_run(model: Model, car: Car, write: Write, run: Running, planned: 
         and before is not None
         and not before.live
         and car.seller == "someone"
+        and not car.appeared
         and car.sold_ms < run.began_ms
     )
     unchanged = car.known is False or (car.known is True and car.taught == {content} and car.in_source is True)

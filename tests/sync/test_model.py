@@ -1,282 +1,28 @@
 """Whatever dealers, people and accidents do, in whatever order: what may never happen, and what stands in the end.
 
-The same steps each time. ``MODEL_STEPS=100000 pytest tests/sync/test_model.py`` makes a hundred thousand,
+The same steps each time. ``MODEL_STEPS=100000 pytest -n 2 tests/sync/test_model.py`` makes a hundred thousand,
 ``MODEL_SEED=7`` makes others. A failure prints the steps that lead to it, as few as were found; with ``MODEL_QUICK=1`` it
 does so at once, with all of them.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import redis
 from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import run_state_machine_as_test
 
-from tests.sync.model_cars import Policy
-from tests.sync.stock import INVALID, SOLD, raw_car
-from tests.sync.twins import OF_A_CALL, OF_AN_ITEM, Row
-from tests.sync.workshop import Workshop
+from tests.sync.machine import Machine
 
 _STEPS = int(os.environ.get("MODEL_STEPS", "2000"))
 _SEED = os.environ.get("MODEL_SEED")
+_MOST = 10_000
+"""Steps of one test: more are several tests, each with its own seed, so that ``-n 2`` plays two at a time."""
 _EACH = 50
 """Steps of one example."""
-_CARS = ("R0", "R1", "R2", "R3")
-_QUIRKS = ("order", "spaces", "rounds", "spelling")
-
-cars = st.sampled_from(_CARS)
-several = st.lists(cars, min_size=1, max_size=3, unique=True)
-prices, titles = st.sampled_from([100, 200, 300]), st.sampled_from(["Alpha", "Beta"])
-edits = st.sampled_from(
-    ["price", "title", "mileage", "features", "spelling", "images", "dealer", "sold", "sold", "revived"]
-)
-theirs = st.sampled_from([100, 7000, 8000])
-dealers, images = st.sampled_from(["GENT", "BRUGGE"]), st.integers(0, 2)
-
-
-def step(**values: Any) -> Callable[[Callable[..., None]], Any]:
-    """A rule after which nothing may be wrong. (Invariants of hypothesis would be printed between all steps.)"""
-
-    def wrap(work: Callable[..., None]) -> Any:
-        @rule(**values)
-        @wraps(work)
-        def then_look(self: Machine, **drawn: Any) -> None:
-            work(self, **drawn)
-            type(self).steps += 1
-            self.nothing_wrong()
-
-        return then_look
-
-    return wrap
-
-
-class Machine(RuleBasedStateMachine):
-    plain: redis.Redis
-    steps = 0
-    shop: Workshop
-
-    @initialize(
-        policy=st.sampled_from(["local", "local", "remote", "newest"]), missing_reads=st.sampled_from([1, 1, 2]),
-        sliceable=st.booleans(), versioned=st.booleans(), page_size=st.sampled_from([2, 200]),
-    )  # fmt: skip
-    def open(self, policy: Policy, missing_reads: int, sliceable: bool, versioned: bool, page_size: int) -> None:
-        self.shop = Workshop(
-            self.plain, policy=policy, missing_reads=missing_reads, sliceable=sliceable, versioned=versioned,
-            page_size=page_size,
-        )  # fmt: skip
-        for number, provider in enumerate(("us", "other", "other")):
-            self.foreign(number, provider)
-
-    def foreign(self, number: int, provider: str) -> None:
-        """A row that is not ours to touch: with another's reference, or with none."""
-        name = f"F{number}" if number % 2 else None
-        body = {
-            "externalReference": name, "status": "active", "title": "Foreign", "price": 5, "description": "",
-            "features": [], "images": [], "powerKw": 1, "dealerLocationCode": "GENT",
-        }  # fmt: skip
-        self.shop.market.rows[f"F{number}"] = Row(f"id-F{number}", body, self.shop.clock.now_ms, provider)
-
-    # -- the dealer ------------------------------------------------------------------------------------------------
-
-    @step(car=cars, price=prices, title=titles, dealer=dealers, images=images)
-    def row(self, car: str, price: int, title: str, dealer: str, images: int) -> None:
-        self.shop.put(car, raw_car(car, price, title, dealer, images))
-
-    @step(car=cars)
-    def row_removed(self, car: str) -> None:
-        self.shop.remove(car)
-
-    @step(car=cars, price=prices)
-    def row_sold(self, car: str, price: int) -> None:
-        self.shop.put(car, raw_car(car, price, "Alpha", "GENT", 0, status=SOLD))
-
-    @step(car=cars, more=st.booleans())
-    def row_invalid(self, car: str, more: bool) -> None:
-        self.shop.put(car, INVALID, *([raw_car(car, 100, "Alpha", "GENT", 0)] if more else []))
-
-    @step(car=cars, price=prices, equal=st.booleans())
-    def row_twice(self, car: str, price: int, equal: bool) -> None:
-        twin = raw_car(car, price if equal else price + 1, "Alpha", "GENT", 0)
-        self.shop.put(car, raw_car(car, price, "Alpha", "GENT", 0), twin)
-
-    @step(count=st.integers(0, 1))
-    def row_without_reference(self, count: int) -> None:
-        self.shop.inventory.unreadable = count
-
-    # -- the marketplace -------------------------------------------------------------------------------------------
-
-    @step(car=cars, kind=edits, price=theirs)
-    def edited_there(self, car: str, kind: str, price: int) -> None:
-        self.edit(car, kind, price)
-
-    def edit(self, car: str, kind: str, price: int) -> None:
-        row = self.shop.market.rows.get(car)
-        if row is None or row.live is (kind == "revived"):
-            return
-        changes = {
-            "price": {"price": price}, "title": {"title": f"Theirs {price}"}, "mileage": {"mileage": price},
-            "features": {"features": row.body["features"][:1]}, "spelling": {"title": row.body["title"].lower()},
-            "images": {"images": []}, "dealer": {"dealerLocationCode": "LIEGE"}, "sold": {"status": SOLD},
-            "revived": {"status": "active"},
-        }  # fmt: skip
-        self.shop.edit(car, kind, **changes[kind])
-
-    @step(quirk=st.sampled_from(_QUIRKS))
-    def renders_otherwise(self, quirk: str) -> None:
-        self.shop.market.quirks ^= {quirk}
-        self.shop.model.rendered_otherwise(odd=bool(self.shop.market.quirks & {"rounds", "spelling"}))
-
-    @step(car=cars, price=prices, title=titles)
-    def present_before_us(self, car: str, price: int, title: str) -> None:
-        """The marketplace has the car from a time before this ledger."""
-        if car not in self.shop.market.rows and car not in self.shop.model.cars:
-            body = raw_body(car, price, title)
-            self.shop.market.rows[car] = Row(f"id-{car}", body, self.shop.clock.now_ms)
-
-    @step(number=st.integers(3, 6))
-    def foreign_row(self, number: int) -> None:
-        if f"F{number}" not in self.shop.market.rows:
-            self.foreign(number, "other")
-
-    @step(price=prices)
-    def refuses_price(self, price: int) -> None:
-        self.shop.market.refused_prices ^= {price}
-
-    @step(dealer=dealers)
-    def refuses_dealer(self, dealer: str) -> None:
-        self.shop.market.refused_dealers ^= {dealer}
-
-    # -- accidents -------------------------------------------------------------------------------------------------
-
-    @step(faults=st.lists(st.sampled_from(["", *OF_A_CALL, *OF_AN_ITEM]), min_size=1, max_size=4))
-    def faults(self, faults: list[str]) -> None:
-        self.shop.market.faults += faults
-
-    @step(reads=st.integers(1, 2))
-    def source_breaks(self, reads: int) -> None:
-        self.shop.inventory.broken = reads
-
-    @step(steps=st.integers(1, 250))
-    def dies(self, steps: int) -> None:
-        self.shop.clock.dies_in = steps
-
-    @step(luck=st.integers(0, 4))
-    def redis_is_lost(self, luck: int) -> None:
-        if not luck:
-            self.shop.flush()
-
-    @precondition(lambda self: self.shop.crashed)
-    @step()
-    def recovers(self) -> None:
-        self.shop.recover()
-
-    @precondition(lambda self: self.shop.crashed)
-    @step()
-    def is_given_up(self) -> None:
-        self.shop.give_up()
-
-    @step(seconds=st.sampled_from([1, 30, 4000]))
-    def time_passes(self, seconds: int) -> None:
-        self.shop.clock.sleep(seconds)
-
-    # -- the system ------------------------------------------------------------------------------------------------
-
-    @step(mode=st.sampled_from(["full", "incremental"]))
-    def run(self, mode: str) -> None:
-        self.shop.run(mode)
-
-    @step(car=cars, price=prices, title=titles)
-    def row_and_run(self, car: str, price: int, title: str) -> None:
-        self.shop.put(car, raw_car(car, price, title, "GENT", 1))
-        self.shop.run("incremental")
-
-    @step(car=cars, unreadable=st.integers(0, 1), mode=st.sampled_from(["full", "incremental"]))
-    def gone_and_run(self, car: str, unreadable: int, mode: str) -> None:
-        self.shop.remove(car)
-        self.shop.inventory.unreadable = unreadable
-        self.shop.run(mode)
-
-    @step(car=cars, kind=edits, price=theirs, mode=st.sampled_from(["full", "incremental"]))
-    def edited_and_run(self, car: str, kind: str, price: int, mode: str) -> None:
-        self.edit(car, kind, price)
-        self.shop.run(mode)
-
-    @step(runs=st.integers(1, 3))
-    def full_runs(self, runs: int) -> None:
-        for _ in range(runs):
-            self.shop.run("full")
-
-    @step()
-    def look(self) -> None:
-        self.shop.run("full", plan_only=True)
-
-    @step(cars=several, patience=st.integers(0, 3))
-    def pushed(self, cars: list[str], patience: int) -> None:
-        self.shop.push_rows(cars)
-        self.shop.send(patience)
-
-    @step(
-        cars=several, price=prices, title=titles, dealer=dealers, images=images, age=st.none() | st.integers(0, 100_000),
-        patience=st.integers(0, 3),
-    )  # fmt: skip
-    def handed_in(
-        self, cars: list[str], price: int, title: str, dealer: str, images: int, age: int | None, patience: int
-    ) -> None:
-        version = 0 if age is None or not self.shop.versioned else self.shop.clock.now_ms - age
-        self.shop.push_listings({car: raw_car(car, price, title, dealer, images) for car in cars}, version)
-        self.shop.send(patience)
-
-    @step(cars=several, patience=st.integers(0, 3))
-    def sold_by_hand(self, cars: list[str], patience: int) -> None:
-        self.shop.sell(cars)
-        self.shop.send(patience)
-
-    @step()
-    def delivered_again(self) -> None:
-        if self.shop.redelivered:
-            self.shop.redelivered()
-
-    @step()
-    def sender(self) -> None:
-        self.shop.send(1)
-
-    # -- what always holds -----------------------------------------------------------------------------------------
-
-    def nothing_wrong(self) -> None:
-        assert not self.shop.model.wrong, "\n".join(self.shop.model.wrong)
-        assert all(
-            row.body["title"] == "Foreign" and row.live for name, row in self.shop.market.rows.items() if name[0] == "F"
-        )
-
-    def teardown(self) -> None:
-        """All is healed: a few runs settle everything, and then there is nothing to do for ever."""
-        if not hasattr(self, "shop") or self.shop.model.wrong:
-            return
-        self.shop.heal()
-        for mode in ("full", "full", "incremental", "full", "full"):
-            self.shop.clock.sleep(120)  # so that no incremental run returns what it has seen before
-            record = self.shop.run(mode)
-            assert record is not None
-            assert record.state == "done", record
-        self.nothing_wrong()
-        for mode in ("full", "incremental"):
-            self.shop.run(mode, plan_only=True)
-            planned, writes = self.shop.planned(), self.shop.market.writes
-            self.shop.run(mode)
-            assert (planned, self.shop.market.writes) == ([], writes), f"not idle\n{self.shop.model.told(*planned)}"
-        self.nothing_wrong()
-
-
-def raw_body(reference: str, price: int, title: str) -> dict[str, object]:
-
-    return dict(json.loads(raw_car(reference, price, title, "GENT", 0)))
 
 
 @pytest.fixture
@@ -285,13 +31,16 @@ def machine(client: redis.Redis) -> Iterator[type[Machine]]:
     yield Machine
 
 
-@pytest.mark.timeout(max(900, _STEPS // 10))
-def test_the_system_keeps_its_laws(machine: type[Machine]) -> None:
+@pytest.mark.timeout(max(900, _STEPS))
+@pytest.mark.parametrize("part", range(-(-_STEPS // _MOST)))
+def test_the_system_keeps_its_laws(machine: type[Machine], part: int) -> None:
     checks = list(HealthCheck)
+    steps = min(_MOST, _STEPS - part * _MOST)
+    chosen = None if _SEED is None and not part else int(_SEED or 0) + part
     plan = settings(
-        settings.get_profile("house"), max_examples=-(-_STEPS * 5 // 4 // _EACH), stateful_step_count=_EACH, database=None,
-        suppress_health_check=checks, derandomize=_SEED is None,
+        settings.get_profile("house"), max_examples=-(-steps * 5 // 4 // _EACH), stateful_step_count=_EACH, database=None,
+        suppress_health_check=checks, derandomize=chosen is None,
         **({"phases": [Phase.generate]} if os.environ.get("MODEL_QUICK") else {}),
     )  # fmt: skip
-    run_state_machine_as_test(seed(int(_SEED))(machine) if _SEED else machine, settings=plan)
-    assert machine.steps >= _STEPS
+    run_state_machine_as_test(machine if chosen is None else seed(chosen)(machine), settings=plan)
+    assert machine.steps >= steps

@@ -15,8 +15,10 @@ from tests.sync.workshop import Workshop
 LIVE, CHANGED = raw_car("R0", 100, "Alpha", "GENT", 0), raw_car("R0", 200, "Beta", "GENT", 0)
 
 
-def workshop(client: redis.Redis, policy: Policy = "local") -> Workshop:
-    return Workshop(client, policy=policy, missing_reads=1, sliceable=True, versioned=False, page_size=200)
+def workshop(client: redis.Redis, policy: Policy = "local", missing_reads: int = 1) -> Workshop:
+    return Workshop(
+        client, policy=policy, missing_reads=missing_reads, sliceable=True, versioned=False, page_size=200
+    )  # fmt: skip
 
 
 def runs(shop: Workshop, *modes: str) -> None:
@@ -197,3 +199,96 @@ def test_a_pushed_car_sold_by_its_row_and_revived_there_is_what_its_row_says_aga
     shop.put("R0", LIVE)
     runs(shop, "full", "full")
     assert shop.market.rows["R0"].body["price"] == 100
+
+
+def test_an_edit_there_while_a_missing_row_is_waited_for_is_answered_when_the_row_is_back(client: redis.Redis) -> None:
+    shop = workshop(client, missing_reads=2)
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    shop.edit("R0", "price", price=7000)
+    shop.remove("R0")
+    runs(shop, "full")
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    assert shop.market.rows["R0"].body["price"] == 100
+
+
+def test_a_car_that_they_keep_listed_is_sold_once_its_row_is_gone(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.sell(["R0"])
+    shop.send(3)
+    for _ in range(2):
+        shop.edit("R0", "revived", status="active")
+        runs(shop, "full", "full")
+    assert shop.market.rows["R0"].live, "answered once, then a conflict"
+    shop.push_listings({"R0": CHANGED}, 0)
+    shop.send(3)
+    runs(shop, "full")
+    shop.remove("R0")
+    runs(shop, "full")
+    assert not shop.market.rows["R0"].live
+
+
+@pytest.mark.parametrize("field", ["price", "title"])
+def test_a_second_edit_before_our_answer_was_read_is_an_edit_like_any_other(client: redis.Redis, field: str) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    for theirs in (7000, 8000):
+        shop.edit("R0", field, **{field: theirs if field == "price" else f"Theirs {theirs}"})
+        runs(shop, "full")
+    assert shop.market.rows["R0"].body[field] == json.loads(LIVE)[field]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_sold_car_whose_push_is_in_doubt_is_not_sold_again_by_a_run(client: redis.Redis, gone: bool) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.sell(["R0"])
+    shop.send(3)
+    if gone:
+        shop.remove("R0")
+    runs(shop, "full", "full")
+    shop.market.faults = ["done but lost"]
+    shop.push_listings({"R0": CHANGED}, 0)
+    shop.send(0)
+    shop.clock.sleep(1)
+    shop.run("full")
+    assert shop.market.rows["R0"].live
+    shop.clock.sleep(120)
+    shop.send(3)
+    runs(shop, "full", "full")
+    assert shop.market.rows["R0"].live
+    assert shop.market.rows["R0"].body["price"] == 200
+
+
+def test_a_sold_car_listed_again_there_while_its_sell_is_lost_is_still_sold_again(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.remove("R0")
+    runs(shop, "full")
+    shop.edit("R0", "revived", status="active")
+    shop.market.faults = ["", *["lost"] * 3]
+    shop.clock.sleep(120)
+    record = shop.run("full")
+    assert record is not None
+    assert record.state == "partial"
+    runs(shop, "incremental")
+    assert not shop.market.rows["R0"].live
+
+
+def test_a_row_that_goes_back_to_what_was_sent_is_a_change_where_theirs_stands(client: redis.Redis) -> None:
+    shop = workshop(client, "remote")
+    shop.put("R0", LIVE)
+    runs(shop, "full", "full")
+    shop.edit("R0", "price", price=7000)
+    shop.put("R0", CHANGED)
+    runs(shop, "full")
+    assert shop.market.rows["R0"].body["price"] == 7000, "changed on both sides: theirs"
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    assert shop.market.rows["R0"].body["price"] == 100, "changed here alone"

@@ -7,49 +7,29 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
 
-import msgspec
 import redis
 
 from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
-from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.adapters.plans import HeldPlans
 from okasie_tasks.adapters.pushes import Pushes
 from okasie_tasks.adapters.runs import Run, Runs
 from okasie_tasks.adapters.writing import WriteLocks
-from okasie_tasks.celery import rules_of
 from okasie_tasks.errors import RetryLater, SourceError
-from okasie_tasks.settings.model import AccountSettings, GuardSettings
 from okasie_tasks.sync import apply, conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
-from okasie_tasks.sync.tools import Part, Rules, Tools
+from okasie_tasks.sync.tools import Part, Tools
 from tests.sync.driver import _one as do_part
 from tests.sync.driver import drive, finish
 from tests.sync.model import Model
 from tests.sync.model_cars import Desk, Policy, Running, Said, Stamp
+from tests.sync.small import ACCOUNT, ANCHOR, SmallLedger, rules
 from tests.sync.stock import SOLD, Clock, Inventory, Reading, content_of, raw_car
 from tests.sync.support import Killed, SteppingRedis
 from tests.sync.twins import Row, TwinMarket
 
-ACCOUNT: Final = "dex"
-ANCHOR: Final = "ANCHOR"
-"""A car that nobody touches: an empty source sells nothing."""
 _PREFIX: Final = "okasie:"
 _HARMLESS: Final = frozenset({"", "429", "no permit"})
-_MANY: Final = 1_000_000
-_GUARD: Final = GuardSettings(
-    max_sold_percent=100, max_sold_count=_MANY, free_sold_count=_MANY, max_source_shrink_percent=100,
-    max_changed_percent=100, free_changed_count=_MANY, max_field_loss_percent=100,
-    free_field_loss_count=_MANY,
-)  # fmt: skip
-"""So wide that no guard ever holds a plan: what is held is another test's story."""
-
-
-def rules(policy: Policy, missing_reads: int) -> Rules:
-    account = AccountSettings(
-        name=ACCOUNT, api_key="env:MODEL_KEY", base_url="http://127.0.0.1:1", conflict=policy, guard=_GUARD
-    )
-    return msgspec.structs.replace(rules_of(account), missing_reads=missing_reads, overlap_seconds=60.0)
 
 
 class Workshop(Desk):
@@ -84,7 +64,7 @@ class Workshop(Desk):
 
     def _tools(self, client: redis.Redis) -> Tools:
         return Tools(
-            rules=self.rules, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
+            rules=self.rules, runs=Runs(client, prefix=_PREFIX), ledger=SmallLedger(client, prefix=_PREFIX, account=ACCOUNT),
             market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
             pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
             plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,

@@ -7,6 +7,7 @@
 --          | {"spent", attempts}: it was begun that often and nobody told how it ended; the watchdog closes it
 -- Invariant: a part is worked on under one token at a time; an expired lease may be taken over, and so may that of the
 -- same message's delivery before this one: the broker delivers again what its worker did not live to acknowledge.
+-- A delivery that claims again goes on with the attempt that it began, also after its lease if nobody took the part.
 -- None is handed out after a person has cancelled the run or paused the account.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -20,8 +21,12 @@ if held == 'D' or held == 'F' then return {'closed', 0} end
 if held then
   local a, untilms, token = string.match(held, '^(%d+) (%d+) (.*)$')
   attempts = tonumber(a)
+  if token == ARGV[3] and untilms ~= '0' then
+    local till = math.max(tonumber(untilms), now + tonumber(ARGV[4]))
+    redis.call('HSET', KEYS[2], ARGV[2], attempts .. ' ' .. till .. ' ' .. token)
+    return {'claimed', attempts}
+  end
   if tonumber(untilms) > now then
-    if token == ARGV[3] then return {'claimed', attempts} end
     if string.match(token, '^[^/]*') ~= string.match(ARGV[3], '^[^/]*') then
       return {'busy', tonumber(untilms) - now}
     end

@@ -1,0 +1,125 @@
+// Push or sell listings from Node, without any package: node push.mjs push ACCOUNT LISTINGS.json | sell ACCOUNT REF...
+//
+// $REDIS_URL is the workers' redis.url: redis://[:password@]host[:port][/db] or unix:///path. LISTINGS.json holds a list
+// of listings in the marketplace's write shape; "push ACCOUNT REF..." has them read from the account's source instead.
+//
+// One transaction (MULTI ... EXEC) writes two things down: the message, Celery's protocol 2 in JSON, and a note of the
+// request under the same id. A worker crosses the note out when it takes the request up; where the message gets lost,
+// the watchdog finds the note and sends the request again, and what came twice is done once.
+
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import net from "node:net";
+
+const PREFIX = process.env.OKASIE_KEY_PREFIX ?? "okasie:"; // the workers' redis.key_prefix
+const WANTED_SECONDS = 3600; // older requests are not sent any more
+
+/** The message on the queue: what `celery.send_task` would put there. */
+export function message(id, task, queue, kwargs, expiresAt) {
+  return JSON.stringify({
+    body: JSON.stringify([[], kwargs, { callbacks: null, errbacks: null, chain: null, chord: null }]),
+    "content-type": "application/json",
+    "content-encoding": "utf-8",
+    headers: {
+      lang: "js", task, id, root_id: id, ignore_result: true, expires: expiresAt.toISOString(),
+      argsrepr: `${kwargs.account}: ${task.replace("okasie.", "")}, from Node`, // for people, in Flower
+      kwargsrepr: `{'account': '${kwargs.account}'}`,
+    },
+    properties: {
+      correlation_id: id, delivery_tag: randomUUID(), delivery_mode: 2,
+      delivery_info: { exchange: "", routing_key: queue },
+    },
+  });
+}
+
+/** Commands to Redis over one connection; `send` resolves with the answer, errors of the server are thrown. */
+export function connect(url) {
+  const { protocol, hostname, port, password, pathname } = new URL(url);
+  const local = protocol === "unix:";
+  const socket = net.connect(local ? { path: pathname } : { host: hostname, port: Number(port || 6379) });
+  const waiting = [];
+  let buffer = Buffer.alloc(0);
+  const fail = (error) => { while (waiting.length) waiting.shift().reject(error); };
+  socket.on("data", (more) => {
+    buffer = Buffer.concat([buffer, more]);
+    for (let found; waiting.length && (found = read(buffer, 0)); ) {
+      buffer = buffer.subarray(found.end);
+      const { resolve, reject } = waiting.shift();
+      if (found.value instanceof Error) reject(found.value); else resolve(found.value);
+    }
+  });
+  socket.on("error", fail);
+  socket.on("close", () => fail(new Error("Redis closed the connection")));
+  const send = (...words) => new Promise((resolve, reject) => {
+    waiting.push({ resolve, reject });
+    const parts = words.map(String).map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`);
+    socket.write(`*${words.length}\r\n${parts.join("")}`);
+  });
+  const begin = async () => {
+    if (password) await send("AUTH", decodeURIComponent(password));
+    const database = local ? 0 : Number(pathname.slice(1) || 0);
+    if (database) await send("SELECT", database);
+  };
+  return { send, begin, end: () => socket.end() };
+}
+
+/** One answer of RESP from `at`, or null while it is not complete. */
+function read(buffer, at) {
+  const line = buffer.indexOf("\r\n", at);
+  if (line < 0) return null;
+  const [kind, text, end] = [String.fromCharCode(buffer[at]), buffer.toString("utf8", at + 1, line), line + 2];
+  if (kind === "+") return { value: text, end };
+  if (kind === "-") return { value: new Error(text), end };
+  if (kind === ":") return { value: Number(text), end };
+  const length = Number(text);
+  if (length < 0) return { value: null, end };
+  if (kind === "$") {
+    if (buffer.length < end + length + 2) return null;
+    return { value: buffer.toString("utf8", end, end + length), end: end + length + 2 };
+  }
+  const values = [];
+  let next = end;
+  for (let index = 0; index < length; index += 1) {
+    const found = read(buffer, next);
+    if (!found) return null;
+    values.push(found.value);
+    next = found.end;
+  }
+  return { value: values, end: next };
+}
+
+/** Ask for a task; returns its id once Redis has it. */
+export async function ask(redis, task, queue, kwargs) {
+  const id = randomUUID();
+  const [seconds, micros] = await redis.send("TIME"); // Redis time is the only clock that is compared
+  const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+  const until = now + WANTED_SECONDS * 1000;
+  await redis.send("MULTI");
+  const queued = [
+    redis.send("HSET", `${PREFIX}asked`, id, JSON.stringify({ task, kwargs, at_ms: now, expires_ms: until })),
+    redis.send("ZADD", `${PREFIX}asked:sent`, now, id),
+    redis.send("EXPIRE", `${PREFIX}asked`, WANTED_SECONDS + 3600),
+    redis.send("EXPIRE", `${PREFIX}asked:sent`, WANTED_SECONDS + 3600),
+    redis.send("LPUSH", queue, message(id, task, queue, kwargs, new Date(until))),
+  ];
+  await Promise.all(queued);
+  await redis.send("EXEC");
+  return id;
+}
+
+const [kind, account, ...rest] = process.argv.slice(2);
+if (!["push", "sell"].includes(kind) || !account || !rest.length) {
+  console.error("usage: node push.mjs push ACCOUNT LISTINGS.json|REF...   or   node push.mjs sell ACCOUNT REF...");
+  process.exit(2);
+}
+const kwargs = { account };
+if (kind === "push" && rest[0].endsWith(".json")) {
+  kwargs.listings = JSON.parse(readFileSync(rest[0], "utf8"));
+  kwargs.version = Date.now(); // yours, e.g. the row's own change time in ms: an older one never overwrites a newer
+} else {
+  kwargs.references = rest;
+}
+const redis = connect(process.env.REDIS_URL ?? "redis://127.0.0.1:6379/0");
+await redis.begin();
+console.log(await ask(redis, `okasie.${kind}`, "okasie.urgent", kwargs));
+redis.end();

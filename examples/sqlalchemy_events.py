@@ -1,0 +1,49 @@
+"""SQLAlchemy: what a session changed is pushed when it has committed, once for each car, and not when it rolls back."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from okasie_tasks.client import Client
+from okasie_tasks.errors import NotReachable
+
+log = logging.getLogger(__name__)
+_CHANGED, _GONE = "okasie_changed", "okasie_gone"
+
+
+def connect(sessions: Any, model: type[Any], okasie: Client, account: str) -> None:
+    """Push what sessions made by ``sessions`` (a ``sessionmaker``) change of ``model``, sell what they delete.
+
+    By ``reference``: the account's source must read the same database, so that the workers find what was committed.
+    """
+
+    @event.listens_for(sessions, "after_flush")
+    def flushed(session: Session, _: Any) -> None:
+        changed, gone = session.info.setdefault(_CHANGED, set()), session.info.setdefault(_GONE, set())
+        changed.update(row.reference for row in (*session.new, *session.dirty) if isinstance(row, model))
+        gone.update(row.reference for row in session.deleted if isinstance(row, model))
+
+    @event.listens_for(sessions, "after_commit")
+    def committed(session: Session) -> None:
+        gone = session.info.pop(_GONE, set())
+        changed = session.info.pop(_CHANGED, set()) - gone
+        for call, references in ((okasie.push, changed), (okasie.sell, gone)):
+            if references:
+                _send(call, account, sorted(references))
+
+    @event.listens_for(sessions, "after_rollback")
+    def rolled_back(session: Session) -> None:
+        session.info.pop(_CHANGED, None)
+        session.info.pop(_GONE, None)
+
+
+def _send(call: Any, account: str, references: list[str]) -> None:
+    try:
+        for start in range(0, len(references), 1_000):
+            call(account, references[start : start + 1_000])
+    except NotReachable:
+        log.warning("changes of %s were not handed to okasie-tasks; its next run finds them", account)

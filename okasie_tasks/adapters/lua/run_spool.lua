@@ -1,0 +1,12 @@
+-- Keeps what one part of a run has found, sorted into places, in one step.
+-- KEYS[1]  prefix of the run's places (hashes)   KEYS[2] set: names of the places
+-- ARGV     1 field: the part, 2 seconds to keep, then pairs: place, value
+-- Idempotent: the same part writes the same fields.
+for i = 3, #ARGV, 2 do
+  local key = KEYS[1] .. ARGV[i]
+  redis.call('HSET', key, ARGV[1], ARGV[i + 1])
+  redis.call('EXPIRE', key, ARGV[2])
+  redis.call('SADD', KEYS[2], ARGV[i])
+end
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+return 1

@@ -1,0 +1,92 @@
+"""A run as a page of text: what ``okasie sync`` prints at its end, and the details that ``okasie run`` adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+_BAR: Final = 32
+_SLOTS: Final = 30
+
+
+def print_run(document: dict[str, Any]) -> None:
+    """Print one run for people."""
+    listings, requests = document["listings"], document["requests"]
+    click.echo(
+        f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
+        f" in {document['seconds']:.1f} s"
+    )
+    click.echo("  listings  " + ", ".join(f"{count} {name}" for name, count in listings.items() if count))
+    sent = ", ".join(f"{requests[name]} {name}" for name in ("list", "bulk", "put", "delete") if requests[name])
+    click.echo(f"  requests  {sent or 'none'} (fewest possible: {requests['minimum']})")
+    if document["cursor"]:
+        click.echo(f"  cursor    {document['cursor']}")
+    print_held(document)
+    if document["approved"]:
+        click.echo(f"  approved  what run {document['approved']} held")
+    for note in document["notes"]:
+        click.echo(f"  note      {note}")
+    if document["error"]:
+        error = document["error"]
+        click.echo(f"  error     {error['code']}: {error['where'] + ': ' if error['where'] else ''}{error['message']}")
+    if document["new_rejects"]:
+        click.echo(f"  rejects   {document['new_rejects']} new")
+    for reject in document.get("rejects", []):
+        click.echo(f"            {reject['reference']}  {reject['where']}  {reject['message']}")
+
+
+def print_held(document: dict[str, Any]) -> None:
+    """Print what waits for a person, and the two commands that end the waiting."""
+    for hold in document["held"]:
+        click.echo(f"  held      {hold['count']} {hold['what']}: {hold['reason']}")
+    if document.get("held_run") and document["held"]:
+        click.echo(f"            okasie approve {document['held_run']} releases it, okasie reject drops it")
+
+
+def print_details(document: dict[str, Any]) -> None:
+    """Print when it was, where the time went, how the quota was used, the slowest requests and those that failed."""
+    click.echo(f"  begun     {document['started_at'] or 'not yet'}, ended {document['ended_at'] or 'not yet'}")
+    for number, phase in enumerate(document["timeline"]):
+        click.echo(f"  {'' if number else 'timeline':<10}{_phase(phase, document['seconds'])}")
+    for number, line in enumerate(_use(document)):
+        click.echo(f"  {'' if number else 'quota':<10}{line}")
+    for name, key in (("failed", "failed_requests"), ("slowest", "slowest_requests")):
+        for number, sent in enumerate(document[key][:5]):
+            click.echo(f"  {'' if number else name:<10}{_request(sent)}")
+
+
+def _phase(phase: dict[str, Any], seconds: float) -> str:
+    scale = _BAR / max(seconds, phase["begins"] + phase["seconds"], 1e-3)
+    bar = f"{' ' * int(phase['begins'] * scale)}{'#' * max(1, round(phase['seconds'] * scale))}"
+    parts = ", ".join(_parts(part) for part in phase["parts"] or ())
+    return f"{phase['phase']:<16}{bar:<{_BAR + 1}} {phase['seconds']:7.1f} s  {parts}".rstrip()
+
+
+def _parts(part: dict[str, Any]) -> str:
+    failed = f" ({part['failed']} failed)" if part["failed"] else ""
+    return f"{part['closed']}/{part['parts']} {part['stage']}{failed}"
+
+
+def _use(document: dict[str, Any]) -> Iterator[str]:
+    """A line a slot; of a long run several slots are one line."""
+    slots = document["requests_over_time"]
+    together = -(-len(slots) // _SLOTS) or 1
+    for first in range(0, len(slots), together):
+        some = slots[first : first + together]
+        seconds = sum(slot["seconds"] for slot in some)
+        share = sum(slot["share"] * slot["seconds"] for slot in some) / seconds
+        worse = {name: sum(slot[name] for slot in some) for name in ("refused", "failed")}
+        told = "".join(f", {count} {name}" for name, count in worse.items() if count)
+        span = f"{some[0]['at']}-{some[0]['at'] + seconds} s"
+        count = sum(slot["requests"] for slot in some)
+        bar = "#" * round(min(share, 1) * _BAR)
+        yield f"{span:<16}{bar:<{_BAR + 1}} {share * 100:7.0f} %  {count} requests{told}"
+
+
+def _request(sent: dict[str, Any]) -> str:
+    status = sent["status"] or "no answer"
+    return (
+        f"{sent['ms'] / 1000:7.2f} s  {sent['where']}  ({status}, after {sent['at']} s, request {sent['request_id']})"
+    )

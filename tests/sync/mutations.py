@@ -1,0 +1,69 @@
+"""Does the model-based test notice when a rule of the decisions is gone? Takes one away at a time, in a copy of the tree.
+
+    python -m tests.sync.mutations
+    python -m tests.sync.mutations ownership missing_reads
+
+Each must be noticed by the random steps alone, which know nothing of `okasie_tasks.core`, and by the tests that tell
+single stories. Exit status 1 when one survives, or when the code has moved on and there is nothing left to take away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from tests.mutation import Cut, failing, mutated
+
+_STORIES: Final = (
+    "tests/core", "tests/sync/test_model_stories.py", "tests/sync/test_stories.py", "tests/sync/test_guards.py",
+    "tests/sync/test_beside_a_run.py", "tests/sync/test_first_run.py", "tests/sync/test_policies.py",
+)  # fmt: skip
+_CORE: Final = "okasie_tasks/core"
+_SYNC: Final = "okasie_tasks/sync"
+
+MUTATIONS: Final[dict[str, Cut]] = {
+    "completeness": Cut(
+        f"{_CORE}/absent.py", "    if not world.source_complete:\n        return", "    if False:\n        return"
+    ),
+    "ownership": Cut(f"{_CORE}/absent.py", "    if base is None:\n", "    if base is None and remote is None:\n"),
+    "missing_reads": Cut(f"{_CORE}/absent.py", "missed.missed < world.missing_reads", "missed.missed < 1"),
+    "in_source": Cut(f"{_CORE}/absent.py", "if not base.having(Flag.IN_SOURCE):", "if False:"),
+    "sold_by_hand": Cut(f"{_SYNC}/apply.py", "entry.having(Flag.SOLD_BY_HAND) or Version", "Version"),
+    "older_rows": Cut(
+        f"{_CORE}/diff.py", "if changed and Version(local.version, world.source_began_ms).older_than(base.stamp):", "if False:"
+    ),
+    "older_pushes": Cut(f"{_CORE}/wish.py", "return wish.stamp.older_than(entry.stamp)", "return False"),
+    "sold_there": Cut(f"{_CORE}/diff.py", '    if picture.status == "sold":\n        return _sold_there(local, base, picture, changed=changed)\n    if base.sold', "    if base.sold"),
+    "policy": Cut(f"{_CORE}/diff.py", 'return world.policy == "local"', "return True"),
+    "left_out": Cut(f"{_SYNC}/apply.py", 'if answer.outcome == "accepted"]', 'if answer.outcome != "refused"]'),
+    "a_look": Cut(f"{_SYNC}/decide.py", "        if plan_only:\n            return\n", ""),
+    "rejects": Cut(f"{_SYNC}/decide.py", 'if decision.action == "none" or not parked', "if True or not parked"),
+    "drift": Cut(f"{_CORE}/diff.py", "drifted = remote.rendering != base.rendering or", "drifted ="),
+}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MUTATIONS))
+    survived = []
+    for name in parser.parse_args().names or MUTATIONS:
+        with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+            if lost := mutated(Path(folder), [MUTATIONS[name]]):
+                print(f"{name}: {lost}", flush=True)
+                survived.append(name)
+                continue
+            steps = failing(Path(folder), "tests/sync/test_model.py", MODEL_QUICK="1", PYTHONHASHSEED="0")
+            stories = failing(Path(folder), *_STORIES)
+        noticed = f"{len(stories)} stories, {stories[0]}" if stories else "NO STORY"
+        print(f"without {name}: {'the random steps' if steps else 'NOT THE RANDOM STEPS'}, {noticed}", flush=True)
+        if not steps or not stories:
+            survived.append(name)
+    print(f"survived: {', '.join(survived)}" if survived else "all were noticed, by random steps and by stories")
+    return int(bool(survived))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

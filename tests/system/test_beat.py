@@ -1,0 +1,114 @@
+"""Two Beats, or none for an hour: real Beat processes, and a clock that is stepped in what Redis holds of the schedule.
+
+There are no workers: what Beat sends is counted where it waits.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+from redbeat.decoder import RedBeatJSONDecoder, RedBeatJSONEncoder
+
+from okasie_tasks.adapters.supervisor import Child
+from okasie_tasks.celery_settings import CONTROL
+from okasie_tasks.sandbox.sample import config_text
+from tests.support import Place, poll
+
+pytestmark = pytest.mark.system
+
+QUICK = "beat_max_loop_interval = 1\nredbeat_lock_timeout = 3\n"
+"""The same machinery with a lock of seconds."""
+ENTRY = "okasie:beat:okasie-dex-incremental"
+SCHEDULE = "okasie:beat::schedule"
+
+
+class Beats:
+    def __init__(self, folder: Path, url: str, client: redis.Redis) -> None:
+        self._folder, self._client, self.children = folder, client, list[Child]()
+        place = Place(folder)
+        text = config_text(feed="x.csv", base_url="http://127.0.0.1:9/api", key="k", account="dex")
+        text = text.replace('incremental_every = "off"', 'incremental_every = "15m"')
+        place.config.write_text(f'[redis]\nurl = "{url}"\n{text}')
+        (folder / "celeryconfig.py").write_text(QUICK)
+        self._env = {**place.env, "OKASIE_CONFIG": str(place.config)}
+
+    def start(self) -> Child:
+        log = self._folder / f"beat-{len(self.children)}.log"
+        argv = [
+            "/bin/sh",
+            "-c",
+            'cd "$1" && shift && exec "$@"',
+            "sh",
+            str(self._folder),
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "okasie_tasks",
+            "beat",
+            "-l",
+            "DEBUG",
+        ]
+        child = Child("beat", argv, log=log, env=self._env)
+        child.start()
+        self.children.append(child)
+        poll(lambda: "Acquiring lock" in log.read_text(), seconds=60, what="a Beat that asks for the lock")
+        return child
+
+    def sent(self) -> int:
+        """Runs that were asked for so far."""
+        messages = [json.loads(raw) for raw in self._client.lrange(CONTROL, 0, -1)]
+        return sum(message["headers"]["task"] == "okasie.sync" for message in messages)
+
+    def an_hour_passes(self) -> None:
+        """As if the schedule had last been looked at an hour ago."""
+        then = datetime.now(UTC) - timedelta(hours=1)
+        meta = json.loads(self._client.hget(ENTRY, "meta") or b"", cls=RedBeatJSONDecoder)
+        self._client.hset(ENTRY, "meta", json.dumps(meta | {"last_run_at": then}, cls=RedBeatJSONEncoder))
+        self._client.zadd(SCHEDULE, {ENTRY: (then + timedelta(minutes=15)).timestamp()})
+
+    def holder(self) -> bytes | None:
+        return self._client.get("okasie:beat::lock")
+
+
+@pytest.fixture
+def beats(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[Beats]:
+    found = Beats(tmp_path, redis_url, client)
+    yield found
+    for child in found.children:
+        if child.process is not None:
+            child.process.kill()
+            child.process.wait()
+
+
+def test_two_beats_ask_for_each_run_once_and_the_second_makes_good_what_the_first_missed(beats: Beats) -> None:
+    first = beats.start()
+    second = beats.start()
+    beats.an_hour_passes()
+    poll(lambda: beats.sent() == 1, what="the run that is due")
+
+    # None for an hour: the one that works dies, and the lock keeps the other away for a while.
+    first.process.kill()
+    first.process.wait()
+    beats.an_hour_passes()
+    poll(lambda: beats.sent() == 2, what="the missed run, once for all four that it was due")
+
+    # One stands still for longer than its lock holds, and goes on beside the one that took over.
+    third, before = beats.start(), beats.holder()
+    second.process.send_signal(signal.SIGSTOP)
+    poll(lambda: beats.holder() not in (None, before), what="the third in the place of the second")
+    beats.an_hour_passes()
+    second.process.send_signal(signal.SIGCONT)
+    poll(lambda: beats.sent() == 3, what="the run that is due")
+    poll(lambda: not second.alive, what="the end of the one that lost its lock")
+    beats.an_hour_passes()
+    poll(lambda: beats.sent() == 4, what="the run that is due")
+    assert third.alive
+    assert not any(beats.sent() > 4 for _ in range(20)), "nothing twice"

@@ -1,0 +1,119 @@
+"""The events that make a run one row in Flower, as they leave."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from celery.events.state import State
+
+from okasie_tasks.adapters.runs import Runs
+from okasie_tasks.celery_story import Story, part_told, some_told
+
+
+class Monitor:
+    """Stands for the app and for who listens: Celery's own state machine, which Flower builds on."""
+
+    def __init__(self) -> None:
+        self.state, self.kinds, self.hosts = State(), [], set()
+        self.events = self
+        self.current_worker_task = None
+
+    @contextlib.contextmanager
+    def default_dispatcher(self, hostname: str) -> Iterator[Monitor]:
+        self.hosts.add(hostname)
+        yield self
+
+    def send(self, kind: str, *, uuid: str, retry: bool, **fields: Any) -> None:
+        assert not retry
+        self.kinds.append(kind)
+        moment = float(len(self.kinds))
+        event = {"type": kind, "uuid": uuid, "hostname": "w@h", "timestamp": moment, "clock": len(self.kinds)}
+        self.state.event({**event, "local_received": moment, **fields})
+
+
+@pytest.fixture
+def monitor() -> Monitor:
+    return Monitor()
+
+
+@pytest.fixture
+def story(monitor: Monitor) -> Story:
+    story = Story(monitor)  # type: ignore[arg-type]
+    story.home = "control@here"
+    return story
+
+
+@pytest.fixture
+def runs(client: redis.Redis) -> Runs:
+    return Runs(client, prefix="okasie:")
+
+
+def begun(runs: Runs) -> str:
+    run, _ = runs.request("dex", "full")
+    assert runs.begin("dex") == run
+    return run
+
+
+def test_a_run_at_work_is_progress_and_its_end_replaces_it(runs: Runs, monitor: Monitor, story: Story) -> None:
+    run = begun(runs)
+    story.tell(runs, run)
+    row = monitor.state.tasks[run]
+    assert (row.name, row.state, row.args) == ("okasie.run", "PROGRESS", "dex: full run")
+    assert row.result == "pages 0/1; 0 requests"
+    assert row.kwargs == f"{{'account': 'dex', 'run': '{run}', 'mode': 'full'}}"
+    record = runs.get(run)
+    assert record is not None
+    runs.note(run, error='{"code": "x", "message": "is empty", "where": "dex.csv"}')
+    runs.end(record, "failed")
+    story.tell(runs, run, now=True)
+    row = monitor.state.tasks[run]
+    assert (row.state, row.exception) == (
+        "FAILURE",
+        "dex.csv: is empty; failed: no listings; 0 requests, fewest possible 0",
+    )
+    assert monitor.hosts == {"control@here"}
+
+
+def test_a_cancelled_run_does_not_stay_at_work(runs: Runs, monitor: Monitor, story: Story) -> None:
+    run = begun(runs)
+    story.tell(runs, run)
+    record = runs.get(run)
+    assert record is not None
+    runs.end(record, "cancelled")
+    story.tell(runs, run, now=True)
+    assert monitor.state.tasks[run].state == "FAILURE"
+    assert monitor.state.tasks[run].result.startswith("cancelled: ")
+
+
+def test_progress_is_told_once_a_second_and_the_end_always(runs: Runs, monitor: Monitor, story: Story) -> None:
+    run = begun(runs)
+    for _ in range(5):
+        story.tell(runs, run)
+    assert monitor.kinds == ["task-progress"]
+    story.tell(runs, run, now=True)
+    assert len(monitor.kinds) == 2
+
+
+def test_a_plan_and_an_unknown_run_are_not_told(runs: Runs, monitor: Monitor, story: Story) -> None:
+    run, _ = runs.request("dex", "full", plan_only=True)
+    runs.begin("dex")
+    story.tell(runs, run)
+    story.tell(runs, "nobody")
+    assert monitor.kinds == []
+
+
+def test_redis_that_is_away_costs_nothing_but_the_words(monitor: Monitor, story: Story) -> None:
+    away = redis.Redis(host="127.0.0.1", port=1)
+    story.tell(Runs(away, prefix="okasie:"), "run")
+    assert monitor.kinds == []
+
+
+def test_words_for_people() -> None:
+    assert part_told("dex", "walk", 3, 17) == "dex: page 3 of 17"
+    assert part_told("dex", "upsert", 1, 0) == "dex: chunk 1"
+    assert some_told("dex", "push", ["A", "B"]) == "dex: push of 2: A, B"
+    assert some_told("dex", "sell", ["A", "B", "C", "D"]) == "dex: sell of 4: A, B, C, ..."
