@@ -157,7 +157,7 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
     assert [answer.text for answer in fleet.place.said if MARK in answer.text] == []
     assert [place for place, text in texts.items() if MARK in text] == []
     # What failed is told all the same, with the reason.
-    assert "loading with ***" in texts_of(written, "urgent.log")
+    assert "no login with ***" in texts_of(written, "urgent.log")
     assert "no login with ***" in texts["what commands print"]
     # The search looks where it should: what may be known is found there.
     assert "okasie.upsert_chunk" in texts["a command to Redis"]
