@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,21 @@ OURS = {name: service for name, service in SERVICES.items() if service.get("imag
 def words(name: str) -> list[str]:
     command = SERVICES[name]["command"]
     return shlex.split(command) if isinstance(command, str) else command
+
+
+def validated(file: Path) -> subprocess.CompletedProcess[str]:
+    """By the schema of the Compose specification, from the package: no network."""
+    argv = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_it_is_valid_by_the_compose_specification(tmp_path: Path) -> None:
+    assert validated(ROOT / "docker-compose.yml").returncode == 0
+    wrong = tmp_path / "docker-compose.yml"
+    wrong.write_text(
+        (ROOT / "docker-compose.yml").read_text().replace("depends_on: [metrics]", "depends_upon: [metrics]")
+    )
+    assert "depends_upon" in validated(wrong).stdout
 
 
 def test_the_workers_serve_every_queue_between_them() -> None:
