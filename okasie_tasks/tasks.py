@@ -368,7 +368,7 @@ def _go_on(tools: Tools, run: str, effect: Effect, *, again: bool) -> None:
         publish(tools, run)
     elif effect == "stopped":
         _begin_waiting(tools)
-    elif again:
+    elif effect != "quiet" and again:
         for _, stage, parts in watchdog.after_a_death(tools, run, waiting=_waiting):
             _send(tools, run, [(stage, parts)])
 

@@ -37,6 +37,8 @@ _CONNECT_SECONDS: Final = 5.0
 _FRESH_SECONDS: Final = 0.15
 """A permit is for now: one that is older than this is given back (a busy machine, a stopped process)."""
 _STALE: Final = "the permit went stale before the request was ready"
+_BODY_BYTES: Final = 256 * 1024
+"""Read at a time: a page of 200 listings is about as long."""
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 _UNCOUNTED: Final = (requests.ConnectTimeout,)
 _SCOPE_CODES: Final = frozenset({"SCOPE_DENIED", "FORBIDDEN", "INSUFFICIENT_SCOPE"})
@@ -104,8 +106,10 @@ class OkasieApi:
         if self.session().proxies or not isinstance(adapter, HTTPAdapter):
             return
         with contextlib.suppress(Exception):
-            request = requests.Request("GET", self.base_url).prepare()
-            pool: Any = adapter.get_connection_with_tls_context(request, verify=True)
+            if self._local.pool is None:
+                request = requests.Request("GET", self.base_url).prepare()
+                self._local.pool = adapter.get_connection_with_tls_context(request, verify=True)
+            pool = self._local.pool
             connection = pool._get_conn(timeout=0)
             try:
                 if connection.is_closed:
@@ -143,7 +147,7 @@ class OkasieApi:
             session.mount("https://", adapter)
             session.mount("http://", adapter)
             session.headers["User-Agent"] = f"okasie-tasks/{__version__}"
-            self._local.session, self._local.pid = session, os.getpid()
+            self._local.session, self._local.pid, self._local.pool = session, os.getpid(), None
         found: requests.Session = self._local.session
         return found
 
@@ -296,7 +300,7 @@ class Door:
             # The read time-out of requests is per socket read: a body that trickles must not outlive its permit.
             ends_at = time.monotonic() + self._api.timeout(kind)[1]
             parts = bytearray()
-            for part in answer.iter_content(65_536):
+            for part in answer.iter_content(_BODY_BYTES):
                 parts += part
                 if len(parts) > _LARGEST_BODY:
                     raise requests.exceptions.ContentDecodingError("the answer is larger than 64 MB")

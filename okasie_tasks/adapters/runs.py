@@ -23,6 +23,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from enum import IntEnum
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -73,6 +74,15 @@ class Claim(NamedTuple):
 
     state: str
     attempts: int = 0
+
+
+class Closed(IntEnum):
+    """What became of a part that was to be closed."""
+
+    NOT = 0
+    YES = 1
+    QUIETLY = 2
+    """And enough published parts are open: nothing is to be published after it."""
 
 
 class Account(NamedTuple):
@@ -128,6 +138,10 @@ class Runs:
         self.redis = client
         self._prefix = prefix
         self.stops = Stops(client, prefix=prefix)
+        self._held: dict[tuple[str, str, int, str], float] = {}
+        """Parts that this process is at -> when to stop renewing their claims, by the monotonic clock."""
+        self._keeper: threading.Thread | None = None
+        self._keeper_lock = threading.Lock()
         names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend")
         self._lua = {
             name: script(client, name)
@@ -226,19 +240,16 @@ class Runs:
     @contextlib.contextmanager
     def keeping(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:
         """Within the block the claim is renewed if there is one: parts may take longer than a lease."""
-        done = threading.Event()
-
-        def renew() -> None:
-            until = time.monotonic() + LONGEST_SECONDS
-            while not done.wait(_RENEW_SECONDS) and time.monotonic() < until:
-                with contextlib.suppress(redis.RedisError):
-                    self.holds(run, stage, part, token)
-
-        threading.Thread(target=renew, daemon=True).start()
+        held = (run, stage, part, token)
+        self._held[held] = time.monotonic() + LONGEST_SECONDS
+        with self._keeper_lock:
+            if self._keeper is None or not self._keeper.is_alive():
+                self._keeper = threading.Thread(target=self._keep_held, name="part-keeper", daemon=True)
+                self._keeper.start()
         try:
             yield
         finally:
-            done.set()
+            self._held.pop(held, None)
 
     def holds(self, run: str, stage: str, part: int, token: str) -> bool:
         """Whether a claim is still the holder's, who keeps it for a whole lease more then.
@@ -253,13 +264,38 @@ class Runs:
         """Whether an error tells of a server that is away, full, loading or read-only, not of a defect of ours."""
         return isinstance(error, _AWAY) or (isinstance(error, redis.ResponseError) and str(error).startswith(_REFUSES))
 
-    def close(self, run: str, stage: str, part: int, token: str, result: object, *, failed: bool = False) -> bool:
-        """Close a claimed part; False when somebody else has it by now."""
+    def _keep_held(self) -> None:
+        """One thread renews the claims of all parts that this process is at: one each would cost more than a page."""
+        while True:
+            time.sleep(_RENEW_SECONDS)
+            for (run, stage, part, token), until in list(self._held.items()):
+                if time.monotonic() < until:
+                    with contextlib.suppress(redis.RedisError):
+                        self.holds(run, stage, part, token)
+
+    def close(
+        self,
+        run: str,
+        stage: str,
+        part: int,
+        token: str,
+        result: object,
+        *,
+        failed: bool = False,
+        when_open: int | None = None,
+    ) -> Closed:
+        """Close a claimed part; `Closed.NOT` when somebody else has it by now.
+
+        ``when_open``: the next window is due when so many published parts are still open; None: who knows.
+        """
         closed = self._lua["part_close"](
             keys=[self.key(run), self.key(run, stage), self.key(run, stage, "parts"), self.key(run, stage, "results")],
-            args=[part, token, "F" if failed else "D", msgspec.msgpack.encode(result), KEEP_PARTS_SECONDS],
-        )
-        return bool(closed)
+            args=[
+                part, token, "F" if failed else "D", msgspec.msgpack.encode(result), KEEP_PARTS_SECONDS,
+                "" if when_open is None else when_open,
+            ],
+        )  # fmt: skip
+        return Closed(closed)
 
     def release(self, run: str, stage: str, part: int, token: str, *, counted: bool) -> int:
         """Give a claim back; returns the attempts that count so far."""

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -96,7 +97,7 @@ def _features(value: object) -> object:
 
 def normalise(value: object) -> object:
     """The compared form of a typed value that is neither text nor plain: a float, or a list."""
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         return _number(value)
     return _texts(value) if value and isinstance(value[0], str) else _features(value)
 
@@ -109,14 +110,22 @@ _NORMALISE: Final[Mapping[str, Callable[[object], object]]] = {
     "texts": _texts,
     "features": _features,
 }
-_OURS: Final = tuple((spec.attribute, _NORMALISE[spec.kind]) for spec in _SPECS)
+_values_of: Final = attrgetter(*(spec.attribute for spec in _SPECS))
 _THEIRS: Final = tuple((spec.name, _NORMALISE[spec.kind], spec.name in PLACE) for spec in _SPECS)
 _MONTH_AT: Final = COMPARED_FIELDS.index("firstRegistration")
 
 
 def compared(listing: Listing) -> Compared:
     """The compared form of what we send."""
-    return tuple([normal(getattr(listing, attribute)) for attribute, normal in _OURS])
+    # What `_NORMALISE` makes of typed values, without a call for most of them: each run does this for what is new.
+    return tuple([
+        value
+        if value is None or (kind := value.__class__) is bool
+        else (value.strip() or None)
+        if kind is str
+        else normalise(value)
+        for value in _values_of(listing)
+    ])  # fmt: skip
 
 
 def compared_row(raw: Mapping[str, Any]) -> Compared:
@@ -193,11 +202,14 @@ def compared_fingerprint(values: Compared) -> bytes:
     return fingerprint(values)
 
 
-def content_fingerprint(listing: Listing) -> bytes:
-    """Stands for everything we would send: the compared values, and the dealer, images, condition and custom type."""
+def content_fingerprint(listing: Listing, values: Compared | None = None) -> bytes:
+    """Stands for everything we would send: the compared values, and the dealer, images, condition and custom type.
+
+    ``values``: its compared form, where that was made already.
+    """
     return fingerprint(
         (
-            compared(listing),
+            values or compared(listing),
             listing.dealer_profile_id,
             listing.dealer_location_code and listing.dealer_location_code.casefold(),
             listing.condition,
@@ -223,12 +235,16 @@ def listing_dealer_fingerprint(listing: Listing) -> bytes:
     return dealer_fingerprint("code", listing.dealer_location_code or "")
 
 
+_BITS: Final = tuple(1 << index for index in range(len(FIELDS)))
+_all_of: Final = attrgetter(*(spec.attribute for spec in FIELDS.values()))
+
+
 def filled_fields(listing: Listing) -> int:
     """A bitmap of the fields that are filled, bit ``i`` for the ``i``-th of `FIELDS`."""
     bits = 0
-    for index, spec in enumerate(FIELDS.values()):
-        if getattr(listing, spec.attribute) not in (None, ()):
-            bits |= 1 << index
+    for bit, value in zip(_BITS, _all_of(listing), strict=True):
+        if value is not None and value != ():
+            bits |= bit
     return bits
 
 

@@ -14,7 +14,8 @@ from okasie_tasks.core.listing import Feature, InvalidListing, Issue, Listing, p
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]).*)?")
 _CAR_PASS_HOSTS: Final = frozenset({"car-pass.be", "www.car-pass.be", "public.car-pass.be"})
-_EMPTY: Final[tuple[object, ...]] = (None, "", [], ())
+_PLAIN_URL: Final = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?(?:[/?#][!-~]*)?")
+"""What nearly all URLs look like; of others the library says whether they can stand."""
 
 
 class Validation:
@@ -37,7 +38,7 @@ class Validation:
     # -- one field at a time ---------------------------------------------------------------------------------------
 
     def _take(self, name: str, value: object) -> None:
-        if value in _EMPTY:
+        if not value and (value is None or isinstance(value, str | list | tuple)):
             return
         if name == "location" and isinstance(value, Mapping):
             for inner, part in value.items():
@@ -235,6 +236,8 @@ _CHECKS: Final = {
 
 
 def _is_web(url: str) -> bool:
+    if _PLAIN_URL.fullmatch(url):
+        return True
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -26,6 +26,7 @@ from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.mapping import RowMapping
 
+_BLANK: Final = ("\n", "\r\n", "\r")
 _BUFFER_BYTES: Final = 256 * 1024
 _MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -102,7 +103,7 @@ class FileSource:
             text = io.TextIOWrapper(io.BufferedReader(watched, _BUFFER_BYTES), encoding=encoding, newline="")
         except LookupError as error:
             raise SourceError(f"encoding {source.encoding!r} is not known", where=self._name) from error
-        reader = csv.reader(text, delimiter=source.delimiter, strict=True)
+        reader = _CsvReader(text, source.delimiter)
         try:
             yield from self._csv_rows(reader, watched, start, stop, known)
         except UnicodeDecodeError as error:
@@ -116,18 +117,18 @@ class FileSource:
             ) from error
 
     def _csv_rows(
-        self, reader: Any, watched: _LastByte, start: int, stop: int | None, known: KnownRows
+        self, reader: _CsvReader, watched: _LastByte, start: int, stop: int | None, known: KnownRows
     ) -> Iterator[SourceRow]:
-        columns = [name.strip() for name in next(reader, [])]
+        columns = [name.strip() for name in next(reader.rows, [])]
         mapping = self._mapping(columns)
         known.under(mapping.version)
         # Of two columns of one name the last counts, as below.
         contents, of_reference = known.contents, len(columns) - 1 - columns[::-1].index(mapping.reference_column)
         width = len(columns)
-        filled = (cells for cells in reader if cells)
-        number = sum(1 for _ in islice(filled, start))
+        number = reader.skip(start)
         if number < start:
             return
+        filled = (cells for cells in reader.rows if cells)
         before: SourceRow | None = None
         for cells in islice(filled, None if stop is None else stop - start):
             if before is not None:
@@ -224,6 +225,36 @@ class FileSource:
         return SourceRow(
             row=number, reference=None, listing=None, issues=(Issue("row", "not_an_object", why),), where=where
         )
+
+
+class _CsvReader:
+    """A csv reader that can skip rows quickly: a part of the source far behind must pass all that stands before it."""
+
+    def __init__(self, text: io.TextIOWrapper, delimiter: str) -> None:
+        self._text, self._delimiter = text, delimiter
+        self._lines_skipped = 0
+        self.rows = csv.reader(text, delimiter=delimiter, strict=True)
+
+    @property
+    def line_num(self) -> int:
+        return self._lines_skipped + self.rows.line_num
+
+    def skip(self, count: int) -> int:
+        """Skip so many rows that are not blank; returns how many there were.
+
+        A line without a quote that begins at the end of a row is a row: only what has one needs the reader's eye.
+        """
+        done = lines = 0
+        while done < count and (line := next(self._text, "")):
+            lines += 1
+            if '"' in line:
+                row = csv.reader(chain((line,), self._text), delimiter=self._delimiter, strict=True)
+                done += bool(next(row))
+                lines += row.line_num - 1
+            elif line not in _BLANK:
+                done += 1
+        self._lines_skipped += lines
+        return done
 
 
 def _read_cells(

@@ -27,6 +27,8 @@ Getter = Callable[[Row], Any]
 _TRUE: Final = frozenset({"true", "yes", "1", "y", "ja", "oui", "waar", "vrai", "wahr"})
 _FALSE: Final = frozenset({"false", "no", "0", "n", "nee", "non", "nein", "onwaar", "faux", "falsch"})
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+_EXACT_DIGITS: Final = 15
+"""So many a float holds exactly."""
 _KW_PER_HP: Final = 0.73549875  # metric horsepower
 _KM_PER_MILE: Final = 1.609344
 _UNITS: Final[Mapping[tuple[str, str], Callable[[float], float]]] = {
@@ -83,7 +85,17 @@ class RowMapping:
         self._order = None if columns is None else tuple(columns)
         self._columns = None if self._order is None else frozenset(self._order)
         self.reference_column = account.source.reference or self._own_reference()
-        self._plan = [(spec, *self._compile(spec)) for spec in FIELDS.values() if spec.name != "externalReference"]
+        words = {
+            BY_INPUT_NAME[field].name: {k.strip().casefold(): v for k, v in table.items()}
+            for field, table in self._source.values.items()
+        }
+        self._thousands, self._point = (".", ",") if self._source.decimal == "," else (",", ".")
+        self._grouped = re.compile(rf"[+-]?\d{{1,3}}(\{self._thousands}\d{{3}})+(\{self._point}\d+)?")
+        self._plan = [
+            (spec, *self._compile(spec), words.get(spec.name), self._source.defaults.get(spec.name))
+            for spec in FIELDS.values()
+            if spec.name != "externalReference"
+        ]
         self._plan = [step for step in self._plan if step[1] is not None or step[0].name in self._source.defaults]
 
     def _own_reference(self) -> str:
@@ -181,32 +193,24 @@ class RowMapping:
     def _values(self, raw: Row) -> tuple[dict[str, Any], list[Issue]]:
         values: dict[str, Any] = {}
         found: list[Issue] = []
-        for spec, getter, column in self._plan:
+        for spec, getter, column, words, default in self._plan:
             value = getter(raw) if getter is not None else None
             if isinstance(value, str):
                 value = value.strip()
-            if value is not None and value != "" and (words := self._words.get(spec.name)):
+            if words and value is not None and value != "":
                 value = _translated(value, words)
             if value is None or value in ("", [], ()):
-                value = self._source.defaults.get(spec.name)
+                value = default
                 if value is None or value == "":
                     continue
+            if spec.kind == "text" and isinstance(value, str):
+                values[spec.name] = value
+                continue
             try:
                 values[spec.name] = self._coerce(spec, value)
             except _Bad as bad:
                 found.append(Issue(spec.name, "unreadable", f"column {column}: {bad}"))
         return values, found
-
-    @property
-    def _words(self) -> Mapping[str, Mapping[str, str]]:
-        words = self.__dict__.get("_folded")
-        if words is None:
-            words = {
-                BY_INPUT_NAME[field].name: {k.strip().casefold(): v for k, v in table.items()}
-                for field, table in self._source.values.items()
-            }
-            self.__dict__["_folded"] = words
-        return words
 
     def _coerce(self, spec: FieldSpec, value: Any) -> Any:
         if spec.kind in ("number", "integer"):
@@ -234,11 +238,12 @@ class RowMapping:
             if not math.isfinite(value):
                 raise _Bad(f"expected a number, got {value}")
             return value
+        if len(value) <= _EXACT_DIGITS and value.isascii() and value.isdigit():
+            return int(value)
         text = value.replace("\u00a0", "").replace("\u202f", "").replace(" ", "").replace("'", "")
-        thousands, point = (".", ",") if self._source.decimal == "," else (",", ".")
-        if re.fullmatch(rf"[+-]?\d{{1,3}}(\{thousands}\d{{3}})+(\{point}\d+)?", text):
-            text = text.replace(thousands, "")
-        text = text.replace(point, ".") if thousands not in text else "?"
+        if self._grouped.fullmatch(text):
+            text = text.replace(self._thousands, "")
+        text = text.replace(self._point, ".") if self._thousands not in text else "?"
         if not _NUMBER.fullmatch(text):
             raise _Bad(f"expected a number, got {value!r:.60}")
         number = float(text)

@@ -8,6 +8,7 @@ import msgspec
 
 from okasie_tasks.core.entry import Entry, Flag, Version, answer_mark
 from okasie_tasks.core.fingerprint import (
+    Compared,
     compared,
     compared_fingerprint,
     content_fingerprint,
@@ -77,10 +78,12 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgo
     change = wanted.get(row.reference or "")
     if change is None or row.listing is None:
         return None
-    if content_fingerprint(row.listing) != change.content:
+    values = compared(row.listing)
+    if content_fingerprint(row.listing, values) != change.content:
         return None
     return outgoing(
         row.listing,
+        values=values,
         action=change.action,
         reason=change.reason,
         version=row.version,
@@ -90,17 +93,28 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgo
 
 
 def outgoing(
-    listing: Listing, *, action: str, reason: str, version: int, seen_ms: int, answers: bytes = b""
+    listing: Listing,
+    *,
+    action: str,
+    reason: str,
+    version: int,
+    seen_ms: int,
+    answers: bytes = b"",
+    values: Compared | None = None,
 ) -> Outgoing:
-    """A listing with its body and all that the ledger must know of it once it is accepted."""
-    content = content_fingerprint(listing)
+    """A listing with its body and all that the ledger must know of it once it is accepted.
+
+    ``values``: its compared form, where that was made already.
+    """
+    values = values or compared(listing)
+    content = content_fingerprint(listing, values)
     return Outgoing(
         reference=listing.external_reference,
         action=action,
         reason=reason,
         body=bulk_item(listing),
         content=content,
-        rendering=compared_fingerprint(compared(listing)),
+        rendering=compared_fingerprint(values),
         dealer=listing_dealer_fingerprint(listing),
         filled=filled_fields(listing),
         version=version,

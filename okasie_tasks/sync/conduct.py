@@ -37,6 +37,8 @@ WINDOWS: Final = {
 }
 """Parts that need a permit: 20 tickets wait 10 s at most, within the limiter's longest answer; and when a worker dies
 with its share of the messages, half of them where there are two, what is left still uses up the quota."""
+APPLY: Final = ("spool", "upsert", "sell")
+"""The stages that share a phase: what is published next depends on all of them."""
 _SPOOL_AHEAD: Final = 30
 """Upsert chunks that are still to be done when the next slice is spooled: 15 s of quota, half if a worker died."""
 
@@ -76,7 +78,7 @@ def advance(tools: Tools, run_id: str) -> Run | None:
         return run
     if run.cancelling:
         return cancelled(tools, run_id)
-    stages = ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,)
+    stages = APPLY if run.stage == "apply" else (run.stage,)
     if not all(tools.runs.stage(run_id, stage).finished for stage in stages):
         return None
     _AFTER[run.stage](tools, run)

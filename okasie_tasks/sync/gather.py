@@ -15,6 +15,7 @@ import msgspec
 
 from okasie_tasks.core.entry import ABSENT, LOOK_AGAIN, Entry, Flag, is_as_read, is_as_rendered, standing
 from okasie_tasks.core.fingerprint import (
+    Compared,
     compared,
     compared_fingerprint,
     content_fingerprint,
@@ -229,14 +230,16 @@ class _Sorter:
             self._add_read(row if row.read is None else row.read(), partition, key, packed, whole=whole)
 
     def _add_read(self, row: SourceRow, partition: int, key: bytes, packed: bytes, *, whole: bool) -> None:
-        content = content_fingerprint(row.listing) if row.listing is not None else b""
+        values = compared(row.listing) if row.listing is not None else ()
+        content = content_fingerprint(row.listing, values) if row.listing is not None else b""
         if row.raw and content:
             self.known.note(row.raw, content)
-        record = local_record(row, None if packed == ABSENT else Entry.unpack(packed), whole=whole, content=content)
+        base = None if packed == ABSENT else Entry.unpack(packed)
+        record = local_record(row, base, whole=whole, content=content, values=values)
         if record is None:
             self._same[partition].append(same_row(key, row.row))
             return
-        form = encode_compared(compared(row.listing)) if whole and row.listing is not None else None
+        form = encode_compared(values) if whole and values else None
         self._rows[partition].append(record if form is None else msgspec.structs.replace(record, form=form))
 
     def _found_formed(self, keys: list[bytes]) -> set[bytes]:
@@ -258,11 +261,11 @@ class _Sorter:
 
 
 def local_record(
-    row: SourceRow, base: Entry | None, *, whole: bool = False, content: bytes | None = None
+    row: SourceRow, base: Entry | None, *, whole: bool = False, content: bytes = b"", values: Compared = ()
 ) -> Local | None:
     """The record of one source row; None when it equals what the ledger holds of the source, unless ``whole``.
 
-    ``content``: its fingerprint, where it was made already. The quick twin is `core.entry.is_as_read`.
+    ``content``, ``values``: its fingerprint and compared form, where they were made already. Quick twin: `is_as_read`.
     """
     reference = row.reference or ""
     if row.listing is None:
@@ -282,7 +285,7 @@ def local_record(
         reference=reference,
         row=row.row,
         content=content,
-        rendering=compared_fingerprint(compared(row.listing)),
+        rendering=compared_fingerprint(values or compared(row.listing)),
         dealer=listing_dealer_fingerprint(row.listing),
         filled=filled_fields(row.listing),
         images=len(row.listing.images),

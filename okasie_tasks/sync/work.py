@@ -27,8 +27,8 @@ Tell = Callable[[str], object]
 _NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell", "count"})
 
 
-Effect = Literal["closed", "nothing", "stopped"]
-"""What a call did: closed its part, found nothing to do, or ended the run."""
+Effect = Literal["closed", "quiet", "nothing", "stopped"]
+"""What a call did: closed its part (quiet: with nothing to publish after it), found nothing to do, or ended the run."""
 
 
 def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Effect:
@@ -97,10 +97,11 @@ def _facts(tools: Tools, part: Part) -> dict[str, str]:
 
 
 def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) -> Effect:
-    closed = tools.runs.close(part.run, part.stage, part.number, part.token, result, failed=failed)
+    when_open = None if part.stage in conduct.APPLY else conduct.WINDOWS[part.stage][1]
+    closed = tools.runs.close(part.run, part.stage, part.number, part.token, result, failed=failed, when_open=when_open)
     if closed and part.stage == "upsert":
         apply.sent(tools, part)
-    return "closed" if closed else "nothing"
+    return _EFFECTS[closed]
 
 
 def _words(result: object) -> str:
@@ -126,6 +127,9 @@ def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: R
         # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not march.
         later.seconds = max(later.seconds, 2.0**attempts * chance.uniform(0.8, 1.2))
     raise later
+
+
+_EFFECTS: Final[dict[int, Effect]] = {0: "nothing", 1: "closed", 2: "quiet"}
 
 
 # -- the kinds of parts --------------------------------------------------------------------------------------------

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from okasie_tasks.errors import SourceError
+from okasie_tasks.sources.files import _CsvReader
 from tests.sources.support import brief, source
 
 CSV = "ref,title,price\nA,Golf,100\nB,Polo,200\nC,Clio,300\n"
@@ -153,3 +158,31 @@ def test_nested_values_of_okasies_own_names_need_no_mapping(tmp_path: Path) -> N
     assert row.listing is not None
     assert row.listing.images == ("https://x.test/1.jpg",)
     assert [feature.name for feature in row.listing.features] == ["ABS"]
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(["a", "b;c", 'say "hi"', "two\nlines", "cr\rhere", "", " ", "19in", "\xe9\x85\u2028"]),
+            min_size=3,
+            max_size=3,
+        ),
+        max_size=12,
+    ),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.integers(0, 13),
+)
+def test_skipping_rows_passes_just_what_reading_them_would(rows: list[list[str]], end: str, count: int) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=";", lineterminator=end).writerows([*rows[:2], [], *rows[2:]])
+    data = text.getvalue().encode() + b'x;19" rim;y\n' * 2
+
+    def reader() -> _CsvReader:
+        return _CsvReader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), ";")
+
+    plain, quick = reader(), reader()
+    left = [cells for cells in plain.rows if cells]
+    done = quick.skip(count)
+    assert done == min(count, len(left))
+    assert [cells for cells in quick.rows if cells] == left[count:]
+    assert quick.line_num == plain.line_num

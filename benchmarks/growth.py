@@ -1,0 +1,177 @@
+"""What grows with the inventory, and what must not: 10,000, 100,000 and 1,000,000 listings, end to end.
+
+Of each size a feed is synced into an empty sandbox without limit, then runs in which nothing changed. Told are the time
+per listing of each stage, the resident memory of every process at its peak, Redis' memory and what it holds of an
+unchanged listing, and the longest queue. One line of JSON per size goes to --out as soon as it is known.
+
+    python benchmarks/growth.py [--rows 10000 100000 1000000] [--out growth.jsonl]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.fleet import NO_LIMIT, Fleet, fleet, machine
+from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
+from okasie_tasks.sandbox.sample import COLUMNS, cars
+from tests.support import OKASIE
+
+ACCOUNT = "dex"
+KEY = "key-growth"
+IDLE_RUNS = 2
+_AT_ONCE = 20_000
+
+
+def write_feed(path: Path, rows: int) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter=";")
+        writer.writeheader()
+        for first in range(1, rows + 1, _AT_ONCE):
+            writer.writerows(cars(min(_AT_ONCE, rows + 1 - first), seed=1, first=first))
+
+
+class Watch(threading.Thread):
+    """Looks at memory and queues twice a second; the peaks are kept."""
+
+    def __init__(self, deployed: Fleet) -> None:
+        super().__init__(daemon=True)
+        self._deployed, self._over = deployed, threading.Event()
+        self.resident: dict[str, int] = {}
+        self.redis_bytes = 0
+        self.queue = 0
+
+    def run(self) -> None:
+        while not self._over.wait(0.5):
+            with suppress(psutil.Error):
+                for name, found in self._deployed.memory().items():
+                    self.resident[name] = max(self.resident.get(name, 0), found)
+            with suppress(Exception):
+                self.redis_bytes = max(self.redis_bytes, self._deployed.redis_bytes())
+                waiting = sum(self._deployed.client.llen(queue) for queue in (CONTROL, URGENT, API, DIFF))  # type: ignore[misc]
+                self.queue = max(self.queue, waiting)
+
+    def stop(self) -> dict[str, Any]:
+        self._over.set()
+        self.join(5)
+        mib = {name: round(found / 2**20) for name, found in self.resident.items()}
+        return {"peak_mib": mib, "redis_peak_mib": round(self.redis_bytes / 2**20), "longest_queue": self.queue}
+
+
+def one_run(deployed: Fleet, rows: int, seconds: float) -> dict[str, Any]:
+    watch, before = Watch(deployed), deployed.spent()
+    watch.start()
+    run, wall = deployed.sync(ACCOUNT, seconds=seconds)
+    spent = deployed.spent()
+    cpu = {name: round(used - before.get(name, 0), 2) for name, used in spent.items()}
+    ours = sum(used for name, used in cpu.items() if name != "sandbox")
+    requests = {name.partition(".")[2]: n for name, n in run.counts.items() if name.startswith("requests.")}
+    return {
+        "wall_s": round(wall, 2),
+        "cpu_s": cpu,
+        "cpu_us_a_listing": round(ours / rows * 1e6, 1),
+        "stages_s": {name: round(found, 2) for name, found in deployed.stages.items()},
+        "stages_us_a_listing": {name: round(found / rows * 1e6, 1) for name, found in deployed.stages.items()},
+        "requests": requests,
+        "minimum": run.fact("minimum"),
+        "listings": json.loads(run.facts["listings"]),
+        **watch.stop(),
+    }
+
+
+def kept(deployed: Fleet, rows: int) -> dict[str, float]:
+    """Bytes a listing that stay in Redis: the ledger, and what is known of the source's rows."""
+    client = deployed.client
+    ledger = sum(client.memory_usage(f"okasie:ledger:{ACCOUNT}:{bucket}", samples=0) or 0 for bucket in range(1024))
+    known = client.memory_usage(f"okasie:rows:{ACCOUNT}", samples=0) or 0
+    return {"ledger": round(ledger / rows, 1), "rows": round(known / rows, 1)}
+
+
+def measure(rows: int, folder: Path, *, threads: int, seconds: float) -> dict[str, Any]:
+    write_feed(folder / "feed.csv", rows)
+    with fleet(folder) as deployed:
+        argv = [*OKASIE, "sandbox", "--port", "0", "--limit", "0", "--burst", "100000", "--key", KEY, "--json"]
+        base_url = deployed.ready("sandbox", argv)["base_url"]
+        deployed.place.account(ACCOUNT, feed="feed.csv", base_url=base_url, key=KEY, extra=NO_LIMIT)
+        deployed.nodes(2, threads=threads)
+        found: dict[str, Any] = {
+            "rows": rows,
+            "machine": machine(),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        found["first"] = one_run(deployed, rows, seconds)
+        found["idle"] = [one_run(deployed, rows, seconds) for _ in range(IDLE_RUNS)][-1]
+        found["redis_bytes_a_listing"] = kept(deployed, rows)
+    return found
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    table = Table(
+        "listings",
+        "run",
+        "wall s",
+        "µs CPU a listing",
+        "walk",
+        "load",
+        "diff",
+        "apply",
+        "peak MiB of a worker",
+        "Redis MiB",
+        "queue",
+    )
+    for found in results:
+        for name in ("first", "idle"):
+            run = found[name]
+            stages = [str(run["stages_us_a_listing"].get(stage, "")) for stage in ("walk", "load", "diff", "apply")]
+            workers = max(mib for child, mib in run["peak_mib"].items() if child.startswith("w"))
+            table.add_row(
+                f"{found['rows']:,}", name, str(run["wall_s"]), str(run["cpu_us_a_listing"]), *stages,
+                str(workers), str(run["redis_peak_mib"]), str(run["longest_queue"]),
+            )  # fmt: skip
+    console = Console(width=150)
+    console.print(table)
+    console.print("stages: µs of wall time a listing")
+    for found in results:
+        console.print(f"{found['rows']:,}: Redis keeps {found['redis_bytes_a_listing']} bytes of an unchanged listing")
+    console.print(results[-1]["machine"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=5_400, help="the longest that one run may take")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    results = []
+    for rows in options.rows:
+        folder = Path(tempfile.mkdtemp(prefix="ob-"))
+        try:
+            results.append(measure(rows, folder, threads=options.threads, seconds=options.seconds))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(json.dumps(results[-1]) + "\n")
+    show(results)
+
+
+if __name__ == "__main__":
+    main()
