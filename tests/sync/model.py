@@ -18,6 +18,8 @@ from tests.sync.twins import Row, Write
 
 _WORDS: Final = frozenset({"spelling"})
 """Edits that look like the marketplace's way of writing what was sent."""
+_NOT_COMPARED: Final = frozenset({"images", "sold", "revived"})
+"""Edits that change no value which is compared."""
 
 
 class Model:
@@ -81,7 +83,11 @@ class Model:
         elif kind == "revived":
             car.seller, car.revived = "", True
             car.by_hand = car.by_hand and None  # whoever sold it here, somebody there says otherwise
-        car.edit, car.edit_ms, car.edit_seen = kind, now_ms, False
+        car.edit_ms, car.edit_seen = now_ms, False
+        car.images_edited |= kind == "images"
+        if kind in _NOT_COMPARED and car.edit:
+            return  # what was edited before stands as it did
+        car.edit = kind
         unread = car.echo_due or car.known is not True
         car.edit_excused = (unread and (kind in _WORDS or car.resent)) or (self.odd_rendering and kind in _WORDS)
 
@@ -191,7 +197,7 @@ def settle(model: Model, car: Car, write: Write) -> None:
         said = car.last  # ours again, because it was changed there: no newer than it was
     car.resent = same
     car.last, car.sure, car.urgent = said, sure, urgent
-    car.edit, car.edit_excused, car.revived = "", False, False
+    car.edit, car.edit_excused, car.revived, car.images_edited = "", False, False, False
     if content is None:
         _sold(car, write, urgent=urgent)
         return

@@ -61,6 +61,7 @@ class Car:
     edit: str = ""
     edit_ms: int = 0
     edit_seen: bool = False
+    images_edited: bool = False
     edit_excused: bool = False
     """It could not be told from the marketplace's own rendering."""
     said: list[Said] = dataclasses.field(default_factory=list)

@@ -46,7 +46,7 @@ def _upsert_by_run(model: Model, car: Car, write: Write, run: Running, planned: 
         "sold by someone and not changed here": revives and unchanged,
         "an older version overwrites a newer one": late,
         # Reads do not tell which images stand there.
-        "needless": model.calm and car.sure and before is not None and before.body == write.body and car.edit != "images",
+        "needless": model.calm and car.sure and before is not None and before.body == write.body and not car.images_edited,
     }.items() if holds]  # fmt: skip
 
 
