@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[2]
-_LAWS: Final = ("tests/chaos/test_laws.py", "tests/adapters/test_runs.py")
+_LAWS: Final = ("tests/chaos/test_laws.py", "tests/chaos/test_late.py", "tests/adapters/test_runs.py")
 _LUA: Final = "okasie_tasks/adapters/lua"
 
 
