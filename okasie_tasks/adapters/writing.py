@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -28,6 +28,12 @@ _DOUBT_SECONDS: Final = 5.0
 _BUSY_SECONDS: Final = 0.1
 _AGAIN_SECONDS: Final = 0.5
 """Between two tries to let go while Redis is away."""
+
+
+class Mine(frozenset[str]):
+    """References that are held. ``still()``: whether all of them are, for a whole lease more then."""
+
+    still: Callable[[], bool]
 
 
 class WriteLocks:
@@ -47,13 +53,13 @@ class WriteLocks:
             yield
 
     @contextlib.contextmanager
-    def free(self, references: Sequence[str]) -> Iterator[frozenset[str]]:
+    def free(self, references: Sequence[str]) -> Iterator[Mine]:
         """Hold those of these that nobody is writing."""
         with self._held(references, "some") as mine:
             yield mine
 
     @contextlib.contextmanager
-    def _held(self, references: Sequence[str], how: str) -> Iterator[frozenset[str]]:
+    def _held(self, references: Sequence[str], how: str) -> Iterator[Mine]:
         token = uuid4().hex[:12]
         try:
             found: list[bytes] = self._lock(keys=[self._key], args=[token, _ms(LEASE_SECONDS), how, *references])
@@ -65,7 +71,9 @@ class WriteLocks:
         after = 0.0
         with self._renewed(token, mine):
             try:
-                yield frozenset(mine)
+                held = Mine(mine)
+                held.still = lambda: self._extend(token, mine, LEASE_SECONDS) == len(mine)
+                yield held
             except Unavailable as error:
                 after = _DOUBT_SECONDS if error.in_doubt else 0.0
                 raise
@@ -92,9 +100,11 @@ class WriteLocks:
 
         threading.Thread(target=try_again, name="lets-go", daemon=True).start()
 
-    def _extend(self, token: str, references: Sequence[str], seconds: float) -> None:
-        if references:
-            self._keep(keys=[self._key], args=[token, _ms(seconds), *references])
+    def _extend(self, token: str, references: Sequence[str], seconds: float) -> int:
+        """Hold on to them for so long from now; returns how many were still ours."""
+        if not references:
+            return 0
+        return int(self._keep(keys=[self._key], args=[token, _ms(seconds), *references]))
 
     @contextlib.contextmanager
     def _renewed(self, token: str, references: Sequence[str]) -> Iterator[None]:

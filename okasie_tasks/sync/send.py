@@ -59,6 +59,8 @@ class Sender:
     ) -> None:
         self._tools, self._token, self._chance, self._sleep, self._coming = tools, token, chance, sleep, coming
         self._sold_last = False
+        self._still: Callable[[], bool] = lambda: True
+        """Whether what is being sent is still closed to others: who stood still for long was given up."""
 
     def run(self) -> None:
         """Send what waits, unless somebody else is at it.
@@ -156,6 +158,7 @@ class Sender:
             self._over([(pair, "overtaken", "something newer was sent before it") for pair in late])
             batch = [pair for pair in batch if pair not in late]
             if batch:
+                self._still = mine.still
                 self._request(call, batch, base)
 
     def _request(self, call: Call, batch: list[Held], base: dict[str, Entry]) -> None:
@@ -183,6 +186,8 @@ class Sender:
         except SetAside as refused:
             self._refused_whole(batch, items, refused, base)
             return
+        if not self._still():
+            return  # others have sent it since, and perhaps something newer; if not, it still waits
         accepted: list[tuple[Held, Outgoing, ItemAnswer]] = []
         again: list[Held] = []
         for pair, item, told in zip(batch, items, answer.items, strict=True):
@@ -232,6 +237,8 @@ class Sender:
                 return
             outcome, said = "not_found", "the marketplace does not have it; it will not be created either"
             request_id = refused.request_id or ""
+        if not self._still():
+            return
         now_ms = self._now_ms()
         self._write([wish.reference], base, lambda _, held: sold(wish, held, now_ms=now_ms))
         self._tools.ledger.unpark([wish.reference])

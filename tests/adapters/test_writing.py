@@ -84,6 +84,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+def test_a_holder_can_tell_whether_it_was_given_up(client: redis.Redis, locks: WriteLocks) -> None:
+    with locks.free(["A", "B"]) as mine:
+        assert mine.still()
+        client.hset("okasie:writing:dex", "B", "99999999999999 another")
+        assert not mine.still()
+        client.hdel("okasie:writing:dex", "B")
+        assert not mine.still()
+
+
 class Away:
     """A server that can be away: its Lua steps fail, before or after they were executed."""
 

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from tests.mutation import Cut, failing, mutated, play
 
-_LAWS: Final = ("tests/chaos/test_laws.py", "tests/adapters/test_runs.py")
+_LAWS: Final = ("tests/chaos/test_laws.py", "tests/chaos/test_late.py", "tests/adapters/test_runs.py")
 _LUA: Final = "okasie_tasks/adapters/lua"
 
 

@@ -1,0 +1,104 @@
+"""Who stood still and was given up: what it has in its hands when it goes on must change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from okasie_tasks.adapters.okasie_api import Door
+from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.records import Planned
+from okasie_tasks.sandbox.sample import cars
+from okasie_tasks.sync import apply, push
+from okasie_tasks.sync.send import Sender
+from okasie_tasks.sync.tools import Part
+from okasie_tasks.sync.work import perform
+from tests.sync.http_world import ACCOUNT, HttpWorld
+
+
+@pytest.fixture
+def world(tmp_path: Path, redis_url: str) -> Iterator[HttpWorld]:
+    with HttpWorld(tmp_path, redis_url, rows=cars(5, seed=1)) as found:
+        yield found
+
+
+def test_who_was_given_up_sends_nothing(world: HttpWorld) -> None:
+    """It stood still before its request."""
+    late = captured(world)
+    row = next(iter(world.tools.source().rows()))
+    assert row.listing is not None
+    item = apply.outgoing(row.listing, action="update", reason="price", version=0, seen_ms=world.tools.runs.now_ms())
+    world.tools.runs.put(late.run, "chunks", 0, apply.Chunk([item]))
+    gone = Planned(reference=item.reference, action="sell", reason="gone", row=-1, content=b"", dealer=b"")
+    world.tools.runs.put(late.run, "selling", 0, gone)
+    answered = world.requests()
+    for job in (apply.upsert_chunk, apply.mark_sold):
+        assert job(world.tools, late, cast("Any", None)) == {}
+    assert world.requests() == answered
+
+
+def test_who_was_given_up_leaves_what_others_left(world: HttpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stood still while its answer came: others did the same, and it has no more to tell."""
+    bulk_upsert, known = Door.bulk_upsert, list[Any]()
+    reference = next(iter(world.wanted()))
+
+    def stands_still(door: Door, items: Any) -> Any:
+        answer = bulk_upsert(door, items)
+        monkeypatch.undo()
+        run = world.tools.runs.active(ACCOUNT)
+        assert run is not None
+        world.tools.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}")
+        (held,) = world.tools.runs.redis.hvals(world.tools.runs.key(run, "upsert", "parts"))
+        again = Part(run, "upsert", 0, f"{held.decode().split(' ')[2]}/again")
+        assert perform(world.tools, again, chance=Random(0)) == "closed"
+        known.append(world.tools.history.get(reference))
+        return answer
+
+    monkeypatch.setattr(Door, "bulk_upsert", stands_still)
+    assert world.run("full").state == "done"
+    assert world.tools.history.get(reference) == known[0]
+
+
+def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
+    world: HttpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run("full")
+    reference, body = next(iter(world.wanted().items()))
+    tools, put = world.tools, Door.put
+
+    def pushed(name: str, price: int) -> None:
+        listing = body | {"externalReference": reference, "price": price}
+        push.accept_push(tools, name, listings=[listing])
+        Sender(tools, name, chance=Random(0)).run()
+
+    def stands_still(door: Door, name: str, item: bytes) -> Any:
+        answer = put(door, name, item)
+        monkeypatch.undo()
+        tools.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}", f"{world.prefix}urgent:{ACCOUNT}:sender")
+        pushed("second", 22_222)
+        newest.append(tools.ledger.get([reference]))
+        return answer
+
+    newest: list[Any] = []
+    monkeypatch.setattr(Door, "put", stands_still)
+    pushed("first", 11_111)
+    assert tools.ledger.get([reference]) == newest[0]
+    assert world.standing()[reference]["price"] == 22_222
+
+
+def test_a_row_that_was_overtaken_by_a_later_read_is_not_put_back(world: HttpWorld) -> None:
+    item = SimpleNamespace(seen_ms=5, row=b"older...")
+    later = Entry(content=b"newer...", row=b"newer...", seen_ms=6)
+    assert apply._row_seen(cast("Any", item), later) == later
+    given = later.but(set_flags=Flag.GIVEN | Flag.URGENT)
+    assert apply._row_seen(cast("Any", item), given).row == item.row, "what was handed in says nothing of the row"
+
+
+def captured(world: HttpWorld) -> Part:
+    """A part of a run that is over, in the hands of somebody who was given up."""
+    return Part(world.run("full").id, "upsert", 0, "late/1")
