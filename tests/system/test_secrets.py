@@ -128,7 +128,7 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
         assert fleet.place.okasie("doctor", "wrong_key").status == 1
         assert fleet.place.okasie("doctor", "no_scope", "--json").status == 1
         runs = _fail_with_canaries(fleet)
-        commands = (
+        shown = (
             ["status"],
             ["runs", "good"],
             ["status", "--json"],
@@ -139,7 +139,7 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
             ["run", runs["canary_load"], "--json"],
             ["why", "good", "DG-00001", "--json"],
         )
-        assert [answer.status for answer in at_once(fleet, commands)] == [0] * len(commands)
+        assert [answer.status for answer in at_once(fleet, shown)] == [0] * len(shown)
         seen = [value.decode("utf-8", "replace") for value in values(client)]
         flower = pages(fleet)
     written = {**files(fleet.place.folder / ".okasie"), fleet.up.log: fleet.up.said()}
