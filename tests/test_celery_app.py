@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from celery.app.defaults import NAMESPACES, flatten
+from celery.app.utils import filter_hidden_settings
+from celery.exceptions import Retry
 
-from okasie_tasks import celery_settings
+from okasie_tasks import celery_settings, masking
 from okasie_tasks.celery import Services, app, beat_schedule, configuration
 from okasie_tasks.celery_channel import KeepAddress
 from okasie_tasks.celery_children import ChildWatch
 from okasie_tasks.celery_lease import LeaseKeeper
+from okasie_tasks.celery_logs import MaskedTask
 from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, SETTINGS
+from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import Offer
 from okasie_tasks.settings import load_settings
 
@@ -179,3 +185,57 @@ publish(tools, run)
     assert len(messages) == 5, "one window, not 5,000 messages"
     assert max(len(message) for message in messages) < 2_500
     assert not any(b"okasie.be" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("redis://okasie:CANARY%40pw@redis.internal:6379/3", "redis://redis.internal:6379/3"),
+        ("rediss://:CANARY%40pw@redis.internal/0", "rediss://redis.internal/0?ssl_cert_reqs=required"),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+    ],
+)
+def test_what_celery_shows_of_its_configuration_holds_no_password(tmp_path: Path, url: str, host: str) -> None:
+    """`inspect conf`, `report` and Flower's page of a worker mask what they know; redbeat's address is not among it."""
+    file = tmp_path / "okasie.toml"
+    file.write_text(f'[redis]\nurl = "{url}"\n')
+    found = configuration(load_settings(file, {}))
+    assert "CANARY" not in repr(filter_hidden_settings(found))
+    assert found["redbeat_redis_url"] == host
+    wanted = {"redis": "CANARY@pw", "rediss": "CANARY@pw"}.get(url.split(":", maxsplit=1)[0])
+    assert found["redbeat_redis_options"].get("password") == wanted
+    assert found["redbeat_redis_options"].get("username") == ("okasie" if "okasie" in url else None)
+
+
+@pytest.mark.parametrize("kind", ["a defect", "a condition raised from one", "a retry after one"])
+def test_what_a_task_raises_shows_no_secret_in_its_traceback(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery keeps tracebacks of failures and retries in events and results, with all that an error was raised from."""
+    monkeypatch.setattr(masking, "_known", ())
+    password = "-".join(("CANARY", "pw"))  # a traceback shows lines of the source, too
+    mine = Celery("mine", task_cls=MaskedTask, set_as_current=False)
+
+    @mine.task(name="mine.task")
+    def task() -> None:
+        try:
+            raise ValueError(f"no login with {password}")
+        except ValueError as error:
+            if kind == "a condition raised from one":
+                raise SourceError(f"the database refused: {password}") from error
+            if kind == "a retry after one":
+                raise Retry("again in 2 s") from error
+            raise
+
+    def raised() -> BaseException:
+        task.push_request(called_directly=False, id="1")
+        try:
+            with pytest.raises(Exception) as caught:
+                task()
+            return caught.value
+        finally:
+            task.pop_request()
+
+    assert "CANARY" in "".join(traceback.format_exception(raised())), "it would be shown"
+    masking.know(password)
+    error = raised()
+    assert "CANARY" not in "".join(traceback.format_exception(error))
+    assert type(error) is {"a defect": RuntimeError, "a retry after one": Retry}.get(kind, SourceError)

@@ -24,7 +24,7 @@ from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.cli.local import free_port
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
-from tests.support import Place, Workers, faults, poll
+from tests.support import Answer, Place, Workers, faults, poll
 from tests.system.conftest import CANARIES, Fleet, secret
 
 pytestmark = pytest.mark.system
@@ -127,21 +127,19 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
         assert fleet.place.okasie("doctor", "good").status == 0
         assert fleet.place.okasie("doctor", "wrong_key").status == 1
         assert fleet.place.okasie("doctor", "no_scope", "--json").status == 1
-        _fail_with_canaries(fleet)
-        commands = (
+        runs = _fail_with_canaries(fleet)
+        shown = (
             ["status"],
             ["runs", "good"],
             ["status", "--json"],
             ["plan", "good", "--json"],
             ["metrics", "--once"],
             ["runs", "canary_read", "--json"],
-            ["run", _last_run(fleet, "canary_read")],
-            ["run", _last_run(fleet, "canary_load"), "--json"],
-            ["run", _last_run(fleet, "canary_feed")],
-            ["rejects", "good"],
+            ["run", runs["canary_read"]],
+            ["run", runs["canary_load"], "--json"],
             ["why", "good", "DG-00001", "--json"],
         )
-        assert at_once(fleet, commands) == [0] * len(commands)
+        assert [answer.status for answer in at_once(fleet, shown)] == [0] * len(shown)
         seen = [value.decode("utf-8", "replace") for value in values(client)]
         flower = pages(fleet)
     written = {**files(fleet.place.folder / ".okasie"), fleet.up.log: fleet.up.said()}
@@ -167,12 +165,13 @@ def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
     assert "401" in texts["what commands print"]
 
 
-def _fail_with_canaries(fleet: Fleet) -> None:
-    """Runs, looks and pushes that meet broken sources; and a configuration that is refused with its key in it."""
+def _fail_with_canaries(fleet: Fleet) -> dict[str, str]:
+    """The runs, by account. Runs, looks and pushes that meet broken sources; and a configuration that is refused with its key in it."""
     place = fleet.place
     broken = [["sync", name, "--json"] for name in CANARIES]
-    broken += [["doctor", "canary_feed", "--json"], ["doctor", "canary_sql"], ["doctor", "canary_load"]]
-    assert at_once(fleet, broken) == [1] * len(broken)
+    broken += [["doctor", "canary_feed", "--json"], ["doctor", "canary_load"]]
+    answers = at_once(fleet, broken)
+    assert [answer.status for answer in answers] == [1] * len(broken)
     at_once(fleet, [["push", name, "A1", "--no-wait"] for name in ("canary_load", "canary_read")])
     bad = place.folder / "bad.toml"
     bad.write_text(
@@ -183,16 +182,13 @@ def _fail_with_canaries(fleet: Fleet) -> None:
     assert refused.status == 2
     assert "accounts.x.base_url: got 'https://***@host'" in refused.text
     poll(lambda: len(_failed_tasks(fleet)) == 2, what="both pushes fail")
+    return {name: answer.document["run"] for name, answer in zip(CANARIES, answers, strict=False)}
 
 
-def at_once(fleet: Fleet, commands: Sequence[Sequence[str]]) -> list[int]:
-    """Run commands side by side; their exit statuses."""
+def at_once(fleet: Fleet, commands: Sequence[Sequence[str]]) -> list[Answer]:
+    """Run commands side by side."""
     with ThreadPoolExecutor(4) as pool:
-        return [answer.status for answer in pool.map(lambda words: fleet.place.okasie(*words), commands)]
-
-
-def _last_run(fleet: Fleet, account: str) -> str:
-    return str(fleet.place.okasie("runs", account, "--json").document["runs"][0]["run"])
+        return list(pool.map(lambda words: fleet.place.okasie(*words), commands))
 
 
 def rights(password: str) -> str:
