@@ -18,11 +18,12 @@ from okasie_tasks.core.fingerprint import (
 from okasie_tasks.core.listing import Listing, bulk_item
 from okasie_tasks.core.packing import halves, pack
 from okasie_tasks.core.records import Outgoing, Planned, Reject
+from okasie_tasks.core.rows import KnownRows
 from okasie_tasks.core.wish import Wish
 from okasie_tasks.errors import SetAside
-from okasie_tasks.ports import Call, ItemAnswer, SourceRow
+from okasie_tasks.ports import Call, ItemAnswer, RemembersRows, SourceRow
 from okasie_tasks.sync import hold, images, rejects, remember
-from okasie_tasks.sync.tools import ATTEMPTS, SPOOL_ROWS, Part, Tools
+from okasie_tasks.sync.tools import ATTEMPTS, LOAD_ROWS, SPOOL_ROWS, Part, Tools
 
 
 class Chunk(msgspec.Struct):
@@ -53,7 +54,13 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     items = rest.items if rest else []
     start = place * SPOOL_ROWS
     source = tools.source()
-    stream = source.rows(start, start + SPOOL_ROWS) if source.sliceable else source.get(list(wanted))
+    if source.sliceable and isinstance(source, RemembersRows):
+        # The load has just noted what these rows come to: only those that are sent need to be read again.
+        known = KnownRows(tools.ledger.known_rows(start // LOAD_ROWS))
+        found = source.rows(start, start + SPOOL_ROWS, known=known)
+        stream = (row if row.read is None else row.read() for row in found if row.reference in wanted)
+    else:
+        stream = source.rows(start, start + SPOOL_ROWS) if source.sliceable else source.get(list(wanted))
     seen_ms = source_began_ms(tools, part.run)
     # Each reference once: equal rows count once, and rows that differ were never planned.
     fresh = {item.reference: item for row in stream if (item := _outgoing(row, wanted, seen_ms)) is not None}

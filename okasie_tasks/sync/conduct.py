@@ -143,6 +143,7 @@ def _after_load(tools: Tools, run: Run) -> None:
         end(tools, run, "failed")
         return
     rows = sum(part["rows"] for part in slices)
+    tools.ledger.forget_rows(-(-rows // LOAD_ROWS))
     open_end = next((part["open_end"] for part in slices if part.get("open_end")), "")
     if open_end and hold.has_shrunk(tools, run, rows):
         # Many a feed lacks its last line end; one that lacks a third of its rows too was cut, and so was its last cell.

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.adapters.ledger import Ledger
-from okasie_tasks.core.entry import STATUSES, Entry, Flag
-from okasie_tasks.core.records import Reject, bucket_of
+from okasie_tasks.core.entry import ABSENT, STATUSES, Entry, Flag
+from okasie_tasks.core.records import Reject, bucket_of, hash8
 
 FINGERPRINT = st.binary(min_size=8, max_size=8)
 
@@ -58,6 +58,26 @@ def test_what_is_swapped_in_is_found_by_reference_and_by_bucket(ledger: Ledger) 
     bucket = bucket_of("A-7")
     assert set(ledger.buckets([bucket])) == {r for r in references if bucket_of(r) == bucket}
     assert len(ledger.buckets(range(1024))) == 500
+
+
+def test_packed_entries_come_in_the_order_they_were_asked_for(ledger: Ledger, client: redis.Redis) -> None:
+    references = [f"A-{number}" for number in range(300)]
+    ledger.swap((r, None, entry(i)) for i, r in enumerate(references))
+    asked = ["nobody", *references[::-1], "odd\n\u00e9 \x1f" * 40]
+    found = ledger.packed(asked, [hash8(reference) for reference in asked])
+    assert found == [ABSENT, *(entry(i).pack() for i in range(299, -1, -1)), ABSENT]
+    assert ledger.packed([], []) == []
+    client.hset(f"okasie:ledger:dex:{bucket_of('A-7')}", "A-7", b"short")
+    with pytest.raises(ValueError, match="63 bytes, not 5"):
+        ledger.packed(["A-7"], [hash8("A-7")])
+
+
+def test_what_is_known_of_rows_is_kept_by_slice(ledger: Ledger) -> None:
+    assert ledger.known_rows(0) == b""
+    ledger.keep_rows(0, b"one")
+    ledger.keep_rows(7, b"eight")
+    ledger.forget_rows(1)
+    assert (ledger.known_rows(0), ledger.known_rows(7)) == (b"one", b"")
 
 
 def test_a_write_that_somebody_overtook_changes_nothing_and_is_named(ledger: Ledger) -> None:

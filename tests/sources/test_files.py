@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from okasie_tasks.core.fingerprint import content_fingerprint
+from okasie_tasks.core.rows import KnownRows
 from okasie_tasks.errors import SourceError
+from okasie_tasks.ports import RemembersRows, SourceRow
 from okasie_tasks.sources.files import _CsvReader
 from tests.sources.support import brief, source
 
+CARS = (("A", "Golf", 100), ("B", "Polo", 200), ("C", "Clio", 300), ("D", "", 400))
 CSV = "ref,title,price\nA,Golf,100\nB,Polo,200\nC,Clio,300\n"
 
 
@@ -186,3 +190,33 @@ def test_skipping_rows_passes_just_what_reading_them_would(rows: list[list[str]]
     assert done == min(count, len(left))
     assert [cells for cells in quick.rows if cells] == left[count:]
     assert quick.line_num == plain.line_num
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_rows_that_are_the_same_to_the_byte_come_unread(tmp_path: Path, kind: str) -> None:
+    lines = [f'{{"ref": "{name}", "title": "{title}", "price": {price}}}\n' for name, title, price in CARS]
+    options = 'type = "jsonl"' if kind == "jsonl" else ""
+    text = "".join(lines) if kind == "jsonl" else CSV + "D,,400\n"
+    (tmp_path / "feed").write_text(text)
+    found = source(tmp_path, "feed", options)
+    assert isinstance(found, RemembersRows)
+
+    def learn(known: KnownRows, source: RemembersRows) -> list[SourceRow]:
+        rows = list(source.rows(known=known))
+        for row in rows:
+            if content := row.content or (content_fingerprint(row.listing) if row.listing else b""):
+                known.note(row.raw, content)
+        return rows
+
+    first = KnownRows()
+    whole = learn(first, found)
+    assert [row.read for row in whole] == [None] * 4
+    kept = first.pack()
+    assert kept is not None
+    (tmp_path / "feed").write_text(text.replace("Polo", "Polo GTI"))
+    again = learn(KnownRows(kept), found)
+    assert [row.reference for row in again if row.read] == ["A", "C"], "B changed, and D has no title"
+    assert [row.content for row in again if row.read] == [content_fingerprint(whole[i].listing) for i in (0, 2)]  # type: ignore[arg-type]
+    assert [row.read() for row in again if row.read] == [whole[0], whole[2]]
+    other = learn(KnownRows(kept), source(tmp_path, "feed", options + "\ndecimal = ','"))  # type: ignore[arg-type]
+    assert not any(row.read for row in other), "another mapping may come to another content"

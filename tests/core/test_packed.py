@@ -1,0 +1,158 @@
+"""Questions put to packed entries have the answers of the slow way, and pages decoded straight are the same pages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from okasie_tasks.core.decision import World
+from okasie_tasks.core.diff import decide
+from okasie_tasks.core.entry import ABSENT, SHARED, STATUSES, Entry, Flag, is_as_read, is_as_rendered, shared, standing
+from okasie_tasks.core.fields import FIELDS, PLACE
+from okasie_tasks.core.fingerprint import compared_fingerprint, dealer_fingerprint
+from okasie_tasks.core.listing import RemoteListing, parse_listing, read_remote
+from okasie_tasks.core.reading import decode_rows, remote_listing
+from okasie_tasks.core.records import Local
+from okasie_tasks.core.rows import KnownRows, raw_fingerprint
+from okasie_tasks.ports import SourceRow
+from okasie_tasks.sync.gather import local_record, remote_record
+
+CODE = dealer_fingerprint("code", "GENT")
+DRAFT = {"externalReference": "A", "title": "Golf", "status": "draft", "dealerLocationCode": "GENT"}
+ROW = SourceRow(1, "A", parse_listing(DRAFT, current_year=2026))
+SIXES = st.integers(0, 2**48 - 1)
+ENTRIES = st.builds(
+    Entry,
+    content=st.binary(min_size=8, max_size=8),
+    rendering=st.sampled_from([b"r" * 8, compared_fingerprint(())]),
+    row=st.sampled_from([b"w" * 8, b"x" * 8]),
+    dealer=st.sampled_from([CODE, b"else"]),
+    filled=st.integers(0, 2**49),
+    status=st.sampled_from(STATUSES),
+    flags=st.sets(st.sampled_from(list(Flag))).map(lambda flags: Flag(sum(flag.value for flag in flags))),
+    missed=st.sampled_from([0, 0, 1, 255]),
+    sent_ms=SIXES,
+    version=SIXES,
+    seen_ms=SIXES,
+)
+
+
+@given(ENTRIES, st.sampled_from(["active", "sold", "draft", ""]))
+def test_a_row_of_the_marketplace_is_judged_alike(entry: Entry, status: str) -> None:
+    row = RemoteListing("id", "A", "us", status or None, None, None, "Gent", 0, ())
+    quick = is_as_rendered(entry.pack(), compared_fingerprint(row.compared), status, (b"", CODE))
+    assert quick is (remote_record(row, entry) is None)
+
+
+@given(ENTRIES)
+def test_a_row_of_the_source_is_judged_alike(entry: Entry) -> None:
+    assert is_as_read(entry.pack(), b"w" * 8) is (local_record(ROW, entry, content=b"w" * 8) is None)
+
+
+@given(ENTRIES, st.booleans())
+def test_what_is_settled_needs_no_decision(entry: Entry, full: bool) -> None:
+    found = standing(entry.pack())
+    assert found == shared(entry.pack()[SHARED])
+    assert (found.dealer, found.filled, found.status) == (entry.dealer, entry.filled, entry.status)
+    assert found.ours is (entry.live and entry.having(Flag.OWNED))
+    if found.settled:
+        local = Local("A", 1, content=entry.row, dealer=entry.dealer, filled=entry.filled, status=entry.status)
+        world = World(full=full, walk_complete=True, source_complete=True, began_ms=1, source_began_ms=2)
+        decision = decide(local, None, entry, world, same=True)
+        assert (decision.action, decision.count, decision.entry) == ("none", "unchanged", None)
+
+
+def test_nothing_is_known_of_what_is_not_there_and_other_layouts_are_refused() -> None:
+    assert not standing(ABSENT).settled
+    assert not standing(ABSENT).ours
+    with pytest.raises(ValueError, match="layout 9"):
+        standing(b"\x09" + ABSENT[1:])
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------
+
+TEXT = st.sampled_from(["", " ", "Golf", " Golf ", "2020-09-01", "é\u00a0"])
+NUMBER = st.sampled_from([0, 17450, 17450.0, 85.3, -1, 2**63 - 1, 1e300])
+OF_KIND: dict[str, st.SearchStrategy[Any]] = {
+    "text": TEXT,
+    "integer": NUMBER,
+    "number": NUMBER,
+    "boolean": st.booleans(),
+    "texts": st.lists(TEXT, max_size=3),
+    "features": st.lists(st.fixed_dictionaries({"name": TEXT}, optional={"category": st.none() | TEXT}), max_size=3),
+    "images": st.lists(st.fixed_dictionaries({"url": TEXT, "position": st.integers(0, 9)}), max_size=3),
+}
+ODD = st.sampled_from([2**63, 2**70, "12", True, [], {}, [1], [{"feature": "x"}], [{}], "2027-02-11", 1.5, "bulk"])
+
+
+def _values(odd: bool) -> st.SearchStrategy[dict[str, Any]]:
+    def value(kind: str) -> st.SearchStrategy[Any]:
+        usual = st.none() | OF_KIND[kind]
+        return usual | ODD if odd else usual
+
+    place = {name: value(FIELDS[name].kind) for name in PLACE}
+    fields = {name: value(spec.kind) for name, spec in FIELDS.items() if name not in PLACE}
+    more = {
+        "location": st.none() | st.fixed_dictionaries({}, optional=place),
+        "id": st.sampled_from(["one", "two"]) if not odd else st.sampled_from(["one", "", None, 5]),
+        "externalProvider": st.none() | TEXT,
+        "updatedAt": st.sampled_from(
+            [None, "2027-02-11T06:12:30Z", "2027-02-11T06:12:30+01:00", "2027-02-11T06:12:30"]
+        ),
+        "dealer": st.none() | st.fixed_dictionaries({}, optional={"id": TEXT, "locationCode": TEXT, "name": TEXT}),
+        "slug": TEXT,
+    }
+    return st.fixed_dictionaries({"id": more.pop("id")}, optional=fields | more)
+
+
+@given(st.lists(_values(odd=False), max_size=3))
+def test_a_page_as_the_contract_tells_it_is_decoded_straight(rows: list[dict[str, Any]]) -> None:
+    page = decode_rows(json.dumps({"data": rows, "pagination": {"page": 1}, "meta": {}}).encode())
+    assert page is not None
+    assert [remote_listing(row) for row in page.data] == [read_remote(row) for row in rows]
+
+
+@given(_values(odd=True))
+def test_a_page_with_anything_else_is_the_same_or_left_to_the_slow_way(row: dict[str, Any]) -> None:
+    page = decode_rows(json.dumps({"data": [row], "pagination": {}}).encode())
+    assert page is None or remote_listing(page.data[0]) == read_remote(row)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data":{},"pagination":{}}', b'{"data":[1],"pagination":{}}'])
+def test_what_is_no_page_is_left_to_the_slow_way(body: bytes) -> None:
+    assert decode_rows(body) is None
+
+
+def test_times_beyond_the_calendar_are_no_times() -> None:
+    row = {"id": "1", "updatedAt": "0001-01-01T00:00:00+01:00"}
+    page = decode_rows(msgspec.json.encode({"data": [row], "pagination": {}}))
+    assert page is not None
+    found = remote_listing(page.data[0])
+    assert found == read_remote(row)
+    assert found is not None
+    assert found.updated_at is None
+
+
+# -- rows of the source ----------------------------------------------------------------------------------------------
+
+
+def test_rows_are_known_under_the_same_version_only() -> None:
+    first = KnownRows()
+    first.under(b"version1")
+    first.note(raw_fingerprint(b"a"), b"contentA")
+    kept = first.pack()
+    assert kept is not None
+    again = KnownRows(kept)
+    again.under(b"version1")
+    assert again.contents == {raw_fingerprint(b"a"): b"contentA"}
+    again.note(raw_fingerprint(b"a"), b"contentA")
+    assert again.pack() is None, "nothing is new"
+    other = KnownRows(kept)
+    other.under(b"version2")
+    assert other.contents == {}
+    assert KnownRows(kept).pack() is None, "a source that tells no version keeps nothing"
