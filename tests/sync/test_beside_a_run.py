@@ -35,7 +35,10 @@ def about_to_sell(tools: Tools, entry: Entry) -> Part:
     assert run is not None
     tools.runs.note(run, source_began_ms=BEGAN_MS)
     tools.runs.put(run, "selling", 0, Planned("R0", "sell", "gone", -1, b"", b""))
-    return Part(run, "sell", 0, "task")
+    tools.runs.advance(run, "first", "apply", parts=0)
+    part = Part(run, "sell", 0, "task")
+    assert tools.runs.claim(*part).state == "claimed"
+    return part
 
 
 def known(flags: Flag = Flag.OWNED | Flag.IN_SOURCE) -> Entry:
