@@ -10,7 +10,7 @@ import redis
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.records import Planned
 from okasie_tasks.core.wish import Wish, merged
-from okasie_tasks.sync import push, selling
+from okasie_tasks.sync import apply, push
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Tools
 from tests.sync.market import raw_listing
@@ -36,8 +36,9 @@ def about_to_sell(tools: Tools, entry: Entry) -> Part:
     tools.runs.note(run, source_began_ms=BEGAN_MS)
     tools.runs.put(run, "selling", 0, Planned("R0", "sell", "gone", -1, b"", b""))
     tools.runs.advance(run, "first", "apply", parts=0)
-    assert tools.runs.claim(run, "sell", 0, "task").state == "claimed"
-    return Part(run, "sell", 0, "task")
+    part = Part(run, "sell", 0, "task")
+    assert tools.runs.claim(*part).state == "claimed"
+    return part
 
 
 def known(flags: Flag = Flag.OWNED | Flag.IN_SOURCE) -> Entry:
@@ -49,7 +50,7 @@ def test_a_push_that_waits_while_its_car_would_be_sold_spends_the_absence(world:
     part = about_to_sell(tools, known())
     for number in range(2):  # the second replaces the first, and is newer still
         push.accept_push(tools, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
-        assert selling.mark_sold(tools, part, world.market) == {"overtaken": 1}
+        assert apply.mark_sold(tools, part, world.market) == {"overtaken": 1}
     assert tools.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE), "a push that is refused spends nothing"
     Sender(tools, "sender", chance=Random(0), sleep=lambda _: None).run()
     assert world.market.stands() == {"R0": 6}
@@ -64,7 +65,7 @@ def test_a_newer_push_is_told_of_the_absence_that_the_older_one_met() -> None:
 
 def test_a_car_whose_absence_was_spent_since_the_plan_is_not_sold(world: World) -> None:
     part = about_to_sell(world.plain, known(Flag.OWNED | Flag.GIVEN | Flag.URGENT))
-    assert selling.mark_sold(world.plain, part, world.market) == {"overtaken": 1}
+    assert apply.mark_sold(world.plain, part, world.market) == {"overtaken": 1}
     assert world.market.writes == []
 
 
