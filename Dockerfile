@@ -1,8 +1,10 @@
 # Two stages: the first installs, the second runs. No compiler, no root, no secret in any layer.
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE celeryconfig.py docker-compose.yml ./
 COPY okasie_tasks ./okasie_tasks
+COPY deploy ./deploy
+COPY examples ./examples
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[sql,flower,metrics]'
 
