@@ -54,6 +54,7 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     items = rest.items if rest else []
     start = place * SPOOL_ROWS
     source = tools.source()
+    stream: Iterator[SourceRow]
     if source.sliceable and isinstance(source, RemembersRows):
         # The load has just noted what these rows come to: only those that are sent need to be read again.
         known = KnownRows(tools.ledger.known_rows(start // LOAD_ROWS))
