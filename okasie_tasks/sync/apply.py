@@ -59,9 +59,7 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
         # The load has just noted what these rows come to: only those that are sent need to be read again.
         known = KnownRows(tools.ledger.known_rows(start // LOAD_ROWS))
         found = source.rows(start, start + SPOOL_ROWS, known=known)
-        stream: Iterator[SourceRow] = (
-            row if row.read is None else row.read() for row in found if row.reference in wanted
-        )
+        stream = (row if row.read is None else row.read() for row in found if row.reference in wanted)
     else:
         stream = source.rows(start, start + SPOOL_ROWS) if source.sliceable else source.get(list(wanted))
     seen_ms = source_began_ms(tools, part.run)

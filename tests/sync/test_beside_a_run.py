@@ -10,7 +10,7 @@ import redis
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.records import Planned
 from okasie_tasks.core.wish import Wish, merged
-from okasie_tasks.sync import apply, push
+from okasie_tasks.sync import push, selling
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Tools
 from tests.sync.market import raw_listing
@@ -50,7 +50,7 @@ def test_a_push_that_waits_while_its_car_would_be_sold_spends_the_absence(world:
     part = about_to_sell(tools, known())
     for number in range(2):  # the second replaces the first, and is newer still
         push.accept_push(tools, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
-        assert apply.mark_sold(tools, part, world.market) == {"overtaken": 1}
+        assert selling.mark_sold(tools, part, world.market) == {"overtaken": 1}
     assert tools.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE), "a push that is refused spends nothing"
     Sender(tools, "sender", chance=Random(0), sleep=lambda _: None).run()
     assert world.market.stands() == {"R0": 6}
@@ -65,7 +65,7 @@ def test_a_newer_push_is_told_of_the_absence_that_the_older_one_met() -> None:
 
 def test_a_car_whose_absence_was_spent_since_the_plan_is_not_sold(world: World) -> None:
     part = about_to_sell(world.plain, known(Flag.OWNED | Flag.GIVEN | Flag.URGENT))
-    assert apply.mark_sold(world.plain, part, world.market) == {"overtaken": 1}
+    assert selling.mark_sold(world.plain, part, world.market) == {"overtaken": 1}
     assert world.market.writes == []
 
 
