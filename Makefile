@@ -26,6 +26,7 @@ lint: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python benchmarks/limiter.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/bench.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
