@@ -38,13 +38,14 @@ def run(script: str, *options: str) -> Any:
 def engine(rows: int, repeats: int) -> list[Row]:
     found = run("engine.py", "--rows", str(rows), "--repeats", str(repeats), "--json")
     wall, cpu, command = found["wall"], found["cpu"], f"engine.py --rows {rows}"
+    node_wall, node_cpu = (f"{each['node']:.2f}" if "node" in each else "" for each in (wall, cpu))
     return [
         (
-            f"{rows:,} unchanged listings, wall s", f"{wall['ours']:.2f}", f"{wall['node']:.2f}" if "node" in wall else "",
+            f"{rows:,} unchanged listings, wall s", f"{wall['ours']:.2f}", node_wall,
             f"{wall['python']:.2f}", "no slower than Node.js", command,
         ),
         (
-            "the same, CPU s of all processes", f"{cpu['ours']:.2f}", f"{cpu['node']:.2f}" if "node" in cpu else "",
+            "the same, CPU s of all processes", f"{cpu['ours']:.2f}", node_cpu,
             f"{cpu['python']:.2f}", "", command,
         ),
     ]  # fmt: skip
