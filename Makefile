@@ -26,6 +26,7 @@ lint: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python benchmarks/limiter.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/bench.py
 
 docs: .venv/.dev
 	$(BIN)/python -m mkdocs build --strict

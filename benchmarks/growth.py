@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=5_400, help="the longest that one run may take")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results = []
@@ -170,7 +171,7 @@ def main() -> None:
         if options.out:
             with options.out.open("a") as file:
                 file.write(json.dumps(results[-1]) + "\n")
-    show(results)
+    print(json.dumps(results)) if options.json else show(results)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""All that `make bench` measures, as one table: ours, the guide's comparison in Node.js and in Python, and the target.
+
+It is written into docs/speed.md between its markers, with the command beside each row and the machine below. About
+twelve minutes on two quiet cores. `--quick` takes small sizes and prints only: it proves that the scripts run.
+
+    python benchmarks/bench.py [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "speed.md"
+BEGIN, END = "<!-- made by make bench: begin -->", "<!-- made by make bench: end -->"
+
+Row = tuple[str, str, str, str, str, str]
+
+
+def run(script: str, *options: str) -> Any:
+    """What a benchmark found; growth tells in its --out file, the others as JSON."""
+    print(f"{script} {' '.join(options)}", file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, str(HERE / script), *options], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{script} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def engine(rows: int, repeats: int) -> list[Row]:
+    found = run("engine.py", "--rows", str(rows), "--repeats", str(repeats), "--json")
+    wall, cpu, command = found["wall"], found["cpu"], f"engine.py --rows {rows}"
+    node_wall, node_cpu = (f"{each['node']:.2f}" if "node" in each else "" for each in (wall, cpu))
+    return [
+        (
+            f"{rows:,} unchanged listings, wall s", f"{wall['ours']:.2f}", node_wall,
+            f"{wall['python']:.2f}", "no slower than Node.js", command,
+        ),
+        (
+            "the same, CPU s of all processes", f"{cpu['ours']:.2f}", node_cpu,
+            f"{cpu['python']:.2f}", "", command,
+        ),
+    ]  # fmt: skip
+
+
+def growth(sizes: list[int]) -> list[Row]:
+    found = run("growth.py", "--rows", *map(str, sizes), "--json")
+    command = f"growth.py --rows {' '.join(map(str, sizes))}"
+
+    def each(what: Any) -> str:
+        return " / ".join(str(what(one)) for one in found)
+
+    def worker(one: Any) -> int:
+        return max(mib for name, mib in one["idle"]["peak_mib"].items() if name.startswith("w"))
+
+    def kept(one: Any) -> int:
+        return round(sum(one["redis_bytes_a_listing"].values()))
+
+    def requests(one: Any) -> str:
+        return f"{sum(one['first']['requests'].values()) / one['first']['minimum']:.2f}"
+
+    labels = " / ".join(f"{size:,}" for size in sizes)
+    told = (
+        (f"µs of CPU a listing, idle full run of {labels}", lambda one: one["idle"]["cpu_us_a_listing"], "flat, 20 %"),
+        ("peak MiB of a worker in it", worker, "flat"),
+        ("Redis bytes per unchanged listing", kept, "<= 150"),
+        ("longest queue, first sync", lambda one: one["first"]["longest_queue"], "bounded"),
+        ("requests used / fewest, first sync", requests, "1.00"),
+    )
+    return [(what, each(answer), "", "", target, command) for what, answer, target in told]
+
+
+def accounts(count: int, minutes: float) -> list[Row]:
+    found = run("accounts.py", "--accounts", str(count), "--minutes", str(minutes), "--json")
+    command = f"accounts.py --accounts {count}"
+    return [
+        (f"{count} accounts: least use of a quota", f"{found['least_use']:.1%}", "", "", ">= 95 %", command),
+        ("fairness (Jain)", str(found["jain"]), "", "", ">= 0.99", command),
+        ("a push in any of them, p99 s", str(found["push_p99_s"]), "", "", "<= 2", command),
+    ]
+
+
+def nodes(rows: int, repeats: int) -> list[Row]:
+    found = run("nodes.py", "--rows", str(rows), "--repeats", str(repeats), "--json")["nodes"]
+    gain = found["1"]["compare"] / found["2"]["compare"]
+    return [("comparing on 2 nodes, times 1 node", f"{gain:.2f}", "", "", ">= 1.7", f"nodes.py --rows {rows}")]
+
+
+def startup(repeats: int, seconds: float) -> list[Row]:
+    found = run("startup.py", "--repeats", str(repeats), "--seconds", str(seconds), "--json")
+    starts, idle = {name: min(each) for name, each in found["starts"].items()}, found["idle"]
+    imported = starts["import okasie_tasks.client"]
+    return [
+        ("`okasie --help`, s", f"{starts['okasie --help']:.2f}", "", "", "<= 0.3", "startup.py"),
+        ("`import okasie_tasks.client`, s", f"{imported:.2f}", "", "", "<= 0.1", "startup.py"),
+        ("idle fleet: Redis commands a second", str(idle["redis_commands_per_second"]), "", "", "small", "startup.py"),
+        ("idle fleet: % of a core", f"{sum(idle['cpu_percent'].values()):.1f}", "", "", "small", "startup.py"),
+    ]  # fmt: skip
+
+
+def table(rows: list[Row]) -> str:
+    heads = ("measured", "ours", "guide, Node.js", "guide, Python", "target", "`python benchmarks/...`")
+    lines = [heads, ("---",) * len(heads), *((*row[:-1], f"`{row[-1]}`") for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    from benchmarks.fleet import machine  # noqa: PLC0415 - this file runs without the package's own imports
+
+    rows = [
+        *engine(*((400, 1) if quick else (100_000, 5))),
+        *growth([400] if quick else [10_000, 100_000]),
+        *nodes(*((400, 1) if quick else (100_000, 3))),
+        *startup(*((1, 2.0) if quick else (9, 30.0))),
+        *([] if quick else accounts(40, 2.0)),
+    ]
+    when = time.strftime("%Y-%m-%d", time.gmtime())
+    made = f"{table(rows)}\n\n{machine()}; load {os.getloadavg()[0]:.1f} at the end; {when}"
+    print(made)
+    if not quick:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
