@@ -7,6 +7,8 @@
    command of the backend is tried again by the connection itself, `PATIENCE_TRIES` times over about two minutes.
 3. An answer may be lost after the command was executed. Of all commands only the count does not bear repeating: the
    body is published by whoever takes the claim, and the first try took it. Here the same token takes it twice.
+4. Whoever sends a task with a result subscribes to it, workers with threads too, which send every part and wait for
+   none: a channel more in Redis and in the worker for each, for ever. Here only who waits subscribes.
 
 Only for flat chords: in a header that holds groups the last part would wait for its own result. The tests of
 ``tests/celery`` read the methods that this relies on, so that the next minor of Celery is read before it is used.
@@ -82,6 +84,9 @@ class SteadyRedisBackend(RedisBackend):
             self.on_chord_part_return(request, state, result)
         if store_result and not (request and request.ignore_result):
             self.store_result(task_id, result, state, request=request)
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Nothing. Upstream's subscribes to the result, in case its sender waits for it; ``get`` does so again."""
 
     @cached_property
     def _chord_part_return_script(self) -> Any:

@@ -55,3 +55,17 @@ def test_tries_are_counted_once_though_redis_py_nests_them() -> None:
     with pytest.raises(redis.ConnectionError):
         patience.call_with_retry(connect, lambda _: None)
     assert len(connects) == 4, "and so again for the next command"
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's own
+def test_who_sends_a_part_does_not_subscribe_to_its_result(tmp_path: Path, redis_url: str, client: redis.Redis) -> None:
+    """Where tasks run in threads Celery takes the sender for one that will wait, and never forgets it again."""
+    (tmp_path / "okasie.toml").write_text(f'[redis]\nurl = "{redis_url}"\n')
+    app = Celery("any", set_as_current=False)
+    app.conf.update(configuration(load_settings(tmp_path / "okasie.toml", {})))
+    sent = app.send_task("okasie.fetch_page", queue="okasie.api", ignore_result=False)
+    assert client.llen("okasie.api") == 1
+    assert client.pubsub_channels() == []
+    app.backend.store_result(sent.id, 7, "SUCCESS")
+    assert sent.get(timeout=10) == 7, "who waits hears of it all the same"
+    app.close()

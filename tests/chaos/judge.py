@@ -26,6 +26,7 @@ def judge(fleet: Fleet, account: str, stock: Stock) -> list[str]:
         *_market(fleet, account, stock),
         *_sells(fleet, account, stock),
         *_quota(fleet, account),
+        *_subscriptions(fleet),
     ]
 
 
@@ -92,6 +93,12 @@ def _sells(fleet: Fleet, account: str, stock: Stock) -> Iterator[str]:
     wrong = {write["reference"] for write in writes if write["outcome"] == "sold"} - stock.gone
     if wrong:
         yield f"sold and in the feed: {sorted(wrong)}"
+
+
+def _subscriptions(fleet: Fleet) -> Iterator[str]:
+    """Nobody waits for a part's result: whoever subscribed to one has forgotten to end it."""
+    if channels := fleet.redis.pubsub_channels("celery-task-meta-*"):
+        yield f"{len(channels)} subscriptions to results are left"
 
 
 def _quota(fleet: Fleet, account: str) -> Iterator[str]:
