@@ -197,9 +197,13 @@ class Standing(NamedTuple):
     """Live and seen in the source, and nothing about it is to be decided anew: while both sides are as they were, the
     decision is "unchanged", and the entry stays as it is."""
 
+    owned: bool = False
+    open: bool = False
+    """An echo, a drift, a reject or images are still to be looked at: see `LOOK_AGAIN`."""
+
     @property
     def ours(self) -> bool:
-        return bool(self.flags & Flag.OWNED.value) and self.status in LIVE
+        return self.owned and self.status in LIVE
 
 
 def standing(packed: bytes) -> Standing:
@@ -218,8 +222,9 @@ def shared(between: bytes) -> Standing:
     if status >= len(STATUSES):
         raise ValueError(f"a ledger entry of status {status} is not known here")
     name = STATUSES[status]
-    settled = name in LIVE and bool(flags & Flag.IN_SOURCE.value) and not flags & LOOK_AGAIN.value and missed == 0
-    return Standing(dealer, filled, name, flags, missed, settled)
+    again = bool(flags & LOOK_AGAIN.value)
+    settled = name in LIVE and bool(flags & Flag.IN_SOURCE.value) and not again and missed == 0
+    return Standing(dealer, filled, name, flags, missed, settled, bool(flags & Flag.OWNED.value), again)
 
 
 def is_as_rendered(packed: bytes, rendering: bytes, status: str, dealers: tuple[bytes, bytes]) -> bool:
@@ -227,7 +232,7 @@ def is_as_rendered(packed: bytes, rendering: bytes, status: str, dealers: tuple[
     if packed[_RENDERING] != rendering:
         return False
     found = standing(packed)
-    return found.status == status and found.dealer in dealers and not found.flags & LOOK_AGAIN.value
+    return found.status == status and found.dealer in dealers and not found.open
 
 
 def is_as_read(packed: bytes, content: bytes) -> bool:

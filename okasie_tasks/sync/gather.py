@@ -81,7 +81,7 @@ def write_page(
     providers: Counter[str] = Counter()
     rows = active = 0
     for row, key, packed in zip(named, keys, tools.ledger.packed(references, keys), strict=True):
-        owned = bool(standing(packed).flags & Flag.OWNED)
+        owned = standing(packed).owned
         if not owned and provider and row.provider and row.provider != provider:
             continue
         rows += 1
