@@ -7,8 +7,9 @@
    command of the backend is tried again by the connection itself, `PATIENCE_TRIES` times over about two minutes.
 3. An answer may be lost after the command was executed. Of all commands only the count does not bear repeating: the
    body is published by whoever takes the claim, and the first try took it. Here the same token takes it twice.
-4. Whoever sends a task with a result subscribes to it, workers with threads too, which send every part and wait for
-   none: a channel more in Redis and in the worker for each, for ever. Here only who waits subscribes.
+4. Whoever sends a task with a result subscribes to it, and whoever sends a group keeps its results until they are
+   ready; workers with threads too, which send every part and wait for none: a channel more in Redis and in the worker
+   for each, for ever. Here only who waits subscribes, and under `nobody_waits` nothing is kept.
 
 Only for flat chords: in a header that holds groups the last part would wait for its own result. The tests of
 ``tests/celery`` read the methods that this relies on, so that the next minor of Celery is read before it is used.
@@ -16,7 +17,9 @@ Only for flat chords: in a header that holds groups the last part would wait for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from celery import states
@@ -39,6 +42,7 @@ _HAS_CLAIM: Final = (
 
 _Answer = TypeVar("_Answer")
 
+_NOBODY_WAITS: ContextVar[bool] = ContextVar("nobody_waits", default=False)
 _PASSING: Final = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
 
 
@@ -67,6 +71,16 @@ class Patience(Retry):
             self._trying = False
 
 
+@contextmanager
+def nobody_waits() -> Iterator[None]:
+    """Within the block the results of what is sent are not waited for: those of a group would be, and kept."""
+    before = _NOBODY_WAITS.set(True)
+    try:
+        yield
+    finally:
+        _NOBODY_WAITS.reset(before)
+
+
 class SteadyRedisBackend(RedisBackend):
     """``result_backend = "okasie_tasks.celery_backend:SteadyRedisBackend+redis://..."``, or rediss://, socket://."""
 
@@ -87,6 +101,10 @@ class SteadyRedisBackend(RedisBackend):
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nothing. Upstream's subscribes to the result, in case its sender waits for it; ``get`` does so again."""
+
+    def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """As upstream's; nothing where nobody waits."""
+        return result if _NOBODY_WAITS.get() else super().add_pending_result(result, *args, **kwargs)
 
     @cached_property
     def _chord_part_return_script(self) -> Any:

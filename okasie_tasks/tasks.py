@@ -32,6 +32,7 @@ from kombu.exceptions import OperationalError
 
 from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app, current_run, services
+from okasie_tasks.celery_backend import nobody_waits
 from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
 from okasie_tasks.celery_story import Story, part_told
 from okasie_tasks.errors import OkasieError, RetryLater
@@ -404,16 +405,15 @@ def _send(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
     totals = {stage: tools.runs.stage(run, stage).total for stage, _ in stages}
     header = [_message(account, run, stage, number, of=totals[stage]) for stage, parts in stages for number in parts]
     if header:
-        chord(
-            group(header),
-            signature(
-                "okasie.advance",
-                kwargs={"account": account, "run": run},
-                immutable=True,
-                app=app,
-                argsrepr=f"{account}: move the run on",
-            ),
-        )()
+        body = signature(
+            "okasie.advance",
+            kwargs={"account": account, "run": run},
+            immutable=True,
+            app=app,
+            argsrepr=f"{account}: move the run on",
+        )
+        with nobody_waits():
+            chord(group(header), body)()
 
 
 def _message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:

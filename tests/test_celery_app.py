@@ -179,8 +179,9 @@ tools.runs.request("dex", "full")
 run = tools.runs.begin("dex")
 tools.runs.advance(run, "first", "walk", parts=4999)
 publish(tools, run)
-import gc
-gc.collect()  # outside a worker Celery listens for results; to stop that needs an interpreter that still works
+from okasie_tasks.celery import app
+assert app.backend.result_consumer.subscribed_to == set(), "nobody waits for the parts"
+assert [len(kept) for kept in app.backend._pending_results] == [0, 0]
 """
     assert celery(file, code) == ""
     messages: list[Any] = client.lrange("okasie.api", 0, -1)
