@@ -11,8 +11,9 @@
    ready; workers with threads too, which send every part and wait for none: a channel more in Redis and in the worker
    for each, for ever. Here only who waits subscribes, and under `nobody_waits` nothing is kept.
 
-Only for flat chords: in a header that holds groups the last part would wait for its own result. The tests of
-``tests/celery`` read the methods that this relies on, so that the next minor of Celery is read before it is used.
+Only for flat chords whose results nobody joins: in a header that holds groups the last part would wait for its own
+result. The tests of ``tests/celery`` read the methods that this relies on, so that the next minor of Celery is read
+before it is used.
 """
 
 from __future__ import annotations
@@ -100,7 +101,16 @@ class SteadyRedisBackend(RedisBackend):
             self.store_result(task_id, result, state, request=request)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nothing. Upstream's subscribes to the result, in case its sender waits for it; ``get`` does so again."""
+        """Nothing. Upstream's subscribes to the result, in case its sender waits for it; see `wait_for_pending`."""
+
+    def add_pending_result(self, result: Any, *_: Any, **__: Any) -> Any:
+        """Nothing either: a group asks for it in each process that builds one, and is kept there until it is done."""
+        return result
+
+    def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """What ``result.get`` ends in: now somebody waits."""
+        super().add_pending_result(result)
+        return super().wait_for_pending(result, *args, **kwargs)
 
     def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
         """As upstream's; nothing where nobody waits."""

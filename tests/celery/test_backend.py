@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, chord, group, signature
 from redis.backoff import NoBackoff
 
 from okasie_tasks.celery import configuration
@@ -64,7 +64,9 @@ def test_who_sends_a_part_does_not_subscribe_to_its_result(tmp_path: Path, redis
     app = Celery("any", set_as_current=False)
     app.conf.update(configuration(load_settings(tmp_path / "okasie.toml", {})))
     sent = app.send_task("okasie.fetch_page", queue="okasie.api", ignore_result=False)
-    assert client.llen("okasie.api") == 1
+    parts = [signature("okasie.fetch_page", queue="okasie.api", immutable=True, app=app) for _ in range(3)]
+    chord(group(parts, app=app), signature("okasie.advance", immutable=True, app=app), app=app)()
+    assert client.llen("okasie.api") == 4
     assert client.pubsub_channels() == []
     app.backend.store_result(sent.id, 7, "SUCCESS")
     assert sent.get(timeout=10) == 7, "who waits hears of it all the same"
