@@ -9,7 +9,7 @@
    body is published by whoever takes the claim, and the first try took it. Here the same token takes it twice.
 4. Whoever sends a task with a result subscribes to it, and whoever sends a group keeps its results until they are
    ready; workers with threads too, which send every part and wait for none: a channel more in Redis and in the worker
-   for each, for ever. Here only who waits subscribes, and under `nobody_waits` nothing is kept.
+   for each, for ever. Here only who waits subscribes, and nothing is kept of what is only sent.
 
 Only for flat chords whose results nobody joins: in a header that holds groups the last part would wait for its own
 result. The tests of ``tests/celery`` read the methods that this relies on, so that the next minor of Celery is read
@@ -18,9 +18,7 @@ before it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from celery import states
@@ -43,7 +41,6 @@ _HAS_CLAIM: Final = (
 
 _Answer = TypeVar("_Answer")
 
-_NOBODY_WAITS: ContextVar[bool] = ContextVar("nobody_waits", default=False)
 _PASSING: Final = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
 
 
@@ -70,16 +67,6 @@ class Patience(Retry):
             return super().call_with_retry(do, fail, *args, **kwargs)
         finally:
             self._trying = False
-
-
-@contextmanager
-def nobody_waits() -> Iterator[None]:
-    """Within the block the results of what is sent are not waited for: those of a group would be, and kept."""
-    before = _NOBODY_WAITS.set(True)
-    try:
-        yield
-    finally:
-        _NOBODY_WAITS.reset(before)
 
 
 class SteadyRedisBackend(RedisBackend):
@@ -111,10 +98,6 @@ class SteadyRedisBackend(RedisBackend):
         """What ``result.get`` ends in: now somebody waits."""
         super().add_pending_result(result)
         return super().wait_for_pending(result, *args, **kwargs)
-
-    def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
-        """As upstream's; nothing where nobody waits."""
-        return result if _NOBODY_WAITS.get() else super().add_pending_result(result, *args, **kwargs)
 
     @cached_property
     def _chord_part_return_script(self) -> Any:

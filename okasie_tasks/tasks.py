@@ -32,7 +32,6 @@ from kombu.exceptions import OperationalError
 
 from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app, current_run, services
-from okasie_tasks.celery_backend import nobody_waits
 from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
 from okasie_tasks.celery_story import Story, part_told
 from okasie_tasks.errors import OkasieError, RetryLater
@@ -412,8 +411,7 @@ def _send(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
             app=app,
             argsrepr=f"{account}: move the run on",
         )
-        with nobody_waits():
-            chord(group(header), body)()
+        chord(group(header), body)()
 
 
 def _message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:
