@@ -217,7 +217,7 @@ def test_what_a_task_raises_shows_no_secret_in_its_traceback(kind: str, monkeypa
     password = "-".join(("CANARY", "pw"))  # a traceback shows lines of the source, too
     mine = Celery("mine", task_cls=MaskedTask, set_as_current=False)
 
-    @mine.task(name="mine.task")
+    @mine.task(name="mine.task", shared=False)
     def task() -> None:
         try:
             raise ValueError(f"no login with {password}")
