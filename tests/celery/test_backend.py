@@ -63,9 +63,9 @@ def test_who_sends_a_part_does_not_subscribe_to_its_result(tmp_path: Path, redis
     (tmp_path / "okasie.toml").write_text(f'[redis]\nurl = "{redis_url}"\n')
     app = Celery("any", set_as_current=False)
     app.conf.update(configuration(load_settings(tmp_path / "okasie.toml", {})))
-    sent = app.send_task("okasie.fetch_page", queue="okasie.api", ignore_result=False)
-    parts = [signature("okasie.fetch_page", queue="okasie.api", immutable=True, app=app) for _ in range(3)]
-    chord(group(parts, app=app), signature("okasie.advance", immutable=True, app=app), app=app)()
+    sent = app.send_task("any.part", queue="okasie.api", ignore_result=False)
+    parts = [signature("any.part", queue="okasie.api", immutable=True, app=app) for _ in range(3)]
+    chord(group(parts, app=app), signature("any.body", immutable=True, app=app), app=app)()
     assert client.llen("okasie.api") == 4
     assert client.pubsub_channels() == []
     app.backend.store_result(sent.id, 7, "SUCCESS")
