@@ -44,8 +44,9 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
         again = Flag.RESENT if change.rendering_seen else Flag(0)
         now_ms = tools.runs.now_ms()
         row = change.content if stands else entry.row
+        # Nor has a sell a version of its own: what was pushed before this read of the source is older than it.
         settled = entry.but(
-            status=status, missed=0, row=row, sent_ms=now_ms, seen_ms=seen_ms, set_flags=again, clear=gone
+            status=status, missed=0, row=row, sent_ms=now_ms, version=0, seen_ms=seen_ms, set_flags=again, clear=gone
         )
         if not tools.ledger.swap([(change.reference, entry, settled)]):
             event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)

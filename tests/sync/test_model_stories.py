@@ -15,9 +15,11 @@ from tests.sync.workshop import Workshop
 LIVE, CHANGED = raw_car("R0", 100, "Alpha", "GENT", 0), raw_car("R0", 200, "Beta", "GENT", 0)
 
 
-def workshop(client: redis.Redis, policy: Policy = "local", missing_reads: int = 1) -> Workshop:
+def workshop(
+    client: redis.Redis, policy: Policy = "local", missing_reads: int = 1, *, versioned: bool = False
+) -> Workshop:
     return Workshop(
-        client, policy=policy, missing_reads=missing_reads, sliceable=True, versioned=False, page_size=200
+        client, policy=policy, missing_reads=missing_reads, sliceable=True, versioned=versioned, page_size=200
     )  # fmt: skip
 
 
@@ -292,3 +294,19 @@ def test_a_row_that_goes_back_to_what_was_sent_is_a_change_where_theirs_stands(c
     shop.put("R0", LIVE)
     runs(shop, "full")
     assert shop.market.rows["R0"].body["price"] == 100, "changed here alone"
+
+
+def test_a_push_that_waited_while_its_row_vanished_and_the_car_was_sold_comes_too_late(client: redis.Redis) -> None:
+    shop = workshop(client, versioned=True)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.clock.sleep(10)
+    shop.put("R0", CHANGED)
+    shop.market.faults = ["no permit"]
+    shop.push_rows(["R0"])
+    shop.send(0)
+    shop.remove("R0")
+    runs(shop, "full")
+    assert not shop.market.rows["R0"].live
+    shop.send(3)
+    assert not shop.market.rows["R0"].live, "the row that the push had read is older than its absence"
