@@ -208,6 +208,7 @@ def settle(model: Model, car: Car, write: Write) -> None:
     if not said.given:
         car.taught = {content} if sure else car.taught | {content}
         car.missed = 0 if sure else car.missed
+        car.row_known |= sure
         car.in_source = True if sure else car.in_source or None
     elif car.missed:
         car.in_source = None  # whether its absence was met before or after is open
@@ -242,7 +243,7 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
         known = car.known or adopted
         quietly = pushed or car.by_hand is not False or model.policy != "local" or sold or says == car.refused
         if clean and known and says != car.refused:
-            car.taught = {says}
+            car.taught, car.row_known = {says}, True
         elif clean or quietly or (row is not None and key_of(row.body) == says):
             car.taught.add(says)
         car.known = True if clean and known else car.known or None

@@ -38,6 +38,8 @@ class Car:
 
     taught: set[str] = dataclasses.field(default_factory=set)
     """Contents of which each may be the row that the ledger knows."""
+    row_known: bool = False
+    """The ledger surely knows a row, so that it can tell another one from it."""
     known: bool | None = False
     """The ledger has an entry."""
     in_source: bool | None = False

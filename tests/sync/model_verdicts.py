@@ -99,7 +99,7 @@ def stands_wrongly(model: Model, car: Car, reference: str, reading: Reading, row
     if row is None:
         return "" if car.by_hand is not False else "in the source, and not listed"
     if not live:
-        by_someone = car.seller == "someone" and (says in car.taught or car.known is not True)
+        by_someone = car.seller == "someone" and (says in car.taught or not car.row_known or car.known is not True)
         return "" if car.by_hand is not False or by_someone else "in the source, and sold"
     if _same(row.body, says) or _explained(model, car, reference, says, reading):
         return ""

@@ -38,7 +38,7 @@ def test_the_system_keeps_its_laws(machine: type[Machine], part: int) -> None:
     steps = min(_MOST, _STEPS - part * _MOST)
     chosen = None if _SEED is None and not part else int(_SEED or 0) + part
     plan = settings(
-        settings.get_profile("house"), max_examples=-(-steps * 5 // 4 // _EACH), stateful_step_count=_EACH, database=None,
+        settings.get_profile("house"), max_examples=-(-steps * 3 // 2 // _EACH), stateful_step_count=_EACH, database=None,
         suppress_health_check=checks, derandomize=chosen is None,
         **({"phases": [Phase.generate]} if os.environ.get("MODEL_QUICK") else {}),
     )  # fmt: skip
