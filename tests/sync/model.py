@@ -250,4 +250,5 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
         car.in_source = True if clean and car.known else car.in_source or None
     if clean:
         car.appeared = False
-        model.read_back(car, reference)
+        if says is None or says not in (INVALID, car.refused):  # of those nothing is decided
+            model.read_back(car, reference)
