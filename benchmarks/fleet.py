@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from okasie_tasks.adapters.embedded import EmbeddedRedis
 from okasie_tasks.adapters.ledger import Ledger
-from okasie_tasks.adapters.runs import Run, Runs
+from okasie_tasks.adapters.run_records import Run
+from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.supervisor import Child, Supervisor
 from okasie_tasks.client import Client
 from tests.support import Place, poll

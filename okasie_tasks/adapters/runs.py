@@ -22,21 +22,28 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from enum import IntEnum
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast
 
 import msgspec
 import redis
 from ulid import ULID
 
 from okasie_tasks.adapters.lua_scripts import script
+from okasie_tasks.adapters.run_records import (
+    FIRST_STAGE,
+    KEEP_PARTS_SECONDS,
+    KEEP_RUN_SECONDS,
+    KEEP_RUNS,
+    Account,
+    Claim,
+    Closed,
+    Run,
+    Stage,
+)
+from okasie_tasks.adapters.run_spool import RunSpool
 from okasie_tasks.adapters.stops import Stops, paused_key
 
-KEEP_RUN_SECONDS: Final = 30 * 86_400
-KEEP_PARTS_SECONDS: Final = 2 * 86_400
-KEEP_RUNS: Final = 200
-FIRST_STAGE: Final = "first"
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "sell": "apply"}
 """Three kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
 LEASE_SECONDS: Final = 8.0
@@ -44,99 +51,17 @@ LEASE_SECONDS: Final = 8.0
 _RENEW_SECONDS: Final = 2.5
 LONGEST_SECONDS: Final = 300.0
 """No part may take longer: one that hangs is not kept for ever."""
-OPEN_STATES: Final = frozenset({"queued", "running"})
 _AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
 _REFUSES: Final = ("OOM ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
 MOST_CLAIMS: Final = 6
 """More than the tries that a part may tell of: one begun so often without a word ends whoever works on it."""
 
 
-class Stage(NamedTuple):
-    total: int = 0
-    published: int = 0
-    closed: int = 0
-    failed: int = 0
-
-    @property
-    def finished(self) -> bool:
-        return self.closed >= self.total
-
-    @property
-    def open(self) -> int:
-        """Parts that were published and are not closed."""
-        return self.published - self.closed
-
-
-class Claim(NamedTuple):
-    """``state``: claimed, closed (done by somebody), busy (somebody is at it), ended (the run moved on), spent (begun
-    too often), cancelled or paused (by a person; see `okasie_tasks.adapters.stops`).
-    """
-
-    state: str
-    attempts: int = 0
-
-
-class Closed(IntEnum):
-    """What became of a part that was to be closed."""
-
-    NOT = 0
-    YES = 1
-    QUIETLY = 2
-    """And enough published parts are open: nothing is to be published after it."""
-
-
-class Account(NamedTuple):
-    cursor: str = ""
-    generation: str = "0"
-    rows: int = 0
-    """Rows of the source at its last complete read."""
-    profiles: tuple[str, ...] = ()
-    """Dealer profiles that the key could reach at the last run; empty when the marketplace did not tell."""
-    take_over: str = ""
-    """``open`` until a full run has met the whole marketplace and what it found there was decided, then ``decided``."""
-    provider: str = ""
-    """The ``externalProvider`` of our own rows, once learned from them."""
-    counted_ms: int = 0
-    """When the marketplace's own counts were last compared with ours."""
-    miscounts: int = 0
-    """How often in a row they differed."""
-
-
-class Run(msgspec.Struct, kw_only=True):
-    """A run's record as read from Redis; times in ms since the epoch, Redis time."""
-
-    id: str
-    account: str
-    mode: str
-    state: str
-    stage: str = ""
-    plan_only: bool = False
-    created_ms: int = 0
-    started_ms: int = 0
-    ended_ms: int = 0
-    progress_ms: int = 0
-    counts: dict[str, int] = {}
-    facts: dict[str, str] = {}
-
-    @property
-    def open(self) -> bool:
-        return self.state in OPEN_STATES
-
-    @property
-    def cancelling(self) -> bool:
-        """Whether a person has asked it to end: nothing of it begins any more."""
-        return "cancel_ms" in self.facts
-
-    def fact(self, name: str, default: int = 0) -> int:
-        return int(self.facts.get(name, default))
-
-
-class Runs:
+class Runs(RunSpool):
     """All accounts' runs. ``client`` must return bytes."""
 
     def __init__(self, client: redis.Redis, *, prefix: str) -> None:
-        self.redis = client
-        self._prefix = prefix
+        super().__init__(client, prefix=prefix)
         self.stops = Stops(client, prefix=prefix)
         self._held: dict[tuple[str, str, int, str], float] = {}
         """Parts that this process is at -> when to stop renewing their claims, by the monotonic clock."""
@@ -144,14 +69,10 @@ class Runs:
         self._keeper_lock = threading.Lock()
         names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend")
         self._lua = {
-            name: script(client, name)
-            for name in (*names, "part_claim", "part_close", "part_release", "part_keep", "run_spool")
+            name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release", "part_keep")
         }
 
     # -- keys ------------------------------------------------------------------------------------------------------
-
-    def key(self, run: str, *rest: str) -> str:
-        return ":".join((f"{self._prefix}run:{run}", *rest))
 
     def account_key(self, account: str, *rest: str) -> str:
         return ":".join((f"{self._prefix}account:{account}", *rest))
@@ -412,61 +333,3 @@ class Runs:
         """The same in whole milliseconds, as the Lua steps reckon it."""
         seconds, micros = self.redis.time()
         return seconds * 1000 + micros // 1000
-
-    # -- the run's spool -------------------------------------------------------------------------------------------
-
-    def put(self, run: str, place: str, field: str | int, value: object) -> None:
-        """Keep something of the run's own until it is over; writing the same field twice is one write."""
-        pipe = self.redis.pipeline(transaction=False)
-        self.put_on(pipe, run, place, field, value)
-        pipe.execute()
-
-    def put_on(self, pipe: Any, run: str, place: str, field: str | int, value: object) -> None:
-        key = self.key(run, "data", place)
-        pipe.hset(key, field, msgspec.msgpack.encode(value))
-        self._keep(pipe, run, place)
-
-    def put_sorted(self, run: str, field: str | int, found: Mapping[str, object]) -> None:
-        """Keep what one part has found in each of these places, in one step."""
-        pairs = [item for place, value in found.items() for item in (place, msgspec.msgpack.encode(value))]
-        args: list[Any] = [field, KEEP_PARTS_SECONDS, *pairs]
-        self._lua["run_spool"](keys=[self.key(run, "data", ""), self.key(run, "places")], args=args)
-
-    def mark(self, run: str, place: str, members: Sequence[bytes]) -> None:
-        """Add members to a set of the run's own."""
-        pipe = self.redis.pipeline(transaction=False)
-        pipe.sadd(self.key(run, "data", place), *members)
-        self._keep(pipe, run, place)
-        pipe.execute()
-
-    def marked(self, run: str, place: str, members: Sequence[bytes]) -> list[bool]:
-        """Which of these the set holds."""
-        return [bool(found) for found in self.redis.smismember(self.key(run, "data", place), list(members))]
-
-    def has(self, run: str, place: str) -> bool:
-        """Whether the run keeps anything there."""
-        return bool(self.redis.exists(self.key(run, "data", place)))
-
-    def _keep(self, pipe: Any, run: str, place: str) -> None:
-        pipe.expire(self.key(run, "data", place), KEEP_PARTS_SECONDS)
-        pipe.sadd(self.key(run, "places"), place)
-        pipe.expire(self.key(run, "places"), KEEP_PARTS_SECONDS)
-
-    def fetch(self, run: str, place: str, kind: type[Any]) -> Iterator[Any]:
-        """All values of a place, by field number."""
-        found = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run, "data", place)))
-        return (msgspec.msgpack.decode(found[field], type=kind) for field in sorted(found, key=int))
-
-    def fetch_one(self, run: str, place: str, field: str | int, kind: type[Any]) -> Any:
-        value = cast("bytes | None", self.redis.hget(self.key(run, "data", place), str(field)))
-        return None if value is None else msgspec.msgpack.decode(value, type=kind)
-
-    def drop(self, run: str, place: str, field: str | int) -> None:
-        self.redis.hdel(self.key(run, "data", place), str(field))
-
-    def clear(self, run: str, *, but: tuple[str, ...] = ()) -> None:
-        """Forget what the run kept of its own, except places whose names begin with one of ``but``."""
-        places = [place.decode() for place in cast("set[bytes]", self.redis.smembers(self.key(run, "places")))]
-        gone = [place for place in places if not place.startswith(but)]
-        for start in range(0, len(gone), 500):
-            self.redis.unlink(*(self.key(run, "data", place) for place in gone[start : start + 500]))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from okasie_tasks.adapters.lua_scripts import script
-from okasie_tasks.adapters.runs import KEEP_RUN_SECONDS, Runs
+from okasie_tasks.adapters.run_records import KEEP_RUN_SECONDS
+from okasie_tasks.adapters.runs import Runs
 
 if TYPE_CHECKING:
     from okasie_tasks.adapters.okasie_api import RequestLog

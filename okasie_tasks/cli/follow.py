@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from rich.console import Console
 
 from okasie_tasks import logs
-from okasie_tasks.adapters.runs import Run
+from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.adapters.trace import Traces
 from okasie_tasks.celery import Services, app
 from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT

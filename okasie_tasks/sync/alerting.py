@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from okasie_tasks.adapters.alert_box import AlertBox, Taken
     from okasie_tasks.adapters.counters import Counters
     from okasie_tasks.adapters.plans import HeldPlans
-    from okasie_tasks.adapters.runs import Run, Runs
+    from okasie_tasks.adapters.run_records import Run
+    from okasie_tasks.adapters.runs import Runs
     from okasie_tasks.settings import AccountSettings, AlertSettings, Settings
 
 log = get_logger(__name__)

@@ -22,7 +22,7 @@ from okasie_tasks.sync.ending import cancelled, end, note_error
 from okasie_tasks.sync.tools import LOAD_ROWS, Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.runs import Run
+    from okasie_tasks.adapters.run_records import Run
 
 WINDOWS: Final = {
     # stage: (parts per window, publish the next when so many are still open)

@@ -10,7 +10,8 @@ from okasie_tasks.sync.explain import iso
 from okasie_tasks.sync.report import run_document
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.runs import Run, Runs
+    from okasie_tasks.adapters.run_records import Run
+    from okasie_tasks.adapters.runs import Runs
     from okasie_tasks.adapters.trace import Trace
 
 _PHASES: Final = {

@@ -18,7 +18,8 @@ from okasie_tasks.sync.explain import event_document, iso
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.runs import Run, Runs
+    from okasie_tasks.adapters.run_records import Run
+    from okasie_tasks.adapters.runs import Runs
 
 _LISTINGS: Final = (
     "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",

@@ -15,7 +15,7 @@ from okasie_tasks.sync import gather
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.runs import Run
+    from okasie_tasks.adapters.run_records import Run
 
 MOST_ROUNDS: Final = 3
 FIRST_PAGE_PLACE: Final = 0

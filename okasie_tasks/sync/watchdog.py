@@ -17,7 +17,7 @@ from okasie_tasks.sync import conduct, ending
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.runs import Run
+    from okasie_tasks.adapters.run_records import Run
 
 log = get_logger(__name__)
 

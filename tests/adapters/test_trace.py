@@ -7,7 +7,8 @@ import redis
 
 from okasie_tasks.adapters.counters import Counters
 from okasie_tasks.adapters.okasie_api import RequestLog
-from okasie_tasks.adapters.runs import KEEP_RUN_SECONDS, Runs
+from okasie_tasks.adapters.run_records import KEEP_RUN_SECONDS
+from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.trace import Slot, Traces
 
 

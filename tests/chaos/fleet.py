@@ -23,7 +23,8 @@ import redis
 from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.adapters.embedded import EmbeddedRedis
 from okasie_tasks.adapters.inbox import Inbox
-from okasie_tasks.adapters.runs import Run, Runs
+from okasie_tasks.adapters.run_records import Run
+from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.supervisor import Child, Supervisor
 from okasie_tasks.cli.local import _WORKERS  # the very workers of `okasie up`
 from okasie_tasks.client import Client

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from okasie_tasks.adapters.runs import Run
+from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.sandbox.validation import canonical
 from tests.chaos.fleet import Fleet
 from tests.chaos.stock import Stock

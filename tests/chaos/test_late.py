@@ -14,7 +14,7 @@ from okasie_tasks.adapters.okasie_api import Door
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.records import Planned
 from okasie_tasks.sandbox.sample import cars
-from okasie_tasks.sync import apply, push
+from okasie_tasks.sync import apply, push, selling
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part
 from okasie_tasks.sync.work import perform
@@ -37,7 +37,7 @@ def test_who_was_given_up_sends_nothing(world: HttpWorld) -> None:
     gone = Planned(reference=item.reference, action="sell", reason="gone", row=-1, content=b"", dealer=b"")
     world.tools.runs.put(late.run, "selling", 0, gone)
     answered = world.requests()
-    for job in (apply.upsert_chunk, apply.mark_sold):
+    for job in (apply.upsert_chunk, selling.mark_sold):
         assert job(world.tools, late, cast("Any", None)) == {}
     assert world.requests() == answered
 

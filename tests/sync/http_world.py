@@ -17,7 +17,7 @@ from uuid import uuid4
 import redis
 import requests
 
-from okasie_tasks.adapters.runs import Run
+from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.celery import Services, current_run
 from okasie_tasks.core.listing import bulk_item
 from okasie_tasks.sandbox import Key, Sandbox

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import redis
 
-from okasie_tasks.adapters.runs import Run
+from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.core.decision import Decision
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fields import CONTRACT

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from okasie_tasks.adapters.okasie_api import Door
-from okasie_tasks.adapters.runs import Run
+from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.celery import current_run
 from okasie_tasks.errors import NoPermit, RetryLater
 from okasie_tasks.sync import conduct, ending, push, watchdog

@@ -13,7 +13,8 @@ from okasie_tasks.adapters.history import History
 from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.plans import HeldPlans
 from okasie_tasks.adapters.pushes import Pushes
-from okasie_tasks.adapters.runs import Run, Runs
+from okasie_tasks.adapters.run_records import Run
+from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.errors import RetryLater, SourceError
 from okasie_tasks.sync import apply, conduct, push, watchdog
