@@ -222,7 +222,7 @@ def _settle(
     tools.ledger.swap(swaps)
     tools.ledger.unpark([item.reference for item, _ in accepted])
     remember.sent(tools, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
-    counts["new_rejects"] = rejects.park(tools, parked, base)
+    counts["new_rejects"] = rejects.park(tools, parked, base, in_source=True)
     counts["unanswered"] = _again(tools, part, again, tries)
     return counts
 
@@ -261,7 +261,7 @@ def _refused_whole(tools: Tools, part: Part, items: list[Outgoing], refused: Set
         answer = rejects.answer_of(items[0].reference, refused)
         base = tools.ledger.get([items[0].reference])
         reject = _reject(items[0], answer, part.run, refused.request_id, int(tools.runs.now()))
-        return {"new_rejects": rejects.park(tools, [reject], base)}
+        return {"new_rejects": rejects.park(tools, [reject], base, in_source=True)}
     first = tools.runs.extend(part.run, "upsert", f"halves:{part.number}", 2)
     left, _ = halves(len(items))
     tools.runs.put(part.run, "chunks", first, Chunk(items[:left]))

@@ -75,16 +75,21 @@ def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, no
     )
 
 
-def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry]) -> int:
-    """Park these and mark their entries; returns how many."""
+def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry], *, in_source: bool = False) -> int:
+    """Park these and mark their entries; returns how many. ``in_source``: it is their rows that were refused, so these
+    stand in the source: once they vanish, the cars are gone.
+    """
     known = tools.ledger.rejects([reject.reference for reject in rejects])
     for reject in rejects:
         if before := known.get(reject.reference):
             reject.attempts = before.attempts + 1
             reject.first_seen = before.first_seen
     tools.ledger.park(rejects)
+    flags = Flag.PARKED | Flag.IN_SOURCE if in_source else Flag.PARKED
     marks = (
-        (r.reference, entry, entry.but(set_flags=Flag.PARKED)) for r in rejects if (entry := base.get(r.reference))
+        (r.reference, entry, entry.but(set_flags=flags, missed=0 if in_source else entry.missed))
+        for r in rejects
+        if (entry := base.get(r.reference))
     )
     tools.ledger.swap(marks)
     remember.refused(tools, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])

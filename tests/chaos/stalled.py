@@ -30,7 +30,7 @@ _SLOW_SECONDS = 3.0
 _MANY = 1000
 _VOLATILE = ("watchdog", "asked", "beat", "limit", "pushes", "writing")
 _COUNTED = b"n:requests"
-"""A request whose answer is read late is counted late."""
+"""A request whose answer is read late is counted late, and enters the trace of its run late."""
 
 
 def stall(fleet: Fleet, account: str, *, seconds: float, patience_seconds: float, sent: bool) -> list[str]:
@@ -94,7 +94,11 @@ def _held(fleet: Fleet, account: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in sorted(name.decode() for name in fleet.redis.scan_iter(f"{prefix}*", count=1000)):
         room = key.removeprefix(prefix).split(":")
-        if room[0] in _VOLATILE or room[-1] == "metrics" or not (account in room or key.startswith(tuple(ours))):
+        if (
+            room[0] in _VOLATILE
+            or {"metrics", "trace"}.intersection(room)
+            or not (account in room or key.startswith(tuple(ours)))
+        ):
             continue
         if fleet.redis.type(key) == b"hash":
             held = fleet.redis.hgetall(key)

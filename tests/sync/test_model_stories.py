@@ -310,3 +310,16 @@ def test_a_push_that_waited_while_its_row_vanished_and_the_car_was_sold_comes_to
     assert not shop.market.rows["R0"].live
     shop.send(3)
     assert not shop.market.rows["R0"].live, "the row that the push had read is older than its absence"
+
+
+def test_a_pushed_car_whose_row_was_met_once_and_refused_is_sold_once_that_row_is_gone(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.push_listings({"R0": LIVE}, 0)
+    shop.send(3)
+    runs(shop, "full")
+    shop.market.refused_prices.add(200)
+    shop.put("R0", CHANGED)
+    runs(shop, "full")
+    shop.remove("R0")
+    runs(shop, "full")
+    assert not shop.market.rows["R0"].live
