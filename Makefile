@@ -11,8 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: .venv/.run
 	@$(BIN)/okasie demo
 
-# Most of the time goes into waiting for real processes: two at a time.
-PYTEST_ARGS ?= -n 2
+# Most of the time goes into waiting for real processes: three at a time, also on two cores.
+PYTEST_ARGS ?= -n 3
 
 # The order of sets is the same each time too, so that the model-based tests take the same steps.
 test: .venv/.dev

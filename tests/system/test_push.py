@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from okasie_tasks.adapters.embedded import find_embedded
+from okasie_tasks.adapters.inbox import Inbox
 from okasie_tasks.adapters.pushes import Pushes
 from okasie_tasks.client import Client
 from okasie_tasks.core.wish import Push
@@ -84,12 +85,18 @@ def test_a_price_is_pushed_with_one_put_and_the_next_run_has_nothing_to_do(fleet
     assert (document["requests"]["list"], document["requests"]["bulk"]) == (1, 0), document
 
 
-def test_thirty_pushes_at_once_are_one_request(fleet: Fleet) -> None:
+def test_thirty_pushes_that_wait_together_are_one_request(fleet: Fleet) -> None:
+    """However slow the machine: the account rests until all are in. What the sender waits for is a test of its own."""
+    fleet.place.okasie("pause", "many")
     sender = client(fleet)
     pushes = [
         sender.push("many", listings=[CAR | {"externalReference": f"NEW-{number}", "price": 9_000 + number}])
         for number in range(30)
     ]
+    with redis.Redis.from_url(url(fleet)) as connection:
+        inbox = Inbox(connection, prefix="okasie:", account="many")
+        poll(lambda: inbox.count() == 30, what="all of them in the inbox")
+    fleet.place.okasie("resume", "many")
     for push in pushes:
         (told,) = settled(fleet, push).outcomes.values()
         assert told.outcome == "created"

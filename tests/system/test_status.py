@@ -23,7 +23,7 @@ def test_a_run_and_its_quota_are_in_sight(fleet: Fleet) -> None:
     assert before["forecast"]["active"] is None
     assert (before["quota"]["used_last_minute"], before["quota"]["remaining"]) == (0, 120)
     assert before["quota"]["learned_limit"] is None, "nothing was asked of this marketplace yet"
-    faults(fleet.sandbox, {"kind": "slow", "seconds": 4, "match": {"key": "watched", "path": "bulk"}, "times": 1})
+    faults(fleet.sandbox, {"kind": "slow", "seconds": 10, "match": {"key": "watched", "path": "bulk"}, "times": 1})
     fleet.place.okasie("sync", "watched", "--full", "--no-wait")
     at_work = poll(
         lambda: (entry := look(fleet)) and (entry["forecast"]["active"] or {}).get("at_least") is False and entry,
