@@ -23,6 +23,9 @@ from okasie_tasks.sync import rejects as parked
 from okasie_tasks.sync.sides import Sides
 from okasie_tasks.sync.tools import SPOOL_ROWS, Part, Tools
 
+_MISSED = "missed"
+"""A place of the run: what a partition was about to count, written before the ledger is."""
+
 
 class Outcome(msgspec.Struct):
     """What one partition came to. The names in ``counts`` are those of the run report."""
@@ -84,12 +87,19 @@ class _Verdict:
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(tools.runs.now())
         self._images_due = images.due(tools, base, now=self._now)
+        self._missed: dict[str, int] = {}
+        """Reference -> how many reads had lacked it before this one, of those that this one lacks."""
+        if world.missing_reads > 1:
+            self._missed = tools.runs.fetch_one(part.run, _MISSED, part.number, dict[str, int]) or {}
 
     def add(
         self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool
     ) -> None:
         """Decide for one reference and keep the result."""
-        decision = decide(local, remote, base, self._world, same=same, images_due=reference in self._images_due)
+        counted = self._once(reference, base)
+        decision = decide(local, remote, counted, self._world, same=same, images_due=reference in self._images_due)
+        if counted is not None and decision.entry is not None and decision.entry.missed > counted.missed:
+            self._missed[reference] = counted.missed
         if base is not None and _ours(base):
             self._filled[base.dealer][base.filled] += 1
         elif base is None and remote is not None:
@@ -121,6 +131,12 @@ class _Verdict:
         for found, count in settled.items():
             if found.ours:
                 self._filled[found.dealer][found.filled] += count
+
+    def _once(self, reference: str, base: Entry | None) -> Entry | None:
+        """The entry as it was before this run has counted a missing row: a part may be done twice."""
+        if base is None or base.missed <= self._missed.get(reference, base.missed):
+            return base
+        return base.but(missed=self._missed[reference])
 
     def _met(self, local: Local | None, remote: Remote) -> None:
         """A row there that the ledger does not have: the source's own car, or perhaps one from before our time."""
@@ -241,6 +257,8 @@ class _Verdict:
             self.outcome.counts["unoffered"] = len(self._offers)
             again = {offer.reference for offer in self._offers}
             self._swaps = [swap for swap in self._swaps if swap[0] not in again]
+        if self._missed and self._world.missing_reads > 1:
+            self._tools.runs.put(self._part.run, _MISSED, self._part.number, self._missed)
         # A change that was lost to the urgent lane is newer than what this run read: it stays.
         self._tools.ledger.swap(self._swaps)
         self._tools.ledger.park(self._park)

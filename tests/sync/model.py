@@ -56,10 +56,12 @@ class Model:
         for reference in reading.says:
             named_before = reference in self.cars
             car = self.car(reference)
-            car.appeared |= car.missed > 0 or (self._read_before and not named_before)
-            car.missed = 0
+            car.appeared |= car.lacked or (self._read_before and not named_before)
+            car.missed, car.lacked = 0, False
         for reference in self.cars:
             self.note(f"the run reads {brief(reading.says.get(reference))}, all: {reading.complete}", reference)
+        for reference in self.cars.keys() - reading.says.keys():
+            self.cars[reference].lacked = True
         if reading.complete:
             for reference in self.cars.keys() - reading.says.keys():
                 self.cars[reference].missed += len(self.loads) == 1

@@ -46,7 +46,9 @@ class Car:
     """The row stood in the last source read that counted."""
     missed: int = 0
     appeared: bool = False
-    """Its row is new: an earlier read, which was complete, lacked it."""
+    """Its row is new: an earlier read lacked it."""
+    lacked: bool = False
+    """The last read lacked it."""
     by_hand: bool | None = False
     seller: Literal["", "run", "hand", "someone"] = ""
     sold_ms: int = 0

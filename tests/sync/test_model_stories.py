@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import redis
 
 from tests.sync.model_cars import Policy
 from tests.sync.stock import INVALID, SOLD, raw_car
+from tests.sync.support import Killed
 from tests.sync.twins import Row
 from tests.sync.workshop import Workshop
 
@@ -320,6 +322,45 @@ def test_a_pushed_car_whose_row_was_met_once_and_refused_is_sold_once_that_row_i
     shop.market.refused_prices.add(200)
     shop.put("R0", CHANGED)
     runs(shop, "full")
+    shop.remove("R0")
+    runs(shop, "full")
+    assert not shop.market.rows["R0"].live
+
+
+def test_a_comparison_that_is_done_twice_counts_a_missing_row_once(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker died after the ledger had learned of it and before the part was closed."""
+    shop = workshop(client, missing_reads=2)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.remove("R0")
+    close, deaths = shop.tools.runs.close, iter([True])
+
+    def dies(run: str, stage: str, *args: Any, **kwargs: Any) -> Any:
+        if stage == "diff" and next(deaths, False):
+            raise Killed
+        return close(run, stage, *args, **kwargs)
+
+    monkeypatch.setattr(shop.tools.runs, "close", dies)
+    assert shop.run("full") is None
+    shop.recover()
+    assert shop.market.rows["R0"].live
+    runs(shop, "full")
+    assert not shop.market.rows["R0"].live
+
+
+def test_a_car_that_was_handed_in_over_a_row_that_says_sold_is_sold_once_that_row_is_gone(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.put("R0", raw_car("R0", 200, "Alpha", "GENT", 0, status=SOLD))
+    runs(shop, "full")
+    shop.push_listings({"R0": LIVE}, 0)
+    shop.send(3)
+    shop.market.refused_prices.add(200)
+    shop.push_listings({"R0": CHANGED}, 0)
+    shop.send(3)
     shop.remove("R0")
     runs(shop, "full")
     assert not shop.market.rows["R0"].live
