@@ -172,10 +172,9 @@ def _fail_with_canaries(fleet: Fleet) -> dict[str, str]:
     broken += [["doctor", "canary_feed", "--json"], ["doctor", "canary_load"]]
     answers = at_once(fleet, broken)
     assert [answer.status for answer in answers] == [1] * len(broken)
-    for name in (
-        "canary_load",
-        "canary_read",
-    ):  # on a busy machine workers may take too long to say that they are there
+    before = len(_failed_tasks(fleet))  # other tests of this fleet have pushes that fail
+    # On a busy machine workers may take too long to say that they are there: asked again.
+    for name in ("canary_load", "canary_read"):
         poll(lambda: place.okasie("push", name, "A1", "--no-wait").status == 0, what=f"a push of {name}")  # noqa: B023
     bad = place.folder / "bad.toml"
     bad.write_text(
@@ -185,7 +184,7 @@ def _fail_with_canaries(fleet: Fleet) -> dict[str, str]:
     refused = place.okasie("status", "--config", str(bad), "--json", env={"OKASIE_DEBUG": "1"})
     assert refused.status == 2
     assert "accounts.x.base_url: got 'https://***@host'" in refused.text
-    poll(lambda: len(_failed_tasks(fleet)) == 2, seconds=90, what="both pushes fail")
+    poll(lambda: len(_failed_tasks(fleet)) >= before + 2, seconds=90, what="both pushes fail")
     return {name: answer.document["run"] for name, answer in zip(CANARIES, answers, strict=False)}
 
 
