@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -48,3 +50,17 @@ def failing(folder: Path, *tests: str, **environ: str) -> list[str]:
     """The tests that fail there."""
     said = play(folder, "pytest", "-q", "-p", "no:cacheprovider", *tests, **environ)
     return re.findall(r"^(?:FAILED|ERROR) \S*::(\S+)", said.stdout, re.MULTILINE)
+
+
+def each(description: str | None, cuts: Mapping[str, Sequence[Cut]]) -> Iterator[tuple[str, Path | None]]:
+    """Those named on the command line, or all: name, and a copy of the tree without it, which lasts until the next.
+
+    None where the code has moved on and there is nothing left to take away; that is told.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(cuts))
+    for name in parser.parse_args().names or cuts:
+        with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+            if lost := mutated(Path(folder), cuts[name]):
+                print(f"{name}: {lost}", flush=True)
+            yield name, None if lost else Path(folder)

@@ -9,14 +9,12 @@ one survives, or when the code has moved on and there is nothing left to take aw
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.mutation import Cut, failing, mutated, play
+from tests.mutation import Cut, each, failing, play
 
 _LAWS: Final = ("tests/chaos/test_laws.py", "tests/chaos/test_late.py", "tests/adapters/test_runs.py")
 _LUA: Final = "okasie_tasks/adapters/lua"
@@ -88,20 +86,16 @@ def accident(folder: Path, script: str) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MUTATIONS))
     survived = []
-    for name in parser.parse_args().names or MUTATIONS:
-        mutation = MUTATIONS[name]
-        with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-            if lost := mutated(Path(folder), mutation.cuts):
-                print(f"{name}: {lost}")
-                survived.append(name)
-                continue
-            broken, wrong = laws(Path(folder)), accident(Path(folder), mutation.script)
+    for name, folder in each(__doc__, {name: mutation.cuts for name, mutation in MUTATIONS.items()}):
+        if folder is None:
+            survived.append(name)
+            continue
+        script = MUTATIONS[name].script
+        broken, wrong = laws(folder), accident(folder, script)
         print(f"without the {name}:")
         print(f"  laws: {', '.join(broken[:4]) or 'NONE NOTICED'}")
-        print(f"  {mutation.script}: {'; '.join(wrong)[:300] or 'NOT NOTICED'}", flush=True)
+        print(f"  {script}: {'; '.join(wrong)[:300] or 'NOT NOTICED'}", flush=True)
         if not broken or not wrong:
             survived.append(name)
     print(f"survived: {', '.join(survived)}" if survived else "all were noticed, by laws and by accidents")

@@ -9,13 +9,10 @@ single stories. Exit status 1 when one survives, or when the code has moved on a
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
-from pathlib import Path
 from typing import Final
 
-from tests.mutation import Cut, failing, mutated
+from tests.mutation import Cut, each, failing
 
 _STORIES: Final = (
     "tests/core", "tests/sync/test_model_stories.py", "tests/sync/test_stories.py", "tests/sync/test_guards.py",
@@ -46,17 +43,13 @@ MUTATIONS: Final[dict[str, Cut]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MUTATIONS))
     survived = []
-    for name in parser.parse_args().names or MUTATIONS:
-        with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-            if lost := mutated(Path(folder), [MUTATIONS[name]]):
-                print(f"{name}: {lost}", flush=True)
-                survived.append(name)
-                continue
-            steps = failing(Path(folder), "tests/sync/test_model.py", MODEL_QUICK="1", PYTHONHASHSEED="0")
-            stories = failing(Path(folder), *_STORIES)
+    for name, folder in each(__doc__, {name: [cut] for name, cut in MUTATIONS.items()}):
+        if folder is None:
+            survived.append(name)
+            continue
+        steps = failing(folder, "tests/sync/test_model.py", MODEL_QUICK="1", PYTHONHASHSEED="0")
+        stories = failing(folder, *_STORIES)
         noticed = f"{len(stories)} stories, {stories[0]}" if stories else "NO STORY"
         print(f"without {name}: {'the random steps' if steps else 'NOT THE RANDOM STEPS'}, {noticed}", flush=True)
         if not steps or not stories:
