@@ -77,7 +77,7 @@ def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, no
 
 def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry], *, in_source: bool = False) -> int:
     """Park these and mark their entries; returns how many. ``in_source``: it is their rows that were refused, so these
-    stand in the source: once they vanish, the cars are gone.
+    stand in the source: once they vanish, the cars are gone. (A sold one is still to come back, with its next row.)
     """
     known = tools.ledger.rejects([reject.reference for reject in rejects])
     for reject in rejects:
@@ -85,16 +85,17 @@ def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry], *, 
             reject.attempts = before.attempts + 1
             reject.first_seen = before.first_seen
     tools.ledger.park(rejects)
-    flags = Flag.PARKED | Flag.IN_SOURCE if in_source else Flag.PARKED
-    marks = (
-        (r.reference, entry, entry.but(set_flags=flags, missed=0 if in_source else entry.missed))
-        for r in rejects
-        if (entry := base.get(r.reference))
-    )
-    tools.ledger.swap(marks)
+    marks = [(r.reference, entry) for r in rejects if (entry := base.get(r.reference))]
+    tools.ledger.swap((name, entry, _refused(entry, in_source=in_source)) for name, entry in marks)
     remember.refused(tools, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
     tell(tools, rejects)
     return len(rejects)
+
+
+def _refused(entry: Entry, *, in_source: bool) -> Entry:
+    if in_source and entry.live:
+        return entry.but(set_flags=Flag.PARKED | Flag.IN_SOURCE, missed=0)
+    return entry.but(set_flags=Flag.PARKED)
 
 
 def tell(tools: Tools, rejects: Sequence[Reject]) -> None:

@@ -40,13 +40,21 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             status, request_id = "sold", refused.request_id or ""
         # A row that says sold stands: it is what its next change is measured by.
         stands = change.row >= 0
-        gone = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | Flag.REVIVED | (Flag(0) if stands else Flag.IN_SOURCE)
+        over = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | Flag.REVIVED | (Flag(0) if stands else Flag.IN_SOURCE)
+        found = Flag.IN_SOURCE if stands else Flag(0)
         again = Flag.RESENT if change.rendering_seen else Flag(0)
         now_ms = tools.runs.now_ms()
         row = change.content if stands else entry.row
         # Nor has a sell a version of its own: what was pushed before this read of the source is older than it.
         settled = entry.but(
-            status=status, missed=0, row=row, sent_ms=now_ms, version=0, seen_ms=seen_ms, set_flags=again, clear=gone
+            status=status,
+            missed=0,
+            row=row,
+            sent_ms=now_ms,
+            version=0,
+            seen_ms=seen_ms,
+            set_flags=again | found,
+            clear=over,
         )
         if not tools.ledger.swap([(change.reference, entry, settled)]):
             event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)

@@ -31,6 +31,8 @@ class Model:
         self.wrong: list[str] = []
         self.loads: list[Reading] = []
         """Reads of the source by the run at work."""
+        self._missed_before: dict[str, int] = {}
+        """Reference -> how many readings had lacked it before this run."""
         self.odd_rendering = False
         """The marketplace returns other spellings, or rounds."""
         self._rendered_anew = self._read_before = False
@@ -53,20 +55,25 @@ class Model:
 
     def loaded(self, reading: Reading) -> None:
         self.loads.append(reading)
+        if len(self.loads) == 1:
+            self._missed_before = {name: car.missed for name, car in self.cars.items()}
         for reference in reading.says:
             named_before = reference in self.cars
             car = self.car(reference)
             car.appeared |= car.lacked or (self._read_before and not named_before)
-            car.missed, car.lacked = 0, False
+            car.lacked = False
         for reference in self.cars:
             self.note(f"the run reads {brief(reading.says.get(reference))}, all: {reading.complete}", reference)
         for reference in self.cars.keys() - reading.says.keys():
             self.cars[reference].lacked = True
         if reading.complete:
             for reference in self.cars.keys() - reading.says.keys():
-                self.cars[reference].missed += len(self.loads) == 1
                 self.cars[reference].appeared = False
             self._read_before = True
+        for reference, car in self.cars.items():
+            # A run whose worker died reads once more, and that reading counts instead of the one before.
+            before = self._missed_before.get(reference, 0)
+            car.missed = 0 if reference in reading.says else before + reading.complete
 
     def said(self, reference: str, said: Said) -> None:
         self.car(reference).said.append(said)
@@ -244,7 +251,8 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
         adopted = reference in model.listed_now and car.seller != "someone" and says != car.refused
         known = car.known or adopted
         quietly = pushed or car.by_hand is not False or model.policy != "local" or sold or says == car.refused
-        if clean and known and says != car.refused:
+        answered = car.revived and car.by_hand is not False  # its status was decided on, its row not yet
+        if clean and known and says != car.refused and not answered:
             car.taught, car.row_known = {says}, True
         elif clean or quietly or (row is not None and key_of(row.body) == says):
             car.taught.add(says)

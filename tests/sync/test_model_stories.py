@@ -364,3 +364,30 @@ def test_a_car_that_was_handed_in_over_a_row_that_says_sold_is_sold_once_that_ro
     shop.remove("R0")
     runs(shop, "full")
     assert not shop.market.rows["R0"].live
+
+
+def test_a_car_that_was_handed_in_and_sold_by_its_first_row_is_in_the_source(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.push_listings({"R0": LIVE}, 0)
+    shop.send(3)
+    shop.put("R0", raw_car("R0", 200, "Alpha", "GENT", 0, status=SOLD))
+    runs(shop, "full")
+    shop.push_listings({"R0": CHANGED}, 0)
+    shop.send(3)
+    shop.remove("R0")
+    runs(shop, "full")
+    assert not shop.market.rows["R0"].live
+
+
+def test_a_sold_car_that_comes_back_with_a_row_that_is_refused_is_listed_with_its_next_row(client: redis.Redis) -> None:
+    shop = workshop(client)
+    there_before_us(shop, LIVE)
+    shop.sell(["R0"])
+    shop.send(3)
+    runs(shop, "full")
+    shop.market.refused_prices.add(200)
+    shop.put("R0", CHANGED)
+    runs(shop, "full")
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    assert shop.market.rows["R0"].live
