@@ -40,8 +40,9 @@ def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             status, request_id = "sold", refused.request_id or ""
         # A row that says sold stands: it is what its next change is measured by.
         stands = change.row >= 0
-        over = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | Flag.REVIVED | (Flag(0) if stands else Flag.IN_SOURCE)
         found = Flag.IN_SOURCE if stands else Flag(0)
+        absence = Flag(0) if stands else Flag.IN_SOURCE | Flag.SOLD_BY_HAND
+        over = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | Flag.REVIVED | absence
         again = Flag.RESENT if change.rendering_seen else Flag(0)
         now_ms = tools.runs.now_ms()
         row = change.content if stands else entry.row

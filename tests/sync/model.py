@@ -245,7 +245,8 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
     elif says == INVALID:
         if car.known is False and sold and reference in model.listed_now:
             car.known = None  # taken over as sold
-        car.in_source = True if clean and car.known else car.in_source or None
+        listed = row is not None and row.live  # of a car that was sold as gone it proves nothing yet
+        car.in_source = True if clean and car.known and listed else car.in_source or None
     else:
         pushed = bool(car.last and car.urgent and car.last.stamp.seen_ms > run.source_began_ms)
         adopted = reference in model.listed_now and car.seller != "someone" and says != car.refused
@@ -260,5 +261,6 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
         car.in_source = True if clean and car.known else car.in_source or None
     if clean:
         car.appeared = False
-        if says is None or says not in (INVALID, car.refused):  # of those nothing is decided
+        undecided = car.in_source is not False if says is None else says in (INVALID, car.refused)
+        if not undecided:
             model.read_back(car, reference)

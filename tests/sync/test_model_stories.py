@@ -391,3 +391,18 @@ def test_a_sold_car_that_comes_back_with_a_row_that_is_refused_is_listed_with_it
     shop.put("R0", LIVE)
     runs(shop, "full")
     assert shop.market.rows["R0"].live
+
+
+def test_a_car_sold_by_hand_that_was_listed_again_and_sold_as_gone_comes_back_with_its_row(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.sell(["R0"])
+    shop.send(3)
+    shop.edit("R0", "revived", status="active")
+    shop.remove("R0")
+    runs(shop, "full")
+    assert not shop.market.rows["R0"].live
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    assert shop.market.rows["R0"].live
