@@ -125,7 +125,9 @@ class Model:
         self.note("Redis loses everything")
         for car in self.cars.values():
             seller = "someone" if car.seller else ""
-            vars(car).update(vars(Car(seller=seller, sold_ms=car.sold_ms)))
+            respelled = car.edit in _WORDS  # that still stands there, and is adopted as it stands
+            edit = car.edit if respelled else ""
+            vars(car).update(vars(Car(seller=seller, sold_ms=car.sold_ms, edit=edit, edit_excused=respelled)))
 
     def listed(self, row: Row) -> None:
         self.listed_now.add(row.body.get("externalReference") or row.identity)
@@ -192,8 +194,9 @@ class Model:
 
 def settle(model: Model, car: Car, write: Write) -> None:
     """The car after a write that took effect."""
-    car.before = dataclasses.replace(car, taught=set(car.taught), before=None)
     content = None if write.body is None else key_of(write.body)
+    heard = car.last if car.sure or car.before is None else car.before.last
+    car.before = dataclasses.replace(car, taught=set(car.taught), before=None)
     urgent, sure = write.lane == "urgent", write.sure
     if urgent:
         said = max((said for said in car.said if said.content == content), key=lambda said: said.stamp.seen_ms)
@@ -201,10 +204,9 @@ def settle(model: Model, car: Car, write: Write) -> None:
         seen_ms = model.desk.running().source_began_ms
         own = model.loads[-1].versions.get(write.reference, 0) if model.loads and content else 0
         said = Said(content, Stamp(own, seen_ms))
-    same = car.last is not None and car.last.content == content
-    if same and car.last is not None and not urgent:
-        said = car.last  # ours again, because it was changed there: no newer than it was
-    car.resent = same
+    if heard is not None and heard.content == content and not urgent:
+        said = heard  # ours again, because it was changed there: no newer than it was
+    car.resent = car.last is not None and car.last.content == content
     car.last, car.sure, car.urgent = said, sure, urgent
     car.edit, car.edit_excused, car.revived, car.images_edited = "", False, False, False
     if content is None:
