@@ -239,6 +239,7 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
     reading, run = model.loads[-1], model.desk.running()
     says = reading.says.get(reference)
     sold = row is not None and not row.live
+    live = row is not None and row.live  # of a car that was sold as gone a bad row proves nothing yet
     if says is None:
         if reading.complete:
             car.by_hand = False if clean else car.by_hand and None
@@ -247,8 +248,7 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
     elif says == INVALID:
         if car.known is False and sold and reference in model.listed_now:
             car.known = None  # taken over as sold
-        listed = row is not None and row.live  # of a car that was sold as gone it proves nothing yet
-        car.in_source = True if clean and car.known and listed else car.in_source or None
+        car.in_source = True if clean and car.known and live else car.in_source or None
     else:
         pushed = bool(car.last and car.urgent and car.last.stamp.seen_ms > run.source_began_ms)
         adopted = reference in model.listed_now and car.seller != "someone" and says != car.refused
@@ -260,7 +260,8 @@ def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: boo
         elif clean or quietly or (row is not None and key_of(row.body) == says):
             car.taught.add(says)
         car.known = True if clean and known else car.known or None
-        car.in_source = True if clean and car.known else car.in_source or None
+        met = live or says != car.refused
+        car.in_source = True if clean and car.known and met else car.in_source or None
     if clean:
         car.appeared = False
         undecided = car.in_source is not False if says is None else says in (INVALID, car.refused)
