@@ -185,6 +185,7 @@ def rules_of(account: AccountSettings) -> Rules:
             max_field_loss_percent=guard.max_field_loss_percent,
             free_field_loss_count=guard.free_field_loss_count,
         ),
+        per_minute=account.requests_per_minute,
         take_over=guard.first_full_sells == "allow",
         plan_expires_ms=int(guard.plan_expires.total_seconds() * 1000),
     )

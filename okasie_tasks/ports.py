@@ -93,6 +93,10 @@ class Marketplace(Protocol):
 
     def permit(self, *, ticket: str, lane: Lane = "bulk") -> PermitContext: ...
 
+    def flowing(self) -> bool:
+        """Whether permits come at once: none that this process asked for had to wait of late."""
+        ...
+
 
 class PermitContext(Protocol):
     """Entering waits up to half a second, else raises `NoPermit`; leaving without a request gives the permit back."""

@@ -36,6 +36,7 @@ PAGE_SIZE: Final = 200
 _CONNECT_SECONDS: Final = 5.0
 _FRESH_SECONDS: Final = 0.15
 """A permit is for now: one that is older than this is given back (a busy machine, a stopped process)."""
+_FLOWING_SECONDS: Final = 2.0
 _STALE: Final = "the permit went stale before the request was ready"
 _BODY_BYTES: Final = 256 * 1024
 """Read at a time: a page of 200 listings is about as long."""
@@ -87,6 +88,7 @@ class OkasieApi:
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
         self._max_wait_seconds = max_wait_seconds
+        self._waited_at = -_FLOWING_SECONDS
         self._local = threading.local()
 
     def __repr__(self) -> str:
@@ -95,6 +97,14 @@ class OkasieApi:
     def permit(self, *, ticket: str, lane: Lane = "bulk") -> Door:
         """The right to send one request, as a context. Entering raises `NoPermit` when half a second is not enough."""
         return Door(self, ticket, lane, max_wait_seconds=self._max_wait_seconds)
+
+    def flowing(self) -> bool:
+        """Whether permits come at once: none that this process asked for had to wait within the last two seconds."""
+        return time.monotonic() - self._waited_at > _FLOWING_SECONDS
+
+    def had_to_wait(self) -> None:
+        """For `flowing`."""
+        self._waited_at = time.monotonic()
 
     def warm(self) -> None:
         """Open this thread's connection, so that a permit is not spent on waiting for one.
@@ -170,6 +180,7 @@ class Door:
             answer = self._api.limiter.acquire(self._ticket, self._lane, self._api.hold_seconds)
             if isinstance(answer, Permit):
                 break
+            self._api.had_to_wait()
             if time.monotonic() + answer.seconds > give_up:
                 raise NoPermit(f"no room yet ({answer.reason})", seconds=answer.seconds, where=self._api.account)
             time.sleep(answer.seconds)

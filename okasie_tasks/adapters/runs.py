@@ -238,6 +238,12 @@ class Runs(RunSpool):
         """Published parts that are neither closed nor held under a lease."""
         return [part for part, _, _ in self._idle(run, stage)]
 
+    def held_for(self, run: str, stage: str, message: str) -> list[int]:
+        """Open parts that were claimed last by deliveries of this message, in order."""
+        held = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run, stage, "parts")))
+        mine = b" %s/" % message.encode()
+        return sorted(int(part) for part, value in held.items() if mine in value)
+
     def set_spent_aside(self, run: str, stage: str) -> list[int]:
         """Close as failed what was begun too often without a word of its end; returns these parts."""
         spent = [(part, token) for part, attempts, token in self._idle(run, stage) if attempts >= MOST_CLAIMS]

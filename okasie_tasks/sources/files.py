@@ -119,34 +119,39 @@ class FileSource:
     def _csv_rows(
         self, reader: _CsvReader, watched: _LastByte, start: int, stop: int | None, known: KnownRows
     ) -> Iterator[SourceRow]:
-        columns = [name.strip() for name in next(reader.rows, [])]
+        columns = [name.strip() for name in reader.header()]
         mapping = self._mapping(columns)
         known.under(mapping.version)
         # Of two columns of one name the last counts, as below.
         contents, of_reference = known.contents, len(columns) - 1 - columns[::-1].index(mapping.reference_column)
-        width = len(columns)
+        width, delimiter = len(columns), self._account.source.delimiter
         number = reader.skip(start)
         if number < start:
             return
-        filled = (cells for cells in reader.rows if cells)
         before: SourceRow | None = None
-        for cells in islice(filled, None if stop is None else stop - start):
+        for line, quoted in islice(reader.read(), None if stop is None else stop - start):
             if before is not None:
                 yield before
             number += 1
             where = f"{self._name}:{reader.line_num}"
+            raw = raw_fingerprint(line.encode() if quoted is None else _ENCODER.encode(quoted))
+            if quoted is None and (content := contents.get(raw)) is not None:
+                # The very same line was a valid row before.
+                reference = line.split(delimiter, of_reference + 1)[of_reference].strip()
+                read = partial(_read_line, mapping, columns, line, number, where, raw=raw, delimiter=delimiter)
+                before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
+                continue
+            cells = _cells(line, delimiter) if quoted is None else quoted
             if len(cells) != width:
                 issues = (Issue("row", "columns", f"expected {width} columns, got {len(cells)}"),)
                 before = mapping.row(dict(zip(columns, cells, strict=False)), number, where, issues)
                 continue
-            raw = raw_fingerprint(_ENCODER.encode(cells))
-            read = partial(_read_cells, mapping, columns, cells, number, where, raw=raw)
+            again = partial(_read_cells, mapping, columns, cells, number, where, raw=raw)
             if (content := contents.get(raw)) is None:
-                before = read()
+                before = again()
             else:
-                # The very same cells were a valid row before.
                 reference = cells[of_reference].strip()
-                before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
+                before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=again)
         ended = stop is None or number < stop
         if (
             before is not None
@@ -228,33 +233,52 @@ class FileSource:
 
 
 class _CsvReader:
-    """A csv reader that can skip rows quickly: a part of the source far behind must pass all that stands before it."""
+    """A csv reader that looks into a row only where it must.
+
+    A line without a quote that begins at the end of a row is a row: only what has one needs the reader's eye.
+    """
 
     def __init__(self, text: io.TextIOWrapper, delimiter: str) -> None:
         self._text, self._delimiter = text, delimiter
-        self._lines_skipped = 0
-        self.rows = csv.reader(text, delimiter=delimiter, strict=True)
+        self.line_num = 0
 
-    @property
-    def line_num(self) -> int:
-        return self._lines_skipped + self.rows.line_num
+    def header(self) -> list[str]:
+        """The cells of the first line; empty when there is none."""
+        line = next(self._text, "")
+        self.line_num += 1
+        return self._quoted(line) if line else []
 
     def skip(self, count: int) -> int:
-        """Skip so many rows that are not blank; returns how many there were.
+        """Skip so many rows that are not blank; returns how many there were."""
+        return sum(1 for _ in islice(self.read(), count))
 
-        A line without a quote that begins at the end of a row is a row: only what has one needs the reader's eye.
-        """
-        done = lines = 0
-        while done < count and (line := next(self._text, "")):
-            lines += 1
-            if '"' in line:
-                row = csv.reader(chain((line,), self._text), delimiter=self._delimiter, strict=True)
-                done += bool(next(row))
-                lines += row.line_num - 1
-            elif line not in _BLANK:
-                done += 1
-        self._lines_skipped += lines
-        return done
+    def read(self) -> Iterator[tuple[str, list[str] | None]]:
+        """Rows that are not blank: a line that is one, or a row with quotes as its cells."""
+        for line in self._text:
+            self.line_num += 1
+            if '"' not in line:
+                if line not in _BLANK:
+                    yield line, None
+            elif cells := self._quoted(line):
+                yield line, cells
+
+    def _quoted(self, line: str) -> list[str]:
+        rows = csv.reader(chain((line,), self._text), delimiter=self._delimiter, strict=True)
+        try:
+            return next(rows)
+        finally:
+            self.line_num += rows.line_num - 1
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The cells of a line that is a row."""
+    return next(csv.reader((line,), delimiter=delimiter, strict=True))
+
+
+def _read_line(
+    mapping: RowMapping, columns: list[str], line: str, number: int, where: str, *, raw: bytes, delimiter: str
+) -> SourceRow:
+    return _read_cells(mapping, columns, _cells(line, delimiter), number, where, raw=raw)
 
 
 def _read_cells(

@@ -39,6 +39,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     missing_reads: int
     sells: bool
     limits: Limits
+    per_minute: int = 120
+    """Requests, as configured."""
     take_over: bool = False
     """Live rows from before our time that the source lacks are sold within the limits, not held for a person."""
     plan_expires_ms: int = 72 * 3600 * 1000

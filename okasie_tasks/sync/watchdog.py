@@ -26,8 +26,9 @@ LOOK_SECONDS: Final = 5.0
 Parts = tuple[str, str, Sequence[int]]
 """What to publish: run, stage, parts."""
 
-_LEFT_BEHIND: Final = 30
-"""Permits are given in the order of publishing: a part so far behind died with the worker that had its message."""
+_LEFT_BEHIND_SECONDS: Final = 15
+"""Permits are given in the order of publishing: a part behind by so much quota died with the worker that had its
+message."""
 
 _DEATHS_APART_MS: Final = 1000
 """A worker dies with many messages: one look is enough for all of them."""
@@ -145,8 +146,9 @@ def open_again(tools: Tools, run_id: str) -> Iterator[Parts]:
 
 
 def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[Parts]:
+    behind = max(1, tools.rules.per_minute * _LEFT_BEHIND_SECONDS // 60)
     for stage in {"walk": ("walk",), "apply": ("upsert", "sell")}.get(run.stage, ()):
-        reached = tools.runs.stage(run.id, stage).published - _LEFT_BEHIND
+        reached = tools.runs.stage(run.id, stage).published - behind
         if lost := [part for part in tools.runs.open_parts(run.id, stage) if part < reached]:
             tools.runs.note(run.id, republished_ms=now_ms)
             log.warning("parts left behind", account=run.account, run=run.id, stage=stage, parts=len(lost))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -450,6 +451,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, *_: object) -> None: ...
+
+
+def test_permits_flow_until_one_has_to_wait_and_again_two_seconds_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = OkasieApi(BASE, lambda: KEY, MemoryLimiter(per_minute=1), account="dex", max_wait_seconds=0)
+    with api.permit(ticket="t1"):
+        assert api.flowing()
+    with api.permit(ticket="t2"), pytest.raises(NoPermit), api.permit(ticket="t3"):
+        pass
+    assert not api.flowing()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3)
+    assert api.flowing()
 
 
 def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,9 @@ class FakeMarket:
         """Answers still to be lost, permits still to be refused."""
         self._scheduler, self._page_size = scheduler, page_size
 
+    def flowing(self) -> bool:
+        return True
+
     @contextmanager
     def permit(self, *, ticket: str, lane: Lane = "bulk") -> Iterator[FakeMarket]:
         self._scheduler.step()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import msgspec
 import redis
 
 from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.sync import watchdog
 from okasie_tasks.sync.tools import Tools
+from tests.sync.small import rules
 
 
 def walking(client: redis.Redis, *, parts: int, done: set[int]) -> tuple[Tools, str]:
@@ -23,7 +25,7 @@ def walking(client: redis.Redis, *, parts: int, done: set[int]) -> tuple[Tools, 
         runs.claim(run, "walk", part, "a", lease_seconds=60)
         runs.close(run, "walk", part, "a", {})
     nothing: dict[str, Any] = dict.fromkeys(Tools._fields)
-    return cast("Tools", Tools(**{**nothing, "runs": runs})), run
+    return cast("Tools", Tools(**{**nothing, "rules": rules("local", 1), "runs": runs})), run
 
 
 def test_a_part_left_behind_is_published_again_once(client: redis.Redis) -> None:
@@ -31,6 +33,12 @@ def test_a_part_left_behind_is_published_again_once(client: redis.Redis) -> None
     tools.runs.claim(run, "walk", 4, "slow", lease_seconds=60)
     assert list(watchdog.look(tools, "dex")) == [(run, "walk", [3])], "4 is being worked on, 35 to 39 wait their turn"
     assert list(watchdog.look(tools, "dex")) == []
+
+
+def test_with_a_larger_quota_more_may_be_under_way(client: redis.Redis) -> None:
+    tools, _ = walking(client, parts=100, done=set(range(35)) - {3})
+    ample = tools._replace(rules=msgspec.structs.replace(tools.rules, per_minute=1200))
+    assert list(watchdog.look(ample, "dex")) == []
 
 
 def test_a_run_that_goes_on_is_left_alone(client: redis.Redis) -> None:

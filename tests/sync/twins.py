@@ -64,6 +64,9 @@ class TwinMarket:
         self.writes = self.requests = 0
         self._lane: Lane = "bulk"
 
+    def flowing(self) -> bool:
+        return True
+
     @contextmanager
     def permit(self, *, ticket: str, lane: Lane = "bulk") -> Iterator[TwinMarket]:
         self.clock.step()
