@@ -79,7 +79,8 @@ def _invalid(local: Local, remote: Remote | None, base: Entry | None) -> Entry |
         return look(unread, remote) if remote is not None and remote.status == "sold" else None
     # Of a car that was sold as gone it proves nothing yet: it comes back with the row that can be listed.
     stands = base.live or base.having(Flag.IN_SOURCE)
-    return seen(base, local, keep_row=True) if stands else None
+    sold_there = remote is not None and remote.status == "sold"
+    return seen(status_of(base, remote) if sold_there else base, local, keep_row=True) if stands else None
 
 
 # -- the ledger does not have it -----------------------------------------------------------------------------------

@@ -406,3 +406,17 @@ def test_a_car_sold_by_hand_that_was_listed_again_and_sold_as_gone_comes_back_wi
     shop.put("R0", LIVE)
     runs(shop, "full")
     assert shop.market.rows["R0"].live
+
+
+def test_a_car_that_was_sold_there_while_its_row_was_invalid_is_not_sold_once_more(client: redis.Redis) -> None:
+    shop = workshop(client)
+    shop.put("R0", LIVE)
+    runs(shop, "full")
+    shop.put("R0", INVALID)
+    shop.edit("R0", "sold", status=SOLD)
+    runs(shop, "full")
+    shop.put("R0", raw_car("R0", 100, "Alpha", "GENT", 0, status=SOLD))
+    writes = shop.market.writes
+    shop.clock.sleep(4000)
+    runs(shop, "incremental")
+    assert shop.market.writes == writes
