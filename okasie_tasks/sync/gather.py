@@ -182,23 +182,27 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     version = source.version()
     if not source.sliceable and part.number:
         return {"rows": 0, "ended": 1, "version": "", "nameless": 0, "where": []}  # the first part reads it all
-    stop = start + LOAD_ROWS if source.sliceable else None
+    # One row more than the slice tells whether it is the last: else a part would be needed to find nothing.
+    stop = start + LOAD_ROWS + 1 if source.sliceable else None
     sorter = _Sorter(tools, part, partitions)
     if isinstance(source, RemembersRows):
         stream = source.rows(start, stop, known=sorter.known)
     else:
         stream = source.rows(start, stop)
-    while chunk := list(islice(stream, _BATCH)):
+    stream = iter(stream)
+    own = islice(stream, LOAD_ROWS) if source.sliceable else stream
+    while chunk := list(islice(own, _BATCH)):
         rows += len(chunk)
         open_end = chunk[-1].where if chunk[-1].unterminated else ""
         nameless += [row.where for row in chunk if row.reference is None]
         sorter.add([row for row in chunk if row.reference is not None])
+    ended = rows < LOAD_ROWS or next(stream, None) is None
     if source.version() != version:
         raise SourceError("the source changed while it was being read; the next run reads it anew", code="changed")
     sorter.write()
     return {
         "rows": rows,
-        "ended": int(rows < LOAD_ROWS or not source.sliceable),
+        "ended": int(ended),
         "version": version,
         "nameless": len(nameless),
         "where": nameless[:20],

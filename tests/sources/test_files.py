@@ -167,7 +167,9 @@ def test_nested_values_of_okasies_own_names_need_no_mapping(tmp_path: Path) -> N
 @given(
     st.lists(
         st.lists(
-            st.sampled_from(["a", "b;c", 'say "hi"', "two\nlines", "cr\rhere", "", " ", "19in", "\xe9\x85\u2028"]),
+            st.sampled_from(
+                ["a", "b;c", 'say "hi"', '"', ';"', "two\nlines", "cr\rhere", "", " ", "19in", "\xe9\x85\u2028"]
+            ),
             min_size=3,
             max_size=3,
         ),

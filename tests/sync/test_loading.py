@@ -1,0 +1,43 @@
+"""The source is read in slices: as many as it has rows for, and its end is known where it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from okasie_tasks.sync import conduct, gather
+from tests.sync.http_world import HttpWorld, varied
+
+_SLICE = 5
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(4, 1), (5, 1), (6, 2), (10, 2), (11, 3)])
+def test_no_slice_is_read_to_find_nothing(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, rows: int, parts: int
+) -> None:
+    monkeypatch.setattr(gather, "LOAD_ROWS", _SLICE)
+    monkeypatch.setattr(conduct, "LOAD_ROWS", _SLICE)
+    with HttpWorld(tmp_path, redis_url, rows=varied(rows, seed=1)) as world:
+        world.good_run()
+        run = world.run()
+        assert (run.state, run.fact("rows")) == ("done", rows)
+        assert world.tools.runs.stage(run.id, "load").total == parts
+        assert len(world.stored()) == rows
+
+
+def test_a_last_row_without_a_line_end_is_seen_at_the_end_of_a_full_slice(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A feed that was cut just there: fewer rows than before, and the last one may be half of itself."""
+    monkeypatch.setattr(gather, "LOAD_ROWS", _SLICE)
+    monkeypatch.setattr(conduct, "LOAD_ROWS", _SLICE)
+    with HttpWorld(tmp_path, redis_url, rows=varied(20, seed=1)) as world:
+        world.good_run()
+        feed = tmp_path / "feed.csv"
+        lines = feed.read_text(encoding="utf-8").splitlines(keepends=True)
+        monkeypatch.setattr(world, "_write_feed", lambda: None)
+        feed.write_text("".join(lines[: 2 * _SLICE + 1]).rstrip("\r\n"), encoding="utf-8")
+        run = world.run()
+        assert (run.state, json.loads(run.facts["error"])["code"]) == ("failed", "cut")
