@@ -33,7 +33,7 @@ def test_a_last_row_without_a_line_end_is_seen_at_the_end_of_a_full_slice(
     """A feed that was cut just there: fewer rows than before, and the last one may be half of itself."""
     monkeypatch.setattr(gather, "LOAD_ROWS", _SLICE)
     monkeypatch.setattr(conduct, "LOAD_ROWS", _SLICE)
-    with HttpWorld(tmp_path, redis_url, rows=varied(20, seed=1)) as world:
+    with HttpWorld(tmp_path, redis_url, rows=varied(20, seed=1), guarded=True) as world:
         world.good_run()
         feed = tmp_path / "feed.csv"
         lines = feed.read_text(encoding="utf-8").splitlines(keepends=True)
