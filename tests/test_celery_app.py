@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import traceback
@@ -173,7 +174,7 @@ def test_messages_hold_keys_and_no_cargo(client: redis.Redis, redis_url: str, tm
     file.write_text(CONFIG.replace("redis://127.0.0.1:6379/5", redis_url))
     code = """
 from okasie_tasks.celery import services
-from okasie_tasks.tasks import publish
+from okasie_tasks.celery_parts import publish
 tools = services().tools("dex")
 tools.runs.request("dex", "full")
 run = tools.runs.begin("dex")
@@ -188,6 +189,23 @@ assert [len(kept) for kept in app.backend._pending_results] == [0, 0]
     assert len(messages) == 5, "one window, not 5,000 messages"
     assert max(len(message) for message in messages) < 2_500
     assert not any(b"okasie.be" in message for message in messages)
+
+
+def test_a_part_that_must_wait_is_published_for_later(client: redis.Redis, redis_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "okasie.toml"
+    file.write_text(CONFIG.replace("redis://127.0.0.1:6379/5", redis_url))
+    code = """
+from okasie_tasks.celery import services
+from okasie_tasks.celery_parts import send_parts
+send_parts(services().tools("dex"), "a-run", [("walk", [7])], countdown=9.5)
+send_parts(services().tools("dex"), "a-run", [("walk", [8])])
+"""
+    assert celery(file, code) == ""
+    found: list[Any] = client.lrange("okasie.api", 0, -1)
+    headers = {json.loads(message)["headers"]["argsrepr"]: json.loads(message)["headers"] for message in found}
+    assert set(headers) == {"dex: page 9 of 1", "dex: page 10 of 1"}
+    assert headers["dex: page 9 of 1"]["eta"]
+    assert headers["dex: page 10 of 1"]["eta"] is None
 
 
 @pytest.mark.parametrize(
