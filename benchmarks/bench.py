@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +118,22 @@ def main() -> None:
     quick = parser.parse_args().quick
     from benchmarks.fleet import machine  # noqa: PLC0415 - this file runs without the package's own imports
 
-    rows = [
-        *engine(*((400, 1) if quick else (100_000, 5))),
-        *growth([400] if quick else [10_000, 100_000]),
-        *nodes(*((400, 1) if quick else (100_000, 3))),
-        *startup(*((1, 2.0) if quick else (9, 30.0))),
-        *([] if quick else accounts(40, 2.0)),
+    sections: list[Callable[[], list[Row]]] = [
+        lambda: engine(*((400, 1) if quick else (100_000, 5))),
+        lambda: nodes(*((400, 1) if quick else (100_000, 3))),
+        lambda: startup(*((1, 2.0) if quick else (9, 30.0))),
+        lambda: growth([400] if quick else [10_000, 100_000]),
+        *([] if quick else [lambda: accounts(40, 2.0)]),
     ]
     when = time.strftime("%Y-%m-%d", time.gmtime())
-    made = f"{table(rows)}\n\n{machine()}; load {os.getloadavg()[0]:.1f} at the end; {when}"
+    rows: list[Row] = []
+    for section in sections:
+        rows += section()
+        made = f"{table(rows)}\n\n{machine()}; {when}"
+        if not quick:  # after each: the next may take its time
+            before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+            PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
     print(made)
-    if not quick:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":
