@@ -137,7 +137,10 @@ class FileSource:
             raw = raw_fingerprint(line.encode() if quoted is None else _ENCODER.encode(quoted))
             if quoted is None and (content := contents.get(raw)) is not None:
                 # The very same line was a valid row before.
-                reference = line.split(delimiter, of_reference + 1)[of_reference].strip()
+                ahead = line.split(delimiter, of_reference + 1)
+                if '"' in line and any('"' in cell for cell in ahead[: of_reference + 1]):
+                    ahead = _cells(line, delimiter)
+                reference = ahead[of_reference].strip()
                 read = partial(_read_line, mapping, columns, line, number, where, raw=raw, delimiter=delimiter)
                 before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
                 continue
@@ -235,7 +238,8 @@ class FileSource:
 class _CsvReader:
     """A csv reader that looks into a row only where it must.
 
-    A line without a quote that begins at the end of a row is a row: only what has one needs the reader's eye.
+    A line that begins at the end of a row is a row if it has no quotes, or none but around whole fields: only what has
+    others needs the reader's eye.
     """
 
     def __init__(self, text: io.TextIOWrapper, delimiter: str) -> None:
@@ -253,7 +257,7 @@ class _CsvReader:
         done, lines = 0, 0
         while done < count and (line := next(self._text, "")):
             lines += 1
-            if '"' in line:
+            if '"' in line and not self._is_row(line):
                 done += bool(self._quoted(line))
             elif line not in _BLANK:
                 done += 1
@@ -261,14 +265,28 @@ class _CsvReader:
         return done
 
     def read(self) -> Iterator[tuple[str, list[str] | None]]:
-        """Rows that are not blank: a line that is one, or a row with quotes as its cells."""
+        """Rows that are not blank: a line that is one, or another row as its cells."""
         for line in self._text:
             self.line_num += 1
-            if '"' not in line:
+            if '"' not in line or self._is_row(line):
                 if line not in _BLANK:
                     yield line, None
             elif cells := self._quoted(line):
                 yield line, cells
+
+    def _is_row(self, line: str) -> bool:
+        """Whether each of its quotes opens or closes a field, or is doubled within one, and all are closed."""
+        at = line.find('"')
+        while at >= 0:
+            if at and line[at - 1] != self._delimiter:
+                return False
+            end = line.find('"', at + 1)
+            while end >= 0 and line[end + 1 : end + 2] == '"':
+                end = line.find('"', end + 2)
+            if end < 0 or line[end + 1 : end + 2] not in (self._delimiter, "\r", "\n", ""):
+                return False
+            at = line.find('"', end + 1)
+        return True
 
     def _quoted(self, line: str) -> list[str]:
         rows = csv.reader(chain((line,), self._text), delimiter=self._delimiter, strict=True)
