@@ -37,7 +37,8 @@ WINDOWS: Final = {
 }
 """Parts that need a permit: 20 tickets wait 10 s at most, within the limiter's longest answer; and when a worker dies
 with its share of the messages, half of them where there are two, what is left still uses up the quota."""
-_PACED: Final = frozenset({"walk", "upsert", "sell"})
+_CARRIED: Final = frozenset({"walk"})
+"""Stages with whose parts a slot goes on. Not with writes: what a worker dies of in them is made good by its message."""
 APPLY: Final = ("spool", "upsert", "sell")
 """The stages that share a phase: what is published next depends on all of them."""
 _SPOOL_AHEAD: Final = 30
@@ -73,8 +74,8 @@ def windows(tools: Tools, run_id: str, phase: str) -> list[tuple[str, range]]:
 
 
 def one_more(tools: Tools, run_id: str, stage: str) -> int | None:
-    """The next part of a stage whose parts need permits, taken by a slot that goes on; None when enough are open."""
-    if stage not in _PACED:
+    """The next part of a stage, taken by a slot that goes on; None when enough are open, or each has its message."""
+    if stage not in _CARRIED:
         return None
     size, when_open = WINDOWS[stage]
     taken = tools.runs.window(run_id, stage, size=1, when_open=size + when_open - 1)
