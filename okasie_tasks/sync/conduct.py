@@ -38,7 +38,7 @@ WINDOWS: Final = {
 """Parts that need a permit: 20 tickets wait 10 s at most, within the limiter's longest answer; and when a worker dies
 with its share of the messages, half of them where there are two, what is left still uses up the quota."""
 _CARRIED: Final = frozenset({"walk"})
-"""Stages with whose parts a slot goes on. Not with writes: what a worker dies of in them is made good by its message."""
+"""Stages with whose parts a slot goes on. Not with writes: what a worker dies of is made good by its message."""
 APPLY: Final = ("spool", "upsert", "sell")
 """The stages that share a phase: what is published next depends on all of them."""
 _SPOOL_AHEAD: Final = 30
