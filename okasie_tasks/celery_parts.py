@@ -74,7 +74,7 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
         else:
             more = _carry_on(tools, part, _following(tools, part, until)) if effect in _DONE else 0
     except RetryLater as later:
-        raise again_later(task, later, min(later.seconds, LONGEST_COUNTDOWN_SECONDS)) from None
+        raise again_later(task, later, later.seconds) from None
     except TROUBLE as trouble:
         raise again_later(task, trouble, TROUBLE_SECONDS) from None
     finally:
@@ -83,9 +83,12 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
 
 
 def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Exception:
-    """The same message once more, with its words for people; ``why`` is what Flower shows beside RETRY."""
+    """The same message once more after so long, `LONGEST_COUNTDOWN_SECONDS` at most, with its words for people.
+
+    ``why`` is what Flower shows beside RETRY.
+    """
     words: dict[str, Any] = {"argsrepr": getattr(task.request, "argsrepr", None)}
-    return task.retry(countdown=seconds, max_retries=None, exc=why, **words)
+    return task.retry(countdown=min(seconds, LONGEST_COUNTDOWN_SECONDS), max_retries=None, exc=why, **words)
 
 
 def is_waiting(stage: str) -> bool:

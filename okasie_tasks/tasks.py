@@ -225,7 +225,7 @@ def send_urgent(self: Task[Any, Any], account: str) -> None:
     try:
         _sender(services().tools(account), str(self.request.id)).run()
     except RetryLater as later:
-        raise again_later(self, later, min(later.seconds, LONGEST_COUNTDOWN_SECONDS)) from None
+        raise again_later(self, later, later.seconds) from None
 
 
 def _send_urgent(tools: Tools, token: str) -> None:

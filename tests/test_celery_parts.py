@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ class Account:
         self.published: list[tuple[list[int], float]] = []
         self.flowing = True
         self.waits: dict[int, Exception] = {}
+        self.after: dict[int, Callable[[], object]] = {}
         nothing: dict[str, Any] = dict.fromkeys(Tools._fields)
         market = SimpleNamespace(flowing=lambda: self.flowing)
         tools = cast("Tools", Tools(**{**nothing, "rules": rules("local", 1), "runs": self.runs, "market": market}))
@@ -48,6 +50,7 @@ class Account:
             return "nothing"
         self.runs.close(*part, {})
         self.done.append(part.number)
+        self.after.get(part.number, lambda: None)()
         return "quiet"
 
     def send_parts(self, _: Tools, __: str, stages: list[tuple[str, list[int]]], *, countdown: float = 0.0) -> None:
@@ -125,3 +128,10 @@ def test_a_run_that_rests_ends_the_turn(account: Account, client: redis.Redis) -
     account.message(0)
     assert account.done == []
     assert account.runs.stage(account.run, "walk").published == 5
+
+
+def test_a_run_that_is_paused_in_the_middle_of_a_turn_takes_no_more(account: Account, client: redis.Redis) -> None:
+    account.after = {6: lambda: client.set("okasie:account:dex:paused", "1")}
+    account.message(0)
+    assert account.done == [0, 5, 6]
+    assert account.runs.stage(account.run, "walk").published == 8, "7 was taken and not begun"
