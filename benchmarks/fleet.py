@@ -55,10 +55,10 @@ class Fleet:
         found: dict[str, Any] = json.loads(child.last_words())
         return found
 
-    def worker(self, name: str, *options: str) -> Child:
-        env = {**self.place.env, "OKASIE_CONFIG": str(self.place.config)}
+    def worker(self, name: str, *options: str, app: str = "okasie_tasks") -> Child:
+        env = {**self.place.env, "OKASIE_CONFIG": str(self.place.config), "PYTHONPATH": str(Path(__file__).parents[1])}
         argv = [
-            sys.executable, "-m", "celery", "-A", "okasie_tasks", "worker", "-n", f"{name}@%h",
+            sys.executable, "-m", "celery", "-A", app, "worker", "-n", f"{name}@%h",
             "--without-mingle", "--without-gossip", "-l", "WARNING", *options,
         ]  # fmt: skip
         return self.child(name, argv, env)

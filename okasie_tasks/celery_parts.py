@@ -1,14 +1,17 @@
 """How the message of a part is worked on, and which messages come after it.
 
-A message names one part. Its slot goes on with the parts that follow, for as long as permits come at once and half a
-second is not over: a page is done in milliseconds, its message costs as much again. What has to wait for anything
-gets a message of its own.
+A message names one part. Where the stage allows it, its slot goes on with the parts that follow: a page is done in
+milliseconds, and its message costs as much again. For each of them it waits half a second for a permit; who must wait
+longer leaves the rest to the others, of whom there are as many as the quota needs: at a time, one that waits and those
+whose requests are under way. As soon as any message waits for a slot the turn ends, and a message goes on with it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
 from random import SystemRandom
 from typing import Any, Final
 from uuid import uuid4
@@ -19,29 +22,38 @@ from kombu.exceptions import OperationalError
 
 from okasie_tasks.celery import app, current_run, services
 from okasie_tasks.celery_settings import QUEUE_OF
+from okasie_tasks.celery_slots import Slots
 from okasie_tasks.celery_story import Story, part_told
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import get_logger
 from okasie_tasks.sync import conduct, watchdog
 from okasie_tasks.sync.tools import Part, Tools
-from okasie_tasks.sync.work import Effect, perform
+from okasie_tasks.sync.work import Effect, perform, perform_next
 
 log = get_logger(__name__)
 
 CHANCE: Final = SystemRandom()
 STORY: Final = Story(app)
+SLOTS: Final = Slots()
 TROUBLE: Final = (redis.RedisError, OperationalError)
 """Redis is away or refuses. A task that fails is over and its message gone: so it is tried again."""
 TROUBLE_SECONDS: Final = 2.0
 LONGEST_COUNTDOWN_SECONDS: Final = 12.0
 
 _TURN_SECONDS: Final = 0.5
-"""How long a slot goes on with what has no message. Other queues' messages wait for the slot meanwhile."""
+"""How long a slot goes on with what has no message while any message waits for a slot."""
+_LONGEST_TURN_SECONDS: Final = 10.0
+"""How long it goes on while none does: in Flower, and when a worker is to stop, a turn is one task."""
+_HELP_SECONDS: Final = 1.0
+"""Who goes on for so long without having had to wait calls one more to help."""
+_BACK_SECONDS: Final = 1.0
+"""Where slots are scarce, whoever has to wait for a permit comes back when there are two: the limiter makes good what
+was missed, up to a second and a half, and a message for two costs as much as for one."""
 _IN_PLACE_SECONDS: Final = 0.5
 _LONGEST_TROUBLE_SECONDS: Final = 200.0
 """Below the soft time limit, with room for the part itself."""
 _NOTHING: Final = "nothing to do: done before, taken by another, or the run is over"
-_DONE: Final = frozenset({"closed", "quiet"})
+_DONE: Final = frozenset({"closed", "quiet", "last"})
 _TASK_OF: Final = {
     "first": "okasie.fetch_page",
     "walk": "okasie.fetch_page",
@@ -63,16 +75,15 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
     # A word of this delivery's own: the same message delivered again takes the part over, and fences this one.
     part = Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}")
     token = current_run.set(run)
-    until = time.monotonic() + _TURN_SECONDS
+    began = time.monotonic()
     again = task.request.retries > 0 or _came_again(task)
     try:
-        effect, told = _in_place(tools, part, again=again)
-        if effect == "nothing" and again:
-            # Its worker died in the middle of the turn: what it held was held for this message.
-            left = tools.runs.held_for(run, stage, str(task.request.id))
-            more = _carry_on(tools, part, left)
-        else:
-            more = _carry_on(tools, part, _following(tools, part, until)) if effect in _DONE else 0
+        effect, told = _this(tools, part, again=again)
+        # If its worker died in the middle of the turn, what it held was held for this message.
+        held = tools.runs.held_for(run, stage, str(task.request.id)) if effect == "nothing" and again else []
+        more = _resume(tools, part, held)
+        if stage in conduct.CARRIED and (more or effect in _DONE):
+            more += _carry_on(tools, part, began)
     except RetryLater as later:
         raise again_later(task, later, later.seconds) from None
     except TROUBLE as trouble:
@@ -108,62 +119,123 @@ def begin_waiting(tools: Tools) -> None:
 # -- a turn --------------------------------------------------------------------------------------------------------
 
 
-def _following(tools: Tools, part: Part, until: float) -> Iterator[int]:
-    """The parts of the same stage to go on with, each taken as if it were published now."""
-    while time.monotonic() < until and tools.market.flowing():
-        taken = conduct.one_more(tools, part.run, part.stage)
-        if taken is None:
-            return
-        yield taken
-
-
-def _carry_on(tools: Tools, part: Part, numbers: Iterable[int]) -> int:
-    """Do these parts too; returns how many were done. One that must wait gets a message, and ends the turn."""
+def _resume(tools: Tools, part: Part, numbers: list[int]) -> int:
+    """Do these parts of the stage too; returns how many were done. One that must wait gets a message of its own."""
     done = 0
     for number in numbers:
         try:
-            effect, _ = _in_place(tools, part._replace(number=number))
+            effect, _ = _this(tools, part._replace(number=number))
         except RetryLater as later:
-            seconds = min(later.seconds, LONGEST_COUNTDOWN_SECONDS)
-            send_parts(tools, part.run, [(part.stage, [number])], countdown=seconds)
-            return done
+            _leave(tools, part, number, later.seconds)
+            continue
         if effect not in _DONE:
-            return done  # the run is over, or rests
+            break  # the run is over, or rests
         done += 1
     return done
 
 
-def _in_place(tools: Tools, part: Part, *, again: bool = False) -> tuple[Effect, str]:
-    """Do the part; while Redis is away, wait here: nothing else could be done in this slot.
+def _carry_on(tools: Tools, part: Part, began: float) -> int:
+    """Go on with the parts that follow; returns how many were done. The last one to go leaves a message for the next.
+
+    ``began``: the turn, by the monotonic clock.
+    """
+    done, call_at = 0, began + _HELP_SECONDS
+    while True:
+        wanted, now = SLOTS.wanted(part.stage, is_waiting), time.monotonic()
+        if SLOTS.stopping() or now - began >= (_TURN_SECONDS if wanted else _LONGEST_TURN_SECONDS):
+            _leave(tools, part, conduct.one_more(tools, part.run, part.stage))
+            return done
+        if now >= call_at and not wanted and tools.market.flowing():
+            call_at = now + _HELP_SECONDS
+            _leave(tools, part, conduct.one_more(tools, part.run, part.stage))
+        # Taken once, however often Redis goes away meanwhile.
+        take = cache(lambda: conduct.one_more(tools, part.run, part.stage))
+        try:
+            effect = _next(tools, part, take, wait=not wanted)
+        except RetryLater as later:
+            if take.cache_info().currsize:
+                _leave(tools, part, take(), later.seconds)
+            else:
+                seconds = max(later.seconds, _BACK_SECONDS if wanted else 0.0)
+                _leave(tools, part, conduct.one_more(tools, part.run, part.stage, alone=True), seconds)
+            return done
+        if effect not in _DONE:
+            return done  # nothing is left to take, or the run is over, or rests
+        done += 1
+
+
+def _leave(tools: Tools, part: Part, number: int | None, seconds: float = 0.0) -> None:
+    """A message for this part of the stage, to be begun after so long.
+
+    It is in no chord: who closes the last part of a stage that is carried on moves the run on. A chord of one would
+    cost two messages, a result and a count, for each turn.
+    """
+    if number is not None:
+        countdown = min(seconds, LONGEST_COUNTDOWN_SECONDS)
+        message = _message(tools.rules.account, part.run, part.stage, number, of=tools.runs.stage(*part[:2]).total)
+        message.apply_async(countdown=countdown or None, ignore_result=True)
+
+
+def _this(tools: Tools, part: Part, *, again: bool = False) -> tuple[Effect, str]:
+    """Do this part; what became of it, and in words."""
+    told = [_NOTHING]
+
+    def do() -> Effect:
+        with tools.runs.keeping(*part):
+            return perform(tools, part, chance=CHANCE, tell=told.append)
+
+    return _in_place(tools, part.run, do, again=again, follows=part.stage not in conduct.CARRIED), told[-1]
+
+
+def _next(tools: Tools, part: Part, take: Callable[[], int | None], *, wait: bool) -> Effect:
+    """Do the next part of the stage, whichever that is by the time there is a permit for it."""
+
+    def do() -> Effect:
+        with ExitStack() as kept:
+
+            def take_and_keep() -> int | None:
+                if (number := take()) is not None:
+                    kept.enter_context(tools.runs.keeping(*part._replace(number=number)))
+                return number
+
+            return perform_next(tools, part, take_and_keep, wait=wait, chance=CHANCE)
+
+    return _in_place(tools, part.run, do, follows=False)
+
+
+def _in_place(tools: Tools, run: str, do: Callable[[], Effect], *, again: bool = False, follows: bool = True) -> Effect:
+    """Do a part; while Redis is away, wait here: nothing else could be done in this slot.
 
     A task that fails then cannot even tell so: its result is refused like everything else, its message is neither
     acknowledged nor given back, and the worker takes it for work in hand for ever.
+
+    ``follows``: the next window is published if it is due.
     """
-    told = [_NOTHING]
     until = time.monotonic() + _LONGEST_TROUBLE_SECONDS
     while True:
         try:
-            with tools.runs.keeping(*part):
-                effect = perform(tools, part, chance=CHANCE, tell=told.append)
-            _go_on(tools, part.run, effect, again=again)
+            effect = do()
+            _go_on(tools, run, effect, again=again, follows=follows)
         except TROUBLE as error:
             if time.monotonic() > until:
                 raise
-            log.warning("Redis is in trouble; the part is tried again", part=part.ticket, error=type(error).__name__)
+            log.warning("Redis is in trouble; the part is tried again", run=run, error=type(error).__name__)
             again = True
             time.sleep(_IN_PLACE_SECONDS)
         else:
-            STORY.tell(tools.runs, part.run, now=effect == "stopped")
-            return effect, told[-1]
+            STORY.tell(tools.runs, run, now=effect == "stopped")
+            return effect
 
 
-def _go_on(tools: Tools, run: str, effect: Effect, *, again: bool) -> None:
+def _go_on(tools: Tools, run: str, effect: Effect, *, again: bool, follows: bool) -> None:
     """Publish what comes after a part."""
-    if effect == "closed":
+    if effect == "last" and not follows:
+        _advance(tools, run).apply_async()
+    elif effect in ("closed", "last") and follows:
         publish(tools, run)
     elif effect == "stopped":
         begin_waiting(tools)
-    elif effect != "quiet" and again:
+    elif effect == "nothing" and again:
         for _, stage, parts in watchdog.after_a_death(tools, run, waiting=is_waiting):
             send_parts(tools, run, [(stage, parts)])
 
@@ -186,22 +258,23 @@ def publish(tools: Tools, run: str) -> None:
         send_parts(tools, run, conduct.windows(tools, run, record.stage))
 
 
-def send_parts(tools: Tools, run: str, stages: list[tuple[str, Any]], *, countdown: float = 0.0) -> None:
-    """Publish these parts as one chord, whose body moves the run on. ``countdown``: seconds before they are begun."""
-    account = tools.rules.account
+def send_parts(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
+    """Publish these parts as one chord, whose body moves the run on."""
     totals = {stage: tools.runs.stage(run, stage).total for stage, _ in stages}
-    header = [_message(account, run, stage, number, of=totals[stage]) for stage, parts in stages for number in parts]
-    if countdown:
-        header = [message.set(countdown=countdown) for message in header]
+    header = [
+        _message(tools.rules.account, run, stage, number, of=totals[stage])
+        for stage, parts in stages
+        for number in parts
+    ]
     if header:
-        body = signature(
-            "okasie.advance",
-            kwargs={"account": account, "run": run},
-            immutable=True,
-            app=app,
-            argsrepr=f"{account}: move the run on",
-        )
-        chord(group(header), body)()
+        chord(group(header), _advance(tools, run))()
+
+
+def _advance(tools: Tools, run: str) -> Any:
+    account = tools.rules.account
+    kwargs = {"account": account, "run": run}
+    told = f"{account}: move the run on"
+    return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=told)
 
 
 def _message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:

@@ -2,8 +2,8 @@
 
 A run is many tasks, and none of them lasts as long as the run does. So each run has a row of its own, made of events
 that no task sends: name ``okasie.run``, the run's id in the place of a task's, ``task-progress`` while it works
-(Flower shows the state PROGRESS), then ``task-succeeded`` or ``task-failed``. It costs one event a second and process
-at the most, and nothing when Redis is away: the record is the truth, this only shows it.
+(Flower shows the state PROGRESS), then ``task-succeeded`` or ``task-failed``. It costs one event a second for each run
+and process, ten in all at the most, and nothing when Redis is away: the record is the truth, this only shows it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from okasie_tasks.sync import report
 
 RUN: Final = "okasie.run"
 _EVERY_SECONDS: Final = 1.0
+_RUNS_A_SECOND: Final = 10
+"""With more runs at work each is told of more seldom: an event costs as much as a page without changes."""
+_FORGET_SECONDS: Final = 60.0
 _SHOWN: Final = 3
 
 _PART: Final = {
@@ -54,9 +57,12 @@ class Story:
     def tell(self, runs: Runs, run: str, *, now: bool = False) -> None:
         """Tell where a run is: at most once a second, but its end always. ``now``: do not wait for the second."""
         moment = time.monotonic()
-        if not now and moment - self._told.get(run, -_EVERY_SECONDS) < _EVERY_SECONDS:
+        every = _EVERY_SECONDS * max(1.0, len(self._told) / _RUNS_A_SECOND)
+        if not now and moment - self._told.get(run, -every) < every:
             return
         self._told[run] = moment
+        if len(self._told) > _RUNS_A_SECOND:
+            self._told = {told: at for told, at in self._told.copy().items() if moment - at < _FORGET_SECONDS}
         # Nobody's work may fail, or wait, for want of a word about it.
         with contextlib.suppress(redis.RedisError, OperationalError, OSError):
             record = runs.get(run)
@@ -65,8 +71,6 @@ class Story:
             kind, fields = _progress(runs, record) if record.open else _end(runs, record)
             with self._app.events.default_dispatcher(hostname=self._hostname()) as events:
                 events.send(kind, uuid=run, retry=False, **_head(record), **fields)
-        if len(self._told) > 100:
-            self._told = {run: moment}
 
     def _hostname(self) -> str:
         task = self._app.current_worker_task

@@ -91,7 +91,9 @@ class Call(Protocol):
 class Marketplace(Protocol):
     """The one door: no request without a permit."""
 
-    def permit(self, *, ticket: str, lane: Lane = "bulk") -> PermitContext: ...
+    def permit(
+        self, *, ticket: str, lane: Lane = "bulk", wait: bool = True, keep_place: bool = True
+    ) -> PermitContext: ...
 
     def flowing(self) -> bool:
         """Whether permits come at once: none that this process asked for had to wait of late."""
@@ -99,7 +101,10 @@ class Marketplace(Protocol):
 
 
 class PermitContext(Protocol):
-    """Entering waits up to half a second, else raises `NoPermit`; leaving without a request gives the permit back."""
+    """Entering waits up to half a second (or not at all), else raises `NoPermit`.
+
+    A ticket keeps its place in the queue then, or gives it up. Leaving without a request gives the permit back.
+    """
 
     def __enter__(self) -> Call: ...
     def __exit__(self, *exc: object) -> None: ...

@@ -32,6 +32,7 @@ from okasie_tasks.celery import app, services
 from okasie_tasks.celery_parts import (
     CHANCE,
     LONGEST_COUNTDOWN_SECONDS,
+    SLOTS,
     STORY,
     TROUBLE,
     TROUBLE_SECONDS,
@@ -170,6 +171,7 @@ def _taken(task_id: str) -> Iterator[None]:
 def _ready(sender: Any, **_: object) -> None:
     """A control worker rings for the watchdog by itself, so that it needs neither Beat nor any one worker."""
     STORY.home = str(sender.hostname)
+    SLOTS.of(sender.pool)
     if CONTROL in sender.app.amqp.queues.consume_from:
         watchdog.Bell(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import pytest
 import redis
 from celery.exceptions import Retry
+from celery.worker import state as worker_state
 
 from okasie_tasks import celery_parts
 from okasie_tasks.adapters.runs import Runs
@@ -18,40 +20,59 @@ from okasie_tasks.sync.work import Effect
 from tests.sync.small import rules
 
 _PARTS = 40
+_API = "okasie.api"
 
 
 class Account:
     """A run with 40 pages to walk, 5 of them published; what is done and what is published is written down."""
 
     def __init__(self, client: redis.Redis, patch: pytest.MonkeyPatch) -> None:
-        self.runs = Runs(client, prefix="okasie:")
+        self.client, self.runs = client, Runs(client, prefix="okasie:")
         self.runs.request("dex", "full")
         self.run = self.runs.begin("dex") or ""
         self.runs.advance(self.run, "first", "walk", parts=_PARTS)
         self.runs.window(self.run, "walk", size=5, when_open=0)
         self.done: list[int] = []
         self.published: list[tuple[list[int], float]] = []
-        self.flowing = True
+        self.flowing = False
         self.waits: dict[int, Exception] = {}
+        """By part: what it meets with its permit in hand."""
+        self.permits = 100
+        """Until one must be waited for too long: 3 s."""
+        self.asked: list[bool] = []
+        """For each permit after the first: whether it would have been waited for."""
         self.after: dict[int, Callable[[], object]] = {}
+        self.seconds = 0.0
         nothing: dict[str, Any] = dict.fromkeys(Tools._fields)
         market = SimpleNamespace(flowing=lambda: self.flowing)
         tools = cast("Tools", Tools(**{**nothing, "rules": rules("local", 1), "runs": self.runs, "market": market}))
         patch.setattr(celery_parts, "services", lambda: SimpleNamespace(tools=lambda _: tools, redis=client))
         patch.setattr(celery_parts, "perform", self.perform)
+        patch.setattr(celery_parts, "perform_next", self.perform_next)
         patch.setattr(celery_parts, "send_parts", self.send_parts)
         patch.setattr(celery_parts.STORY, "tell", lambda *_, **__: None)
-        patch.setattr(celery_parts, "_TURN_SECONDS", 60)
+        patch.setattr(celery_parts, "_LOOK_SECONDS", 0)
+        patch.setattr(celery_parts, "time", SimpleNamespace(monotonic=lambda: self.seconds, sleep=time.sleep))
 
     def perform(self, _: Tools, part: Part, **__: Any) -> Effect:
         if part.number in self.waits:
             raise self.waits[part.number]
         if self.runs.claim(*part).state != "claimed":
             return "nothing"
-        self.runs.close(*part, {})
+        closed = self.runs.close(*part, {}, when_open=0)
         self.done.append(part.number)
         self.after.get(part.number, lambda: None)()
-        return "quiet"
+        return "closed" if closed == 1 else "quiet"
+
+    def perform_next(self, tools: Tools, part: Part, take: Callable[[], int | None], *, wait: bool, **_: Any) -> Effect:
+        self.asked.append(wait)
+        if not self.permits:
+            raise NoPermit("no room", seconds=3.0)
+        number = take()
+        if number is None:
+            return "nothing"
+        self.permits -= 1
+        return self.perform(tools, part._replace(number=number))
 
     def send_parts(self, _: Tools, __: str, stages: list[tuple[str, list[int]]], *, countdown: float = 0.0) -> None:
         self.published += [(list(parts), countdown) for _, parts in stages]
@@ -60,6 +81,13 @@ class Account:
         request = SimpleNamespace(id=task_id, retries=0, delivery_info={"redelivered": redelivered}, argsrepr="")
         task: Any = SimpleNamespace(request=request, retry=lambda **_: Retry())
         return celery_parts.do_part(task, "dex", self.run, "walk", number)
+
+    def others_are_done(self) -> None:
+        """The other four that were published, by messages of their own that are over."""
+        for number in range(1, 5):
+            part = (self.run, "walk", number, f"other{number}/1")
+            self.runs.claim(*part)
+            self.runs.close(*part, {})
 
 
 @pytest.fixture
@@ -71,38 +99,100 @@ def test_a_slot_goes_on_with_what_has_no_message_yet(account: Account) -> None:
     assert account.message(0).endswith("and 35 more in the same turn")
     assert account.done == [0, *range(5, _PARTS)], "1 to 4 have messages of their own"
     assert account.published == []
+    assert all(account.asked), "nobody wants the slot, so each permit is waited for"
 
 
-def test_a_turn_ends_with_its_time(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(celery_parts, "_TURN_SECONDS", 0)
-    account.message(0)
-    assert account.done == [0]
-
-
-def test_where_permits_must_be_waited_for_each_part_has_its_message(account: Account) -> None:
-    account.flowing = False
-    account.message(0)
-    assert account.done == [0]
-    assert account.runs.stage(account.run, "walk").published == 5
-
-
-def test_no_more_is_taken_than_a_window_may_hold_open(account: Account) -> None:
-    account.runs.window(account.run, "walk", size=20, when_open=5)
-    account.message(0)
-    assert account.done == [0], "24 that were published are still open"
-
-
-@pytest.mark.parametrize(
-    ("why", "seconds"),
-    [(NoPermit("no room", seconds=3.0), 3.0), (NoPermit("paused", seconds=60.0), 12.0), (Unavailable("500", seconds=2.1), 2.1)],
-)  # fmt: skip
-def test_a_part_that_must_wait_gets_a_message_and_ends_the_turn(
-    account: Account, why: Exception, seconds: float
-) -> None:
-    account.waits[7] = why
+def test_who_must_wait_too_long_leaves_the_rest_to_the_others(account: Account) -> None:
+    account.permits = 2
     account.message(0)
     assert account.done == [0, 5, 6]
-    assert account.published == [([7], seconds)]
+    assert account.published == [], "four others have messages, and go on"
+    assert account.runs.stage(account.run, "walk").published == 7, "nothing was taken that is not done"
+
+
+def test_the_last_one_to_go_leaves_a_message(account: Account) -> None:
+    account.others_are_done()
+    account.permits = 2
+    account.message(0)
+    assert (account.done, account.published) == ([0, 5, 6], [([7], 3.0)])
+
+
+def test_a_turn_ends_after_ten_seconds_with_a_message_for_the_next_part(account: Account) -> None:
+    account.after = {6: lambda: setattr(account, "seconds", 10.0)}
+    account.message(0)
+    assert (account.done, account.published) == ([0, 5, 6], [([7], 0.0)])
+
+
+@pytest.mark.parametrize("where", ["queue", "worker"])
+def test_while_a_message_waits_for_a_slot_a_turn_lasts_half_a_second_and_waits_for_nothing(
+    account: Account, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if where == "queue":
+        account.client.lpush(_API, "a message")
+    else:
+        monkeypatch.setattr(worker_state, "reserved_requests", {"this", "another"})
+        monkeypatch.setattr(worker_state, "active_requests", {"this"})
+    account.after = {6: lambda: setattr(account, "seconds", 0.4), 7: lambda: setattr(account, "seconds", 0.5)}
+    account.message(0)
+    assert (account.done, account.published) == ([0, 5, 6, 7], [([8], 0.0)])
+    assert not any(account.asked)
+
+
+def test_where_slots_are_scarce_who_waits_comes_back_when_there_are_two_permits(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.client.lpush(_API, "a message")
+    account.others_are_done()
+    account.permits = 0
+    monkeypatch.setattr(celery_parts, "_BACK_SECONDS", 4.0)
+    account.message(0)
+    assert (account.done, account.published) == ([0], [([5], 4.0)])
+
+
+def test_a_worker_that_is_told_to_stop_hands_its_turns_on(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.after = {6: lambda: monkeypatch.setattr(worker_state, "should_stop", 0)}
+    account.message(0)
+    assert (account.done, account.published) == ([0, 5, 6], [([7], 0.0)])
+
+
+def test_who_has_waited_for_nothing_for_a_second_calls_one_more_to_help(account: Account) -> None:
+    account.flowing = True
+    account.after = {
+        6: lambda: setattr(account, "seconds", 1.0),
+        9: lambda: setattr(account, "seconds", 1.9),
+        12: lambda: setattr(account, "seconds", 2.0),
+    }
+    account.message(0)
+    assert account.published == [([7], 0.0), ([13], 0.0)]
+    assert account.done == [number for number in (0, *range(5, _PARTS)) if number not in (7, 13)]
+
+
+@pytest.mark.parametrize("why", ["waited", "wanted"])
+def test_no_help_is_called_where_it_would_not_help(account: Account, why: str) -> None:
+    account.flowing = why == "wanted"
+    if why == "wanted":
+        account.client.lpush(_API, "a message")
+    account.after = {6: lambda: setattr(account, "seconds", 0.45 if why == "wanted" else 1.0)}
+    account.message(0)
+    assert account.published == []
+
+
+def test_no_more_is_taken_than_may_be_open(account: Account) -> None:
+    account.runs.window(account.run, "walk", size=16, when_open=5)
+    account.message(0)
+    assert account.done == [0], "20 that were published are still open"
+
+
+@pytest.mark.parametrize(("why", "seconds"), [(NoPermit("went stale", seconds=0.05), 0.05), (Unavailable("500", seconds=2.1), 2.1), (NoPermit("paused", seconds=60.0), 12.0)])  # fmt: skip
+def test_a_part_that_was_taken_and_must_wait_gets_a_message_and_ends_the_turn(
+    account: Account, monkeypatch: pytest.MonkeyPatch, why: Exception, seconds: float
+) -> None:
+    sent: list[float] = []
+    monkeypatch.setattr(celery_parts, "send_parts", lambda *_, countdown: sent.append(countdown))
+    account.waits[7] = why
+    account.message(0)
+    assert (account.done, sent) == ([0, 5, 6], [seconds])
+    assert account.runs.stage(account.run, "walk").published == 8
 
 
 def test_the_part_of_the_message_itself_is_tried_again_by_the_message(account: Account) -> None:
@@ -114,13 +204,13 @@ def test_the_part_of_the_message_itself_is_tried_again_by_the_message(account: A
 
 def test_a_message_that_comes_again_goes_on_with_what_its_worker_died_of(account: Account) -> None:
     account.message(0)
-    account.runs.extend(account.run, "walk", "more", 3)
+    account.runs.extend(account.run, "walk", "more", 4)
     account.runs.window(account.run, "walk", size=3, when_open=5)
     account.runs.claim(account.run, "walk", _PARTS, "message/died")
     account.runs.claim(account.run, "walk", _PARTS + 1, "another/lives")
     account.done.clear()
     account.message(0, redelivered=True)
-    assert account.done == [_PARTS], "the others have holders or messages of their own"
+    assert account.done == [_PARTS, _PARTS + 3], "the others have holders or messages of their own; then it goes on"
 
 
 def test_a_run_that_rests_ends_the_turn(account: Account, client: redis.Redis) -> None:
@@ -135,3 +225,17 @@ def test_a_run_that_is_paused_in_the_middle_of_a_turn_takes_no_more(account: Acc
     account.message(0)
     assert account.done == [0, 5, 6]
     assert account.runs.stage(account.run, "walk").published == 8, "7 was taken and not begun"
+
+
+def test_redis_away_in_the_middle_loses_no_part(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(celery_parts, "_IN_PLACE_SECONDS", 0)
+    claim, gone = account.runs.claim, [redis.ConnectionError("away")]
+
+    def away(run: str, stage: str, part: int, *rest: Any, **more: Any) -> Any:
+        if part == 7 and gone:
+            raise gone.pop()
+        return claim(run, stage, part, *rest, **more)
+
+    monkeypatch.setattr(account.runs, "claim", away)
+    account.message(0)
+    assert account.done == [0, *range(5, _PARTS)], "7 was taken once, and is done by whoever took it"

@@ -6,9 +6,6 @@ attempt would need a permit of its own, and a redirect would carry the key elsew
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,11 +15,11 @@ from uuid import uuid4
 
 import msgspec
 import requests
-from requests.adapters import HTTPAdapter
 
 from okasie_tasks import __version__
 from okasie_tasks.adapters import okasie_answers as answers
-from okasie_tasks.adapters.okasie_sending import TimelyAdapter, in_time, was_late
+from okasie_tasks.adapters.okasie_connections import Connections
+from okasie_tasks.adapters.okasie_sending import in_time, was_late
 from okasie_tasks.core.reading import decode_rows
 from okasie_tasks.errors import NoPermit, OkasieError, RateLimited, SetAside, Unauthorized, Unavailable
 from okasie_tasks.masking import know, mask
@@ -89,14 +86,18 @@ class OkasieApi:
         self._write_timeout = write_timeout
         self._max_wait_seconds = max_wait_seconds
         self._waited_at = -_FLOWING_SECONDS
-        self._local = threading.local()
+        self.connections = Connections(self.base_url, f"okasie-tasks/{__version__}", connect_seconds=_CONNECT_SECONDS)
 
     def __repr__(self) -> str:
         return f"OkasieApi({self.base_url!r}, account={self.account!r})"
 
-    def permit(self, *, ticket: str, lane: Lane = "bulk") -> Door:
-        """The right to send one request, as a context. Entering raises `NoPermit` when half a second is not enough."""
-        return Door(self, ticket, lane, max_wait_seconds=self._max_wait_seconds)
+    def permit(self, *, ticket: str, lane: Lane = "bulk", wait: bool = True, keep_place: bool = True) -> Door:
+        """The right to send one request, as a context.
+
+        Entering raises `NoPermit` when half a second is not enough; without ``wait``, when there is none at once. The
+        ticket keeps its place for whoever comes again with it, unless ``keep_place`` is False.
+        """
+        return Door(self, ticket, lane, max_wait_seconds=self._max_wait_seconds if wait else 0.0, keep_place=keep_place)
 
     def flowing(self) -> bool:
         """Whether permits come at once: none that this process asked for had to wait within the last two seconds."""
@@ -105,28 +106,6 @@ class OkasieApi:
     def had_to_wait(self) -> None:
         """For `flowing`."""
         self._waited_at = time.monotonic()
-
-    def warm(self) -> None:
-        """Open this thread's connection, so that a permit is not spent on waiting for one.
-
-        A failure is not told here: the request that follows meets it again and reports it. What urllib3 keeps to
-        itself is used with care: without it the request opens its own connection, a little later.
-        """
-        adapter = self.session().get_adapter(self.base_url)
-        if self.session().proxies or not isinstance(adapter, HTTPAdapter):
-            return
-        with contextlib.suppress(Exception):
-            if self._local.pool is None:
-                request = requests.Request("GET", self.base_url).prepare()
-                self._local.pool = adapter.get_connection_with_tls_context(request, verify=True)
-            pool = self._local.pool
-            connection = pool._get_conn(timeout=0)
-            try:
-                if connection.is_closed:
-                    connection.timeout = _CONNECT_SECONDS
-                    connection.connect()
-            finally:
-                pool._put_conn(connection)
 
     @property
     def hold_seconds(self) -> float:
@@ -147,51 +126,50 @@ class OkasieApi:
             raise Unauthorized("holds characters that no key has", where=f"accounts.{self.account}.api_key")
         return know(key)
 
-    def session(self) -> requests.Session:
-        """This thread's session in this process."""
-        if getattr(self._local, "pid", None) != os.getpid():
-            session = requests.Session()
-            session.trust_env = False  # no .netrc may replace the key
-            session.proxies = requests.utils.get_environ_proxies(self.base_url)
-            adapter = TimelyAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            session.headers["User-Agent"] = f"okasie-tasks/{__version__}"
-            self._local.session, self._local.pid, self._local.pool = session, os.getpid(), None
-        found: requests.Session = self._local.session
-        return found
-
 
 class Door:
     """One permit and the one request it is for."""
 
-    def __init__(self, api: OkasieApi, ticket: str, lane: Lane, *, max_wait_seconds: float) -> None:
+    def __init__(
+        self, api: OkasieApi, ticket: str, lane: Lane, *, max_wait_seconds: float, keep_place: bool = True
+    ) -> None:
         self._api, self._ticket, self._lane = api, ticket, lane
-        self._max_wait_seconds = max_wait_seconds
+        self._max_wait_seconds, self._keep_place = max_wait_seconds, keep_place
         self._permit: Permit | None = None
         self._send_by = 0.0
         self._used = False
 
     def __enter__(self) -> Door:
         self._api.key()  # a key that cannot be had costs no permit
-        self._api.warm()
+        self._line = self._api.connections.lend()
+        try:
+            self._line.warm()
+            self._permit = self._wait()
+        except BaseException:
+            self._api.connections.take_back(self._line)
+            raise
+        self._send_by = time.monotonic() + _FRESH_SECONDS
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._api.connections.take_back(self._line)
+        if self._permit is not None and not self._used:
+            self._api.limiter.cancel(self._permit)
+
+    def _wait(self) -> Permit:
         give_up = time.monotonic() + self._max_wait_seconds
         while True:
             answer = self._api.limiter.acquire(self._ticket, self._lane, self._api.hold_seconds)
             if isinstance(answer, Permit):
-                break
+                if answer.after_seconds:
+                    time.sleep(answer.after_seconds)
+                return answer
             self._api.had_to_wait()
             if time.monotonic() + answer.seconds > give_up:
+                if not self._keep_place:
+                    self._api.limiter.drop(self._ticket)
                 raise NoPermit(f"no room yet ({answer.reason})", seconds=answer.seconds, where=self._api.account)
             time.sleep(answer.seconds)
-        if answer.after_seconds:
-            time.sleep(answer.after_seconds)
-        self._permit, self._send_by = answer, time.monotonic() + _FRESH_SECONDS
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._permit is not None and not self._used:
-            self._api.limiter.cancel(self._permit)
 
     # -- the calls -------------------------------------------------------------------------------------------------
 
@@ -304,8 +282,7 @@ class Door:
     def _exchange(
         self, kind: Kind, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        session = self._api.session()
-        with session.request(
+        with self._line.session.request(
             method, url, headers=headers, data=body, timeout=self._api.timeout(kind), allow_redirects=False, stream=True
         ) as answer:
             # The read time-out of requests is per socket read: a body that trickles must not outlive its permit.

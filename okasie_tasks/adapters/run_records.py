@@ -46,6 +46,8 @@ class Closed(IntEnum):
     YES = 1
     QUIETLY = 2
     """And enough published parts are open: nothing is to be published after it."""
+    LAST = 3
+    """And no part of the stage is left."""
 
 
 class Account(NamedTuple):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WINDOWS: Final = {
     # stage: (parts per window, publish the next when so many are still open)
     "first": (1, 0),
-    "walk": (5, 15),
+    "walk": (5, 0),
     "load": (4, 1),
     "diff": (200, 40),
     "spool": (1, 0),
@@ -35,10 +35,13 @@ WINDOWS: Final = {
     "sell": (5, 15),
     "count": (1, 0),
 }
-"""Parts that need a permit: 20 tickets wait 10 s at most, within the limiter's longest answer; and when a worker dies
-with its share of the messages, half of them where there are two, what is left still uses up the quota."""
-_CARRIED: Final = frozenset({"walk"})
+"""Writes: 20 tickets wait 10 s at most, within the limiter's longest answer; and when a worker dies with its share of
+the messages, half of them where there are two, what is left still uses up the quota. The messages of a walk go on by
+themselves with the parts that follow, so a new window is due only when nobody is at it any more."""
+CARRIED: Final = frozenset({"walk"})
 """Stages with whose parts a slot goes on. Not with writes: what a worker dies of is made good by its message."""
+_MOST_CARRIED: Final = 20
+"""Parts of such a stage that are open at a time, by whomever: 20 tickets wait 10 s at most."""
 APPLY: Final = ("spool", "upsert", "sell")
 """The stages that share a phase: what is published next depends on all of them."""
 _SPOOL_AHEAD: Final = 30
@@ -73,12 +76,12 @@ def windows(tools: Tools, run_id: str, phase: str) -> list[tuple[str, range]]:
     return [(stage, parts) for stage, parts in found if parts]
 
 
-def one_more(tools: Tools, run_id: str, stage: str) -> int | None:
-    """The next part of a stage, taken by a slot that goes on; None when enough are open, or each has its message."""
-    if stage not in _CARRIED:
-        return None
-    size, when_open = WINDOWS[stage]
-    taken = tools.runs.window(run_id, stage, size=1, when_open=size + when_open - 1)
+def one_more(tools: Tools, run_id: str, stage: str, *, alone: bool = False) -> int | None:
+    """The next part of a stage, for whoever goes on; None when there is none, or enough are open.
+
+    ``alone``: only if no other part is open, so that nobody else goes on.
+    """
+    taken = tools.runs.window(run_id, stage, size=1, when_open=0 if alone else _MOST_CARRIED - 1)
     return taken[0] if taken else None
 
 

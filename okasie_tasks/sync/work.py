@@ -27,8 +27,9 @@ Tell = Callable[[str], object]
 _NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell", "count"})
 
 
-Effect = Literal["closed", "quiet", "nothing", "stopped"]
-"""What a call did: closed its part (quiet: with nothing to publish after it), found nothing to do, or ended the run."""
+Effect = Literal["closed", "quiet", "last", "nothing", "stopped"]
+"""What a call did: closed its part (quiet: with nothing to publish after it; last: of its stage), found nothing to do,
+or ended the run."""
 
 
 def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Effect:
@@ -37,13 +38,37 @@ def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Ef
     Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back. What the
     store's client raises while the store is away passes through: call again with the same part.
     """
-    if tools.runs.state(part.run) != "running":
-        return "nothing"
-    try:
+
+    def do() -> Effect:
         if part.stage not in _NEEDS_PERMIT:
             return _claimed(tools, part, None, chance, tell)
-        with tools.market.permit(ticket=part.ticket, lane="bulk") as call:
+        with tools.market.permit(ticket=part.ticket) as call:
             return _claimed(tools, part, call, chance, tell)
+
+    return _or_stopped(tools, part, tell, do) if tools.runs.state(part.run) == "running" else "nothing"
+
+
+def perform_next(
+    tools: Tools, part: Part, take: Callable[[], int | None], *, wait: bool, chance: Random, tell: Tell = str
+) -> Effect:
+    """Do the part that ``take`` names once there is a permit for it: "nothing" when it names none.
+
+    ``part``: run, stage and token of whoever does it. ``wait``: half a second for the permit, which is asked for
+    first, so that no part waits in the hands of somebody who has none. Raises like `perform`.
+    """
+
+    def do() -> Effect:
+        ticket = f"{part.run}:{part.stage}:{part.token}"
+        with tools.market.permit(ticket=ticket, wait=wait, keep_place=False) as call:
+            number = take()
+            return "nothing" if number is None else _claimed(tools, part._replace(number=number), call, chance, tell)
+
+    return _or_stopped(tools, part, tell, do)
+
+
+def _or_stopped(tools: Tools, part: Part, tell: Tell, do: Callable[[], Effect]) -> Effect:
+    try:
+        return do()
     except NoPermit:
         # Its message is alive, if only waiting: the watchdog need not publish the run's parts again.
         if tools.runs.state(part.run) == "running":
@@ -129,7 +154,7 @@ def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: R
     raise later
 
 
-_EFFECTS: Final[dict[int, Effect]] = {0: "nothing", 1: "closed", 2: "quiet"}
+_EFFECTS: Final[dict[int, Effect]] = {0: "nothing", 1: "closed", 2: "quiet", 3: "last"}
 
 
 # -- the kinds of parts --------------------------------------------------------------------------------------------

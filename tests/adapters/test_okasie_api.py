@@ -19,6 +19,7 @@ import responses
 from okasie_tasks.adapters import okasie_sending
 from okasie_tasks.adapters.memory_limiter import MemoryLimiter
 from okasie_tasks.adapters.okasie_api import OkasieApi, RequestLog
+from okasie_tasks.adapters.okasie_connections import Line
 from okasie_tasks.errors import (
     FixConfiguration,
     NoPermit,
@@ -75,13 +76,13 @@ def api(limiter: Recorder, log: list[RequestLog]) -> OkasieApi:
     return OkasieApi(BASE, lambda: KEY, limiter, account="dex", on_request=log.append)
 
 
-WARM = OkasieApi.warm
+WARM = Line.warm
 
 
 @pytest.fixture(autouse=True)
 def cold(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not there cannot be connected to; `test_the_connection_is_open_before_the_permit` uses a real server."""
-    monkeypatch.setattr(OkasieApi, "warm", lambda _: None)
+    monkeypatch.setattr(Line, "warm", lambda _: None)
 
 
 @pytest.fixture
@@ -466,7 +467,7 @@ def test_permits_flow_until_one_has_to_wait_and_again_two_seconds_later(monkeypa
 
 
 def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OkasieApi, "warm", WARM)
+    monkeypatch.setattr(Line, "warm", WARM)
     opened: list[int] = []
 
     class Watching(Recorder):
@@ -475,6 +476,11 @@ def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatc
             opened.append(len(server.accepted))
             return super().acquire(ticket, lane, hold_seconds)
 
+    def warm_again() -> None:
+        line = api.connections.lend()
+        line.warm()
+        api.connections.take_back(line)
+
     with Server() as server:
         api = OkasieApi(f"http://127.0.0.1:{server.server_port}", lambda: KEY, Watching(), account="dex")
         for turn in (1, 2):
@@ -482,7 +488,7 @@ def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatc
                 assert call.list_page(1).total_items == 0
             assert len(server.accepted) == turn, "the request used the connection that was opened for it"
             # The server closes it meanwhile; the next permit must not be spent on finding that out.
-            poll(lambda n=turn: api.warm() or len(server.accepted) > n, seconds=10, what="the closed one replaced")
+            poll(lambda n=turn: warm_again() or len(server.accepted) > n, seconds=10, what="the closed one replaced")
         server.shutdown()
 
 
@@ -515,7 +521,7 @@ def test_a_server_that_is_not_there_costs_a_permit_and_is_reported(
     monkeypatch: pytest.MonkeyPatch, limiter: Recorder
 ) -> None:
     """So that the breaker sees it: warming up fails in silence."""
-    monkeypatch.setattr(OkasieApi, "warm", WARM)
+    monkeypatch.setattr(Line, "warm", WARM)
     api = OkasieApi("http://127.0.0.1:9", lambda: KEY, limiter, account="dex")
     with pytest.raises(Unavailable, match="cannot connect"), api.permit(ticket="t") as call:
         call.list_page(1)

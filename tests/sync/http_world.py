@@ -110,7 +110,7 @@ class HttpWorld:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.tools.market.session().close()  # type: ignore[attr-defined]
+        self.tools.market.connections.close()  # type: ignore[attr-defined]
         self.services.redis.close()
         self.sandbox.stop()
 

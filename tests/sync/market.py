@@ -60,7 +60,7 @@ class FakeMarket:
         return True
 
     @contextmanager
-    def permit(self, *, ticket: str, lane: Lane = "bulk") -> Iterator[FakeMarket]:
+    def permit(self, *, ticket: str, lane: Lane = "bulk", **_: bool) -> Iterator[FakeMarket]:
         self._scheduler.step()
         if self.refusals and self._scheduler.chance.random() < 0.2:
             self.refusals -= 1

@@ -34,7 +34,7 @@ def test_a_draft_with_its_blanks_filled_brings_every_car(
         services = Services(load_settings(config, environ))
         first, second = (run_document(services.runs, drive(services.tools("dex"), "full")) for _ in range(2))
         there = stored(sandbox, "dex")
-        services.tools("dex").market.session().close()  # type: ignore[attr-defined]
+        services.tools("dex").market.connections.close()  # type: ignore[attr-defined]
         services.redis.close()
     cars = len(text.splitlines()) - 1
     assert (first["state"], first["listings"]["created"], first["new_rejects"]) == ("done", cars, 0), first
@@ -55,6 +55,6 @@ def test_a_draft_whose_blanks_are_left_puts_nothing_on_the_marketplace(
         services = Services(load_settings(config, environ))
         document = run_document(services.runs, drive(services.tools("dex"), "full"))
         assert stored(sandbox, "dex") == {}
-        services.tools("dex").market.session().close()  # type: ignore[attr-defined]
+        services.tools("dex").market.connections.close()  # type: ignore[attr-defined]
         services.redis.close()
     assert (document["listings"]["created"], document["new_rejects"]) == (0, 5)

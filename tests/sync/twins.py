@@ -68,7 +68,7 @@ class TwinMarket:
         return True
 
     @contextmanager
-    def permit(self, *, ticket: str, lane: Lane = "bulk") -> Iterator[TwinMarket]:
+    def permit(self, *, ticket: str, lane: Lane = "bulk", **_: bool) -> Iterator[TwinMarket]:
         self.clock.step()
         if self.faults[:1] == ["no permit"]:
             del self.faults[0]

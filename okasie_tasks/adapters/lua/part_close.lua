@@ -2,8 +2,8 @@
 -- KEYS[1]  hash: the run   KEYS[2] hash: the stage   KEYS[3] hash: parts   KEYS[4] hash: results
 -- ARGV     1 part, 2 token, 3 "D"|"F", 4 result (bytes), 5 seconds to keep, 6 how many published parts may be open when
 --          the next window is published; "" where that depends on other stages too
--- Returns  1 if this call closed it, 2 if besides nothing is to be published after it, 0 if it was closed already or the
---          claim was lost to another (fenced)
+-- Returns  1 if this call closed it, 2 if besides nothing is to be published after it, 3 if it was the last of its stage
+--          (where ARGV 6 is given), 0 if it was closed already or the claim was lost to another (fenced)
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local held = redis.call('HGET', KEYS[3], ARGV[1])
@@ -16,6 +16,8 @@ redis.call('EXPIRE', KEYS[4], ARGV[5])
 local closed = redis.call('HINCRBY', KEYS[2], 'closed', 1)
 if ARGV[3] == 'F' then redis.call('HINCRBY', KEYS[2], 'failed', 1) end
 redis.call('HSET', KEYS[1], 'progress_ms', now)
-local published = tonumber(redis.call('HGET', KEYS[2], 'published') or '0')
-if ARGV[6] ~= '' and published - closed > tonumber(ARGV[6]) then return 2 end
+if ARGV[6] == '' then return 1 end
+local stage = redis.call('HMGET', KEYS[2], 'total', 'published')
+if closed >= tonumber(stage[1] or '0') then return 3 end
+if tonumber(stage[2] or '0') - closed > tonumber(ARGV[6]) then return 2 end
 return 1

@@ -1,0 +1,77 @@
+"""The open connections to one marketplace, each lent to one request at a time.
+
+Not one for each thread: a worker of many threads that serves many accounts would hold their product open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from okasie_tasks.adapters.okasie_sending import TimelyAdapter
+
+
+class Line:
+    """A session that holds one connection."""
+
+    def __init__(self, base_url: str, user_agent: str, connect_seconds: float) -> None:
+        self._base_url, self._connect_seconds = base_url, connect_seconds
+        self._pool: Any = None
+        self.session = requests.Session()
+        self.session.trust_env = False  # no .netrc may replace the key
+        self.session.proxies = requests.utils.get_environ_proxies(base_url)
+        adapter = TimelyAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
+        self.session.mount("https://", adapter)
+        self.session.mount("http://", adapter)
+        self.session.headers["User-Agent"] = user_agent
+
+    def warm(self) -> None:
+        """Open the connection, so that a permit is not spent on waiting for one.
+
+        A failure is not told here: the request that follows meets it again and reports it. What urllib3 keeps to
+        itself is used with care: without it the request opens its own connection, a little later.
+        """
+        adapter = self.session.get_adapter(self._base_url)
+        if self.session.proxies or not isinstance(adapter, HTTPAdapter):
+            return
+        with contextlib.suppress(Exception):
+            if self._pool is None:
+                request = requests.Request("GET", self._base_url).prepare()
+                self._pool = adapter.get_connection_with_tls_context(request, verify=True)
+            connection = self._pool._get_conn(timeout=0)
+            try:
+                if connection.is_closed:
+                    connection.timeout = self._connect_seconds
+                    connection.connect()
+            finally:
+                self._pool._put_conn(connection)
+
+
+class Connections:
+    """As many as were ever in use at the same time in this process; the last one used is lent first."""
+
+    def __init__(self, base_url: str, user_agent: str, *, connect_seconds: float) -> None:
+        self._made_of = (base_url, user_agent, connect_seconds)
+        self._idle: list[Line] = []
+        self._pid = os.getpid()
+
+    def lend(self) -> Line:
+        """A connection for the caller alone, until `take_back`. A child process has none of its parent's."""
+        if self._pid != os.getpid():
+            self._idle, self._pid = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Line(*self._made_of)
+
+    def take_back(self, line: Line) -> None:
+        self._idle.append(line)
+
+    def close(self) -> None:
+        """Close what is not in use."""
+        while self._idle:
+            self._idle.pop().session.close()
