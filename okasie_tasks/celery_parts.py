@@ -45,7 +45,7 @@ _TURN_SECONDS: Final = 0.5
 _LONGEST_TURN_SECONDS: Final = 10.0
 """How long it goes on while none does: in Flower, and when a worker is to stop, a turn is one task."""
 _HELP_SECONDS: Final = 1.0
-"""Who goes on for so long without having had to wait calls one more to help."""
+"""How often whoever goes on calls one more to help, where answers take longer than the quota."""
 _BACK_SECONDS: Final = 1.0
 """Where slots are scarce, whoever has to wait for a permit comes back when there are two: the limiter makes good what
 was missed, up to a second and a half, and a message for two costs as much as for one."""
@@ -145,7 +145,7 @@ def _carry_on(tools: Tools, part: Part, began: float) -> int:
         if SLOTS.stopping() or now - began >= (_TURN_SECONDS if wanted else _LONGEST_TURN_SECONDS):
             _leave(tools, part, conduct.one_more(tools, part.run, part.stage))
             return done
-        if now >= call_at and not wanted and tools.market.flowing():
+        if now >= call_at and not wanted and tools.market.short_handed(60 / tools.rules.per_minute):
             call_at = now + _HELP_SECONDS
             _leave(tools, part, conduct.one_more(tools, part.run, part.stage))
         # Taken once, however often Redis goes away meanwhile.

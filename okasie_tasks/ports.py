@@ -95,8 +95,8 @@ class Marketplace(Protocol):
         self, *, ticket: str, lane: Lane = "bulk", wait: bool = True, keep_place: bool = True
     ) -> PermitContext: ...
 
-    def flowing(self) -> bool:
-        """Whether permits come at once: none that this process asked for had to wait of late."""
+    def short_handed(self, pace_seconds: float) -> bool:
+        """Whether one more at a time could send more, where a request may leave every ``pace_seconds``."""
         ...
 
 

@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 import redis
 from celery.exceptions import Retry
-from celery.worker import state as worker_state
 
 from okasie_tasks import celery_parts
 from okasie_tasks.adapters.runs import Runs
@@ -20,7 +19,6 @@ from okasie_tasks.sync.work import Effect
 from tests.sync.small import rules
 
 _PARTS = 40
-_API = "okasie.api"
 
 
 class Account:
@@ -33,8 +31,10 @@ class Account:
         self.runs.advance(self.run, "first", "walk", parts=_PARTS)
         self.runs.window(self.run, "walk", size=5, when_open=0)
         self.done: list[int] = []
-        self.published: list[tuple[list[int], float]] = []
-        self.flowing = False
+        self.left: list[tuple[int, float]] = []
+        """Messages for the next: the part, and the seconds until it is begun."""
+        self.moved_on = 0
+        self.short_handed = False
         self.waits: dict[int, Exception] = {}
         """By part: what it meets with its permit in hand."""
         self.permits = 100
@@ -43,15 +43,19 @@ class Account:
         """For each permit after the first: whether it would have been waited for."""
         self.after: dict[int, Callable[[], object]] = {}
         self.seconds = 0.0
+        self.wanted = self.stopping = False
+        slots = SimpleNamespace(wanted=lambda *_: self.wanted, stopping=lambda: self.stopping)
         nothing: dict[str, Any] = dict.fromkeys(Tools._fields)
-        market = SimpleNamespace(flowing=lambda: self.flowing)
+        market = SimpleNamespace(short_handed=lambda pace: self.short_handed and pace == 0.5)
         tools = cast("Tools", Tools(**{**nothing, "rules": rules("local", 1), "runs": self.runs, "market": market}))
         patch.setattr(celery_parts, "services", lambda: SimpleNamespace(tools=lambda _: tools, redis=client))
         patch.setattr(celery_parts, "perform", self.perform)
         patch.setattr(celery_parts, "perform_next", self.perform_next)
-        patch.setattr(celery_parts, "send_parts", self.send_parts)
+        patch.setattr(celery_parts, "send_parts", lambda *_: None)
+        patch.setattr(celery_parts, "_message", self.left_for)
+        patch.setattr(celery_parts, "_advance", lambda *_: SimpleNamespace(apply_async=self.move_on))
+        patch.setattr(celery_parts, "SLOTS", slots)
         patch.setattr(celery_parts.STORY, "tell", lambda *_, **__: None)
-        patch.setattr(celery_parts, "_LOOK_SECONDS", 0)
         patch.setattr(celery_parts, "time", SimpleNamespace(monotonic=lambda: self.seconds, sleep=time.sleep))
 
     def perform(self, _: Tools, part: Part, **__: Any) -> Effect:
@@ -62,7 +66,8 @@ class Account:
         closed = self.runs.close(*part, {}, when_open=0)
         self.done.append(part.number)
         self.after.get(part.number, lambda: None)()
-        return "closed" if closed == 1 else "quiet"
+        effects: dict[int, Effect] = {1: "closed", 2: "quiet", 3: "last"}
+        return effects[closed]
 
     def perform_next(self, tools: Tools, part: Part, take: Callable[[], int | None], *, wait: bool, **_: Any) -> Effect:
         self.asked.append(wait)
@@ -74,8 +79,17 @@ class Account:
         self.permits -= 1
         return self.perform(tools, part._replace(number=number))
 
-    def send_parts(self, _: Tools, __: str, stages: list[tuple[str, list[int]]], *, countdown: float = 0.0) -> None:
-        self.published += [(list(parts), countdown) for _, parts in stages]
+    def left_for(self, account: str, run: str, stage: str, number: int, *, of: int) -> Any:
+        assert (account, run, stage, of >= _PARTS) == ("dex", self.run, "walk", True)
+
+        def apply_async(*, countdown: float | None, ignore_result: bool) -> None:
+            assert ignore_result, "it is in no chord"
+            self.left.append((number, countdown or 0.0))
+
+        return SimpleNamespace(apply_async=apply_async)
+
+    def move_on(self) -> None:
+        self.moved_on += 1
 
     def message(self, number: int, *, redelivered: bool = False, task_id: str = "message") -> str:
         request = SimpleNamespace(id=task_id, retries=0, delivery_info={"redelivered": redelivered}, argsrepr="")
@@ -98,7 +112,7 @@ def account(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Account:
 def test_a_slot_goes_on_with_what_has_no_message_yet(account: Account) -> None:
     assert account.message(0).endswith("and 35 more in the same turn")
     assert account.done == [0, *range(5, _PARTS)], "1 to 4 have messages of their own"
-    assert account.published == []
+    assert account.left == []
     assert all(account.asked), "nobody wants the slot, so each permit is waited for"
 
 
@@ -106,7 +120,7 @@ def test_who_must_wait_too_long_leaves_the_rest_to_the_others(account: Account) 
     account.permits = 2
     account.message(0)
     assert account.done == [0, 5, 6]
-    assert account.published == [], "four others have messages, and go on"
+    assert account.left == [], "four others have messages, and go on"
     assert account.runs.stage(account.run, "walk").published == 7, "nothing was taken that is not done"
 
 
@@ -114,67 +128,69 @@ def test_the_last_one_to_go_leaves_a_message(account: Account) -> None:
     account.others_are_done()
     account.permits = 2
     account.message(0)
-    assert (account.done, account.published) == ([0, 5, 6], [([7], 3.0)])
+    assert (account.done, account.left) == ([0, 5, 6], [(7, 3.0)])
 
 
 def test_a_turn_ends_after_ten_seconds_with_a_message_for_the_next_part(account: Account) -> None:
     account.after = {6: lambda: setattr(account, "seconds", 10.0)}
     account.message(0)
-    assert (account.done, account.published) == ([0, 5, 6], [([7], 0.0)])
+    assert (account.done, account.left) == ([0, 5, 6], [(7, 0.0)])
 
 
-@pytest.mark.parametrize("where", ["queue", "worker"])
-def test_while_a_message_waits_for_a_slot_a_turn_lasts_half_a_second_and_waits_for_nothing(
-    account: Account, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    if where == "queue":
-        account.client.lpush(_API, "a message")
-    else:
-        monkeypatch.setattr(worker_state, "reserved_requests", {"this", "another"})
-        monkeypatch.setattr(worker_state, "active_requests", {"this"})
+def test_while_a_message_waits_for_a_slot_a_turn_lasts_half_a_second_and_waits_for_nothing(account: Account) -> None:
+    account.wanted = True
     account.after = {6: lambda: setattr(account, "seconds", 0.4), 7: lambda: setattr(account, "seconds", 0.5)}
     account.message(0)
-    assert (account.done, account.published) == ([0, 5, 6, 7], [([8], 0.0)])
+    assert (account.done, account.left) == ([0, 5, 6, 7], [(8, 0.0)])
     assert not any(account.asked)
 
 
 def test_where_slots_are_scarce_who_waits_comes_back_when_there_are_two_permits(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account.client.lpush(_API, "a message")
+    account.wanted = True
     account.others_are_done()
     account.permits = 0
     monkeypatch.setattr(celery_parts, "_BACK_SECONDS", 4.0)
     account.message(0)
-    assert (account.done, account.published) == ([0], [([5], 4.0)])
+    assert (account.done, account.left) == ([0], [(5, 4.0)])
 
 
-def test_a_worker_that_is_told_to_stop_hands_its_turns_on(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    account.after = {6: lambda: monkeypatch.setattr(worker_state, "should_stop", 0)}
+def test_a_worker_that_is_told_to_stop_hands_its_turns_on(account: Account) -> None:
+    account.after = {6: lambda: setattr(account, "stopping", True)}
     account.message(0)
-    assert (account.done, account.published) == ([0, 5, 6], [([7], 0.0)])
+    assert (account.done, account.left) == ([0, 5, 6], [(7, 0.0)])
 
 
-def test_who_has_waited_for_nothing_for_a_second_calls_one_more_to_help(account: Account) -> None:
-    account.flowing = True
+def test_where_answers_take_longer_than_the_quota_one_more_is_called_to_help_each_second(account: Account) -> None:
+    account.short_handed = True
     account.after = {
         6: lambda: setattr(account, "seconds", 1.0),
         9: lambda: setattr(account, "seconds", 1.9),
         12: lambda: setattr(account, "seconds", 2.0),
     }
     account.message(0)
-    assert account.published == [([7], 0.0), ([13], 0.0)]
+    assert account.left == [(7, 0.0), (13, 0.0)]
     assert account.done == [number for number in (0, *range(5, _PARTS)) if number not in (7, 13)]
 
 
-@pytest.mark.parametrize("why", ["waited", "wanted"])
+@pytest.mark.parametrize("why", ["not short handed", "wanted"])
 def test_no_help_is_called_where_it_would_not_help(account: Account, why: str) -> None:
-    account.flowing = why == "wanted"
-    if why == "wanted":
-        account.client.lpush(_API, "a message")
+    account.short_handed = why == "wanted"
+    account.wanted = why == "wanted"
     account.after = {6: lambda: setattr(account, "seconds", 0.45 if why == "wanted" else 1.0)}
     account.message(0)
-    assert account.published == []
+    assert account.left == []
+
+
+def test_who_closes_the_last_part_moves_the_run_on(account: Account) -> None:
+    account.message(0)
+    assert account.moved_on == 0, "four others are open"
+    account.runs.extend(account.run, "walk", "more", 2)
+    account.others_are_done()
+    account.runs.window(account.run, "walk", size=1, when_open=0)
+    account.message(_PARTS)
+    assert (account.done[-2:], account.moved_on) == ([_PARTS, _PARTS + 1], 1)
 
 
 def test_no_more_is_taken_than_may_be_open(account: Account) -> None:
@@ -185,13 +201,11 @@ def test_no_more_is_taken_than_may_be_open(account: Account) -> None:
 
 @pytest.mark.parametrize(("why", "seconds"), [(NoPermit("went stale", seconds=0.05), 0.05), (Unavailable("500", seconds=2.1), 2.1), (NoPermit("paused", seconds=60.0), 12.0)])  # fmt: skip
 def test_a_part_that_was_taken_and_must_wait_gets_a_message_and_ends_the_turn(
-    account: Account, monkeypatch: pytest.MonkeyPatch, why: Exception, seconds: float
+    account: Account, why: Exception, seconds: float
 ) -> None:
-    sent: list[float] = []
-    monkeypatch.setattr(celery_parts, "send_parts", lambda *_, countdown: sent.append(countdown))
     account.waits[7] = why
     account.message(0)
-    assert (account.done, sent) == ([0, 5, 6], [seconds])
+    assert (account.done, account.left) == ([0, 5, 6], [(7, seconds)])
     assert account.runs.stage(account.run, "walk").published == 8
 
 
@@ -199,7 +213,7 @@ def test_the_part_of_the_message_itself_is_tried_again_by_the_message(account: A
     account.waits[0] = NoPermit("no room", seconds=3.0)
     with pytest.raises(Retry):
         account.message(0)
-    assert (account.done, account.published) == ([], [])
+    assert (account.done, account.left) == ([], [])
 
 
 def test_a_message_that_comes_again_goes_on_with_what_its_worker_died_of(account: Account) -> None:

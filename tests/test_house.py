@@ -30,6 +30,7 @@ FLOOR = {
     "celery_children": 3,
     "celery_channel": 3,
     "celery_logs": 3,
+    "celery_slots": 3,
     "celery_story": 4,
     "celery": 4,
     "celery_parts": 5,
@@ -108,7 +109,8 @@ def test_the_sandbox_reads_the_contract_for_itself(module: str, path: Path) -> N
 def test_celery_stays_above_its_floor() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("celery", "kombu", "redbeat")}
     assert {room_of(m) for m in users} == {"celery", "tasks", "cli", "client"} | {
-        f"celery_{part}" for part in ("settings", "backend", "lease", "children", "channel", "logs", "story", "parts")
+        f"celery_{part}"
+        for part in ("settings", "backend", "lease", "children", "channel", "logs", "slots", "story", "parts")
     }
 
 
@@ -116,7 +118,7 @@ def test_only_the_door_sends_requests() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("requests", "urllib3", "httpx")}
     # The feed and a webhook are somebody else's servers; the demo asks its own sandbox's admin side.
     others = {"sources.http", "adapters.alert_channels", "cli.demo"}
-    assert users == {"adapters.okasie_api", "adapters.okasie_sending", *others}
+    assert users == {"adapters.okasie_api", "adapters.okasie_connections", "adapters.okasie_sending", *others}
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ _CONNECT_SECONDS: Final = 5.0
 _FRESH_SECONDS: Final = 0.15
 """A permit is for now: one that is older than this is given back (a busy machine, a stopped process)."""
 _FLOWING_SECONDS: Final = 2.0
+_LAST_COUNTS: Final = 0.2
+"""The weight of the last answer in the mean of how long they take."""
 _STALE: Final = "the permit went stale before the request was ready"
 _BODY_BYTES: Final = 256 * 1024
 """Read at a time: a page of 200 listings is about as long."""
@@ -86,6 +88,7 @@ class OkasieApi:
         self._write_timeout = write_timeout
         self._max_wait_seconds = max_wait_seconds
         self._waited_at = -_FLOWING_SECONDS
+        self._answer_seconds = 0.0
         self.connections = Connections(self.base_url, f"okasie-tasks/{__version__}", connect_seconds=_CONNECT_SECONDS)
 
     def __repr__(self) -> str:
@@ -99,13 +102,22 @@ class OkasieApi:
         """
         return Door(self, ticket, lane, max_wait_seconds=self._max_wait_seconds if wait else 0.0, keep_place=keep_place)
 
-    def flowing(self) -> bool:
-        """Whether permits come at once: none that this process asked for had to wait within the last two seconds."""
-        return time.monotonic() - self._waited_at > _FLOWING_SECONDS
+    def short_handed(self, pace_seconds: float) -> bool:
+        """Whether one more at a time could send more, where a request may leave every ``pace_seconds``.
+
+        That is so where answers take longer than that, and no permit that this process asked for had to wait within
+        the last two seconds.
+        """
+        flowing = time.monotonic() - self._waited_at > _FLOWING_SECONDS
+        return flowing and self._answer_seconds > pace_seconds
 
     def had_to_wait(self) -> None:
-        """For `flowing`."""
+        """For `short_handed`."""
         self._waited_at = time.monotonic()
+
+    def was_answered(self, seconds: float) -> None:
+        """For `short_handed`: how long an answer took."""
+        self._answer_seconds += (seconds - self._answer_seconds) * _LAST_COUNTS
 
     @property
     def hold_seconds(self) -> float:
@@ -238,6 +250,7 @@ class Door:
         try:
             with in_time():
                 status, answered, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
+            self._api.was_answered(time.monotonic() - started)
             # Straight to what is compared, where the page allows it.
             decoded = (decode_rows(raw) if kind == "list" and status == 200 else None) or _decode(raw)
             seen = answers.feedback(status, answered, decoded)

@@ -454,16 +454,21 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def test_permits_flow_until_one_has_to_wait_and_again_two_seconds_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_more_could_send_more_while_answers_take_longer_than_the_pace_and_no_permit_had_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     api = OkasieApi(BASE, lambda: KEY, MemoryLimiter(per_minute=1), account="dex", max_wait_seconds=0)
-    with api.permit(ticket="t1"):
-        assert api.flowing()
+    assert not api.short_handed(0.5), "nothing is known of its answers"
+    for _ in range(20):
+        api.was_answered(0.7)
+    assert api.short_handed(0.5)
+    assert not api.short_handed(0.8)
     with api.permit(ticket="t2"), pytest.raises(NoPermit), api.permit(ticket="t3"):
         pass
-    assert not api.flowing()
+    assert not api.short_handed(0.5)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 3)
-    assert api.flowing()
+    assert api.short_handed(0.5)
 
 
 def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,8 +56,8 @@ class FakeMarket:
         """Answers still to be lost, permits still to be refused."""
         self._scheduler, self._page_size = scheduler, page_size
 
-    def flowing(self) -> bool:
-        return True
+    def short_handed(self, pace_seconds: float) -> bool:
+        return False
 
     @contextmanager
     def permit(self, *, ticket: str, lane: Lane = "bulk", **_: bool) -> Iterator[FakeMarket]:

@@ -64,8 +64,8 @@ class TwinMarket:
         self.writes = self.requests = 0
         self._lane: Lane = "bulk"
 
-    def flowing(self) -> bool:
-        return True
+    def short_handed(self, pace_seconds: float) -> bool:
+        return False
 
     @contextmanager
     def permit(self, *, ticket: str, lane: Lane = "bulk", **_: bool) -> Iterator[TwinMarket]:

@@ -1,0 +1,69 @@
+"""Whether a slot is wanted: seen from within a worker of threads, and from a child that can look at the queue only."""
+
+from __future__ import annotations
+
+import pytest
+from celery.concurrency.prefork import TaskPool as Prefork
+from celery.concurrency.thread import TaskPool as Threads
+from celery.worker import state
+
+from okasie_tasks.celery_slots import Slots
+
+
+class Clock:
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def threads(count: int, clock: Clock) -> Slots:
+    slots = Slots(clock)
+    slots.of(Threads(limit=count))
+    return slots
+
+
+def at_work(patch: pytest.MonkeyPatch, active: int, waiting: int = 0) -> None:
+    patch.setattr(state, "active_requests", range(active))
+    patch.setattr(state, "reserved_requests", range(active + waiting))
+
+
+@pytest.mark.parametrize(
+    ("active", "in_worker", "in_queue", "wanted"),
+    [
+        (4, 1, False, True),
+        (4, 0, True, True),
+        (4, 0, False, False),
+        (3, 0, True, False),
+        (3, 1, False, False),  # it is just being begun
+    ],
+)
+def test_a_slot_is_wanted_when_all_are_taken_and_a_message_waits(
+    monkeypatch: pytest.MonkeyPatch, active: int, in_worker: int, *, in_queue: bool, wanted: bool
+) -> None:
+    at_work(monkeypatch, active, in_worker)
+    assert threads(4, Clock()).wanted("walk", lambda _: in_queue) is wanted
+
+
+def test_a_child_of_a_prefork_pool_looks_at_the_queue_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work(monkeypatch, 0, 3)  # what its parent had when it was made
+    slots = Slots(Clock())
+    slots.of(Prefork.__new__(Prefork))
+    assert not slots.wanted("walk", lambda _: False)
+    assert slots.wanted("load", lambda _: True)
+
+
+def test_each_queue_is_looked_at_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work(monkeypatch, 4)
+    clock, looks = Clock(), list[str]()
+    slots = threads(4, clock)
+    for clock.seconds in (0.0, 0.05, 0.09, 0.1, 0.15):
+        slots.wanted("walk", lambda queue: bool(looks.append(queue)))
+    slots.wanted("load", lambda queue: bool(looks.append(queue)))
+    assert looks == ["walk", "walk", "load"]
+
+
+@pytest.mark.parametrize(("told", "stopping"), [(None, False), (False, False), (0, True), (1, True), (True, True)])
+def test_a_worker_stops_when_celery_says_so(monkeypatch: pytest.MonkeyPatch, told: object, *, stopping: bool) -> None:
+    monkeypatch.setattr(state, "should_stop", told)
+    assert Slots.stopping() is stopping
