@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -67,7 +67,7 @@ class Runs(RunSpool):
         """Parts that this process is at -> when to stop renewing their claims, by the monotonic clock."""
         self._keeper: threading.Thread | None = None
         self._keeper_lock = threading.Lock()
-        names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend")
+        names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend", "stage_add")
         self._lua = {
             name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release", "part_keep")
         }
@@ -143,9 +143,22 @@ class Runs(RunSpool):
         bounds = self._lua["stage_publish"](keys=[self.key(run, stage)], args=[size, when_open])
         return range(*bounds) if bounds else range(0)
 
-    def extend(self, run: str, stage: str, token: str, parts: int) -> int:
-        """Add parts to a stage; returns the number of the first. The same token adds once."""
-        return int(self._lua["stage_extend"](keys=[self.key(run, stage)], args=[token, parts]))
+    def extend(self, run: str, stage: str, token: str, parts: int, *, fact: tuple[str, str] = ("", "")) -> int:
+        """Add parts to a stage; returns the number of the first. The same token adds once.
+
+        ``fact``: what is noted in the run at the same moment, by name; ``{first}`` in it stands for that number.
+        """
+        return int(self._lua["stage_extend"](keys=[self.key(run, stage), self.key(run)], args=[token, parts, *fact]))
+
+    def add(self, run: str, stage: str, token: str, place: str, values: Sequence[object]) -> int:
+        """Add a part for each of these, which it finds at ``place`` under its number; returns that of the first.
+
+        Both at the same moment: a part that can be taken before its work is there would find nothing to do.
+        """
+        for number, value in enumerate(values):
+            self.put(run, place, f"{token}:{number}", value)
+        keys = [self.key(run, stage), self.key(run, "data", place)]
+        return int(self._lua["stage_add"](keys=keys, args=[token, len(values)]))
 
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
         """Take a part for at most so long, and for at most `LEASE_SECONDS` at a time; see `keeping`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 
 import msgspec
 
@@ -67,12 +68,10 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     fresh = {item.reference: item for row in stream if (item := _outgoing(row, wanted, seen_ms)) is not None}
     items += fresh.values()
     sizes = pack([len(item.body) for item in items], flush=last)
-    first = tools.runs.extend(part.run, "upsert", f"spool:{part.number}", len(sizes)) if sizes else 0
-    taken = 0
-    for number, size in enumerate(sizes, start=first):
-        tools.runs.put(part.run, "chunks", number, Chunk(items[taken : taken + size]))
-        taken += size
-    tools.runs.put(part.run, "rest", part.number + 1, Chunk(items[taken:]))
+    ends = list(accumulate(sizes, initial=0))
+    tools.runs.put(part.run, "rest", part.number + 1, Chunk(items[ends[-1] :]))
+    chunks = [Chunk(items[begin:end]) for begin, end in pairwise(ends)]
+    tools.runs.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks)
     return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(wanted) - len(fresh)}
 
 
@@ -250,8 +249,7 @@ def _again(tools: Tools, part: Part, items: list[Outgoing], tries: int) -> int:
         return 0
     if tries + 1 >= ATTEMPTS:
         return len(items)
-    number = tools.runs.extend(part.run, "upsert", f"again:{part.number}", 1)
-    tools.runs.put(part.run, "chunks", number, Chunk(items, tries=tries + 1))
+    tools.runs.add(part.run, "upsert", f"again:{part.number}", "chunks", [Chunk(items, tries=tries + 1)])
     return 0
 
 
@@ -262,10 +260,8 @@ def _refused_whole(tools: Tools, part: Part, items: list[Outgoing], refused: Set
         base = tools.ledger.get([items[0].reference])
         reject = _reject(items[0], answer, part.run, refused.request_id, int(tools.runs.now()))
         return {"new_rejects": rejects.park(tools, [reject], base, in_source=True)}
-    first = tools.runs.extend(part.run, "upsert", f"halves:{part.number}", 2)
     left, _ = halves(len(items))
-    tools.runs.put(part.run, "chunks", first, Chunk(items[:left]))
-    tools.runs.put(part.run, "chunks", first + 1, Chunk(items[left:]))
+    tools.runs.add(part.run, "upsert", f"halves:{part.number}", "chunks", [Chunk(items[:left]), Chunk(items[left:])])
     return {"halved": 1}
 
 

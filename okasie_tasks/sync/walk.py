@@ -68,6 +68,6 @@ def repeat(tools: Tools, run: Run) -> bool:
         return False
     most = max((page.get("total", 0) for page in last_round(tools, run)), default=0)
     pages = max(run.fact("pages", 1), -(-most // ROWS_PER_PAGE))
-    first = tools.runs.extend(run.id, "walk", f"round:{len(rounds)}", pages)
-    tools.runs.note(run.id, walk_rounds=json.dumps([*rounds, Round(first, 1)]))
+    told = json.dumps([*rounds, ("{first}", 1)]).replace('"{first}"', "{first}")
+    tools.runs.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", told))
     return True

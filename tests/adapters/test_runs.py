@@ -150,6 +150,34 @@ def test_an_extension_is_added_once(runs: Runs) -> None:
     assert runs.stage(run, "first").total == 3
 
 
+def test_an_extension_says_what_it_is_at_the_same_moment(runs: Runs) -> None:
+    run = begun(runs)
+    for told in ("[{first}, 9]", "later"):
+        runs.extend(run, "first", "token", 2, fact=("rounds", told))
+    record = runs.get(run)
+    assert record is not None
+    assert record.facts["rounds"] == "[1, 9]"
+
+
+def test_parts_are_added_with_what_they_work_on_and_once(runs: Runs, client: redis.Redis) -> None:
+    run = begun(runs)
+    assert runs.add(run, "first", "token", "chunks", [["a"], ["b"]]) == 1
+    assert runs.add(run, "first", "token", "chunks", [["c"], ["d"]]) == 1
+    assert runs.add(run, "first", "other", "chunks", [["e"]]) == 3
+    assert runs.add(run, "first", "none", "chunks", []) == 4
+    assert runs.stage(run, "first").total == 4
+    assert [runs.fetch_one(run, "chunks", part, list[str]) for part in (1, 2, 3)] == [["a"], ["b"], ["e"]]
+    assert sorted(client.hkeys(f"okasie:run:{run}:data:chunks")) == [b"1", b"2", b"3"]
+
+
+def test_a_part_is_not_added_without_its_work(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begun(runs)
+    monkeypatch.setattr(runs, "put", lambda *_: None)
+    with pytest.raises(redis.ResponseError, match="part 0 of token works on is not there"):
+        runs.add(run, "first", "token", "chunks", [["a"]])
+    assert runs.stage(run, "first").total == 1
+
+
 # -- the end -------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,18 @@
+-- Adds parts to a stage together with what each of them works on: whoever looks for work takes them from then on.
+-- KEYS[1]  hash: the stage   KEYS[2] hash: part -> what it works on; the new ones stand there as "token:0", "token:1", ...
+-- ARGV     1 token of the extension, 2 parts to add
+-- Returns  the number of the first added part
+-- Idempotent: the same token adds once; what stands there under its name a second time is dropped.
+local first = redis.call('HGET', KEYS[1], 'x:' .. ARGV[1])
+local total = tonumber(first or redis.call('HGET', KEYS[1], 'total') or '0')
+for i = 0, tonumber(ARGV[2]) - 1 do
+  local name = ARGV[1] .. ':' .. i
+  if not first then
+    local value = redis.call('HGET', KEYS[2], name)
+    if not value then return redis.error_reply('what part ' .. i .. ' of ' .. ARGV[1] .. ' works on is not there') end
+    redis.call('HSET', KEYS[2], total + i, value)
+  end
+  redis.call('HDEL', KEYS[2], name)
+end
+if not first then redis.call('HSET', KEYS[1], 'x:' .. ARGV[1], total, 'total', total + tonumber(ARGV[2])) end
+return total

@@ -1,0 +1,93 @@
+"""Another worker looks for work at every moment: what it can take it must find whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import redis
+
+from okasie_tasks.errors import NoPermit
+from okasie_tasks.sandbox.sample import cars
+from okasie_tasks.sync import conduct, walk
+from okasie_tasks.sync.tools import Part
+from okasie_tasks.sync.work import perform
+from tests.sync.http_world import ACCOUNT, HttpWorld
+
+_ROWS = 350
+"""Four bulk calls."""
+
+
+class Helper:
+    """Takes and does whatever can be taken whenever the run's own worker has told Redis something."""
+
+    def __init__(self, world: HttpWorld, patch: pytest.MonkeyPatch) -> None:
+        self._tools, self._at_work = world.tools, False
+        self.done: list[str] = []
+        for name in ("put", "extend", "note", "add"):
+            patch.setattr(world.tools.runs, name, self._then_look(getattr(world.tools.runs, name)))
+
+    def _then_look(self, step: Any) -> Any:
+        def then_look(*args: Any, **kwargs: Any) -> Any:
+            found = step(*args, **kwargs)
+            if not self._at_work:
+                self._at_work = True
+                self._look()
+                self._at_work = False
+            return found
+
+        return then_look
+
+    def _look(self) -> None:
+        runs = self._tools.runs
+        run = runs.get(runs.active(ACCOUNT) or "")
+        if run is None or run.state != "running":
+            return
+        for stage, parts in conduct.windows(self._tools, run.id, run.stage):
+            for part in parts:
+                self.done.append(stage)
+                try:
+                    perform(self._tools, Part(run.id, stage, part, f"helper{len(self.done)}/1"), chance=Random(0))
+                except NoPermit:
+                    pytest.fail("the helper is to be at work at once")
+
+
+@pytest.fixture
+def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpWorld]:
+    with HttpWorld(tmp_path, redis_url, rows=cars(_ROWS, seed=1)) as found:
+        yield found
+
+
+def test_a_chunk_can_be_taken_only_once_it_is_there(world: HttpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = Helper(world, monkeypatch)
+    document = world.good_run("full")
+    assert "upsert" in helper.done, "else nothing was shown"
+    assert document["listings"]["created"] == _ROWS
+    assert document["requests"]["bulk"] == document["requests"]["minimum"] - document["requests"]["list"] == 4
+
+
+def test_a_round_of_the_walk_can_be_taken_only_once_its_pages_are_known(
+    world: HttpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools, seen = world.tools, list[int]()
+    tools.runs.request(ACCOUNT, "full")
+    run = tools.runs.begin(ACCOUNT) or ""
+    tools.runs.note(run, pages=3)
+    tools.runs.advance(run, "first", "walk", parts=2)
+    extend = tools.runs.extend
+
+    def then_look(*args: Any, **kwargs: Any) -> int:
+        first: int = extend(*args, **kwargs)
+        record = tools.runs.get(run)
+        assert record is not None
+        seen.extend(walk.page_of(record, part) for part in range(tools.runs.stage(run, "walk").total))
+        return first
+
+    monkeypatch.setattr(tools.runs, "extend", then_look)
+    record = tools.runs.get(run)
+    assert record is not None
+    assert walk.repeat(tools, record)
+    assert seen == [2, 3, 1, 2, 3]
