@@ -145,6 +145,18 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self._supervisor.stop(20)
 
+    def signal(self, number: int, signum: int) -> None:
+        """Send one of them a signal; with threads it is one process."""
+        process = self._supervisor.children[number].process
+        assert process is not None
+        process.send_signal(signum)
+
+    def alive(self, number: int) -> bool:
+        return self._supervisor.children[number].alive
+
+    def log(self, number: int) -> str:
+        return self._supervisor.children[number].log.read_text(encoding="utf-8", errors="replace")
+
 
 def state(sandbox: Sandbox, key: str) -> dict[str, Any]:
     """What the sandbox counted for a key."""
