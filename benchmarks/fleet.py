@@ -42,7 +42,7 @@ class Fleet:
         self.client = redis.Redis.from_url(self.server.url)
         self.runs = Runs(self.client, prefix="okasie:")
         self.stages: dict[str, float] = {}
-        """Seconds of each stage of the last run, as seen from outside."""
+        """Seconds of each stage of the last run, by its record."""
 
     def child(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
         log = self.place.folder / "logs" / f"{name}.log"
@@ -75,17 +75,14 @@ class Fleet:
         began = time.perf_counter()
         Client(self.server.url).sync(account, mode)
         deadline = began + seconds
-        self.stages, last = {}, began
         while (now := time.perf_counter()) < deadline:
-            for name in self.runs.history(account, 1):
-                run = self.runs.get(name) if name not in before else None
-                if run is not None:
-                    self.stages[run.stage] = self.stages.get(run.stage, 0.0) + now - last
-                last = now
-                if run is not None and not run.open:
-                    if run.state != "done":
-                        raise RuntimeError(f"the run of {account} ended as {run.state}: {run.facts}")
-                    return run, now - began
+            new = [self.runs.get(name) for name in self.runs.history(account, 1) if name not in before]
+            if new and new[0] is not None and not new[0].open:
+                run = new[0]
+                if run.state != "done":
+                    raise RuntimeError(f"the run of {account} ended as {run.state}: {run.facts}")
+                self.stages = stages(run)
+                return run, now - began
             time.sleep(0.02)
         raise RuntimeError(f"the run of {account} did not end within {seconds:g} s")
 
@@ -110,6 +107,16 @@ class Fleet:
 
     def redis_bytes(self) -> int:
         return int(self.client.info("memory")["used_memory"])  # type: ignore[index]
+
+
+def stages(run: Run) -> dict[str, float]:
+    """Seconds of each stage of a run that is over, by Redis time."""
+    begun = {"first": run.started_ms} | {
+        name.removeprefix("at:"): int(at) for name, at in run.facts.items() if name.startswith("at:")
+    }
+    names = sorted(begun, key=begun.__getitem__)
+    ends = [*(begun[name] for name in names[1:]), run.ended_ms]
+    return {name: (end - begun[name]) / 1000 for name, end in zip(names, ends, strict=True)}
 
 
 def tree(child: Child) -> list[psutil.Process]:

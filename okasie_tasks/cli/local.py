@@ -32,7 +32,7 @@ _SANDBOX: Final = "sandbox"
 
 _WORKERS: Final = {
     # Control tasks are short; urgent ones must never queue behind anything, so they have a worker of their own; API
-    # tasks wait for the network and for permits, so many threads; comparing costs processor time, so a process per core.
+    # tasks wait for the network and for permits, so many threads; comparing costs processor time: a process per core.
     "control": ["-Q", CONTROL, "-P", "threads", "-c", "4"],
     "urgent": ["-Q", URGENT, "-P", "threads", "-c", "8"],
     "api": ["-Q", API, "-P", "threads", "-c", "32"],
