@@ -1,9 +1,10 @@
 """The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; rejects beside it.
 
 Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes), ``{prefix}rejects:{account}`` and
-``{prefix}images:{account}`` (hashes, reference -> JSON), ``{prefix}rows:{account}`` (hash, slice of the source -> 16
-bytes a row; only what can be worked out again). Writes compare with what was read, so that an urgent write
-between read and write is never undone.
+``{prefix}images:{account}`` (hashes, reference -> JSON); and, of what can be worked out again,
+``{prefix}rows:{account}`` (hash, slice of the source -> 16 bytes a row) and ``{prefix}places:{account}`` (hash, row ->
+byte, line and version of the source). Writes compare with what was read, so that an urgent write between read and write
+is never undone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import redis
 from okasie_tasks.adapters.lua_scripts import script
 from okasie_tasks.core.entry import PACKED_BYTES, Entry
 from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
+from okasie_tasks.core.rows import Place
 
 _PIPELINE = 200
 """Commands per round trip: enough to hide the trip, few enough not to block others on the same server."""
@@ -34,6 +36,7 @@ class Ledger:
         self._rejects = f"{prefix}rejects:{account}"
         self._skipped = f"{prefix}images:{account}"
         self._rows = f"{prefix}rows:{account}"
+        self._places = f"{prefix}places:{account}"
         self._swap = script(client, "ledger_swap")
         self._read = script(client, "ledger_read")
 
@@ -118,6 +121,17 @@ class Ledger:
 
     def keep_rows(self, place: int, known: bytes) -> None:
         self._redis.hset(self._rows, str(place), cast("Any", known))
+
+    def place(self, version: str, row: int) -> Place | None:
+        """Where this row of the source begins, if that was kept of this version of it."""
+        kept = cast("bytes | None", self._redis.hget(self._places, str(row)))
+        byte, line, told = kept.decode().split(" ", 2) if kept else ("", "", "")
+        return Place(row, int(byte), int(line)) if version and told == version else None
+
+    def keep_places(self, version: str, places: Iterable[Place]) -> None:
+        """Places of another version are overwritten, or stay: they say of which they are."""
+        if found := {str(place.row): f"{place.byte} {place.line} {version}" for place in places}:
+            self._redis.hset(self._places, mapping=cast("Any", found))
 
     def forget_rows(self, beyond: int) -> None:
         """Forget the slices after the first ``beyond``: the source has become shorter."""

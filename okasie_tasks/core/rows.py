@@ -7,15 +7,33 @@ again. 16 bytes a row; whatever is lost of it is worked out anew.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Final, NamedTuple
 
 _WIDTH = 8
+PLACE_ROWS: Final = 5_000
+"""The beginning of every row whose number this divides is remembered: all parts of a load or a spool begin at one."""
+
+
+class Place(NamedTuple):
+    """Where a row of a file begins: so many rows, bytes and lines stand before it."""
+
+    row: int
+    byte: int
+    line: int
 
 
 class KnownRows:
-    """Raw row -> content, as it was and as it is now read. ``kept``: what `pack` gave the last time, or b""."""
+    """Raw row -> content, as it was and as it is now read. ``kept``: what `pack` gave the last time, or b"".
 
-    def __init__(self, kept: bytes = b"") -> None:
+    ``begin``: where the first row that is asked for begins in this very version of the source, if that is known.
+    ``every``: so many rows apart are the places that are noted.
+    """
+
+    def __init__(self, kept: bytes = b"", begin: Place | None = None, *, every: int = PLACE_ROWS) -> None:
         self._kept = kept
+        self.begin, self.every = begin, every
+        self.passed: list[Place] = []
+        """Places that the reader came by, for the next time."""
         self._version = b""
         self._now: list[bytes] = []
         self.contents: dict[bytes, bytes] = {}
@@ -35,6 +53,11 @@ class KnownRows:
     def note(self, raw: bytes, content: bytes) -> None:
         """A row that was read: it counts the next time."""
         self._now.append(raw + content)
+
+    def at(self, row: int, byte: int, line: int) -> None:
+        """Told by the source at each row, before it: how many stand before it."""
+        if row % self.every == 0:
+            self.passed.append(Place(row, byte, line))
 
     def pack(self) -> bytes | None:
         """What is to be kept now; None when it is kept already, or the source told no version."""

@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import msgspec
 
 from okasie_tasks.core.listing import Issue
-from okasie_tasks.core.rows import KnownRows, raw_fingerprint
+from okasie_tasks.core.rows import KnownRows, Place, raw_fingerprint
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sources.lines import CsvReader, LastByte, cells_of, full_lines, is_line_end
 from okasie_tasks.sources.mapping import RowMapping
 
-_BLANK: Final = ("\n", "\r\n", "\r")
-_BUFFER_BYTES: Final = 256 * 1024
 _MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_CELL_CHARACTERS: Final = 1_000_000
-csv.field_size_limit(_CELL_CHARACTERS)
 
 
 class FileSource:
@@ -97,13 +93,11 @@ class FileSource:
 
     def _csv(self, file: IO[bytes], start: int, stop: int | None, known: KnownRows) -> Iterator[SourceRow]:
         source = self._account.source
-        encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
-        watched = _LastByte(file)
+        watched = LastByte(file)
         try:
-            text = io.TextIOWrapper(io.BufferedReader(watched, _BUFFER_BYTES), encoding=encoding, newline="")
+            reader = CsvReader(watched, source.encoding, source.delimiter)
         except LookupError as error:
             raise SourceError(f"encoding {source.encoding!r} is not known", where=self._name) from error
-        reader = _CsvReader(text, source.delimiter)
         try:
             yield from self._csv_rows(reader, watched, start, stop, known)
         except UnicodeDecodeError as error:
@@ -117,7 +111,7 @@ class FileSource:
             ) from error
 
     def _csv_rows(
-        self, reader: _CsvReader, watched: _LastByte, start: int, stop: int | None, known: KnownRows
+        self, reader: CsvReader, watched: LastByte, start: int, stop: int | None, known: KnownRows
     ) -> Iterator[SourceRow]:
         columns = [name.strip() for name in reader.header()]
         mapping = self._mapping(columns)
@@ -125,13 +119,16 @@ class FileSource:
         # Of two columns of one name the last counts, as below.
         contents, of_reference = known.contents, len(columns) - 1 - columns[::-1].index(mapping.reference_column)
         width, delimiter = len(columns), self._account.source.delimiter
-        number = reader.skip(start)
-        if number < start:
+        if known.begin is not None and known.begin.row == start and reader.go_to(known.begin):
+            number = start
+        elif (number := reader.skip(start)) < start:
             return
         before: SourceRow | None = None
         for line, quoted in islice(reader.read(), None if stop is None else stop - start):
             if before is not None:
                 yield before
+            if not number % known.every and reader.counts:
+                known.at(number, *reader.row)
             number += 1
             where = f"{self._name}:{reader.line_num}"
             raw = raw_fingerprint(line.encode() if quoted is None else _ENCODER.encode(quoted))
@@ -139,12 +136,12 @@ class FileSource:
                 # The very same line was a valid row before.
                 ahead = line.split(delimiter, of_reference + 1)
                 if '"' in line and any('"' in cell for cell in ahead[: of_reference + 1]):
-                    ahead = _cells(line, delimiter)
+                    ahead = cells_of(line, delimiter)
                 reference = ahead[of_reference].strip()
                 read = partial(_read_line, mapping, columns, line, number, where, raw=raw, delimiter=delimiter)
                 before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
                 continue
-            cells = _cells(line, delimiter) if quoted is None else quoted
+            cells = cells_of(line, delimiter) if quoted is None else quoted
             if len(cells) != width:
                 issues = (Issue("row", "columns", f"expected {width} columns, got {len(cells)}"),)
                 before = mapping.row(dict(zip(columns, cells, strict=False)), number, where, issues)
@@ -183,9 +180,15 @@ class FileSource:
     def _jsonl(self, file: IO[bytes], start: int, stop: int | None, known: KnownRows) -> Iterator[SourceRow]:
         mapping = self._mapping(None)
         known.under(mapping.version)
-        lines = ((line, text) for line, text in enumerate(file, start=1) if text.strip(b" \t\r\n\xef\xbb\xbf"))
-        for number, (line, text) in enumerate(islice(lines, start, stop), start=start + 1):
-            where = f"{self._name}:{line}"
+        begin, first = Place(0, 0, 0), start
+        if known.begin is not None and known.begin.row == start and is_line_end(file, known.begin.byte):
+            begin, first = known.begin, 0
+        file.seek(begin.byte)
+        lines = full_lines(file, begin)
+        rows = None if stop is None else stop - start
+        for number, (place, text) in enumerate(islice(lines, first, rows and first + rows), start=start + 1):
+            known.at(number - 1, *place)
+            where = f"{self._name}:{place[1] + 1}"
             try:
                 raw = msgspec.json.decode(text.lstrip(b"\xef\xbb\xbf"))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -235,76 +238,10 @@ class FileSource:
         )
 
 
-class _CsvReader:
-    """A csv reader that looks into a row only where it must.
-
-    A line that begins at the end of a row is a row if it has no quotes, or none but around whole fields: only what has
-    others needs the reader's eye.
-    """
-
-    def __init__(self, text: io.TextIOWrapper, delimiter: str) -> None:
-        self._text, self._delimiter = text, delimiter
-        self.line_num = 0
-
-    def header(self) -> list[str]:
-        """The cells of the first line; empty when there is none."""
-        line = next(self._text, "")
-        self.line_num += 1
-        return self._quoted(line) if line else []
-
-    def skip(self, count: int) -> int:
-        """Skip so many rows that are not blank; returns how many there were."""
-        done, lines = 0, 0
-        while done < count and (line := next(self._text, "")):
-            lines += 1
-            if '"' in line and not self._is_row(line):
-                done += bool(self._quoted(line))
-            elif line not in _BLANK:
-                done += 1
-        self.line_num += lines
-        return done
-
-    def read(self) -> Iterator[tuple[str, list[str] | None]]:
-        """Rows that are not blank: a line that is one, or another row as its cells."""
-        for line in self._text:
-            self.line_num += 1
-            if '"' not in line or self._is_row(line):
-                if line not in _BLANK:
-                    yield line, None
-            elif cells := self._quoted(line):
-                yield line, cells
-
-    def _is_row(self, line: str) -> bool:
-        """Whether each of its quotes opens or closes a field, or is doubled within one, and all are closed."""
-        at = line.find('"')
-        while at >= 0:
-            if at and line[at - 1] != self._delimiter:
-                return False
-            end = line.find('"', at + 1)
-            while end >= 0 and line[end + 1 : end + 2] == '"':
-                end = line.find('"', end + 2)
-            if end < 0 or line[end + 1 : end + 2] not in (self._delimiter, "\r", "\n", ""):
-                return False
-            at = line.find('"', end + 1)
-        return True
-
-    def _quoted(self, line: str) -> list[str]:
-        rows = csv.reader(chain((line,), self._text), delimiter=self._delimiter, strict=True)
-        try:
-            return next(rows)
-        finally:
-            self.line_num += rows.line_num - 1
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    """The cells of a line that is a row."""
-    return next(csv.reader((line,), delimiter=delimiter, strict=True))
-
-
 def _read_line(
     mapping: RowMapping, columns: list[str], line: str, number: int, where: str, *, raw: bytes, delimiter: str
 ) -> SourceRow:
-    return _read_cells(mapping, columns, _cells(line, delimiter), number, where, raw=raw)
+    return _read_cells(mapping, columns, cells_of(line, delimiter), number, where, raw=raw)
 
 
 def _read_cells(
@@ -312,24 +249,6 @@ def _read_cells(
 ) -> SourceRow:
     row = mapping.row(dict(zip(columns, cells, strict=True)), number, where)
     return msgspec.structs.replace(row, raw=raw)
-
-
-class _LastByte(io.RawIOBase):
-    """Passes bytes through and remembers the last one, which tells whether the last row is whole."""
-
-    def __init__(self, inner: IO[bytes]) -> None:
-        self._inner = inner
-        self.last = b"\n"
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._inner.read(len(buffer))
-        buffer[: len(data)] = data
-        if data:
-            self.last = data[-1:]
-        return len(data)
 
 
 def _why(error: OSError) -> str:

@@ -58,7 +58,7 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     stream: Iterator[SourceRow]
     if source.sliceable and isinstance(source, RemembersRows):
         # The load has just noted what these rows come to: only those that are sent need to be read again.
-        known = KnownRows(tools.ledger.known_rows(start // LOAD_ROWS))
+        known = KnownRows(tools.ledger.known_rows(start // LOAD_ROWS), tools.ledger.place(source.version(), start))
         found = source.rows(start, start + SPOOL_ROWS, known=known)
         stream = (row if row.read is None else row.read() for row in found if row.reference in wanted)
     else:

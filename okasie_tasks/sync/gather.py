@@ -36,7 +36,7 @@ from okasie_tasks.core.records import (
     same_row,
     split_hashes,
 )
-from okasie_tasks.core.rows import KnownRows
+from okasie_tasks.core.rows import KnownRows, Place
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import Page, RemembersRows, SourceRow
 from okasie_tasks.sync.tools import LOAD_ROWS, Part, Tools
@@ -184,7 +184,7 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
         return {"rows": 0, "ended": 1, "version": "", "nameless": 0, "where": []}  # the first part reads it all
     # One row more than the slice tells whether it is the last: else a part would be needed to find nothing.
     stop = start + LOAD_ROWS + 1 if source.sliceable else None
-    sorter = _Sorter(tools, part, partitions)
+    sorter = _Sorter(tools, part, partitions, tools.ledger.place(version, start) if source.sliceable else None)
     if isinstance(source, RemembersRows):
         stream = source.rows(start, stop, known=sorter.known)
     else:
@@ -200,6 +200,7 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     if source.version() != version:
         raise SourceError("the source changed while it was being read; the next run reads it anew", code="changed")
     sorter.write()
+    tools.ledger.keep_places(version, sorter.known.passed)
     return {
         "rows": rows,
         "ended": int(ended),
@@ -213,12 +214,12 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
 class _Sorter:
     """Sorts the rows of one slice of the source into the partitions."""
 
-    def __init__(self, tools: Tools, part: Part, partitions: int) -> None:
+    def __init__(self, tools: Tools, part: Part, partitions: int, begin: Place | None) -> None:
         self._tools, self._part, self._partitions = tools, part, partitions
         self._formed = tools.runs.has(part.run, "formed")
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
-        self.known = KnownRows(tools.ledger.known_rows(part.number))
+        self.known = KnownRows(tools.ledger.known_rows(part.number), begin)
 
     def add(self, chunk: list[SourceRow]) -> None:
         """Rows that have a reference."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.core.entry import ABSENT, STATUSES, Entry, Flag
 from okasie_tasks.core.records import Reject, bucket_of, hash8
+from okasie_tasks.core.rows import Place
 
 FINGERPRINT = st.binary(min_size=8, max_size=8)
 
@@ -78,6 +79,18 @@ def test_what_is_known_of_rows_is_kept_by_slice(ledger: Ledger) -> None:
     ledger.keep_rows(7, b"eight")
     ledger.forget_rows(1)
     assert (ledger.known_rows(0), ledger.known_rows(7)) == (b"one", b"")
+
+
+def test_a_place_is_that_of_its_version_alone(ledger: Ledger) -> None:
+    assert ledger.place("one two", 5_000) is None
+    ledger.keep_places("one two", [Place(0, 9, 1), Place(5_000, 70_000, 5_003)])
+    assert ledger.place("one two", 5_000) == Place(5_000, 70_000, 5_003)
+    assert ledger.place("three", 5_000) is ledger.place("one two", 10_000) is None
+    ledger.keep_places("three", [Place(5_000, 8, 5_001)])
+    assert ledger.place("three", 5_000) == Place(5_000, 8, 5_001)
+    assert ledger.place("one two", 5_000) is None
+    ledger.keep_places("", [Place(5_000, 8, 5_001)])
+    assert ledger.place("", 5_000) is None, "a source without a version may change unseen"
 
 
 def test_a_write_that_somebody_overtook_changes_nothing_and_is_named(ledger: Ledger) -> None:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.fingerprint import content_fingerprint
-from okasie_tasks.core.rows import KnownRows
+from okasie_tasks.core.rows import KnownRows, Place
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import RemembersRows, SourceRow
-from okasie_tasks.sources.files import _cells, _CsvReader
+from okasie_tasks.sources.lines import CsvReader, LastByte, cells_of
 from tests.sources.support import brief, source
 
 CARS = (("A", "Golf", 100), ("B", "Polo", 200), ("C", "Clio", 300), ("D", "", 400))
@@ -183,16 +183,25 @@ def test_skipping_rows_passes_just_what_reading_them_would(rows: list[list[str]]
     csv.writer(text, delimiter=";", lineterminator=end).writerows([*rows[:2], [], *rows[2:]])
     data = text.getvalue().encode() + b'x;19" rim;y\n' * 2
 
-    def opened() -> io.TextIOWrapper:
-        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
+    def reader() -> CsvReader:
+        return CsvReader(LastByte(io.BufferedReader(io.BytesIO(data))), "utf-8", ";")  # type: ignore[arg-type]
 
-    plain, quick = csv.reader(opened(), delimiter=";", strict=True), _CsvReader(opened(), ";")
+    plain = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), delimiter=";", strict=True)
     wanted = [cells for cells in plain if cells]
+    quick = reader()
     done = quick.skip(count)
     assert done == min(count, len(wanted))
-    left = [_cells(line, ";") if quoted is None else quoted for line, quoted in quick.read()]
+    left, places = list[list[str]](), list[Place]()
+    for line, quoted in quick.read():
+        places.append(Place(done + len(left), *quick.row))
+        left.append(cells_of(line, ";") if quoted is None else quoted)
     assert left == wanted[count:]
     assert quick.line_num == plain.line_num
+    for place in places:
+        there = reader()
+        assert there.go_to(place)
+        found = [cells_of(line, ";") if quoted is None else quoted for line, quoted in there.read()]
+        assert (found, there.line_num) == (wanted[place.row :], plain.line_num)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -223,6 +232,63 @@ def test_rows_that_are_the_same_to_the_byte_come_unread(tmp_path: Path, kind: st
     assert [row.read() for row in again if row.read] == [whole[0], whole[2]]
     other = learn(KnownRows(kept), source(tmp_path, "feed", options + "\ndecimal = ','"))  # type: ignore[arg-type]
     assert not any(row.read for row in other), "another mapping may come to another content"
+
+
+_PLACES = [
+    ("feed.csv", "", "ref,title,price\n" + "".join(f'{name},"T\nö {name}",{n}00\n\n' for n, name in enumerate("ABCDEFG", 1))),
+    ("feed.csv", "", "\ufeffref,title,price\r\n" + "".join(f"{name},Zoë {name},{n}00\r\n" for n, name in enumerate("ABCDEFG", 1))),
+    ("feed.csv.gz", "", "ref,title,price\n" + "".join(f"{name},T {name},{n}00\n" for n, name in enumerate("ABCDEFG", 1))),
+    ("feed.jsonl", 'type = "jsonl"', "".join(f'\n{{"ref": "{name}", "title": "ö", "price": {n}00}}\n' for n, name in enumerate("ABCDEFG", 1))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options", "text"), _PLACES)
+def test_a_slice_whose_place_is_known_is_read_from_there(tmp_path: Path, name: str, options: str, text: str) -> None:
+    data = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    found = source(tmp_path, name, options)
+    assert isinstance(found, RemembersRows)
+    first = KnownRows(every=2)
+    whole = list(found.rows(known=first))
+    assert [place.row for place in first.passed] == [0, 2, 4, 6]
+    for place in first.passed:
+        assert data[place.byte :].lstrip(b'\n{"ref: ').startswith(b"ABCDEFG"[place.row : place.row + 1])
+        for stop in (None, place.row + 1, place.row + 3):
+            known = KnownRows(begin=place, every=2)
+            assert list(found.rows(place.row, stop, known=known)) == whole[place.row : stop]
+            assert known.passed == [there for there in first.passed if place.row <= there.row < (stop or 9)]
+
+
+def test_the_rows_before_a_known_place_are_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "feed.csv").write_text(CSV)
+    found = source(tmp_path, "feed.csv")
+    assert isinstance(found, RemembersRows)
+    known = KnownRows(every=1)
+    assert len(list(found.rows(known=known))) == 3
+    (tmp_path / "feed.csv").write_text(CSV.replace("A,Golf", 'A"Golf'))
+    assert brief(found.rows(2, known=KnownRows(begin=known.passed[2]))) == [ALL[2]]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [Place(1, 20, 2), Place(1, 10_000, 2), Place(2, 27, 2)],
+    ids=["inside a row", "behind the end", "another row"],
+)
+def test_a_place_that_cannot_be_that_of_the_row_is_not_used(tmp_path: Path, begin: Place) -> None:
+    (tmp_path / "feed.csv").write_text(CSV)
+    found = source(tmp_path, "feed.csv")
+    assert isinstance(found, RemembersRows)
+    assert brief(found.rows(1, known=KnownRows(begin=begin))) == ALL[1:]
+
+
+def test_in_an_encoding_whose_bytes_are_not_counted_no_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "feed.csv").write_bytes(CSV.encode("utf-16"))
+    found = source(tmp_path, "feed.csv", 'encoding = "utf-16"')
+    assert isinstance(found, RemembersRows)
+    known = KnownRows(every=1)
+    assert len(list(found.rows(known=known))) == 3
+    assert known.passed == []
+    assert brief(found.rows(1, known=KnownRows(begin=Place(1, 27, 2)))) == ALL[1:]
 
 
 def test_a_known_row_has_its_reference_wherever_it_stands(tmp_path: Path) -> None:

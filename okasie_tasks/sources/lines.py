@@ -1,0 +1,170 @@
+"""Lines and rows of feeds that are files, with the place of each: what stands before it in rows, bytes and lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from itertools import chain
+from typing import IO, Any, Final
+
+from okasie_tasks.core.rows import Place
+
+_BLANK: Final = ("\n", "\r\n", "\r")
+_BUFFER_BYTES: Final = 256 * 1024
+_CELL_CHARACTERS: Final = 1_000_000
+csv.field_size_limit(_CELL_CHARACTERS)
+
+
+class LastByte(io.RawIOBase):
+    """Passes bytes through and remembers the last one, which tells whether the last row is whole."""
+
+    def __init__(self, inner: IO[bytes]) -> None:
+        self._inner = inner
+        self.last = b"\n"
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._inner.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._inner.tell()
+
+    def begins_with(self, head: bytes) -> bool:
+        """Looked at before anything is read."""
+        return bytes(self._inner.peek(len(head))[: len(head)]) == head  # type: ignore[attr-defined]
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._inner.read(len(buffer))
+        buffer[: len(data)] = data
+        if data:
+            self.last = data[-1:]
+        return len(data)
+
+
+class CsvReader:
+    """A csv reader that looks into a row only where it must.
+
+    A line that begins at the end of a row is a row if it has no quotes, or none but around whole fields: only what has
+    others needs the reader's eye. Raises `LookupError` for an encoding that does not exist.
+    """
+
+    def __init__(self, file: LastByte, encoding: str, delimiter: str) -> None:
+        self._file, self._delimiter = file, delimiter
+        self.counts = encoding.lower() in ("utf-8", "utf8")
+        """Whether it counts bytes: what was decoded from UTF-8 has just so many when it is encoded again."""
+        self._encoding = "utf-8-sig" if self.counts else encoding
+        self._text = self._open(self._encoding)
+        self._byte = len(BOM_UTF8) if self.counts and file.begins_with(BOM_UTF8) else 0
+        self.line_num = 0
+        self.row = (0, 0)
+        """Bytes and lines before the row that was read last."""
+
+    def header(self) -> list[str]:
+        """The cells of the first line; empty when there is none."""
+        line = next(self._text, "")
+        self.line_num += 1
+        self._count(line)
+        return self._quoted(line) if line else []
+
+    def go_to(self, place: Place) -> bool:
+        """Go on with the row that begins there; False, and nothing done, if none can."""
+        if not self.counts:
+            return False
+        at = self._file.tell()
+        if not is_line_end(self._file, place.byte):
+            self._file.seek(at)
+            return False
+        # What is dropped must not close the file.
+        self._text.detach()
+        self._buffer.detach()
+        self._file.seek(place.byte)
+        self._text = self._open("utf-8")
+        self._byte, self.line_num = place.byte, place.line
+        return True
+
+    def skip(self, count: int) -> int:
+        """Skip so many rows that are not blank; returns how many there were."""
+        done, lines = 0, 0
+        while done < count and (line := next(self._text, "")):
+            lines += 1
+            self._count(line)
+            if '"' in line and not self._is_row(line):
+                done += bool(self._quoted(line))
+            elif line not in _BLANK:
+                done += 1
+        self.line_num += lines
+        return done
+
+    def read(self) -> Iterator[tuple[str, list[str] | None]]:
+        """Rows that are not blank: a line that is one, or another row as its cells."""
+        for line in self._text:
+            self.row = (self._byte, self.line_num)
+            self.line_num += 1
+            self._count(line)
+            if '"' not in line or self._is_row(line):
+                if line not in _BLANK:
+                    yield line, None
+            elif cells := self._quoted(line):
+                yield line, cells
+
+    def _open(self, encoding: str) -> io.TextIOWrapper:
+        self._buffer = io.BufferedReader(self._file, _BUFFER_BYTES)
+        return io.TextIOWrapper(self._buffer, encoding=encoding, newline="")
+
+    def _count(self, line: str) -> None:
+        self._byte += len(line) if line.isascii() else len(line.encode())
+
+    def _more(self) -> Iterator[str]:
+        for line in self._text:
+            self._count(line)
+            yield line
+
+    def _is_row(self, line: str) -> bool:
+        """Whether each of its quotes opens or closes a field, or is doubled within one, and all are closed."""
+        at = line.find('"')
+        while at >= 0:
+            if at and line[at - 1] != self._delimiter:
+                return False
+            end = line.find('"', at + 1)
+            while end >= 0 and line[end + 1 : end + 2] == '"':
+                end = line.find('"', end + 2)
+            if end < 0 or line[end + 1 : end + 2] not in (self._delimiter, "\r", "\n", ""):
+                return False
+            at = line.find('"', end + 1)
+        return True
+
+    def _quoted(self, line: str) -> list[str]:
+        rows = csv.reader(chain((line,), self._more()), delimiter=self._delimiter, strict=True)
+        try:
+            return next(rows)
+        finally:
+            self.line_num += rows.line_num - 1
+
+
+def cells_of(line: str, delimiter: str) -> list[str]:
+    """The cells of a line that is a row."""
+    return next(csv.reader((line,), delimiter=delimiter, strict=True))
+
+
+def full_lines(file: IO[bytes], begin: Place) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """Lines that are not blank, each with the bytes and lines before it."""
+    byte, number = begin.byte, begin.line
+    for text in file:
+        if text.strip(b" \t\r\n\xef\xbb\xbf"):
+            yield (byte, number), text
+        byte, number = byte + len(text), number + 1
+
+
+def is_line_end(file: Any, byte: int) -> bool:
+    """Whether a line ends just before that byte: where no row can begin, the feed is not what it was taken for."""
+    if byte == 0:
+        return True
+    file.seek(byte - 1)
+    return file.read(1) in (b"\n", b"\r")
