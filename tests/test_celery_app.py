@@ -196,8 +196,9 @@ def test_a_part_that_must_wait_is_published_for_later(client: redis.Redis, redis
     file.write_text(CONFIG.replace("redis://127.0.0.1:6379/5", redis_url))
     code = """
 from okasie_tasks.celery import services
-from okasie_tasks.celery_parts import send_parts
-send_parts(services().tools("dex"), "a-run", [("walk", [7])], countdown=9.5)
+from okasie_tasks.celery_parts import _leave, send_parts
+from okasie_tasks.sync.tools import Part
+_leave(services().tools("dex"), Part("a-run", "walk", 3, "token"), 7, 9.5)
 send_parts(services().tools("dex"), "a-run", [("walk", [8])])
 """
     assert celery(file, code) == ""
@@ -205,7 +206,9 @@ send_parts(services().tools("dex"), "a-run", [("walk", [8])])
     headers = {json.loads(message)["headers"]["argsrepr"]: json.loads(message)["headers"] for message in found}
     assert set(headers) == {"dex: page 9 of 1", "dex: page 10 of 1"}
     assert headers["dex: page 9 of 1"]["eta"]
+    assert headers["dex: page 9 of 1"]["ignore_result"] is True, "it is in no chord, so nobody counts it"
     assert headers["dex: page 10 of 1"]["eta"] is None
+    assert headers["dex: page 10 of 1"]["ignore_result"] is False
 
 
 @pytest.mark.parametrize(
