@@ -208,7 +208,7 @@ send_parts(services().tools("dex"), "a-run", [("walk", [8])])
     assert headers["dex: page 9 of 1"]["eta"]
     assert headers["dex: page 9 of 1"]["ignore_result"] is True, "it is in no chord, so nobody counts it"
     assert headers["dex: page 10 of 1"]["eta"] is None
-    assert headers["dex: page 10 of 1"]["ignore_result"] is False
+    assert not headers["dex: page 10 of 1"]["ignore_result"]
 
 
 @pytest.mark.parametrize(
