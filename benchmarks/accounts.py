@@ -5,7 +5,7 @@ with a single row, so that what is measured is limiter and dispatch, not compari
 accounts by chance meanwhile. All figures are read from the marketplace's own log; the first minute is not measured. One
 account is `large`: its marketplace tells of 1,000,000 listings, the others' of 100,000.
 
-    python benchmarks/accounts.py [--accounts 40] [--minutes 3] [--nodes 2] [--threads 32] [--memory] [--json]
+    python benchmarks/accounts.py [--accounts 40] [--minutes 3] [--nodes 2] [--threads 32] [--memory | --delay 0.7]
 
 The marketplace is one small server, or with ``--memory`` answers in the workers' own processes (`accounts_market`).
 """
@@ -43,7 +43,9 @@ PUSH_EVERY = 0.5
 class Crowd:
     """Accounts, workers for them, and their marketplace: over HTTP, or in the workers' memory."""
 
-    def __init__(self, deployed: Fleet, accounts: int, nodes: int, threads: int, *, memory: bool) -> None:
+    def __init__(
+        self, deployed: Fleet, accounts: int, nodes: int, threads: int, *, memory: bool, delay_seconds: float
+    ) -> None:
         folder = deployed.place.folder
         self._logs = folder / "market"
         self._logs.mkdir()
@@ -52,7 +54,9 @@ class Crowd:
         if memory:
             deployed.place.env["MARKET_LOG"] = str(self._logs)
         else:
-            self._url = deployed.ready("market", [sys.executable, __file__, "--serve"])["base_url"]
+            self._url = deployed.ready("market", [sys.executable, __file__, "--serve", "--delay", str(delay_seconds)])[
+                "base_url"
+            ]
         self._memory = memory
         write_csv(folder / "feed.csv", cars(200, seed=1))
         for number in range(accounts):
@@ -71,9 +75,11 @@ class Crowd:
         return found
 
 
-def measure(accounts: int, minutes: float, nodes: int, threads: int, folder: Path, *, memory: bool) -> dict[str, Any]:
+def measure(
+    accounts: int, minutes: float, nodes: int, threads: int, folder: Path, *, memory: bool, delay_seconds: float
+) -> dict[str, Any]:
     with fleet(folder) as deployed:
-        crowd = Crowd(deployed, accounts, nodes, threads, memory=memory)
+        crowd = Crowd(deployed, accounts, nodes, threads, memory=memory, delay_seconds=delay_seconds)
         client, chance = Client(deployed.server.url), Random(1)
         for number in range(accounts):
             client.sync(f"a{number}", "full")
@@ -97,6 +103,7 @@ def measure(accounts: int, minutes: float, nodes: int, threads: int, folder: Pat
         "messages_per_request": round((after["lpush"] - commands["lpush"]) / requests, 2),
         "cpu_ms_per_request": round((sum(used.values()) - sum(spent.values())) / requests * 1000, 2),
         "machine": machine(), "minutes": minutes, "nodes": nodes, "threads": threads, "in_memory": memory,
+        "delay_seconds": delay_seconds,
         "cores": {name: round((used[name] - spent[name]) / (end - begin), 2) for name in used},
     }  # fmt: skip
 
@@ -134,17 +141,24 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=2, help="worker processes that send")
     parser.add_argument("--threads", type=int, default=32, help="of each of them")
     parser.add_argument("--memory", action="store_true", help="the marketplace in the workers' memory, not over HTTP")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that each answer takes, over HTTP")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve())
+        asyncio.run(serve(options.delay))
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ob-"))
     try:
         found = measure(
-            options.accounts, options.minutes, options.nodes, options.threads, folder, memory=options.memory
+            options.accounts,
+            options.minutes,
+            options.nodes,
+            options.threads,
+            folder,
+            memory=options.memory,
+            delay_seconds=options.delay,
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

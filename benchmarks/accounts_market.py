@@ -66,6 +66,7 @@ def _headers() -> dict[str, str]:
 
 class _Market(asyncio.Protocol):
     log: ClassVar[defaultdict[str, list[tuple[float, str]]]] = defaultdict(list)
+    delay_seconds: ClassVar[float] = 0.0
 
     def connection_made(self, transport: Any) -> None:
         self._transport, self._read = transport, b""
@@ -90,11 +91,13 @@ class _Market(asyncio.Protocol):
             self.log[key] += [(time.time(), what) for what in came]
         answer = msgspec.json.encode(document)
         lines = [f"{name}: {value}" for name, value in {**_headers(), "Content-Length": len(answer)}.items()]
-        self._transport.write("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode() + answer)
+        whole = "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode() + answer
+        asyncio.get_running_loop().call_later(self.delay_seconds, self._transport.write, whole)
 
 
-async def serve() -> None:
+async def serve(delay_seconds: float) -> None:
     """Until the process ends; prints one line of JSON with its ``base_url``, and tells its log under ``/log``."""
+    _Market.delay_seconds = delay_seconds
     server = await asyncio.get_running_loop().create_server(_Market, "127.0.0.1", 0, backlog=1000)
     print(f'{{"base_url": "http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}}', flush=True)
     await server.serve_forever()

@@ -295,9 +295,7 @@ class Door:
     def _exchange(
         self, kind: Kind, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        with self._line.session.request(
-            method, url, headers=headers, data=body, timeout=self._api.timeout(kind), allow_redirects=False, stream=True
-        ) as answer:
+        with self._line.send(method, url, headers, body, timeout=self._api.timeout(kind)) as answer:
             # The read time-out of requests is per socket read: a body that trickles must not outlive its permit.
             ends_at = time.monotonic() + self._api.timeout(kind)[1]
             parts = bytearray()

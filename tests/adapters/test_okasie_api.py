@@ -111,6 +111,15 @@ ITEMS = [("A", b'{"externalReference":"A"}'), ("B", b'{"externalReference":"B"}'
 # -- what is sent --------------------------------------------------------------------------------------------------
 
 
+def test_a_cookie_is_not_sent_back(api: OkasieApi, web: responses.RequestsMock) -> None:
+    """One request must not depend on the answers before it."""
+    for _ in range(2):
+        web.get(f"{BASE}/listings", json=page(), headers={"Set-Cookie": "session=1; Path=/"})
+        with api.permit(ticket="t") as call:
+            call.list_page(1)
+    assert ["Cookie" in sent.request.headers for sent in web.calls] == [False, False]
+
+
 def test_a_list_asks_for_all_states_in_the_largest_pages(api: OkasieApi, web: responses.RequestsMock) -> None:
     web.get(f"{BASE}/listings", json=page(), headers={"Date": "Mon, 23 Nov 2026 16:00:01 GMT"})
     since = datetime(2026, 11, 23, 15, 58, tzinfo=UTC)
