@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cache
 from random import SystemRandom
 from typing import Any, Final
 from uuid import uuid4
@@ -20,6 +19,7 @@ import redis
 from celery import Task, chord, group, signature
 from kombu.exceptions import OperationalError
 
+from okasie_tasks.adapters.run_records import Claim
 from okasie_tasks.celery import app, current_run, services
 from okasie_tasks.celery_settings import QUEUE_OF
 from okasie_tasks.celery_slots import Slots
@@ -148,13 +148,12 @@ def _carry_on(tools: Tools, part: Part, began: float) -> int:
         if now >= call_at and not wanted and tools.market.short_handed(60 / tools.rules.per_minute):
             call_at = now + _HELP_SECONDS
             _leave(tools, part, conduct.one_more(tools, part.run, part.stage))
-        # Taken once, however often Redis goes away meanwhile.
-        take = cache(lambda: conduct.one_more(tools, part.run, part.stage))
+        taken: list[int] = []
         try:
-            effect = _next(tools, part, take, wait=not wanted)
+            effect = _next(tools, part, taken, wait=not wanted)
         except RetryLater as later:
-            if take.cache_info().currsize:
-                _leave(tools, part, take(), later.seconds)
+            if taken:
+                _leave(tools, part, taken[0], later.seconds)
             else:
                 seconds = max(later.seconds, _BACK_SECONDS if wanted else 0.0)
                 _leave(tools, part, conduct.one_more(tools, part.run, part.stage, alone=True), seconds)
@@ -187,18 +186,26 @@ def _this(tools: Tools, part: Part, *, again: bool = False) -> tuple[Effect, str
     return _in_place(tools, part.run, do, again=again, follows=part.stage not in conduct.CARRIED), told[-1]
 
 
-def _next(tools: Tools, part: Part, take: Callable[[], int | None], *, wait: bool) -> Effect:
-    """Do the next part of the stage, whichever that is by the time there is a permit for it."""
+def _next(tools: Tools, part: Part, taken: list[int], *, wait: bool) -> Effect:
+    """Do the next part of the stage, whichever that is by the time there is a permit for it.
+
+    ``taken`` gets its number: it is taken once, however often Redis goes away meanwhile.
+    """
 
     def do() -> Effect:
         with ExitStack() as kept:
 
-            def take_and_keep() -> int | None:
-                if (number := take()) is not None:
+            def take() -> tuple[int, Claim]:
+                if taken:
+                    number, claim = taken[0], tools.runs.claim(part.run, part.stage, taken[0], part.token)
+                else:
+                    number, claim = conduct.take(tools, part)
+                if claim.state == "claimed":
+                    taken[:] = [number]
                     kept.enter_context(tools.runs.keeping(*part._replace(number=number)))
-                return number
+                return number, claim
 
-            return perform_next(tools, part, take_and_keep, wait=wait, chance=CHANCE)
+            return perform_next(tools, part, take, wait=wait, chance=CHANCE)
 
     return _in_place(tools, part.run, do, follows=False)
 

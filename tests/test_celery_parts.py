@@ -12,6 +12,7 @@ import redis
 from celery.exceptions import Retry
 
 from okasie_tasks import celery_parts
+from okasie_tasks.adapters.run_records import Claim
 from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.errors import NoPermit, Unavailable
 from okasie_tasks.sync.tools import Part, Tools
@@ -69,12 +70,14 @@ class Account:
         effects: dict[int, Effect] = {1: "closed", 2: "quiet", 3: "last"}
         return effects[closed]
 
-    def perform_next(self, tools: Tools, part: Part, take: Callable[[], int | None], *, wait: bool, **_: Any) -> Effect:
+    def perform_next(
+        self, tools: Tools, part: Part, take: Callable[[], tuple[int, Claim]], *, wait: bool, **_: Any
+    ) -> Effect:
         self.asked.append(wait)
         if not self.permits:
             raise NoPermit("no room", seconds=3.0)
-        number = take()
-        if number is None:
+        number, claim = take()
+        if claim.state != "claimed":
             return "nothing"
         self.permits -= 1
         return self.perform(tools, part._replace(number=number))
@@ -238,7 +241,7 @@ def test_a_run_that_is_paused_in_the_middle_of_a_turn_takes_no_more(account: Acc
     account.after = {6: lambda: client.set("okasie:account:dex:paused", "1")}
     account.message(0)
     assert account.done == [0, 5, 6]
-    assert account.runs.stage(account.run, "walk").published == 8, "7 was taken and not begun"
+    assert account.runs.stage(account.run, "walk").published == 7, "nothing is taken that is not begun"
 
 
 def test_redis_away_in_the_middle_loses_no_part(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,8 @@ class Runs(RunSpool):
         self._keeper_lock = threading.Lock()
         names = ("run_request", "run_begin", "run_advance", "run_end", "stage_publish", "stage_extend", "stage_add")
         self._lua = {
-            name: script(client, name) for name in (*names, "part_claim", "part_close", "part_release", "part_keep")
+            name: script(client, name)
+            for name in (*names, "part_claim", "part_take", "part_close", "part_release", "part_keep")
         }
 
     # -- keys ------------------------------------------------------------------------------------------------------
@@ -170,6 +171,20 @@ class Runs(RunSpool):
             ],
         )  # fmt: skip
         return Claim(state.decode(), int(attempts))
+
+    def take(self, run: str, stage: str, token: str, *, most_open: int) -> tuple[int, Claim]:
+        """Take the next part of a stage and claim it, in one step; -1 and why where there is none to be had.
+
+        ``most_open``: parts of the stage that may be published and not closed, this one included.
+        """
+        state, number = self._lua["part_take"](
+            keys=[self.key(run), self.key(run, stage), self.key(run, stage, "parts")],
+            args=[
+                _PHASE.get(stage, stage), token, int(LEASE_SECONDS * 1000), KEEP_PARTS_SECONDS, most_open,
+                self.account_key(""),
+            ],
+        )  # fmt: skip
+        return number, Claim(state.decode(), int(number >= 0))
 
     @contextlib.contextmanager
     def keeping(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:

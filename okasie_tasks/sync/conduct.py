@@ -19,10 +19,10 @@ from okasie_tasks.errors import FixConfiguration
 from okasie_tasks.sync import hold, totals, walk
 from okasie_tasks.sync.decide import Outcome
 from okasie_tasks.sync.ending import cancelled, end, note_error
-from okasie_tasks.sync.tools import LOAD_ROWS, Tools
+from okasie_tasks.sync.tools import LOAD_ROWS, Part, Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Run
+    from okasie_tasks.adapters.run_records import Claim, Run
 
 WINDOWS: Final = {
     # stage: (parts per window, publish the next when so many are still open)
@@ -76,8 +76,13 @@ def windows(tools: Tools, run_id: str, phase: str) -> list[tuple[str, range]]:
     return [(stage, parts) for stage, parts in found if parts]
 
 
+def take(tools: Tools, part: Part) -> tuple[int, Claim]:
+    """The next part of the stage for whoever goes on, claimed by its token; -1 and why where there is none."""
+    return tools.runs.take(part.run, part.stage, part.token, most_open=_MOST_CARRIED)
+
+
 def one_more(tools: Tools, run_id: str, stage: str, *, alone: bool = False) -> int | None:
-    """The next part of a stage, for whoever goes on; None when there is none, or enough are open.
+    """The next part of a stage, to be given a message; None when there is none, or enough are open.
 
     ``alone``: only if no other part is open, so that nobody else goes on.
     """

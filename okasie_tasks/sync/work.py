@@ -10,13 +10,16 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.sync import apply, conduct, decide, ending, gather, selling, totals, walk
 from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
+
+if TYPE_CHECKING:
+    from okasie_tasks.adapters.run_records import Claim
 
 log = get_logger(__name__)
 
@@ -39,19 +42,23 @@ def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Ef
     store's client raises while the store is away passes through: call again with the same part.
     """
 
+    def claimed(call: Call | None) -> Effect:
+        claim = tools.runs.claim(part.run, part.stage, part.number, part.token)
+        return _claimed(tools, part, claim, call, chance=chance, tell=tell)
+
     def do() -> Effect:
         if part.stage not in _NEEDS_PERMIT:
-            return _claimed(tools, part, None, chance, tell)
+            return claimed(None)
         with tools.market.permit(ticket=part.ticket) as call:
-            return _claimed(tools, part, call, chance, tell)
+            return claimed(call)
 
     return _or_stopped(tools, part, tell, do) if tools.runs.state(part.run) == "running" else "nothing"
 
 
 def perform_next(
-    tools: Tools, part: Part, take: Callable[[], int | None], *, wait: bool, chance: Random, tell: Tell = str
+    tools: Tools, part: Part, take: Callable[[], tuple[int, Claim]], *, wait: bool, chance: Random, tell: Tell = str
 ) -> Effect:
-    """Do the part that ``take`` names once there is a permit for it: "nothing" when it names none.
+    """Do the part that ``take`` claims once there is a permit for it: "nothing" when it claims none.
 
     ``part``: run, stage and token of whoever does it. ``wait``: half a second for the permit, which is asked for
     first, so that no part waits in the hands of somebody who has none. Raises like `perform`.
@@ -60,8 +67,8 @@ def perform_next(
     def do() -> Effect:
         ticket = f"{part.run}:{part.stage}:{part.token}"
         with tools.market.permit(ticket=ticket, wait=wait, keep_place=False) as call:
-            number = take()
-            return "nothing" if number is None else _claimed(tools, part._replace(number=number), call, chance, tell)
+            number, claim = take()
+            return _claimed(tools, part._replace(number=number), claim, call, chance=chance, tell=tell)
 
     return _or_stopped(tools, part, tell, do)
 
@@ -81,8 +88,7 @@ def _or_stopped(tools: Tools, part: Part, tell: Tell, do: Callable[[], Effect]) 
         return "stopped"
 
 
-def _claimed(tools: Tools, part: Part, call: Call | None, chance: Random, tell: Tell) -> Effect:
-    claim = tools.runs.claim(part.run, part.stage, part.number, part.token)
+def _claimed(tools: Tools, part: Part, claim: Claim, call: Call | None, *, chance: Random, tell: Tell) -> Effect:
     if claim.state == "cancelled" and ending.cancelled(tools, part.run):
         return "stopped"
     if claim.state != "claimed":

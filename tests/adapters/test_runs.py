@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
+from okasie_tasks.adapters.run_records import Claim
 from okasie_tasks.adapters.runs import Runs
 
 
@@ -141,6 +142,24 @@ def test_exactly_one_caller_moves_a_run_on(runs: Runs) -> None:
     record = runs.get(run)
     assert record is not None
     assert (record.stage, record.fact("pages")) == ("load", 1)
+
+
+def test_a_part_is_taken_and_claimed_in_one_step(runs: Runs, client: redis.Redis) -> None:
+    run = begun(runs)
+    runs.advance(run, "first", "walk", parts=4)
+    runs.window(run, "walk", size=1, when_open=0)
+    assert runs.take(run, "walk", "me/1", most_open=2) == (1, Claim("claimed", 1))
+    assert runs.take(run, "walk", "you/1", most_open=2) == (-1, Claim("none", 0)), "two are open"
+    assert runs.claim(run, "walk", 1, "you/1").state == "busy"
+    assert runs.claim(run, "walk", 1, "me/1") == Claim("claimed", 1), "the same attempt"
+    assert runs.held_for(run, "walk", "me") == [1]
+    assert runs.close(run, "walk", 1, "me/1", {}, when_open=0)
+    client.set("okasie:account:dex:paused", "1")
+    assert runs.take(run, "walk", "me/1", most_open=2) == (-1, Claim("paused", 0))
+    client.delete("okasie:account:dex:paused")
+    assert [runs.take(run, "walk", "me/1", most_open=9)[0] for _ in range(3)] == [2, 3, -1]
+    assert runs.stage(run, "walk").published == 4
+    assert runs.take(run, "load", "me/1", most_open=9) == (-1, Claim("ended", 0)), "the run is in another phase"
 
 
 def test_an_extension_is_added_once(runs: Runs) -> None:
