@@ -32,9 +32,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
             Cut(f"{_LUA}/part_close.lua", "if token ~= ARGV[2] then return 0 end", ""),
             Cut(f"{_LUA}/part_release.lua", "if token ~= ARGV[2] then return tonumber(attempts) end", ""),
             Cut(
-                "okasie_tasks/adapters/runs.py",
-                'return bool(self._lua["part_keep"](',
-                'return bool(1 or self._lua["part_keep"](',
+                "okasie_tasks/adapters/run_parts.py",
+                'return bool(self._steps["part_keep"](',
+                'return bool(1 or self._steps["part_keep"](',
             ),
             Cut(
                 "okasie_tasks/adapters/lua/ledger_swap.lua",

@@ -14,7 +14,8 @@ import redis
 import requests
 
 from okasie_tasks.adapters.asked import Asked
-from okasie_tasks.adapters.runs import LEASE_SECONDS, MOST_CLAIMS, Runs
+from okasie_tasks.adapters.run_parts import LEASE_SECONDS, MOST_CLAIMS
+from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.client import Client
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.sandbox.sample import cars
@@ -75,7 +76,7 @@ def test_a_dead_holders_part_is_soon_open_again(runs: Runs, run: str) -> None:
 def test_a_living_holder_keeps_its_part_and_a_closed_one_is_left_alone(
     runs: Runs, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("okasie_tasks.adapters.runs._RENEW_SECONDS", 0.01)
+    monkeypatch.setattr("okasie_tasks.adapters.run_parts._RENEW_SECONDS", 0.01)
     runs.claim(run, "first", 0, "slow/1", lease_seconds=0.05)
     with runs.keeping(run, "first", 0, "slow/1"):
         time.sleep(0.15)
