@@ -82,13 +82,14 @@ def growth(sizes: list[int]) -> list[Row]:
 def accounts(count: int, minutes: float, threads: int, *, memory: bool) -> list[Row]:
     options = ["--accounts", str(count), "--threads", str(threads), *(["--memory"] if memory else [])]
     found = run("accounts.py", *options, "--minutes", str(minutes), "--json")
-    where, command = "marketplace in memory" if memory else "over HTTP", f"accounts.py {' '.join(options)}"
+    where, command = "in memory" if memory else "over HTTP", f"accounts.py {' '.join(options)}"
+    least, each = f"{found['least_use']:.1%}", f"{count} saturated accounts {where}"
     return [
-        (f"{count} saturated accounts, {where}: least use of a quota", f"{found['least_use']:.1%}", "", "", ">= 95 %", command),
+        (f"{each}: least use of a quota", least, "", "", ">= 95 %", command),
         ("fairness (Jain)", str(found["jain"]), "", "", ">= 0.99", command),
         ("a push in any of them, p99 s", str(found["push_p99_s"]), "", "", "<= 2", command),
         ("CPU ms of all processes per request", str(found["cpu_ms_per_request"]), "", "", "", command),
-    ]  # fmt: skip
+    ]
 
 
 def nodes(rows: int, repeats: int) -> list[Row]:

@@ -59,17 +59,21 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(0.5):
-            with suppress(psutil.Error):
-                for name, found in self._deployed.memory().items():
-                    self.resident[name] = max(self.resident.get(name, 0), found)
-            with suppress(Exception):
-                self.redis_bytes = max(self.redis_bytes, self._deployed.redis_bytes())
-                waiting = sum(self._deployed.client.llen(queue) for queue in (CONTROL, URGENT, API, DIFF))  # type: ignore[misc]
-                self.queue = max(self.queue, waiting)
+            self._look()
+
+    def _look(self) -> None:
+        with suppress(psutil.Error):
+            for name, found in self._deployed.memory().items():
+                self.resident[name] = max(self.resident.get(name, 0), found)
+        with suppress(Exception):
+            self.redis_bytes = max(self.redis_bytes, self._deployed.redis_bytes())
+            waiting = sum(self._deployed.client.llen(queue) for queue in (CONTROL, URGENT, API, DIFF))  # type: ignore[misc]
+            self.queue = max(self.queue, waiting)
 
     def stop(self) -> dict[str, Any]:
         self._over.set()
         self.join(5)
+        self._look()  # a run may be over before the first half second
         mib = {name: round(found / 2**20) for name, found in self.resident.items()}
         return {"peak_mib": mib, "redis_peak_mib": round(self.redis_bytes / 2**20), "longest_queue": self.queue}
 

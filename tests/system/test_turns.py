@@ -88,7 +88,7 @@ def test_thirty_pages_take_few_messages_and_each_is_read_in_spite_of_ends_and_de
         before = messages(workers)
         document = dealer.ended(dealer.begun())
         assert document["requests"]["list"] == document["requests"]["minimum"] == _PAGES
-        assert 5 <= messages(workers) - before <= _PAGES // 2
+        assert 5 <= messages(workers) - before <= 20, "else each page has its message; without load there are six"
 
         # A worker that is told to stop hands on what it goes on with: nobody waits for it, no page is read twice.
         run = dealer.begun()
