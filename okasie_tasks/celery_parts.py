@@ -3,7 +3,8 @@
 A message names one part. Where the stage allows it, its slot goes on with the parts that follow: a page is done in
 milliseconds, and its message costs as much again. For each of them it waits half a second for a permit; who must wait
 longer leaves the rest to the others, of whom there are as many as the quota needs: at a time, one that waits and those
-whose requests are under way. As soon as any message waits for a slot the turn ends, and a message goes on with it.
+whose requests are under way. While a message waits for a slot and none is free, a turn waits for nothing and ends
+within half a second, and a message goes on with it.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ _CONNECT_SECONDS: Final = 5.0
 _FRESH_SECONDS: Final = 0.15
 """A permit is for now: one that is older than this is given back (a busy machine, a stopped process)."""
 _FLOWING_SECONDS: Final = 2.0
+"""So long after a permit that had to be waited for, permits are taken to come at once."""
 _LAST_COUNTS: Final = 0.2
 """The weight of the last answer in the mean of how long they take."""
 _STALE: Final = "the permit went stale before the request was ready"

@@ -36,7 +36,7 @@ class Line:
         """One request; its answer's body is still to be read. ``timeout``: seconds to connect, and between two reads.
 
         By the adapter itself: what a session does around it (redirects, cookies, ``.netrc``, hooks) is unwanted here,
-        and costs a third as much again.
+        and costs a fifth as much again (measured with a page of 120 KB, gzipped).
         """
         request = requests.Request(method, url, headers={**self.session.headers, **headers}, data=body).prepare()
         adapter = self.session.get_adapter(url)
