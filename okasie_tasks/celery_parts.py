@@ -184,7 +184,7 @@ def _this(tools: Tools, part: Part, *, again: bool = False) -> tuple[Effect, str
         with tools.runs.keeping(*part):
             return perform(tools, part, chance=CHANCE, tell=told.append)
 
-    return _in_place(tools, part.run, do, again=again, follows=part.stage not in conduct.CARRIED), told[-1]
+    return _in_place(tools, part, do, again=again), told[-1]
 
 
 def _next(tools: Tools, part: Part, taken: list[int], *, wait: bool) -> Effect:
@@ -208,38 +208,37 @@ def _next(tools: Tools, part: Part, taken: list[int], *, wait: bool) -> Effect:
 
             return perform_next(tools, part, take, wait=wait, chance=CHANCE)
 
-    return _in_place(tools, part.run, do, follows=False)
+    return _in_place(tools, part, do)
 
 
-def _in_place(tools: Tools, run: str, do: Callable[[], Effect], *, again: bool = False, follows: bool = True) -> Effect:
+def _in_place(tools: Tools, part: Part, do: Callable[[], Effect], *, again: bool = False) -> Effect:
     """Do a part; while Redis is away, wait here: nothing else could be done in this slot.
 
     A task that fails then cannot even tell so: its result is refused like everything else, its message is neither
     acknowledged nor given back, and the worker takes it for work in hand for ever.
-
-    ``follows``: the next window is published if it is due.
     """
     until = time.monotonic() + _LONGEST_TROUBLE_SECONDS
     while True:
         try:
             effect = do()
-            _go_on(tools, run, effect, again=again, follows=follows)
+            _go_on(tools, part, effect, again=again)
         except TROUBLE as error:
             if time.monotonic() > until:
                 raise
-            log.warning("Redis is in trouble; the part is tried again", run=run, error=type(error).__name__)
+            log.warning("Redis is in trouble; the part is tried again", part=part.ticket, error=type(error).__name__)
             again = True
             time.sleep(_IN_PLACE_SECONDS)
         else:
-            STORY.tell(tools.runs, run, now=effect == "stopped")
+            STORY.tell(tools.runs, part.run, now=effect == "stopped")
             return effect
 
 
-def _go_on(tools: Tools, run: str, effect: Effect, *, again: bool, follows: bool) -> None:
-    """Publish what comes after a part."""
-    if effect == "last" and not follows:
+def _go_on(tools: Tools, part: Part, effect: Effect, *, again: bool) -> None:
+    """Publish what comes after a part. A stage that is carried on needs no windows, and has no chord for its end."""
+    run, carried = part.run, part.stage in conduct.CARRIED
+    if effect == "last" and carried:
         _advance(tools, run).apply_async()
-    elif effect in ("closed", "last") and follows:
+    elif effect in ("closed", "last") and not carried:
         publish(tools, run)
     elif effect == "stopped":
         begin_waiting(tools)

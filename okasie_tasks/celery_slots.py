@@ -29,21 +29,22 @@ class Slots:
         if type(pool).__module__ in _IN_PROCESS:
             self._count = int(pool.limit)
 
-    def wanted(self, queue: str, waiting: Callable[[str], bool]) -> bool:
-        """Whether a message waits for a slot and none is free. ``waiting`` looks at a queue; asked now and then."""
-        if self._count and len(state.reserved_requests) > len(state.active_requests) >= self._count:
-            return True
-        return (not self._count or len(state.active_requests) >= self._count) and self._look(queue, waiting)
+    def wanted(self, stage: str, waiting: Callable[[str], bool]) -> bool:
+        """Whether a message waits for a slot and none is free. ``waiting`` looks at the stage's queue, now and then."""
+        if not self._count:
+            return self._look(stage, waiting)
+        active = len(state.active_requests)
+        return active >= self._count and (len(state.reserved_requests) > active or self._look(stage, waiting))
 
     @staticmethod
     def stopping() -> bool:
         """Whether this worker was told to stop: it waits for the tasks at work, so they should not go on."""
         return state.should_stop is not None and state.should_stop is not False
 
-    def _look(self, queue: str, waiting: Callable[[str], bool]) -> bool:
+    def _look(self, stage: str, waiting: Callable[[str], bool]) -> bool:
         now = self._clock()
-        looked_at, found = self._looked.get(queue, (-_LOOK_SECONDS, False))
+        looked_at, found = self._looked.get(stage, (-_LOOK_SECONDS, False))
         if now - looked_at >= _LOOK_SECONDS:
-            found = waiting(queue)
-            self._looked[queue] = (now, found)
+            found = waiting(stage)
+            self._looked[stage] = (now, found)
         return found

@@ -117,3 +117,24 @@ def test_words_for_people() -> None:
     assert part_told("dex", "upsert", 1, 0) == "dex: chunk 1"
     assert some_told("dex", "push", ["A", "B"]) == "dex: push of 2: A, B"
     assert some_told("dex", "sell", ["A", "B", "C", "D"]) == "dex: sell of 4: A, B, C, ..."
+
+
+def test_with_many_runs_at_work_each_is_told_of_more_seldom(
+    story: Story, monitor: Monitor, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty accounts, looked at every tenth of a second for a minute: ten events a second, not thirty."""
+    begun_runs = []
+    for number in range(30):
+        run, _ = runs.request(f"a{number}", "full")
+        runs.begin(f"a{number}")
+        begun_runs.append(run)
+    now = 1000.0
+    monkeypatch.setattr("okasie_tasks.celery_story.time.monotonic", lambda: now)
+    for run in begun_runs:
+        story.tell(runs, run)
+    assert len(monitor.kinds) == 30, "each of them at first"
+    for _ in range(60):
+        now += 1.0
+        for run in begun_runs:
+            story.tell(runs, run)
+    assert len(monitor.kinds) == 30 + 60 * 10

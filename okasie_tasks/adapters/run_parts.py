@@ -58,15 +58,32 @@ class RunParts(RunSpool):
         """
         return int(self._steps["stage_extend"](keys=[self.key(run, stage), self.key(run)], args=[token, parts, *fact]))
 
-    def add(self, run: str, stage: str, token: str, place: str, values: Sequence[object]) -> int:
+    def add(
+        self,
+        run: str,
+        stage: str,
+        token: str,
+        place: str,
+        values: Sequence[object],
+        *,
+        rest: tuple[str, int, object] | None = None,
+    ) -> int:
         """Add a part for each of these, which it finds at ``place`` under its number; returns that of the first.
 
-        Both at the same moment: a part that can be taken before its work is there would find nothing to do.
+        Both at the same moment: a part that can be taken before its work is there would find nothing to do. ``rest``:
+        place, field and value of what is left over, kept at that moment too, so that it belongs to what was added.
         """
         for number, value in enumerate(values):
             self.put(run, place, f"{token}:{number}", value)
-        keys = [self.key(run, stage), self.key(run, "data", place)]
-        return int(self._steps["stage_add"](keys=keys, args=[token, len(values)]))
+        where, field, left = rest or (place, "", None)
+        keys = [self.key(run, stage), self.key(run, "data", place), self.key(run, "data", where)]
+        left_over = b"" if rest is None else msgspec.msgpack.encode(left)
+        first = int(self._steps["stage_add"](keys=keys, args=[token, len(values), field, left_over]))
+        if rest is not None:
+            pipe = self.redis.pipeline(transaction=False)
+            self._keep(pipe, run, where)
+            pipe.execute()
+        return first
 
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
         """Take a part for at most so long, and for at most `LEASE_SECONDS` at a time; see `keeping`."""

@@ -31,7 +31,7 @@ class KnownRows:
 
     def __init__(self, kept: bytes = b"", begin: Place | None = None, *, every: int = PLACE_ROWS) -> None:
         self._kept = kept
-        self.begin, self.every = begin, every
+        self.begin, self._every = begin, every
         self.passed: list[Place] = []
         """Places that the reader came by, for the next time."""
         self._version = b""
@@ -56,7 +56,7 @@ class KnownRows:
 
     def at(self, row: int, byte: int, line: int) -> None:
         """Told by the source at each row, before it: how many stand before it."""
-        if row % self.every == 0:
+        if row % self._every == 0:
             self.passed.append(Place(row, byte, line))
 
     def pack(self) -> bytes | None:

@@ -127,7 +127,7 @@ class FileSource:
         for line, quoted in islice(reader.read(), None if stop is None else stop - start):
             if before is not None:
                 yield before
-            if not number % known.every and reader.counts:
+            if reader.counts:
                 known.at(number, *reader.row)
             number += 1
             where = f"{self._name}:{reader.line_num}"

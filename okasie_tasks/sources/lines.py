@@ -59,8 +59,7 @@ class CsvReader:
         self._file, self._delimiter = file, delimiter
         self.counts = encoding.lower() in ("utf-8", "utf8")
         """Whether it counts bytes: what was decoded from UTF-8 has just so many when it is encoded again."""
-        self._encoding = "utf-8-sig" if self.counts else encoding
-        self._text = self._open(self._encoding)
+        self._text = self._open("utf-8-sig" if self.counts else encoding)
         self._byte = len(BOM_UTF8) if self.counts and file.begins_with(BOM_UTF8) else 0
         self.line_num = 0
         self.row = (0, 0)

@@ -69,9 +69,10 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     items += fresh.values()
     sizes = pack([len(item.body) for item in items], flush=last)
     ends = list(accumulate(sizes, initial=0))
-    tools.runs.put(part.run, "rest", part.number + 1, Chunk(items[ends[-1] :]))
     chunks = [Chunk(items[begin:end]) for begin, end in pairwise(ends)]
-    tools.runs.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks)
+    # Who does this part again after its worker died may find other rows: chunks and rest are those of the first time.
+    left_over = ("rest", part.number + 1, Chunk(items[ends[-1] :]))
+    tools.runs.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks, rest=left_over)
     return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(wanted) - len(fresh)}
 
 

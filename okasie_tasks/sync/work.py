@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -42,15 +43,10 @@ def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Ef
     store's client raises while the store is away passes through: call again with the same part.
     """
 
-    def claimed(call: Call | None) -> Effect:
-        claim = tools.runs.claim(part.run, part.stage, part.number, part.token)
-        return _claimed(tools, part, claim, call, chance=chance, tell=tell)
-
     def do() -> Effect:
-        if part.stage not in _NEEDS_PERMIT:
-            return claimed(None)
-        with tools.market.permit(ticket=part.ticket) as call:
-            return claimed(call)
+        with tools.market.permit(ticket=part.ticket) if part.stage in _NEEDS_PERMIT else nullcontext() as call:
+            claim = tools.runs.claim(part.run, part.stage, part.number, part.token)
+            return _claimed(tools, part, claim, call, chance=chance, tell=tell)
 
     return _or_stopped(tools, part, tell, do) if tools.runs.state(part.run) == "running" else "nothing"
 

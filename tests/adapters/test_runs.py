@@ -189,6 +189,17 @@ def test_parts_are_added_with_what_they_work_on_and_once(runs: Runs, client: red
     assert sorted(client.hkeys(f"okasie:run:{run}:data:chunks")) == [b"1", b"2", b"3"]
 
 
+def test_what_is_left_over_is_that_of_the_parts_that_were_added(runs: Runs, client: redis.Redis) -> None:
+    run = begun(runs)
+    runs.add(run, "first", "token", "chunks", [["a"]], rest=("rest", 1, ["b"]))
+    runs.add(run, "first", "token", "chunks", [["b"]], rest=("rest", 1, []))
+    assert runs.fetch_one(run, "chunks", 1, list[str]) == ["a"]
+    assert runs.fetch_one(run, "rest", 1, list[str]) == ["b"], "else b would be sent by nobody"
+    assert client.ttl(f"okasie:run:{run}:data:rest") > 0
+    runs.clear(run)
+    assert not runs.has(run, "rest")
+
+
 def test_a_part_is_not_added_without_its_work(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begun(runs)
     monkeypatch.setattr(runs, "put", lambda *_: None)

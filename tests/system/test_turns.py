@@ -15,19 +15,13 @@ from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.client import Client
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
+from tests.chaos.fleet import QUICK
 from tests.support import Place, Workers, poll, state
 
 _PAGES = 30
 _PER_MINUTE = 600
 """A walk takes three seconds: time enough to end a worker in the middle of it."""
 _QUEUES = ("okasie.control,okasie.urgent,okasie.diff", "okasie.api", "okasie.api", "okasie.api")
-_QUICK = """\
-from okasie_tasks.celery_settings import SETTINGS
-
-broker_transport_options = {**SETTINGS["broker_transport_options"], "visibility_timeout": 4, "unacked_restore_interval": 1}
-okasie_watchdog_seconds = 1.0
-okasie_stalled_seconds = 4.0
-"""
 
 
 class Dealer:
@@ -36,7 +30,7 @@ class Dealer:
     def __init__(self, folder: Path, redis_url: str, sandbox: Sandbox) -> None:
         self.place, self._sandbox = Place(folder), sandbox
         self.runs, self._client = Runs(redis.Redis.from_url(redis_url), prefix="okasie:"), Client(redis_url)
-        (folder / "quick.py").write_text(_QUICK)
+        (folder / "quick.py").write_text(QUICK)
         self.place.env |= {
             "OKASIE_REDIS__URL": redis_url, "CELERY_CONFIG_MODULE": "quick", "PYTHONPATH": str(folder),
         }  # fmt: skip

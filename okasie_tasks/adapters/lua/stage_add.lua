@@ -1,8 +1,9 @@
 -- Adds parts to a stage together with what each of them works on: whoever looks for work takes them from then on.
 -- KEYS[1]  hash: the stage   KEYS[2] hash: part -> what it works on; the new ones stand there as "token:0", "token:1", ...
--- ARGV     1 token of the extension, 2 parts to add
+--          KEYS[3] hash: what is left over
+-- ARGV     1 token of the extension, 2 parts to add, 3 field of what is left over ("" for none), 4 its value
 -- Returns  the number of the first added part
--- Idempotent: the same token adds once; what stands there under its name a second time is dropped.
+-- Idempotent: the same token adds once; what stands there under its name a second time, or is left over, is dropped.
 local first = redis.call('HGET', KEYS[1], 'x:' .. ARGV[1])
 local total = tonumber(first or redis.call('HGET', KEYS[1], 'total') or '0')
 for i = 0, tonumber(ARGV[2]) - 1 do
@@ -14,5 +15,8 @@ for i = 0, tonumber(ARGV[2]) - 1 do
   end
   redis.call('HDEL', KEYS[2], name)
 end
-if not first then redis.call('HSET', KEYS[1], 'x:' .. ARGV[1], total, 'total', total + tonumber(ARGV[2])) end
+if not first then
+  if ARGV[3] ~= '' then redis.call('HSET', KEYS[3], ARGV[3], ARGV[4]) end
+  redis.call('HSET', KEYS[1], 'x:' .. ARGV[1], total, 'total', total + tonumber(ARGV[2]))
+end
 return total
