@@ -51,7 +51,6 @@ class ItemAnswer(msgspec.Struct, frozen=True):
     status: str | None = None
     """The listing status the marketplace reports (``active`` ...), for accepted items."""
     created: bool = False
-    listing_id: str | None = None
     skipped_images: tuple[SkippedImage, ...] = ()
     http_status: int = 0
     """The item's own HTTP-like status when refused."""
@@ -72,9 +71,7 @@ class WriteAnswer(msgspec.Struct, frozen=True):
 class Location(msgspec.Struct, frozen=True):
     id: str
     location_code: str | None = None
-    display_name: str | None = None
     active_listings: int | None = None
-    total_listings: int | None = None
 
 
 class Call(Protocol):

@@ -157,13 +157,11 @@ def read_locations(body: object) -> tuple[Location, ...]:
 def _location(row: dict[str, Any]) -> Location:
     found = row.get("stats")
     stats = found if isinstance(found, dict) else {}
-    active, total = stats.get("activeListings"), stats.get("totalListings")
+    active = stats.get("activeListings")
     return Location(
         id=row["id"],
         location_code=text(row.get("locationCode")),
-        display_name=text(row.get("displayName")) or text(row.get("companyName")),
         active_listings=active if _is_count(active) else None,
-        total_listings=total if _is_count(total) else None,
     )
 
 
@@ -207,7 +205,6 @@ def accepted(raw: Mapping[str, Any], reference: str) -> ItemAnswer:
         outcome="accepted",
         status=text(raw.get("status")),
         created=raw.get("created") is True,
-        listing_id=text(raw.get("listingId")),
         skipped_images=tuple(_skipped(raw)),
     )
 

@@ -284,6 +284,7 @@ class Door:
         if told.isascii() and told.isprintable() and told not in ("", request_id) and len(told) <= 80:
             where = where.removesuffix(")") + f", theirs {told})"
         return _Attempt(
+            account=self._api.account,
             kind=kind,
             status=status,
             headers=answered,
@@ -315,6 +316,7 @@ class _Attempt:
     def __init__(
         self,
         *,
+        account: str,
         kind: Kind,
         status: int,
         headers: Mapping[str, str],
@@ -323,7 +325,7 @@ class _Attempt:
         request_id: str,
         seen: Feedback,
     ) -> None:
-        self._kind, self._status, self._headers, self._body = kind, status, headers, body
+        self._account, self._kind, self._status, self._headers, self._body = account, kind, status, headers, body
         self._where, self._request_id, self._seen = where, request_id, seen
 
     def read(self, reader: Callable[..., T], *args: Any, **more: Any) -> T:
@@ -348,7 +350,8 @@ class _Attempt:
         if status == 429:
             raise RateLimited(message, seconds=self._seen.retry_after or 60.0, where=self._where)
         if status == 401:
-            raise Unauthorized(f"{message}; the API key of account is not accepted", where=self._where)
+            rejected = f"the marketplace rejected the API key of account {self._account}"
+            raise Unauthorized(f"{message}; {rejected}", where=self._where)
         if status == 403 and (code in _SCOPE_CODES or "scope" in (said or "").casefold()):
             raise Unauthorized(f"{message}; the API key lacks a scope", where=self._where, code="scope")
         if status >= 500 or status == 408 or 300 <= status < 400 or status < 200:

@@ -51,7 +51,7 @@ def demo(context: Context, vehicles: int) -> None:
 
 class _Demo:
     def __init__(self, folder: Path, vehicles: int, *, quiet: bool) -> None:
-        self._folder, self._quiet = folder, quiet
+        self._quiet = quiet
         self._feed = folder / "inventory.csv"
         self._config = folder / "okasie.toml"
         self._rows = cars(vehicles, seed=_SEED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
@@ -217,10 +217,6 @@ def content_fingerprint(listing: Listing, values: Compared | None = None) -> byt
             listing.images,
         )
     )
-
-
-def images_fingerprint(urls: Sequence[str]) -> bytes:
-    return fingerprint(list(urls))
 
 
 @lru_cache(maxsize=10_000)

@@ -112,7 +112,7 @@ def hash8(reference: str) -> bytes:
 
 
 def partition_of_hash(key: bytes, partitions: int) -> int:
-    """The same as `partition_of`, from `hash8` of the reference."""
+    """The partition, 0 to ``partitions`` - 1, of the reference whose `hash8` is ``key``."""
     return int.from_bytes(key, "big") % BUCKETS * partitions // BUCKETS
 
 
@@ -130,10 +130,6 @@ def partitions_for(listings: int) -> int:
     while count < BUCKETS and listings > count * _ROWS_PER_PARTITION:
         count *= 2
     return count
-
-
-def partition_of(reference: str, partitions: int) -> int:
-    return bucket_of(reference) * partitions // BUCKETS
 
 
 def buckets_of(partition: int, partitions: int) -> range:

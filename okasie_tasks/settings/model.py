@@ -249,7 +249,3 @@ class Settings(_Model):
     alerts: AlertSettings = AlertSettings()
     accounts: Mapping[str, AccountSettings] = Field(default_factory=dict)
     config_file: Path
-
-    @property
-    def config_dir(self) -> Path:
-        return self.config_file.parent

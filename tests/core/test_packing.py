@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.packing import BYTES_PER_BULK, halves, minimum_requests, pack
-from okasie_tasks.core.records import BUCKETS, bucket_of, buckets_of, partition_of, partitions_for
+from okasie_tasks.core.records import BUCKETS, bucket_of, buckets_of, hash8, partition_of_hash, partitions_for
 
 
 @given(st.lists(st.integers(1, 400), max_size=1000))
@@ -51,4 +51,4 @@ def test_halving_ends_at_one() -> None:
 def test_every_reference_has_one_partition(reference: str, listings: int) -> None:
     partitions = partitions_for(listings)
     assert BUCKETS % partitions == 0
-    assert bucket_of(reference) in buckets_of(partition_of(reference, partitions), partitions)
+    assert bucket_of(reference) in buckets_of(partition_of_hash(hash8(reference), partitions), partitions)
