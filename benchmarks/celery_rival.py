@@ -21,7 +21,7 @@ import traceback
 from celery import Celery
 from rivals import Order, Post, answered, at_each, start_time
 
-from okasie_tasks.adapters.embedded import redis_urls
+from okasie_tasks.settings.redis_url import redis_urls
 
 order = Order.read()
 post = Post(order)

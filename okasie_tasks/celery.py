@@ -1,4 +1,4 @@
-"""The Celery app, and the one place where adapters are chosen.
+"""The Celery app: its configuration, Beat's schedule and the steps added to its workers.
 
 ``celery -A okasie_tasks worker|beat|flower`` find `app` here. The configuration is read when Celery first asks for
 it, not on import: ``$OKASIE_CONFIG``, else ``./okasie.toml``.
@@ -9,207 +9,24 @@ from __future__ import annotations
 import importlib
 import os
 import runpy
-import threading
-from contextvars import ContextVar
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
-import redis
 from celery import Celery
 from celery.schedules import crontab, schedule
 
-from okasie_tasks.adapters.alert_box import AlertBox
-from okasie_tasks.adapters.alert_channels import channels
-from okasie_tasks.adapters.counters import Counters
-from okasie_tasks.adapters.embedded import redis_url, redis_urls, without_login
-from okasie_tasks.adapters.failures import tell_failed
-from okasie_tasks.adapters.history import History
-from okasie_tasks.adapters.inbox import Inbox
-from okasie_tasks.adapters.ledger import Ledger
-from okasie_tasks.adapters.limiter import RedisLimiter
-from okasie_tasks.adapters.okasie_api import OkasieApi, RequestLog
-from okasie_tasks.adapters.plans import HeldPlans
-from okasie_tasks.adapters.pushes import Pushes
-from okasie_tasks.adapters.runs import Runs
-from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.celery_channel import KeepAddress
 from okasie_tasks.celery_children import ChildWatch
 from okasie_tasks.celery_lease import LeaseKeeper
 from okasie_tasks.celery_logs import MaskedTask, begin_in_flower
 from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
-from okasie_tasks.core.plan import Limits
-from okasie_tasks.errors import FixConfiguration, OkasieError
-from okasie_tasks.ports import Source, WriteBack
-from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
-from okasie_tasks.sources import open_source, open_write_back
-from okasie_tasks.sync.alerting import Desk, desk
-from okasie_tasks.sync.tools import Rules, Tools
-
-current_run: ContextVar[str] = ContextVar("current_run", default="")
-"""The run that this thread is sending requests for, so that they are counted where they belong."""
-
-
-class Services:
-    """The adapters of one process, built from the configuration when first needed (after the fork, never before)."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._accounts: dict[str, Tools] = {}
-        self._limiters: dict[str, RedisLimiter] = {}
-        self._lock = threading.Lock()
-
-    @cached_property
-    def redis(self) -> redis.Redis:
-        url = redis_urls(redis_url(self.settings)).client
-        return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=15)
-
-    @cached_property
-    def runs(self) -> Runs:
-        return Runs(self.redis, prefix=self.settings.redis.key_prefix)
-
-    @cached_property
-    def counters(self) -> Counters:
-        return Counters(self.runs)
-
-    @cached_property
-    def pushes(self) -> Pushes:
-        return Pushes(self.redis, prefix=self.settings.redis.key_prefix)
-
-    def account(self, name: str) -> AccountSettings:
-        """The account's settings. Raises `FixConfiguration` for a name that the configuration does not have."""
-        # A name may come from a message: it can be anything that JSON can say.
-        if isinstance(name, str) and name in self.settings.accounts:  # type: ignore[redundant-expr]
-            return self.settings.accounts[name]
-        known = ", ".join(sorted(self.settings.accounts)) or "none"
-        raise FixConfiguration(f"no account {name!r:.60}; configured: {known}", where="account")
-
-    @cached_property
-    def plans(self) -> HeldPlans:
-        return HeldPlans(self.redis, prefix=self.settings.redis.key_prefix)
-
-    def ledger(self, name: str) -> Ledger:
-        return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)
-
-    def inbox(self, name: str) -> Inbox:
-        return Inbox(self.redis, prefix=self.settings.redis.key_prefix, account=name)
-
-    def history(self, name: str) -> History:
-        return History(self.redis, prefix=self.settings.redis.key_prefix, account=name)
-
-    def limiter(self, name: str) -> RedisLimiter:
-        account = self.account(name)
-        if name not in self._limiters:
-            self._limiters[name] = RedisLimiter(
-                self.redis,
-                prefix=self.settings.redis.key_prefix,
-                bucket=name,
-                per_minute=account.requests_per_minute,
-                burst_per_second=account.burst_per_second,
-                adapt_limit=account.adapt_limit,
-            )
-        return self._limiters[name]
-
-    def source(self, name: str) -> Source:
-        """Opens the account's inventory anew."""
-        cache = self.settings.redis.state_dir / "feeds"
-        return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year)
-
-    def write_back(self, name: str) -> WriteBack | None:
-        """The way back into the account's source, None when it has none."""
-        return open_write_back(self.account(name))
-
-    def market(self, name: str) -> OkasieApi:
-        account = self.account(name)
-        return OkasieApi(
-            account.base_url,
-            account.api_key.reveal,
-            self.limiter(name),
-            account=name,
-            read_timeout=account.read_timeout,
-            write_timeout=account.write_timeout,
-            on_request=self._count_request,
-        )
-
-    def tools(self, name: str) -> Tools:
-        """What the steps of this account's runs work with."""
-        account = self.account(name)
-        with self._lock:
-            if name not in self._accounts:
-                self._accounts[name] = Tools(
-                    rules=rules_of(account),
-                    runs=self.runs,
-                    ledger=self.ledger(name),
-                    market=self.market(name),
-                    source=lambda: self.source(name),
-                    inbox=self.inbox(name),
-                    pushes=self.pushes,
-                    locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
-                    plans=self.plans,
-                    write_back=lambda: self.write_back(name),
-                    history=self.history(name),
-                )
-            return self._accounts[name]
-
-    def alerting(self) -> Desk:
-        """What alerts are found with and sent by."""
-        box = AlertBox(self.redis, prefix=self.settings.redis.key_prefix, settings=self.settings.alerts)
-        sends = channels(self.settings.alerts)
-        return desk(self.settings, box=box, runs=self.runs, plans=self.plans, counters=self.counters, channels=sends)
-
-    def _count_request(self, request: RequestLog) -> None:
-        self.counters.sent(request, current_run.get())
-        tell_failed(request, self.limiter(request.account))
-
-
-def rules_of(account: AccountSettings) -> Rules:
-    guard = account.guard
-    return Rules(
-        account=account.name,
-        market=market_name(account.base_url),
-        overlap_seconds=account.overlap.total_seconds(),
-        policy=account.conflict,
-        missing_reads=guard.missing_reads,
-        sells=guard.sells != "never",
-        limits=Limits(
-            max_sold_percent=guard.max_sold_percent,
-            max_sold_count=guard.max_sold_count,
-            free_sold_count=guard.free_sold_count,
-            max_source_shrink_percent=guard.max_source_shrink_percent,
-            max_changed_percent=guard.max_changed_percent,
-            free_changed_count=guard.free_changed_count,
-            max_field_loss_percent=guard.max_field_loss_percent,
-            free_field_loss_count=guard.free_field_loss_count,
-        ),
-        per_minute=account.requests_per_minute,
-        take_over=guard.first_full_sells == "allow",
-        plan_expires_ms=int(guard.plan_expires.total_seconds() * 1000),
-    )
-
-
-def market_name(base_url: str) -> str:
-    """What a ledger is bound to. Sandboxes come and go on ports of their own: they are all one."""
-    return "a sandbox" if is_loopback(base_url) else base_url
-
-
-_services: dict[int, Services] = {}
-_services_lock = threading.Lock()
-
-
-def services() -> Services:
-    """This process's adapters. Keyed by process id: a pool child must not share its parent's sockets."""
-    with _services_lock:
-        if os.getpid() not in _services:
-            _services.clear()
-            _services[os.getpid()] = Services(load_settings())
-        return _services[os.getpid()]
-
-
-# -- the app -------------------------------------------------------------------------------------------------------
+from okasie_tasks.errors import OkasieError
+from okasie_tasks.settings import AccountSettings, Settings, load_settings
+from okasie_tasks.settings.redis_url import redis_url, redis_urls, without_login
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -21,12 +21,13 @@ from celery import Task, chord, group, signature
 from kombu.exceptions import OperationalError
 
 from okasie_tasks.adapters.run_records import Claim
-from okasie_tasks.celery import app, current_run, services
+from okasie_tasks.celery import app
 from okasie_tasks.celery_settings import QUEUE_OF
 from okasie_tasks.celery_slots import Slots
 from okasie_tasks.celery_story import Story, part_told
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import get_logger
+from okasie_tasks.services import current_run, services
 from okasie_tasks.sync import conduct, watchdog
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import Effect, perform, perform_next

@@ -16,6 +16,8 @@ from okasie_tasks.core.listing import Issue, Listing, RemoteListing
 from okasie_tasks.core.rows import KnownRows
 
 Lane = Literal["urgent", "bulk"]
+Kind = Literal["list", "bulk", "put", "delete", "status", "locations"]
+"""The operations of the API that are used."""
 
 
 # -- the marketplace ---------------------------------------------------------------------------------------------
@@ -72,6 +74,23 @@ class Location(msgspec.Struct, frozen=True):
     id: str
     location_code: str | None = None
     active_listings: int | None = None
+
+
+class RequestLog(msgspec.Struct, frozen=True):
+    """One attempt, for counters. ``status`` is 0 when no answer came."""
+
+    account: str
+    lane: Lane
+    kind: Kind
+    method: str
+    status: int
+    seconds: float
+    request_id: str
+    items: int = 0
+    waited_seconds: float = 0.0
+    """For its permit, since its ticket first asked; by the limiter's own clock."""
+    where: str = ""
+    """What was asked for, without its id: ``GET /listings page 3``."""
 
 
 class Call(Protocol):

@@ -28,7 +28,7 @@ from celery import Task
 from celery.signals import task_received, worker_ready
 
 from okasie_tasks.adapters.asked import Asked
-from okasie_tasks.celery import app, services
+from okasie_tasks.celery import app
 from okasie_tasks.celery_parts import (
     CHANCE,
     LONGEST_COUNTDOWN_SECONDS,
@@ -46,6 +46,7 @@ from okasie_tasks.celery_parts import (
 from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
+from okasie_tasks.services import services
 from okasie_tasks.sync import alerting, conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Tools

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from okasie_tasks.celery import Services
 from okasie_tasks.cli.exposition import registry
+from okasie_tasks.services import Services
 
 
 class Exposition(NamedTuple):

@@ -18,7 +18,7 @@ from celery.app.utils import filter_hidden_settings
 from celery.exceptions import Retry
 
 from okasie_tasks import celery_settings, masking
-from okasie_tasks.celery import Services, app, beat_schedule, configuration
+from okasie_tasks.celery import app, beat_schedule, configuration
 from okasie_tasks.celery_channel import KeepAddress
 from okasie_tasks.celery_children import ChildWatch
 from okasie_tasks.celery_lease import LeaseKeeper
@@ -26,6 +26,7 @@ from okasie_tasks.celery_logs import MaskedTask
 from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, SETTINGS
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import Offer
+from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 
 CONFIG = """\
@@ -173,7 +174,7 @@ def test_messages_hold_keys_and_no_cargo(client: redis.Redis, redis_url: str, tm
     file = tmp_path / "okasie.toml"
     file.write_text(CONFIG.replace("redis://127.0.0.1:6379/5", redis_url))
     code = """
-from okasie_tasks.celery import services
+from okasie_tasks.services import services
 from okasie_tasks.celery_parts import publish
 tools = services().tools("dex")
 tools.runs.request("dex", "full")
@@ -195,7 +196,7 @@ def test_a_part_that_must_wait_is_published_for_later(client: redis.Redis, redis
     file = tmp_path / "okasie.toml"
     file.write_text(CONFIG.replace("redis://127.0.0.1:6379/5", redis_url))
     code = """
-from okasie_tasks.celery import services
+from okasie_tasks.services import services
 from okasie_tasks.celery_parts import _leave, send_parts
 from okasie_tasks.sync.tools import Part
 _leave(services().tools("dex"), Part("a-run", "walk", 3, "token"), 7, 9.5)

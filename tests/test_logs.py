@@ -19,9 +19,8 @@ import redis
 from okasie_tasks import logs, masking
 from okasie_tasks.adapters.failures import tell_failed
 from okasie_tasks.adapters.limiter import RedisLimiter
-from okasie_tasks.adapters.okasie_api import RequestLog
 from okasie_tasks.errors import FixConfiguration, SourceError
-from okasie_tasks.ports import Feedback, Permit
+from okasie_tasks.ports import Feedback, Permit, RequestLog
 from okasie_tasks.settings import LogSettings, load_settings
 from tests.sync.http_world import HttpWorld, varied
 

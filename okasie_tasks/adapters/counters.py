@@ -16,8 +16,8 @@ from okasie_tasks.adapters.trace import Traces
 from okasie_tasks.core.metrics import Recorded, read_recorded, request_field, wait_fields
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.okasie_api import RequestLog
     from okasie_tasks.adapters.runs import Runs
+    from okasie_tasks.ports import RequestLog
 
 
 class Counters:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 import psutil
@@ -28,101 +28,13 @@ import redis
 
 from okasie_tasks.adapters.supervisor import Child
 from okasie_tasks.errors import FixConfiguration, NotReachable
-from okasie_tasks.settings import Settings, masked
+from okasie_tasks.settings.redis_url import RECORD_FILE, Record, read_record
 
-_RECORD: Final = "redis.json"
 _LONGEST_SOCKET: Final = 100
 """Bytes; the kernel's limit for a socket's path is 104 (macOS) or 108 (Linux)."""
 _OLDEST: Final = (6, 2)
 _START_SECONDS: Final = 120.0
 """A large append-only file takes its time to load."""
-
-
-# -- addresses -----------------------------------------------------------------------------------------------------
-
-
-class RedisUrls(NamedTuple):
-    """One server as redis-py, kombu and Celery's result backend (behind ``module:Class+``) spell it."""
-
-    client: str
-    broker: str
-    backend: str
-
-
-def without_login(url: str) -> tuple[str, dict[str, str]]:
-    """A client's URL without user and password, and both as redis-py's options."""
-    parts = urlsplit(url)
-    found = {"username": parts.username, "password": parts.password}
-    place = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    # A socket's URL has no host: urlunsplit would leave the slashes out that redis-py asks for.
-    query = f"?{parts.query}" if parts.query else ""
-    plain = urlunsplit(place) if place.netloc else f"{parts.scheme}://{parts.path}{query}"
-    return plain, {name: unquote(value) for name, value in found.items() if value}
-
-
-def redis_urls(url: str) -> RedisUrls:
-    """The three spellings of ``redis://``, ``rediss://`` and ``unix://`` (Celery docs, backends-and-brokers/redis)."""
-    parts = urlsplit(url)
-    if parts.scheme in ("redis", "rediss"):
-        if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
-            query = urlencode([*parse_qsl(parts.query), ("ssl_cert_reqs", "required")])
-            url = urlunsplit(parts._replace(query=query))
-        return RedisUrls(url, url, url)
-    if parts.scheme == "unix" and parts.path:
-        database = dict(parse_qsl(parts.query)).get("db", "0")
-        return RedisUrls(
-            url,
-            f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}",
-            f"socket://{parts.netloc}{parts.path}?virtual_host={database}",
-        )
-    raise FixConfiguration(
-        f'got {masked(url)}, expected redis://, rediss:// or unix:///path, or "embedded"', where="redis.url"
-    )
-
-
-def redis_url(settings: Settings) -> str:
-    """The configured server, else the embedded one that is running. Raises `NotReachable` when there is neither."""
-    if settings.redis.url is not None:
-        return settings.redis.url
-    found = find_embedded(settings.redis.state_dir)
-    if found is None:
-        raise NotReachable(
-            f"no Redis is running in {settings.redis.state_dir}: start one with `okasie up`, or set redis.url",
-            where="redis",
-        )
-    return found
-
-
-# -- the record of a running server ----------------------------------------------------------------------------------
-
-
-class Record(msgspec.Struct):
-    """What ``state_dir/redis.json`` tells the other commands."""
-
-    url: str
-    pid: int
-    engine: str
-    version: str
-    started: float
-    """The process's start time, so that a number used again by another process is not taken for ours."""
-
-
-def find_embedded(state_dir: Path) -> str | None:
-    """The URL of the server that runs in ``state_dir``, or None."""
-    record = _read_record(state_dir)
-    if record is None:
-        return None
-    with contextlib.suppress(psutil.Error):
-        if abs(psutil.Process(record.pid).create_time() - record.started) < 2:
-            return record.url
-    return None
-
-
-def _read_record(state_dir: Path) -> Record | None:
-    try:
-        return msgspec.json.decode((state_dir / _RECORD).read_bytes(), type=Record)
-    except (OSError, msgspec.MsgspecError):
-        return None
 
 
 # -- the server ------------------------------------------------------------------------------------------------------
@@ -182,7 +94,7 @@ class EmbeddedRedis:
         socket = self.state_dir / "redis.sock"
         if len(os.fsencode(socket)) <= _LONGEST_SOCKET:
             return socket
-        before = _read_record(self.state_dir)
+        before = read_record(self.state_dir)
         if before is not None:
             self._sweep(Path(unquote(urlsplit(before.url).path)))
         return Path(tempfile.mkdtemp(prefix="okasie-")) / "redis.sock"
@@ -231,7 +143,7 @@ class EmbeddedRedis:
 
     def noted(self, child: Child) -> None:
         """After a restart: leave a new record as soon as the server answers. A look that waits for nothing."""
-        record = _read_record(self.state_dir)
+        record = read_record(self.state_dir)
         if not child.alive or child.process is None or (record and record.pid == child.process.pid):
             return
         with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.url, socket_timeout=1) as client:
@@ -242,13 +154,13 @@ class EmbeddedRedis:
         assert child.process is not None  # noqa: S101 - it answered
         process = psutil.Process(child.process.pid)
         record = Record(self.url, process.pid, self.server.engine, self.server.version, process.create_time())
-        part = self.state_dir / f"{_RECORD}.part"
+        part = self.state_dir / f"{RECORD_FILE}.part"
         part.write_bytes(msgspec.json.encode(record))
-        part.replace(self.state_dir / _RECORD)
+        part.replace(self.state_dir / RECORD_FILE)
 
     def forget(self) -> None:
         """After the end: remove the record and what lies outside ``state_dir``."""
-        (self.state_dir / _RECORD).unlink(missing_ok=True)
+        (self.state_dir / RECORD_FILE).unlink(missing_ok=True)
         self._sweep(self._socket)
 
 

@@ -11,7 +11,7 @@ from okasie_tasks.logs import get_logger
 
 if TYPE_CHECKING:
     from okasie_tasks.adapters.limiter import RedisLimiter
-    from okasie_tasks.adapters.okasie_api import RequestLog
+    from okasie_tasks.ports import RequestLog
 
 log = get_logger(__name__)
 

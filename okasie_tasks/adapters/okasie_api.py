@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -23,11 +23,9 @@ from okasie_tasks.adapters.okasie_sending import in_time, was_late
 from okasie_tasks.core.reading import decode_rows
 from okasie_tasks.errors import NoPermit, OkasieError, RateLimited, SetAside, Unauthorized, Unavailable
 from okasie_tasks.masking import know, mask
-from okasie_tasks.ports import Feedback, Lane, Limiter, Location, Page, Permit, WriteAnswer
+from okasie_tasks.ports import Feedback, Kind, Lane, Limiter, Location, Page, Permit, RequestLog, WriteAnswer
 
 T = TypeVar("T")
-Kind = Literal["list", "bulk", "put", "delete", "status", "locations"]
-
 PAGE_SIZE: Final = 200
 """The largest page (API docs, listings/list)."""
 _CONNECT_SECONDS: Final = 5.0
@@ -43,23 +41,6 @@ _BODY_BYTES: Final = 256 * 1024
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 _UNCOUNTED: Final = (requests.ConnectTimeout,)
 _SCOPE_CODES: Final = frozenset({"SCOPE_DENIED", "FORBIDDEN", "INSUFFICIENT_SCOPE"})
-
-
-class RequestLog(msgspec.Struct, frozen=True):
-    """One attempt, for counters. ``status`` is 0 when no answer came."""
-
-    account: str
-    lane: Lane
-    kind: Kind
-    method: str
-    status: int
-    seconds: float
-    request_id: str
-    items: int = 0
-    waited_seconds: float = 0.0
-    """For its permit, since its ticket first asked; by the limiter's own clock."""
-    where: str = ""
-    """What was asked for, without its id: ``GET /listings page 3``."""
 
 
 class OkasieApi:

@@ -19,7 +19,7 @@ from okasie_tasks.adapters.run_records import KEEP_RUN_SECONDS
 from okasie_tasks.adapters.runs import Runs
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.okasie_api import RequestLog
+    from okasie_tasks.ports import RequestLog
 
 _MOST: Final = 10
 _LONGEST: Final = 160

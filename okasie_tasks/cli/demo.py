@@ -171,7 +171,7 @@ class _Demo:
         }
 
     def _valid(self) -> Iterator[tuple[str, Listing]]:
-        from okasie_tasks.celery import Services  # noqa: PLC0415
+        from okasie_tasks.services import Services  # noqa: PLC0415
         from okasie_tasks.settings import load_settings  # noqa: PLC0415
 
         for row in Services(load_settings(self._config)).source(_ACCOUNT).rows():

@@ -15,7 +15,7 @@ from rich.console import Console
 from okasie_tasks import logs
 from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.adapters.trace import Traces
-from okasie_tasks.celery import Services, app
+from okasie_tasks.celery import app
 from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
@@ -23,6 +23,7 @@ from okasie_tasks.cli.progress import Bars
 from okasie_tasks.core.forecast import Forecast
 from okasie_tasks.core.limiter import LimiterStatus
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
+from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sync import explain, report
 from okasie_tasks.sync.page import page_document

@@ -14,7 +14,7 @@ import msgspec
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.adapters.embedded import find_embedded, find_server, redis_urls
+from okasie_tasks.adapters.embedded import find_server
 from okasie_tasks.adapters.memory_limiter import MemoryLimiter
 from okasie_tasks.adapters.okasie_api import OkasieApi
 from okasie_tasks.cli.options import Context, command_options
@@ -22,6 +22,7 @@ from okasie_tasks.cli.output import emit
 from okasie_tasks.errors import FixConfiguration, NoPermit, OkasieError, SetAside, StopRun
 from okasie_tasks.ports import Call, Limiter, SourceRow
 from okasie_tasks.settings import AccountSettings, Settings, load_settings
+from okasie_tasks.settings.redis_url import find_embedded, redis_urls
 
 _SKEW_SECONDS: Final = 5.0
 _PERMIT_SECONDS: Final = 20.0
@@ -141,7 +142,7 @@ def _account(settings: Settings, name: str, client: redis.Redis | None) -> Itera
 
 def _limiter(settings: Settings, name: str, client: redis.Redis | None) -> Limiter | None:
     if client is not None:
-        from okasie_tasks.celery import Services  # noqa: PLC0415 - the one place that builds adapters; imports Celery
+        from okasie_tasks.services import Services  # noqa: PLC0415 - the one place that builds adapters; imports Celery
 
         return Services(settings).limiter(name)
     # An embedded server that is not running has no workers whose quota we could take.
@@ -195,7 +196,7 @@ def _permitted(market: OkasieApi, ticket: str, use: Callable[[Call], str]) -> st
 
 
 def _source(settings: Settings, name: str) -> Check:
-    from okasie_tasks.celery import Services  # noqa: PLC0415
+    from okasie_tasks.services import Services  # noqa: PLC0415
 
     kind = settings.accounts[name].source.type
     if kind == "sql" and importlib.util.find_spec("sqlalchemy") is None:

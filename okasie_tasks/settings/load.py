@@ -181,7 +181,7 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
     for name, account in settings.accounts.items():
         problems += _account_problems(name, account)
         problems += _write_back_problems(f"accounts.{name}.source", account.source, base)
-        key = Secret(account.api_key._reference, base=base, environ=environ)
+        key = account.api_key.bound(base, environ)
         source = _bound_source(account.source, base, environ)
         accounts[name] = account.model_copy(update={"api_key": key, "source": source})
     problems += _shared_keys(accounts)
@@ -200,11 +200,9 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
 
 
 def _bound_alerts(alerts: AlertSettings, base: Path, environ: Mapping[str, str]) -> AlertSettings:
-    def bound(secret: Secret | None) -> Secret | None:
-        return secret and Secret(secret._reference, base=base, environ=environ)
-
-    email = alerts.email.model_copy(update={"password": bound(alerts.email.password)})
-    return alerts.model_copy(update={"webhook": bound(alerts.webhook), "email": email})
+    password, webhook = alerts.email.password, alerts.webhook
+    email = alerts.email.model_copy(update={"password": password and password.bound(base, environ)})
+    return alerts.model_copy(update={"webhook": webhook and webhook.bound(base, environ), "email": email})
 
 
 def _alert_problems(alerts: AlertSettings) -> Iterator[str]:
@@ -226,15 +224,12 @@ def _alert_problems(alerts: AlertSettings) -> Iterator[str]:
 
 
 def _bound_source(source: SourceSettings, base: Path, environ: Mapping[str, str]) -> SourceSettings:
-    def bound(secret: Secret | None) -> Secret | None:
-        return secret and Secret(secret._reference, base=base, environ=environ)
-
-    file = source.write_back.file
+    file, username, password = source.write_back.file, source.username, source.password
     bound_source = source.model_copy(
         update={
-            "headers": {name: bound(secret) for name, secret in source.headers.items()},
-            "username": bound(source.username),
-            "password": bound(source.password),
+            "headers": {name: secret.bound(base, environ) for name, secret in source.headers.items()},
+            "username": username and username.bound(base, environ),
+            "password": password and password.bound(base, environ),
             "write_back": source.write_back.model_copy(update={"file": file and str(base / Path(file).expanduser())}),
         }
     )

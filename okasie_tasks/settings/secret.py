@@ -21,6 +21,10 @@ class Secret:
         self._base = base or Path()
         self._environ = os.environ if environ is None else environ
 
+    def bound(self, base: Path, environ: Mapping[str, str]) -> Secret:
+        """The same secret, with relative files below ``base`` and variables of ``environ``."""
+        return Secret(self._reference, base=base, environ=environ)
+
     @property
     def literal(self) -> bool:
         return not self._reference.startswith(("env:", "file:/", "file:."))

@@ -247,10 +247,7 @@ class _Verdict:
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             places["sells" if change.action == "sell" else sends].append(change)
-        pipe = self._tools.runs.redis.pipeline(transaction=False)
-        for place, changes in places.items():
-            self._tools.runs.put_on(pipe, self._part.run, place, self._part.number, changes)
-        pipe.execute()
+        self._tools.runs.put_all(self._part.run, self._part.number, places)
         if plan_only:
             return
         if not offers.give(self._tools, self._offers):

@@ -13,10 +13,11 @@ import pytest
 import redis
 
 from okasie_tasks.adapters import embedded
-from okasie_tasks.adapters.embedded import EmbeddedRedis, find_embedded, find_server, locked, redis_url, redis_urls
+from okasie_tasks.adapters.embedded import EmbeddedRedis, find_server, locked
 from okasie_tasks.adapters.supervisor import Supervisor
 from okasie_tasks.errors import FixConfiguration, NotReachable
 from okasie_tasks.settings import load_settings
+from okasie_tasks.settings.redis_url import find_embedded, redis_url, redis_urls
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import responses
 
 from okasie_tasks.adapters import okasie_sending
 from okasie_tasks.adapters.memory_limiter import MemoryLimiter
-from okasie_tasks.adapters.okasie_api import OkasieApi, RequestLog
+from okasie_tasks.adapters.okasie_api import OkasieApi
 from okasie_tasks.adapters.okasie_connections import Line
 from okasie_tasks.errors import (
     FixConfiguration,
@@ -29,7 +29,7 @@ from okasie_tasks.errors import (
     Unauthorized,
     Unavailable,
 )
-from okasie_tasks.ports import Feedback, Lane, Permit, Wait
+from okasie_tasks.ports import Feedback, Lane, Permit, RequestLog, Wait
 from tests.support import poll
 
 BASE = "https://okasie.test/api/external/v1"

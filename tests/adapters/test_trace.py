@@ -6,10 +6,10 @@ import pytest
 import redis
 
 from okasie_tasks.adapters.counters import Counters
-from okasie_tasks.adapters.okasie_api import RequestLog
 from okasie_tasks.adapters.run_records import KEEP_RUN_SECONDS
 from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.adapters.trace import Slot, Traces
+from okasie_tasks.ports import RequestLog
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import os
 
 from celery import Celery
 
-from okasie_tasks.adapters.embedded import redis_urls
+from okasie_tasks.settings.redis_url import redis_urls
 from tests.celery.ours import SWEEP_SECONDS, VISIBLE_SECONDS
 
 PLAIN_DB, HASTY_DB = 1, 2

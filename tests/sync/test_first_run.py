@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from okasie_tasks.celery import Services
 from okasie_tasks.sandbox import Key, Sandbox
+from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources.draft import FILL_IN, render
 from okasie_tasks.sync.report import run_document

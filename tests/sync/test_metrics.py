@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from okasie_tasks.celery import Services
 from okasie_tasks.core.metrics import FAMILIES
 from okasie_tasks.errors import NoPermit
+from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 from tests.exposition import Exposition, scrape
 from tests.sync.guarded_world import GuardedWorld

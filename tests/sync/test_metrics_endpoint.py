@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest as as_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
-from okasie_tasks.adapters.okasie_api import RequestLog
 from okasie_tasks.cli import cli
 from okasie_tasks.cli.exposition import documents, registry
 from okasie_tasks.core.metrics import FAMILIES, WAIT_BOUNDS
 from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.ports import RequestLog
 from tests.exposition import parse, scrape
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import ACCOUNT, SECRET, varied

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from okasie_tasks.adapters.embedded import find_embedded
 from okasie_tasks.client import Client
+from okasie_tasks.settings.redis_url import find_embedded
 from tests.support import OKASIE, faults, poll
 from tests.system.conftest import Fleet
 from tests.test_client import handmade

@@ -6,8 +6,8 @@ import pytest
 import redis
 import requests
 
-from okasie_tasks.adapters.embedded import find_embedded
 from okasie_tasks.sandbox.sample import cars, write_csv
+from okasie_tasks.settings.redis_url import find_embedded
 from tests.support import state, stored
 from tests.system.conftest import CARS, Fleet, feed
 
