@@ -29,8 +29,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.fleet import NO_LIMIT, Fleet, fleet, machine
-from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.sandbox.sample import COLUMNS, cars
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 from tests.support import OKASIE
 
 ACCOUNT = "dex"

@@ -19,14 +19,12 @@ import click
 from celery import Celery
 from celery.schedules import crontab, schedule
 
-from okasie_tasks.celery_channel import KeepAddress
-from okasie_tasks.celery_children import ChildWatch
-from okasie_tasks.celery_lease import LeaseKeeper
-from okasie_tasks.celery_logs import MaskedTask, begin_in_flower
-from okasie_tasks.celery_settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.settings import AccountSettings, Settings, load_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls, without_login
+from okasie_tasks.worker.bootsteps import ChildWatch, FirstStart, KeepAddress, LeaseKeeper
+from okasie_tasks.worker.settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
+from okasie_tasks.worker.task_logging import MaskedTask, begin_in_flower
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -88,13 +86,13 @@ def _configuration() -> dict[str, Any]:
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """The settings of `okasie_tasks.celery_settings` with this deployment's URLs and schedule."""
+    """The settings of `okasie_tasks.worker.settings` with this deployment's URLs and schedule."""
     urls = redis_urls(redis_url(settings))
     beat_url, beat_options = without_login(urls.client)
     return {
         **SETTINGS,
         "broker_url": urls.broker,
-        "result_backend": f"okasie_tasks.celery_backend:SteadyRedisBackend+{urls.backend}",
+        "result_backend": f"okasie_tasks.worker.result_backend:SteadyRedisBackend+{urls.backend}",
         # Celery 5.7 hands it to unix sockets too, which refuse it.
         "redis_socket_keepalive": not urls.client.startswith("unix:"),
         # Shown by `inspect conf` and in Flower as they are; a password among options is not.
@@ -127,4 +125,4 @@ def _public(names: dict[str, Any]) -> dict[str, Any]:
 
 app = Celery("okasie_tasks", include=["okasie_tasks.tasks"], task_cls=MaskedTask)
 app.add_defaults(_configuration)
-app.steps["consumer"].update({LeaseKeeper, ChildWatch, KeepAddress})
+app.steps["consumer"].update({LeaseKeeper, ChildWatch, KeepAddress, FirstStart})

@@ -17,17 +17,16 @@ from celery.app.defaults import NAMESPACES, flatten
 from celery.app.utils import filter_hidden_settings
 from celery.exceptions import Retry
 
-from okasie_tasks import celery_settings, masking
+from okasie_tasks import masking
 from okasie_tasks.celery import app, beat_schedule, configuration
-from okasie_tasks.celery_channel import KeepAddress
-from okasie_tasks.celery_children import ChildWatch
-from okasie_tasks.celery_lease import LeaseKeeper
-from okasie_tasks.celery_logs import MaskedTask
-from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, SETTINGS
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import Offer
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
+from okasie_tasks.worker import settings
+from okasie_tasks.worker.bootsteps import ChildWatch, KeepAddress, LeaseKeeper
+from okasie_tasks.worker.settings import CONTROL, QUEUE_OF, SETTINGS
+from okasie_tasks.worker.task_logging import MaskedTask
 
 CONFIG = """\
 [redis]
@@ -76,7 +75,7 @@ def test_every_task_has_its_queue_and_every_queue_is_declared() -> None:
     ours = {name for name in app.tasks if name.startswith("okasie.")}
     assert ours == set(QUEUE_OF)
     declared = {queue.name: queue for queue in SETTINGS["task_queues"]}
-    assert set(QUEUE_OF.values()) | {celery_settings.URGENT} == set(declared)
+    assert set(QUEUE_OF.values()) | {settings.URGENT} == set(declared)
     for name, queue in declared.items():
         assert (queue.exchange.name, queue.routing_key) == (name, name), "else all queues share one binding"
 
@@ -175,7 +174,7 @@ def test_messages_hold_keys_and_no_cargo(client: redis.Redis, redis_url: str, tm
     file.write_text(CONFIG.replace("redis://127.0.0.1:6379/5", redis_url))
     code = """
 from okasie_tasks.services import services
-from okasie_tasks.celery_parts import publish
+from okasie_tasks.tasks.dispatch import publish
 tools = services().tools("dex")
 tools.runs.request("dex", "full")
 run = tools.runs.begin("dex")
@@ -197,7 +196,8 @@ def test_a_part_that_must_wait_is_published_for_later(client: redis.Redis, redis
     file.write_text(CONFIG.replace("redis://127.0.0.1:6379/5", redis_url))
     code = """
 from okasie_tasks.services import services
-from okasie_tasks.celery_parts import _leave, send_parts
+from okasie_tasks.tasks.part_runner import _leave
+from okasie_tasks.tasks.dispatch import send_parts
 from okasie_tasks.sync.tools import Part
 _leave(services().tools("dex"), Part("a-run", "walk", 3, "token"), 7, 9.5)
 send_parts(services().tools("dex"), "a-run", [("walk", [8])])

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from okasie_tasks.celery_settings import SETTINGS
 from okasie_tasks.cli import COMMANDS
+from okasie_tasks.worker.settings import SETTINGS
 from tests.test_readme import options
 
 ROOT = Path(__file__).parents[1]

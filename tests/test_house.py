@@ -24,17 +24,9 @@ FLOOR = {
     "adapters": 3,
     "sources": 3,
     "sandbox": 3,
-    "celery_settings": 3,
-    "celery_backend": 3,
-    "celery_lease": 3,
-    "celery_children": 3,
-    "celery_channel": 3,
-    "celery_logs": 3,
-    "celery_slots": 3,
-    "celery_story": 4,
+    "worker": 3,
     "services": 4,
     "celery": 5,
-    "celery_parts": 6,
     "tasks": 7,
     "cli": 8,
     "client": 8,
@@ -109,10 +101,7 @@ def test_the_sandbox_reads_the_contract_for_itself(module: str, path: Path) -> N
 
 def test_celery_stays_above_its_floor() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("celery", "kombu", "redbeat")}
-    assert {room_of(m) for m in users} == {"celery", "tasks", "cli", "client"} | {
-        f"celery_{part}"
-        for part in ("settings", "backend", "lease", "children", "channel", "logs", "slots", "story", "parts")
-    }
+    assert {room_of(m) for m in users} == {"celery", "worker", "tasks", "cli", "client"}
 
 
 def test_only_the_door_sends_requests() -> None:

@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.core.metrics import FAMILIES, Family, Sample, recorded_samples
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.services import Services
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sync.gauges import account_samples
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _DAY_SECONDS = 86_400.0
 

@@ -16,7 +16,6 @@ from okasie_tasks import logs
 from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.adapters.trace import Traces
 from okasie_tasks.celery import app
-from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
 from okasie_tasks.cli.progress import Bars
@@ -30,6 +29,7 @@ from okasie_tasks.sync.page import page_document
 from okasie_tasks.sync.push import checked_references
 from okasie_tasks.sync.rejects import Freed, free
 from okasie_tasks.sync.report import pause_hint
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _POLL_SECONDS = 0.1
 _PICKED_UP_SECONDS = 3.0

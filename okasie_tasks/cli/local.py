@@ -19,11 +19,11 @@ import redis
 from okasie_tasks import logs
 from okasie_tasks.adapters.embedded import EmbeddedRedis, locked
 from okasie_tasks.adapters.supervisor import Child, Supervisor
-from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.errors import NotReachable
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.settings import Settings, load_settings
 from okasie_tasks.settings.redis_url import redis_urls
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _READY_SECONDS: Final = 90.0
 _FLOWER_PORT: Final = 5555

@@ -10,8 +10,6 @@ from uuid import uuid4
 from kombu.exceptions import OperationalError
 
 from okasie_tasks.celery import app
-from okasie_tasks.celery_settings import URGENT
-from okasie_tasks.celery_story import some_told
 from okasie_tasks.cli.follow import consumers, services_of
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
@@ -19,6 +17,8 @@ from okasie_tasks.core.wish import Push
 from okasie_tasks.errors import NotReachable
 from okasie_tasks.sync.push import checked_references
 from okasie_tasks.sync.report import pause_hint
+from okasie_tasks.tasks.run_events import some_told
+from okasie_tasks.worker.settings import URGENT
 
 _POLL_SECONDS: Final = 0.02
 _PICKED_UP_SECONDS: Final = 3.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from okasie_tasks.celery_settings import SETTINGS
+from okasie_tasks.worker.settings import SETTINGS
 
 VISIBLE_SECONDS, SWEEP_SECONDS = 3, 1
 

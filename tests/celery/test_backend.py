@@ -12,8 +12,8 @@ from celery import Celery, chord, group, signature
 from redis.backoff import NoBackoff
 
 from okasie_tasks.celery import configuration
-from okasie_tasks.celery_backend import Patience, SteadyRedisBackend
 from okasie_tasks.settings import load_settings
+from okasie_tasks.worker.result_backend import Patience, SteadyRedisBackend
 
 
 @pytest.mark.parametrize(

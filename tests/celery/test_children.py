@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from okasie_tasks.celery_children import LOOK_SECONDS, ChildWatch
+from okasie_tasks.worker.bootsteps import LOOK_SECONDS, ChildWatch
 from tests.celery.world import World
 from tests.support import poll
 

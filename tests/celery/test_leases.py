@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from okasie_tasks.celery_lease import Leases, held
-from okasie_tasks.celery_settings import SETTINGS
+from okasie_tasks.worker.bootsteps import Leases, held
+from okasie_tasks.worker.settings import SETTINGS
 from tests.celery.ours import VISIBLE_SECONDS
 from tests.celery.world import World
 from tests.support import poll

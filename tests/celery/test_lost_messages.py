@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 
 from okasie_tasks.adapters.runs import Runs
-from okasie_tasks.celery_settings import CONTROL
+from okasie_tasks.worker.settings import CONTROL
 from tests.celery.world import World
 from tests.support import poll
 

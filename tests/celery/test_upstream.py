@@ -16,26 +16,26 @@ import pytest
 from celery.backends.redis import CHORD_PART_RETURN_LUA
 from kombu.utils.imports import symbol_by_name
 
-from okasie_tasks.celery_backend import _HAS_CLAIM, _TAKES_CLAIM
+from okasie_tasks.worker.result_backend import _HAS_CLAIM, _TAKES_CLAIM
 
 READ = {
-    # celery_backend: the order of the two steps, who calls them, what a second count does
+    # worker.result_backend: the order of the two steps, who calls them, what a second count does
     "celery.backends.base:Backend.mark_as_done": "b8be94cfde98",
     "celery.backends.base:Backend.mark_as_failure": "ae1f1777f093",
     "celery.backends.redis:RedisBackend.on_chord_part_return": "00675c5da71c",
     "celery.backends.redis:RedisBackend.set_chord_size": "ae4ec2e0aef2",
     "celery.worker.request:Request.on_failure": "2544a457702b",
-    # celery_lease: what kombu writes for a delivered message, what it sweeps, what a worker holds
+    # LeaseKeeper: what kombu writes for a delivered message, what it sweeps, what a worker holds
     "kombu.transport.redis:QoS.append": "937f94e3e47b",
     "kombu.transport.redis:QoS.ack": "dee7d6b71ded",
     "kombu.transport.redis:QoS.restore_visible": "4abe3c66b385",
     "kombu.transport.virtual.base:QoS": "93ebc0d19eb2",
     "celery.worker.state:task_ready": "f55e4d35bc62",
     "celery.concurrency.thread:TaskPool.on_stop": "494a8b204572",
-    # celery_children: the end of a child
+    # ChildWatch: the end of a child
     "celery.concurrency.asynpool:AsynPool._event_process_exit": "08734d9e28a2",
     "celery.concurrency.asynpool:AsynPool.register_with_event_loop": "fc67ec3044b9",
-    # celery_channel: how a broken connection is taken apart
+    # KeepAddress: how a broken connection is taken apart
     "celery.worker.consumer.consumer:Consumer.on_connection_error_after_connected": "b97248251477",
     "kombu.connection:Connection.collect": "20c46be28b6e",
     "kombu.transport.redis:Channel._connparams": "12dd147d269a",

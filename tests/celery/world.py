@@ -17,9 +17,9 @@ from celery.backends.redis import RedisBackend
 from okasie_tasks.adapters.embedded import EmbeddedRedis
 from okasie_tasks.adapters.supervisor import Child
 from okasie_tasks.celery import configuration
-from okasie_tasks.celery_settings import API, CONTROL, DIFF
 from okasie_tasks.settings import load_settings
 from okasie_tasks.settings.redis_url import redis_urls
+from okasie_tasks.worker.settings import API, CONTROL, DIFF
 from tests.celery.plain import HASTY_DB, PLAIN_DB, hasty, plain
 from tests.support import poll
 

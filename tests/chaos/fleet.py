@@ -41,7 +41,7 @@ _QUEUES = ("okasie.control", "okasie.urgent", "okasie.api", "okasie.diff")
 
 QUICK = """\
 from okasie_tasks.adapters import writing
-from okasie_tasks.celery_settings import SETTINGS
+from okasie_tasks.worker.settings import SETTINGS
 
 broker_transport_options = {**SETTINGS["broker_transport_options"], "visibility_timeout": 4, "unacked_restore_interval": 1}
 okasie_watchdog_seconds = 1.0
@@ -50,7 +50,7 @@ writing.LEASE_SECONDS, writing._RENEW_SECONDS = 8.0, 2.5
 """
 """The same machinery with shorter waits, for a sample that must not take long."""
 USUAL = """\
-from okasie_tasks.celery_settings import SETTINGS
+from okasie_tasks.worker.settings import SETTINGS
 
 broker_transport_options = {**SETTINGS["broker_transport_options"], "visibility_timeout": 30}
 """

@@ -17,8 +17,8 @@ import redis
 from redbeat.decoder import RedBeatJSONDecoder, RedBeatJSONEncoder
 
 from okasie_tasks.adapters.supervisor import Child
-from okasie_tasks.celery_settings import CONTROL
 from okasie_tasks.sandbox.sample import config_text
+from okasie_tasks.worker.settings import CONTROL
 from tests.support import Place, poll
 
 pytestmark = pytest.mark.system

@@ -20,11 +20,11 @@ import requests
 
 from okasie_tasks.adapters.embedded import find_server
 from okasie_tasks.adapters.supervisor import Child, Supervisor
-from okasie_tasks.celery_settings import API, CONTROL, DIFF, URGENT
 from okasie_tasks.cli.local import free_port
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings.redis_url import find_embedded
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 from tests.support import Answer, Place, Workers, faults, poll
 from tests.system.conftest import CANARIES, Fleet, secret
 

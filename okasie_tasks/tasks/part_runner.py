@@ -17,30 +17,35 @@ from typing import Any, Final
 from uuid import uuid4
 
 import redis
-from celery import Task, chord, group, signature
+from celery import Task
+from celery.worker import state
 from kombu.exceptions import OperationalError
 
 from okasie_tasks.adapters.run_records import Claim
-from okasie_tasks.celery import app
-from okasie_tasks.celery_settings import QUEUE_OF
-from okasie_tasks.celery_slots import Slots
-from okasie_tasks.celery_story import Story, part_told
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import get_logger
 from okasie_tasks.services import current_run, services
 from okasie_tasks.sync import conduct, watchdog
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import Effect, perform, perform_next
+from okasie_tasks.tasks.dispatch import (
+    LONGEST_COUNTDOWN_SECONDS,
+    STORY,
+    advance_message,
+    again_later,
+    begin_waiting,
+    is_waiting,
+    part_message,
+    publish,
+    send_parts,
+)
 
 log = get_logger(__name__)
 
 CHANCE: Final = SystemRandom()
-STORY: Final = Story(app)
-SLOTS: Final = Slots()
 TROUBLE: Final = (redis.RedisError, OperationalError)
 """Redis is away or refuses. A task that fails is over and its message gone: so it is tried again."""
 TROUBLE_SECONDS: Final = 2.0
-LONGEST_COUNTDOWN_SECONDS: Final = 12.0
 
 _TURN_SECONDS: Final = 0.5
 """How long a slot goes on with what has no message while any message waits for a slot."""
@@ -56,16 +61,49 @@ _LONGEST_TROUBLE_SECONDS: Final = 200.0
 """Below the soft time limit, with room for the part itself."""
 _NOTHING: Final = "nothing to do: done before, taken by another, or the run is over"
 _DONE: Final = frozenset({"closed", "quiet", "last"})
-_TASK_OF: Final = {
-    "first": "okasie.fetch_page",
-    "walk": "okasie.fetch_page",
-    "load": "okasie.load_inventory",
-    "diff": "okasie.diff_chunk",
-    "spool": "okasie.spool",
-    "upsert": "okasie.upsert_chunk",
-    "sell": "okasie.mark_sold",
-    "count": "okasie.count_listings",
-}
+_LOOK_SECONDS: Final = 0.1
+_IN_PROCESS: Final = ("celery.concurrency.thread", "celery.concurrency.solo")
+
+
+class Slots:
+    """The slots of this worker's pool: whether a waiting message wants one, and whether the worker is to stop.
+
+    Celery keeps in memory what its worker has taken from the queues and what of that is running. That covers slots
+    whose tasks run in the worker's own process (threads); a child of a prefork pool can look at the queue only.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._count = 0
+        self._looked: dict[str, tuple[float, bool]] = {}
+
+    def of(self, pool: Any) -> None:
+        """Tell the pool of the worker, once it is ready."""
+        if type(pool).__module__ in _IN_PROCESS:
+            self._count = int(pool.limit)
+
+    def wanted(self, stage: str, waiting: Callable[[str], bool]) -> bool:
+        """Whether a message waits for a slot and none is free. ``waiting`` looks at the stage's queue, now and then."""
+        if not self._count:
+            return self._look(stage, waiting)
+        active = len(state.active_requests)
+        return active >= self._count and (len(state.reserved_requests) > active or self._look(stage, waiting))
+
+    @staticmethod
+    def stopping() -> bool:
+        """Whether this worker was told to stop: it waits for the tasks at work, so they should not go on."""
+        return state.should_stop is not None and state.should_stop is not False
+
+    def _look(self, stage: str, waiting: Callable[[str], bool]) -> bool:
+        now = self._clock()
+        looked_at, found = self._looked.get(stage, (-_LOOK_SECONDS, False))
+        if now - looked_at >= _LOOK_SECONDS:
+            found = waiting(stage)
+            self._looked[stage] = (now, found)
+        return found
+
+
+SLOTS: Final = Slots()
 
 
 def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> str:
@@ -93,29 +131,6 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
     finally:
         current_run.reset(token)
     return told + (f"; and {more} more in the same turn" if more else "")
-
-
-def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Exception:
-    """The same message once more after so long, `LONGEST_COUNTDOWN_SECONDS` at most, with its words for people.
-
-    ``why`` is what Flower shows beside RETRY.
-    """
-    words: dict[str, Any] = {"argsrepr": getattr(task.request, "argsrepr", None)}
-    return task.retry(countdown=min(seconds, LONGEST_COUNTDOWN_SECONDS), max_retries=None, exc=why, **words)
-
-
-def is_waiting(stage: str) -> bool:
-    """Whether messages of a stage's kind are still to be taken up, of whichever account."""
-    return int(services().redis.llen(QUEUE_OF[_TASK_OF[stage]])) > 0
-
-
-def begin_waiting(tools: Tools) -> None:
-    """Let the account's next run begin if one waits and none is at work."""
-    account = tools.rules.account
-    if watchdog.may_begin(tools, account):
-        told = f"{account}: begin the run that waits"
-        kwargs = {"account": account, "requested": True}
-        signature("okasie.sync", kwargs=kwargs, app=app).apply_async(argsrepr=told)
 
 
 # -- a turn --------------------------------------------------------------------------------------------------------
@@ -173,7 +188,7 @@ def _leave(tools: Tools, part: Part, number: int | None, seconds: float = 0.0) -
     """
     if number is not None:
         countdown = min(seconds, LONGEST_COUNTDOWN_SECONDS)
-        message = _message(tools.rules.account, part.run, part.stage, number, of=tools.runs.stage(*part[:2]).total)
+        message = part_message(tools.rules.account, part.run, part.stage, number, of=tools.runs.stage(*part[:2]).total)
         message.apply_async(countdown=countdown or None, ignore_result=True)
 
 
@@ -238,7 +253,7 @@ def _go_on(tools: Tools, part: Part, effect: Effect, *, again: bool) -> None:
     """Publish what comes after a part. A stage that is carried on needs no windows, and has no chord for its end."""
     run, carried = part.run, part.stage in conduct.CARRIED
     if effect == "last" and carried:
-        _advance(tools, run).apply_async()
+        advance_message(tools, run).apply_async()
     elif effect in ("closed", "last") and not carried:
         publish(tools, run)
     elif effect == "stopped":
@@ -250,47 +265,3 @@ def _go_on(tools: Tools, part: Part, effect: Effect, *, again: bool) -> None:
 
 def _came_again(task: Task[Any, Any]) -> bool:
     return bool((task.request.delivery_info or {}).get("redelivered"))
-
-
-# -- windows -------------------------------------------------------------------------------------------------------
-
-
-def publish(tools: Tools, run: str) -> None:
-    """Publish the next window of a run if it is time, as one flat chord."""
-    record = tools.runs.get(run)
-    if record is not None and record.cancelling:
-        if conduct.advance(tools, run) is not None:
-            STORY.tell(tools.runs, run, now=True)
-            begin_waiting(tools)
-    elif record is not None and record.state == "running":
-        send_parts(tools, run, conduct.windows(tools, run, record.stage))
-
-
-def send_parts(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
-    """Publish these parts as one chord, whose body moves the run on."""
-    totals = {stage: tools.runs.stage(run, stage).total for stage, _ in stages}
-    header = [
-        _message(tools.rules.account, run, stage, number, of=totals[stage])
-        for stage, parts in stages
-        for number in parts
-    ]
-    if header:
-        chord(group(header), _advance(tools, run))()
-
-
-def _advance(tools: Tools, run: str) -> Any:
-    account = tools.rules.account
-    kwargs = {"account": account, "run": run}
-    told = f"{account}: move the run on"
-    return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=told)
-
-
-def _message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:
-    """The message of one part; ``of`` and ``argsrepr`` are for the eyes of whoever reads them in Flower."""
-    if stage in ("first", "walk"):
-        count, of = (1, of) if stage == "first" else (number + 2, of + 1)
-        kwargs = {"account": account, "run": run, "page": count, "of": of}
-    else:
-        count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
-    told = part_told(account, stage, count, of)
-    return signature(_TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=told)

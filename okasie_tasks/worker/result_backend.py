@@ -70,7 +70,7 @@ class Patience(Retry):
 
 
 class SteadyRedisBackend(RedisBackend):
-    """``result_backend = "okasie_tasks.celery_backend:SteadyRedisBackend+redis://..."``, or rediss://, socket://."""
+    """``result_backend = "okasie_tasks.worker.result_backend:SteadyRedisBackend+redis://..."``, or rediss://, socket://."""
 
     connparams: dict[str, Any]
 

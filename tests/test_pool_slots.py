@@ -7,7 +7,7 @@ from celery.concurrency.prefork import TaskPool as Prefork
 from celery.concurrency.thread import TaskPool as Threads
 from celery.worker import state
 
-from okasie_tasks.celery_slots import Slots
+from okasie_tasks.tasks.part_runner import Slots
 
 
 class Clock:

@@ -11,12 +11,12 @@ import pytest
 import redis
 from celery.exceptions import Retry
 
-from okasie_tasks import celery_parts
 from okasie_tasks.adapters.run_records import Claim
 from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.errors import NoPermit, Unavailable
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import Effect
+from okasie_tasks.tasks import dispatch, part_runner
 from tests.sync.small import rules
 
 _PARTS = 40
@@ -49,15 +49,16 @@ class Account:
         nothing: dict[str, Any] = dict.fromkeys(Tools._fields)
         market = SimpleNamespace(short_handed=lambda pace: self.short_handed and pace == 0.5)
         tools = cast("Tools", Tools(**{**nothing, "rules": rules("local", 1), "runs": self.runs, "market": market}))
-        patch.setattr(celery_parts, "services", lambda: SimpleNamespace(tools=lambda _: tools, redis=client))
-        patch.setattr(celery_parts, "perform", self.perform)
-        patch.setattr(celery_parts, "perform_next", self.perform_next)
-        patch.setattr(celery_parts, "send_parts", lambda *_: None)
-        patch.setattr(celery_parts, "_message", self.left_for)
-        patch.setattr(celery_parts, "_advance", lambda *_: SimpleNamespace(apply_async=self.move_on))
-        patch.setattr(celery_parts, "SLOTS", slots)
-        patch.setattr(celery_parts.STORY, "tell", lambda *_, **__: None)
-        patch.setattr(celery_parts, "time", SimpleNamespace(monotonic=lambda: self.seconds, sleep=time.sleep))
+        for module in (part_runner, dispatch):
+            patch.setattr(module, "services", lambda: SimpleNamespace(tools=lambda _: tools, redis=client))
+        patch.setattr(part_runner, "perform", self.perform)
+        patch.setattr(part_runner, "perform_next", self.perform_next)
+        patch.setattr(part_runner, "send_parts", lambda *_: None)
+        patch.setattr(part_runner, "part_message", self.left_for)
+        patch.setattr(part_runner, "advance_message", lambda *_: SimpleNamespace(apply_async=self.move_on))
+        patch.setattr(part_runner, "SLOTS", slots)
+        patch.setattr(part_runner.STORY, "tell", lambda *_, **__: None)
+        patch.setattr(part_runner, "time", SimpleNamespace(monotonic=lambda: self.seconds, sleep=time.sleep))
 
     def perform(self, _: Tools, part: Part, **__: Any) -> Effect:
         if part.number in self.waits:
@@ -97,7 +98,7 @@ class Account:
     def message(self, number: int, *, redelivered: bool = False, task_id: str = "message") -> str:
         request = SimpleNamespace(id=task_id, retries=0, delivery_info={"redelivered": redelivered}, argsrepr="")
         task: Any = SimpleNamespace(request=request, retry=lambda **_: Retry())
-        return celery_parts.do_part(task, "dex", self.run, "walk", number)
+        return part_runner.do_part(task, "dex", self.run, "walk", number)
 
     def others_are_done(self) -> None:
         """The other four that were published, by messages of their own that are over."""
@@ -154,7 +155,7 @@ def test_where_slots_are_scarce_who_waits_comes_back_when_there_are_two_permits(
     account.wanted = True
     account.others_are_done()
     account.permits = 0
-    monkeypatch.setattr(celery_parts, "_BACK_SECONDS", 4.0)
+    monkeypatch.setattr(part_runner, "_BACK_SECONDS", 4.0)
     account.message(0)
     assert (account.done, account.left) == ([0], [(5, 4.0)])
 
@@ -245,7 +246,7 @@ def test_a_run_that_is_paused_in_the_middle_of_a_turn_takes_no_more(account: Acc
 
 
 def test_redis_away_in_the_middle_loses_no_part(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(celery_parts, "_IN_PLACE_SECONDS", 0)
+    monkeypatch.setattr(part_runner, "_IN_PLACE_SECONDS", 0)
     claim, gone = account.runs.claim, [redis.ConnectionError("away")]
 
     def away(run: str, stage: str, part: int, *rest: Any, **more: Any) -> Any:

@@ -1,10 +1,4 @@
-"""The lease keeper: messages that a worker holds stay its own for as long as it lives.
-
-Redis has no connection-bound delivery: kombu writes each delivered message into ``unacked_index`` with the time, and
-any worker gives back to its queue what has stood there for longer than ``visibility_timeout``. That must be longer
-than the longest task, or tasks run twice; and as long as a dead worker's messages lie idle. With this step it is
-seconds: a thread writes the time anew, four times within the timeout, for all that its worker holds.
-"""
+"""Steps added to Celery's consumer: lease renewal, dead-child check, connection parameters kept over a reconnect."""
 
 from __future__ import annotations
 
@@ -47,7 +41,12 @@ class Leases:
 
 
 class LeaseKeeper(bootsteps.StartStopStep):
-    """A consumer step: ``app.steps["consumer"].add(LeaseKeeper)``.
+    """Renews the leases of the messages that a worker holds, for as long as the worker lives.
+
+    Redis has no connection-bound delivery. kombu writes each delivered message into ``unacked_index`` with the time,
+    and any worker returns to its queue what has been there for longer than ``visibility_timeout``. Without renewal,
+    that timeout must be longer than the longest task, or tasks run twice; and a dead worker's messages lie idle for
+    as long. With this step it is seconds: a thread renews the time of all held messages four times within it.
 
     One thread per worker. It outlives `stop`, because a warm shutdown stops the consumer first and waits for its
     tasks then, in the main thread; and it goes on over reconnects, when `start` comes again. Redis is reached through
@@ -121,3 +120,77 @@ def held(consumer: Any) -> set[str]:
     if tasks is not None and tasks.channel is not None:
         tags.update(list(tasks.channel.qos._delivered))
     return tags
+
+
+class KeepAddress(bootsteps.StartStopStep):
+    """Lets a worker outlive the loss of its connection while tasks run.
+
+    Celery 5.7 takes a broken connection apart in two steps. The first makes its channel forget the server's address.
+    The second returns the channel's messages and needs that address: ``AttributeError``, which is no connection error,
+    so the worker ends with "Unrecoverable error". The same error comes when a task that ran through the loss is
+    acknowledged. With the address kept, the first becomes a connection error, which Celery expects, and the second
+    works: Redis knows messages by tag, not by connection. After a reconnect the channel is a new one.
+    """
+
+    requires = (Tasks,)
+
+    def start(self, consumer: Any) -> None:
+        channel = consumer.task_consumer.channel
+        if hasattr(channel, "_connparams"):
+            keep_address(channel)
+
+
+def keep_address(channel: Any) -> None:
+    """Let the channel find its server after its connection was taken from it."""
+    ask, kept = channel._connparams, channel._connparams()
+
+    def connparams(asynchronous: bool = False) -> dict[str, Any]:
+        if channel.connection is None or channel.connection.client is None:
+            return dict(kept)
+        found: dict[str, Any] = ask(asynchronous=asynchronous)
+        return found
+
+    channel._connparams = connparams
+
+
+LOOK_SECONDS: Final = 0.25
+
+
+class ChildWatch(bootsteps.StartStopStep):
+    """Notices a pool's dead children within a quarter of a second. For prefork; other pools have no children.
+
+    Celery 5.7 learns of a child's end when the pipe that the child held is closed, and asks the kernel for its exit
+    status at once. The kernel closes the pipes of a killed process before it reports the status: the answer is "still
+    running", the pipe is no longer watched, and only the pool's timer of 5 s finds the child and re-queues its task.
+    """
+
+    requires = (Tasks,)
+
+    def start(self, consumer: Any) -> None:
+        """Celery cancels what was put on the loop's timer since it connected when the connection breaks: no doubles."""
+        maintain = getattr(getattr(consumer.pool, "_pool", None), "maintain_pool", None)
+        if consumer.hub is not None and maintain is not None:
+            consumer.hub.call_repeatedly(LOOK_SECONDS, maintain)
+
+
+class FirstStart(bootsteps.StartStopStep):
+    """Calls what was registered with `on_first_start` once, when the worker begins to consume; not after a reconnect.
+
+    Celery's ``worker_ready`` signal logs what its receivers raise and goes on; a worker that could not start its
+    watchdog thread must end instead.
+    """
+
+    requires = (Tasks,)
+
+    def start(self, consumer: Any) -> None:
+        while _on_first_start:
+            _on_first_start.pop(0)(consumer)
+
+
+_on_first_start: list[Callable[[Any], None]] = []
+
+
+def on_first_start(callback: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Register ``callback(consumer)`` with `FirstStart`; usable as a decorator."""
+    _on_first_start.append(callback)
+    return callback

@@ -11,7 +11,7 @@ import redis
 from celery.events.state import State
 
 from okasie_tasks.adapters.runs import Runs
-from okasie_tasks.celery_story import Story, part_told, some_told
+from okasie_tasks.tasks.run_events import Story, part_told, some_told
 
 
 class Monitor:
@@ -129,7 +129,7 @@ def test_with_many_runs_at_work_each_is_told_of_more_seldom(
         runs.begin(f"a{number}")
         begun_runs.append(run)
     now = 1000.0
-    monkeypatch.setattr("okasie_tasks.celery_story.time.monotonic", lambda: now)
+    monkeypatch.setattr("okasie_tasks.tasks.run_events.time.monotonic", lambda: now)
     for run in begun_runs:
         story.tell(runs, run)
     assert len(monitor.kinds) == 30, "each of them at first"

@@ -35,7 +35,7 @@ QUEUE_OF: Final = {
 WATCHDOG_SECONDS: Final = 10.0
 
 VISIBILITY_SECONDS: Final = 30
-"""Dead workers' messages come again after so long; living workers renew theirs (`okasie_tasks.celery_lease`)."""
+"""Dead workers' messages come again after so long; living workers renew theirs (`okasie_tasks.worker.bootsteps`)."""
 SWEEP_SECONDS: Final = 5
 
 SETTINGS: Final[dict[str, Any]] = {
@@ -95,8 +95,8 @@ SETTINGS: Final[dict[str, Any]] = {
     # 15 s of tries: a server away for 4 s lost a publish after 0.7 s with Celery's three tries.
     "task_publish_retry_policy": {"max_retries": 10, "interval_start": 0, "interval_step": 0.5, "interval_max": 2},
     # -- results: only chords need them -------------------------------------------------------------------------------
-    # The commands are tried again by the backend's own connections (`okasie_tasks.celery_backend`), the count of a
-    # chord's parts too, which Celery's own retries leave out; tries of Celery around them would multiply with them.
+    # The backend's own connections try the commands again (`okasie_tasks.worker.result_backend`), the count of a
+    # chord's parts too, which Celery's own retries leave out. Celery's retries around them would multiply with them.
     "result_backend_always_retry": False,
     # The manual asks for the same value here as on the broker (backends-and-brokers/redis, visibility timeout).
     "result_backend_transport_options": {

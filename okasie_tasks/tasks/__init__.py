@@ -5,7 +5,7 @@
     okasie.sync  -> begins the account's run, publishes page 1
     okasie.fetch_page, load_inventory, diff_chunk, spool, upsert_chunk, mark_sold
                  -> one part each: permit, claim, do, close; then publish the next window when this one is nearly done
-                    (see okasie_tasks.celery_parts)
+                    (see okasie_tasks.tasks.part_runner)
     okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
     okasie.watchdog -> every 5 s, rung by a thread of each control worker and by Beat: publishes again what was lost,
                  ends what is stuck, sends other applications' requests again whose message was lost
@@ -25,31 +25,28 @@ from typing import Any
 from uuid import uuid4
 
 from celery import Task
-from celery.signals import task_received, worker_ready
+from celery.signals import task_received
 
 from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app
-from okasie_tasks.celery_parts import (
-    CHANCE,
-    LONGEST_COUNTDOWN_SECONDS,
-    SLOTS,
-    STORY,
-    TROUBLE,
-    TROUBLE_SECONDS,
-    again_later,
-    begin_waiting,
-    do_part,
-    is_waiting,
-    publish,
-    send_parts,
-)
-from okasie_tasks.celery_settings import CONTROL, QUEUE_OF, URGENT
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.sync import alerting, conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Tools
+from okasie_tasks.tasks.dispatch import (
+    LONGEST_COUNTDOWN_SECONDS,
+    STORY,
+    again_later,
+    begin_waiting,
+    is_waiting,
+    publish,
+    send_parts,
+)
+from okasie_tasks.tasks.part_runner import CHANCE, SLOTS, TROUBLE, TROUBLE_SECONDS, do_part
+from okasie_tasks.worker.bootsteps import on_first_start
+from okasie_tasks.worker.settings import CONTROL, QUEUE_OF, URGENT
 
 log = get_logger(__name__)
 
@@ -168,12 +165,12 @@ def _taken(task_id: str) -> Iterator[None]:
     _asked().taken(task_id)
 
 
-@worker_ready.connect
-def _ready(sender: Any, **_: object) -> None:
-    """A control worker rings for the watchdog by itself, so that it needs neither Beat nor any one worker."""
-    STORY.home = str(sender.hostname)
-    SLOTS.of(sender.pool)
-    if CONTROL in sender.app.amqp.queues.consume_from:
+@on_first_start
+def _start_threads(consumer: Any) -> None:
+    """Every control worker has a watchdog thread, so that the watchdog needs neither Beat nor any one worker."""
+    STORY.home = str(consumer.hostname)
+    SLOTS.of(consumer.pool)
+    if CONTROL in consumer.app.amqp.queues.consume_from:
         watchdog.Bell(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:
             alerting.Messenger(services().alerting()).start()

@@ -1,0 +1,94 @@
+"""Builds and publishes the messages of a run: windows of parts as flat chords, and what comes after them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery import Task, chord, group, signature
+
+from okasie_tasks.celery import app
+from okasie_tasks.services import services
+from okasie_tasks.sync import conduct, watchdog
+from okasie_tasks.sync.tools import Tools
+from okasie_tasks.tasks.run_events import Story, part_told
+from okasie_tasks.worker.settings import QUEUE_OF
+
+STORY: Final = Story(app)
+LONGEST_COUNTDOWN_SECONDS: Final = 12.0
+TASK_OF: Final = {
+    "first": "okasie.fetch_page",
+    "walk": "okasie.fetch_page",
+    "load": "okasie.load_inventory",
+    "diff": "okasie.diff_chunk",
+    "spool": "okasie.spool",
+    "upsert": "okasie.upsert_chunk",
+    "sell": "okasie.mark_sold",
+    "count": "okasie.count_listings",
+}
+
+
+def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Exception:
+    """The same message once more after so long, `LONGEST_COUNTDOWN_SECONDS` at most, with its words for people.
+
+    ``why`` is what Flower shows beside RETRY.
+    """
+    words: dict[str, Any] = {"argsrepr": getattr(task.request, "argsrepr", None)}
+    return task.retry(countdown=min(seconds, LONGEST_COUNTDOWN_SECONDS), max_retries=None, exc=why, **words)
+
+
+def is_waiting(stage: str) -> bool:
+    """Whether messages of a stage's kind are still to be taken up, of whichever account."""
+    return int(services().redis.llen(QUEUE_OF[TASK_OF[stage]])) > 0
+
+
+def begin_waiting(tools: Tools) -> None:
+    """Let the account's next run begin if one waits and none is at work."""
+    account = tools.rules.account
+    if watchdog.may_begin(tools, account):
+        told = f"{account}: begin the run that waits"
+        kwargs = {"account": account, "requested": True}
+        signature("okasie.sync", kwargs=kwargs, app=app).apply_async(argsrepr=told)
+
+
+# -- windows -------------------------------------------------------------------------------------------------------
+
+
+def publish(tools: Tools, run: str) -> None:
+    """Publish the next window of a run if it is time, as one flat chord."""
+    record = tools.runs.get(run)
+    if record is not None and record.cancelling:
+        if conduct.advance(tools, run) is not None:
+            STORY.tell(tools.runs, run, now=True)
+            begin_waiting(tools)
+    elif record is not None and record.state == "running":
+        send_parts(tools, run, conduct.windows(tools, run, record.stage))
+
+
+def send_parts(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
+    """Publish these parts as one chord, whose body moves the run on."""
+    totals = {stage: tools.runs.stage(run, stage).total for stage, _ in stages}
+    header = [
+        part_message(tools.rules.account, run, stage, number, of=totals[stage])
+        for stage, parts in stages
+        for number in parts
+    ]
+    if header:
+        chord(group(header), advance_message(tools, run))()
+
+
+def advance_message(tools: Tools, run: str) -> Any:
+    account = tools.rules.account
+    kwargs = {"account": account, "run": run}
+    told = f"{account}: move the run on"
+    return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=told)
+
+
+def part_message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:
+    """The message of one part; ``of`` and ``argsrepr`` are for the eyes of whoever reads them in Flower."""
+    if stage in ("first", "walk"):
+        count, of = (1, of) if stage == "first" else (number + 2, of + 1)
+        kwargs = {"account": account, "run": run, "page": count, "of": of}
+    else:
+        count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
+    told = part_told(account, stage, count, of)
+    return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=told)
