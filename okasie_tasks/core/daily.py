@@ -32,6 +32,6 @@ def utc_times(at: time, zone: tzinfo, first: date) -> tuple[list[int], list[int]
 def due_day(now: datetime, at: time, zone: tzinfo) -> date | None:
     """The local day whose run is due at ``now`` (aware), or None. `EARLY` and `LATE` are included."""
     today = now.astimezone(zone).date()
-    # Tomorrow comes first where clocks go back over midnight: the date is yesterday's again.
+    # Tomorrow's may be due just before midnight, and in the hour that comes again where clocks go back over midnight.
     days = (today + timedelta(days=n) for n in (1, 0, -1))
     return next((day for day in days if -EARLY <= now - due_at(day, at, zone) <= LATE), None)
