@@ -19,6 +19,7 @@ import click
 from celery import Celery
 from celery.schedules import crontab, schedule
 
+from okasie_tasks.core import daily
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.settings import AccountSettings, Settings, load_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls, without_login
@@ -52,23 +53,22 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
             entries[f"okasie-{name}-full"] = {
                 "task": "okasie.sync",
                 "schedule": _daily(account),
-                "kwargs": {"account": name, "mode": "full"},
-                "options": {"queue": CONTROL, "expires": 12 * 3600, "argsrepr": f"{name}: full run, by the clock"},
+                "kwargs": {"account": name, "mode": "full", "scheduled": True},
+                "options": {
+                    "queue": CONTROL,
+                    "expires": daily.LATE.total_seconds(),
+                    "argsrepr": f"{name}: full run, by the clock",
+                },
             }
     return entries
 
 
 def _daily(account: AccountSettings) -> crontab:
-    """``full_at`` in UTC, as it falls today: redbeat keeps schedules in UTC, and Beat is restarted by every deploy.
-
-    Over a change of summer time the run is an hour off until Beat starts again.
-    """
+    """Every UTC time at which ``full_at`` may fall: redbeat keeps schedules in UTC. The task decides which is due."""
     assert account.full_at is not None  # noqa: S101
-    local = datetime.now(ZoneInfo(account.timezone)).replace(
-        hour=account.full_at.hour, minute=account.full_at.minute, second=0, microsecond=0
-    )
-    moment = local.astimezone(UTC)
-    return crontab(hour=str(moment.hour), minute=str(moment.minute))
+    found = daily.utc_times(account.full_at, ZoneInfo(account.timezone), datetime.now(UTC).date())
+    hours, minutes = (",".join(map(str, numbers)) for numbers in found)
+    return crontab(hour=hours, minute=minutes)
 
 
 def _configuration() -> dict[str, Any]:

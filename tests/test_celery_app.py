@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 import traceback
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import redis
@@ -123,9 +124,30 @@ def test_beat_triggers_both_kinds_for_every_account_and_the_watchdog(config: Pat
     assert incremental["kwargs"] == {"account": "dex", "mode": "incremental"}
     told = "dex: incremental run, by the clock"
     assert incremental["options"] == {"queue": CONTROL, "expires": 300.0, "argsrepr": told}
-    assert full["kwargs"] == {"account": "dex", "mode": "full"}
-    assert full["schedule"].minute == {30}
-    assert full["schedule"].hour in ({1}, {2}), "03:30 in Brussels is 01:30 or 02:30 UTC"
+    assert full["kwargs"] == {"account": "dex", "mode": "full", "scheduled": True}
+    assert (full["schedule"].hour, full["schedule"].minute) == ({1, 2}, {30}), "03:30 in Brussels, winter and summer"
+
+
+@pytest.mark.parametrize(("due_hours_ago", "due"), [(0.2, True), (11, True), (13, False), (-2, False)])
+def test_beats_ticks_ask_for_one_full_run_a_day(
+    client: redis.Redis, redis_url: str, tmp_path: Path, due_hours_ago: float, due: bool
+) -> None:
+    at = datetime.now(ZoneInfo("Europe/Brussels")) - timedelta(hours=due_hours_ago)
+    file = tmp_path / "okasie.toml"
+    text = CONFIG.replace("redis://127.0.0.1:6379/5", redis_url)
+    file.write_text(text.replace('full_at = "03:30"', f'full_at = "{at:%H:%M}"'))
+    code = """
+from okasie_tasks.services import services
+from okasie_tasks.tasks import sync
+
+def runs_after(account, **kwargs):
+    sync.apply(kwargs={"account": account, "mode": "full", **kwargs}, throw=True)
+    return len(services().runs.history(account))
+
+print(*(runs_after("dex", **kwargs) for kwargs in ({"scheduled": True}, {"scheduled": True}, {}, {"scheduled": True})))
+print(runs_after("quiet", scheduled=True))
+"""
+    assert celery(file, code) == ("1 1 2 2\n0\n" if due else "0 0 1 1\n0\n")
 
 
 def test_an_account_has_its_own_way_back_or_none(config: Path) -> None:

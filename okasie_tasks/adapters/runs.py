@@ -2,7 +2,7 @@
 
 Keys, all under the configured prefix::
 
-    account:{a}                hash   cursor, generation, rows of the last complete read, ...
+    account:{a}                hash   cursor, generation, rows of the last complete read, full_day, ...
     account:{a}:active|:next   string the run at work (the account's lease) | the run that waits
     account:{a}:runs           zset   run id -> creation time, the newest 200
     account:{a}:metrics        hash   counters of requests and ended runs (see counters.py)
@@ -52,14 +52,20 @@ class Runs(RunParts):
 
     # -- the life of a run -----------------------------------------------------------------------------------------
 
-    def request(self, account: str, mode: str, *, plan_only: bool = False, approves: str = "") -> tuple[str, bool]:
-        """Ask for a run; returns the id to follow, and whether it is new. "" when a plan cannot be taken now.
+    def request(
+        self, account: str, mode: str, *, plan_only: bool = False, approves: str = "", day: str = ""
+    ) -> tuple[str, bool]:
+        """Ask for a run; returns the id to follow, and whether it is new.
+
+        The id is "" when a plan cannot be taken now, or when ``day`` has had its run.
 
         ``approves``: the run whose held plan a person released; this run sends it if it still is what waits.
+        ``day``: the local day (YYYY-MM-DD) whose scheduled full run this is; each day is claimed once.
         """
+        plan = "1" if plan_only else ""
         run, new = self._lua["run_request"](
-            keys=[self.account_key(account, name) for name in ("next", "active", "runs")],
-            args=[f"{self._prefix}run:", str(ULID()), account, mode, "1" if plan_only else "", KEEP_RUNS, approves],
+            keys=[*(self.account_key(account, name) for name in ("next", "active", "runs")), self.account_key(account)],
+            args=[f"{self._prefix}run:", str(ULID()), account, mode, plan, KEEP_RUNS, approves, day],
         )
         return run.decode(), bool(new)
 

@@ -21,17 +21,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 from celery import Task
 from celery.signals import task_received
 
 from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app
+from okasie_tasks.core import daily
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
+from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sync import alerting, conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Tools
@@ -65,16 +69,26 @@ _PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": Fal
 
 @app.task(name="okasie.sync", bind=True, **_STEADY)
 def sync(
-    self: Task[Any, Any], account: str, mode: str = "incremental", plan_only: bool = False, requested: bool = False
+    self: Task[Any, Any],
+    account: str,
+    mode: str = "incremental",
+    *,
+    plan_only: bool = False,
+    requested: bool = False,
+    scheduled: bool = False,
 ) -> str:
-    """Ask for a run of ``account`` and begin it unless one is at work. ``requested``: the record was made already.
+    """Ask for a run of ``account`` and begin it unless one is at work.
 
+    ``requested``: the record was made already. ``scheduled``: Beat asks for the daily full run, at every UTC time at
+    which ``full_at`` may fall; the account's local time decides, and each local day has one.
     Raises `FixConfiguration` for an unknown account or mode.
     """
     with _taken(str(self.request.id)):
         tools = services().tools(account)
         conduct.check_mode(mode)
-        if not requested and not _asked().was_taken(str(self.request.id)):
+        if scheduled:
+            _request_daily(tools, services().account(account))
+        elif not requested and not _asked().was_taken(str(self.request.id)):
             tools.runs.request(account, mode, plan_only=plan_only)
     run = tools.runs.begin(account)
     if run is not None:
@@ -82,6 +96,15 @@ def sync(
         publish(tools, run)
         STORY.tell(tools.runs, run, now=True)
     return run or ""
+
+
+def _request_daily(tools: Tools, account: AccountSettings) -> None:
+    if account.full_at is None:
+        return
+    now = datetime.fromtimestamp(tools.runs.now_ms() / 1000, UTC)
+    day = daily.due_day(now, account.full_at, ZoneInfo(account.timezone))
+    if day is not None:
+        tools.runs.request(account.name, "full", day=day.isoformat())
 
 
 @app.task(name="okasie.advance", **_STEADY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import redis
 
@@ -46,6 +48,23 @@ def test_one_works_one_waits(runs: Runs) -> None:
     assert runs.end(record, "done") == follow_up
     assert runs.begin("dex") == follow_up
     assert runs.waiting("dex") is None
+
+
+def test_a_day_has_one_scheduled_full_run_however_often_it_is_asked_for(runs: Runs) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: runs.request("dex", "full", day="2026-10-25"), range(32)))
+    asked = [run for run, _ in answers if run]
+    assert len(asked) == 1
+    assert runs.begin("dex") == asked[0]
+    assert runs.request("dex", "full", day="2026-10-25") == ("", False)
+    assert runs.request("dex", "full", day="2026-10-24") == ("", False), "a worker that was late with an earlier day"
+    assert (runs.waiting("dex"), runs.history("dex")) == (None, asked)
+    assert runs.request("dax", "full", day="2026-10-25")[1], "each account has its own days"
+
+    following, new = runs.request("dex", "full")
+    assert new, "a run that a person asks for has nothing to do with days"
+    assert runs.request("dex", "full", day="2026-10-26") == (following, False), "folded into the run that waits"
+    assert runs.request("dex", "full", day="2026-10-26") == ("", False)
 
 
 def test_accounts_do_not_wait_for_each_other(runs: Runs) -> None:
