@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.accounts_market import PER_MINUTE, Log, read_logs, serve
 from benchmarks.fleet import Fleet, fleet, machine
-from okasie_tasks.cli.local import _WORKERS
 from okasie_tasks.client import Client
+from okasie_tasks.local.fleet import _WORKERS
 from okasie_tasks.sandbox.sample import cars, write_csv
 from tests.support import poll
 

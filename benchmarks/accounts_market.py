@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from okasie_tasks.adapters.okasie_api import Door
-from okasie_tasks.adapters.okasie_connections import Line
 from okasie_tasks.celery import app
+from okasie_tasks.marketplace.client import Door
+from okasie_tasks.marketplace.connections import Line
 
 PER_MINUTE = 120
 _LARGE, _OTHER = 1_000_000, 100_000

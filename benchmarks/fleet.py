@@ -17,12 +17,12 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from okasie_tasks.adapters.embedded import EmbeddedRedis
-from okasie_tasks.adapters.ledger import Ledger
-from okasie_tasks.adapters.run_records import Run
-from okasie_tasks.adapters.runs import Runs
-from okasie_tasks.adapters.supervisor import Child, Supervisor
 from okasie_tasks.client import Client
+from okasie_tasks.local.embedded_redis import EmbeddedRedis
+from okasie_tasks.local.supervisor import Child, Supervisor
+from okasie_tasks.store.ledger import Ledger
+from okasie_tasks.store.records import Run
+from okasie_tasks.store.runs import Runs
 from tests.support import Place, poll
 
 ALL_QUEUES = "okasie.control,okasie.urgent,okasie.api,okasie.diff"

@@ -29,12 +29,12 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from okasie_tasks.adapters.embedded import EmbeddedRedis
-from okasie_tasks.adapters.limiter import RedisLimiter
 from okasie_tasks.adapters.memory_limiter import MemoryLimiter
-from okasie_tasks.adapters.supervisor import Supervisor
+from okasie_tasks.local.embedded_redis import EmbeddedRedis
+from okasie_tasks.local.supervisor import Supervisor
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
-from tests.adapters.simulation import AnyLimiter, Bucket, Counter, Fixed, Simulation, Sliding, Window, busiest
+from okasie_tasks.store.limiter import RedisLimiter
+from tests.store.simulation import AnyLimiter, Bucket, Counter, Fixed, Simulation, Sliding, Window, busiest
 
 Clock = Callable[[], float]
 

@@ -26,7 +26,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.fleet import ALL_QUEUES, NO_LIMIT, Fleet, fleet, machine, median
-from okasie_tasks.adapters.supervisor import Child
+from okasie_tasks.local.supervisor import Child
 
 ACCOUNT = "dex"
 COUNTS = (1, 2, 4)

@@ -37,17 +37,17 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from okasie_tasks.adapters.embedded import EmbeddedRedis
-from okasie_tasks.adapters.pushes import Pushes
-from okasie_tasks.adapters.runs import Runs
-from okasie_tasks.adapters.supervisor import Child, Supervisor
-from okasie_tasks.cli.local import _WORKERS  # the very workers of `okasie up`
 from okasie_tasks.client import Client
 from okasie_tasks.core.listing import bulk_item
+from okasie_tasks.local.embedded_redis import EmbeddedRedis
+from okasie_tasks.local.fleet import _WORKERS  # the very workers of `okasie up`
+from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources import open_source
-from tests.adapters.simulation import busiest
+from okasie_tasks.store.runs import Runs
+from okasie_tasks.store.urgent_queue import Pushes
+from tests.store.simulation import busiest
 from tests.support import OKASIE, Place, poll
 
 PER_MINUTE = 120

@@ -23,10 +23,10 @@ import pyrate_limiter
 import redis
 import requests
 
-from okasie_tasks.adapters.limiter import RedisLimiter
-from okasie_tasks.adapters.okasie_api import OkasieApi
 from okasie_tasks.errors import NoPermit, RateLimited
+from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.ports import Lane
+from okasie_tasks.store.limiter import RedisLimiter
 
 PROCESSES: Final = 2
 THREADS: Final = 4

@@ -44,9 +44,9 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"{missing.name} is not installed: pip install -c constraints.txt -e '.[bench]'") from None
 
-from okasie_tasks.adapters.embedded import EmbeddedRedis
-from okasie_tasks.adapters.supervisor import Child, Supervisor
-from tests.adapters.simulation import busiest
+from okasie_tasks.local.embedded_redis import EmbeddedRedis
+from okasie_tasks.local.supervisor import Child, Supervisor
+from tests.store.simulation import busiest
 
 WARM_UP_SECONDS: Final = 60.0
 _START_SECONDS: Final = 60.0

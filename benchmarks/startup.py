@@ -24,7 +24,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.fleet import fleet, machine, median
-from okasie_tasks.cli.local import _WORKERS
+from okasie_tasks.local.fleet import _WORKERS
 from tests.support import OKASIE, poll
 
 IMPORT = "import time; a = time.perf_counter(); import okasie_tasks.client; print(time.perf_counter() - a)"

@@ -20,8 +20,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from okasie_tasks.adapters.embedded import EmbeddedRedis
-from okasie_tasks.adapters.supervisor import Supervisor
+from okasie_tasks.local.embedded_redis import EmbeddedRedis
+from okasie_tasks.local.supervisor import Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings import load_settings

@@ -116,7 +116,7 @@ class Client:
         return self._app
 
     def _write_down(self, app: Celery, task_id: str, ask: dict[str, Any]) -> None:
-        """Keep the request in Redis until a worker has taken it up; see `okasie_tasks.adapters.asked`."""
+        """Keep the request in Redis until a worker has taken it up; see `okasie_tasks.store.outbox`."""
         keep = int(self._expires_seconds) + 3600
 
         def write(redis: Any) -> None:

@@ -15,23 +15,22 @@ import redis
 
 from okasie_tasks.adapters.alert_box import AlertBox
 from okasie_tasks.adapters.alert_channels import channels
-from okasie_tasks.adapters.counters import Counters
-from okasie_tasks.adapters.failures import tell_failed
-from okasie_tasks.adapters.history import History
-from okasie_tasks.adapters.inbox import Inbox
-from okasie_tasks.adapters.ledger import Ledger
-from okasie_tasks.adapters.limiter import RedisLimiter
-from okasie_tasks.adapters.okasie_api import OkasieApi
-from okasie_tasks.adapters.plans import HeldPlans
-from okasie_tasks.adapters.pushes import Pushes
-from okasie_tasks.adapters.runs import Runs
-from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.marketplace.client import OkasieApi
+from okasie_tasks.marketplace.request_log import tell_failed
 from okasie_tasks.ports import RequestLog, Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls
 from okasie_tasks.sources import open_source, open_write_back
+from okasie_tasks.store.controls import HeldPlans
+from okasie_tasks.store.history import History
+from okasie_tasks.store.ledger import Ledger
+from okasie_tasks.store.limiter import RedisLimiter
+from okasie_tasks.store.request_stats import Counters
+from okasie_tasks.store.runs import Runs
+from okasie_tasks.store.urgent_queue import Inbox, Pushes
+from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync.alerting import Desk, desk
 from okasie_tasks.sync.tools import Rules, Tools
 

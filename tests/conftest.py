@@ -15,8 +15,8 @@ import redis
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from okasie_tasks.adapters.embedded import EmbeddedRedis
-from okasie_tasks.adapters.supervisor import Supervisor
+from okasie_tasks.local.embedded_redis import EmbeddedRedis
+from okasie_tasks.local.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 import requests
 
-from okasie_tasks.adapters.supervisor import Child, Supervisor
+from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Sandbox
 from okasie_tasks.sandbox.sample import config_text
 

@@ -20,17 +20,20 @@ FLOOR = {
     "ports": 2,
     "settings": 2,
     "logs": 2,
-    "sync": 3,
-    "adapters": 3,
-    "sources": 3,
-    "sandbox": 3,
-    "worker": 3,
-    "services": 4,
-    "celery": 5,
-    "tasks": 7,
-    "cli": 8,
-    "client": 8,
-    "__main__": 9,
+    "store": 3,
+    "marketplace": 4,
+    "sources": 4,
+    "worker": 4,
+    "sandbox": 4,
+    "sync": 5,
+    "adapters": 5,
+    "services": 6,
+    "celery": 7,
+    "tasks": 8,
+    "local": 9,
+    "cli": 10,
+    "client": 9,
+    "__main__": 11,
     "__init__": 0,
 }
 """Room -> floor. A room may use rooms on lower floors, and itself."""
@@ -108,7 +111,7 @@ def test_only_the_door_sends_requests() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("requests", "urllib3", "httpx")}
     # The feed and a webhook are somebody else's servers; the demo asks its own sandbox's admin side.
     others = {"sources.http", "adapters.alert_channels", "cli.demo"}
-    assert users == {"adapters.okasie_api", "adapters.okasie_connections", "adapters.okasie_sending", *others}
+    assert users == {"marketplace.client", "marketplace.connections", *others}
 
 
 @pytest.mark.parametrize(

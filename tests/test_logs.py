@@ -17,11 +17,11 @@ import pytest
 import redis
 
 from okasie_tasks import logs, masking
-from okasie_tasks.adapters.failures import tell_failed
-from okasie_tasks.adapters.limiter import RedisLimiter
 from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.marketplace.request_log import tell_failed
 from okasie_tasks.ports import Feedback, Permit, RequestLog
 from okasie_tasks.settings import LogSettings, load_settings
+from okasie_tasks.store.limiter import RedisLimiter
 from tests.sync.http_world import HttpWorld, varied
 
 KEY = 'CANARY-"quoted"\\é-9f2c'

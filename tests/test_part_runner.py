@@ -11,9 +11,9 @@ import pytest
 import redis
 from celery.exceptions import Retry
 
-from okasie_tasks.adapters.run_records import Claim
-from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.errors import NoPermit, Unavailable
+from okasie_tasks.store.records import Claim
+from okasie_tasks.store.runs import Runs
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import Effect
 from okasie_tasks.tasks import dispatch, part_runner
@@ -30,7 +30,7 @@ class Account:
         self.runs.request("dex", "full")
         self.run = self.runs.begin("dex") or ""
         self.runs.advance(self.run, "first", "walk", parts=_PARTS)
-        self.runs.window(self.run, "walk", size=5, when_open=0)
+        self.runs.parts.window(self.run, "walk", size=5, when_open=0)
         self.done: list[int] = []
         self.left: list[tuple[int, float]] = []
         """Messages for the next: the part, and the seconds until it is begun."""
@@ -63,9 +63,9 @@ class Account:
     def perform(self, _: Tools, part: Part, **__: Any) -> Effect:
         if part.number in self.waits:
             raise self.waits[part.number]
-        if self.runs.claim(*part).state != "claimed":
+        if self.runs.parts.claim(*part).state != "claimed":
             return "nothing"
-        closed = self.runs.close(*part, {}, when_open=0)
+        closed = self.runs.parts.close(*part, {}, when_open=0)
         self.done.append(part.number)
         self.after.get(part.number, lambda: None)()
         effects: dict[int, Effect] = {1: "closed", 2: "quiet", 3: "last"}
@@ -104,8 +104,8 @@ class Account:
         """The other four that were published, by messages of their own that are over."""
         for number in range(1, 5):
             part = (self.run, "walk", number, f"other{number}/1")
-            self.runs.claim(*part)
-            self.runs.close(*part, {})
+            self.runs.parts.claim(*part)
+            self.runs.parts.close(*part, {})
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_who_must_wait_too_long_leaves_the_rest_to_the_others(account: Account) 
     account.message(0)
     assert account.done == [0, 5, 6]
     assert account.left == [], "four others have messages, and go on"
-    assert account.runs.stage(account.run, "walk").published == 7, "nothing was taken that is not done"
+    assert account.runs.parts.stage(account.run, "walk").published == 7, "nothing was taken that is not done"
 
 
 def test_the_last_one_to_go_leaves_a_message(account: Account) -> None:
@@ -190,15 +190,15 @@ def test_no_help_is_called_where_it_would_not_help(account: Account, why: str) -
 def test_who_closes_the_last_part_moves_the_run_on(account: Account) -> None:
     account.message(0)
     assert account.moved_on == 0, "four others are open"
-    account.runs.extend(account.run, "walk", "more", 2)
+    account.runs.parts.extend(account.run, "walk", "more", 2)
     account.others_are_done()
-    account.runs.window(account.run, "walk", size=1, when_open=0)
+    account.runs.parts.window(account.run, "walk", size=1, when_open=0)
     account.message(_PARTS)
     assert (account.done[-2:], account.moved_on) == ([_PARTS, _PARTS + 1], 1)
 
 
 def test_no_more_is_taken_than_may_be_open(account: Account) -> None:
-    account.runs.window(account.run, "walk", size=16, when_open=5)
+    account.runs.parts.window(account.run, "walk", size=16, when_open=5)
     account.message(0)
     assert account.done == [0], "20 that were published are still open"
 
@@ -210,7 +210,7 @@ def test_a_part_that_was_taken_and_must_wait_gets_a_message_and_ends_the_turn(
     account.waits[7] = why
     account.message(0)
     assert (account.done, account.left) == ([0, 5, 6], [(7, seconds)])
-    assert account.runs.stage(account.run, "walk").published == 8
+    assert account.runs.parts.stage(account.run, "walk").published == 8
 
 
 def test_the_part_of_the_message_itself_is_tried_again_by_the_message(account: Account) -> None:
@@ -222,10 +222,10 @@ def test_the_part_of_the_message_itself_is_tried_again_by_the_message(account: A
 
 def test_a_message_that_comes_again_goes_on_with_what_its_worker_died_of(account: Account) -> None:
     account.message(0)
-    account.runs.extend(account.run, "walk", "more", 4)
-    account.runs.window(account.run, "walk", size=3, when_open=5)
-    account.runs.claim(account.run, "walk", _PARTS, "message/died")
-    account.runs.claim(account.run, "walk", _PARTS + 1, "another/lives")
+    account.runs.parts.extend(account.run, "walk", "more", 4)
+    account.runs.parts.window(account.run, "walk", size=3, when_open=5)
+    account.runs.parts.claim(account.run, "walk", _PARTS, "message/died")
+    account.runs.parts.claim(account.run, "walk", _PARTS + 1, "another/lives")
     account.done.clear()
     account.message(0, redelivered=True)
     assert account.done == [_PARTS, _PARTS + 3], "the others have holders or messages of their own; then it goes on"
@@ -235,19 +235,19 @@ def test_a_run_that_rests_ends_the_turn(account: Account, client: redis.Redis) -
     client.set("okasie:account:dex:paused", "1")
     account.message(0)
     assert account.done == []
-    assert account.runs.stage(account.run, "walk").published == 5
+    assert account.runs.parts.stage(account.run, "walk").published == 5
 
 
 def test_a_run_that_is_paused_in_the_middle_of_a_turn_takes_no_more(account: Account, client: redis.Redis) -> None:
     account.after = {6: lambda: client.set("okasie:account:dex:paused", "1")}
     account.message(0)
     assert account.done == [0, 5, 6]
-    assert account.runs.stage(account.run, "walk").published == 7, "nothing is taken that is not begun"
+    assert account.runs.parts.stage(account.run, "walk").published == 7, "nothing is taken that is not begun"
 
 
 def test_redis_away_in_the_middle_loses_no_part(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_runner, "_IN_PLACE_SECONDS", 0)
-    claim, gone = account.runs.claim, [redis.ConnectionError("away")]
+    claim, gone = account.runs.parts.claim, [redis.ConnectionError("away")]
 
     def away(run: str, stage: str, part: int, *rest: Any, **more: Any) -> Any:
         if part == 7 and gone:

@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery.events.state import State
 
-from okasie_tasks.adapters.runs import Runs
+from okasie_tasks.store.runs import Runs
 from okasie_tasks.tasks.run_events import Story, part_told, some_told
 
 

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, cast
 import msgspec
 import redis
 
-from okasie_tasks.adapters.lua_scripts import script
 from okasie_tasks.core.alerts import Alert
 from okasie_tasks.settings import AlertSettings
+from okasie_tasks.store.scripts import script
 
 _LEASE_MS: Final = 60_000
 """Longer than any channel may take to send."""

@@ -17,12 +17,12 @@ import click
 import msgspec
 import requests
 
-from okasie_tasks.cli.local import LocalFleet
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import emit, say
 from okasie_tasks.cli.up import asker
 from okasie_tasks.core.listing import Listing, write_body
 from okasie_tasks.errors import OkasieError
+from okasie_tasks.local.fleet import LocalFleet
 from okasie_tasks.sandbox.sample import cars, config_text, write_csv
 
 _CARS: Final = 3_000

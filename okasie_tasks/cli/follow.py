@@ -13,8 +13,6 @@ from kombu.exceptions import OperationalError
 from rich.console import Console
 
 from okasie_tasks import logs
-from okasie_tasks.adapters.run_records import Run
-from okasie_tasks.adapters.trace import Traces
 from okasie_tasks.celery import app
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
@@ -24,6 +22,8 @@ from okasie_tasks.core.limiter import LimiterStatus
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
+from okasie_tasks.store.records import Run
+from okasie_tasks.store.request_stats import Traces
 from okasie_tasks.sync import explain, report
 from okasie_tasks.sync.page import page_document
 from okasie_tasks.sync.push import checked_references

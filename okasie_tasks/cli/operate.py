@@ -14,12 +14,12 @@ import msgspec
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.adapters.embedded import find_server
 from okasie_tasks.adapters.memory_limiter import MemoryLimiter
-from okasie_tasks.adapters.okasie_api import OkasieApi
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import emit
 from okasie_tasks.errors import FixConfiguration, NoPermit, OkasieError, SetAside, StopRun
+from okasie_tasks.local.embedded_redis import find_server
+from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.ports import Call, Limiter, SourceRow
 from okasie_tasks.settings import AccountSettings, Settings, load_settings
 from okasie_tasks.settings.redis_url import find_embedded, redis_urls

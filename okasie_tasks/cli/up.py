@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import click
 
-from okasie_tasks.cli.local import LocalFleet
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import say
+from okasie_tasks.local.fleet import LocalFleet
 
 
 @click.command()

@@ -13,7 +13,7 @@ I6   bulk gets about one grant in ten while both lanes queue;
 I8   ``now`` never falls; I9 a lower limit holds at once, a higher one after three equal answers in a row;
 I10  a cancelled permit leaves the log as it was.
 
-All times are whole milliseconds. `adapters/lua/limiter_*.lua` are the same steps, and one property suite drives both:
+All times are whole milliseconds. `store/lua/limiter_*.lua` are the same steps, and one property suite drives both:
 whoever changes one changes both.
 """
 

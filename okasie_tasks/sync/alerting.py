@@ -20,11 +20,11 @@ from okasie_tasks.sync.explain import iso
 
 if TYPE_CHECKING:
     from okasie_tasks.adapters.alert_box import AlertBox, Taken
-    from okasie_tasks.adapters.counters import Counters
-    from okasie_tasks.adapters.plans import HeldPlans
-    from okasie_tasks.adapters.run_records import Run
-    from okasie_tasks.adapters.runs import Runs
     from okasie_tasks.settings import AccountSettings, AlertSettings, Settings
+    from okasie_tasks.store.controls import HeldPlans
+    from okasie_tasks.store.records import Run
+    from okasie_tasks.store.request_stats import Counters
+    from okasie_tasks.store.runs import Runs
 
 log = get_logger(__name__)
 

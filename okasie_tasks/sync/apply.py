@@ -47,11 +47,11 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     holds = hold.holds_of(run) if run else []
     wanted = {
         change.reference: change
-        for changes in tools.runs.fetch(part.run, f"sends:{place}", list[Planned])
+        for changes in tools.runs.data.fetch(part.run, f"sends:{place}", list[Planned])
         for change in changes
         if not any(kept.holds(change) for kept in holds)
     }
-    rest: Chunk | None = tools.runs.fetch_one(part.run, "rest", part.number, Chunk)
+    rest: Chunk | None = tools.runs.data.fetch_one(part.run, "rest", part.number, Chunk)
     items = rest.items if rest else []
     start = place * SPOOL_ROWS
     source = tools.source()
@@ -72,7 +72,7 @@ def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]
     chunks = [Chunk(items[begin:end]) for begin, end in pairwise(ends)]
     # Who does this part again after its worker died may find other rows: chunks and rest are those of the first time.
     left_over = ("rest", part.number + 1, Chunk(items[ends[-1] :]))
-    tools.runs.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks, rest=left_over)
+    tools.runs.parts.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks, rest=left_over)
     return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(wanted) - len(fresh)}
 
 
@@ -137,12 +137,12 @@ def outgoing(
 
 def upsert_chunk(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     """Send one chunk and settle the ledger item by item. The part is claimed and the permit taken by the caller."""
-    chunk: Chunk | None = tools.runs.fetch_one(part.run, "chunks", part.number, Chunk)
+    chunk: Chunk | None = tools.runs.data.fetch_one(part.run, "chunks", part.number, Chunk)
     if chunk is None or not chunk.items:
         return {}
     references = [item.reference for item in chunk.items]
     with tools.locks.all(references):
-        if not tools.runs.holds(*part):
+        if not tools.runs.parts.holds(*part):
             return {}  # it stood still for so long that others did it; closing the part will tell the same
         base = tools.ledger.get(references)
         wishes = tools.inbox.waiting(references)
@@ -163,7 +163,7 @@ def upsert_chunk(tools: Tools, part: Part, call: Call) -> dict[str, int]:
 
 def sent(tools: Tools, part: Part) -> None:
     """Forget the bodies of a chunk whose part is closed; not sooner, or who does it again would find nothing to do."""
-    tools.runs.drop(part.run, "chunks", part.number)
+    tools.runs.data.drop(part.run, "chunks", part.number)
 
 
 def _overtaken(item: Outgoing, entry: Entry | None) -> bool:
@@ -198,7 +198,7 @@ def _settle(
     now_ms = tools.runs.now_ms()
     pairs = list(zip(items, answers, strict=True))
     accepted = [(item, answer) for item, answer in pairs if answer.outcome == "accepted"]
-    if not tools.runs.holds(*part):
+    if not tools.runs.parts.holds(*part):
         # Others did it meanwhile, and perhaps more: what they left stands. If nobody did, what was sent is known.
         tools.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
         return {}
@@ -250,7 +250,7 @@ def _again(tools: Tools, part: Part, items: list[Outgoing], tries: int) -> int:
         return 0
     if tries + 1 >= ATTEMPTS:
         return len(items)
-    tools.runs.add(part.run, "upsert", f"again:{part.number}", "chunks", [Chunk(items, tries=tries + 1)])
+    tools.runs.parts.add(part.run, "upsert", f"again:{part.number}", "chunks", [Chunk(items, tries=tries + 1)])
     return 0
 
 
@@ -262,7 +262,9 @@ def _refused_whole(tools: Tools, part: Part, items: list[Outgoing], refused: Set
         reject = _reject(items[0], answer, part.run, refused.request_id, int(tools.runs.now()))
         return {"new_rejects": rejects.park(tools, [reject], base, in_source=True)}
     left, _ = halves(len(items))
-    tools.runs.add(part.run, "upsert", f"halves:{part.number}", "chunks", [Chunk(items[:left]), Chunk(items[left:])])
+    tools.runs.parts.add(
+        part.run, "upsert", f"halves:{part.number}", "chunks", [Chunk(items[:left]), Chunk(items[left:])]
+    )
     return {"halved": 1}
 
 
@@ -277,7 +279,7 @@ def _reject(item: Outgoing, answer: ItemAnswer, run: str, request_id: str | None
 def changes_of(tools: Tools, run: str, slices: Sequence[int]) -> Iterator[Planned]:
     """Every planned change of a run, sends in the order of the source, then sells."""
     for place in slices:
-        changes = [c for batch in tools.runs.fetch(run, f"sends:{place}", list[Planned]) for c in batch]
+        changes = [c for batch in tools.runs.data.fetch(run, f"sends:{place}", list[Planned]) for c in batch]
         yield from sorted(changes, key=lambda change: change.row)
-    for batch in tools.runs.fetch(run, "sells", list[Planned]):
+    for batch in tools.runs.data.fetch(run, "sells", list[Planned]):
         yield from batch

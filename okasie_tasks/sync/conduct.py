@@ -22,7 +22,7 @@ from okasie_tasks.sync.ending import cancelled, end, note_error
 from okasie_tasks.sync.tools import LOAD_ROWS, Part, Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Claim, Run
+    from okasie_tasks.store.records import Claim, Run
 
 WINDOWS: Final = {
     # stage: (parts per window, publish the next when so many are still open)
@@ -61,16 +61,16 @@ def windows(tools: Tools, run_id: str, phase: str) -> list[tuple[str, range]]:
     if tools.runs.stops.rests(run_id, tools.rules.account):
         return []
     if phase != "apply":
-        found = [(phase, tools.runs.window(run_id, phase, size=WINDOWS[phase][0], when_open=WINDOWS[phase][1]))]
+        found = [(phase, tools.runs.parts.window(run_id, phase, size=WINDOWS[phase][0], when_open=WINDOWS[phase][1]))]
         return [(stage, parts) for stage, parts in found if parts]
-    spooling, upserts = tools.runs.stage(run_id, "spool"), tools.runs.stage(run_id, "upsert")
+    spooling, upserts = tools.runs.parts.stage(run_id, "spool"), tools.runs.parts.stage(run_id, "upsert")
     stages = ["upsert"]
     if upserts.total - upserts.closed <= _SPOOL_AHEAD:
         stages.append("spool")
     if spooling.finished and upserts.published >= upserts.total:
         stages.append("sell")
     found = [
-        (stage, tools.runs.window(run_id, stage, size=WINDOWS[stage][0], when_open=WINDOWS[stage][1]))
+        (stage, tools.runs.parts.window(run_id, stage, size=WINDOWS[stage][0], when_open=WINDOWS[stage][1]))
         for stage in stages
     ]
     return [(stage, parts) for stage, parts in found if parts]
@@ -78,7 +78,7 @@ def windows(tools: Tools, run_id: str, phase: str) -> list[tuple[str, range]]:
 
 def take(tools: Tools, part: Part) -> tuple[int, Claim]:
     """The next part of the stage for whoever goes on, claimed by its token; -1 and why where there is none."""
-    return tools.runs.take(part.run, part.stage, part.token, most_open=_MOST_CARRIED)
+    return tools.runs.parts.take(part.run, part.stage, part.token, most_open=_MOST_CARRIED)
 
 
 def one_more(tools: Tools, run_id: str, stage: str, *, alone: bool = False) -> int | None:
@@ -86,7 +86,7 @@ def one_more(tools: Tools, run_id: str, stage: str, *, alone: bool = False) -> i
 
     ``alone``: only if no other part is open, so that nobody else goes on.
     """
-    taken = tools.runs.window(run_id, stage, size=1, when_open=0 if alone else _MOST_CARRIED - 1)
+    taken = tools.runs.parts.window(run_id, stage, size=1, when_open=0 if alone else _MOST_CARRIED - 1)
     return taken[0] if taken else None
 
 
@@ -98,7 +98,7 @@ def advance(tools: Tools, run_id: str) -> Run | None:
     if run.cancelling:
         return cancelled(tools, run_id)
     stages = APPLY if run.stage == "apply" else (run.stage,)
-    if not all(tools.runs.stage(run_id, stage).finished for stage in stages):
+    if not all(tools.runs.parts.stage(run_id, stage).finished for stage in stages):
         return None
     _AFTER[run.stage](tools, run)
     after = tools.runs.get(run_id)
@@ -109,7 +109,7 @@ def advance(tools: Tools, run_id: str) -> Run | None:
 
 
 def _after_first(tools: Tools, run: Run) -> None:
-    if tools.runs.stage(run.id, "first").failed:
+    if tools.runs.parts.stage(run.id, "first").failed:
         end(tools, run, "failed")
         return
     pages = run.fact("pages", 1)
@@ -148,12 +148,12 @@ def _lost_profiles(tools: Tools, run: Run) -> list[str]:
 
 
 def _after_load(tools: Tools, run: Run) -> None:
-    slices = tools.runs.results(run.id, "load")
-    if tools.runs.stage(run.id, "load").failed:
+    slices = tools.runs.parts.results(run.id, "load")
+    if tools.runs.parts.stage(run.id, "load").failed:
         end(tools, run, "failed")
         return
     if not any(part["ended"] for part in slices):
-        tools.runs.extend(run.id, "load", f"more:{len(slices)}", 4)
+        tools.runs.parts.extend(run.id, "load", f"more:{len(slices)}", 4)
         return
     if len({part["version"] for part in slices if part["version"]}) > 1:
         note_error(
@@ -193,7 +193,7 @@ def world_of(tools: Tools, run: Run) -> World:
 
 
 def _after_diff(tools: Tools, run: Run) -> None:
-    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.results(run.id, "diff")]
+    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.parts.results(run.id, "diff")]
     slices = sorted({place for outcome in outcomes for place in outcome.slices})
     run.facts["slices"] = json.dumps(slices)
     verdict = hold.verdict_of(tools, run, outcomes)
@@ -215,9 +215,9 @@ def _after_diff(tools: Tools, run: Run) -> None:
         return
     hold.adopt(tools, verdict)
     for number, change in enumerate(verdict.sells):
-        tools.runs.put(run.id, "selling", number, change)
+        tools.runs.data.put(run.id, "selling", number, change)
     for stage, parts in (("spool", len(slices)), ("upsert", 0), ("sell", len(verdict.sells))):
-        tools.runs.prepare(run.id, stage, parts)
+        tools.runs.parts.prepare(run.id, stage, parts)
     tools.runs.advance(run.id, "diff", "apply", parts=0, facts=facts)
     if not slices and not verdict.sells:
         advance(tools, run.id)

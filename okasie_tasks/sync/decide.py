@@ -90,7 +90,7 @@ class _Verdict:
         self._missed: dict[str, int] = {}
         """Reference -> how many reads had lacked it before this one, of those that this one lacks."""
         if world.missing_reads > 1:
-            self._missed = tools.runs.fetch_one(part.run, _MISSED, part.number, dict[str, int]) or {}
+            self._missed = tools.runs.data.fetch_one(part.run, _MISSED, part.number, dict[str, int]) or {}
 
     def add(
         self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool
@@ -247,7 +247,7 @@ class _Verdict:
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             places["sells" if change.action == "sell" else sends].append(change)
-        self._tools.runs.put_all(self._part.run, self._part.number, places)
+        self._tools.runs.data.put_all(self._part.run, self._part.number, places)
         if plan_only:
             return
         if not offers.give(self._tools, self._offers):
@@ -255,7 +255,7 @@ class _Verdict:
             again = {offer.reference for offer in self._offers}
             self._swaps = [swap for swap in self._swaps if swap[0] not in again]
         if self._missed and self._world.missing_reads > 1:
-            self._tools.runs.put(self._part.run, _MISSED, self._part.number, self._missed)
+            self._tools.runs.data.put(self._part.run, _MISSED, self._part.number, self._missed)
         # A change that was lost to the urgent lane is newer than what this run read: it stays.
         self._tools.ledger.swap(self._swaps)
         self._tools.ledger.park(self._park)

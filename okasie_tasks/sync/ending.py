@@ -16,7 +16,7 @@ from okasie_tasks.sync.decide import Outcome
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Run
+    from okasie_tasks.store.records import Run
 
 log = get_logger(__name__)
 
@@ -57,8 +57,8 @@ def end(tools: Tools, run: Run, state: str) -> None:
     run = tools.runs.get(run.id) or run
     if not run.open:
         return  # by somebody else, and what it held may be of the past by now
-    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.results(run.id, "diff")]
-    applied = merge_counts(result for stage in ("upsert", "sell") for result in tools.runs.results(run.id, stage))
+    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.parts.results(run.id, "diff")]
+    applied = merge_counts(result for stage in ("upsert", "sell") for result in tools.runs.parts.results(run.id, stage))
     if state == "done" and not run.plan_only:
         state = _state(tools, run, outcomes, applied)
     account: dict[str, str] = {}
@@ -72,7 +72,7 @@ def end(tools: Tools, run: Run, state: str) -> None:
     before = tools.runs.account(run.account).cursor if cursor else ""
     tools.runs.end(run, state, cursor=cursor, account_facts=account)
     # A plan is read after its end; of other runs only the record stays.
-    tools.runs.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
+    tools.runs.data.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
     _tell(tools, run.id, before)
 
 
@@ -104,7 +104,7 @@ def _tell(tools: Tools, run_id: str, cursor_before: str) -> None:
 
 
 def _state(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> str:
-    failed = sum(tools.runs.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
+    failed = sum(tools.runs.parts.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
     if unread := sum(outcome.counts.get("unread", 0) for outcome in outcomes):
         told = (
             f"the list moved while it was read, {walk.MOST_ROUNDS} times: {unread} new listings wait for a whole read"

@@ -103,8 +103,8 @@ def write_page(
     places: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
     if formed:
         # Before the rows: whoever meets them must find their values wanted.
-        tools.runs.mark(run, "formed", formed)
-    tools.runs.put_sorted(run, place, places | {"ids": b"".join(hash8(row.id) for row in page.rows)})
+        tools.runs.data.mark(run, "formed", formed)
+    tools.runs.data.put_sorted(run, place, places | {"ids": b"".join(hash8(row.id) for row in page.rows)})
     return {
         "rows": len(page.rows),
         "nameless": len(page.rows) - rows + page.unreadable,
@@ -216,7 +216,7 @@ class _Sorter:
 
     def __init__(self, tools: Tools, part: Part, partitions: int, begin: Place | None) -> None:
         self._tools, self._part, self._partitions = tools, part, partitions
-        self._formed = tools.runs.has(part.run, "formed")
+        self._formed = tools.runs.data.has(part.run, "formed")
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
         self.known = KnownRows(tools.ledger.known_rows(part.number), begin)
@@ -251,7 +251,7 @@ class _Sorter:
         """Which of these the marketplace's side has written with values: they are compared, or told, by value."""
         if not self._formed:
             return set()
-        found = self._tools.runs.marked(self._part.run, "formed", keys)
+        found = self._tools.runs.data.marked(self._part.run, "formed", keys)
         return {key for key, member in zip(keys, found, strict=True) if member}
 
     def write(self) -> None:
@@ -260,7 +260,7 @@ class _Sorter:
             f"local:{partition}": LocalBatch(b"".join(self._same[partition]), self._rows[partition])
             for partition in self._same.keys() | self._rows.keys()
         }
-        self._tools.runs.put_sorted(self._part.run, self._part.number, batches)
+        self._tools.runs.data.put_sorted(self._part.run, self._part.number, batches)
         if (packed := self.known.pack()) is not None:
             self._tools.ledger.keep_rows(self._part.number, packed)
 

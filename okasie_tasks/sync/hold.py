@@ -30,7 +30,7 @@ from okasie_tasks.sync.decide import Outcome
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Run
+    from okasie_tasks.store.records import Run
 
 _TAKE_OVER: Final = "take-over"
 
@@ -146,7 +146,7 @@ def show_adopted(tools: Tools, run: Run, verdict: Verdict) -> None:
     """Rows from before our time stand in no partition's plan: a look at the plan must show their sells all the same."""
     adopted = {row.reference for row in verdict.adopts}
     changes = [change for change in verdict.sells if change.reference in adopted]
-    tools.runs.put(run.id, "sells", BUCKETS, changes)
+    tools.runs.data.put(run.id, "sells", BUCKETS, changes)
 
 
 def adopt(tools: Tools, verdict: Verdict) -> None:
@@ -175,7 +175,7 @@ def own_provider(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> str:
 
     Its value is not documented (API docs, listings/list), so it is never taken from anywhere else.
     """
-    pages = [*tools.runs.results(run.id, "first"), *tools.runs.results(run.id, "walk")]
+    pages = [*tools.runs.parts.results(run.id, "first"), *tools.runs.parts.results(run.id, "walk")]
     known = tools.runs.account(run.account).provider
     for told in ([page.get("providers", {}) for page in pages], [outcome.providers for outcome in outcomes]):
         votes = merge_counts(told)
@@ -191,7 +191,7 @@ def _strangers(tools: Tools, run: Run, provider: str) -> list[Remote]:
     if not run.fact("taking_over") or run.fact("nameless") or not tools.rules.sells:
         return []
     whose = provider or run.facts.get("partner_source", "")
-    found = {row.reference: row for rows in tools.runs.fetch(run.id, "strangers", list[Remote]) for row in rows}
+    found = {row.reference: row for rows in tools.runs.data.fetch(run.id, "strangers", list[Remote]) for row in rows}
     return [found[name] for name in sorted(found) if whose and found[name].provider == whose]
 
 
@@ -215,7 +215,7 @@ def _taken(row: Remote, dealers: Mapping[str, DealerTotals]) -> Planned:
 
 
 def _planned_sells(tools: Tools, run: Run) -> Iterator[Planned]:
-    for changes in tools.runs.fetch(run.id, "sells", list[Planned]):
+    for changes in tools.runs.data.fetch(run.id, "sells", list[Planned]):
         yield from changes
 
 
@@ -224,9 +224,9 @@ def _items(tools: Tools, run: Run, holds: Sequence[Held], sells: Sequence[Planne
     changes = list(sells)
     if any(hold.what == "updates" for hold in holds):
         for place in json.loads(run.facts["slices"]):
-            for planned in tools.runs.fetch(run.id, f"sends:{place}", list[Planned]):
+            for planned in tools.runs.data.fetch(run.id, f"sends:{place}", list[Planned]):
                 changes += planned
-        for losing in tools.runs.fetch(run.id, "losing", list[Planned]):
+        for losing in tools.runs.data.fetch(run.id, "losing", list[Planned]):
             changes += losing
     return held_items(holds, changes)
 

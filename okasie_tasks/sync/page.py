@@ -10,9 +10,9 @@ from okasie_tasks.sync.explain import iso
 from okasie_tasks.sync.report import run_document
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Run
-    from okasie_tasks.adapters.runs import Runs
-    from okasie_tasks.adapters.trace import Trace
+    from okasie_tasks.store.records import Run
+    from okasie_tasks.store.request_stats import Trace
+    from okasie_tasks.store.runs import Runs
 
 _PHASES: Final = {
     "first": ("first page", ("first",)),
@@ -68,7 +68,7 @@ def _timeline(runs: Runs, run: Run) -> list[dict[str, Any]]:
 
 
 def _parts(runs: Runs, run: Run, stages: tuple[str, ...]) -> list[dict[str, Any]] | None:
-    found = [(stage, runs.stage(run.id, stage)) for stage in stages]
+    found = [(stage, runs.parts.stage(run.id, stage)) for stage in stages]
     told = [
         {"stage": stage, "parts": of.total, "closed": of.closed, "failed": of.failed} for stage, of in found if of.total
     ]

@@ -18,8 +18,8 @@ from okasie_tasks.sync.explain import event_document, iso
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Run
-    from okasie_tasks.adapters.runs import Runs
+    from okasie_tasks.store.records import Run
+    from okasie_tasks.store.runs import Runs
 
 _LISTINGS: Final = (
     "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
@@ -87,7 +87,7 @@ def _notes(run: Run) -> Iterator[str]:
 
 def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:
     """How far a run is: ``stage -> (closed parts, all parts known so far)``, for those stages that have begun."""
-    found = {name: runs.stage(run.id, name) for name in STAGES}
+    found = {name: runs.parts.stage(run.id, name) for name in STAGES}
     return {name: (stage.closed, stage.total) for name, stage in found.items() if stage.total}
 
 

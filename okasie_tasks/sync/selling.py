@@ -14,13 +14,13 @@ from okasie_tasks.sync.tools import Part, Tools
 
 def mark_sold(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     """Mark one listing sold. A reference that is not known there is settled: there is nothing left to sell."""
-    change: Planned | None = tools.runs.fetch_one(part.run, "selling", part.number, Planned)
+    change: Planned | None = tools.runs.data.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
         return {}
     # Over a row that did not change it is an older sell said again: a push that waits may be newer than that.
     seen_ms = source_began_ms(tools, part.run) if change.seen_ms is None else change.seen_ms
     with tools.locks.all([change.reference]):
-        if not tools.runs.holds(*part):
+        if not tools.runs.parts.holds(*part):
             return {}
         entry = tools.ledger.get([change.reference]).get(change.reference)
         if entry is None or not _still_to_sell(change, entry):
@@ -86,7 +86,7 @@ def _newer_waits(tools: Tools, change: Planned, seen_ms: int) -> bool:
 
 def refused_sell(tools: Tools, part: Part, refused: SetAside) -> dict[str, int]:
     """Park a listing whose DELETE was refused."""
-    change: Planned | None = tools.runs.fetch_one(part.run, "selling", part.number, Planned)
+    change: Planned | None = tools.runs.data.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
         return {}
     reject = rejects.reject_of(

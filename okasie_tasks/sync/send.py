@@ -28,7 +28,7 @@ from okasie_tasks.sync.tools import ATTEMPTS, Tools
 log = get_logger(__name__)
 
 DOUBT_SECONDS: Final = 5.5
-"""After a request without an answer its listings stay closed for 5 s (see `okasie_tasks.adapters.writing`)."""
+"""After a request without an answer its listings stay closed for 5 s (see `okasie_tasks.store.write_locks`)."""
 Held = tuple[bytes, Wish]
 """A wish and its bytes as the inbox held them."""
 

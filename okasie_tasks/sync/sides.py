@@ -31,9 +31,9 @@ class Sides:
         self.remote: dict[str, Remote] = {}
         self.remote_same: set[str] = set()
         self.read = 0
-        for batch in tools.runs.fetch(run, f"local:{partition}", LocalBatch):
+        for batch in tools.runs.data.fetch(run, f"local:{partition}", LocalBatch):
             self._add_local(batch)
-        for page in tools.runs.fetch(run, f"remote:{partition}", RemoteBatch):
+        for page in tools.runs.data.fetch(run, f"remote:{partition}", RemoteBatch):
             self._add_remote(page)
         for reference in self.remote_same.intersection(self.remote):
             if self.remote[reference].provider:  # somebody else's listing under a reference of ours

@@ -12,13 +12,12 @@ from okasie_tasks.core.plan import Limits
 from okasie_tasks.ports import Marketplace, Source, WriteBack
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.history import History
-    from okasie_tasks.adapters.inbox import Inbox
-    from okasie_tasks.adapters.ledger import Ledger
-    from okasie_tasks.adapters.plans import HeldPlans
-    from okasie_tasks.adapters.pushes import Pushes
-    from okasie_tasks.adapters.runs import Runs
-    from okasie_tasks.adapters.writing import WriteLocks
+    from okasie_tasks.store.controls import HeldPlans
+    from okasie_tasks.store.history import History
+    from okasie_tasks.store.ledger import Ledger
+    from okasie_tasks.store.runs import Runs
+    from okasie_tasks.store.urgent_queue import Inbox, Pushes
+    from okasie_tasks.store.write_locks import WriteLocks
 
 LOAD_ROWS: Final = 25_000
 """Rows of the source per part of the load: a few seconds of work, far below any time limit."""

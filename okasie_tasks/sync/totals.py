@@ -19,7 +19,7 @@ from okasie_tasks.sync.decide import Outcome
 from okasie_tasks.sync.tools import Part, Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Run
+    from okasie_tasks.store.records import Run
 
 log = get_logger(__name__)
 
@@ -71,8 +71,8 @@ def _believed(tools: Tools, run: str) -> int:
     for start in range(0, BUCKETS, _BUCKETS_PER_TRIP):
         entries = tools.ledger.buckets(range(start, start + _BUCKETS_PER_TRIP))
         ours += sum(entry.status == "active" for entry in entries.values())
-    pages = [*tools.runs.results(run, "first"), *tools.runs.results(run, "walk")]
-    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.results(run, "diff")]
+    pages = [*tools.runs.parts.results(run, "first"), *tools.runs.parts.results(run, "walk")]
+    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.parts.results(run, "diff")]
     foreign = sum(outcome.counts.get("foreign_active", 0) for outcome in outcomes)
     nameless: int = sum(page.get("nameless_active", 0) for page in pages)
     return ours + foreign + nameless

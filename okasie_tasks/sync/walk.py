@@ -15,7 +15,7 @@ from okasie_tasks.sync import gather
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Run
+    from okasie_tasks.store.records import Run
 
 MOST_ROUNDS: Final = 3
 FIRST_PAGE_PLACE: Final = 0
@@ -50,15 +50,15 @@ def is_complete(tools: Tools, run: Run) -> bool:
     unreadable: int = sum(page.get("unreadable", 0) for page in pages)
     if len(pages) == 1:
         return bool(pages[0]["rows"] + unreadable >= total)
-    seen = gather.distinct_rows(lambda: tools.runs.fetch(run.id, "ids", bytes), rows=total)
+    seen = gather.distinct_rows(lambda: tools.runs.data.fetch(run.id, "ids", bytes), rows=total)
     return seen + unreadable >= total
 
 
 def last_round(tools: Tools, run: Run) -> list[dict[str, Any]]:
     """What the pages of the last round came to."""
     rounds = rounds_of(run)
-    pages: list[dict[str, Any]] = tools.runs.results(run.id, "walk")[rounds[-1].part :]
-    return [*tools.runs.results(run.id, "first"), *pages] if len(rounds) == 1 else pages
+    pages: list[dict[str, Any]] = tools.runs.parts.results(run.id, "walk")[rounds[-1].part :]
+    return [*tools.runs.parts.results(run.id, "first"), *pages] if len(rounds) == 1 else pages
 
 
 def repeat(tools: Tools, run: Run) -> bool:
@@ -69,5 +69,5 @@ def repeat(tools: Tools, run: Run) -> bool:
     most = max((page.get("total", 0) for page in last_round(tools, run)), default=0)
     pages = max(run.fact("pages", 1), -(-most // ROWS_PER_PAGE))
     told = json.dumps([*rounds, ("{first}", 1)]).replace('"{first}"', "{first}")
-    tools.runs.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", told))
+    tools.runs.parts.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", told))
     return True

@@ -17,7 +17,7 @@ from okasie_tasks.sync import conduct, ending
 from okasie_tasks.sync.tools import Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Run
+    from okasie_tasks.store.records import Run
 
 log = get_logger(__name__)
 
@@ -104,7 +104,7 @@ def _stages(run: Run) -> tuple[str, ...]:
 
 def _finished(tools: Tools, run: Run, now_ms: int, patience: Patience) -> Iterator[Parts]:
     """Set aside what cannot be done, and move the run on if that, or a lost message, is all that it waits for."""
-    spent = [(stage, part) for stage in _stages(run) for part in tools.runs.set_spent_aside(run.id, stage)]
+    spent = [(stage, part) for stage in _stages(run) for part in tools.runs.parts.set_spent_aside(run.id, stage)]
     for stage, part in spent:
         told = f"{stage} part {part} was begun again and again and never ended: it seems to kill its worker"
         log.error("part quarantined", account=run.account, run=run.id, part=f"{stage} {part}", reason=told)
@@ -127,7 +127,7 @@ def _stalled(tools: Tools, run: Run, now_ms: int, waiting: Callable[[str], bool]
         return  # moved on just now
     tools.runs.note(run.id, republished_ms=now_ms)
     for stage in _stages(run):
-        lost = [] if waiting(stage) else tools.runs.open_parts(run.id, stage)
+        lost = [] if waiting(stage) else tools.runs.parts.open_parts(run.id, stage)
         if lost:
             log.warning("parts are published again", account=run.account, run=run.id, stage=stage, parts=len(lost))
             yield run.id, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
@@ -141,15 +141,15 @@ def open_again(tools: Tools, run_id: str) -> Iterator[Parts]:
     if run is None or run.state != "running":
         return
     for stage in _stages(run):
-        if parts := tools.runs.open_parts(run_id, stage):
+        if parts := tools.runs.parts.open_parts(run_id, stage):
             yield run_id, stage, parts
 
 
 def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[Parts]:
     behind = max(1, tools.rules.per_minute * _LEFT_BEHIND_SECONDS // 60)
     for stage in {"walk": ("walk",), "apply": ("upsert", "sell")}.get(run.stage, ()):
-        reached = tools.runs.stage(run.id, stage).published - behind
-        if lost := [part for part in tools.runs.open_parts(run.id, stage) if part < reached]:
+        reached = tools.runs.parts.stage(run.id, stage).published - behind
+        if lost := [part for part in tools.runs.parts.open_parts(run.id, stage) if part < reached]:
             tools.runs.note(run.id, republished_ms=now_ms)
             log.warning("parts left behind", account=run.account, run=run.id, stage=stage, parts=len(lost))
             yield run.id, stage, lost

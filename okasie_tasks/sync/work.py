@@ -20,7 +20,7 @@ from okasie_tasks.sync import apply, conduct, decide, ending, gather, selling, t
 from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.run_records import Claim
+    from okasie_tasks.store.records import Claim
 
 log = get_logger(__name__)
 
@@ -45,7 +45,7 @@ def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Ef
 
     def do() -> Effect:
         with tools.market.permit(ticket=part.ticket) if part.stage in _NEEDS_PERMIT else nullcontext() as call:
-            claim = tools.runs.claim(part.run, part.stage, part.number, part.token)
+            claim = tools.runs.parts.claim(part.run, part.stage, part.number, part.token)
             return _claimed(tools, part, claim, call, chance=chance, tell=tell)
 
     return _or_stopped(tools, part, tell, do) if tools.runs.state(part.run) == "running" else "nothing"
@@ -93,7 +93,7 @@ def _claimed(tools: Tools, part: Part, claim: Claim, call: Call | None, *, chanc
     try:
         result = _JOBS[part.stage](tools, part, call)
     except NoPermit:
-        tools.runs.release(part.run, part.stage, part.number, part.token, counted=False)
+        tools.runs.parts.release(part.run, part.stage, part.number, part.token, counted=False)
         raise
     except RetryLater as later:
         tools.runs.count(part.run, "retried" if later.counted else "rate_limited")
@@ -125,7 +125,9 @@ def _facts(tools: Tools, part: Part) -> dict[str, str]:
 
 def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) -> Effect:
     when_open = None if part.stage in conduct.APPLY else conduct.WINDOWS[part.stage][1]
-    closed = tools.runs.close(part.run, part.stage, part.number, part.token, result, failed=failed, when_open=when_open)
+    closed = tools.runs.parts.close(
+        part.run, part.stage, part.number, part.token, result, failed=failed, when_open=when_open
+    )
     if closed and part.stage == "upsert":
         apply.sent(tools, part)
     return _EFFECTS[closed]
@@ -148,7 +150,7 @@ def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: R
         log.error("part failed", **_facts(tools, part), code=later.code, reason=str(later), attempts=attempts)
         tell(f"failed after {attempts} tries: {later}")
         return _close(tools, part, {}, failed=True)
-    tools.runs.release(part.run, part.stage, part.number, part.token, counted=later.counted)
+    tools.runs.parts.release(part.run, part.stage, part.number, part.token, counted=later.counted)
     if later.counted:
         log.warning("part is tried again", **_facts(tools, part), code=later.code, reason=str(later), attempts=attempts)
         # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not march.

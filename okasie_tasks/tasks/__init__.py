@@ -29,13 +29,13 @@ from zoneinfo import ZoneInfo
 from celery import Task
 from celery.signals import task_received
 
-from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.celery import app
 from okasie_tasks.core import daily
 from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
+from okasie_tasks.store.outbox import Asked
 from okasie_tasks.sync import alerting, conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Tools

@@ -66,7 +66,7 @@ def publish(tools: Tools, run: str) -> None:
 
 def send_parts(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
     """Publish these parts as one chord, whose body moves the run on."""
-    totals = {stage: tools.runs.stage(run, stage).total for stage, _ in stages}
+    totals = {stage: tools.runs.parts.stage(run, stage).total for stage, _ in stages}
     header = [
         part_message(tools.rules.account, run, stage, number, of=totals[stage])
         for stage, parts in stages

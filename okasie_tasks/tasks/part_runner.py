@@ -21,10 +21,10 @@ from celery import Task
 from celery.worker import state
 from kombu.exceptions import OperationalError
 
-from okasie_tasks.adapters.run_records import Claim
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import get_logger
 from okasie_tasks.services import current_run, services
+from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import conduct, watchdog
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import Effect, perform, perform_next
@@ -120,7 +120,7 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
     try:
         effect, told = _this(tools, part, again=again)
         # If its worker died in the middle of the turn, what it held was held for this message.
-        held = tools.runs.held_for(run, stage, str(task.request.id)) if effect == "nothing" and again else []
+        held = tools.runs.parts.held_for(run, stage, str(task.request.id)) if effect == "nothing" and again else []
         more = _resume(tools, part, held)
         if stage in conduct.CARRIED and (more or effect in _DONE):
             more += _carry_on(tools, part, began)
@@ -188,7 +188,9 @@ def _leave(tools: Tools, part: Part, number: int | None, seconds: float = 0.0) -
     """
     if number is not None:
         countdown = min(seconds, LONGEST_COUNTDOWN_SECONDS)
-        message = part_message(tools.rules.account, part.run, part.stage, number, of=tools.runs.stage(*part[:2]).total)
+        message = part_message(
+            tools.rules.account, part.run, part.stage, number, of=tools.runs.parts.stage(*part[:2]).total
+        )
         message.apply_async(countdown=countdown or None, ignore_result=True)
 
 
@@ -197,7 +199,7 @@ def _this(tools: Tools, part: Part, *, again: bool = False) -> tuple[Effect, str
     told = [_NOTHING]
 
     def do() -> Effect:
-        with tools.runs.keeping(*part):
+        with tools.runs.parts.keeping(*part):
             return perform(tools, part, chance=CHANCE, tell=told.append)
 
     return _in_place(tools, part, do, again=again), told[-1]
@@ -214,12 +216,12 @@ def _next(tools: Tools, part: Part, taken: list[int], *, wait: bool) -> Effect:
 
             def take() -> tuple[int, Claim]:
                 if taken:
-                    number, claim = taken[0], tools.runs.claim(part.run, part.stage, taken[0], part.token)
+                    number, claim = taken[0], tools.runs.parts.claim(part.run, part.stage, taken[0], part.token)
                 else:
                     number, claim = conduct.take(tools, part)
                 if claim.state == "claimed":
                     taken[:] = [number]
-                    kept.enter_context(tools.runs.keeping(*part._replace(number=number)))
+                    kept.enter_context(tools.runs.parts.keeping(*part._replace(number=number)))
                 return number, claim
 
             return perform_next(tools, part, take, wait=wait, chance=CHANCE)

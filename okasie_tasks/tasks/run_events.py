@@ -17,8 +17,8 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from okasie_tasks.adapters.run_records import Run
-from okasie_tasks.adapters.runs import Runs
+from okasie_tasks.store.records import Run
+from okasie_tasks.store.runs import Runs
 from okasie_tasks.sync import report
 
 RUN: Final = "okasie.run"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis
 
-from okasie_tasks.adapters.runs import Runs
+from okasie_tasks.store.runs import Runs
 from okasie_tasks.worker.settings import CONTROL
 from tests.celery.world import World
 from tests.support import poll
@@ -30,7 +30,7 @@ def test_ours_the_watchdog_finds_the_part_and_publishes_it_again(world: World) -
         runs = Runs(client, prefix=world.settings.redis.key_prefix)
         run = runs.active("dex")
         assert run is not None
-        assert runs.stage(run, "first").closed == 0
+        assert runs.parts.stage(run, "first").closed == 0
         world.nodes[OURS].ready()
 
         def ended() -> bool:

@@ -14,9 +14,9 @@ import redis
 from celery import Celery, chord, group, signature
 from celery.backends.redis import RedisBackend
 
-from okasie_tasks.adapters.embedded import EmbeddedRedis
-from okasie_tasks.adapters.supervisor import Child
 from okasie_tasks.celery import configuration
+from okasie_tasks.local.embedded_redis import EmbeddedRedis
+from okasie_tasks.local.supervisor import Child
 from okasie_tasks.settings import load_settings
 from okasie_tasks.settings.redis_url import redis_urls
 from okasie_tasks.worker.settings import API, CONTROL, DIFF

@@ -20,17 +20,17 @@ from typing import IO, Any
 import psutil
 import redis
 
-from okasie_tasks.adapters.asked import Asked
-from okasie_tasks.adapters.embedded import EmbeddedRedis
-from okasie_tasks.adapters.inbox import Inbox
-from okasie_tasks.adapters.run_records import Run
-from okasie_tasks.adapters.runs import Runs
-from okasie_tasks.adapters.supervisor import Child, Supervisor
-from okasie_tasks.cli.local import _WORKERS  # the very workers of `okasie up`
 from okasie_tasks.client import Client
+from okasie_tasks.local.embedded_redis import EmbeddedRedis
+from okasie_tasks.local.fleet import _WORKERS  # the very workers of `okasie up`
+from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.limits import Quota, Verdict
 from okasie_tasks.settings import load_settings
+from okasie_tasks.store.outbox import Asked
+from okasie_tasks.store.records import Run
+from okasie_tasks.store.runs import Runs
+from okasie_tasks.store.urgent_queue import Inbox
 from tests.support import Place, poll
 
 PER_MINUTE = 600
@@ -40,13 +40,13 @@ RESTART_SECONDS = (0.5, 2.0)
 _QUEUES = ("okasie.control", "okasie.urgent", "okasie.api", "okasie.diff")
 
 QUICK = """\
-from okasie_tasks.adapters import writing
+from okasie_tasks.store import write_locks
 from okasie_tasks.worker.settings import SETTINGS
 
 broker_transport_options = {**SETTINGS["broker_transport_options"], "visibility_timeout": 4, "unacked_restore_interval": 1}
 okasie_watchdog_seconds = 1.0
 okasie_stalled_seconds = 4.0
-writing.LEASE_SECONDS, writing._RENEW_SECONDS = 8.0, 2.5
+write_locks.LEASE_SECONDS, write_locks._RENEW_SECONDS = 8.0, 2.5
 """
 """The same machinery with shorter waits, for a sample that must not take long."""
 USUAL = """\

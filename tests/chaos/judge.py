@@ -8,8 +8,8 @@ from typing import Any
 
 import requests
 
-from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.sandbox.validation import canonical
+from okasie_tasks.store.records import Run
 from tests.chaos.fleet import Fleet
 from tests.chaos.stock import Stock
 from tests.support import stored
@@ -40,8 +40,8 @@ def _runs(fleet: Fleet, history: list[Run]) -> Iterator[str]:
         if run.open:
             yield f"run {run.id} did not end: {run.state} in {run.stage}"
         for name in STAGES:
-            stage = fleet.runs.stage(run.id, name)
-            results = len(fleet.runs.results(run.id, name))
+            stage = fleet.runs.parts.stage(run.id, name)
+            results = len(fleet.runs.parts.results(run.id, name))
             if stage.closed > stage.total or stage.closed != results:
                 yield f"run {run.id}: {stage.closed} {name} parts closed of {stage.total}, with {results} results"
             if run.state == "done" and (not stage.finished or stage.failed):

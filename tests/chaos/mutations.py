@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from tests.mutation import Cut, each, failing, play
 
-_LAWS: Final = ("tests/chaos/test_laws.py", "tests/chaos/test_late.py", "tests/adapters/test_runs.py")
-_LUA: Final = "okasie_tasks/adapters/lua"
+_LAWS: Final = ("tests/chaos/test_laws.py", "tests/chaos/test_late.py", "tests/store/test_runs.py")
+_LUA: Final = "okasie_tasks/store/lua"
 
 
 class Mutation(NamedTuple):
@@ -32,12 +32,12 @@ MUTATIONS: Final[dict[str, Mutation]] = {
             Cut(f"{_LUA}/part_close.lua", "if token ~= ARGV[2] then return 0 end", ""),
             Cut(f"{_LUA}/part_release.lua", "if token ~= ARGV[2] then return tonumber(attempts) end", ""),
             Cut(
-                "okasie_tasks/adapters/run_parts.py",
+                "okasie_tasks/store/parts.py",
                 'return bool(self._steps["part_keep"](',
                 'return bool(1 or self._steps["part_keep"](',
             ),
             Cut(
-                "okasie_tasks/adapters/lua/ledger_swap.lua",
+                "okasie_tasks/store/lua/ledger_swap.lua",
                 "if now == ARGV[i + 1] or now == ARGV[i + 2] then",
                 "if true then",
             ),

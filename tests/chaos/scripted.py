@@ -72,7 +72,7 @@ def message_doubled(fleet: Fleet, account: str) -> list[str]:
     fleet.client.sync(account, "full")
     run = poll(lambda: fleet.runs.active(account), what="a run")
     try:
-        poll(lambda: fleet.runs.stage(run, "diff").published, what="the comparison")
+        poll(lambda: fleet.runs.parts.stage(run, "diff").published, what="the comparison")
         for reader in readers:
             signal_tree(reader, signal.SIGSTOP)
         poll(lambda: fleet.redis.llen("okasie.api"), what="bulk calls")

@@ -41,10 +41,10 @@ from tests.support import poll
 ACCOUNT: Final = "soak"
 KEPT_SECONDS: Final = 300
 _MORE: Final = f"""
-from okasie_tasks.adapters import asked, pushes, runs
+from okasie_tasks.store import outbox, runs, urgent_queue
 
 result_expires = result_chord_expires = {KEPT_SECONDS}
-asked._KEEP_SECONDS = pushes.KEEP_PUSH_SECONDS = runs.KEEP_RUN_SECONDS = runs.KEEP_PARTS_SECONDS = {KEPT_SECONDS}
+outbox._KEEP_SECONDS = urgent_queue.KEEP_PUSH_SECONDS = runs.KEEP_RUN_SECONDS = runs.KEEP_PARTS_SECONDS = {KEPT_SECONDS}
 """
 _RUN_SECONDS: Final = 3.0
 _FAULT_SECONDS: Final = 15.0

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from okasie_tasks.adapters.okasie_api import Door
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.records import Planned
+from okasie_tasks.marketplace.client import Door
 from okasie_tasks.sandbox.sample import cars
 from okasie_tasks.sync import apply, push, selling
 from okasie_tasks.sync.send import Sender
@@ -33,9 +33,9 @@ def test_who_was_given_up_sends_nothing(world: HttpWorld) -> None:
     row = next(iter(world.tools.source().rows()))
     assert row.listing is not None
     item = apply.outgoing(row.listing, action="update", reason="price", version=0, seen_ms=world.tools.runs.now_ms())
-    world.tools.runs.put(late.run, "chunks", 0, apply.Chunk([item]))
+    world.tools.runs.data.put(late.run, "chunks", 0, apply.Chunk([item]))
     gone = Planned(reference=item.reference, action="sell", reason="gone", row=-1, content=b"", dealer=b"")
-    world.tools.runs.put(late.run, "selling", 0, gone)
+    world.tools.runs.data.put(late.run, "selling", 0, gone)
     answered = world.requests()
     for job in (apply.upsert_chunk, selling.mark_sold):
         assert job(world.tools, late, cast("Any", None)) == {}

@@ -13,12 +13,12 @@ import pytest
 import redis
 import requests
 
-from okasie_tasks.adapters.asked import Asked
-from okasie_tasks.adapters.run_parts import LEASE_SECONDS, MOST_CLAIMS
-from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.client import Client
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.sandbox.sample import cars
+from okasie_tasks.store.outbox import Asked
+from okasie_tasks.store.parts import LEASE_SECONDS, MOST_CLAIMS
+from okasie_tasks.store.runs import Runs
 from okasie_tasks.sync import conduct, watchdog
 from okasie_tasks.sync.tools import Part
 from okasie_tasks.sync.watchdog import USUAL
@@ -38,12 +38,12 @@ def run(runs: Runs) -> str:
     runs.request("dex", "full")
     begun = runs.begin("dex")
     assert begun is not None
-    runs.window(begun, "first", size=1, when_open=0)
+    runs.parts.window(begun, "first", size=1, when_open=0)
     return begun
 
 
 def claim(runs: Runs, run: str, token: str) -> str:
-    return runs.claim(run, "first", 0, token, lease_seconds=60).state
+    return runs.parts.claim(run, "first", 0, token, lease_seconds=60).state
 
 
 # -- claims --------------------------------------------------------------------------------------------------------
@@ -52,16 +52,16 @@ def claim(runs: Runs, run: str, token: str) -> str:
 def test_a_message_delivered_again_takes_its_part_over_and_fences_the_delivery_before_it(runs: Runs, run: str) -> None:
     assert claim(runs, run, "message/1") == "claimed"
     assert claim(runs, run, "another/1") == "busy"
-    assert runs.claim(run, "first", 0, "message/2", lease_seconds=60) == ("claimed", 2)
-    assert not runs.close(run, "first", 0, "message/1", {"late": 1}), "it stood still and finishes late"
-    assert runs.close(run, "first", 0, "message/2", {})
-    assert runs.results(run, "first") == [{}]
+    assert runs.parts.claim(run, "first", 0, "message/2", lease_seconds=60) == ("claimed", 2)
+    assert not runs.parts.close(run, "first", 0, "message/1", {"late": 1}), "it stood still and finishes late"
+    assert runs.parts.close(run, "first", 0, "message/2", {})
+    assert runs.parts.results(run, "first") == [{}]
 
 
 def test_a_part_that_was_given_up_cannot_be_given_back_by_its_late_holder(runs: Runs, run: str) -> None:
     claim(runs, run, "message/1")
     claim(runs, run, "message/2")
-    runs.release(run, "first", 0, "message/1", counted=True)
+    runs.parts.release(run, "first", 0, "message/1", counted=True)
     assert claim(runs, run, "another/1") == "busy"
 
 
@@ -76,12 +76,12 @@ def test_a_dead_holders_part_is_soon_open_again(runs: Runs, run: str) -> None:
 def test_a_living_holder_keeps_its_part_and_a_closed_one_is_left_alone(
     runs: Runs, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("okasie_tasks.adapters.run_parts._RENEW_SECONDS", 0.01)
-    runs.claim(run, "first", 0, "slow/1", lease_seconds=0.05)
-    with runs.keeping(run, "first", 0, "slow/1"):
+    monkeypatch.setattr("okasie_tasks.store.parts._RENEW_SECONDS", 0.01)
+    runs.parts.claim(run, "first", 0, "slow/1", lease_seconds=0.05)
+    with runs.parts.keeping(run, "first", 0, "slow/1"):
         time.sleep(0.15)
         assert claim(runs, run, "other/1") == "busy"
-        assert runs.close(run, "first", 0, "slow/1", {})
+        assert runs.parts.close(run, "first", 0, "slow/1", {})
         time.sleep(0.05)
     assert runs.redis.hget(runs.key(run, "first", "parts"), "0") == b"D"
 
@@ -89,17 +89,17 @@ def test_a_living_holder_keeps_its_part_and_a_closed_one_is_left_alone(
 def test_a_part_that_kills_whoever_works_on_it_is_set_aside(runs: Runs, run: str) -> None:
     for delivery in range(MOST_CLAIMS):
         assert claim(runs, run, f"poison/{delivery}") == "claimed"
-        assert runs.set_spent_aside(run, "first") == [], "somebody is at it"
+        assert runs.parts.set_spent_aside(run, "first") == [], "somebody is at it"
     assert claim(runs, run, "poison/last") == "spent"
-    assert runs.set_spent_aside(run, "first") == [0]
-    assert runs.stage(run, "first")[2:] == (1, 1)
-    assert runs.set_spent_aside(run, "first") == []
+    assert runs.parts.set_spent_aside(run, "first") == [0]
+    assert runs.parts.stage(run, "first")[2:] == (1, 1)
+    assert runs.parts.set_spent_aside(run, "first") == []
 
 
 def test_a_delivery_that_claims_again_goes_on_with_its_attempt(runs: Runs, run: str) -> None:
     for _ in range(2 * MOST_CLAIMS):
-        assert runs.claim(run, "first", 0, "message/1", lease_seconds=0) == ("claimed", 1), "nobody took it"
-    assert runs.claim(run, "first", 0, "another/1", lease_seconds=60) == ("claimed", 2)
+        assert runs.parts.claim(run, "first", 0, "message/1", lease_seconds=0) == ("claimed", 1), "nobody took it"
+    assert runs.parts.claim(run, "first", 0, "another/1", lease_seconds=60) == ("claimed", 2)
     assert claim(runs, run, "message/1") == "busy"
 
 
@@ -114,7 +114,7 @@ def test_redis_being_away_is_no_attempt_of_the_part(
             with pytest.raises(type(away)):
                 perform(world.tools, part, chance=Random(0))
     assert perform(world.tools, part, chance=Random(0)) == "last"
-    assert world.tools.runs.stage(part.run, "first").failed == 0
+    assert world.tools.runs.parts.stage(part.run, "first").failed == 0
 
 
 def test_a_defect_that_redis_tells_of_is_an_attempt(world: HttpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_who_dies_between_sending_a_chunk_and_closing_its_part_leaves_the_chunk_
     world: HttpWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs, held = world.tools.runs, []
-    close = runs.close
+    close = runs.parts.close
 
     def dies(run: str, stage: str, part: int, token: str, *rest: object, **more: Any) -> bool:
         if stage == "upsert":
@@ -155,7 +155,7 @@ def test_who_dies_between_sending_a_chunk_and_closing_its_part_leaves_the_chunk_
     perform(world.tools, part._replace(token=f"{part.token}/again"), chance=Random(0))
     ended = finish(world.tools, part.run)
     assert json.loads(ended.facts["listings"])["created"] == len(world.rows)
-    assert not runs.has(part.run, "chunks"), "what is done need not be kept"
+    assert not runs.data.has(part.run, "chunks"), "what is done need not be kept"
 
 
 # -- one run at a time, and its cursor -----------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def test_a_run_past_its_deadline_ends_and_leaves_the_cursor(world: HttpWorld) ->
 def test_a_poisonous_part_ends_its_run_with_the_reason(world: HttpWorld) -> None:
     run = begun(world)
     for delivery in range(MOST_CLAIMS + 1):
-        world.tools.runs.claim(run, "first", 0, f"poison/{delivery}", lease_seconds=60)
+        world.tools.runs.parts.claim(run, "first", 0, f"poison/{delivery}", lease_seconds=60)
     assert looked(world) == []
     record = world.tools.runs.get(run)
     assert record is not None

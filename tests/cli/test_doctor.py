@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import redis
 
-from okasie_tasks.adapters.embedded import EmbeddedRedis
-from okasie_tasks.adapters.supervisor import Supervisor
 from okasie_tasks.cli import main
+from okasie_tasks.local.embedded_redis import EmbeddedRedis
+from okasie_tasks.local.supervisor import Supervisor
 
 
 class Doctor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.errors import RetryLater
+from okasie_tasks.store.records import Run
 from okasie_tasks.sync import conduct
 from okasie_tasks.sync.tools import Part, Tools
 from okasie_tasks.sync.work import perform

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import msgspec
 
-from okasie_tasks.adapters.run_records import Run
+from okasie_tasks.store.records import Run
 from okasie_tasks.sync import push
 from okasie_tasks.sync.report import account_document, plan_document, run_document
 from okasie_tasks.sync.send import Sender

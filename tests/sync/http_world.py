@@ -17,7 +17,6 @@ from uuid import uuid4
 import redis
 import requests
 
-from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.core.listing import bulk_item
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.api import Write
@@ -25,6 +24,7 @@ from okasie_tasks.sandbox.rendering import Quirks
 from okasie_tasks.sandbox.sample import COLUMNS, cars, config_text
 from okasie_tasks.services import Services, current_run
 from okasie_tasks.settings import load_settings
+from okasie_tasks.store.records import Run
 from okasie_tasks.sync.report import run_document
 from tests.sync.driver import finish
 

@@ -7,10 +7,10 @@ from typing import Final
 
 import msgspec
 
-from okasie_tasks.adapters.ledger import Ledger
 from okasie_tasks.core.records import bucket_of
 from okasie_tasks.services import rules_of
 from okasie_tasks.settings.model import AccountSettings, GuardSettings
+from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.sync.tools import Rules
 from tests.sync.model_cars import Policy
 

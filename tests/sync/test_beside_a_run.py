@@ -34,10 +34,10 @@ def about_to_sell(tools: Tools, entry: Entry) -> Part:
     run = tools.runs.begin(ACCOUNT)
     assert run is not None
     tools.runs.note(run, source_began_ms=BEGAN_MS)
-    tools.runs.put(run, "selling", 0, Planned("R0", "sell", "gone", -1, b"", b""))
+    tools.runs.data.put(run, "selling", 0, Planned("R0", "sell", "gone", -1, b"", b""))
     tools.runs.advance(run, "first", "apply", parts=0)
     part = Part(run, "sell", 0, "task")
-    assert tools.runs.claim(*part).state == "claimed"
+    assert tools.runs.parts.claim(*part).state == "claimed"
     return part
 
 

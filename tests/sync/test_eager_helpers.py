@@ -77,13 +77,13 @@ def test_a_round_of_the_walk_can_be_taken_only_once_its_pages_are_known(
     run = tools.runs.begin(ACCOUNT) or ""
     tools.runs.note(run, pages=3)
     tools.runs.advance(run, "first", "walk", parts=2)
-    extend = tools.runs.extend
+    extend = tools.runs.parts.extend
 
     def then_look(*args: Any, **kwargs: Any) -> int:
         first: int = extend(*args, **kwargs)
         record = tools.runs.get(run)
         assert record is not None
-        seen.extend(walk.page_of(record, part) for part in range(tools.runs.stage(run, "walk").total))
+        seen.extend(walk.page_of(record, part) for part in range(tools.runs.parts.stage(run, "walk").total))
         return first
 
     monkeypatch.setattr(tools.runs, "extend", then_look)

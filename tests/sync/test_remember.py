@@ -9,13 +9,13 @@ import msgspec
 import pytest
 import redis
 
-from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.core.decision import Decision
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fields import CONTRACT
 from okasie_tasks.core.history import NOT_KEPT, Event
 from okasie_tasks.core.records import Local, Reject
 from okasie_tasks.ports import ItemAnswer, SkippedImage, WriteAnswer
+from okasie_tasks.store.records import Run
 from okasie_tasks.sync import explain, push, rejects
 from okasie_tasks.sync.remember import Noted
 from okasie_tasks.sync.send import Sender

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 import redis
 
-from okasie_tasks.adapters.okasie_api import Door
-from okasie_tasks.adapters.run_records import Run
 from okasie_tasks.errors import NoPermit, RetryLater
+from okasie_tasks.marketplace.client import Door
 from okasie_tasks.services import current_run
+from okasie_tasks.store.records import Run
 from okasie_tasks.sync import conduct, ending, push, watchdog
 from okasie_tasks.sync.explain import why_document
 from okasie_tasks.sync.report import pause_hint, run_document

@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 import redis
 
-from okasie_tasks.adapters.runs import Runs
+from okasie_tasks.store.runs import Runs
 from okasie_tasks.sync import watchdog
 from okasie_tasks.sync.tools import Tools
 from tests.sync.small import rules
@@ -20,17 +20,17 @@ def walking(client: redis.Redis, *, parts: int, done: set[int]) -> tuple[Tools, 
     run = runs.begin("dex")
     assert run is not None
     runs.advance(run, "first", "walk", parts=parts)
-    runs.window(run, "walk", size=40, when_open=0)
+    runs.parts.window(run, "walk", size=40, when_open=0)
     for part in done:
-        runs.claim(run, "walk", part, "a", lease_seconds=60)
-        runs.close(run, "walk", part, "a", {})
+        runs.parts.claim(run, "walk", part, "a", lease_seconds=60)
+        runs.parts.close(run, "walk", part, "a", {})
     nothing: dict[str, Any] = dict.fromkeys(Tools._fields)
     return cast("Tools", Tools(**{**nothing, "rules": rules("local", 1), "runs": runs})), run
 
 
 def test_a_part_left_behind_is_published_again_once(client: redis.Redis) -> None:
     tools, run = walking(client, parts=100, done=set(range(35)) - {3, 4})
-    tools.runs.claim(run, "walk", 4, "slow", lease_seconds=60)
+    tools.runs.parts.claim(run, "walk", 4, "slow", lease_seconds=60)
     assert list(watchdog.look(tools, "dex")) == [(run, "walk", [3])], "4 is being worked on, 35 to 39 wait their turn"
     assert list(watchdog.look(tools, "dex")) == []
 

@@ -9,14 +9,13 @@ from typing import Any, Final
 
 import redis
 
-from okasie_tasks.adapters.history import History
-from okasie_tasks.adapters.inbox import Inbox
-from okasie_tasks.adapters.plans import HeldPlans
-from okasie_tasks.adapters.pushes import Pushes
-from okasie_tasks.adapters.run_records import Run
-from okasie_tasks.adapters.runs import Runs
-from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.errors import RetryLater, SourceError
+from okasie_tasks.store.controls import HeldPlans
+from okasie_tasks.store.history import History
+from okasie_tasks.store.records import Run
+from okasie_tasks.store.runs import Runs
+from okasie_tasks.store.urgent_queue import Inbox, Pushes
+from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync import apply, conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Tools

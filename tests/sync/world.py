@@ -9,15 +9,14 @@ from typing import Final, NamedTuple
 
 import redis
 
-from okasie_tasks.adapters.history import History
-from okasie_tasks.adapters.inbox import Inbox
-from okasie_tasks.adapters.ledger import Ledger
-from okasie_tasks.adapters.plans import HeldPlans
-from okasie_tasks.adapters.pushes import Pushes
-from okasie_tasks.adapters.runs import Runs
-from okasie_tasks.adapters.writing import WriteLocks
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import RetryLater
+from okasie_tasks.store.controls import HeldPlans
+from okasie_tasks.store.history import History
+from okasie_tasks.store.ledger import Ledger
+from okasie_tasks.store.runs import Runs
+from okasie_tasks.store.urgent_queue import Inbox, Pushes
+from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync import conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Part, Rules, Tools

@@ -19,7 +19,7 @@ import pytest
 import redis
 from redbeat.decoder import RedBeatJSONDecoder, RedBeatJSONEncoder
 
-from okasie_tasks.adapters.supervisor import Child
+from okasie_tasks.local.supervisor import Child
 from okasie_tasks.sandbox.sample import config_text
 from okasie_tasks.worker.settings import CONTROL
 from tests.support import Place, poll

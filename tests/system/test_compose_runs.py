@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from okasie_tasks.adapters.embedded import find_server
-from okasie_tasks.adapters.supervisor import Child, Supervisor
-from okasie_tasks.cli.local import free_port
+from okasie_tasks.local.embedded_redis import find_server
+from okasie_tasks.local.fleet import free_port
+from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox.sample import cars, write_csv
 from tests.support import Place, poll
 from tests.test_compose import OURS, SERVICES

@@ -18,9 +18,9 @@ from sqlalchemy import Column, Integer, String, create_engine
 from sqlalchemy.orm import declarative_base, sessionmaker
 from sqlalchemy.pool import StaticPool
 
-from okasie_tasks.adapters.asked import Asked
 from okasie_tasks.client import Client
 from okasie_tasks.errors import NotReachable
+from okasie_tasks.store.outbox import Asked
 from tests.support import poll, stored
 from tests.system.conftest import Fleet
 from tests.system.test_push import CAR, url

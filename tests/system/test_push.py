@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import redis
 
-from okasie_tasks.adapters.inbox import Inbox
-from okasie_tasks.adapters.pushes import Pushes
 from okasie_tasks.client import Client
 from okasie_tasks.core.wish import Push
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings.redis_url import find_embedded
+from okasie_tasks.store.urgent_queue import Inbox, Pushes
 from tests.support import Place, faults, poll, state, stored
 from tests.system.conftest import Fleet, feed
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis
 
-from okasie_tasks.adapters.supervisor import Child, Supervisor
+from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.settings.redis_url import find_embedded
 from tests.support import OKASIE, Place, Up, poll
 from tests.test_readme import README, blocks

@@ -18,9 +18,9 @@ import pytest
 import redis
 import requests
 
-from okasie_tasks.adapters.embedded import find_server
-from okasie_tasks.adapters.supervisor import Child, Supervisor
-from okasie_tasks.cli.local import free_port
+from okasie_tasks.local.embedded_redis import find_server
+from okasie_tasks.local.fleet import free_port
+from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings.redis_url import find_embedded

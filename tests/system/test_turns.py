@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import redis
 
-from okasie_tasks.adapters.runs import Runs
 from okasie_tasks.client import Client
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
+from okasie_tasks.store.runs import Runs
 from tests.chaos.fleet import QUICK
 from tests.support import Place, Workers, poll, state
 

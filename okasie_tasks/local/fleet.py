@@ -1,0 +1,178 @@
+"""Everything on this machine as one supervised group: embedded Redis, workers, Beat, Flower, a sandbox if wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from okasie_tasks import logs
+from okasie_tasks.errors import NotReachable
+from okasie_tasks.local.embedded_redis import EmbeddedRedis, locked
+from okasie_tasks.local.supervisor import Child, Supervisor
+from okasie_tasks.sandbox import Key, Sandbox
+from okasie_tasks.settings import Settings, load_settings
+from okasie_tasks.settings.redis_url import redis_urls
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
+
+_READY_SECONDS: Final = 90.0
+_FLOWER_PORT: Final = 5555
+_COLUMNS: Final = "name,args,state,result,received,runtime,uuid"
+"""What Flower's list of tasks shows: the words that we give it, not only names and ids."""
+_SANDBOX: Final = "sandbox"
+
+_WORKERS: Final = {
+    # Control tasks are short; urgent ones must never queue behind anything, so they have a worker of their own; API
+    # tasks wait for the network and for permits, so many threads; comparing costs processor time: a process per core.
+    "control": ["-Q", CONTROL, "-P", "threads", "-c", "4"],
+    "urgent": ["-Q", URGENT, "-P", "threads", "-c", "8"],
+    "api": ["-Q", API, "-P", "threads", "-c", "32"],
+    "diff": ["-Q", DIFF, "-P", "prefork", "-c", str(max(1, min(os.cpu_count() or 1, 8)))],
+}
+
+
+class LocalFleet:
+    """Starts the group and keeps it running. Use as a context manager: leaving ends every process of it."""
+
+    def __init__(
+        self,
+        config: Path | None,
+        say: Callable[[str], None],
+        *,
+        with_sandbox: bool = False,
+        beat: bool = True,
+        flower: bool = True,
+    ) -> None:
+        self.settings = load_settings(config)
+        logs.set_up(self.settings.log)
+        self.flower_url: str | None = None
+        self.sandbox: Sandbox | None = None
+        self._redis: tuple[EmbeddedRedis, Child] | None = None
+        self._say = say
+        self._with_sandbox, self._beat, self._flower = with_sandbox, beat, flower
+        self._supervisor = Supervisor(say)
+        self._exit = contextlib.ExitStack()
+        self._env = {**os.environ, "OKASIE_CONFIG": str(self.settings.config_file), "PYTHONUNBUFFERED": "1"}
+
+    def __enter__(self) -> LocalFleet:
+        with contextlib.ExitStack() as starting:
+            starting.enter_context(locked(self.settings.redis.state_dir))
+            starting.callback(self._supervisor.stop)
+            if self._with_sandbox:
+                starting.enter_context(self._sandboxed())
+            self._start_redis(starting)
+            self._start_celery()
+            self._exit = starting.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _sandboxed(self) -> Iterator[None]:
+        """A sandbox of our own, and every account pointed at it with a key made up for it."""
+        keys = {name: secrets.token_urlsafe(18) for name in self.settings.accounts}
+        data = self.settings.redis.state_dir / _SANDBOX
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with Sandbox([Key(secret, name) for name, secret in keys.items()], data=data / "listings.db") as sandbox:
+            self.sandbox = sandbox
+            for name, secret in keys.items():
+                self._env[f"OKASIE_ACCOUNTS__{name.upper()}__BASE_URL"] = sandbox.base_url
+                self._env[f"OKASIE_ACCOUNTS__{name.upper()}__API_KEY"] = secret
+            self.settings = load_settings(self.settings.config_file, self._env)
+            yield
+
+    def _start_redis(self, starting: contextlib.ExitStack) -> None:
+        if self.settings.redis.url is not None:
+            _reach(self.settings)
+            return
+        # A ledger of what the sandbox holds must never be taken for one of the marketplace: data of its own.
+        server = EmbeddedRedis(self.settings.redis.state_dir, data=_SANDBOX if self._with_sandbox else "")
+        starting.callback(server.forget)
+        # Ended after the workers, which the supervisor ends first.
+        starting.callback(self._supervisor.stop)
+        child = self._supervisor.add(server.child())
+        server.wait(child)
+        self._redis = (server, child)
+
+    def _start_celery(self) -> None:
+        for name, options in _WORKERS.items():
+            quiet = ["--without-mingle", "--without-gossip", "-l", "INFO"]
+            self._celery(name, "worker", "-n", f"{name}@%h", *options, *quiet)
+        if self._beat:
+            self._celery("beat", "beat", "-l", "INFO")
+        if self._flower and importlib.util.find_spec("flower") is None:
+            self._say("Flower is not installed (pip install 'okasie-tasks[flower]'); going on without it")
+        elif self._flower:
+            port = free_port(_FLOWER_PORT)
+            if port != _FLOWER_PORT:
+                self._say(f"port {_FLOWER_PORT} is taken; Flower listens on {port}")
+            self.flower_url = f"http://127.0.0.1:{port}"
+            self._celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", f"--tasks_columns={_COLUMNS}")
+
+    def _celery(self, name: str, *arguments: str) -> None:
+        log = self.settings.redis.state_dir / "logs" / f"{name}.log"
+        argv = [sys.executable, "-m", "celery", "-A", "okasie_tasks", *arguments]
+        # Beat gives its lock up on SIGTERM only: the next one would wait for it to run out.
+        death = signal.SIGTERM if name == "beat" else signal.SIGKILL
+        self._supervisor.add(Child(name, argv, log=log, env=self._env, death_signal=death))
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def wait_ready(self, missing: Callable[[], list[str]]) -> None:
+        """Wait until ``missing`` names no queue without consumer. Raises `NotReachable` after a minute and a half."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while lacking := missing():
+            self._supervisor.look()
+            if time.monotonic() > deadline:
+                dead = next((c for c in self._supervisor.children if not c.alive), None)
+                cause = f"; {dead.name} says: {dead.last_words()}" if dead else ""
+                logs = self.settings.redis.state_dir / "logs"
+                raise NotReachable(
+                    f"no consumer for {', '.join(lacking)} after {_READY_SECONDS:g} s{cause}", where=str(logs)
+                )
+
+    def watch(self, stopped: Callable[[float], bool]) -> None:
+        """Keep the group running until ``stopped(seconds)``, which waits that long, says so."""
+        while not stopped(1.0):
+            self._supervisor.look()
+            if self._redis is not None:
+                self._redis[0].noted(self._redis[1])
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the children see; with a sandbox this holds the keys made up for it."""
+        return dict(self._env)
+
+
+def free_port(first: int, tries: int = 100) -> int:
+    """The first port from ``first`` that can be bound on loopback."""
+    for port in range(first, first + tries):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise NotReachable(f"no free port between {first} and {first + tries - 1}", where="flower")
+
+
+def _reach(settings: Settings) -> None:
+    assert settings.redis.url is not None  # noqa: S101 - asked for by the caller
+    client = redis.Redis.from_url(redis_urls(settings.redis.url).client, socket_timeout=5, socket_connect_timeout=5)
+    try:
+        client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise NotReachable(f"Redis does not answer ({type(error).__name__})", where="redis.url") from error
+    finally:
+        client.close()

@@ -1,0 +1,132 @@
+"""Child processes under one roof: started, watched, restarted with back-off, and taken along at the end.
+
+Each child has a process group of its own, so that Ctrl-C reaches only us and we end things in order; on Linux the
+kernel ends them when we are killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+import psutil
+
+from okasie_tasks.local import die_with_parent as child_script
+
+GRACE_SECONDS: Final = 20.0
+_BACKOFF_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+_STEADY_SECONDS: Final = 60.0
+"""A child that lived so long begins its back-off anew."""
+
+
+class Child:
+    """One program. ``stop_last``: others need it until they have ended (Redis)."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        death_signal: signal.Signals = signal.SIGKILL,
+        stop_last: bool = False,
+    ) -> None:
+        self.name, self.argv, self.log, self.env = name, list(argv), log, env
+        self.death_signal, self.stop_last = death_signal, stop_last
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
+        self.restart_at: float | None = None
+        self.failures = 0
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        """Start it; its output goes to the log."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        wrapper = [sys.executable, "-S", "-E", str(child_script.__file__), str(os.getpid())]
+        with self.log.open("ab") as log:
+            self.process = self._spawn([*wrapper, str(int(self.death_signal)), *self.argv], log)
+        self.started_at, self.restart_at = time.monotonic(), None
+
+    def _spawn(self, argv: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env and dict(self.env), process_group=0
+        )
+
+    def last_words(self) -> str:
+        """The last line of its log that says something, for messages."""
+        with contextlib.suppress(OSError):
+            lines = [line.strip() for line in self.log.read_text("utf-8", "replace").splitlines() if line.strip()]
+            return lines[-1][-300:] if lines else ""
+        return ""
+
+
+class Supervisor:
+    """Starts children and keeps them running until `stop`. ``say`` gets one line per change."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.children: list[Child] = []
+        self._say = say
+
+    def add(self, child: Child) -> Child:
+        """Start a child and watch it from now on."""
+        self.children.append(child)
+        child.start()
+        return child
+
+    def look(self) -> None:
+        """Restart what has ended; call it every second or so."""
+        now = time.monotonic()
+        for child in self.children:
+            if child.alive:
+                continue
+            if child.restart_at is None:
+                if now - child.started_at > _STEADY_SECONDS:
+                    child.failures = 0
+                wait = _BACKOFF_SECONDS[min(child.failures, len(_BACKOFF_SECONDS) - 1)]
+                child.failures += 1
+                child.restart_at = now + wait
+                code = child.process.returncode if child.process else None
+                self._say(f"{child.name} ended (status {code}); starting it again in {wait:g} s; see {child.log}")
+            elif now >= child.restart_at:
+                child.start()
+
+    def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """End all children, those others need last; what does not end in time is killed with all its own children."""
+        for wave in (False, True):
+            children = [child for child in self.children if child.stop_last is wave and child.process is not None]
+            trees = [process for child in children for process in _tree(child)]
+            for child in children:
+                if child.alive and child.process is not None:
+                    child.process.terminate()
+            deadline = time.monotonic() + grace_seconds
+            for child in children:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    if child.process is not None:
+                        child.process.wait(max(0.1, deadline - time.monotonic()))
+            for process in trees:
+                with contextlib.suppress(psutil.Error):
+                    if process.is_running():
+                        process.kill()
+            for child in children:
+                if child.process is not None:
+                    child.process.wait()
+        self.children.clear()
+
+
+def _tree(child: Child) -> list[psutil.Process]:
+    assert child.process is not None  # noqa: S101 - asked for by the caller
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(child.process.pid)
+        return [*root.children(recursive=True), root]
+    return []

@@ -1,0 +1,47 @@
+"""What is said of a request that was not answered as it should: one line, with its id and what the account does now."""
+
+from __future__ import annotations
+
+import contextlib
+from logging import ERROR, WARNING
+from typing import TYPE_CHECKING
+
+from okasie_tasks.errors import LimiterUnavailable
+from okasie_tasks.logs import get_logger
+
+if TYPE_CHECKING:
+    from okasie_tasks.ports import RequestLog
+    from okasie_tasks.store.limiter import RedisLimiter
+
+log = get_logger(__name__)
+
+
+def tell_failed(request: RequestLog, limiter: RedisLimiter) -> None:
+    """Nothing for what went well, nor for refusals of a listing, which are told with the listing.
+
+    A look at the limiter more, for failures only: whether the account pauses now, for how long and why.
+    """
+    status = request.status
+    if 200 <= status < 400 or (400 <= status < 500 and status not in (401, 403, 408, 429)):
+        return
+    facts: dict[str, object] = {
+        "account": request.account,
+        "lane": request.lane,
+        "method": request.method,
+        "kind": request.kind,
+        "status": status or None,
+        "seconds": round(request.seconds, 3),
+        "request_id": request.request_id,
+    }
+    paused, reason = 0.0, ""
+    with contextlib.suppress(LimiterUnavailable):
+        found = limiter.status()
+        paused, reason = found.pause_seconds, found.pause_reason or ""
+    if paused > 0:
+        facts |= {"pause_seconds": round(paused, 1), "pause_reason": reason}
+    if reason == "breaker" and paused > 0:
+        log.error("request failed; the breaker is open", **facts)
+    elif status == 429:
+        log.warning("429: the account pauses", **facts)
+    else:
+        log.log({401: ERROR, 403: ERROR}.get(status, WARNING), "request failed", **facts)

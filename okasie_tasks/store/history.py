@@ -1,0 +1,142 @@
+"""The history in Redis: the newest events of every listing that was written, and what was last sent of it.
+
+Keys: ``{prefix}history:{account}:{yyyymm}:{bucket}`` (hash, reference -> snapshot and events, see ``history_add.lua``),
+by the buckets of the ledger, and ``{prefix}conflicts:{account}`` (list, newest first). They expire: of a listing that
+nobody has touched for some months only its entry in the ledger stays. Months are those of Redis time, in UTC.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final, cast
+
+import msgspec
+import redis
+
+from okasie_tasks.core.history import Event, fit, pack, unpack
+from okasie_tasks.core.records import bucket_of
+from okasie_tasks.core.snapshot import Snapshot
+from okasie_tasks.store.scripts import script
+
+KEEP_HISTORY_SECONDS: Final = 100 * 86_400
+"""After the last write of a month's bucket: reads look at this month and the two before."""
+EVENTS_PER_LISTING: Final = 5
+CONFLICTS_KEPT: Final = 200
+_MONTHS_READ: Final = 3
+_PER_TRIP: Final = 300
+"""References in one Lua step: a millisecond of the server's time, and a chunk of 100 is read in one trip."""
+
+Row = tuple[str, Event, bytes]
+
+
+class History:
+    """One account's history. ``client`` must return bytes."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
+        self._redis = client
+        self._hash = f"{prefix}history:{account}:"
+        self._conflicts = f"{prefix}conflicts:{account}"
+        self._add, self._read = script(client, "history_add"), script(client, "history_read")
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def add(self, events: Iterable[tuple[str, Event]]) -> None:
+        """Add ``(reference, event)``; the same event twice is one."""
+        self._write((reference, event, b"") for reference, event in events)
+
+    def sent(self, items: Iterable[tuple[str, Event, bytes]]) -> None:
+        """Add ``(reference, event, packed snapshot of what was sent)``."""
+        self._write(items)
+
+    def _write(self, rows: Iterable[Row]) -> None:
+        left = list(rows)
+        for start in range(0, len(left), _PER_TRIP):
+            batch = left[start : start + _PER_TRIP]
+            arguments: list[str | bytes | int] = [KEEP_HISTORY_SECONDS, EVENTS_PER_LISTING]
+            for reference, event, snapshot in batch:
+                arguments += [reference, pack(fit(event)), snapshot]
+            self._add(keys=[self._key(_month(event.at_ms), name) for name, event, _ in batch], args=arguments)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def snapshots(self, references: Sequence[str], *, now_ms: int | None = None) -> dict[str, Snapshot]:
+        """What was last sent of these, where that is still kept. ``now_ms``: Redis time, asked for when not given."""
+        found: dict[str, Snapshot] = {}
+        for reference, values in self._held(references, now_ms).items():
+            newest = next((snapshot for value in values if (snapshot := _split(value)[0])), b"")
+            if newest:
+                found[reference] = Snapshot.unpack(newest)
+        return found
+
+    def latest(self, references: Sequence[str], *, now_ms: int | None = None) -> dict[str, Event]:
+        """The newest event of each of these that has one."""
+        found = self._held(references, now_ms).items()
+        return {reference: unpack(_split(values[0])[1][0]) for reference, values in found}
+
+    def get(self, reference: str, *, now_ms: int | None = None) -> list[Event]:
+        """The events of one listing, newest first."""
+        values = self._held([reference], now_ms).get(reference, [])
+        return [unpack(event) for value in values for event in _split(value)[1]][:EVENTS_PER_LISTING]
+
+    def _held(self, references: Sequence[str], now_ms: int | None) -> dict[str, list[bytes]]:
+        """What each of these has in the months that are read, the newest first; one trip for some hundred."""
+        if not references:
+            return {}
+        if now_ms is None:
+            now_ms = self._redis.time()[0] * 1000
+        asked = [(month, reference) for reference in references for month in _months(now_ms)]
+        found: dict[str, list[bytes]] = defaultdict(list)
+        for start in range(0, len(asked), _PER_TRIP):
+            batch = asked[start : start + _PER_TRIP]
+            values = self._read(keys=[self._key(*place) for place in batch], args=[name for _, name in batch])
+            for (_, reference), value in zip(batch, values, strict=True):
+                if value:
+                    found[reference].append(value)
+        return dict(found)
+
+    def _key(self, month: int, reference: str) -> str:
+        return f"{self._hash}{month // 12:04}{month % 12 + 1:02}:{bucket_of(reference)}"
+
+    # -- conflicts -------------------------------------------------------------------------------------------------
+
+    def conflict(self, entries: Iterable[tuple[str, Event]]) -> None:
+        """Add drifts and conflicts to the account's log, of which the newest 200 are kept."""
+        pipe = self._redis.pipeline(transaction=False)
+        for reference, event in entries:
+            value = msgspec.msgpack.encode((reference, pack(fit(event))))
+            pipe.lrem(self._conflicts, 0, value)  # type: ignore[arg-type]  # a client's retry is one entry
+            pipe.lpush(self._conflicts, value)
+        if len(pipe):
+            pipe.ltrim(self._conflicts, 0, CONFLICTS_KEPT - 1)
+            pipe.expire(self._conflicts, KEEP_HISTORY_SECONDS)
+            pipe.execute()
+
+    def conflicts(self, limit: int) -> list[tuple[str, Event]]:
+        """The newest entries of the log, as ``(reference, event)``."""
+        held = cast("list[bytes]", self._redis.lrange(self._conflicts, 0, limit - 1))
+        return [(reference, unpack(event)) for reference, event in map(msgspec.msgpack.decode, held)]
+
+
+def _split(value: bytes) -> tuple[bytes, list[bytes]]:
+    """The snapshot and the events of a value as ``history_add.lua`` writes it."""
+    at = 1 + value[0]
+    snapshot, events = value[1:at], []
+    while at < len(value):
+        size = int.from_bytes(value[at : at + 2], "big")
+        events.append(value[at + 2 : at + 2 + size])
+        at += 2 + size
+    return snapshot, events
+
+
+def _month(at_ms: int) -> int:
+    """The month as one number, so that the one before is one less."""
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return moment.year * 12 + moment.month - 1
+
+
+def _months(now_ms: int) -> range:
+    """The months that are read, newest first."""
+    newest = _month(now_ms)
+    return range(newest, newest - _MONTHS_READ, -1)

@@ -1,0 +1,193 @@
+"""The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; rejects beside it.
+
+Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes), ``{prefix}rejects:{account}`` and
+``{prefix}images:{account}`` (hashes, reference -> JSON); and, of what can be worked out again,
+``{prefix}rows:{account}`` (hash, slice of the source -> 16 bytes a row) and ``{prefix}places:{account}`` (hash, row ->
+byte, line and version of the source). Writes compare with what was read, so that an urgent write between read and write
+is never undone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar, cast
+
+import msgspec
+import redis
+
+from okasie_tasks.core.entry import PACKED_BYTES, Entry
+from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
+from okasie_tasks.core.rows import Place
+from okasie_tasks.store.scripts import script
+
+_PIPELINE = 200
+"""Commands per round trip: enough to hide the trip, few enough not to block others on the same server."""
+
+_Kept = TypeVar("_Kept", Reject, SkippedImages)
+
+
+class Ledger:
+    """One account's ledger. ``client`` must return bytes."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
+        self._redis = client
+        self._hash = f"{prefix}ledger:{account}:"
+        self._rejects = f"{prefix}rejects:{account}"
+        self._skipped = f"{prefix}images:{account}"
+        self._rows = f"{prefix}rows:{account}"
+        self._places = f"{prefix}places:{account}"
+        self._swap = script(client, "ledger_swap")
+        self._read = script(client, "ledger_read")
+
+    def get(self, references: Sequence[str]) -> dict[str, Entry]:
+        """The entries of these references; unknown ones are left out."""
+        by_bucket: dict[int, list[str]] = defaultdict(list)
+        for reference in references:
+            by_bucket[bucket_of(reference)].append(reference)
+        found: dict[str, Entry] = {}
+        items = list(by_bucket.items())
+        for start in range(0, len(items), _PIPELINE):
+            pipe = self._redis.pipeline(transaction=False)
+            for bucket, names in items[start : start + _PIPELINE]:
+                pipe.hmget(f"{self._hash}{bucket}", names)
+            for (_, names), values in zip(items[start : start + _PIPELINE], pipe.execute(), strict=True):
+                found.update(
+                    (name, Entry.unpack(value)) for name, value in zip(names, values, strict=True) if value is not None
+                )
+        return found
+
+    def packed(self, references: Sequence[str], hashes: Sequence[bytes]) -> list[bytes]:
+        """The packed entries of these references, `core.entry.ABSENT` for one that is unknown; one step in Redis.
+
+        ``hashes``: `core.records.hash8` of each. Raises `ValueError` for an entry of another length.
+        """
+        if not references:
+            return []
+        buckets = [int.from_bytes(key, "big") % BUCKETS for key in hashes]
+        try:
+            asked = msgspec.msgpack.encode((buckets, references))
+            joined = cast("bytes", self._read(keys=[self._hash], args=[PACKED_BYTES, asked]))
+        except redis.ResponseError as error:
+            if "a ledger entry has" not in str(error):
+                raise
+            raise ValueError(str(error)) from error
+        return [joined[place : place + PACKED_BYTES] for place in range(0, len(joined), PACKED_BYTES)]
+
+    def buckets(self, buckets: Iterable[int]) -> dict[str, Entry]:
+        """Every entry of these buckets."""
+        return {name: Entry.unpack(value) for name, value in self.packed_buckets(buckets).items()}
+
+    def packed_buckets(self, buckets: Iterable[int]) -> dict[str, bytes]:
+        """Every entry of these buckets, packed."""
+        pipe = self._redis.pipeline(transaction=False)
+        for bucket in buckets:
+            pipe.hgetall(f"{self._hash}{bucket}")
+        found: dict[bytes, bytes] = {}
+        for entries in pipe.execute():
+            found |= entries
+        return {name.decode(): value for name, value in found.items()}
+
+    def swap(self, changes: Iterable[tuple[str, Entry | None, Entry]]) -> list[str]:
+        """Write ``(reference, entry as read or None, new entry)``; returns the references somebody else wrote first."""
+        by_bucket: dict[int, list[tuple[str, Entry | None, Entry]]] = defaultdict(list)
+        for change in changes:
+            by_bucket[bucket_of(change[0])].append(change)
+        lost: list[str] = []
+        items = list(by_bucket.items())
+        for start in range(0, len(items), _PIPELINE):
+            pipe = self._redis.pipeline(transaction=False)
+            for bucket, batch in items[start : start + _PIPELINE]:
+                arguments: list[str | bytes] = []
+                for reference, old, new in batch:
+                    arguments += [reference, old.pack() if old else b"", new.pack()]
+                self._swap(keys=[f"{self._hash}{bucket}"], args=arguments, client=pipe)
+            for refused in pipe.execute():
+                lost += [name.decode() for name in refused]
+        return lost
+
+    def count(self) -> int:
+        """Entries in the ledger, sold ones included."""
+        pipe = self._redis.pipeline(transaction=False)
+        for bucket in range(1024):
+            pipe.hlen(f"{self._hash}{bucket}")
+        return sum(pipe.execute())
+
+    # -- rows of the source ----------------------------------------------------------------------------------------
+
+    def known_rows(self, place: int) -> bytes:
+        """What was kept of one slice of the source; see `okasie_tasks.core.rows`."""
+        return cast("bytes | None", self._redis.hget(self._rows, str(place))) or b""
+
+    def keep_rows(self, place: int, known: bytes) -> None:
+        self._redis.hset(self._rows, str(place), cast("Any", known))
+
+    def place(self, version: str, row: int) -> Place | None:
+        """Where this row of the source begins, if that was kept of this version of it."""
+        kept = cast("bytes | None", self._redis.hget(self._places, str(row)))
+        byte, line, told = kept.decode().split(" ", 2) if kept else ("", "", "")
+        return Place(row, int(byte), int(line)) if version and told == version else None
+
+    def keep_places(self, version: str, places: Iterable[Place]) -> None:
+        """Places of another version are overwritten, or stay: they say of which they are."""
+        if found := {str(place.row): f"{place.byte} {place.line} {version}" for place in places}:
+            self._redis.hset(self._places, mapping=cast("Any", found))
+
+    def forget_rows(self, beyond: int) -> None:
+        """Forget the slices after the first ``beyond``: the source has become shorter."""
+        gone = [place for place in cast("list[bytes]", self._redis.hkeys(self._rows)) if int(place) >= beyond]
+        if gone:
+            self._redis.hdel(self._rows, *cast("Any", gone))
+
+    # -- rejects ---------------------------------------------------------------------------------------------------
+
+    def rejects(self, references: Sequence[str]) -> dict[str, Reject]:
+        return self._kept(self._rejects, references, Reject)
+
+    def park(self, rejects: Sequence[Reject]) -> None:
+        self._keep(self._rejects, rejects)
+
+    def unpark(self, references: Sequence[str]) -> None:
+        if references:
+            self._redis.hdel(self._rejects, *references)
+
+    def all_rejects(self) -> Iterator[Reject]:
+        for _, value in self._redis.hscan_iter(self._rejects, count=500):
+            yield msgspec.json.decode(value, type=Reject)
+
+    def reject_count(self) -> int:
+        return self._redis.hlen(self._rejects)
+
+    # -- skipped images --------------------------------------------------------------------------------------------
+
+    def skipped(self, references: Sequence[str]) -> dict[str, SkippedImages]:
+        """What is known of images that were skipped, for those of these listings that have some."""
+        return self._kept(self._skipped, references, SkippedImages)
+
+    def keep_skipped(self, found: Sequence[SkippedImages]) -> None:
+        self._keep(self._skipped, found)
+
+    def forget_skipped(self, references: Sequence[str]) -> None:
+        if references:
+            self._redis.hdel(self._skipped, *references)
+
+    def skipped_count(self) -> int:
+        """Listings that lack images."""
+        return self._redis.hlen(self._skipped)
+
+    # -- what is kept beside it, as JSON ---------------------------------------------------------------------------
+
+    def _kept(self, key: str, references: Sequence[str], kind: type[_Kept]) -> dict[str, _Kept]:
+        if not references:
+            return {}
+        values = cast("list[bytes | None]", self._redis.hmget(key, list(references)))
+        return {
+            name: msgspec.json.decode(value, type=kind)
+            for name, value in zip(references, values, strict=True)
+            if value is not None
+        }
+
+    def _keep(self, key: str, rows: Sequence[Reject | SkippedImages]) -> None:
+        if rows:
+            mapping: Any = {row.reference: msgspec.json.encode(row) for row in rows}
+            self._redis.hset(key, mapping=mapping)

@@ -1,0 +1,140 @@
+"""The rate limiter: one bucket per account in Redis, shared by all workers.
+
+A *held log*: each permit is stamped with the latest moment at which the marketplace can have counted its request (the
+answer's arrival, else the call's total time-out), and a new one is granted only when fewer than the limit lie within
+60.05 s. So no network delay can put more than the limit into any 60 s, whatever kind of window the server uses. Bulk
+requests are *paced* evenly below the limit; a second, short log keeps the burst rule. Who must wait holds a *ticket*:
+a place in the queue that reserves nothing, so a dead worker burns no quota and urgent requests overtake.
+
+Keys, all in one hash slot (``{prefix}rl:{bucket}:``): ``l`` log, ``s`` burst log, ``q`` queue, ``d`` promised returns,
+``w`` since when tickets wait, ``h`` state: ``now`` (never falls), ``sl`` (limit told by the server), ``lc``/``lv`` (a
+higher limit under watch), ``tat`` (pace), ``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one
+request at a time), ``pt``/``pp`` (moment and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent
+grants in a row while bulk waits), ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and
+``hx``/``hxt`` (caution after refusals that nothing explained, and since when: requests fewer, pace slower), ``fo``
+(when somebody else was last seen on the key), ``seq``.
+
+`okasie_tasks.core.limiter` is the same arithmetic in plain Python, with the invariants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final, cast
+from uuid import uuid4
+
+import msgspec
+import redis
+
+from okasie_tasks.core.limiter import HeldLog, LimiterStatus, Limits
+from okasie_tasks.errors import LimiterUnavailable
+from okasie_tasks.ports import Feedback, Lane, Permit, Wait
+from okasie_tasks.store.scripts import script
+
+_RETRY_SECONDS: Final = 2.0
+_LANES: Final = {"urgent": 0, "bulk": 1}
+_BULK: Final = 2**40
+
+
+class RedisLimiter:
+    """One account's bucket. ``clock`` (ms) stands in for Redis TIME in simulations only.
+
+    Every method raises `LimiterUnavailable` when Redis does not answer: closed, never open.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str,
+        bucket: str,
+        per_minute: int = 120,
+        burst_per_second: int = 5,
+        adapt_limit: bool = False,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._redis = client
+        base = f"{prefix}rl:{{{bucket}}}:"
+        self._log, self._second, self._queue, self._due, self._state, self._asked = (base + name for name in "lsqdhw")
+        self._limits = Limits(per_minute, burst_per_second, adapt_limit)
+        self._clock = clock
+        self._acquire = script(client, "limiter_acquire")
+        self._report = script(client, "limiter_report")
+        self._cancel = script(client, "limiter_cancel")
+
+    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+        """A permit, or how long to wait before asking again with the same ticket (at most 12 s).
+
+        ``hold_seconds`` is the total time-out of the call the permit is for. A permit may have to be kept for up to
+        20 ms (``Permit.after_seconds``) before the request is sent.
+        """
+        hold = round(hold_seconds * 1000)
+        permit = f"{ticket}/{uuid4().hex[:12]}.{hold}"
+        per_minute, burst, adapt = self._limits
+        answer = self._run(
+            self._acquire,
+            [self._log, self._second, self._queue, self._due, self._state, self._asked],
+            [ticket, permit, _LANES[lane], hold, per_minute, burst, "1" if adapt else "", self._now()],
+        )
+        if answer[0] == 0:
+            return Permit(permit, after_seconds=answer[1] / 1000, waited_seconds=answer[2] / 1000)
+        return Wait(answer[1] / 1000, answer[2].decode())
+
+    def report(self, permit: Permit, feedback: Feedback) -> None:
+        """Tell what the answer said. Reporting twice is reporting once."""
+        hold = permit.id.rsplit(".", 1)[1]
+        retry_ms = "" if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000)
+        told = ["" if value is None else value for value in (feedback.limit, feedback.remaining)]
+        per_minute, _, adapt = self._limits
+        self._run(
+            self._report,
+            [self._log, self._second, self._state],
+            [permit.id, feedback.status, *told, retry_ms, hold, per_minute, "1" if adapt else "", self._now()],
+        )
+
+    def cancel(self, permit: Permit) -> None:
+        """Give back a permit of which no byte was sent."""
+        self._leave(permit.id, "")
+
+    def drop(self, ticket: str) -> None:
+        """Leave the queue."""
+        self._leave("", ticket)
+
+    def status(self) -> LimiterStatus:
+        """A look that changes nothing, and that the twin takes: it knows what is in force."""
+        try:
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.zrange(self._log, 0, -1, withscores=True)
+            pipe.zcount(self._queue, "-inf", f"({_BULK}")
+            pipe.zcount(self._queue, _BULK, "+inf")
+            pipe.hgetall(self._state)
+            (seconds, micros), log, urgent, bulk, state = cast("Any", pipe.execute())
+        except redis.RedisError as error:
+            raise _unavailable(error) from error
+        twin = HeldLog()
+        for permit, stamp in log:
+            twin.log.add(permit.decode(), int(stamp))
+        twin.load({name.decode(): value.decode() for name, value in state.items()})
+        found = twin.status(int(self._now() or seconds * 1000 + micros // 1000), self._limits)
+        return msgspec.structs.replace(found, waiting_urgent=urgent, waiting_bulk=bulk)
+
+    def _leave(self, permit: str, ticket: str) -> None:
+        keys = [self._log, self._second, self._queue, self._due, self._state, self._asked]
+        self._run(self._cancel, keys, [permit, ticket])
+
+    def _now(self) -> int | str:
+        return self._clock() if self._clock else ""
+
+    def _run(self, step: Any, keys: list[str], args: list[Any]) -> Any:
+        try:
+            return step(keys=keys, args=args)
+        except redis.RedisError as error:
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: redis.RedisError) -> LimiterUnavailable:
+    return LimiterUnavailable(
+        f"the limiter's Redis does not answer ({type(error).__name__})", seconds=_RETRY_SECONDS, where="limiter"
+    )

@@ -1,0 +1,280 @@
+"""The stages of a run and their parts, in Redis: published, claimed under a lease, closed once.
+
+A claim carries a fencing token, so that a late finisher of a part that was given to somebody else changes nothing. The
+keys stand in `okasie_tasks.store.runs`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+import redis
+
+from okasie_tasks.store.records import KEEP_PARTS_SECONDS, Claim, Closed, RunKeys, Stage
+from okasie_tasks.store.scripts import redis_now_ms, script
+
+_PHASE: Final = {"spool": "apply", "upsert": "apply", "sell": "apply"}
+"""Three kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
+LEASE_SECONDS: Final = 8.0
+"""How long a part stays closed to others when its holder is gone; a holder that lives renews it."""
+_RENEW_SECONDS: Final = 2.5
+LONGEST_SECONDS: Final = 300.0
+"""No part may take longer: one that hangs is not kept for ever."""
+MOST_CLAIMS: Final = 6
+"""More than the tries that a part may tell of: one begun so often without a word ends whoever works on it."""
+
+
+class RunData:
+    """What a run keeps until it ends: records by collection, in hashes and sets that expire."""
+
+    def __init__(self, client: redis.Redis, keys: RunKeys) -> None:
+        self._redis, self._key = client, keys.run
+        self._spool = script(client, "run_spool")
+
+    def put(self, run: str, place: str, field: str | int, value: object) -> None:
+        """Keep something of the run's own until it is over; writing the same field twice is one write."""
+        self.put_all(run, field, {place: value})
+
+    def put_all(self, run: str, field: str | int, values: Mapping[str, object]) -> None:
+        """The same for a value in each of these places, in one round trip."""
+        pipe = self._redis.pipeline(transaction=False)
+        for place, value in values.items():
+            pipe.hset(self._key(run, "data", place), str(field), msgspec.msgpack.encode(value))
+            self.keep_on(pipe, run, place)
+        pipe.execute()
+
+    def put_sorted(self, run: str, field: str | int, found: Mapping[str, object]) -> None:
+        """Keep what one part has found in each of these places, in one step."""
+        pairs = [item for place, value in found.items() for item in (place, msgspec.msgpack.encode(value))]
+        args: list[Any] = [field, KEEP_PARTS_SECONDS, *pairs]
+        self._spool(keys=[self._key(run, "data", ""), self._key(run, "places")], args=args)
+
+    def mark(self, run: str, place: str, members: Sequence[bytes]) -> None:
+        """Add members to a set of the run's own."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.sadd(self._key(run, "data", place), *members)
+        self.keep_on(pipe, run, place)
+        pipe.execute()
+
+    def marked(self, run: str, place: str, members: Sequence[bytes]) -> list[bool]:
+        """Which of these the set holds."""
+        return [bool(found) for found in self._redis.smismember(self._key(run, "data", place), list(members))]
+
+    def has(self, run: str, place: str) -> bool:
+        """Whether the run keeps anything there."""
+        return bool(self._redis.exists(self._key(run, "data", place)))
+
+    def keep_on(self, pipe: Any, run: str, place: str) -> None:
+        """Let what the run keeps there expire, and note the place for `clear`; a command on ``pipe``."""
+        pipe.expire(self._key(run, "data", place), KEEP_PARTS_SECONDS)
+        pipe.sadd(self._key(run, "places"), place)
+        pipe.expire(self._key(run, "places"), KEEP_PARTS_SECONDS)
+
+    def fetch(self, run: str, place: str, kind: type[Any]) -> Iterator[Any]:
+        """All values of a place, by field number."""
+        found = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, "data", place)))
+        return (msgspec.msgpack.decode(found[field], type=kind) for field in sorted(found, key=int))
+
+    def fetch_one(self, run: str, place: str, field: str | int, kind: type[Any]) -> Any:
+        value = cast("bytes | None", self._redis.hget(self._key(run, "data", place), str(field)))
+        return None if value is None else msgspec.msgpack.decode(value, type=kind)
+
+    def drop(self, run: str, place: str, field: str | int) -> None:
+        self._redis.hdel(self._key(run, "data", place), str(field))
+
+    def clear(self, run: str, *, but: tuple[str, ...] = ()) -> None:
+        """Forget what the run kept of its own, except places whose names begin with one of ``but``."""
+        places = [place.decode() for place in cast("set[bytes]", self._redis.smembers(self._key(run, "places")))]
+        gone = [place for place in places if not place.startswith(but)]
+        for start in range(0, len(gone), 500):
+            self._redis.unlink(*(self._key(run, "data", place) for place in gone[start : start + 500]))
+
+
+class RunParts:
+    """The parts of all runs: published, claimed under a lease, closed once."""
+
+    def __init__(self, client: redis.Redis, keys: RunKeys, data: RunData) -> None:
+        self._redis, self._keys, self._key, self._data = client, keys, keys.run, data
+        self._held: dict[tuple[str, str, int, str], float] = {}
+        """Parts that this process is at -> when to stop renewing their claims, by the monotonic clock."""
+        self._keeper: threading.Thread | None = None
+        self._keeper_lock = threading.Lock()
+        names = ("stage_publish", "stage_extend", "stage_add")
+        claims = ("part_claim", "part_take", "part_close", "part_release", "part_keep")
+        self._steps = {name: script(client, name) for name in (*names, *claims)}
+
+    def prepare(self, run: str, stage: str, parts: int) -> None:
+        """Open a stage before the phase it belongs to begins; the first number stands."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hsetnx(self._key(run, stage), "total", str(parts))
+        pipe.expire(self._key(run, stage), KEEP_PARTS_SECONDS)
+        pipe.execute()
+
+    def window(self, run: str, stage: str, *, size: int, when_open: int) -> range:
+        """The parts to publish now: the next window once at most ``when_open`` of the published are still open."""
+        bounds = self._steps["stage_publish"](keys=[self._key(run, stage)], args=[size, when_open])
+        return range(*bounds) if bounds else range(0)
+
+    def extend(self, run: str, stage: str, token: str, parts: int, *, fact: tuple[str, str] = ("", "")) -> int:
+        """Add parts to a stage; returns the number of the first. The same token adds once.
+
+        ``fact``: what is noted in the run at the same moment, by name; ``{first}`` in it stands for that number.
+        """
+        return int(
+            self._steps["stage_extend"](keys=[self._key(run, stage), self._key(run)], args=[token, parts, *fact])
+        )
+
+    def add(
+        self,
+        run: str,
+        stage: str,
+        token: str,
+        place: str,
+        values: Sequence[object],
+        *,
+        rest: tuple[str, int, object] | None = None,
+    ) -> int:
+        """Add a part for each of these, which it finds at ``place`` under its number; returns that of the first.
+
+        Both at the same moment: a part that can be taken before its work is there would find nothing to do. ``rest``:
+        place, field and value of what is left over, kept at that moment too, so that it belongs to what was added.
+        """
+        for number, value in enumerate(values):
+            self._data.put(run, place, f"{token}:{number}", value)
+        where, field, left = rest or (place, "", None)
+        keys = [self._key(run, stage), self._key(run, "data", place), self._key(run, "data", where)]
+        left_over = b"" if rest is None else msgspec.msgpack.encode(left)
+        first = int(self._steps["stage_add"](keys=keys, args=[token, len(values), field, left_over]))
+        if rest is not None:
+            pipe = self._redis.pipeline(transaction=False)
+            self._data.keep_on(pipe, run, where)
+            pipe.execute()
+        return first
+
+    def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
+        """Take a part for at most so long, and for at most `LEASE_SECONDS` at a time; see `keeping`."""
+        lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
+        state, attempts = self._steps["part_claim"](
+            keys=[self._key(run), self._key(run, stage, "parts")],
+            args=[
+                _PHASE.get(stage, stage), part, token, lease_ms, KEEP_PARTS_SECONDS, MOST_CLAIMS,
+                self._keys.account(""),
+            ],
+        )  # fmt: skip
+        return Claim(state.decode(), int(attempts))
+
+    def take(self, run: str, stage: str, token: str, *, most_open: int) -> tuple[int, Claim]:
+        """Take the next part of a stage and claim it, in one step; -1 and why where there is none to be had.
+
+        ``most_open``: parts of the stage that may be published and not closed, this one included.
+        """
+        state, number = self._steps["part_take"](
+            keys=[self._key(run), self._key(run, stage), self._key(run, stage, "parts")],
+            args=[
+                _PHASE.get(stage, stage), token, int(LEASE_SECONDS * 1000), KEEP_PARTS_SECONDS, most_open,
+                self._keys.account(""),
+            ],
+        )  # fmt: skip
+        return number, Claim(state.decode(), int(number >= 0))
+
+    @contextlib.contextmanager
+    def keeping(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:
+        """Within the block the claim is renewed if there is one: parts may take longer than a lease."""
+        held = (run, stage, part, token)
+        self._held[held] = time.monotonic() + LONGEST_SECONDS
+        with self._keeper_lock:
+            if self._keeper is None or not self._keeper.is_alive():
+                self._keeper = threading.Thread(target=self._keep_held, name="part-keeper", daemon=True)
+                self._keeper.start()
+        try:
+            yield
+        finally:
+            self._held.pop(held, None)
+
+    def holds(self, run: str, stage: str, part: int, token: str) -> bool:
+        """Whether a claim is still the holder's, who keeps it for a whole lease more then.
+
+        Asked before what nobody else stops: who stood still may have been given up long ago.
+        """
+        args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
+        return bool(self._steps["part_keep"](keys=[self._key(run, stage, "parts")], args=args))
+
+    def _keep_held(self) -> None:
+        """One thread renews the claims of all parts that this process is at: one each would cost more than a page."""
+        while True:
+            time.sleep(_RENEW_SECONDS)
+            for (run, stage, part, token), until in list(self._held.items()):
+                if time.monotonic() < until:
+                    with contextlib.suppress(redis.RedisError):
+                        self.holds(run, stage, part, token)
+
+    def close(
+        self,
+        run: str,
+        stage: str,
+        part: int,
+        token: str,
+        result: object,
+        *,
+        failed: bool = False,
+        when_open: int | None = None,
+    ) -> Closed:
+        """Close a claimed part; `Closed.NOT` when somebody else has it by now.
+
+        ``when_open``: the next window is due when so many published parts are still open; None: who knows.
+        """
+        closed = self._steps["part_close"](
+            keys=[self._key(run), *(self._key(run, stage, *kind) for kind in ((), ("parts",), ("results",)))],
+            args=[
+                part, token, "F" if failed else "D", msgspec.msgpack.encode(result), KEEP_PARTS_SECONDS,
+                "" if when_open is None else when_open,
+            ],
+        )  # fmt: skip
+        return Closed(closed)
+
+    def release(self, run: str, stage: str, part: int, token: str, *, counted: bool) -> int:
+        """Give a claim back; returns the attempts that count so far."""
+        arguments: list[str | int] = [part, token, "" if counted else "1"]
+        return int(self._steps["part_release"](keys=[self._key(run, stage, "parts")], args=arguments))
+
+    def stage(self, run: str, stage: str) -> Stage:
+        values = cast(
+            "list[bytes | None]", self._redis.hmget(self._key(run, stage), ["total", "published", "closed", "failed"])
+        )
+        return Stage(*(int(value or 0) for value in values))
+
+    def results(self, run: str, stage: str) -> list[Any]:
+        """The results of the closed parts, by part number."""
+        found = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "results")))
+        return [msgspec.msgpack.decode(found[part]) for part in sorted(found, key=int)]
+
+    def open_parts(self, run: str, stage: str) -> list[int]:
+        """Published parts that are neither closed nor held under a lease."""
+        return [part for part, _, _ in self._idle(run, stage)]
+
+    def held_for(self, run: str, stage: str, message: str) -> list[int]:
+        """Open parts that were claimed last by deliveries of this message, in order."""
+        held = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "parts")))
+        mine = b" %s/" % message.encode()
+        return sorted(int(part) for part, value in held.items() if mine in value)
+
+    def set_spent_aside(self, run: str, stage: str) -> list[int]:
+        """Close as failed what was begun too often without a word of its end; returns these parts."""
+        spent = [(part, token) for part, attempts, token in self._idle(run, stage) if attempts >= MOST_CLAIMS]
+        return [part for part, token in spent if self.close(run, stage, part, token, {}, failed=True)]
+
+    def _idle(self, run: str, stage: str) -> Iterator[tuple[int, int, str]]:
+        """Published parts that are open and held by nobody, as ``(part, attempts, last token)``."""
+        now = redis_now_ms(self._redis)
+        held = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "parts")))
+        for part in range(self.stage(run, stage).published):
+            value = held.get(b"%d" % part, b"0 0 ")
+            if value not in (b"D", b"F"):
+                attempts, until_ms, token = value.split(b" ", 2)
+                if int(until_ms) <= now:
+                    yield part, int(attempts), token.decode()

@@ -1,0 +1,150 @@
+"""Counters of an account in Redis, written by all workers: one round trip a request, and what a run's end adds.
+
+Key: ``{prefix}account:{a}:metrics`` (hash; fields ``requests:{lane}:{method}:{status}``, ``wait:{lane}:{bound}``,
+``wait_ms:{lane}``; and by ``run_end.lua``, with the end itself, ``runs:{mode}:{state}``, ``run_ms:{mode}``,
+``listings:{mode}``, ``success_ms:{mode}``, ``last_mode``). Some tens of fields, never cut: counters only rise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+import redis
+
+from okasie_tasks.core.metrics import Recorded, read_recorded, request_field, wait_fields
+from okasie_tasks.store.records import KEEP_RUN_SECONDS
+from okasie_tasks.store.runs import Runs
+from okasie_tasks.store.scripts import script
+
+if TYPE_CHECKING:
+    from okasie_tasks.ports import RequestLog
+
+if TYPE_CHECKING:
+    from okasie_tasks.ports import RequestLog
+    from okasie_tasks.store.runs import Runs
+
+
+class Counters:
+    """All accounts' counters, beside the runs that they count."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._traces = Traces(runs)
+
+    def sent(self, request: RequestLog, run: str = "") -> None:
+        """Count one request, also for the run that sent it. A Redis that is away costs the count, not the answer."""
+        key = self._runs.account_key(request.account, "metrics")
+        pipe = self._runs.redis.pipeline(transaction=False)
+        if run:
+            self._runs.count_on(pipe, run, f"requests.{request.kind}")
+        pipe.hincrby(key, request_field(request.lane, request.method, request.status), 1)
+        for field, count in wait_fields(request.lane, round(request.waited_seconds * 1000)).items():
+            pipe.hincrby(key, field, count)
+        if run:
+            self._traces.note_on(pipe, run, request)
+        with contextlib.suppress(redis.RedisError):
+            answers = pipe.execute(raise_on_error=False)
+            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+                self._traces.note(run, request)
+
+    def read(self, account: str) -> Recorded:
+        """What was counted so far; one command."""
+        found = cast("dict[bytes, bytes]", self._runs.redis.hgetall(self._runs.account_key(account, "metrics")))
+        return read_recorded({field.decode(): value.decode() for field, value in found.items()})
+
+
+_MOST: Final = 10
+_FINE_SECONDS, _SLOT, _WIDE_SLOT = 1200, 10, 300
+_LONGEST: Final = 160
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """One request. ``at``: whole seconds after the run began; ``ms`` to its answer; ``waited_ms`` for its permit."""
+
+    where: str
+    status: int
+    ms: int
+    request_id: str
+    items: int = 0
+    waited_ms: int = 0
+    at: int = 0
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """Requests that were sent between ``at`` and ``at + seconds`` after the run began."""
+
+    at: int
+    seconds: int
+    requests: int = 0
+    refused: int = 0
+    failed: int = 0
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """All that is kept, slots without a gap. Empty for a run from before it was kept."""
+
+    slots: Sequence[Slot] = ()
+    slowest: Sequence[Sent] = ()
+    failed: Sequence[Sent] = ()
+
+
+class Traces:
+    """All runs' traces."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._script = script(runs.redis, "request_trace")
+
+    def note_on(self, pipe: Any, run: str, request: RequestLog) -> None:
+        """Keep one request, along with what ``pipe`` writes already; raises `NoScriptError` there after a restart.
+
+        By its hash: redis-py's own way would ask the server for the script each time, one round trip more.
+        """
+        pipe.evalsha(self._script.sha, 4, *self._keys(run), *_arguments(request))
+
+    def note(self, run: str, request: RequestLog) -> None:
+        """The same by itself; loads the script where the server does not know it."""
+        self._script(keys=self._keys(run), args=_arguments(request))
+
+    def read(self, run: str) -> Trace:
+        """What was kept of a run's requests, the slowest first; one round trip."""
+        counts, slowest, failed = self._keys(run)[1:]
+        pipe = self._runs.redis.pipeline(transaction=False)
+        pipe.hgetall(counts)
+        pipe.zrevrange(slowest, 0, -1)
+        pipe.lrange(failed, 0, -1)
+        found: list[Any] = pipe.execute()
+        told = {name.decode(): int(count) for name, count in cast("dict[bytes, bytes]", found[0]).items()}
+        return Trace(list(_slots(told)), [_sent(one) for one in found[1]], [_sent(one) for one in found[2]])
+
+    def _keys(self, run: str) -> list[str]:
+        return [self._runs.key(run), *(self._runs.key(run, "trace", *rest) for rest in ((), ("slowest",), ("failed",)))]
+
+
+def _arguments(request: RequestLog) -> list[Any]:
+    told = Sent(
+        where=request.where[:_LONGEST],
+        status=request.status,
+        ms=round(request.seconds * 1000),
+        request_id=request.request_id,
+        items=request.items,
+        waited_ms=round(request.waited_seconds * 1000),
+    )
+    return [told.ms, told.status, msgspec.json.encode(told), KEEP_RUN_SECONDS, _MOST]
+
+
+def _slots(told: dict[str, int]) -> Iterator[Slot]:
+    last = max((int(name[2:]) for name in told), default=-1)
+    at = 0
+    while at <= last:
+        seconds = _SLOT if at < _FINE_SECONDS else _WIDE_SLOT
+        yield Slot(at, seconds, *(told.get(f"{kind}:{at}", 0) for kind in "nrf"))
+        at += seconds
+
+
+def _sent(raw: bytes) -> Sent:
+    at, _, told = raw.partition(b" ")
+    return msgspec.structs.replace(msgspec.json.decode(told, type=Sent), at=int(at))

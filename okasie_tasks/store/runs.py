@@ -1,0 +1,197 @@
+"""Run records, their stages and parts, and the account's cursor, in Redis.
+
+Keys, all under the configured prefix::
+
+    account:{a}                hash   cursor, generation, rows of the last complete read, full_day, ...
+    account:{a}:active|:next   string the run at work (the account's lease) | the run that waits
+    account:{a}:runs           zset   run id -> creation time, the newest 200
+    account:{a}:metrics        hash   counters of requests and ended runs (see counters.py)
+    account:{a}:paused         string see `okasie_tasks.store.controls`
+    run:{r}                    hash   the record: account, mode, state, stage, times, counters ("n:..."), facts
+    run:{r}:{stage}            hash   total, published, closed, failed parts
+    run:{r}:{stage}:parts      hash   part -> claim, or D (done) or F (failed)
+    run:{r}:{stage}:results    hash   part -> small msgpack result
+    run:{r}:data:{place}       hash   or set: what the run keeps of its own until its end; run:{r}:places names them
+
+Every transition is one Lua step with Redis time; a claim carries a fencing token, so that a late finisher of a part
+that was given to somebody else changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import msgspec
+import redis
+from ulid import ULID
+
+from okasie_tasks.store.controls import Stops, paused_key
+from okasie_tasks.store.parts import RunData, RunParts
+from okasie_tasks.store.records import (
+    FIRST_STAGE,
+    KEEP_PARTS_SECONDS,
+    KEEP_RUN_SECONDS,
+    KEEP_RUNS,
+    Account,
+    Run,
+    RunKeys,
+)
+from okasie_tasks.store.scripts import redis_now_ms, script
+
+_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
+_REFUSES: Final = ("OOM ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
+
+
+class Runs:
+    """All accounts' runs. ``client`` must return bytes."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str) -> None:
+        self.redis = client
+        self._prefix, keys = prefix, RunKeys(prefix)
+        self.key, self.account_key = keys.run, keys.account
+        self.data = RunData(client, keys)
+        self.parts = RunParts(client, keys, self.data)
+        self.stops = Stops(client, prefix=prefix)
+        self._lua = {name: script(client, name) for name in ("run_request", "run_begin", "run_advance", "run_end")}
+
+    # -- the life of a run -----------------------------------------------------------------------------------------
+
+    def request(
+        self, account: str, mode: str, *, plan_only: bool = False, approves: str = "", day: str = ""
+    ) -> tuple[str, bool]:
+        """Ask for a run; returns the id to follow, and whether it is new.
+
+        The id is "" when a plan cannot be taken now, or when ``day`` has had its run.
+
+        ``approves``: the run whose held plan a person released; this run sends it if it still is what waits.
+        ``day``: the local day (YYYY-MM-DD) whose scheduled full run this is; each day is claimed once.
+        """
+        plan = "1" if plan_only else ""
+        run, new = self._lua["run_request"](
+            keys=[*(self.account_key(account, name) for name in ("next", "active", "runs")), self.account_key(account)],
+            args=[f"{self._prefix}run:", str(ULID()), account, mode, plan, KEEP_RUNS, approves, day],
+        )
+        return run.decode(), bool(new)
+
+    def begin(self, account: str) -> str | None:
+        """Let the waiting run begin, unless one is at work or the account rests; returns its id."""
+        run = self._lua["run_begin"](
+            keys=[
+                self.account_key(account, "next"),
+                self.account_key(account, "active"),
+                self.account_key(account),
+                paused_key(self._prefix, account),
+            ],
+            args=[f"{self._prefix}run:", FIRST_STAGE, KEEP_PARTS_SECONDS],
+        )
+        return run.decode() or None
+
+    def end(self, run: Run, state: str, *, cursor: str = "", account_facts: Mapping[str, str] | None = None) -> str:
+        """End a run once; with a cursor only when every part succeeded. Returns the id of a run that waits, or ""."""
+        facts = [item for pair in (account_facts or {}).items() for item in pair]
+        _, waiting = self._lua["run_end"](
+            keys=[
+                self.key(run.id),
+                self.account_key(run.account),
+                self.account_key(run.account, "active"),
+                self.account_key(run.account, "next"),
+                self.account_key(run.account, "metrics"),
+                f"{self._prefix}alerts:ended",
+            ],
+            args=[run.id, state, cursor, run.facts.get("generation", "0"), KEEP_RUN_SECONDS, *facts],
+        )
+        return str(waiting.decode())
+
+    def advance(
+        self, run: str, stage: str, to: str, *, parts: int, facts: Mapping[str, str | int] | None = None
+    ) -> bool:
+        """Move a run from ``stage`` to the next, which has ``parts`` parts; True for the one caller that did it."""
+        pairs = [item for pair in (facts or {}).items() for item in pair]
+        moved = self._lua["run_advance"](
+            keys=[self.key(run), self.key(run, to)], args=[stage, to, parts, KEEP_PARTS_SECONDS, *pairs]
+        )
+        return bool(moved)
+
+    def now(self) -> float:
+        """Redis time in seconds since the epoch: the only clock that is compared."""
+        return redis_now_ms(self.redis) / 1000
+
+    def now_ms(self) -> int:
+        """The same in whole milliseconds, as the Lua steps reckon it."""
+        return redis_now_ms(self.redis)
+
+    @staticmethod
+    def is_away(error: Exception) -> bool:
+        """Whether an error tells of a server that is away, full, loading or read-only, not of a defect of ours."""
+        return isinstance(error, _AWAY) or (isinstance(error, redis.ResponseError) and str(error).startswith(_REFUSES))
+
+    def watch(self, token: str, *, seconds: float) -> bool:
+        """Become the one who looks after all accounts for so long; False while somebody else is."""
+        return bool(self.redis.set(f"{self._prefix}watchdog", token, nx=True, px=int(seconds * 1000)))
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def get(self, run: str) -> Run | None:
+        raw = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run)))
+        if not raw:
+            return None
+        fields = {name.decode(): value.decode() for name, value in raw.items()}
+        counts = {name[2:]: int(fields.pop(name)) for name in list(fields) if name.startswith("n:")}
+        own: dict[str, Any] = {name: fields.pop(name, "") for name in ("account", "mode", "state", "stage")}
+        own |= {name: int(fields.pop(name, 0)) for name in ("created_ms", "started_ms", "ended_ms", "progress_ms")}
+        return Run(id=run, plan_only=fields.pop("plan_only", "") == "1", counts=counts, facts=fields, **own)
+
+    def state(self, run: str) -> str:
+        return (cast("bytes | None", self.redis.hget(self.key(run), "state")) or b"").decode()
+
+    def note(self, run: str, **facts: str | int) -> None:
+        self.redis.hset(self.key(run), mapping=cast("dict[Any, Any]", facts))
+
+    def note_once(self, run: str, name: str, value: str) -> None:
+        """Keep the first value: of several errors the first tells the cause."""
+        self.redis.hsetnx(self.key(run), name, value)
+
+    def count(self, run: str, name: str, by: int = 1) -> None:
+        if by:
+            self.count_on(self.redis, run, name, by)
+
+    def count_on(self, pipe: Any, run: str, name: str, by: int = 1) -> None:
+        pipe.hincrby(self.key(run), f"n:{name}", by)
+
+    def history(self, account: str, limit: int = 20) -> list[str]:
+        """Run ids, newest first."""
+        found = cast("list[bytes]", self.redis.zrevrange(self.account_key(account, "runs"), 0, limit - 1))
+        return [run.decode() for run in found]
+
+    def active(self, account: str) -> str | None:
+        run = cast("bytes | None", self.redis.get(self.account_key(account, "active")))
+        return run.decode() if run else None
+
+    def waiting(self, account: str) -> str | None:
+        run = cast("bytes | None", self.redis.get(self.account_key(account, "next")))
+        return run.decode() if run else None
+
+    def account(self, account: str) -> Account:
+        names = ["cursor", "generation", "rows", "profiles", "take_over", "provider", "counted_ms", "miscounts"]
+        found = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
+        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts = found
+        return Account(
+            (cursor or b"").decode(),
+            (generation or b"0").decode(),
+            int(rows or 0),
+            tuple(msgspec.json.decode(profiles or b"[]", type=list[str])),
+            (take_over or b"").decode(),
+            (provider or b"").decode(),
+            int(counted_ms or 0),
+            int(miscounts or 0),
+        )
+
+    def note_account(self, account: str, **facts: str | int) -> None:
+        """Keep facts of an account that do not depend on a run's success."""
+        self.redis.hset(self.account_key(account), mapping=cast("dict[Any, Any]", facts))
+
+    def bind(self, account: str, market: str) -> str:
+        """Tie the account's ledger to a marketplace, once; returns the one it is tied to."""
+        self.redis.hsetnx(self.account_key(account), "market", market)
+        return (cast("bytes | None", self.redis.hget(self.account_key(account), "market")) or b"").decode()

@@ -1,0 +1,163 @@
+"""The urgent lane's inbox: what is to be sent now, at most one wish per reference.
+
+Keys, all under the configured prefix::
+
+    urgent:{a}:wishes   hash    reference -> packed `Wish`
+    urgent:{a}:order    zset    reference -> when it was first accepted
+    urgent:{a}:sender   string  who is sending for this account; it runs out
+    account:{a}:paused  string  see `okasie_tasks.store.controls`
+
+A wish is taken out only after its answer is in the ledger, and only if it is still the one that was sent: so a killed
+sender loses nothing, and what arrives meanwhile is sent after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+import redis
+
+from okasie_tasks.core.wish import Outcome, Push, Wish, merged
+from okasie_tasks.store.controls import paused_key
+from okasie_tasks.store.scripts import script
+
+SENDER_SECONDS: Final = 30.0
+_PER_TRIP: Final = 250
+
+
+class Inbox:
+    """One account's inbox."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
+        self._redis = client
+        base = f"{prefix}urgent:{account}:"
+        self._wishes, self._order, self._sender = f"{base}wishes", f"{base}order", f"{base}sender"
+        self._paused = paused_key(prefix, account)
+        self._swap, self._leave = script(client, "inbox_swap"), script(client, "inbox_leave")
+        self._lead = script(client, "inbox_lead")
+
+    # -- wishes ----------------------------------------------------------------------------------------------------
+
+    def put(self, wishes: Iterable[Wish]) -> None:
+        """Add wishes; for each reference the newest stands."""
+        left = {wish.reference: wish for wish in wishes}
+        while left:
+            held = self._raw(list(left))
+            changes = [(held.get(name, b""), merged(_unpack(held.get(name)), wish)) for name, wish in left.items()]
+            lost = set(self.swap(changes))
+            left = {name: wish for name, wish in left.items() if name in lost}
+
+    def swap(self, changes: Iterable[tuple[bytes, Wish]]) -> list[str]:
+        """Write each wish where the inbox still holds the bytes as read; returns the references that it does not."""
+        return self._write((wish.reference, old, msgspec.msgpack.encode(wish), wish.seen_ms) for old, wish in changes)
+
+    def take(self, done: Iterable[tuple[bytes, Wish]]) -> list[str]:
+        """Take out what is over; returns the references for which something newer has come meanwhile."""
+        return self._write((wish.reference, old, b"", 0) for old, wish in done)
+
+    def _write(self, changes: Iterable[tuple[str, bytes, bytes, int]]) -> list[str]:
+        rows = list(changes)
+        lost: list[str] = []
+        for start in range(0, len(rows), _PER_TRIP):
+            arguments = [value for row in rows[start : start + _PER_TRIP] for value in row]
+            lost += [name.decode() for name in self._swap(keys=[self._wishes, self._order], args=arguments)]
+        return lost
+
+    def row_gone(self, wish: Wish) -> None:
+        """Note that a read of the source from before this wish lacked its row; what replaced it is newer."""
+        held: Wish | None = wish
+        while held and self.swap([(msgspec.msgpack.encode(held), msgspec.structs.replace(held, row_gone=True))]):
+            held = self.waiting([wish.reference]).get(wish.reference)
+
+    def first(self, count: int) -> list[tuple[bytes, Wish]]:
+        """The wishes that have waited longest, as ``(bytes as held, wish)``."""
+        names = cast("list[bytes]", self._redis.zrange(self._order, 0, count - 1))
+        held = self._raw([name.decode() for name in names])
+        return [(raw, wish) for raw in held.values() if (wish := _unpack(raw)) is not None]
+
+    def waiting(self, references: Sequence[str]) -> dict[str, Wish]:
+        """The wishes for these references."""
+        return {name: wish for name, raw in self._raw(references).items() if (wish := _unpack(raw)) is not None}
+
+    def count(self) -> int:
+        return self._redis.zcard(self._order)
+
+    def _raw(self, references: Sequence[str]) -> dict[str, bytes]:
+        if not references:
+            return {}
+        found = cast("list[bytes | None]", self._redis.hmget(self._wishes, list(references)))
+        return {name: raw for name, raw in zip(references, found, strict=True) if raw is not None}
+
+    # -- the sender ------------------------------------------------------------------------------------------------
+
+    def lead(self, token: str) -> bool:
+        """Become the account's sender, or stay it; False while somebody else is, or while the account rests."""
+        return bool(self._lead(keys=[self._sender, self._paused], args=[token, int(SENDER_SECONDS * 1000)]))
+
+    def leave(self, token: str, *, if_empty: bool) -> bool:
+        """Stop being the sender; with ``if_empty`` only when nothing waits: False means that something does."""
+        return bool(self._leave(keys=[self._sender, self._order], args=[token, "empty" if if_empty else ""]))
+
+    def unattended(self, now_ms: int) -> bool:
+        """Whether a wish is due and nobody is sending: the message that should have begun it was lost."""
+        if self._redis.exists(self._sender, self._paused):
+            return False
+        return any(wish.not_before_ms <= now_ms for _, wish in self.first(_PER_TRIP))
+
+
+def _unpack(raw: bytes | None) -> Wish | None:
+    return None if raw is None else msgspec.msgpack.decode(raw, type=Wish)
+
+
+KEEP_PUSH_SECONDS: Final = 12 * 3600
+
+
+class Pushes:
+    """All pushes, by the id of the message that asked for them."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str) -> None:
+        self._redis = client
+        self._prefix = prefix
+        self._receive = script(client, "push_receive")
+
+    def receive(self, push: str) -> int:
+        """When this push was accepted (ms, Redis time), the same however often it is delivered; 0: withdrawn."""
+        return int(self._receive(keys=[self._key(push)], args=[KEEP_PUSH_SECONDS]))
+
+    def withdraw(self, push: str) -> None:
+        """A push that nobody has accepted shall not be accepted later."""
+        self._redis.hset(self._key(push), "withdrawn", "1")
+        self._redis.expire(self._key(push), KEEP_PUSH_SECONDS)
+
+    def fail(self, push: str, message: str) -> None:
+        """The push as a whole came to nothing."""
+        self._redis.hset(self._key(push), "error", message)
+
+    def tell(self, outcomes: Mapping[str, Mapping[str, Outcome]]) -> None:
+        """Write down outcomes: push -> reference -> outcome."""
+        pipe = self._redis.pipeline(transaction=False)
+        for push, told in outcomes.items():
+            mapping: Any = {f"={name}": msgspec.json.encode(outcome) for name, outcome in told.items()}
+            pipe.hset(self._key(push), mapping=mapping)
+            pipe.expire(self._key(push), KEEP_PUSH_SECONDS)
+        pipe.execute()
+
+    def get(self, push: str) -> Push:
+        """What is known of a push."""
+        raw = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(push)))
+        found = {name.decode(): value for name, value in raw.items()}
+        error = found.get("error")
+        return Push(
+            at_ms=int(found.get("at", 0)),
+            error=error.decode() if error else None,
+            outcomes={
+                name[1:]: msgspec.json.decode(value, type=Outcome)
+                for name, value in found.items()
+                if name.startswith("=")
+            },
+        )
+
+    def _key(self, push: str) -> str:
+        return f"{self._prefix}push:{push}"
