@@ -13,8 +13,9 @@ from functools import cached_property
 
 import redis
 
-from okasie_tasks.adapters.alert_box import AlertBox
-from okasie_tasks.adapters.alert_channels import channels
+from okasie_tasks.alerting.channels import channels
+from okasie_tasks.alerting.notifier import Desk, desk
+from okasie_tasks.alerting.queue import AlertBox
 from okasie_tasks.core.plan import Limits
 from okasie_tasks.errors import FixConfiguration
 from okasie_tasks.marketplace.client import OkasieApi
@@ -31,7 +32,6 @@ from okasie_tasks.store.request_stats import Counters
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Inbox, Pushes
 from okasie_tasks.store.write_locks import WriteLocks
-from okasie_tasks.sync.alerting import Desk, desk
 from okasie_tasks.sync.tools import Rules, Tools
 
 current_run: ContextVar[str] = ContextVar("current_run", default="")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from okasie_tasks.alerting import notifier
+from okasie_tasks.alerting.rules import Alert, payload
 from okasie_tasks.cli import COMMANDS
-from okasie_tasks.core.alerts import Alert, payload
 from okasie_tasks.core.entry import _FORMAT
 from okasie_tasks.settings import AlertSettings, EmailSettings, LogSettings
-from okasie_tasks.sync import alerting
 from tests.test_readme import ROOT, blocks, options, rows
 
 PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("logging", "alerts", "security", "upgrading")}
@@ -70,7 +70,7 @@ def test_the_fields_of_a_webhook_are_told() -> None:
     one = Alert(key="k", kind="stale", account="dex", reason="r", what_to_do="w", at_ms=1)
     text = PAGES["alerts"]
     assert [name for name in payload(one, "") if f"`{name}`" not in text] == []
-    waits = [f"{wait:g}" for wait in alerting._WAITS]
+    waits = [f"{wait:g}" for wait in notifier._WAITS]
     assert f"{', '.join(waits[:-1])} and {waits[-1]} seconds" in text
 
 

@@ -27,13 +27,14 @@ FLOOR = {
     "sandbox": 4,
     "sync": 5,
     "adapters": 5,
-    "services": 6,
-    "celery": 7,
-    "tasks": 8,
-    "local": 9,
-    "cli": 10,
-    "client": 9,
-    "__main__": 11,
+    "alerting": 6,
+    "services": 7,
+    "celery": 8,
+    "tasks": 9,
+    "local": 10,
+    "cli": 11,
+    "client": 10,
+    "__main__": 12,
     "__init__": 0,
 }
 """Room -> floor. A room may use rooms on lower floors, and itself."""
@@ -110,7 +111,7 @@ def test_celery_stays_above_its_floor() -> None:
 def test_only_the_door_sends_requests() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("requests", "urllib3", "httpx")}
     # The feed and a webhook are somebody else's servers; the demo asks its own sandbox's admin side.
-    others = {"sources.http", "adapters.alert_channels", "cli.demo"}
+    others = {"sources.http", "alerting.channels", "cli.demo"}
     assert users == {"marketplace.client", "marketplace.connections", *others}
 
 

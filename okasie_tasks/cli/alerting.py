@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from okasie_tasks import logs
-from okasie_tasks.adapters.alert_channels import channels
+from okasie_tasks.alerting.channels import channels
 from okasie_tasks.cli.follow import services_of
 from okasie_tasks.cli.options import Context
 from okasie_tasks.errors import OkasieError

@@ -29,6 +29,7 @@ from zoneinfo import ZoneInfo
 from celery import Task
 from celery.signals import task_received
 
+from okasie_tasks.alerting import notifier
 from okasie_tasks.celery import app
 from okasie_tasks.core import daily
 from okasie_tasks.errors import OkasieError, RetryLater
@@ -36,7 +37,7 @@ from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.store.outbox import Asked
-from okasie_tasks.sync import alerting, conduct, push, watchdog
+from okasie_tasks.sync import conduct, push, watchdog
 from okasie_tasks.sync.send import Sender
 from okasie_tasks.sync.tools import Tools
 from okasie_tasks.tasks.dispatch import (
@@ -196,7 +197,7 @@ def _start_threads(consumer: Any) -> None:
     if CONTROL in consumer.app.amqp.queues.consume_from:
         watchdog.Bell(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:
-            alerting.Messenger(services().alerting()).start()
+            notifier.Messenger(services().alerting()).start()
 
 
 @app.task(name="okasie.resume", throws=(OkasieError,))

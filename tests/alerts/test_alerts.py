@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from okasie_tasks.adapters.alert_box import AlertBox
-from okasie_tasks.core.alerts import Alert, is_stale, stale_seconds
+from okasie_tasks.alerting import notifier
+from okasie_tasks.alerting.notifier import Desk, deliver, look
+from okasie_tasks.alerting.queue import AlertBox
+from okasie_tasks.alerting.rules import Alert, is_stale, stale_seconds
 from okasie_tasks.core.plan import Held, HeldPlan
 from okasie_tasks.settings import AlertSettings
-from okasie_tasks.sync import alerting
-from okasie_tasks.sync.alerting import Desk, deliver, look
 from tests.alerts.world import Hook, Senders
 
 # -- what is told --------------------------------------------------------------------------------------------------
@@ -231,13 +231,13 @@ def test_a_failed_delivery_is_tried_again_and_given_up_in_the_end(
 ) -> None:
     hook.status = 503
     fleet.ended("failed")
-    for wait in alerting._WAITS:
+    for wait in notifier._WAITS:
         fleet.tick()
         due = fleet.desk.box.waiting()[0][1]
         assert abs(due - fleet.runs.now_ms() - wait * 1000) < 5000
         fleet.passes(wait + 1)
     fleet.tick()
-    assert len(hook.got) == len(alerting._WAITS) + 1
+    assert len(hook.got) == len(notifier._WAITS) + 1
     assert fleet.desk.box.waiting() == []
     assert [record.getMessage() for record in caplog.records].count("alert given up") == 1
     hook.status = 204

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from okasie_tasks import masking
-from okasie_tasks.adapters.alert_channels import NotDelivered, channels
+from okasie_tasks.alerting.channels import NotDelivered, channels
 from okasie_tasks.cli import cli
 from okasie_tasks.errors import FixConfiguration
 from okasie_tasks.settings import AlertSettings, load_settings

@@ -14,10 +14,10 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
+from okasie_tasks.alerting.notifier import Desk, deliver, look
 from okasie_tasks.local.fleet import free_port
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
-from okasie_tasks.sync.alerting import Desk, deliver, look
 
 PASSWORD = "CANARY-mail-77d1"
 TOKEN = "CANARY-hook-77d1"

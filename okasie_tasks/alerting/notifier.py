@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
-from okasie_tasks.core.alerts import Alert, is_stale, of_run, of_stale, payload, stale_seconds
+from okasie_tasks.alerting.rules import Alert, is_stale, of_run, of_stale, payload, stale_seconds
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.sync import hold
 from okasie_tasks.sync.explain import iso
 
 if TYPE_CHECKING:
-    from okasie_tasks.adapters.alert_box import AlertBox, Taken
+    from okasie_tasks.alerting.queue import AlertBox, Taken
     from okasie_tasks.settings import AccountSettings, AlertSettings, Settings
     from okasie_tasks.store.controls import HeldPlans
     from okasie_tasks.store.records import Run

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, cast
 import msgspec
 import redis
 
-from okasie_tasks.core.alerts import Alert
+from okasie_tasks.alerting.rules import Alert
 from okasie_tasks.settings import AlertSettings
 from okasie_tasks.store.scripts import script
 
