@@ -29,11 +29,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from okasie_tasks.adapters.memory_limiter import MemoryLimiter
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
 from okasie_tasks.local.supervisor import Supervisor
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
 from okasie_tasks.store.limiter import RedisLimiter
+from tests.limiter_model import MemoryLimiter
 from tests.store.simulation import AnyLimiter, Bucket, Counter, Fixed, Simulation, Sliding, Window, busiest
 
 Clock = Callable[[], float]

@@ -26,7 +26,6 @@ FLOOR = {
     "worker": 4,
     "sandbox": 4,
     "sync": 5,
-    "adapters": 5,
     "alerting": 6,
     "services": 7,
     "celery": 8,

@@ -14,13 +14,12 @@ import msgspec
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.adapters.memory_limiter import MemoryLimiter
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import emit
 from okasie_tasks.errors import FixConfiguration, NoPermit, OkasieError, SetAside, StopRun
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi
-from okasie_tasks.ports import Call, Limiter, SourceRow
+from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, SourceRow, Wait
 from okasie_tasks.settings import AccountSettings, Settings, load_settings
 from okasie_tasks.settings.redis_url import find_embedded, redis_urls
 
@@ -145,8 +144,32 @@ def _limiter(settings: Settings, name: str, client: redis.Redis | None) -> Limit
         from okasie_tasks.services import Services  # noqa: PLC0415 - the one place that builds adapters; imports Celery
 
         return Services(settings).limiter(name)
-    # An embedded server that is not running has no workers whose quota we could take.
-    return MemoryLimiter() if settings.redis.url is None else None
+    # An embedded server that is not running has no workers whose quota these requests could take.
+    return _Spaced() if settings.redis.url is None else None
+
+
+class _Spaced:
+    """A limiter for the few requests of this command: half a second between two."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:  # noqa: ARG002 - a port
+        now = time.monotonic()
+        if now < self._next:
+            return Wait(self._next - now, "spacing")
+        self._next = now + 0.5
+        return Permit(ticket)
+
+    def report(self, permit: Permit, feedback: Feedback) -> None:  # noqa: ARG002
+        if feedback.status == 429:
+            self._next = time.monotonic() + (feedback.retry_after or 1.0)
+
+    def cancel(self, permit: Permit) -> None:
+        """Nothing is counted."""
+
+    def drop(self, ticket: str) -> None:
+        """Nothing waits."""
 
 
 def _api_checks(name: str, account: AccountSettings, market: OkasieApi) -> Iterator[Check]:

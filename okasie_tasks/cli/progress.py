@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from okasie_tasks.core.limiter import LimiterStatus
+from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync import report
 

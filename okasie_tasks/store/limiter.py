@@ -14,7 +14,8 @@ grants in a row while bulk waits), ``cf``/``co`` (failures in a row, openings of
 ``hx``/``hxt`` (caution after refusals that nothing explained, and since when: requests fewer, pace slower), ``fo``
 (when somebody else was last seen on the key), ``seq``.
 
-`okasie_tasks.core.limiter` is the same arithmetic in plain Python, with the invariants.
+`okasie_tasks.core.quota` has the invariants and the arithmetic of a look. ``tests/limiter_model.py`` is a reference
+model of the whole in plain Python.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 from uuid import uuid4
 
-import msgspec
 import redis
 
-from okasie_tasks.core.limiter import HeldLog, LimiterStatus, Limits
+from okasie_tasks.core.quota import BucketState, LimiterStatus, Limits
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
 from okasie_tasks.store.scripts import script
@@ -102,7 +102,7 @@ class RedisLimiter:
         self._leave("", ticket)
 
     def status(self) -> LimiterStatus:
-        """A look that changes nothing, and that the twin takes: it knows what is in force."""
+        """A look that changes nothing."""
         try:
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
@@ -113,12 +113,10 @@ class RedisLimiter:
             (seconds, micros), log, urgent, bulk, state = cast("Any", pipe.execute())
         except redis.RedisError as error:
             raise _unavailable(error) from error
-        twin = HeldLog()
-        for permit, stamp in log:
-            twin.log.add(permit.decode(), int(stamp))
-        twin.load({name.decode(): value.decode() for name, value in state.items()})
-        found = twin.status(int(self._now() or seconds * 1000 + micros // 1000), self._limits)
-        return msgspec.structs.replace(found, waiting_urgent=urgent, waiting_bulk=bulk)
+        bucket = BucketState.read({name.decode(): value.decode() for name, value in state.items()})
+        stamps = [(permit.decode(), int(stamp)) for permit, stamp in log]
+        now_ms = int(self._now() or seconds * 1000 + micros // 1000)
+        return bucket.summary(now_ms, self._limits, stamps, urgent=urgent, bulk=bulk)
 
     def _leave(self, permit: str, ticket: str) -> None:
         keys = [self._log, self._second, self._queue, self._due, self._state, self._asked]

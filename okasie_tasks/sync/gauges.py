@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from okasie_tasks.core.limiter import LimiterStatus
 from okasie_tasks.core.metrics import Sample
+from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.sync import hold
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from okasie_tasks.core.forecast import Forecast, forecast, to_read, to_send
-from okasie_tasks.core.limiter import LimiterStatus
 from okasie_tasks.core.plan import Held, HeldPlan
+from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.core.records import Planned
 from okasie_tasks.sync import hold
 from okasie_tasks.sync.apply import changes_of

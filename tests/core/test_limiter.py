@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from okasie_tasks.core.limiter import WINDOW_MS, Answer, Ask, HeldLog, Limits, Scores
+from tests.limiter_model import WINDOW_MS, Answer, Ask, HeldLog, Limits, Scores
 
 LIMITS = Limits()
 
@@ -100,6 +100,5 @@ def test_caution_never_takes_the_last_request() -> None:
 
 
 def test_the_state_in_redis_is_read_back() -> None:
-    log = HeldLog()
-    log.load({"now": "7", "tat": "12.500", "ok": "1", "pr": "429", "sl": "60", "unknown": "x"})
+    log = HeldLog.read({"now": "7", "tat": "12.500", "ok": "1", "pr": "429", "sl": "60", "unknown": "x"})
     assert (log.now, log.tat, log.ok, log.pr, log.sl, log.hx) == (7, 12.5, True, "429", 60, 0.0)

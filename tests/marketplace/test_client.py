@@ -16,7 +16,6 @@ import pytest
 import requests
 import responses
 
-from okasie_tasks.adapters.memory_limiter import MemoryLimiter
 from okasie_tasks.errors import (
     FixConfiguration,
     NoPermit,
@@ -30,6 +29,7 @@ from okasie_tasks.marketplace import connections
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.marketplace.connections import Line
 from okasie_tasks.ports import Feedback, Lane, Permit, RequestLog, Wait
+from tests.limiter_model import MemoryLimiter
 from tests.support import poll
 
 BASE = "https://okasie.test/api/external/v1"

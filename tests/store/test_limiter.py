@@ -11,11 +11,11 @@ from typing import NamedTuple
 import pytest
 import redis
 
-from okasie_tasks.adapters.memory_limiter import MemoryLimiter
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.marketplace.responses import feedback
 from okasie_tasks.ports import Feedback, Lane, Limiter, Permit, Wait
 from okasie_tasks.store.limiter import RedisLimiter
+from tests.limiter_model import MemoryLimiter
 from tests.store.simulation import AnyLimiter, Bucket, Fixed, Simulation, Sliding, Window, busiest
 
 HOLD = 25.0

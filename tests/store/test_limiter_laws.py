@@ -1,7 +1,7 @@
 """The limiter's laws under random schedules: workers that die, lost and late answers, clocks that step, a flushed Redis.
 
 The Redis steps and their twin in plain Python get the same schedule and must answer alike. A judge that knows neither
-keeps its own books and checks what `okasie_tasks.core.limiter` promises. Requests are not sent at chosen moments: a
+keeps its own books and checks what `okasie_tasks.core.quota` promises. Requests are not sent at chosen moments: a
 request *may* arrive at any moment from its grant to the answer (or the end of its time-out), and the judge counts each
 interval as if all that may lie in it did. So every choice of arrivals, the worst included, is covered by one schedule.
 """
@@ -20,9 +20,9 @@ import redis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from okasie_tasks.core.limiter import Answer, Ask, HeldLog, Limits
 from okasie_tasks.ports import Feedback, Lane, Permit
 from okasie_tasks.store.limiter import RedisLimiter
+from tests.limiter_model import Answer, Ask, HeldLog, Limits
 
 START: Final = 1_000_000_000
 BUCKET: Final = "okasie:rl:{dex}:"
@@ -211,8 +211,7 @@ class World:
         asked: Any = self.client.hgetall(BUCKET + "w")
         assert {name.decode(): int(moment) for name, moment in asked.items()} == self.twin.asked
         state: Any = self.client.hgetall(BUCKET + "h")
-        other = HeldLog()
-        other.load({name.decode(): value.decode() for name, value in state.items()})
+        other = HeldLog.read({name.decode(): value.decode() for name, value in state.items()})
         apart = ("log", "second", "queue", "due", "asked")
         fields = [{k: v for k, v in vars(one).items() if k not in apart} for one in (other, self.twin)]
         assert fields[0] == fields[1]

@@ -13,7 +13,7 @@
 --
 -- Invariant: for any arrival times between grant and stamp, no interval of 60 s holds more than n requests, and no
 -- second more than `burst` (as long as a request reaches the server within a second). Nothing is granted before `pause`,
--- and while probing one request in 10 s unless it was answered. A ticket reserves nothing. `core/limiter.py` is this
+-- and while probing one request in 10 s unless it was answered. A ticket reserves nothing. `tests/limiter_model.py` is this
 -- step in plain Python, to the same last digit.
 
 local WINDOW, BURST_WINDOW, BURST_HOLD = 60050, 1005, 1000

@@ -9,7 +9,7 @@
 --
 -- Invariant: a stamp only falls, and never below the moment of the answer; the server's remaining count only ever
 -- takes quota away from us, never adds; nothing is granted before `pause`; only a request sent after the pause can
--- end the probing, or prolong it by a failure. `core/limiter.py` is this step in plain Python, to the same last digit.
+-- end the probing, or prolong it by a failure. `tests/limiter_model.py` is this step in plain Python, to the same last digit.
 
 local WINDOW, FOREIGN, FAILURES = 60050, 3, 5
 local FORGET, HALF_LIFE, MOST_SLOWER = 10000, 21600000, 3

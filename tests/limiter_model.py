@@ -1,35 +1,22 @@
-"""The rate limiter as plain arithmetic: what the Lua steps do inside Redis, to read, to test and to use in one process.
+"""The reference model of the rate limiter: what the Lua scripts do inside Redis, in plain Python.
 
-A *held log*: each permit is stamped with the latest moment at which the server can have counted its request (the
-answer's arrival, else the call's total time-out), and a new one is granted only when fewer than the limit lie within
-60.05 s. What holds, for any delays of the network (I1 and so on are the names that the tests use):
-
-I1   for any arrival times between grant and stamp, no interval of 60 s holds more requests than the limit in force;
-I2   nor one of 1 s more than the burst, as long as a request reaches the server within 1 s;
-I3   nothing is granted before the pause ends, and while probing one request in 10 s unless it was answered;
-I4   an urgent request never waits for a bulk ticket, except in bulk's turn (after 9 urgent grants in a row);
-I5   a free slot whose first ticket is late goes to the next that asks: a ticket reserves nothing;
-I6   bulk gets about one grant in ten while both lanes queue;
-I8   ``now`` never falls; I9 a lower limit holds at once, a higher one after three equal answers in a row;
-I10  a cancelled permit leaves the log as it was.
-
-All times are whole milliseconds. `store/lua/limiter_*.lua` are the same steps, and one property suite drives both:
-whoever changes one changes both.
+One property suite drives both in lock step: a change to ``okasie_tasks/store/lua/limiter_*.lua`` is a change here.
+The invariants are those of `okasie_tasks.core.quota`. All times are whole milliseconds. `MemoryLimiter` is the model
+behind the limiter's port, for the threads of one process.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from bisect import bisect_left, insort
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from itertools import count
+from threading import Lock
+from typing import ClassVar, Final, NamedTuple
 
-import msgspec
-
-WINDOW_MS: Final = 60_050
-"""60 s, and 50 ms for inclusive boundaries and clocks that run at slightly different speeds."""
-PHANTOM: Final = "~"
-"""Begins the ids of log entries that stand for requests of somebody else."""
+from okasie_tasks.core.quota import PHANTOM, WINDOW_MS, BucketState, LimiterStatus, Limits, Quota
+from okasie_tasks.ports import Feedback, Lane, Permit, Wait
 
 _BURST_WINDOW, _BURST_HOLD = 1_005, 1_000
 _HORIZON, _LATE, _GONE, _LONGEST, _LEAD, _TURN = 20, 100, 5_000, 12_000, 0.9, 9
@@ -38,22 +25,12 @@ _CATCH_UP = 3
 """Slots that a stall may have cost and that are made up for at once: no kind of window refuses four in a row."""
 _BULK = 2**40
 _FOREIGN, _FAILURES, _MOST_SLOWER = 3, 5, 3
-_FORGET, _HALF_LIFE = 10_000, 21_600_000
 
-_FIELDS: Final[dict[str, Callable[[str], object]]] = {
-    **dict.fromkeys(("now", "seq", "st", "sl", "lc", "lv", "pause", "pt", "cf", "co", "fxt", "hxt", "fo"), int),
-    **dict.fromkeys(("tat", "lh", "fx", "hx"), float),
-    **dict.fromkeys(("pr", "pp"), str),
-    "ok": "1".__eq__,
+_MORE_FIELDS: Final[dict[str, Callable[[str], object]]] = {
+    **dict.fromkeys(("seq", "st", "lc", "lv", "pt", "cf", "co", "fo"), int),
+    "tat": float,
+    "pp": str,
 }
-
-
-class Limits(NamedTuple):
-    """What the account is allowed. ``adapt``: follow the server to a higher limit, too."""
-
-    per_minute: int = 120
-    burst_per_second: int = 5
-    adapt: bool = False
 
 
 class Ask(NamedTuple):
@@ -73,26 +50,6 @@ class Answer(NamedTuple):
     reason: str = ""
     waited_ms: int = 0
     """Of a grant: since the ticket first asked. The same command a second time no longer knows, and tells 0."""
-
-
-class LimiterStatus(msgspec.Struct, frozen=True):
-    """One bucket as operators see it. ``limit`` is what is in force, per minute, after any caution."""
-
-    limit: int
-    used_last_minute: int
-    waiting_urgent: int
-    waiting_bulk: int
-    pause_seconds: float
-    probing: bool
-    remaining: int = 0
-    learned_limit: int | None = None
-    """What the server's headers said."""
-    foreign: int = 0
-    """Requests of somebody else on the same key, as far as the headers told; part of ``used_last_minute``."""
-    caution: float = 0.0
-    """Requests a minute held back after refusals that nothing explained; fades by itself."""
-    pause_reason: str = ""
-    """"429" or "breaker"; "" when not paused."""
 
 
 class Scores:
@@ -142,29 +99,20 @@ class Scores:
             self.remove(member)
 
 
-class Quota(NamedTuple):
-    """What is in force at one moment."""
+class HeldLog(BucketState):
+    """One account's bucket. Attributes have the names of the Redis keys and fields (see `okasie_tasks.store.limiter`)."""
 
-    n: int
-    tau: float
-    """Milliseconds from one bulk request to the next."""
-
-
-class HeldLog:
-    """One account's bucket. Attributes bear the names that the Redis keys and fields have (see adapters.limiter)."""
+    fields: ClassVar = {**BucketState.fields, **_MORE_FIELDS}
 
     def __init__(self) -> None:
+        super().__init__()
         self.log, self.second, self.queue, self.due = Scores(), Scores(), Scores(), Scores()
         self.asked: dict[str, int] = {}
-        self.now = self.seq = self.st = 0
-        self.sl: int | None = None
+        self.seq = self.st = 0
         self.lc, self.lv = 0, -1
-        self.tat = self.lh = 0.0
-        self.pause, self.pr = 0, ""
-        self.ok, self.pt, self.pp = False, 0, ""
+        self.tat = 0.0
+        self.pt, self.pp = 0, ""
         self.cf = self.co = 0
-        self.fx = self.hx = 0.0
-        self.fxt = self.hxt = 0
         self.fo = -WINDOW_MS
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -176,7 +124,7 @@ class HeldLog:
         if stamp is not None:
             return Answer(True, max(0, stamp - ask.hold_ms - now))
         self.now = now
-        quota = self._quota(now, limits)
+        quota = self.quota(now, limits)
         self._clean(now)
         place = self.queue.get(ask.ticket)
         if place is None:
@@ -196,21 +144,6 @@ class HeldLog:
         self.due.add(ask.ticket, now + wait)
         self.asked.setdefault(ask.ticket, now)
         return Answer(False, wait, "queue" if blocked else why)
-
-    def _ceiling(self, limits: Limits) -> int:
-        told = limits.per_minute if self.sl is None else self.sl
-        return told if limits.adapt else min(limits.per_minute, told)
-
-    def _fewer(self, now: int) -> float:
-        return max(0.0, self.fx - (now - self.fxt) / _FORGET) if self.fx else 0.0
-
-    def _slower(self, now: int) -> float:
-        return self.hx * 0.5 ** ((now - self.hxt) / _HALF_LIFE) if self.hx else 0.0
-
-    def _quota(self, now: int, limits: Limits) -> Quota:
-        n = max(self._ceiling(limits) - math.ceil(self._fewer(now)), 1)
-        headroom = min(0.65, n * 0.1)
-        return Quota(n, (WINDOW_MS + self.lh) / max(n - headroom - self._slower(now), n * 0.5))
 
     def _clean(self, now: int) -> None:
         self.log.forget(now - WINDOW_MS - 5_000)
@@ -321,7 +254,7 @@ class HeldLog:
             self.pt = 0
         if status == 429:
             if self.ok and not explained:
-                self._be_careful(now, self._ceiling(limits))
+                self._be_careful(now, self.ceiling(limits))
             self._pause_until(now + (1_000 if retry_after_ms is None else retry_after_ms), "429")
             self.cf = 0
         elif granted < self.pause:
@@ -358,7 +291,7 @@ class HeldLog:
     def _find_foreign(self, now: int, permit: str, granted: int, limits: Limits, *, limit: int, remaining: int) -> bool:
         """Count what the server counted and we did not: somebody else on this key, or what a lost Redis forgot."""
         own = len(self.log) - self.log.below(granted - WINDOW_MS)
-        foreign = limit - remaining - own - max(0, limit - self._ceiling(limits))
+        foreign = limit - remaining - own - max(0, limit - self.ceiling(limits))
         if foreign < _FOREIGN:
             return False
         self.fo = now
@@ -369,10 +302,10 @@ class HeldLog:
 
     def _be_careful(self, now: int, n: int) -> None:
         """Our books said that there was room: count on less for some minutes, and go slower for some hours."""
-        self.fx, self.fxt = float(f"{min(self._fewer(now) + n * 0.05, n * 0.5):.3f}"), now
+        self.fx, self.fxt = float(f"{min(self.fewer(now) + n * 0.05, n * 0.5):.3f}"), now
         # Somebody else on the key is a matter of minutes; a server that counts otherwise than we do, of hours.
         if now - self.fo >= WINDOW_MS:
-            self.hx, self.hxt = float(f"{min(self._slower(now) + 1, _MOST_SLOWER):.3f}"), now
+            self.hx, self.hxt = float(f"{min(self.slower(now) + 1, _MOST_SLOWER):.3f}"), now
 
     def _fail(self, now: int) -> None:
         self.cf += 1
@@ -403,28 +336,67 @@ class HeldLog:
         self.due.remove(ticket)
         self.asked.pop(ticket, None)
 
-    def load(self, state: Mapping[str, str]) -> None:
-        """Take over the fields of the Redis hash; those that it lacks keep the value of an empty bucket."""
-        for name, read in _FIELDS.items():
-            if name in state:
-                setattr(self, name, read(state[name]))
-
     def status(self, now_ms: int, limits: Limits) -> LimiterStatus:
         """A look that changes nothing."""
-        now = max(self.now, now_ms)
-        in_force, used = self._quota(now, limits).n, self._used(now)
-        seen = self.log.members(len(self.log) - used, len(self.log))
-        paused = max(0, self.pause - now)
-        return LimiterStatus(
-            limit=in_force,
-            used_last_minute=used,
-            waiting_urgent=self.queue.below(_BULK),
-            waiting_bulk=len(self.queue) - self.queue.below(_BULK),
-            pause_seconds=paused / 1000,
-            probing=not self.ok,
-            remaining=max(0, in_force - used),
-            learned_limit=self.sl,
-            foreign=sum(member.startswith(PHANTOM) for member in seen),
-            caution=self._fewer(now) + self._slower(now),
-            pause_reason=self.pr if paused else "",
-        )
+        urgent = self.queue.below(_BULK)
+        return self.summary(now_ms, limits, self.log.items(), urgent=urgent, bulk=len(self.queue) - urgent)
+
+
+class MemoryLimiter:
+    """One account's bucket, for the threads of one process. ``clock`` gives seconds; only its differences count."""
+
+    def __init__(
+        self,
+        *,
+        per_minute: int = 120,
+        burst_per_second: int = 5,
+        adapt_limit: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limits = Limits(per_minute, burst_per_second, adapt_limit)
+        self._clock = clock
+        self._log = HeldLog()
+        self._ids = count()
+        self._one_at_a_time = Lock()
+
+    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+        hold = round(hold_seconds * 1000)
+        with self._one_at_a_time:
+            permit = f"{ticket}/{next(self._ids)}.{hold}"
+            answer = self._log.acquire(self._now(), Ask(ticket, permit, int(lane == "bulk"), hold), self._limits)
+        if answer.granted:
+            return Permit(permit, after_seconds=answer.ms / 1000, waited_seconds=answer.waited_ms / 1000)
+        return Wait(answer.ms / 1000, answer.reason)
+
+    def report(self, permit: Permit, feedback: Feedback) -> None:
+        with self._one_at_a_time:
+            self._log.report(
+                self._now(),
+                permit.id,
+                feedback.status,
+                hold_ms=int(permit.id.rsplit(".", 1)[1]),
+                limits=self._limits,
+                limit=feedback.limit,
+                remaining=feedback.remaining,
+                retry_after_ms=None if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000),
+            )
+
+    def cancel(self, permit: Permit) -> None:
+        with self._one_at_a_time:
+            self._log.cancel(permit.id)
+
+    def drop(self, ticket: str) -> None:
+        with self._one_at_a_time:
+            self._log.drop(ticket)
+
+    def forget(self) -> None:
+        """Lose everything, as a Redis does that is flushed."""
+        with self._one_at_a_time:
+            self._log = HeldLog()
+
+    def status(self) -> LimiterStatus:
+        with self._one_at_a_time:
+            return self._log.status(self._now(), self._limits)
+
+    def _now(self) -> int:
+        return round(self._clock() * 1000)
