@@ -32,7 +32,7 @@ from okasie_tasks.store.request_stats import Counters
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Inbox, Pushes
 from okasie_tasks.store.write_locks import WriteLocks
-from okasie_tasks.sync.tools import Rules, Tools
+from okasie_tasks.sync.context import Rules, Tools
 
 current_run: ContextVar[str] = ContextVar("current_run", default="")
 """The run that this thread is sending requests for, so that they are counted where they belong."""

@@ -220,7 +220,7 @@ def test_a_part_that_must_wait_is_published_for_later(client: redis.Redis, redis
 from okasie_tasks.services import services
 from okasie_tasks.tasks.part_runner import _leave
 from okasie_tasks.tasks.dispatch import send_parts
-from okasie_tasks.sync.tools import Part
+from okasie_tasks.sync.context import Part
 _leave(services().tools("dex"), Part("a-run", "walk", 3, "token"), 7, 9.5)
 send_parts(services().tools("dex"), "a-run", [("walk", [8])])
 """

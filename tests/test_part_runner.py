@@ -14,8 +14,8 @@ from celery.exceptions import Retry
 from okasie_tasks.errors import NoPermit, Unavailable
 from okasie_tasks.store.records import Claim
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.sync.tools import Part, Tools
-from okasie_tasks.sync.work import Effect
+from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.sync.executor import Effect
 from okasie_tasks.tasks import dispatch, part_runner
 from tests.sync.small import rules
 
@@ -254,6 +254,6 @@ def test_redis_away_in_the_middle_loses_no_part(account: Account, monkeypatch: p
             raise gone.pop()
         return claim(run, stage, part, *rest, **more)
 
-    monkeypatch.setattr(account.runs, "claim", away)
+    monkeypatch.setattr(account.runs.parts, "claim", away)
     account.message(0)
     assert account.done == [0, *range(5, _PARTS)], "7 was taken once, and is done by whoever took it"

@@ -15,8 +15,8 @@ from uuid import uuid4
 from okasie_tasks.alerting.rules import Alert, is_stale, of_run, of_stale, payload, stale_seconds
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.logs import about, get_logger
-from okasie_tasks.sync import hold
-from okasie_tasks.sync.explain import iso
+from okasie_tasks.reports.listing import iso
+from okasie_tasks.sync import plan_review
 
 if TYPE_CHECKING:
     from okasie_tasks.alerting.queue import AlertBox, Taken
@@ -104,7 +104,7 @@ def _of_run(desk: Desk, name: str) -> Alert | None:
         return None  # the same plan as before waits, under its first run's name
     error = json.loads(run.facts.get("error", "{}"))
     plan = desk.plans.get(run.account, now_ms=now_ms) if run.state == "held" else None
-    reasons = [held.reason for held in hold.holds_of(run)]
+    reasons = [held.reason for held in plan_review.holds_of(run)]
     expires = (iso(plan.expires_ms) or "") if plan is not None else ""
     return of_run(run.account, run.id, run.state, error, reasons, at_ms=run.ended_ms, expires=expires)
 

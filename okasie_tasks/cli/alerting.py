@@ -10,8 +10,8 @@ from okasie_tasks.alerting.channels import channels
 from okasie_tasks.cli.follow import services_of
 from okasie_tasks.cli.options import Context
 from okasie_tasks.errors import OkasieError
+from okasie_tasks.reports.listing import iso
 from okasie_tasks.settings import AlertSettings, load_settings
-from okasie_tasks.sync.explain import iso
 
 
 def overview(context: Context) -> dict[str, Any]:

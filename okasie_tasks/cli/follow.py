@@ -20,15 +20,14 @@ from okasie_tasks.cli.progress import Bars
 from okasie_tasks.core.forecast import Forecast
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
+from okasie_tasks.reports import listing, runs
+from okasie_tasks.reports.runs import page_document, pause_hint
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 from okasie_tasks.store.records import Run
 from okasie_tasks.store.request_stats import Traces
-from okasie_tasks.sync import explain, report
-from okasie_tasks.sync.page import page_document
-from okasie_tasks.sync.push import checked_references
 from okasie_tasks.sync.rejects import Freed, free
-from okasie_tasks.sync.report import pause_hint
+from okasie_tasks.urgent.accept import checked_references
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _POLL_SECONDS = 0.1
@@ -125,7 +124,7 @@ class Follower:
                 record = self._record(run)
                 if not record.open:
                     break
-                bars.show(report.progress(self._tools.runs, record), record, self._quota)
+                bars.show(runs.progress(self._tools.runs, record), record, self._quota)
                 self._hint()
                 if time.monotonic() - last_seen > 30 and self._silent(record):
                     raise NotReachable("the workers stopped answering; the run goes on when they are back", where=run)
@@ -134,7 +133,7 @@ class Follower:
 
     def _before(self, run: str) -> Forecast:
         quota = self._services.limiter(self._account).status()
-        return report.before_run(self._record(run).mode, listings=self._tools.ledger.count(), quota=quota)
+        return runs.before_run(self._record(run).mode, listings=self._tools.ledger.count(), quota=quota)
 
     def _quota(self) -> tuple[LimiterStatus, int]:
         """The quota and how many listings are parked, for the display."""
@@ -151,13 +150,13 @@ class Follower:
         return record
 
     def _document(self, record: Run) -> dict[str, Any]:
-        document = report.run_document(self._tools.runs, record)
+        document = runs.run_document(self._tools.runs, record)
         if document["new_rejects"]:
             document["rejects"] = _rejects(self._tools.ledger.all_rejects(), record)
         return document
 
     def plan(self, run: str) -> dict[str, Any]:
-        return report.plan_document(self._tools, self._record(run), self._services.limiter(self._account).status())
+        return runs.plan_document(self._tools, self._record(run), self._services.limiter(self._account).status())
 
 
 def _rejects(rejects: Any, record: Run, limit: int = 50) -> list[dict[str, Any]]:
@@ -198,7 +197,7 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
     counts, missing = consumers()
     names = [account] if account else list(settings.accounts)
     queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
-    documents = [report.account_document(services.tools(n), services.limiter(n).status()) for n in names]
+    documents = [runs.account_document(services.tools(n), services.limiter(n).status()) for n in names]
     return {"accounts": documents, "queues": queues, "missing": missing}
 
 
@@ -207,7 +206,7 @@ def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:
     services = services_of(context)
     services.account(account)
     found = [services.runs.get(name) for name in services.runs.history(account, limit)]
-    return [report.run_document(services.runs, run) for run in found if run is not None]
+    return [runs.run_document(services.runs, run) for run in found if run is not None]
 
 
 def one_run(context: Context, name: str) -> dict[str, Any]:
@@ -218,7 +217,7 @@ def one_run(context: Context, name: str) -> dict[str, Any]:
     document = page_document(services.runs, record, Traces(services.runs).read(record.id), limit=limit)
     document["stages"] = {
         stage: {"closed": closed, "parts": total}
-        for stage, (closed, total) in report.progress(services.runs, record).items()
+        for stage, (closed, total) in runs.progress(services.runs, record).items()
     }
     document["rejects"] = _rejects(services.ledger(record.account).all_rejects(), record)
     return document
@@ -239,9 +238,9 @@ def known_run(services: Services, name: str, *, told_by: str = "`okasie runs ACC
 
 def why(context: Context, account: str, reference: str) -> dict[str, Any]:
     """Everything that is known of one listing."""
-    return explain.why_document(services_of(context).tools(account), reference)
+    return listing.why_document(services_of(context).tools(account), reference)
 
 
 def rejects(context: Context, account: str) -> list[dict[str, Any]]:
     """Every parked item of the account."""
-    return explain.rejects_document(services_of(context).tools(account))
+    return listing.rejects_document(services_of(context).tools(account))

@@ -15,7 +15,7 @@ from okasie_tasks.errors import FixConfiguration, Outdated
 
 if TYPE_CHECKING:
     from okasie_tasks.core.plan import HeldPlan
-    from okasie_tasks.sync.tools import Tools
+    from okasie_tasks.sync.context import Tools
 
 
 @click.command()
@@ -45,10 +45,10 @@ def approve(context: Context, run: str) -> None:
 def reject(context: Context, run: str) -> None:
     """Drop the held plan of RUN: nothing of it is sent; later runs plan anew."""
     from okasie_tasks.cli.follow import one_run  # noqa: PLC0415
-    from okasie_tasks.sync import hold  # noqa: PLC0415
+    from okasie_tasks.sync import plan_review  # noqa: PLC0415
 
     tools, _ = _held(context, run)
-    dropped = hold.drop(tools, run)
+    dropped = plan_review.drop(tools, run)
     document = one_run(context, run)
     emit(context, document, lambda: print_run(document))
     sys.exit(0 if dropped else EXIT_FAILED)
@@ -57,12 +57,12 @@ def reject(context: Context, run: str) -> None:
 def _held(context: Context, run: str) -> tuple[Tools, HeldPlan]:
     """The plan that waits under this name. Raises `Outdated` when something else waits, or it is over."""
     from okasie_tasks.cli.follow import known_run, services_of  # noqa: PLC0415
-    from okasie_tasks.sync import hold  # noqa: PLC0415
+    from okasie_tasks.sync import plan_review  # noqa: PLC0415
 
     services = services_of(context)
     record = known_run(services, run, told_by="`okasie status` names the plans that wait")
     tools = services.tools(record.account)
-    plan = hold.standing(tools)
+    plan = plan_review.standing(tools)
     if plan is not None and plan.run == run:
         return tools, plan
     state = services.runs.state(run)

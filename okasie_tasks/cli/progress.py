@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from okasie_tasks.core.quota import LimiterStatus
+from okasie_tasks.reports import runs
 from okasie_tasks.store.records import Run
-from okasie_tasks.sync import report
 
 Quota = Callable[[], tuple[LimiterStatus, int]]
 
@@ -48,7 +48,7 @@ class Bars:
         """Draw where the run is."""
         if not self._live:
             return
-        for name, (closed, total) in report.progress_by_kind(stages).items():
+        for name, (closed, total) in runs.progress_by_kind(stages).items():
             if name not in self._tasks:
                 self._tasks[name] = self._progress.add_task(name, total=total)
             self._progress.update(self._tasks[name], completed=closed, total=max(total, closed))
@@ -57,9 +57,9 @@ class Bars:
             self._say(stages, record, *quota())
 
     def _say(self, stages: dict[str, tuple[int, int]], record: Run, quota: LimiterStatus, rejected: int) -> None:
-        sent = report.requests_sent(record)
+        sent = runs.requests_sent(record)
         pause = f", pausing {quota.pause_seconds:.0f} s" if quota.pause_seconds else ""
         self._line.plain = (
             f"{'':>4}requests {sent}   rejected {rejected}   quota {quota.used_last_minute}/{quota.limit}{pause}"
-            f"   {report.during_run(stages, record, quota).text}"
+            f"   {runs.during_run(stages, record, quota).text}"
         )

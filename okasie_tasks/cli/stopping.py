@@ -12,9 +12,9 @@ from okasie_tasks.cli.follow import known_run, services_of
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
 from okasie_tasks.errors import FixConfiguration
-from okasie_tasks.sync import conduct
-from okasie_tasks.sync.explain import iso
-from okasie_tasks.sync.report import run_document
+from okasie_tasks.reports.listing import iso
+from okasie_tasks.reports.runs import run_document
+from okasie_tasks.sync import phases
 
 _POLL_SECONDS: Final = 0.1
 
@@ -27,7 +27,7 @@ def cancel(context: Context, name: str) -> dict[str, Any]:
     _open(tools.runs.stops.cancel(name, record.account), name)
     told = False
     # It ends here if no worker is left to end it.
-    while conduct.advance(tools, name) is None:
+    while phases.advance(tools, name) is None:
         if not told:
             told = True
             say("waiting for the requests in flight; Ctrl-C ends the waiting only")

@@ -15,9 +15,9 @@ from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
 from okasie_tasks.core.wish import Push
 from okasie_tasks.errors import NotReachable
-from okasie_tasks.sync.push import checked_references
-from okasie_tasks.sync.report import pause_hint
+from okasie_tasks.reports.runs import pause_hint
 from okasie_tasks.tasks.run_events import some_told
+from okasie_tasks.urgent.accept import checked_references
 from okasie_tasks.worker.settings import URGENT
 
 _POLL_SECONDS: Final = 0.02

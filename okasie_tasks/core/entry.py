@@ -228,7 +228,7 @@ def shared(between: bytes) -> Standing:
 
 
 def is_as_rendered(packed: bytes, rendering: bytes, status: str, dealers: tuple[bytes, bytes]) -> bool:
-    """Whether a row of the marketplace equals the picture: `okasie_tasks.sync.gather.remote_record` gives None."""
+    """Whether a row of the marketplace equals the picture: `okasie_tasks.sync.fetch.remote_record` gives None."""
     if packed[_RENDERING] != rendering:
         return False
     found = standing(packed)
@@ -236,7 +236,7 @@ def is_as_rendered(packed: bytes, rendering: bytes, status: str, dealers: tuple[
 
 
 def is_as_read(packed: bytes, content: bytes) -> bool:
-    """Whether a row of the source equals what is held of it: `okasie_tasks.sync.gather.local_record` gives None."""
+    """Whether a row of the source equals what is held of it: `okasie_tasks.sync.fetch.local_record` gives None."""
     return packed[_ROW] == content and standing(packed).settled
 
 

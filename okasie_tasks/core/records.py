@@ -10,8 +10,17 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from okasie_tasks.core.fingerprint import reference_hash, reference_key
-from okasie_tasks.core.listing import Issue
+from okasie_tasks.core.fingerprint import (
+    Compared,
+    compared,
+    compared_fingerprint,
+    content_fingerprint,
+    filled_fields,
+    listing_dealer_fingerprint,
+    reference_hash,
+    reference_key,
+)
+from okasie_tasks.core.listing import Issue, Listing, bulk_item
 
 _ROWS_PER_PARTITION = 15_000
 BUCKETS = 1024
@@ -196,3 +205,35 @@ class SkippedImages(msgspec.Struct, kw_only=True):
     tries: int
     next_try: int
     given_up: bool
+
+
+def outgoing(
+    listing: Listing,
+    *,
+    action: str,
+    reason: str,
+    version: int,
+    seen_ms: int,
+    answers: bytes = b"",
+    values: Compared | None = None,
+) -> Outgoing:
+    """A listing with its body and all that the ledger must know of it once it is accepted.
+
+    ``values``: its compared form, where that was made already.
+    """
+    values = values or compared(listing)
+    content = content_fingerprint(listing, values)
+    return Outgoing(
+        reference=listing.external_reference,
+        action=action,
+        reason=reason,
+        body=bulk_item(listing),
+        content=content,
+        rendering=compared_fingerprint(values),
+        dealer=listing_dealer_fingerprint(listing),
+        filled=filled_fields(listing),
+        version=version,
+        row=content,
+        answers=answers,
+        seen_ms=seen_ms,
+    )

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from okasie_tasks.core.metrics import Sample
 from okasie_tasks.core.quota import LimiterStatus
-from okasie_tasks.sync import hold
+from okasie_tasks.sync import plan_review
 
 if TYPE_CHECKING:
-    from okasie_tasks.sync.tools import Tools
+    from okasie_tasks.sync.context import Tools
 
 
 def account_samples(tools: Tools, quota: LimiterStatus) -> Iterator[Sample]:
     """The present state of an account; a bounded number of commands, however large its ledger is."""
-    account, plan = tools.rules.account, hold.standing(tools)
+    account, plan = tools.rules.account, plan_review.standing(tools)
     for name, value in {
         **_quota(quota),
         "okasie_paused": int(tools.runs.stops.paused_ms(account) > 0),

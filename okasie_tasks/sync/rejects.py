@@ -16,8 +16,8 @@ from okasie_tasks.core.records import Local, Outgoing, Reject
 from okasie_tasks.errors import SetAside
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
-from okasie_tasks.sync import remember
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync import audit
+from okasie_tasks.sync.context import Tools
 
 log = get_logger(__name__)
 
@@ -87,7 +87,7 @@ def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry], *, 
     tools.ledger.park(rejects)
     marks = [(r.reference, entry) for r in rejects if (entry := base.get(r.reference))]
     tools.ledger.swap((name, entry, _refused(entry, in_source=in_source)) for name, entry in marks)
-    remember.refused(tools, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
+    audit.refused(tools, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
     tell(tools, rejects)
     return len(rejects)
 

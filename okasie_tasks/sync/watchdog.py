@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from okasie_tasks.logs import get_logger
-from okasie_tasks.sync import conduct, ending
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync import finish, phases
+from okasie_tasks.sync.context import Tools
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -73,7 +73,7 @@ def look(
     now_ms = tools.runs.now_ms()
     if now_ms - run.started_ms > patience.deadline * 1000:
         hours = f"{patience.deadline / 3600:g}"
-        ending.stop(tools, run.id, "deadline", f"was not done after {hours} hours; the next run goes on from there", "")
+        finish.stop(tools, run.id, "deadline", f"was not done after {hours} hours; the next run goes on from there", "")
         return
     yield from _finished(tools, run, now_ms, patience)
     if now_ms - max(run.fact("republished_ms"), run.progress_ms) >= patience.stalled * 1000:
@@ -108,16 +108,16 @@ def _finished(tools: Tools, run: Run, now_ms: int, patience: Patience) -> Iterat
     for stage, part in spent:
         told = f"{stage} part {part} was begun again and again and never ended: it seems to kill its worker"
         log.error("part quarantined", account=run.account, run=run.id, part=f"{stage} {part}", reason=told)
-        ending.note_error(tools, run.id, "poison", told, "")
+        finish.note_error(tools, run.id, "poison", told, "")
     if spent or now_ms - run.progress_ms >= patience.unmoved * 1000:
-        conduct.advance(tools, run.id)
+        phases.advance(tools, run.id)
         yield from _windows(tools, run.id)
 
 
 def _windows(tools: Tools, run_id: str) -> Iterator[Parts]:
     run = tools.runs.get(run_id)
     if run is not None and run.state == "running":
-        for stage, parts in conduct.windows(tools, run_id, run.stage):
+        for stage, parts in phases.windows(tools, run_id, run.stage):
             yield run_id, stage, parts
 
 
@@ -135,7 +135,7 @@ def _stalled(tools: Tools, run: Run, now_ms: int, waiting: Callable[[str], bool]
 
 def open_again(tools: Tools, run_id: str) -> Iterator[Parts]:
     """What a run goes on with when nobody knows which of its messages are left, as ``(run, stage, parts)``."""
-    conduct.advance(tools, run_id)
+    phases.advance(tools, run_id)
     yield from _windows(tools, run_id)
     run = tools.runs.get(run_id)
     if run is None or run.state != "running":

@@ -37,9 +37,8 @@ from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.store.outbox import Asked
-from okasie_tasks.sync import conduct, push, watchdog
-from okasie_tasks.sync.send import Sender
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync.context import Tools
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
     STORY,
@@ -50,6 +49,8 @@ from okasie_tasks.tasks.dispatch import (
     send_parts,
 )
 from okasie_tasks.tasks.part_runner import CHANCE, SLOTS, TROUBLE, TROUBLE_SECONDS, do_part
+from okasie_tasks.urgent import accept
+from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
 from okasie_tasks.worker.settings import CONTROL, QUEUE_OF, URGENT
 
@@ -86,7 +87,7 @@ def sync(
     """
     with _taken(str(self.request.id)):
         tools = services().tools(account)
-        conduct.check_mode(mode)
+        phases.check_mode(mode)
         if scheduled:
             _request_daily(tools, services().account(account))
         elif not requested and not _asked().was_taken(str(self.request.id)):
@@ -112,7 +113,7 @@ def _request_daily(tools: Tools, account: AccountSettings) -> None:
 def advance(account: str, run: str) -> None:
     """Move a run on when its phase is finished; the body of every window's chord."""
     tools = services().tools(account)
-    ended = conduct.advance(tools, run)
+    ended = phases.advance(tools, run)
     if ended is None:
         publish(tools, run)
     else:
@@ -230,7 +231,7 @@ def push_listings(
     """
     with _taken(str(self.request.id)):
         tools = services().tools(account)
-        push.accept_push(tools, str(self.request.id), references=references, listings=listings, version=version)
+        accept.accept_push(tools, str(self.request.id), references=references, listings=listings, version=version)
     _send_urgent(tools, str(self.request.id))
 
 
@@ -239,7 +240,7 @@ def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
     """Mark listings sold now."""
     with _taken(str(self.request.id)):
         tools = services().tools(account)
-        push.accept_sell(tools, str(self.request.id), references=references)
+        accept.accept_sell(tools, str(self.request.id), references=references)
     _send_urgent(tools, str(self.request.id))
 
 

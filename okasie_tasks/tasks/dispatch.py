@@ -8,8 +8,8 @@ from celery import Task, chord, group, signature
 
 from okasie_tasks.celery import app
 from okasie_tasks.services import services
-from okasie_tasks.sync import conduct, watchdog
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync.context import Tools
 from okasie_tasks.tasks.run_events import Story, part_told
 from okasie_tasks.worker.settings import QUEUE_OF
 
@@ -57,11 +57,11 @@ def publish(tools: Tools, run: str) -> None:
     """Publish the next window of a run if it is time, as one flat chord."""
     record = tools.runs.get(run)
     if record is not None and record.cancelling:
-        if conduct.advance(tools, run) is not None:
+        if phases.advance(tools, run) is not None:
             STORY.tell(tools.runs, run, now=True)
             begin_waiting(tools)
     elif record is not None and record.state == "running":
-        send_parts(tools, run, conduct.windows(tools, run, record.stage))
+        send_parts(tools, run, phases.windows(tools, run, record.stage))
 
 
 def send_parts(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:

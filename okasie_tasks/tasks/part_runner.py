@@ -25,9 +25,9 @@ from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import get_logger
 from okasie_tasks.services import current_run, services
 from okasie_tasks.store.records import Claim
-from okasie_tasks.sync import conduct, watchdog
-from okasie_tasks.sync.tools import Part, Tools
-from okasie_tasks.sync.work import Effect, perform, perform_next
+from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.sync.executor import Effect, perform, perform_next
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
     STORY,
@@ -122,7 +122,7 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
         # If its worker died in the middle of the turn, what it held was held for this message.
         held = tools.runs.parts.held_for(run, stage, str(task.request.id)) if effect == "nothing" and again else []
         more = _resume(tools, part, held)
-        if stage in conduct.CARRIED and (more or effect in _DONE):
+        if stage in phases.CARRIED and (more or effect in _DONE):
             more += _carry_on(tools, part, began)
     except RetryLater as later:
         raise again_later(task, later, later.seconds) from None
@@ -160,11 +160,11 @@ def _carry_on(tools: Tools, part: Part, began: float) -> int:
     while True:
         wanted, now = SLOTS.wanted(part.stage, is_waiting), time.monotonic()
         if SLOTS.stopping() or now - began >= (_TURN_SECONDS if wanted else _LONGEST_TURN_SECONDS):
-            _leave(tools, part, conduct.one_more(tools, part.run, part.stage))
+            _leave(tools, part, phases.one_more(tools, part.run, part.stage))
             return done
         if now >= call_at and not wanted and tools.market.short_handed(60 / tools.rules.per_minute):
             call_at = now + _HELP_SECONDS
-            _leave(tools, part, conduct.one_more(tools, part.run, part.stage))
+            _leave(tools, part, phases.one_more(tools, part.run, part.stage))
         taken: list[int] = []
         try:
             effect = _next(tools, part, taken, wait=not wanted)
@@ -173,7 +173,7 @@ def _carry_on(tools: Tools, part: Part, began: float) -> int:
                 _leave(tools, part, taken[0], later.seconds)
             else:
                 seconds = max(later.seconds, _BACK_SECONDS if wanted else 0.0)
-                _leave(tools, part, conduct.one_more(tools, part.run, part.stage, alone=True), seconds)
+                _leave(tools, part, phases.one_more(tools, part.run, part.stage, alone=True), seconds)
             return done
         if effect not in _DONE:
             return done  # nothing is left to take, or the run is over, or rests
@@ -218,7 +218,7 @@ def _next(tools: Tools, part: Part, taken: list[int], *, wait: bool) -> Effect:
                 if taken:
                     number, claim = taken[0], tools.runs.parts.claim(part.run, part.stage, taken[0], part.token)
                 else:
-                    number, claim = conduct.take(tools, part)
+                    number, claim = phases.take(tools, part)
                 if claim.state == "claimed":
                     taken[:] = [number]
                     kept.enter_context(tools.runs.parts.keeping(*part._replace(number=number)))
@@ -253,7 +253,7 @@ def _in_place(tools: Tools, part: Part, do: Callable[[], Effect], *, again: bool
 
 def _go_on(tools: Tools, part: Part, effect: Effect, *, again: bool) -> None:
     """Publish what comes after a part. A stage that is carried on needs no windows, and has no chord for its end."""
-    run, carried = part.run, part.stage in conduct.CARRIED
+    run, carried = part.run, part.stage in phases.CARRIED
     if effect == "last" and carried:
         advance_message(tools, run).apply_async()
     elif effect in ("closed", "last") and not carried:

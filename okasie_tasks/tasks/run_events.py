@@ -17,9 +17,9 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from okasie_tasks.reports.runs import outcome_text, progress, progress_text, run_document
 from okasie_tasks.store.records import Run
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.sync import report
 
 RUN: Final = "okasie.run"
 _EVERY_SECONDS: Final = 1.0
@@ -90,12 +90,12 @@ def _head(record: Run) -> dict[str, Any]:
 
 
 def _progress(runs: Runs, record: Run) -> tuple[str, dict[str, Any]]:
-    return "task-progress", {"result": report.progress_text(report.progress(runs, record), record)}
+    return "task-progress", {"result": progress_text(progress(runs, record), record)}
 
 
 def _end(runs: Runs, record: Run) -> tuple[str, dict[str, Any]]:
-    document = report.run_document(runs, record)
-    told, runtime = report.outcome_text(document), document["seconds"]
+    document = run_document(runs, record)
+    told, runtime = outcome_text(document), document["seconds"]
     if record.state in ("failed", "partial", "cancelled"):
         # Not revoked: monitors take that for something that was before any state of our own.
         return "task-failed", {"exception": told, "result": told, "runtime": runtime}

@@ -11,13 +11,15 @@ from typing import Any, cast
 import pytest
 
 from okasie_tasks.core.entry import Entry, Flag
-from okasie_tasks.core.records import Planned
+from okasie_tasks.core.records import Planned, outgoing
 from okasie_tasks.marketplace.client import Door
 from okasie_tasks.sandbox.sample import cars
-from okasie_tasks.sync import apply, push, selling
-from okasie_tasks.sync.send import Sender
-from okasie_tasks.sync.tools import Part
-from okasie_tasks.sync.work import perform
+from okasie_tasks.sync import writes
+from okasie_tasks.sync.context import Part
+from okasie_tasks.sync.executor import perform
+from okasie_tasks.sync.spool import Chunk
+from okasie_tasks.urgent import accept
+from okasie_tasks.urgent.sender import Sender
 from tests.sync.http_world import ACCOUNT, HttpWorld
 
 
@@ -32,13 +34,14 @@ def test_who_was_given_up_sends_nothing(world: HttpWorld) -> None:
     late = captured(world)
     row = next(iter(world.tools.source().rows()))
     assert row.listing is not None
-    item = apply.outgoing(row.listing, action="update", reason="price", version=0, seen_ms=world.tools.runs.now_ms())
-    world.tools.runs.data.put(late.run, "chunks", 0, apply.Chunk([item]))
+    item = outgoing(row.listing, action="update", reason="price", version=0, seen_ms=world.tools.runs.now_ms())
+    world.tools.runs.data.put(late.run, "chunks", 0, Chunk([item]))
     gone = Planned(reference=item.reference, action="sell", reason="gone", row=-1, content=b"", dealer=b"")
     world.tools.runs.data.put(late.run, "selling", 0, gone)
     answered = world.requests()
-    for job in (apply.upsert_chunk, selling.mark_sold):
-        assert job(world.tools, late, cast("Any", None)) == {}
+    run, call = cast("Any", world.tools.runs.get(late.run)), cast("Any", None)
+    assert writes.upsert_chunk(world.tools, late, call) == {}
+    assert writes.mark_sold(world.tools, late, run, call) == {}
     assert world.requests() == answered
 
 
@@ -73,7 +76,7 @@ def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
 
     def pushed(name: str, price: int) -> None:
         listing = body | {"externalReference": reference, "price": price}
-        push.accept_push(tools, name, listings=[listing])
+        accept.accept_push(tools, name, listings=[listing])
         Sender(tools, name, chance=Random(0)).run()
 
     def stands_still(door: Door, name: str, item: bytes) -> Any:
@@ -94,9 +97,9 @@ def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
 def test_a_row_that_was_overtaken_by_a_later_read_is_not_put_back(world: HttpWorld) -> None:
     item = SimpleNamespace(seen_ms=5, row=b"older...")
     later = Entry(content=b"newer...", row=b"newer...", seen_ms=6)
-    assert apply._row_seen(cast("Any", item), later) == later
+    assert writes._row_seen(cast("Any", item), later) == later
     given = later.but(set_flags=Flag.GIVEN | Flag.URGENT)
-    assert apply._row_seen(cast("Any", item), given).row == item.row, "what was handed in says nothing of the row"
+    assert writes._row_seen(cast("Any", item), given).row == item.row, "what was handed in says nothing of the row"
 
 
 def captured(world: HttpWorld) -> Part:

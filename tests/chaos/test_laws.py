@@ -19,10 +19,10 @@ from okasie_tasks.sandbox.sample import cars
 from okasie_tasks.store.outbox import Asked
 from okasie_tasks.store.parts import LEASE_SECONDS, MOST_CLAIMS
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.sync import conduct, watchdog
-from okasie_tasks.sync.tools import Part
+from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync.context import Part
+from okasie_tasks.sync.executor import perform
 from okasie_tasks.sync.watchdog import USUAL
-from okasie_tasks.sync.work import perform
 from tests.sync.driver import finish
 from tests.sync.http_world import ACCOUNT, HttpWorld
 
@@ -147,7 +147,7 @@ def test_who_dies_between_sending_a_chunk_and_closing_its_part_leaves_the_chunk_
             raise Killed
         return close(run, stage, part, token, *rest, **more)
 
-    monkeypatch.setattr(runs, "close", dies)
+    monkeypatch.setattr(runs.parts, "close", dies)
     with pytest.raises(Killed):
         world.run("full")
     monkeypatch.undo()
@@ -205,7 +205,7 @@ def begun(world: HttpWorld) -> str:
     world.tools.runs.request(ACCOUNT, "full")
     run = world.tools.runs.begin(ACCOUNT)
     assert run is not None
-    conduct.windows(world.tools, run, "first")
+    phases.windows(world.tools, run, "first")
     return run
 
 

@@ -20,7 +20,8 @@ from okasie_tasks.core.reading import decode_rows, remote_listing
 from okasie_tasks.core.records import Local
 from okasie_tasks.core.rows import KnownRows, raw_fingerprint
 from okasie_tasks.ports import SourceRow
-from okasie_tasks.sync.gather import local_record, remote_record
+from okasie_tasks.sync.fetch import remote_record
+from okasie_tasks.sync.load import local_record
 
 CODE = dealer_fingerprint("code", "GENT")
 DRAFT = {"externalReference": "A", "title": "Golf", "status": "draft", "dealerLocationCode": "GENT"}

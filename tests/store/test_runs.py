@@ -221,7 +221,7 @@ def test_what_is_left_over_is_that_of_the_parts_that_were_added(runs: Runs, clie
 
 def test_a_part_is_not_added_without_its_work(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begun(runs)
-    monkeypatch.setattr(runs, "put", lambda *_: None)
+    monkeypatch.setattr(runs.data, "put", lambda *_: None)
     with pytest.raises(redis.ResponseError, match="part 0 of token works on is not there"):
         runs.parts.add(run, "first", "token", "chunks", [["a"]])
     assert runs.parts.stage(run, "first").total == 1

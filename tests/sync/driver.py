@@ -7,9 +7,9 @@ from random import Random
 
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.store.records import Run
-from okasie_tasks.sync import conduct
-from okasie_tasks.sync.tools import Part, Tools
-from okasie_tasks.sync.work import perform
+from okasie_tasks.sync import phases
+from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.sync.executor import perform
 
 
 def drive(
@@ -29,17 +29,17 @@ def finish(
     """Do the parts of a run that has begun until it ends."""
     luck, number = chance or Random(0), 0
     while (record := tools.runs.get(run)) is not None and record.open:
-        parts = [(stage, part) for stage, found in conduct.windows(tools, run, record.stage) for part in found]
+        parts = [(stage, part) for stage, found in phases.windows(tools, run, record.stage) for part in found]
         if not parts:
             before = (record.stage, record.progress_ms)
-            conduct.advance(tools, run)
+            phases.advance(tools, run)
             record = tools.runs.get(run)
             assert record is not None
             assert not record.open or (record.stage, record.progress_ms) != before, f"{run} stands still: {record}"
         for stage, part in parts:
             number += 1
             _one(tools, Part(run, stage, part, f"task-{number}"), luck, wait)
-            conduct.advance(tools, run)
+            phases.advance(tools, run)
     assert record is not None
     return record
 

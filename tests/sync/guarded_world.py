@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import msgspec
 
+from okasie_tasks.reports.runs import account_document, plan_document, run_document
 from okasie_tasks.store.records import Run
-from okasie_tasks.sync import push
-from okasie_tasks.sync.report import account_document, plan_document, run_document
-from okasie_tasks.sync.send import Sender
+from okasie_tasks.urgent import accept
+from okasie_tasks.urgent.sender import Sender
 from tests.sync.http_world import ACCOUNT, SECRET, HttpWorld, Row
 
 
@@ -46,7 +46,7 @@ class GuardedWorld(HttpWorld):
 
     def sell(self, reference: str) -> None:
         """What ``okasie sell`` does."""
-        push.accept_sell(self.tools, uuid4().hex, references=[reference])
+        accept.accept_sell(self.tools, uuid4().hex, references=[reference])
         self._send()
 
     def push(self, row: Row, *, price: int) -> None:
@@ -54,13 +54,13 @@ class GuardedWorld(HttpWorld):
         kept, self.rows = self.rows, [row]
         body = {**self.wanted()[row["stock_no"]], "externalReference": row["stock_no"], "price": price}
         self.rows = kept
-        push.accept_push(self.tools, uuid4().hex, listings=[body])
+        accept.accept_push(self.tools, uuid4().hex, listings=[body])
         self._send()
 
     def push_reference(self, reference: str) -> None:
         """What ``okasie push`` does."""
         self._write_feed()
-        push.accept_push(self.tools, uuid4().hex, references=[reference])
+        accept.accept_push(self.tools, uuid4().hex, references=[reference])
         self._send()
 
     def _send(self) -> None:

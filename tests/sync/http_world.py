@@ -18,6 +18,7 @@ import redis
 import requests
 
 from okasie_tasks.core.listing import bulk_item
+from okasie_tasks.reports.runs import run_document
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.api import Write
 from okasie_tasks.sandbox.rendering import Quirks
@@ -25,7 +26,6 @@ from okasie_tasks.sandbox.sample import COLUMNS, cars, config_text
 from okasie_tasks.services import Services, current_run
 from okasie_tasks.settings import load_settings
 from okasie_tasks.store.records import Run
-from okasie_tasks.sync.report import run_document
 from tests.sync.driver import finish
 
 ACCOUNT: Final = "dex"

@@ -11,7 +11,7 @@ from okasie_tasks.core.records import bucket_of
 from okasie_tasks.services import rules_of
 from okasie_tasks.settings.model import AccountSettings, GuardSettings
 from okasie_tasks.store.ledger import Ledger
-from okasie_tasks.sync.tools import Rules
+from okasie_tasks.sync.context import Rules
 from tests.sync.model_cars import Policy
 
 ACCOUNT: Final = "dex"

@@ -10,9 +10,11 @@ import redis
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.records import Planned
 from okasie_tasks.core.wish import Wish, merged
-from okasie_tasks.sync import push, selling
-from okasie_tasks.sync.send import Sender
-from okasie_tasks.sync.tools import Part, Tools
+from okasie_tasks.store.records import Run
+from okasie_tasks.sync import writes
+from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.urgent import accept
+from okasie_tasks.urgent.sender import Sender
 from tests.sync.market import raw_listing
 from tests.sync.world import ACCOUNT, ANCHOR, World
 
@@ -41,6 +43,12 @@ def about_to_sell(tools: Tools, entry: Entry) -> Part:
     return part
 
 
+def record(tools: Tools, part: Part) -> Run:
+    found = tools.runs.get(part.run)
+    assert found is not None
+    return found
+
+
 def known(flags: Flag = Flag.OWNED | Flag.IN_SOURCE) -> Entry:
     return Entry(status="active", flags=flags, seen_ms=1_000)
 
@@ -49,8 +57,8 @@ def test_a_push_that_waits_while_its_car_would_be_sold_spends_the_absence(world:
     tools = world.plain
     part = about_to_sell(tools, known())
     for number in range(2):  # the second replaces the first, and is newer still
-        push.accept_push(tools, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
-        assert selling.mark_sold(tools, part, world.market) == {"overtaken": 1}
+        accept.accept_push(tools, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
+        assert writes.mark_sold(tools, part, record(tools, part), world.market) == {"overtaken": 1}
     assert tools.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE), "a push that is refused spends nothing"
     Sender(tools, "sender", chance=Random(0), sleep=lambda _: None).run()
     assert world.market.stands() == {"R0": 6}
@@ -65,7 +73,7 @@ def test_a_newer_push_is_told_of_the_absence_that_the_older_one_met() -> None:
 
 def test_a_car_whose_absence_was_spent_since_the_plan_is_not_sold(world: World) -> None:
     part = about_to_sell(world.plain, known(Flag.OWNED | Flag.GIVEN | Flag.URGENT))
-    assert selling.mark_sold(world.plain, part, world.market) == {"overtaken": 1}
+    assert writes.mark_sold(world.plain, part, record(world.plain, part), world.market) == {"overtaken": 1}
     assert world.market.writes == []
 
 
@@ -73,7 +81,7 @@ def test_a_push_that_arrived_unanswered_is_not_undone_as_drift(world: World) -> 
     """The row did not change: that ours is sent again makes it no newer than the push."""
     world.inventory.prices["R0"] = 10
     world.quiet_run()
-    push.accept_push(world.tools, "push", listings=[raw_listing("R0", 5)])
+    accept.accept_push(world.tools, "push", listings=[raw_listing("R0", 5)])
     world.market.rows["R0"]["price"] = 5
     world.quiet_run()  # the watchdog of this world sends what nobody else does
     assert world.market.stands()["R0"] == 5

@@ -12,9 +12,9 @@ import redis
 
 from okasie_tasks.errors import NoPermit
 from okasie_tasks.sandbox.sample import cars
-from okasie_tasks.sync import conduct, walk
-from okasie_tasks.sync.tools import Part
-from okasie_tasks.sync.work import perform
+from okasie_tasks.sync import fetch, phases
+from okasie_tasks.sync.context import Part
+from okasie_tasks.sync.executor import perform
 from tests.sync.http_world import ACCOUNT, HttpWorld
 
 _ROWS = 350
@@ -27,8 +27,9 @@ class Helper:
     def __init__(self, world: HttpWorld, patch: pytest.MonkeyPatch) -> None:
         self._tools, self._at_work = world.tools, False
         self.done: list[str] = []
-        for name in ("put", "extend", "note", "add"):
-            patch.setattr(world.tools.runs, name, self._then_look(getattr(world.tools.runs, name)))
+        runs = world.tools.runs
+        for store, name in ((runs.data, "put"), (runs.parts, "extend"), (runs, "note"), (runs.parts, "add")):
+            patch.setattr(store, name, self._then_look(getattr(store, name)))
 
     def _then_look(self, step: Any) -> Any:
         def then_look(*args: Any, **kwargs: Any) -> Any:
@@ -46,7 +47,7 @@ class Helper:
         run = runs.get(runs.active(ACCOUNT) or "")
         if run is None or run.state != "running":
             return
-        for stage, parts in conduct.windows(self._tools, run.id, run.stage):
+        for stage, parts in phases.windows(self._tools, run.id, run.stage):
             for part in parts:
                 self.done.append(stage)
                 try:
@@ -83,11 +84,11 @@ def test_a_round_of_the_walk_can_be_taken_only_once_its_pages_are_known(
         first: int = extend(*args, **kwargs)
         record = tools.runs.get(run)
         assert record is not None
-        seen.extend(walk.page_of(record, part) for part in range(tools.runs.parts.stage(run, "walk").total))
+        seen.extend(fetch.page_of(record, part) for part in range(tools.runs.parts.stage(run, "walk").total))
         return first
 
-    monkeypatch.setattr(tools.runs, "extend", then_look)
+    monkeypatch.setattr(tools.runs.parts, "extend", then_look)
     record = tools.runs.get(run)
     assert record is not None
-    assert walk.repeat(tools, record)
+    assert fetch.repeat(tools, record)
     assert seen == [2, 3, 1, 2, 3]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from okasie_tasks.reports.runs import run_document
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources.draft import FILL_IN, render
-from okasie_tasks.sync.report import run_document
 from tests.sources.test_draft import DUTCH, FRENCH, GERMAN, drafted, feed
 from tests.support import stored
 from tests.sync.driver import drive

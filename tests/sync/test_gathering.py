@@ -7,8 +7,8 @@ from random import Random
 import pytest
 import redis
 
-from okasie_tasks.sync import push
-from okasie_tasks.sync.send import Sender
+from okasie_tasks.urgent.accept import accept_push
+from okasie_tasks.urgent.sender import Sender
 from tests.sync.market import raw_listing
 from tests.sync.world import ANCHOR, World
 
@@ -28,7 +28,7 @@ def sent(world: World, *, arriving: int, announced: int = 0) -> tuple[list[int],
     slept, looks = [], iter(range(announced, 0, -1))
 
     def accept(number: int) -> None:
-        push.accept_push(world.plain, f"push-{number}", listings=[raw_listing(f"R{number}", 100 + number)])
+        accept_push(world.plain, f"push-{number}", listings=[raw_listing(f"R{number}", 100 + number)])
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)

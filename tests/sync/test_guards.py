@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from okasie_tasks.sync import hold
+from okasie_tasks.sync import plan_review
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import ACCOUNT, varied
 
@@ -35,7 +35,9 @@ def test_too_many_sells_of_one_dealer_wait_prices_and_other_dealers_do_not(world
     assert (held["state"], held["listings"]["held"], held["listings"]["updated"]) == ("held", 10, 1), held
     assert world.sold() == other
     assert held["held_run"] == held["run"]
-    assert [(hold["guard"], hold["what"], hold["count"]) for hold in held["held"]] == [("sold_percent", "sells", 10)]
+    assert [(plan_review["guard"], plan_review["what"], plan_review["count"]) for plan_review in held["held"]] == [
+        ("sold_percent", "sells", 10)
+    ]
     assert world.status()["held_plan"]["run"] == held["run"]
     released = world.told(approves=held["run"])
     assert (released["state"], released["approved"], released["listings"]["sold"]) == ("done", held["run"], 10)
@@ -86,8 +88,8 @@ def test_a_plan_that_is_no_longer_what_waits_is_not_sent(world: GuardedWorld, mo
 def test_a_dropped_plan_is_not_sent_and_later_runs_plan_anew(world: GuardedWorld) -> None:
     world.remove(world.of_dealer("DEMO-GENT")[:10])
     first = world.told()
-    assert hold.drop(world.tools, first["run"])
-    assert not hold.drop(world.tools, first["run"]), "once"
+    assert plan_review.drop(world.tools, first["run"])
+    assert not plan_review.drop(world.tools, first["run"]), "once"
     assert world.tools.runs.state(first["run"]) == "dropped"
     assert world.told(approves=first["run"])["approved"] is None
     second = world.told()
@@ -98,7 +100,7 @@ def test_a_dropped_plan_is_not_sent_and_later_runs_plan_anew(world: GuardedWorld
 def test_a_plan_expires(world: GuardedWorld, client: redis.Redis) -> None:
     world.remove(world.of_dealer("DEMO-GENT")[:10])
     first = world.told()
-    plan = hold.standing(world.tools)
+    plan = plan_review.standing(world.tools)
     assert plan is not None
     now_ms = world.tools.runs.now_ms()
     assert abs(plan.expires_ms - now_ms - 72 * 3600 * 1000) < 60_000, "plan_expires = 72h"
@@ -242,7 +244,7 @@ def test_rows_from_before_our_time(tmp_path: Path, redis_url: str, client: redis
             released = world.told("full", approves=run["run"])
             assert (released["approved"], released["listings"]["sold"], world.sold()) == (run["run"], 3, gone)
         if word == "drop":
-            assert hold.drop(world.tools, run["run"])
+            assert plan_review.drop(world.tools, run["run"])
         last = world.good_run()
         assert (last["listings"]["sold"], last["listings"]["foreign"]) == (0, 4 if word == "drop" else 1)
         assert world.sold() == (set() if word == "drop" else gone)

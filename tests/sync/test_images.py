@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from okasie_tasks.core.entry import Flag
-from okasie_tasks.sync import images
+from okasie_tasks.sync import skipped_images
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import varied
 
@@ -38,7 +38,7 @@ def waits(world: GuardedWorld) -> bool:
 
 
 def test_they_are_tried_again_slowly_and_then_given_up(world: GuardedWorld) -> None:
-    for tries, seconds in enumerate(images.WAITS_SECONDS, start=1):
+    for tries, seconds in enumerate(skipped_images.WAITS_SECONDS, start=1):
         (record,) = world.tools.ledger.skipped([BAD]).values()
         now = int(world.tools.runs.now())
         assert (record.tries, record.images[0][1], record.given_up) == (tries, "mirror_failed", False)

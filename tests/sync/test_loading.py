@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from okasie_tasks.sync import conduct, gather
+from okasie_tasks.sync import load, phases
 from tests.sync.http_world import HttpWorld, varied
 
 _SLICE = 5
@@ -17,8 +17,8 @@ _SLICE = 5
 def test_no_slice_is_read_to_find_nothing(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, rows: int, parts: int
 ) -> None:
-    monkeypatch.setattr(gather, "LOAD_ROWS", _SLICE)
-    monkeypatch.setattr(conduct, "LOAD_ROWS", _SLICE)
+    monkeypatch.setattr(load, "LOAD_ROWS", _SLICE)
+    monkeypatch.setattr(phases, "LOAD_ROWS", _SLICE)
     with HttpWorld(tmp_path, redis_url, rows=varied(rows, seed=1)) as world:
         world.good_run()
         run = world.run()
@@ -31,8 +31,8 @@ def test_a_last_row_without_a_line_end_is_seen_at_the_end_of_a_full_slice(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A feed that was cut just there: fewer rows than before, and the last one may be half of itself."""
-    monkeypatch.setattr(gather, "LOAD_ROWS", _SLICE)
-    monkeypatch.setattr(conduct, "LOAD_ROWS", _SLICE)
+    monkeypatch.setattr(load, "LOAD_ROWS", _SLICE)
+    monkeypatch.setattr(phases, "LOAD_ROWS", _SLICE)
     with HttpWorld(tmp_path, redis_url, rows=varied(20, seed=1), guarded=True) as world:
         world.good_run()
         feed = tmp_path / "feed.csv"

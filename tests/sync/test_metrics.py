@@ -225,9 +225,9 @@ def test_a_wait_over_several_calls_is_one_wait(tmp_path: Path, redis_url: str) -
 def test_pushes_and_messages_that_wait_are_told(world: GuardedWorld) -> None:
     world.good_run()
     before = look(world)
-    from okasie_tasks.sync import push
+    from okasie_tasks.urgent import accept
 
-    push.accept_sell(world.tools, "somebody", references=[world.rows[0]["stock_no"]])
+    accept.accept_sell(world.tools, "somebody", references=[world.rows[0]["stock_no"]])
     world.services.redis.lpush("okasie.urgent", b"a message")
     try:
         after = look(world)

@@ -342,7 +342,7 @@ def test_a_comparison_that_is_done_twice_counts_a_missing_row_once(
             raise Killed
         return close(run, stage, *args, **kwargs)
 
-    monkeypatch.setattr(shop.tools.runs, "close", dies)
+    monkeypatch.setattr(shop.tools.runs.parts, "close", dies)
     assert shop.run("full") is None
     shop.recover()
     assert shop.market.rows["R0"].live

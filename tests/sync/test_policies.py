@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from okasie_tasks.sync.explain import why_document
+from okasie_tasks.reports.listing import why_document
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import varied
 

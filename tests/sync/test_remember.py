@@ -15,11 +15,13 @@ from okasie_tasks.core.fields import CONTRACT
 from okasie_tasks.core.history import NOT_KEPT, Event
 from okasie_tasks.core.records import Local, Reject
 from okasie_tasks.ports import ItemAnswer, SkippedImage, WriteAnswer
+from okasie_tasks.reports import listing
 from okasie_tasks.store.records import Run
-from okasie_tasks.sync import explain, push, rejects
-from okasie_tasks.sync.remember import Noted
-from okasie_tasks.sync.send import Sender
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync import rejects
+from okasie_tasks.sync.audit import Noted
+from okasie_tasks.sync.context import Tools
+from okasie_tasks.urgent import accept
+from okasie_tasks.urgent.sender import Sender
 from tests.sync.driver import drive
 from tests.sync.market import SOLD, FakeMarket, FakeSource, Reading, raw_listing
 from tests.sync.world import ACCOUNT, ANCHOR, World
@@ -122,11 +124,11 @@ def test_skipped_images_are_a_warning(dealer: Dealer) -> None:
 
 def test_pushes_and_sells_are_told_with_their_outcome(dealer: Dealer) -> None:
     dealer.run()
-    push.accept_push(dealer.tools, "p1", listings=[raw_listing("A", 5), raw_listing("NEW", 6)])
+    accept.accept_push(dealer.tools, "p1", listings=[raw_listing("A", 5), raw_listing("NEW", 6)])
     dealer.send()
-    push.accept_push(dealer.tools, "p2", references=["A"])
+    accept.accept_push(dealer.tools, "p2", references=["A"])
     dealer.send()
-    push.accept_sell(dealer.tools, "p3", references=["A", "NOBODY"])
+    accept.accept_sell(dealer.tools, "p3", references=["A", "NOBODY"])
     dealer.send()
     assert dealer.told() == [
         ("sold", "sold by hand", (("status", "active", "sold"),)),
@@ -140,7 +142,7 @@ def test_pushes_and_sells_are_told_with_their_outcome(dealer: Dealer) -> None:
 
 def test_a_refused_push_is_told_with_code_and_message(dealer: Dealer) -> None:
     dealer.market.refused.add("A")
-    push.accept_push(dealer.tools, "p", references=["A"])
+    accept.accept_push(dealer.tools, "p", references=["A"])
     dealer.send()
     (event,) = dealer.events()
     assert (event.kind, event.run, event.code, event.message) == (
@@ -158,8 +160,8 @@ def test_a_push_that_was_given_up_is_told(dealer: Dealer, monkeypatch: pytest.Mo
         raise Unavailable("no answer", seconds=0)
 
     monkeypatch.setattr(dealer.market, "_upsert", fail)
-    monkeypatch.setattr("okasie_tasks.sync.send._GIVE_UP_SECONDS", -1.0)
-    push.accept_push(dealer.tools, "p", references=["A"])
+    monkeypatch.setattr("okasie_tasks.urgent.sender._GIVE_UP_SECONDS", -1.0)
+    accept.accept_push(dealer.tools, "p", references=["A"])
     with pytest.raises(RetryLater):
         dealer.send()
     (event,) = dealer.events()
@@ -213,7 +215,7 @@ def test_sold_by_somebody_is_told_once_however_often_it_is_met(dealer: Dealer) -
 
 def test_what_was_handed_in_is_what_theirs_is_held_against(dealer: Dealer) -> None:
     dealer.run()
-    push.accept_push(dealer.tools, "p", listings=[raw_listing("A", 5)])
+    accept.accept_push(dealer.tools, "p", listings=[raw_listing("A", 5)])
     dealer.send()
     dealer.run()
     dealer.market.rows["A"]["price"] = 4
@@ -311,7 +313,7 @@ def test_retry_frees_what_was_refused_and_counts_the_tries(dealer: Dealer) -> No
     dealer.tools.ledger.park([bad])
     assert rejects.free(dealer.tools, ["A", "C", "D"]) == (["A"], ["C"], ["D"])
     assert rejects.is_free(dealer.reject())
-    assert explain.why_document(dealer.tools, "A")["reject"]["state"] == "free"
+    assert listing.why_document(dealer.tools, "A")["reject"]["state"] == "free"
     dealer.run("incremental")
     assert dealer.market.sent == ["A"], "B is still parked"
     assert (dealer.reject().attempts, dealer.reject().first_seen) == (2, 1_000)
@@ -326,7 +328,7 @@ def test_retry_frees_what_was_refused_and_counts_the_tries(dealer: Dealer) -> No
 
 
 def why(dealer: Dealer, reference: str = "A") -> dict[str, Any]:
-    found = explain.why_document(dealer.tools, reference)
+    found = listing.why_document(dealer.tools, reference)
     names = {"reference", "account", "ledger", "reject", "waiting", "held_run", "skipped_images", "events", "next"}
     assert set(found) == names
     return found
@@ -346,7 +348,7 @@ def test_why_tells_what_stands_and_what_comes_next(dealer: Dealer) -> None:
     assert (found["ledger"]["status"], found["ledger"]["owned"], found["ledger"]["disputed"]) == ("active", True, False)
     assert found["ledger"]["last_sent"]
     assert found["next"] == "nothing is sent until its row changes, or somebody changes it on the marketplace"
-    push.accept_sell(dealer.tools, "p", references=["A"])
+    accept.accept_sell(dealer.tools, "p", references=["A"])
     assert (why(dealer)["waiting"]["kind"], why(dealer)["next"][:12]) == ("sell", "a sell waits")
     dealer.send()
     assert why(dealer)["next"].startswith("it was sold by hand")
@@ -364,11 +366,11 @@ def test_why_tells_that_something_is_parked_and_how_to_free_it(dealer: Dealer) -
     assert f"okasie retry {ACCOUNT} A" in found["next"]
     (event,) = found["events"]
     assert (event["kind"], event["code"], event["request_id"]) == ("refused", "VALIDATION_FAILED", "request-1")
-    assert explain.rejects_document(dealer.tools) == [found["reject"]]
+    assert listing.rejects_document(dealer.tools) == [found["reject"]]
 
 
 def test_a_value_that_was_not_kept_is_not_made_up() -> None:
     event = Event(1, "updated", "r", changes=(("title", NOT_KEPT, "b"), ("color", None, "c")))
-    assert explain.event_document(event)["changes"] == [
+    assert listing.event_document(event)["changes"] == [
         {"field": "title", "after": "b"}, {"field": "color", "before": None, "after": "c"},
     ]  # fmt: skip

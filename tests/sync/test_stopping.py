@@ -14,13 +14,15 @@ import redis
 
 from okasie_tasks.errors import NoPermit, RetryLater
 from okasie_tasks.marketplace.client import Door
+from okasie_tasks.reports.listing import why_document
+from okasie_tasks.reports.runs import pause_hint, run_document
 from okasie_tasks.services import current_run
 from okasie_tasks.store.records import Run
-from okasie_tasks.sync import conduct, ending, push, watchdog
-from okasie_tasks.sync.explain import why_document
-from okasie_tasks.sync.report import pause_hint, run_document
-from okasie_tasks.sync.tools import Part
-from okasie_tasks.sync.work import perform
+from okasie_tasks.sync import finish as ending
+from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync.context import Part
+from okasie_tasks.sync.executor import perform
+from okasie_tasks.urgent import accept
 from tests.sync.driver import finish
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import ACCOUNT, varied
@@ -59,13 +61,13 @@ def until(world: GuardedWorld, run: str, stage: str) -> Part:
     for _ in range(200):
         record = world.tools.runs.get(run)
         assert record is not None
-        for name, numbers in conduct.windows(world.tools, run, record.stage):
+        for name, numbers in phases.windows(world.tools, run, record.stage):
             for number in numbers:
                 part = Part(run, name, number, uuid4().hex)
                 if name == stage:
                     return part
                 do(world, part)
-        conduct.advance(world.tools, run)
+        phases.advance(world.tools, run)
     raise AssertionError(f"no part of {stage}")
 
 
@@ -102,13 +104,13 @@ def test_the_request_in_flight_is_finished_and_settled_and_the_cursor_stays(
 
     def cancelled() -> None:
         assert tools.runs.stops.cancel(run, ACCOUNT) == "running"
-        assert conduct.advance(tools, run) is None, "a request is under way"
-        assert conduct.windows(tools, run, "apply") == []
+        assert phases.advance(tools, run) is None, "a request is under way"
+        assert phases.windows(tools, run, "apply") == []
         assert tools.runs.begin(ACCOUNT) is None
 
     in_flight(monkeypatch, "bulk_upsert", cancelled)
     assert do(world, part) == "closed"
-    record = conduct.advance(tools, run)
+    record = phases.advance(tools, run)
     assert record is not None
     document = run_document(tools.runs, record)
     assert (document["state"], document["cursor"], document["listings"]["created"]) == ("cancelled", None, 100)
@@ -140,7 +142,7 @@ def test_a_sell_in_flight_is_settled_too(world: GuardedWorld, monkeypatch: pytes
     part = until(world, run, "sell")
     in_flight(monkeypatch, "delete", lambda: world.tools.runs.stops.cancel(run, ACCOUNT))
     do(world, part)
-    record = conduct.advance(world.tools, run)
+    record = phases.advance(world.tools, run)
     assert record is not None
     assert (record.state, len(world.sold())) == ("cancelled", 1)
     assert world.good_run()["listings"]["sold"] == 2
@@ -180,13 +182,13 @@ def test_the_watchdog_ends_a_cancelled_run_that_nobody_works_on(world: GuardedWo
 def test_nothing_is_published_of_a_run_that_is_to_end_or_rests(world: GuardedWorld) -> None:
     tools, run = world.tools, start(world)
     tools.runs.stops.pause(ACCOUNT)
-    assert conduct.windows(tools, run, "first") == []
+    assert phases.windows(tools, run, "first") == []
     tools.runs.stops.resume(ACCOUNT)
-    assert conduct.windows(tools, run, "first") == [("first", range(1))], "it was not handed out before"
+    assert phases.windows(tools, run, "first") == [("first", range(1))], "it was not handed out before"
     do(world, Part(run, "first", 0, "a"))
     do(world, until(world, run, "spool"))
     tools.runs.stops.cancel(run, ACCOUNT)
-    assert conduct.windows(tools, run, "apply") == []
+    assert phases.windows(tools, run, "apply") == []
 
 
 # -- pause ---------------------------------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ def test_a_paused_run_stands_still_in_any_stage_and_goes_on_to_the_same_end(worl
     assert do(world, part) == "nothing"
     record = tools.runs.get(run)
     assert record is not None
-    assert conduct.windows(tools, run, record.stage) == []
+    assert phases.windows(tools, run, record.stage) == []
     tools.runs.note(run, progress_ms=1)
     assert list(watchdog.look(tools, ACCOUNT)) == [], "the watchdog leaves it alone"
     assert len(world.requests()) == sent
@@ -263,7 +265,7 @@ def test_a_pause_between_two_requests_of_the_urgent_lane_stops_the_second(
     world.good_run()
     tools, sent = world.tools, len(world.requests())
     for row in world.rows[:2]:
-        push.accept_sell(tools, uuid4().hex, references=[row["stock_no"]])
+        accept.accept_sell(tools, uuid4().hex, references=[row["stock_no"]])
     in_flight(monkeypatch, "delete", lambda: tools.runs.stops.pause(ACCOUNT))
     world._send()
     assert (world.requests(sent), tools.inbox.count()) == (["delete"], 1)

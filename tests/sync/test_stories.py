@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from okasie_tasks.reports.listing import why_document
 from okasie_tasks.sync import rejects
-from okasie_tasks.sync.explain import why_document
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import Row, varied
 

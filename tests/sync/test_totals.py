@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from okasie_tasks.sync import totals
+from okasie_tasks.sync import control_totals
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import ACCOUNT, varied
 
@@ -23,7 +23,7 @@ def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[Guard
 def a_day_later(world: GuardedWorld) -> None:
     """As if the last count were a day old: Redis keeps the time, and no test waits for it."""
     counted_ms = world.tools.runs.account(ACCOUNT).counted_ms
-    world.tools.runs.note_account(ACCOUNT, counted_ms=counted_ms - totals.EVERY_MS)
+    world.tools.runs.note_account(ACCOUNT, counted_ms=counted_ms - control_totals.EVERY_MS)
 
 
 def counts(world: GuardedWorld) -> int:

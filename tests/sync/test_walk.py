@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import redis
 
-from okasie_tasks.sync.report import run_document
+from okasie_tasks.reports.runs import run_document
 from tests.sync.http_world import ACCOUNT, HttpWorld, Row, varied
 
 _ROUNDS = int(os.environ.get("WALK_ROUNDS", "20"))

@@ -9,7 +9,7 @@ import redis
 
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.sync import watchdog
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync.context import Tools
 from tests.sync.small import rules
 
 

@@ -16,9 +16,11 @@ from okasie_tasks.store.records import Run
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Inbox, Pushes
 from okasie_tasks.store.write_locks import WriteLocks
-from okasie_tasks.sync import apply, conduct, push, watchdog
-from okasie_tasks.sync.send import Sender
-from okasie_tasks.sync.tools import Part, Tools
+from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.sync.spool import changes_of
+from okasie_tasks.urgent import accept
+from okasie_tasks.urgent.sender import Sender
 from tests.sync.driver import _one as do_part
 from tests.sync.driver import drive, finish
 from tests.sync.model import Model
@@ -77,7 +79,7 @@ class Workshop(Desk):
         record = self.plain.runs.get(self._run)
         if record is None:
             return Running("", 0, 0, False, {})
-        planned = apply.changes_of(self.plain, self._run, conduct.slices_of(self.plain, self._run))
+        planned = changes_of(self.plain, self._run, phases.slices_of(self.plain.runs.get(self._run)))
         plan = {change.reference: change.action for change in planned if change.reason}
         full = record.fact("walked_all") == 1
         return Running(record.id, record.started_ms, record.fact("source_began_ms"), full, plan)
@@ -165,7 +167,7 @@ class Workshop(Desk):
         for _, stage, parts in list(watchdog.look(self.tools, ACCOUNT)):
             for number in parts:
                 do_part(self.tools, Part(run, stage, number, f"again-{number}"), Random(0), self.clock.sleep)
-                conduct.advance(self.tools, run)
+                phases.advance(self.tools, run)
         return finish(self.tools, run, wait=self.clock.sleep)
 
     def give_up(self) -> None:
@@ -187,7 +189,7 @@ class Workshop(Desk):
             reads: list[Reading] = []
             opened, self.inventory._opened = self.inventory._opened, reads.append
             try:
-                self._accept(lambda: push.accept_push(self.tools, name, references=list(references)))
+                self._accept(lambda: accept.accept_push(self.tools, name, references=list(references)))
             finally:
                 self.inventory._opened = opened
                 for reading in reads:
@@ -209,7 +211,7 @@ class Workshop(Desk):
         rows = [json.loads(car) for car in cars.values()]
 
         def deliver() -> None:
-            self._accept(lambda: push.accept_push(self.tools, name, listings=rows, version=version))
+            self._accept(lambda: accept.accept_push(self.tools, name, listings=rows, version=version))
             stamp = Stamp(version, self.plain.pushes.get(name).at_ms)
             for reference, car in cars.items():
                 self.model.said(reference, Said(content_of(car), stamp, given=True))
@@ -220,7 +222,7 @@ class Workshop(Desk):
         name = self._message()
 
         def deliver() -> None:
-            self._accept(lambda: push.accept_sell(self.tools, name, references=list(references)))
+            self._accept(lambda: accept.accept_sell(self.tools, name, references=list(references)))
             for reference in references:
                 self.model.said(reference, Said(None, Stamp(0, self.plain.pushes.get(name).at_ms)))
 

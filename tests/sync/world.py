@@ -17,10 +17,11 @@ from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Inbox, Pushes
 from okasie_tasks.store.write_locks import WriteLocks
-from okasie_tasks.sync import conduct, push, watchdog
-from okasie_tasks.sync.send import Sender
-from okasie_tasks.sync.tools import Part, Rules, Tools
-from okasie_tasks.sync.work import perform
+from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync.context import Part, Rules, Tools
+from okasie_tasks.sync.executor import perform
+from okasie_tasks.urgent import accept
+from okasie_tasks.urgent.sender import Sender
 from tests.sync.market import FakeMarket, Inventory, raw_listing
 from tests.sync.oracle import Statement
 from tests.sync.support import Actor, Scheduler, SteppingRedis
@@ -166,13 +167,13 @@ class World:
     def _accept(self, message: Message) -> None:
         references = list(message.references)
         if message.kind == "sell":
-            push.accept_sell(self.tools, message.id, references=references)
+            accept.accept_sell(self.tools, message.id, references=references)
         elif message.kind == "read":
-            push.accept_push(self.tools, message.id, references=references)
+            accept.accept_push(self.tools, message.id, references=references)
         else:
             rows = [raw_listing(name, price) for name, price in zip(references, message.prices, strict=True)]
             version = message.prices[0] if self.inventory.versioned else 0
-            push.accept_push(self.tools, message.id, listings=rows, version=version)
+            accept.accept_push(self.tools, message.id, listings=rows, version=version)
 
     def _send(self, token: str, chance: Random) -> None:
         while True:
@@ -196,7 +197,7 @@ class World:
     def _publish(self, run: str) -> None:
         record = self.tools.runs.get(run)
         if record is not None and record.state == "running":
-            for stage, parts in conduct.windows(self.tools, run, record.stage):
+            for stage, parts in phases.windows(self.tools, run, record.stage):
                 self._queue += [(run, stage, number) for number in parts]
 
     def _add_worker(self) -> None:
@@ -222,7 +223,7 @@ class World:
                 self.scheduler.sleep(max(later.seconds, 0.3))
             else:
                 break
-        if effect == "closed" and conduct.advance(self.tools, run) is None:
+        if effect == "closed" and phases.advance(self.tools, run) is None:
             self._publish(run)
         elif effect != "nothing":
             self._begin()

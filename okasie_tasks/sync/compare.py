@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from okasie_tasks.core.decision import SENDS, Decision, World, seen
 from okasie_tasks.core.diff import decide
 from okasie_tasks.core.entry import LIVE, Entry, Flag, Standing
+from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.plan import DealerTotals, fields_of
 from okasie_tasks.core.records import (
     Local,
@@ -17,11 +19,13 @@ from okasie_tasks.core.records import (
     Reject,
     Remote,
 )
+from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import images, offers, remember
+from okasie_tasks.sync import audit, skipped_images
 from okasie_tasks.sync import rejects as parked
-from okasie_tasks.sync.sides import Sides
-from okasie_tasks.sync.tools import SPOOL_ROWS, Part, Tools
+from okasie_tasks.sync.context import SPOOL_ROWS, Part, Tools
+from okasie_tasks.sync.partition import Sides
 
 _MISSED = "missed"
 """A place of the run: what a partition was about to count, written before the ledger is."""
@@ -80,13 +84,13 @@ class _Verdict:
         self._fresh: list[Reject] = []
         self._unpark: list[str] = []
         self._planned: list[Planned] = []
-        self._noted: list[remember.Noted] = []
+        self._noted: list[audit.Noted] = []
         self._losing: list[Planned] = []
         self._strangers: list[Remote] = []
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(tools.runs.now())
-        self._images_due = images.due(tools, base, now=self._now)
+        self._images_due = skipped_images.due(tools, base, now=self._now)
         self._missed: dict[str, int] = {}
         """Reference -> how many reads had lacked it before this one, of those that this one lacks."""
         if world.missing_reads > 1:
@@ -114,14 +118,14 @@ class _Verdict:
                 return
             decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)
-        if remember.worth_noting(decision, base):
-            self._noted.append(remember.Noted(reference, decision, local, remote, base))
+        if audit.worth_noting(decision, base):
+            self._noted.append(audit.Noted(reference, decision, local, remote, base))
         if decision.entry is not None:
             self._swaps.append((reference, base, decision.entry))
         if decision.action != "none":
             self._plan(reference, decision, local, base)
         if decision.yields and local is not None and remote is not None:
-            made = offers.offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
+            made = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
             self._offers += [made] if made else []
 
     def add_settled(self, settled: Counter[Standing]) -> None:
@@ -250,7 +254,7 @@ class _Verdict:
         self._tools.runs.data.put_all(self._part.run, self._part.number, places)
         if plan_only:
             return
-        if not offers.give(self._tools, self._offers):
+        if not give(self._tools, self._offers):
             self.outcome.counts["unoffered"] = len(self._offers)
             again = {offer.reference for offer in self._offers}
             self._swaps = [swap for swap in self._swaps if swap[0] not in again]
@@ -261,8 +265,37 @@ class _Verdict:
         self._tools.ledger.park(self._park)
         parked.tell(self._tools, self._fresh)
         self._tools.ledger.unpark(self._unpark)
-        remember.decided(self._tools, self._noted, run=self._part.run)
+        audit.decided(self._tools, self._noted, run=self._part.run)
 
 
 def _ours(base: Entry) -> bool:
     return base.live and base.having(Flag.OWNED)
+
+
+log = get_logger(__name__)
+
+
+def offer_of(local: Local, remote: Remote, fields: Sequence[str], *, run: str, at_ms: int) -> Offer | None:
+    """Both versions of the fields that differ; None where the values did not travel, or only the dealer differs."""
+    if local.form is None or remote.form is None:
+        return None
+    ours, theirs = decode_compared(local.form), decode_compared(remote.form)
+    places = [(name, COMPARED_FIELDS.index(name)) for name in fields if name in COMPARED_FIELDS]
+    changes = tuple((name, ours[place], theirs[place]) for name, place in places)
+    return Offer(reference=local.reference, run=run, at_ms=at_ms, changes=changes) if changes else None
+
+
+def give(tools: Tools, offers: Sequence[Offer]) -> bool:
+    """Offer these; False when the source could not be reached. A run does not fail for it: they are offered again."""
+    if not offers:
+        return True
+    try:
+        way_back = tools.write_back()
+        if way_back is not None:
+            taken = way_back.write_back(offers)
+            log.info("edits offered to the source", account=tools.rules.account, offered=len(offers), taken=taken)
+    except (SourceError, FixConfiguration) as error:
+        told = "edits of the marketplace could not be offered to the source"
+        log.error(told, account=tools.rules.account, reason=str(error))  # noqa: TRY400 - a condition, not a defect
+        return False
+    return True

@@ -2,135 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
-
-import msgspec
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from okasie_tasks.core.entry import Entry, Flag, Version, answer_mark
-from okasie_tasks.core.fingerprint import (
-    Compared,
-    compared,
-    compared_fingerprint,
-    content_fingerprint,
-    filled_fields,
-    listing_dealer_fingerprint,
-)
-from okasie_tasks.core.listing import Listing, bulk_item
-from okasie_tasks.core.packing import halves, pack
+from okasie_tasks.core.history import Event
+from okasie_tasks.core.packing import halves
 from okasie_tasks.core.records import Outgoing, Planned, Reject
-from okasie_tasks.core.rows import KnownRows
 from okasie_tasks.core.wish import Wish
 from okasie_tasks.errors import SetAside
-from okasie_tasks.ports import Call, ItemAnswer, RemembersRows, SourceRow
-from okasie_tasks.sync import hold, images, rejects, remember
-from okasie_tasks.sync.tools import ATTEMPTS, LOAD_ROWS, SPOOL_ROWS, Part, Tools
+from okasie_tasks.ports import Call, ItemAnswer
+from okasie_tasks.sync import audit, rejects, skipped_images
+from okasie_tasks.sync.context import ATTEMPTS, Part, Tools
+from okasie_tasks.sync.spool import Chunk, source_began_ms
 
-
-class Chunk(msgspec.Struct):
-    """One bulk call. ``tries``: how often these items came back without an answer of their own."""
-
-    items: list[Outgoing]
-    tries: int = 0
-
-
-# -- the spool -----------------------------------------------------------------------------------------------------
-
-
-def spool(tools: Tools, part: Part, *, place: int, last: bool) -> dict[str, int]:
-    """Read the planned rows of one slice again and pack their bodies into chunks.
-
-    A row that no longer equals the plan is left for the next run, which decides anew. What does not fill a chunk is
-    handed to the next part, so that only the very last chunk may be short.
-    """
-    run = tools.runs.get(part.run)
-    holds = hold.holds_of(run) if run else []
-    wanted = {
-        change.reference: change
-        for changes in tools.runs.data.fetch(part.run, f"sends:{place}", list[Planned])
-        for change in changes
-        if not any(kept.holds(change) for kept in holds)
-    }
-    rest: Chunk | None = tools.runs.data.fetch_one(part.run, "rest", part.number, Chunk)
-    items = rest.items if rest else []
-    start = place * SPOOL_ROWS
-    source = tools.source()
-    stream: Iterator[SourceRow]
-    if source.sliceable and isinstance(source, RemembersRows):
-        # The load has just noted what these rows come to: only those that are sent need to be read again.
-        known = KnownRows(tools.ledger.known_rows(start // LOAD_ROWS), tools.ledger.place(source.version(), start))
-        found = source.rows(start, start + SPOOL_ROWS, known=known)
-        stream = (row if row.read is None else row.read() for row in found if row.reference in wanted)
-    else:
-        stream = source.rows(start, start + SPOOL_ROWS) if source.sliceable else source.get(list(wanted))
-    seen_ms = source_began_ms(tools, part.run)
-    # Each reference once: equal rows count once, and rows that differ were never planned.
-    fresh = {item.reference: item for row in stream if (item := _outgoing(row, wanted, seen_ms)) is not None}
-    items += fresh.values()
-    sizes = pack([len(item.body) for item in items], flush=last)
-    ends = list(accumulate(sizes, initial=0))
-    chunks = [Chunk(items[begin:end]) for begin, end in pairwise(ends)]
-    # Who does this part again after its worker died may find other rows: chunks and rest are those of the first time.
-    left_over = ("rest", part.number + 1, Chunk(items[ends[-1] :]))
-    tools.runs.parts.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks, rest=left_over)
-    return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(wanted) - len(fresh)}
-
-
-def source_began_ms(tools: Tools, run_id: str) -> int:
-    """When this run began to read the source, Redis time: how new its rows are."""
-    run = tools.runs.get(run_id)
-    return run.fact("source_began_ms", run.started_ms) if run else 0
-
-
-def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgoing | None:
-    change = wanted.get(row.reference or "")
-    if change is None or row.listing is None:
-        return None
-    values = compared(row.listing)
-    if content_fingerprint(row.listing, values) != change.content:
-        return None
-    return outgoing(
-        row.listing,
-        values=values,
-        action=change.action,
-        reason=change.reason,
-        version=row.version,
-        seen_ms=seen_ms if change.seen_ms is None else change.seen_ms,
-        answers=change.rendering_seen,
-    )
-
-
-def outgoing(
-    listing: Listing,
-    *,
-    action: str,
-    reason: str,
-    version: int,
-    seen_ms: int,
-    answers: bytes = b"",
-    values: Compared | None = None,
-) -> Outgoing:
-    """A listing with its body and all that the ledger must know of it once it is accepted.
-
-    ``values``: its compared form, where that was made already.
-    """
-    values = values or compared(listing)
-    content = content_fingerprint(listing, values)
-    return Outgoing(
-        reference=listing.external_reference,
-        action=action,
-        reason=reason,
-        body=bulk_item(listing),
-        content=content,
-        rendering=compared_fingerprint(values),
-        dealer=listing_dealer_fingerprint(listing),
-        filled=filled_fields(listing),
-        version=version,
-        row=content,
-        answers=answers,
-        seen_ms=seen_ms,
-    )
-
+if TYPE_CHECKING:
+    from okasie_tasks.store.records import Run
 
 # -- upserts -------------------------------------------------------------------------------------------------------
 
@@ -202,7 +89,9 @@ def _settle(
         # Others did it meanwhile, and perhaps more: what they left stands. If nobody did, what was sent is known.
         tools.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
         return {}
-    lacking = images.settle(tools, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000)
+    lacking = skipped_images.settle(
+        tools, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000
+    )
     swaps: list[tuple[str, Entry | None, Entry]] = []
     counts = {"created": 0, "updated": 0, "skipped_images": 0}
     for item, answer in accepted:
@@ -221,7 +110,7 @@ def _settle(
             parked.append(_reject(item, answer, part.run, request_id, now_ms // 1000))
     tools.ledger.swap(swaps)
     tools.ledger.unpark([item.reference for item, _ in accepted])
-    remember.sent(tools, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
+    audit.sent(tools, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
     counts["new_rejects"] = rejects.park(tools, parked, base, in_source=True)
     counts["unanswered"] = _again(tools, part, again, tries)
     return counts
@@ -273,13 +162,89 @@ def _reject(item: Outgoing, answer: ItemAnswer, run: str, request_id: str | None
     return rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
 
 
-# -- the plan ------------------------------------------------------------------------------------------------------
+def mark_sold(tools: Tools, part: Part, run: Run, call: Call) -> dict[str, int]:
+    """Mark one listing sold. A reference that is not known there is settled: there is nothing left to sell."""
+    change: Planned | None = tools.runs.data.fetch_one(part.run, "selling", part.number, Planned)
+    if change is None:
+        return {}
+    # Over a row that did not change it is an older sell said again: a push that waits may be newer than that.
+    seen_ms = source_began_ms(run) if change.seen_ms is None else change.seen_ms
+    with tools.locks.all([change.reference]):
+        if not tools.runs.parts.holds(*part):
+            return {}
+        entry = tools.ledger.get([change.reference]).get(change.reference)
+        if entry is None or not _still_to_sell(change, entry):
+            return {"overtaken": 1}
+        if entry.having(Flag.URGENT) and entry.seen_ms > seen_ms:
+            spent = Flag.IN_SOURCE if change.row < 0 and entry.having(Flag.GIVEN) else Flag(0)
+            tools.ledger.swap([(change.reference, entry, entry.but(clear=spent))])
+            return {"overtaken": 1}
+        if _newer_waits(tools, change, seen_ms):
+            return {"overtaken": 1}
+        try:
+            answer = call.delete(change.reference)
+            status, request_id = answer.items[0].status or "sold", answer.request_id
+        except SetAside as refused:
+            if refused.status != 404:
+                raise
+            status, request_id = "sold", refused.request_id or ""
+        # A row that says sold stands: it is what its next change is measured by.
+        stands = change.row >= 0
+        found = Flag.IN_SOURCE if stands else Flag(0)
+        absence = Flag(0) if stands else Flag.IN_SOURCE | Flag.SOLD_BY_HAND
+        over = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | Flag.REVIVED | absence
+        again = Flag.RESENT if change.rendering_seen else Flag(0)
+        now_ms = tools.runs.now_ms()
+        row = change.content if stands else entry.row
+        # Nor has a sell a version of its own: what was pushed before this read of the source is older than it.
+        settled = entry.but(
+            status=status,
+            missed=0,
+            row=row,
+            sent_ms=now_ms,
+            version=0,
+            seen_ms=seen_ms,
+            set_flags=again | found,
+            clear=over,
+        )
+        if not tools.ledger.swap([(change.reference, entry, settled)]):
+            event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
+            audit.sold(tools, change.reference, event, entry, status=status)
+    return {"sold": 1}
 
 
-def changes_of(tools: Tools, run: str, slices: Sequence[int]) -> Iterator[Planned]:
-    """Every planned change of a run, sends in the order of the source, then sells."""
-    for place in slices:
-        changes = [c for batch in tools.runs.data.fetch(run, f"sends:{place}", list[Planned]) for c in batch]
-        yield from sorted(changes, key=lambda change: change.row)
-    for batch in tools.runs.data.fetch(run, "sells", list[Planned]):
-        yield from batch
+def _still_to_sell(change: Planned, entry: Entry) -> bool:
+    """Whether the ledger still tells what the sell was decided by."""
+    if change.rendering_seen:  # listed again by somebody; a push since then lists it for us
+        return entry.having(Flag.REVIVED)
+    # Without a row: pushed since it was decided, and its absence was spent.
+    return entry.status != "sold" and (change.row >= 0 or entry.having(Flag.IN_SOURCE))
+
+
+def _newer_waits(tools: Tools, change: Planned, seen_ms: int) -> bool:
+    """Whether something waits in the urgent lane that this sell must not come before."""
+    wish = tools.inbox.waiting([change.reference]).get(change.reference)
+    if wish is None:
+        return False
+    if wish.row_gone or not wish.stamp.older_than(Version(0, seen_ms)):
+        if change.row < 0:
+            tools.inbox.row_gone(wish)
+        return True
+    # Perhaps it was that push which listed it again, and its answer was lost.
+    return bool(change.rendering_seen) and wish.kind == "push"
+
+
+def refused_sell(tools: Tools, part: Part, refused: SetAside) -> dict[str, int]:
+    """Park a listing whose DELETE was refused."""
+    change: Planned | None = tools.runs.data.fetch_one(part.run, "selling", part.number, Planned)
+    if change is None:
+        return {}
+    reject = rejects.reject_of(
+        rejects.answer_of(change.reference, refused),
+        None,
+        where=f"DELETE /listings/{change.reference}",
+        run=part.run,
+        request_id=refused.request_id,
+        now=int(tools.runs.now()),
+    )
+    return {"new_rejects": rejects.park(tools, [reject], tools.ledger.get([change.reference]))}

@@ -11,9 +11,9 @@ from okasie_tasks.core.history import NOT_KEPT, Event
 from okasie_tasks.core.listing import parse_reference
 from okasie_tasks.core.records import Reject, SkippedImages
 from okasie_tasks.core.wish import Wish
-from okasie_tasks.sync import hold
+from okasie_tasks.sync import plan_review
+from okasie_tasks.sync.context import Rules, Tools
 from okasie_tasks.sync.rejects import is_free
-from okasie_tasks.sync.tools import Rules, Tools
 
 
 def iso(milliseconds: int) -> str | None:
@@ -25,7 +25,7 @@ def iso(milliseconds: int) -> str | None:
 def why_document(tools: Tools, reference: str) -> dict[str, Any]:
     """Everything that is known of one listing. A reference that nobody has heard of has nulls and no events."""
     entry, reject, wish, skipped, events = None, None, None, None, list[Event]()
-    plan = hold.standing(tools)
+    plan = plan_review.standing(tools)
     held = plan.run if plan and plan.holds_reference(reference) else None
     if parse_reference(reference) == reference:
         entry = tools.ledger.get([reference]).get(reference)

@@ -26,8 +26,8 @@ from okasie_tasks.core.plan import (
     reference_of,
 )
 from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
-from okasie_tasks.sync.decide import Outcome
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync.compare import Outcome
+from okasie_tasks.sync.context import Tools
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run

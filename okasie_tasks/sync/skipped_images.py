@@ -12,7 +12,7 @@ from typing import Final
 from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.records import SkippedImages
 from okasie_tasks.ports import ItemAnswer
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync.context import Tools
 
 WAITS_SECONDS: Final = (3_600, 6 * 3_600, 24 * 3_600)
 """After each try; a listing whose images were skipped once more than that is given up until its content changes."""

@@ -16,10 +16,10 @@ import msgspec
 from okasie_tasks.core.decision import World
 from okasie_tasks.core.packing import ROWS_PER_PAGE
 from okasie_tasks.errors import FixConfiguration
-from okasie_tasks.sync import hold, totals, walk
-from okasie_tasks.sync.decide import Outcome
-from okasie_tasks.sync.ending import cancelled, end, note_error
-from okasie_tasks.sync.tools import LOAD_ROWS, Part, Tools
+from okasie_tasks.sync import control_totals, fetch, plan_review
+from okasie_tasks.sync.compare import Outcome
+from okasie_tasks.sync.context import LOAD_ROWS, Part, Tools
+from okasie_tasks.sync.finish import cancelled, end, note_error
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Claim, Run
@@ -124,8 +124,8 @@ def _after_walk(tools: Tools, run: Run) -> None:
 
 
 def _to_load(tools: Tools, run: Run, phase: str) -> None:
-    complete = walk.is_complete(tools, run)
-    if not complete and walk.repeat(tools, run):
+    complete = fetch.is_complete(tools, run)
+    if not complete and fetch.repeat(tools, run):
         if phase == "first":
             tools.runs.advance(run.id, "first", "walk", parts=0)
         return
@@ -164,7 +164,7 @@ def _after_load(tools: Tools, run: Run) -> None:
     rows = sum(part["rows"] for part in slices)
     tools.ledger.forget_rows(-(-rows // LOAD_ROWS))
     open_end = next((part["open_end"] for part in slices if part.get("open_end")), "")
-    if open_end and hold.has_shrunk(tools, run, rows):
+    if open_end and plan_review.has_shrunk(tools, run, rows):
         # Many a feed lacks its last line end; one that lacks a third of its rows too was cut, and so was its last cell.
         told = f"ends without a line end, {rows} rows where there were {run.fact('rows_before')}: it was cut"
         note_error(tools, run.id, "cut", told, open_end)
@@ -196,7 +196,7 @@ def _after_diff(tools: Tools, run: Run) -> None:
     outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.parts.results(run.id, "diff")]
     slices = sorted({place for outcome in outcomes for place in outcome.slices})
     run.facts["slices"] = json.dumps(slices)
-    verdict = hold.verdict_of(tools, run, outcomes)
+    verdict = plan_review.verdict_of(tools, run, outcomes)
     planned = sum(count for outcome in outcomes for count in outcome.slices.values())
     facts: dict[str, str | int] = {
         "slices": run.facts["slices"],
@@ -209,11 +209,11 @@ def _after_diff(tools: Tools, run: Run) -> None:
         "strangers": verdict.strangers,
     }
     if run.plan_only:
-        hold.show_adopted(tools, run, verdict)
+        plan_review.show_adopted(tools, run, verdict)
         tools.runs.note(run.id, **facts)
         end(tools, run, "done")
         return
-    hold.adopt(tools, verdict)
+    plan_review.adopt(tools, verdict)
     for number, change in enumerate(verdict.sells):
         tools.runs.data.put(run.id, "selling", number, change)
     for stage, parts in (("spool", len(slices)), ("upsert", 0), ("sell", len(verdict.sells))):
@@ -224,7 +224,7 @@ def _after_diff(tools: Tools, run: Run) -> None:
 
 
 def _after_apply(tools: Tools, run: Run) -> None:
-    if run.fact("walked_all") and totals.is_due(tools, run):
+    if run.fact("walked_all") and control_totals.is_due(tools, run):
         tools.runs.advance(run.id, "apply", "count", parts=1)
     else:
         end(tools, run, "done")
@@ -247,10 +247,9 @@ _AFTER: Final[dict[str, Step]] = {
 # -- what parts ask ------------------------------------------------------------------------------------------------
 
 
-def slices_of(tools: Tools, run_id: str) -> list[int]:
+def slices_of(run: Run) -> list[int]:
     """The slices of the source that hold planned sends, in order: part ``i`` of the spool reads the ``i``-th."""
-    run = tools.runs.get(run_id)
-    return list(json.loads(run.facts.get("slices", "[]"))) if run else []
+    return list(json.loads(run.facts.get("slices", "[]")))
 
 
 def pages_of(total_items: int, total_pages: int) -> int:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
-from okasie_tasks.sync import apply, conduct, decide, ending, gather, selling, totals, walk
-from okasie_tasks.sync.tools import ATTEMPTS, Part, Tools
+from okasie_tasks.sync import compare, control_totals, fetch, finish, load, phases, spool, writes
+from okasie_tasks.sync.context import ATTEMPTS, Part, Tools
 
 if TYPE_CHECKING:
-    from okasie_tasks.store.records import Claim
+    from okasie_tasks.store.records import Claim, Run
 
 log = get_logger(__name__)
 
-Job = Callable[[Tools, Part, Any], object]
+Job = Callable[[Tools, Part, "Run", Any], object]
 Tell = Callable[[str], object]
 """Gets a line about what became of a part, the reason first where it failed."""
 
@@ -79,19 +79,21 @@ def _or_stopped(tools: Tools, part: Part, tell: Tell, do: Callable[[], Effect]) 
         raise
     except (StopRun, FixConfiguration) as stop:
         log.error("run stops", **_facts(tools, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect
-        ending.stop(tools, part.run, stop.code, stop.message, stop.where or "")
+        finish.stop(tools, part.run, stop.code, stop.message, stop.where or "")
         tell(f"the run stops: {stop}")
         return "stopped"
 
 
 def _claimed(tools: Tools, part: Part, claim: Claim, call: Call | None, *, chance: Random, tell: Tell) -> Effect:
-    if claim.state == "cancelled" and ending.cancelled(tools, part.run):
+    if claim.state == "cancelled" and finish.cancelled(tools, part.run):
         return "stopped"
     if claim.state != "claimed":
         # Of a paused account too: its message is spent, and `watchdog.open_again` publishes the part when it goes on.
         return "nothing"
+    run = tools.runs.get(part.run)
+    assert run is not None  # noqa: S101 - it was claimed a moment ago
     try:
-        result = _JOBS[part.stage](tools, part, call)
+        result = _JOBS[part.stage](tools, part, run, call)
     except NoPermit:
         tools.runs.parts.release(part.run, part.stage, part.number, part.token, counted=False)
         raise
@@ -102,7 +104,7 @@ def _claimed(tools: Tools, part: Part, claim: Claim, call: Call | None, *, chanc
         raise
     except SetAside as refused:
         # The marketplace refuses the request itself: the same request would be refused again.
-        ending.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
+        finish.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
         told = {"code": refused.code, "reason": str(refused), "request_id": refused.request_id}
         log.error("part refused", **_facts(tools, part), **told)  # noqa: TRY400 - no defect
         tell(f"failed: {refused}")
@@ -124,12 +126,12 @@ def _facts(tools: Tools, part: Part) -> dict[str, str]:
 
 
 def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) -> Effect:
-    when_open = None if part.stage in conduct.APPLY else conduct.WINDOWS[part.stage][1]
+    when_open = None if part.stage in phases.APPLY else phases.WINDOWS[part.stage][1]
     closed = tools.runs.parts.close(
         part.run, part.stage, part.number, part.token, result, failed=failed, when_open=when_open
     )
     if closed and part.stage == "upsert":
-        apply.sent(tools, part)
+        writes.sent(tools, part)
     return _EFFECTS[closed]
 
 
@@ -146,7 +148,7 @@ def _words(result: object) -> str:
 
 def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: Random, *, tell: Tell) -> Effect:
     if later.counted and attempts >= ATTEMPTS:
-        ending.note_error(tools, part.run, later.code, later.message, later.where or "")
+        finish.note_error(tools, part.run, later.code, later.message, later.where or "")
         log.error("part failed", **_facts(tools, part), code=later.code, reason=str(later), attempts=attempts)
         tell(f"failed after {attempts} tries: {later}")
         return _close(tools, part, {}, failed=True)
@@ -164,33 +166,31 @@ _EFFECTS: Final[dict[int, Effect]] = {0: "nothing", 1: "closed", 2: "quiet", 3: 
 # -- the kinds of parts --------------------------------------------------------------------------------------------
 
 
-def _first(tools: Tools, part: Part, call: Call) -> object:
-    run = tools.runs.get(part.run)
-    assert run is not None  # noqa: S101 - it was claimed a moment ago
+def _first(tools: Tools, part: Part, run: Run, call: Call) -> object:
     _same_market(tools)
     cursor = run.facts.get("cursor_from", "")
     whole = run.mode == "full" or not cursor
     account = tools.runs.account(run.account)
     # With a cursor but without the word, the ledger is from a release before it: it has met everything.
     take_over = account.take_over or ("decided" if account.cursor else "open")
-    since = None if whole else gather.updated_since(cursor, tools.rules.overlap_seconds)
+    since = None if whole else fetch.updated_since(cursor, tools.rules.overlap_seconds)
     page = call.list_page(1, updated_since=since)
-    partitions = gather.partitions_of(page, full=whole, rows_before=run.fact("rows_before"))
+    partitions = fetch.partitions_of(page, full=whole, rows_before=run.fact("rows_before"))
     tools.runs.note(
         part.run,
-        pages=conduct.pages_of(page.total_items, page.total_pages),
+        pages=phases.pages_of(page.total_items, page.total_pages),
         total_items=page.total_items,
         partitions=partitions,
         walked_all=int(whole),
         since=since.isoformat() if since else "",
-        cursor_next=gather.next_cursor(page),
+        cursor_next=fetch.next_cursor(page),
         taking_over=int(whole and take_over == "open"),
         provider=account.provider,
         partner_source=page.partner_source,
         **({"profiles": json.dumps(sorted(page.profile_ids))} if page.profile_ids else {}),
     )
-    return gather.write_page(
-        tools, part.run, page, place=walk.FIRST_PAGE_PLACE, partitions=partitions, provider=account.provider
+    return fetch.write_page(
+        tools, part.run, page, place=fetch.FIRST_PAGE_PLACE, partitions=partitions, provider=account.provider
     )
 
 
@@ -205,48 +205,45 @@ def _same_market(tools: Tools) -> None:
         )
 
 
-def _walk(tools: Tools, part: Part, call: Call) -> object:
-    run = tools.runs.get(part.run)
-    assert run is not None  # noqa: S101
+def _walk(tools: Tools, part: Part, run: Run, call: Call) -> object:
     since = run.facts.get("since", "")
     moment = datetime.fromisoformat(since).astimezone(UTC) if since else None
-    page = call.list_page(walk.page_of(run, part.number), updated_since=moment)
+    page = call.list_page(fetch.page_of(run, part.number), updated_since=moment)
     partitions, provider = run.fact("partitions", 1), run.facts.get("provider", "")
-    return gather.write_page(tools, part.run, page, place=part.number + 1, partitions=partitions, provider=provider)
+    return fetch.write_page(tools, part.run, page, place=part.number + 1, partitions=partitions, provider=provider)
 
 
-def _load(tools: Tools, part: Part, _: None) -> object:
-    run = tools.runs.get(part.run)
-    assert run is not None  # noqa: S101
+def _load(tools: Tools, part: Part, run: Run, _: None) -> object:
     try:
-        return gather.load_slice(tools, part, partitions=run.fact("partitions", 1))
+        return load.load_slice(tools, part, partitions=run.fact("partitions", 1))
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where="source") from error
 
 
-def _diff(tools: Tools, part: Part, _: None) -> object:
-    run = tools.runs.get(part.run)
-    assert run is not None  # noqa: S101
-    world = conduct.world_of(tools, run)
-    return decide.diff_chunk(tools, part, world, partitions=run.fact("partitions", 1), plan_only=run.plan_only)
+def _diff(tools: Tools, part: Part, run: Run, _: None) -> object:
+    world = phases.world_of(tools, run)
+    return compare.diff_chunk(tools, part, world, partitions=run.fact("partitions", 1), plan_only=run.plan_only)
 
 
-def _spool(tools: Tools, part: Part, _: None) -> object:
-    places = conduct.slices_of(tools, part.run)
-    last = part.number == len(places) - 1
-    return apply.spool(tools, part, place=places[part.number], last=last)
+def _spool(tools: Tools, part: Part, run: Run, _: None) -> object:
+    places = phases.slices_of(run)
+    return spool.spool(tools, part, run, place=places[part.number], last=part.number == len(places) - 1)
 
 
-def _upsert(tools: Tools, part: Part, call: Call) -> object:
-    return apply.upsert_chunk(tools, part, call)
+def _upsert(tools: Tools, part: Part, _: Run, call: Call) -> object:
+    return writes.upsert_chunk(tools, part, call)
 
 
-def _sell(tools: Tools, part: Part, call: Call) -> object:
+def _sell(tools: Tools, part: Part, run: Run, call: Call) -> object:
     try:
-        return selling.mark_sold(tools, part, call)
+        return writes.mark_sold(tools, part, run, call)
     except SetAside as refused:
         # One listing that cannot be sold is a reject, not a failed run.
-        return selling.refused_sell(tools, part, refused)
+        return writes.refused_sell(tools, part, refused)
+
+
+def _count(tools: Tools, part: Part, _: Run, call: Call) -> object:
+    return control_totals.count_listings(tools, part, call)
 
 
 _JOBS: Final[dict[str, Job]] = {
@@ -257,5 +254,5 @@ _JOBS: Final[dict[str, Job]] = {
     "spool": _spool,
     "upsert": _upsert,
     "sell": _sell,
-    "count": totals.count_listings,
+    "count": _count,
 }

@@ -17,7 +17,7 @@ from okasie_tasks.core.records import (
     split_hashes,
     split_rows,
 )
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync.context import Tools
 
 
 class Sides:

@@ -20,7 +20,7 @@ from okasie_tasks.core.snapshot import Snapshot, diff, theirs
 from okasie_tasks.core.wish import Wish
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync.context import Tools
 
 log = get_logger(__name__)
 

@@ -12,13 +12,12 @@ from typing import Any
 
 from okasie_tasks.core.fingerprint import content_fingerprint
 from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_listing, parse_reference
-from okasie_tasks.core.records import Reject
+from okasie_tasks.core.records import Reject, outgoing
 from okasie_tasks.core.wish import MOST_REFERENCES, Outcome, Wish
 from okasie_tasks.errors import FixConfiguration, OkasieError, SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.sync import rejects
-from okasie_tasks.sync.apply import outgoing
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync.context import Tools
 
 
 class _Accepted:

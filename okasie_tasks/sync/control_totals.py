@@ -15,8 +15,8 @@ from okasie_tasks.core.records import BUCKETS
 from okasie_tasks.errors import StopRun
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
-from okasie_tasks.sync.decide import Outcome
-from okasie_tasks.sync.tools import Part, Tools
+from okasie_tasks.sync.compare import Outcome
+from okasie_tasks.sync.context import Part, Tools
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run

@@ -12,10 +12,15 @@ from okasie_tasks.core.forecast import Forecast, forecast, to_read, to_send
 from okasie_tasks.core.plan import Held, HeldPlan
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.core.records import Planned
-from okasie_tasks.sync import hold
-from okasie_tasks.sync.apply import changes_of
-from okasie_tasks.sync.explain import event_document, iso
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.reports.listing import event_document, iso
+from okasie_tasks.sync import plan_review
+from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.spool import changes_of
+
+if TYPE_CHECKING:
+    from okasie_tasks.store.records import Run
+    from okasie_tasks.store.request_stats import Trace
+    from okasie_tasks.store.runs import Runs
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -147,7 +152,7 @@ def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatu
 
 def plan_document(tools: Tools, run: Run, quota: LimiterStatus) -> dict[str, Any]:
     """A plan: the run's document, every change with its reason, and how long a run would take for it."""
-    slices, holds = json.loads(run.facts.get("slices", "[]")), hold.holds_of(run)
+    slices, holds = json.loads(run.facts.get("slices", "[]")), plan_review.holds_of(run)
     return {
         **run_document(tools.runs, run),
         "changes": [_change(change, holds) for change in changes_of(tools, run.id, slices)],
@@ -173,7 +178,7 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
     history = [run for name in runs.history(account, 20) if (run := runs.get(name)) is not None]
     now = runs.now()
     good = next((run for run in history if run.state in ("done", "held") and not run.plan_only), None)
-    plan = hold.standing(tools)
+    plan = plan_review.standing(tools)
     active, listings = runs.active(account), ledger.count()
     working = next((run for run in history if run.id == active and run.open), None)
     return {
@@ -242,3 +247,64 @@ def _held(plan: HeldPlan | None) -> dict[str, Any]:
 def _built(found: Forecast) -> dict[str, Any]:
     built: dict[str, Any] = msgspec.to_builtins(found)
     return built
+
+
+_PHASES: Final = {
+    "first": ("first page", ("first",)),
+    "walk": ("other pages", ("walk",)),
+    "load": ("read the source", ("load",)),
+    "diff": ("compare", ("diff",)),
+    "apply": ("send", ("spool", "upsert", "sell")),
+    "count": ("control count", ("count",)),
+}
+"""Phase -> its name for people, and its stages."""
+
+
+def page_document(runs: Runs, run: Run, trace: Trace, *, limit: int) -> dict[str, Any]:
+    """`run_document` with where the time went and what became of the requests. ``limit``: requests a minute.
+
+    Seconds count from the run's begin, which is after it waited for another run. ``parts`` is None for a run of more
+    than two days ago.
+    """
+    return {
+        **run_document(runs, run),
+        "waited_seconds": round((run.started_ms - run.created_ms) / 1000, 3) if run.started_ms else None,
+        "timeline": _timeline(runs, run),
+        "limit_per_minute": limit,
+        "requests_over_time": [
+            {**msgspec.to_builtins(slot), "share": round(slot.requests / (limit * slot.seconds / 60), 3)}
+            for slot in trace.slots
+        ],
+        "slowest_requests": [_request(run, sent) for sent in trace.slowest],
+        "failed_requests": [_request(run, sent) for sent in trace.failed],
+    }
+
+
+def _request(run: Run, sent: Any) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(sent)
+    return {**told, "sent_at": iso(run.started_ms + sent.at * 1000)}
+
+
+def _timeline(runs: Runs, run: Run) -> list[dict[str, Any]]:
+    if not run.started_ms:
+        return []
+    begun = {"first": run.started_ms} | {name: run.fact(f"at:{name}") for name in _PHASES if run.fact(f"at:{name}")}
+    order = sorted(begun, key=lambda name: begun[name])
+    ends = [begun[name] for name in order[1:]] + [run.ended_ms or runs.now_ms()]
+    return [
+        {
+            "phase": _PHASES[name][0],
+            "begins": round((begun[name] - run.started_ms) / 1000, 3),
+            "seconds": round(max(0, end - begun[name]) / 1000, 3),
+            "parts": _parts(runs, run, _PHASES[name][1]),
+        }
+        for name, end in zip(order, ends, strict=True)
+    ]
+
+
+def _parts(runs: Runs, run: Run, stages: tuple[str, ...]) -> list[dict[str, Any]] | None:
+    found = [(stage, runs.parts.stage(run.id, stage)) for stage in stages]
+    told = [
+        {"stage": stage, "parts": of.total, "closed": of.closed, "failed": of.failed} for stage, of in found if of.total
+    ]
+    return told or None

@@ -11,9 +11,9 @@ import msgspec
 from okasie_tasks.core.packing import minimum_requests
 from okasie_tasks.core.records import merge_counts
 from okasie_tasks.logs import get_logger
-from okasie_tasks.sync import hold, walk
-from okasie_tasks.sync.decide import Outcome
-from okasie_tasks.sync.tools import Tools
+from okasie_tasks.sync import fetch, plan_review
+from okasie_tasks.sync.compare import Outcome
+from okasie_tasks.sync.context import Tools
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -66,7 +66,7 @@ def end(tools: Tools, run: Run, state: str) -> None:
         _forget_vanished_rejects(tools, run)
         # What a guard held back is no measure for the next read: a feed that stays cut must stay suspicious.
         account = _learned(tools, run, outcomes) | (_accepted(run) if state == "done" else {})
-        tools.runs.note(run.id, held_run=hold.settle(tools, run))
+        tools.runs.note(run.id, held_run=plan_review.settle(tools, run))
     tools.runs.note(run.id, **_report(tools, run, outcomes, applied))
     cursor = run.facts.get("cursor_next", "") if state in ("done", "held") and not run.plan_only else ""
     before = tools.runs.account(run.account).cursor if cursor else ""
@@ -96,7 +96,7 @@ def _tell(tools: Tools, run_id: str, cursor_before: str) -> None:
         **({"code": error["code"], "reason": error["message"], "where": error["where"]} if error else {}),
     )
     if run.state == "held":
-        for held in hold.holds_of(run):
+        for held in plan_review.holds_of(run):
             facts = {"guard": held.guard, "dealer": held.dealer, "what": held.what, "count": held.count}
             log.warning("plan held", **whose, held_run=run.facts.get("held_run"), **facts, reason=held.reason)
     if run.facts.get("cursor"):
@@ -107,20 +107,20 @@ def _state(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, i
     failed = sum(tools.runs.parts.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
     if unread := sum(outcome.counts.get("unread", 0) for outcome in outcomes):
         told = (
-            f"the list moved while it was read, {walk.MOST_ROUNDS} times: {unread} new listings wait for a whole read"
+            f"the list moved while it was read, {fetch.MOST_ROUNDS} times: {unread} new listings wait for a whole read"
         )
         note_error(tools, run.id, "walk_incomplete", told, "GET /listings")
     if failed or applied.get("unanswered") or unread:
         return "partial"
-    return "held" if hold.holds_of(run) else "done"
+    return "held" if plan_review.holds_of(run) else "done"
 
 
 def _learned(tools: Tools, run: Run, outcomes: list[Outcome]) -> dict[str, str]:
     """What this run taught about the account, whether or not something is held."""
     facts: dict[str, str] = {}
-    if provider := hold.own_provider(tools, run, outcomes):
+    if provider := plan_review.own_provider(tools, run, outcomes):
         facts["provider"] = provider
-    waiting = any(found.what == "take-over" for found in hold.holds_of(run))
+    waiting = any(found.what == "take-over" for found in plan_review.holds_of(run))
     # Whose the rows are that the source lacks may only be known once there are rows of ours beside them.
     known = provider or not any(outcome.strangers for outcome in outcomes)
     if run.fact("taking_over"):
@@ -145,7 +145,7 @@ def _forget_vanished_rejects(tools: Tools, run: Run) -> None:
 
 def _report(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> dict[str, Any]:
     decided = merge_counts(outcome.counts for outcome in outcomes)
-    pages = walk.last_round(tools, run)
+    pages = fetch.last_round(tools, run)
     taken = run.fact("strangers")
     listings = {
         "local": run.fact("rows"),

@@ -22,8 +22,8 @@ from okasie_tasks.core.wish import Outcome, Wish, overtaken, pushed, sold
 from okasie_tasks.errors import Busy, RetryLater, SetAside, StopRun, Unavailable
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call, ItemAnswer
-from okasie_tasks.sync import images, rejects, remember
-from okasie_tasks.sync.tools import ATTEMPTS, Tools
+from okasie_tasks.sync import audit, rejects, skipped_images
+from okasie_tasks.sync.context import ATTEMPTS, Tools
 
 log = get_logger(__name__)
 
@@ -210,7 +210,7 @@ class Sender:
         lacking: set[str] = set()
         for given in (True, False):
             taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].given is given]
-            lacking |= images.settle(self._tools, taken, now=now_ms // 1000, again=not given)
+            lacking |= skipped_images.settle(self._tools, taken, now=now_ms // 1000, again=not given)
 
         def entry(reference: str, held: Entry | None) -> Entry:
             pair, item, answer = told[reference]
@@ -219,10 +219,10 @@ class Sender:
 
         self._write(list(told), base, entry)
         self._tools.ledger.unpark(list(told))
-        remember.pushed(self._tools, accepted, base, request_id=request_id, now_ms=now_ms)
+        audit.pushed(self._tools, accepted, base, request_id=request_id, now_ms=now_ms)
         self._over(
             [
-                (pair, "created" if answer.created else "updated", remember.skipped_images(answer))
+                (pair, "created" if answer.created else "updated", audit.skipped_images(answer))
                 for pair, _, answer in accepted
             ]
         )
@@ -243,7 +243,7 @@ class Sender:
         self._write([wish.reference], base, lambda _, held: sold(wish, held, now_ms=now_ms))
         self._tools.ledger.unpark([wish.reference])
         event = Event(now_ms, "sold", "sold by hand", request_id=request_id, message=said or "")
-        remember.sold(self._tools, wish.reference, event, base.get(wish.reference))
+        audit.sold(self._tools, wish.reference, event, base.get(wish.reference))
         self._over([(pair, outcome, said)])
 
     def _write(
@@ -311,7 +311,7 @@ class Sender:
         self._tell([(wish, outcome, said) for (_, wish), outcome, said in done], fields)
         failed = [(wish, said or "") for (_, wish), outcome, said in done if outcome == "failed"]
         if failed:
-            remember.given_up(self._tools, failed, now_ms=self._now_ms())
+            audit.given_up(self._tools, failed, now_ms=self._now_ms())
         self._tools.inbox.take(pair for pair, _, _ in done)
 
     def _tell(self, news: list[tuple[Wish, str, str | None]], fields: tuple[str, ...] = ()) -> None:

@@ -1,0 +1,219 @@
+"""Gather: both sides write small records into the partitions of the run.
+
+What equals the ledger's picture is written as the hash of its reference only; values travel only for rows whose
+rendering the ledger does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from okasie_tasks.core.entry import ABSENT, LOOK_AGAIN, Entry, is_as_rendered, standing
+from okasie_tasks.core.fingerprint import (
+    compared_fingerprint,
+    dealer_fingerprint,
+    encode_compared,
+)
+from okasie_tasks.core.listing import RemoteListing
+from okasie_tasks.core.packing import ROWS_PER_PAGE
+from okasie_tasks.core.records import (
+    Remote,
+    RemoteBatch,
+    hash8,
+    partition_of_hash,
+    partitions_for,
+    split_hashes,
+)
+from okasie_tasks.ports import Page
+from okasie_tasks.sync.context import Tools
+
+if TYPE_CHECKING:
+    from okasie_tasks.store.records import Run
+
+
+_BATCH = 1_000
+"""Rows per question to the ledger."""
+_UNKNOWN_SIZE_PARTITIONS = 16
+
+_IDS_PER_PASS = 200_000
+"""Ids of rows that are held in memory at once when a walk is proved."""
+
+
+# -- the marketplace's side ----------------------------------------------------------------------------------------
+
+
+def updated_since(cursor: str, overlap_seconds: float) -> datetime:
+    """Where an incremental read begins: the cursor minus the overlap (the filter's sharpness is not documented)."""
+    return datetime.fromisoformat(cursor).astimezone(UTC) - timedelta(seconds=overlap_seconds)
+
+
+def next_cursor(page: Page) -> str:
+    """The marketplace's own time at the first page of the walk, else the greatest ``updatedAt`` read; "" if neither."""
+    moment = page.server_time or max((row.updated_at for row in page.rows if row.updated_at), default=None)
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else ""
+
+
+def write_page(
+    tools: Tools, run: str, page: Page, *, place: int, partitions: int, provider: str
+) -> dict[str, int | dict[str, int]]:
+    """Put a page's rows into the partitions; returns counts for the walk's proof.
+
+    ``place``: the number of this read among all of the walk; a later one counts where two tell of the same listing.
+    ``provider``: that of our own rows, once it is known: rows of another one are not ours, even under a reference of
+    ours; only where the ledger owns the listing they stay, since nobody promised that the name never changes.
+    """
+    named = [row for row in page.rows if row.reference]
+    references = [row.reference or "" for row in named]
+    keys = [hash8(reference) for reference in references]
+    same: dict[int, list[bytes]] = defaultdict(list)
+    batches: dict[int, RemoteBatch] = defaultdict(RemoteBatch)
+    formed: list[bytes] = []
+    providers: Counter[str] = Counter()
+    rows = active = 0
+    for row, key, packed in zip(named, keys, tools.ledger.packed(references, keys), strict=True):
+        owned = standing(packed).owned
+        if not owned and provider and row.provider and row.provider != provider:
+            continue
+        rows += 1
+        active += row.status == "active"
+        if owned and row.provider:
+            providers[row.provider] += 1
+        partition = partition_of_hash(key, partitions)
+        rendering = compared_fingerprint(row.compared)
+        if is_as_rendered(packed, rendering, row.status or "", _dealers(row)):
+            same[partition].append(key)
+            continue
+        record = remote_record(row, None if packed == ABSENT else Entry.unpack(packed), provider)
+        assert record is not None  # noqa: S101 - the quick question has the same answer
+        batches[partition].rows.append(record)
+        if record.form is not None:
+            formed.append(key)
+    for partition, found in same.items():
+        batches[partition].same = b"".join(found)
+    places: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
+    if formed:
+        # Before the rows: whoever meets them must find their values wanted.
+        tools.runs.data.mark(run, "formed", formed)
+    tools.runs.data.put_sorted(run, place, places | {"ids": b"".join(hash8(row.id) for row in page.rows)})
+    return {
+        "rows": len(page.rows),
+        "nameless": len(page.rows) - rows + page.unreadable,
+        "unreadable": page.unreadable,
+        "nameless_active": sum(row.status == "active" for row in page.rows) - active,
+        "total": page.total_items,
+        "providers": dict(providers),
+    }
+
+
+def distinct_rows(pages: Callable[[], Iterable[bytes]], *, rows: int) -> int:
+    """How many different listings the pages of a walk showed: the same one may stand on two when stock moves.
+
+    ``pages`` gives the ids of each page, 8 bytes each, as often as it is asked; ``rows`` is about how many there are.
+    """
+    passes = max(1, -(-rows // _IDS_PER_PASS))
+    found = 0
+    for turn in range(passes):
+        found += len({key for page in pages() for key in split_hashes(page) if key[0] % passes == turn})
+    return found
+
+
+def _dealers(row: RemoteListing) -> tuple[bytes, bytes]:
+    """The row's dealer in both of the forms in which ours may be told; empty where it is not told."""
+    return (
+        dealer_fingerprint("profile", row.dealer_profile_id) if row.dealer_profile_id else b"",
+        dealer_fingerprint("code", row.dealer_location_code) if row.dealer_location_code else b"",
+    )
+
+
+def remote_record(row: RemoteListing, base: Entry | None, provider: str = "") -> Remote | None:
+    """The record of one marketplace row; None when it equals the ledger's picture (`core.entry.is_as_rendered`)."""
+    rendering = compared_fingerprint(row.compared)
+    status = row.status or ""
+    profile, code = _dealers(row)
+    known = base is not None and base.rendering == rendering
+    if (
+        known
+        and base is not None
+        and base.status == status
+        and base.dealer in (profile, code)
+        and not base.flags & LOOK_AGAIN
+    ):
+        return None
+    return Remote(
+        id=row.id,
+        reference=row.reference or "",
+        status=status,
+        changed_at=int(row.updated_at.timestamp()) if row.updated_at else 0,
+        rendering=rendering,
+        dealer_profile=profile,
+        dealer_code=code,
+        images=row.image_count,
+        form=None if known else encode_compared(row.compared),
+        provider=(row.provider or "") if base is None or row.provider != provider else "",
+    )
+
+
+def partitions_of(page: Page, *, full: bool, rows_before: int) -> int:
+    """How many partitions this run is cut into, from what is known at its first page."""
+    known = max(rows_before, page.total_items if full else 0)
+    return max(partitions_for(known), 1 if rows_before else _UNKNOWN_SIZE_PARTITIONS)
+
+
+MOST_ROUNDS: Final = 3
+FIRST_PAGE_PLACE: Final = 0
+"""Where the rows of the run's very first page lie; part ``n`` of the walk has place ``n + 1``."""
+
+
+class Round(NamedTuple):
+    """One pass over the pages: parts from ``part`` on, the first of them reads page ``page``."""
+
+    part: int
+    page: int
+
+
+def rounds_of(run: Run) -> list[Round]:
+    """The rounds of a run's walk so far; the first begins at page 2, since page 1 was read to count the pages."""
+    return [Round(*pair) for pair in json.loads(run.facts.get("walk_rounds", "[[0, 2]]"))]
+
+
+def page_of(run: Run, part: int) -> int:
+    """The page that a part of the walk reads."""
+    last = [turn for turn in rounds_of(run) if turn.part <= part][-1]
+    return last.page + part - last.part
+
+
+def is_complete(tools: Tools, run: Run) -> bool:
+    """Whether the last round read every page, of a total that stood still, and all so many rows were seen."""
+    pages = last_round(tools, run)
+    totals: set[int] = {page.get("total", -1) for page in pages}
+    if len(totals) != 1 or -1 in totals:  # a page that could not be read has no total
+        return False
+    (total,) = totals
+    unreadable: int = sum(page.get("unreadable", 0) for page in pages)
+    if len(pages) == 1:
+        return bool(pages[0]["rows"] + unreadable >= total)
+    seen = distinct_rows(lambda: tools.runs.data.fetch(run.id, "ids", bytes), rows=total)
+    return seen + unreadable >= total
+
+
+def last_round(tools: Tools, run: Run) -> list[dict[str, Any]]:
+    """What the pages of the last round came to."""
+    rounds = rounds_of(run)
+    pages: list[dict[str, Any]] = tools.runs.parts.results(run.id, "walk")[rounds[-1].part :]
+    return [*tools.runs.parts.results(run.id, "first"), *pages] if len(rounds) == 1 else pages
+
+
+def repeat(tools: Tools, run: Run) -> bool:
+    """Begin another round over all pages; False when there were enough. The first page's phase must be over."""
+    rounds = rounds_of(run)
+    if len(rounds) >= MOST_ROUNDS:
+        return False
+    most = max((page.get("total", 0) for page in last_round(tools, run)), default=0)
+    pages = max(run.fact("pages", 1), -(-most // ROWS_PER_PAGE))
+    told = json.dumps([*rounds, ("{first}", 1)]).replace('"{first}"', "{first}")
+    tools.runs.parts.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", told))
+    return True
