@@ -1,4 +1,4 @@
-"""The pages of docs/: they build, their links lead somewhere, and what they tell to type exists."""
+"""The pages of docs/: they build, their links lead somewhere, and the commands they show exist."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from okasie_tasks.cli import COMMANDS
-from tests.test_readme import blocks, options
+from tests.test_readme import check_command_lines
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -27,12 +26,7 @@ def test_they_build_and_every_link_leads_somewhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_okasie_command_line_is_one_that_exists(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    typed = [line[2:] for block in blocks(text, "console") for line in block.splitlines() if line.startswith("$ ")]
-    for line in [*typed, *re.findall(r"`(okasie [^`]*)`", text)]:
-        for name, rest in re.findall(r"\bokasie ([a-z]+)([^|$]*)", line):
-            assert name in COMMANDS, line
-            assert set(re.findall(r"(?<= )--[a-z-]+", rest)) <= options(name), line
+    check_command_lines(page.read_text(encoding="utf-8"))
 
 
 def test_pictures_are_there_small_and_described() -> None:
