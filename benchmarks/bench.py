@@ -133,7 +133,7 @@ def main() -> None:
     rows: list[Row] = []
     for section in sections:
         rows += section()
-        made = f"{table(rows)}\n\n{machine()}; {when}"
+        made = f"{table(rows)}\n\n{machine()}; {when}."
         if not quick:  # after each: the next may take its time
             before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
             PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
