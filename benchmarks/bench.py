@@ -1,6 +1,6 @@
 """All that `make bench` measures, as one table: ours, the guide's comparison in Node.js and in Python, and the target.
 
-It is written into README.md and docs/speed.md between their markers, with the command beside each row and the machine
+It is written into docs/speed.md between its markers, with the command beside each row and the machine
 below. About twenty minutes on two quiet cores. `--quick` takes small sizes and prints only: it proves that the scripts
 run.
 
@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 HERE = Path(__file__).parent
-PAGES = (HERE.parent / "docs" / "speed.md", HERE.parent / "README.md")
+PAGE = HERE.parent / "docs" / "speed.md"
 BEGIN, END = "<!-- made by make bench: begin -->", "<!-- made by make bench: end -->"
 
 Row = tuple[str, str, str, str, str, str]
@@ -133,11 +133,10 @@ def main() -> None:
     rows: list[Row] = []
     for section in sections:
         rows += section()
-        made = f"{table(rows)}\n\n{machine()}; {when}"
+        made = f"{table(rows)}\n\n{machine()}; {when}."
         if not quick:  # after each: the next may take its time
-            for page in PAGES:
-                before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-                page.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+            before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+            PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
     print(made)
 
 

@@ -1,7 +1,7 @@
 """Django: a saved vehicle is pushed when, and only when, its transaction is committed.
 
-In a project, put `connect(Vehicle, ...)` into ``AppConfig.ready``. By itself this file makes a project of its own
-around one model, and changes a price in it::
+In a project, put `connect(Vehicle, ...)` into ``AppConfig.ready``. Run as a script, this file creates a
+project with one model and changes a price in it::
 
     python django_on_commit.py REDIS_URL ACCOUNT REFERENCE PRICE < LISTING.json
 """
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 def connect(model: type[models.Model], okasie: Client, account: str) -> None:
     """Push each saved row of ``model``, and sell each deleted one, once its transaction is committed.
 
-    The model tells what is sent: ``reference`` and ``as_listing()``, in the marketplace's write shape. A rollback
-    sends nothing. ``robust``: a broker that is away must not turn a committed save into an error for the user; the
-    next run finds the change anyway. Where it must not wait for that, use an outbox instead: docs/integrations.md.
+    The model must have ``reference`` and ``as_listing()``, which returns the marketplace's write shape. A rollback
+    sends nothing. ``robust``: an unreachable broker must not turn a committed save into an error for the user; the
+    next run finds the change. If it must not wait for that, use an outbox instead: docs/integrations.md.
     """
 
     def saved(instance: Any, **_: object) -> None:
@@ -36,7 +36,7 @@ def connect(model: type[models.Model], okasie: Client, account: str) -> None:
     def deleted(instance: Any, **_: object) -> None:
         transaction.on_commit(lambda: _send(okasie.sell, account, [instance.reference]), robust=True)
 
-    # Weak references to functions of this one would be gone with it.
+    # The signals would drop weak references to these local functions.
     post_save.connect(saved, sender=model, weak=False)
     post_delete.connect(deleted, sender=model, weak=False)
 
@@ -45,7 +45,7 @@ def _send(call: Any, *arguments: Any, **named: Any) -> None:
     try:
         call(*arguments, **named)
     except NotReachable:
-        log.warning("a change of %s was not handed to okasie-tasks; its next run finds it", arguments[0])
+        log.warning("a change of account %s was not enqueued; its next run finds it", arguments[0])
 
 
 def main(url: str, account: str, reference: str, price: int, listing: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""FastAPI: a price is changed and pushed; the answer does not wait for the broker.
+"""FastAPI: change a price and push it; the response does not wait for the broker.
 
 pip install fastapi uvicorn okasie-tasks
 OKASIE_BROKER=redis://127.0.0.1:6379/0 uvicorn fastapi_app:app
@@ -26,20 +26,20 @@ class NewPrice(BaseModel):
 
 @app.put("/vehicles/{reference}/price", status_code=202)
 def change_price(reference: str, new: NewPrice, after: BackgroundTasks) -> dict[str, str]:
-    """Store the price, then have the car pushed. The workers read it from the account's source: commit before."""
+    """Store the price, then push the car. A worker reads it from the account's source, so commit first."""
     save(reference, new.price)
-    after.add_task(hand_over, reference)
-    return {"reference": reference, "push": "asked for"}
+    after.add_task(enqueue, reference)
+    return {"reference": reference, "push": "requested"}
 
 
-def hand_over(reference: str) -> None:
-    """Runs in a thread after the answer: `Client.push` waits for the broker's word."""
+def enqueue(reference: str) -> None:
+    """Runs in a thread after the response: `Client.push` waits for the broker."""
     try:
         okasie.push("dex", [reference])
     except NotReachable:
-        log.warning("the change of %s was not handed to okasie-tasks; its next run finds it", reference)
+        log.warning("the change of %s was not enqueued; the next run finds it", reference)
 
 
 def save(reference: str, price: int) -> None:
     """Your own database."""
-    log.info("%s costs %d now", reference, price)
+    log.info("new price of %s: %d", reference, price)

@@ -1,7 +1,7 @@
-"""A transactional outbox: the wish to push is a row of the same transaction as the change, so neither is lost alone.
+"""A transactional outbox: the push is a row in the transaction of the change, so neither is lost without the other.
 
-`wish` goes where the change is made; `relay` runs beside the application (a loop, a cron job, a thread). A relay that
-dies between sending and marking sends again: pushes of the same content change nothing, so twice is once.
+Call `enqueue` where the change is made, and run `relay` beside the application (a loop, a cron job, a thread). A relay
+that dies between sending and marking sends again, which changes nothing: pushes are idempotent.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ outbox = Table(
     Column("account", String(64), nullable=False),
     Column("kind", String(4), nullable=False),  # push or sell
     Column("reference", String(64), nullable=False),
-    Column("asked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("requested_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("sent_at", DateTime(timezone=True)),
 )
 
 
-def wish(connection: Connection, account: str, kind: str, *references: str) -> None:
-    """Note within the caller's transaction that these are to be pushed or sold. Its rollback takes the wish along."""
+def enqueue(connection: Connection, account: str, kind: str, *references: str) -> None:
+    """Enqueue a push or sell of these references within the caller's transaction; a rollback removes it."""
     rows = [{"account": account, "kind": kind, "reference": reference} for reference in references]
     connection.execute(insert(outbox), rows)
 
 
 def relay(connection: Connection, okasie: Client, *, most: int = 1_000) -> int:
-    """Hand over what waits, in its order, within the caller's transaction; returns how many rows.
+    """Send up to ``most`` unsent rows in order, within the caller's transaction; returns how many.
 
-    Raises `NotReachable`: nothing is marked then, and the next call sends all of it. Where the database can lock rows,
-    several relays do not get in each other's way.
+    Raises `NotReachable`: nothing is marked then, and the next call sends all of them. Several relays may run at once
+    where the database can lock rows.
     """
     waiting = select(outbox).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(most)
     rows = connection.execute(waiting.with_for_update(skip_locked=True)).all()
@@ -49,6 +49,6 @@ def relay(connection: Connection, okasie: Client, *, most: int = 1_000) -> int:
 
 
 def _batches(rows: Any) -> Iterator[tuple[tuple[str, str], list[str]]]:
-    """Neighbours of the same account and kind go together; a sell after a push of the same car stays after it."""
+    """Adjacent rows of one account and kind go together; a sell after a push of the same car stays after it."""
     for key, some in groupby(rows, key=lambda row: (row.account, row.kind)):
         yield key, list(dict.fromkeys(row.reference for row in some))

@@ -1,18 +1,18 @@
 // Push or sell listings from Node, without any package: node push.mjs push ACCOUNT LISTINGS.json | sell ACCOUNT REF...
 //
 // $REDIS_URL is the workers' redis.url: redis://[:password@]host[:port][/db] or unix:///path. LISTINGS.json holds a list
-// of listings in the marketplace's write shape; "push ACCOUNT REF..." has them read from the account's source instead.
+// of listings in the marketplace's write shape. With "push ACCOUNT REF..." a worker reads them from the account's source.
 //
-// One transaction (MULTI ... EXEC) writes two things down: the message, Celery's protocol 2 in JSON, and a note of the
-// request under the same id. A worker crosses the note out when it takes the request up; where the message gets lost,
-// the watchdog finds the note and sends the request again, and what came twice is done once.
+// One transaction (MULTI ... EXEC) writes the message, Celery's protocol 2 in JSON, and an entry of the outbox under the
+// same id. A worker deletes the entry when it picks the request up. If the message is lost, the watchdog finds the entry
+// and sends the request again; a request that arrives twice is executed once.
 
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import net from "node:net";
 
 const PREFIX = process.env.OKASIE_KEY_PREFIX ?? "okasie:"; // the workers' redis.key_prefix
-const WANTED_SECONDS = 3600; // older requests are not sent any more
+const EXPIRES_SECONDS = 3600; // older requests are dropped
 
 /** The message on the queue: what `celery.send_task` would put there. */
 export function message(id, task, queue, kwargs, expiresAt) {
@@ -22,7 +22,7 @@ export function message(id, task, queue, kwargs, expiresAt) {
     "content-encoding": "utf-8",
     headers: {
       lang: "js", task, id, root_id: id, ignore_result: true, expires: expiresAt.toISOString(),
-      argsrepr: `${kwargs.account}: ${task.replace("okasie.", "")}, from Node`, // for people, in Flower
+      argsrepr: `${kwargs.account}: ${task.replace("okasie.", "")}, from Node`, // shown in Flower
       kwargsrepr: `{'account': '${kwargs.account}'}`,
     },
     properties: {
@@ -32,7 +32,7 @@ export function message(id, task, queue, kwargs, expiresAt) {
   });
 }
 
-/** Commands to Redis over one connection; `send` resolves with the answer, errors of the server are thrown. */
+/** Commands to Redis over one connection; `send` resolves with the reply and rejects with errors of the server. */
 export function connect(url) {
   const { protocol, hostname, port, password, pathname } = new URL(url);
   const local = protocol === "unix:";
@@ -63,7 +63,7 @@ export function connect(url) {
   return { send, begin, end: () => socket.end() };
 }
 
-/** One answer of RESP from `at`, or null while it is not complete. */
+/** One RESP reply from `at`, or null while it is incomplete. */
 function read(buffer, at) {
   const line = buffer.indexOf("\r\n", at);
   if (line < 0) return null;
@@ -88,18 +88,18 @@ function read(buffer, at) {
   return { value: values, end: next };
 }
 
-/** Ask for a task; returns its id once Redis has it. */
-export async function ask(redis, task, queue, kwargs) {
+/** Enqueue a task; returns its id once Redis has it. */
+export async function enqueue(redis, task, queue, kwargs) {
   const id = randomUUID();
-  const [seconds, micros] = await redis.send("TIME"); // Redis time is the only clock that is compared
+  const [seconds, micros] = await redis.send("TIME"); // only Redis time is compared
   const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
-  const until = now + WANTED_SECONDS * 1000;
+  const until = now + EXPIRES_SECONDS * 1000;
   await redis.send("MULTI");
   const queued = [
     redis.send("HSET", `${PREFIX}asked`, id, JSON.stringify({ task, kwargs, at_ms: now, expires_ms: until })),
     redis.send("ZADD", `${PREFIX}asked:sent`, now, id),
-    redis.send("EXPIRE", `${PREFIX}asked`, WANTED_SECONDS + 3600),
-    redis.send("EXPIRE", `${PREFIX}asked:sent`, WANTED_SECONDS + 3600),
+    redis.send("EXPIRE", `${PREFIX}asked`, EXPIRES_SECONDS + 3600),
+    redis.send("EXPIRE", `${PREFIX}asked:sent`, EXPIRES_SECONDS + 3600),
     redis.send("LPUSH", queue, message(id, task, queue, kwargs, new Date(until))),
   ];
   await Promise.all(queued);
@@ -115,11 +115,11 @@ if (!["push", "sell"].includes(kind) || !account || !rest.length) {
 const kwargs = { account };
 if (kind === "push" && rest[0].endsWith(".json")) {
   kwargs.listings = JSON.parse(readFileSync(rest[0], "utf8"));
-  kwargs.version = Date.now(); // yours, e.g. the row's own change time in ms: an older one never overwrites a newer
+  kwargs.version = Date.now(); // your version, e.g. the row's change time in ms: an older one never overwrites a newer one
 } else {
   kwargs.references = rest;
 }
 const redis = connect(process.env.REDIS_URL ?? "redis://127.0.0.1:6379/0");
 await redis.begin();
-console.log(await ask(redis, `okasie.${kind}`, "okasie.urgent", kwargs));
+console.log(await enqueue(redis, `okasie.${kind}`, "okasie.urgent", kwargs));
 redis.end();

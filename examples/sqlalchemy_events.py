@@ -1,4 +1,4 @@
-"""SQLAlchemy: what a session changed is pushed when it has committed, once for each car, and not when it rolls back."""
+"""SQLAlchemy: push each car that a session changed, once, after the commit; a rollback sends nothing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _CHANGED, _GONE = "okasie_changed", "okasie_gone"
 
 
 def connect(sessions: Any, model: type[Any], okasie: Client, account: str) -> None:
-    """Push what sessions made by ``sessions`` (a ``sessionmaker``) change of ``model``, sell what they delete.
+    """Push the rows of ``model`` that sessions of ``sessions`` (a ``sessionmaker``) change, and sell those they delete.
 
-    By ``reference``: the account's source must read the same database, so that the workers find what was committed.
+    Pushes are by ``reference``: the account's source must read the same database.
     """
 
     @event.listens_for(sessions, "after_flush")
@@ -46,4 +46,4 @@ def _send(call: Any, account: str, references: list[str]) -> None:
         for start in range(0, len(references), 1_000):
             call(account, references[start : start + 1_000])
     except NotReachable:
-        log.warning("changes of %s were not handed to okasie-tasks; its next run finds them", account)
+        log.warning("changes of account %s were not enqueued; its next run finds them", account)

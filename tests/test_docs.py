@@ -1,7 +1,8 @@
-"""The pages of docs/: they build, their links lead somewhere, and what they tell to type exists."""
+"""The pages of docs/: they build, their links lead somewhere, and the commands they show exist."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from okasie_tasks.cli import COMMANDS
-from tests.test_readme import blocks, options
+from tests.test_readme import check_command_lines
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PACKAGE = ROOT / "okasie_tasks"
+_TOP = "benchmarks|deploy|docs|examples|okasie_tasks|tests"
 
 
 def test_they_build_and_every_link_leads_somewhere(tmp_path: Path) -> None:
@@ -27,12 +30,7 @@ def test_they_build_and_every_link_leads_somewhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_okasie_command_line_is_one_that_exists(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    typed = [line[2:] for block in blocks(text, "console") for line in block.splitlines() if line.startswith("$ ")]
-    for line in [*typed, *re.findall(r"`(okasie [^`]*)`", text)]:
-        for name, rest in re.findall(r"\bokasie ([a-z]+)([^|$]*)", line):
-            assert name in COMMANDS, line
-            assert set(re.findall(r"(?<= )--[a-z-]+", rest)) <= options(name), line
+    check_command_lines(page.read_text(encoding="utf-8"))
 
 
 def test_pictures_are_there_small_and_described() -> None:
@@ -41,3 +39,42 @@ def test_pictures_are_there_small_and_described() -> None:
     for words, target in shown:
         assert len(words) > 15
         assert (ROOT / "docs" / target).stat().st_size < 150_000
+
+
+# -- paths and names in the code -------------------------------------------------------------------------------------
+
+
+def spans(text: str) -> list[str]:
+    """The inline code of a page."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("file", TEXTS, ids=lambda file: file.stem)
+def test_every_path_and_module_exists(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    paths = {path for span in spans(text) for path in re.findall(rf"(?<![\w/])(?:{_TOP})/[\w./-]*\w", span)}
+    assert sorted(path for path in paths if not (ROOT / path).exists()) == []
+    modules = {name for span in spans(text) for name in re.findall(r"\bokasie_tasks(?:\.\w+)+", span)}
+    assert sorted(name for name in modules if not _is_there(name)) == []
+
+
+def _is_there(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    outer, _, last = name.rpartition(".")
+    path = PACKAGE.parent.joinpath(*outer.split("."))
+    if (path / last).is_dir() or (path / f"{last}.py").is_file():
+        return True
+    return any(
+        module.is_file() and last in defined(module) for module in (path.with_suffix(".py"), path / "__init__.py")
+    )
+
+
+def defined(module: Path) -> set[str]:
+    """The functions and classes of a module, methods as ``Class.method``."""
+    found = set()
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+    return found

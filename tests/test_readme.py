@@ -1,4 +1,4 @@
-"""README and docs against the code: commands, options, settings, faults, links. What they show is run in tests/system."""
+"""README and docs against the code: commands, options, settings, faults, metrics. What they show is run in tests/system."""
 
 from __future__ import annotations
 
@@ -15,23 +15,34 @@ from okasie_tasks.cli import COMMANDS, cli
 from okasie_tasks.core.metrics import FAMILIES
 from okasie_tasks.sandbox.faults import KINDS
 from okasie_tasks.sandbox.rendering import Quirks
+from okasie_tasks.settings import load_settings
 from okasie_tasks.settings.model import AccountSettings, GuardSettings, RedisSettings, SourceSettings, WriteBackSettings
+from okasie_tasks.sources import open_source
 from tests.test_deploy import RULES
 
 ROOT = Path(__file__).parents[1]
-_NUMBERS = {11: "eleven", 12: "twelve", 13: "thirteen", 14: "fourteen"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SANDBOX = (ROOT / "docs" / "sandbox.md").read_text(encoding="utf-8")
-METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+CONFIGURATION, CLI, SANDBOX, METRICS = page("configuration"), page("cli"), page("sandbox"), page("metrics")
 
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def console() -> list[str]:
-    """Every line that README tells to type."""
-    return [line[2:] for block in blocks(README, "console") for line in block.splitlines() if line.startswith("$ ")]
+def section(text: str, title: str) -> str:
+    """The section ``## title`` of a page."""
+    return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def typed(text: str) -> list[str]:
+    """Every command line that a page shows."""
+    return [line[2:] for block in blocks(text, "console") for line in block.splitlines() if line.startswith("$ ")]
 
 
 def rows(text: str, heading: str) -> Iterator[list[str]]:
@@ -60,15 +71,15 @@ def test_a_command_and_its_output_stand_in_the_first_twenty_lines() -> None:
 
 
 def test_the_table_of_commands_is_that_of_the_program() -> None:
-    table = [re.match(r"`okasie ([a-z]+)(.*)`", cells[0]) for cells in rows(README, "command")]
+    table = [re.match(r"`okasie ([a-z]+)(.*)`", cells[0]) for cells in rows(CLI, "command")]
     named = {found[1]: found[2] for found in table if found}
     assert set(named) == set(COMMANDS)
     for name, usage in named.items():
-        told = set(re.findall(r"--[a-z-]+", usage))
+        shown = set(re.findall(r"--[a-z-]+", usage))
         own = options(name) - {"--config", "--json"}
-        assert told <= own, name
+        assert shown <= own, name
         if "[OPTIONS]" not in usage:
-            assert told == own, name
+            assert shown == own, name
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -79,20 +90,22 @@ def test_every_command_has_help_and_the_common_options(name: str) -> None:
     assert command(name).help
 
 
-def test_the_overview_tells_every_command() -> None:
+def test_the_overview_lists_every_command() -> None:
     shown = CliRunner().invoke(cli, ["--help"]).output
     assert re.findall(r"^  ([a-z]+)  ", shown, re.MULTILINE) == list(COMMANDS)
 
 
-def test_every_okasie_command_line_in_the_texts_is_one_that_exists() -> None:
-    lines = [*console(), *re.findall(r"`(okasie [^`]*)`", README + SANDBOX + METRICS)]
-    for line in lines:
-        words = line.split()
-        if words[0] != "okasie" or len(words) == 1:
-            continue
-        name = words[1]
-        assert name in COMMANDS, line
-        assert set(re.findall(r"--[a-z-]+", line)) <= options(name), line
+def check_command_lines(text: str) -> None:
+    """Each ``okasie`` command line of a page names a command and options that exist."""
+    for line in [*typed(text), *re.findall(r"`(okasie [^`]*)`", text)]:
+        for name, rest in re.findall(r"\bokasie ([a-z]+)([^|$]*)", line):
+            assert name in COMMANDS, line
+            assert set(re.findall(r"(?<= )--[a-z-]+", rest)) <= options(name), line
+
+
+@pytest.mark.parametrize("name", ["README", "CONTRIBUTING"])
+def test_every_okasie_command_line_is_one_that_exists(name: str) -> None:
+    check_command_lines((ROOT / f"{name}.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -105,17 +118,17 @@ def test_every_okasie_command_line_in_the_texts_is_one_that_exists() -> None:
         ("`[accounts.NAME.source.write_back]`", WriteBackSettings),
     ],
 )
-def test_every_setting_is_told_and_none_that_does_not_exist(heading: str, model: type[BaseModel]) -> None:
-    told = {name for cells in rows(README, heading) for name in re.findall(r"`([a-z_]+)`", cells[0])}
-    assert told == set(model.model_fields) - {"name", "guard", "source", "write_back"}
+def test_every_setting_is_documented_and_none_that_does_not_exist(heading: str, model: type[BaseModel]) -> None:
+    named = {name for cells in rows(CONFIGURATION, heading) for name in re.findall(r"`([a-z_]+)`", cells[0])}
+    assert named == set(model.model_fields) - {"name", "guard", "source", "write_back"}
 
 
-def test_defaults_are_told_as_they_are() -> None:
+def test_documented_defaults_are_those_of_the_code() -> None:
     for heading, model in (("`[accounts.NAME]`", AccountSettings), ("`[accounts.NAME.guard]`", GuardSettings)):
-        for cells in rows(README, heading):
+        for cells in rows(CONFIGURATION, heading):
             names = re.findall(r"`([a-z_]+)`", cells[0])
-            told = re.findall(r"`([^`]+)`", cells[1])
-            for name, value in zip(names, told, strict=bool(told)) if told else ():
+            defaults = re.findall(r"`([^`]+)`", cells[1])
+            for name, value in zip(names, defaults, strict=bool(defaults)) if defaults else ():
                 assert _plain(model.model_fields[name].default) == value.strip('"'), name
 
 
@@ -130,46 +143,64 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def test_links_lead_somewhere() -> None:
-    for text, base in ((README, ROOT), (SANDBOX, ROOT / "docs"), (METRICS, ROOT / "docs")):
-        for target in re.findall(r"\]\(([^)#]+?)\)", text):
-            if not target.startswith("http"):
-                assert (base / target).exists(), target
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)", README, re.MULTILINE)
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+@pytest.mark.parametrize("name", ["README", "CONTRIBUTING"])
+def test_links_lead_somewhere(name: str) -> None:
+    text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+?)\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_readme_is_short_and_leads_to_every_page() -> None:
+    assert len(README.encode()) <= 9_000
+    pages = {f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")} - {"docs/index.md"}
+    assert pages <= set(re.findall(r"\]\(([^)]+)\)", README))
+
+
+def test_the_example_of_a_mapping_reads_its_feed(tmp_path: Path) -> None:
+    (tmp_path / "dex.csv").write_text(blocks(CONFIGURATION, "csv")[0])
+    (tmp_path / "okasie.toml").write_text(blocks(CONFIGURATION, "toml")[0])
+    account = load_settings(tmp_path / "okasie.toml", {}).accounts["dex"]
+    read = list(open_source(account, cache_dir=tmp_path, current_year=2026).rows())
+    assert [row.reference for row in read if row.listing] == ["DEX-1", "DEX-2", "DEX-3"]
+    (invalid,) = (row for row in read if row.listing is None)
+    assert (invalid.reference, invalid.where, [issue.field for issue in invalid.issues]) == (
+        "DEX-4", "dex.csv:5", ["price"],
+    )  # fmt: skip
+    octavia = read[0].listing
+    assert octavia is not None
+    assert (octavia.title, octavia.fuel_type, len(octavia.images)) == ("Skoda Octavia Combi 2020", "diesel", 2)
+    assert octavia.power_kw == pytest.approx(110.3, abs=0.1)
 
 
 # -- the page on the sandbox ---------------------------------------------------------------------------------------
 
 
-def test_the_faults_are_told_as_the_program_has_them() -> None:
+def test_the_faults_are_those_of_the_program() -> None:
     assert {cells[0].strip("`"): cells[1] for cells in rows(SANDBOX, "kind")} == {
         kind: text.replace('{"data": "x"}', '`{"data": "x"}`') for kind, text in KINDS.items()
     }
 
 
-def test_the_options_of_the_sandbox_are_told() -> None:
-    told = {re.match(r"`(--[a-z]+)", cells[0])[1] for cells in rows(SANDBOX, "option")}  # type: ignore[index]
-    assert told == options("sandbox") - {"--config"}
+def test_the_options_of_the_sandbox_are_documented() -> None:
+    named = {re.match(r"`(--[a-z]+)", cells[0])[1] for cells in rows(SANDBOX, "option")}  # type: ignore[index]
+    assert named == options("sandbox") - {"--config"}
 
 
-def test_the_quirks_are_told() -> None:
+def test_the_quirks_are_documented() -> None:
     assert [cells[0].strip("`") for cells in rows(SANDBOX, "quirk")] == list(Quirks.__struct_fields__)
 
 
 # -- the page on metrics -------------------------------------------------------------------------------------------
 
 
-def test_every_metric_is_told_as_it_is() -> None:
+def test_every_metric_is_documented_with_its_help_text() -> None:
     assert [tuple(cells) for cells in rows(METRICS, "metric")] == [
         (f"`{family.name}`", family.kind, ", ".join(f"`{label}`" for label in family.labels), family.help)
         for family in FAMILIES
     ]
 
 
-def test_every_alert_is_told_with_its_severity() -> None:
-    told = {cells[0].strip("`"): cells[1] for cells in rows(METRICS, "alert")}
-    assert told == {name: rule["labels"]["severity"] for name, rule in RULES.items()}
-    assert f"with {_NUMBERS[len(RULES)]} alert rules" in README
+def test_every_alert_is_documented_with_its_severity() -> None:
+    severities = {cells[0].strip("`"): cells[1] for cells in rows(METRICS, "alert")}
+    assert severities == {name: rule["labels"]["severity"] for name, rule in RULES.items()}

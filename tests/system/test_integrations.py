@@ -163,15 +163,15 @@ def test_a_session_pushes_what_it_committed_and_nothing_else(client: redis.Redis
     assert (sent["headers"]["task"], arguments(sent)["references"]) == ("okasie.sell", ["B"])
 
 
-def test_an_outbox_loses_no_wish_and_keeps_their_order(client: redis.Redis, redis_url: str) -> None:
+def test_an_outbox_loses_no_request_and_keeps_their_order(client: redis.Redis, redis_url: str) -> None:
     found, engine = example("outbox"), memory()
     found.metadata.create_all(engine)
     with engine.connect() as connection:
-        found.wish(connection, "dex", "push", "NEVER")
+        found.enqueue(connection, "dex", "push", "NEVER")
         connection.rollback()
-        found.wish(connection, "dex", "push", "A", "B")
-        found.wish(connection, "dex", "push", "A")
-        found.wish(connection, "dex", "sell", "A")
+        found.enqueue(connection, "dex", "push", "A", "B")
+        found.enqueue(connection, "dex", "push", "A")
+        found.enqueue(connection, "dex", "sell", "A")
         connection.commit()
         with pytest.raises(NotReachable):
             found.relay(connection, Client("redis+socket:///nowhere/redis.sock?virtual_host=0"))
