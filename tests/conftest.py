@@ -27,23 +27,28 @@ settings.load_profile("house")
 
 
 class SideBySide(LoadScopeScheduling):
-    """Under ``pytest -n 2`` one process takes all tests that start a whole group with ``okasie up``.
+    """Under ``pytest -n 2`` tests that share a running fleet stay in one process; every other test goes to any.
 
-    They share one that runs, and look for free ports: two groups that start at the same moment may find the same.
     (xdist's own groups do not work with this pytest: it no longer lets a plugin change a test's id.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith("tests/celery/"):
-            return "celery"  # they share a world of five workers
-        if nodeid.startswith("tests/chaos/test_rounds"):
-            return "chaos"  # they share a group too: another one, which they break
-        return "up" if _starts_a_group(nodeid.split("::", maxsplit=1)[0]) else nodeid
+        return _shared(nodeid.split("::", maxsplit=1)[0]) or nodeid
 
 
 @cache
-def _starts_a_group(file: str) -> bool:
-    return re.search(r"\b(Fleet|Up)\b", (ROOT / file).read_text(encoding="utf-8")) is not None
+def _shared(file: str) -> str:
+    """Which long-lived processes the tests of this file share; empty for none."""
+    if file.startswith("tests/celery/"):
+        return "five workers"
+    if file == "tests/chaos/test_rounds.py":
+        return "a fleet that is broken"
+    return "a fleet" if re.search(r"\bFleet\b", (ROOT / file).read_text(encoding="utf-8")) else ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no process has it left over at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("system") is None)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +21,14 @@ import requests
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Sandbox
 from okasie_tasks.sandbox.sample import config_text
+from tests.forks import Forks
 
-START_SECONDS = 60.0
+HANG_SECONDS = 300.0
+"""A deadline bounds a hang and decides nothing else: longer than any step takes on a busy machine."""
 OKASIE = [sys.executable, "-m", "okasie_tasks"]
 
 
-def poll(question: Callable[[], Any], *, seconds: float = 30.0, what: str = "it") -> Any:
+def poll(question: Callable[[], Any], *, seconds: float = 120.0, what: str = "it") -> Any:
     """Ask until the answer is true; fails with ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -31,6 +36,14 @@ def poll(question: Callable[[], Any], *, seconds: float = 30.0, what: str = "it"
             return answer
         time.sleep(0.05)
     raise AssertionError(f"{what} did not happen within {seconds:g} s")
+
+
+@cache
+def forks() -> Forks:
+    """This process's one, from the first command on."""
+    found = Forks()
+    atexit.register(found.close)
+    return found
 
 
 class Answer(NamedTuple):
@@ -65,19 +78,24 @@ class Place:
         text = config_text(feed=feed, base_url=base_url, key=key, account=name, extra=extra)
         self.config.write_text(self.config.read_text() + text if self.config.exists() else text)
 
-    def okasie(self, *arguments: str, seconds: float = 120, env: Mapping[str, str] | None = None) -> Answer:
+    def okasie(self, *arguments: str, env: Mapping[str, str] | None = None) -> Answer:
         """Run a command to its end."""
-        done = subprocess.run(
-            [*OKASIE, *arguments], cwd=self.folder, env={**self.env, **(env or {})}, capture_output=True, text=True,
-            timeout=seconds, check=False,
-        )  # fmt: skip
-        answer = Answer(done.returncode, done.stdout, done.stderr)
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            status = forks().run(
+                arguments, cwd=self.folder, env={**self.env, **(env or {})}, stdout=stdout, stderr=stderr,
+                seconds=HANG_SECONDS,
+            )  # fmt: skip
+            texts = []
+            for stream in (stdout, stderr):
+                stream.seek(0)
+                texts.append(stream.read().decode())
+        answer = Answer(status, *texts)
         self.said.append(answer)
         return answer
 
-    def sync(self, account: str, *options: str, seconds: float = 170) -> tuple[int, dict[str, Any]]:
+    def sync(self, account: str, *options: str) -> tuple[int, dict[str, Any]]:
         """``okasie sync ACCOUNT --json``; the exit status and the document."""
-        answer = self.okasie("sync", account, "--json", *options, seconds=seconds)
+        answer = self.okasie("sync", account, "--json", *options)
         assert answer.stdout, answer.stderr
         return answer.status, answer.document
 
@@ -95,7 +113,11 @@ class Up:
                 self._argv, cwd=self.place.folder, env=self.place.env, stdout=log, stderr=log
             )
         try:
-            poll(lambda: "ready:" in self.said() or self.process.poll() is not None, seconds=90, what="okasie up")
+            poll(
+                lambda: "ready:" in self.said() or self.process.poll() is not None,
+                seconds=HANG_SECONDS,
+                what="okasie up",
+            )
             assert self.process.poll() is None, self.said()
         except BaseException:
             self.__exit__()
@@ -114,7 +136,7 @@ class Up:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(60)
+                self.process.wait(HANG_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -136,7 +158,7 @@ class Workers:
             env = {**self._place.env, "OKASIE_CONFIG": str(self._place.config)}
             self._supervisor.add(Child(f"w{number}", argv, log=self._place.folder / f"w{number}.log", env=env))
         try:
-            poll(lambda: self._place.okasie("status").status == 0, seconds=START_SECONDS, what="a consumer everywhere")
+            poll(lambda: self._place.okasie("status").status == 0, what="a consumer everywhere")
         except BaseException:
             self.__exit__()
             raise

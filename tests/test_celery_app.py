@@ -65,7 +65,9 @@ def celery(config: Path, code: str, **env: str) -> str:
     """Run code in a process of its own, which reads the configuration as a worker does."""
     argv = [sys.executable, "-c", code]
     environ = {"OKASIE_CONFIG": str(config), "PATH": "/usr/bin:/bin", **env}
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=config.parent, env=environ, timeout=60, check=False)
+    done = subprocess.run(
+        argv, capture_output=True, text=True, cwd=config.parent, env=environ, timeout=300, check=False
+    )
     return done.stdout + done.stderr
 
 
@@ -183,7 +185,7 @@ def test_a_bad_configuration_is_one_line_for_celery_commands_too(config: Path, c
     config.write_text(CONFIG.replace("key_prefix", "key_prefx"))
     argv = [sys.executable, "-m", "celery", "-A", "okasie_tasks", command]
     env = {"OKASIE_CONFIG": str(config), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=config.parent, env=env, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=config.parent, env=env, timeout=300, check=False)
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert "redis.key_prefx: is not a setting (did you mean key_prefix?)" in said

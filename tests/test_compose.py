@@ -31,7 +31,7 @@ def words(name: str) -> list[str]:
 def validated(file: Path) -> subprocess.CompletedProcess[str]:
     """By the schema of the Compose specification, from the package: no network."""
     argv = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_it_is_valid_by_the_compose_specification(tmp_path: Path) -> None:

@@ -127,5 +127,5 @@ def test_only_the_door_sends_requests() -> None:
 )
 def test_what_is_imported_stays_light(statement: str, never: tuple[str, ...]) -> None:
     check = f"{statement}; import sys; print(sorted(set({never!r}) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == "[]"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import secrets
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -71,7 +73,7 @@ class LocalFleet:
             if self._with_sandbox:
                 starting.enter_context(self._sandboxed())
             self._start_redis(starting)
-            self._start_celery()
+            self._start_celery(starting)
             self._exit = starting.pop_all()
         return self
 
@@ -107,7 +109,7 @@ class LocalFleet:
         server.wait(child)
         self._redis = (server, child)
 
-    def _start_celery(self) -> None:
+    def _start_celery(self, starting: contextlib.ExitStack) -> None:
         for name, options in _WORKERS.items():
             quiet = ["--without-mingle", "--without-gossip", "-l", "INFO"]
             self._celery(name, "worker", "-n", f"{name}@%h", *options, *quiet)
@@ -116,7 +118,7 @@ class LocalFleet:
         if self._flower and importlib.util.find_spec("flower") is None:
             self._say("Flower is not installed (pip install 'okasie-tasks[flower]'); going on without it")
         elif self._flower:
-            port = free_port(_FLOWER_PORT)
+            port = starting.enter_context(reserved_port(_FLOWER_PORT))
             if port != _FLOWER_PORT:
                 self._say(f"port {_FLOWER_PORT} is taken; Flower listens on {port}")
             self.flower_url = f"http://127.0.0.1:{port}"
@@ -157,14 +159,29 @@ class LocalFleet:
         return dict(self._env)
 
 
-def free_port(first: int, tries: int = 100) -> int:
-    """The first port from ``first`` that can be bound on loopback."""
+@contextlib.contextmanager
+def reserved_port(first: int, tries: int = 100) -> Iterator[int]:
+    """The first port from ``first`` that can be bound on loopback, and that no other block of this kind has.
+
+    The server that will listen there is another process and binds it seconds later. Until then only the lock shows
+    another fleet, started at the same moment, that the port is taken.
+    """
     for port in range(first, first + tries):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
+        with contextlib.ExitStack() as held:
+            if _reserve(port, held):
+                yield port
+                return
     raise NotReachable(f"no free port between {first} and {first + tries - 1}", where="flower")
+
+
+def _reserve(port: int, held: contextlib.ExitStack) -> bool:
+    with contextlib.suppress(OSError), socket.socket() as probe:
+        lock = held.enter_context((Path(tempfile.gettempdir()) / f"okasie-port-{port}.lock").open("a"))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def _reach(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from email.message import EmailMessage
@@ -15,7 +16,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from okasie_tasks.alerting.notifier import Desk, deliver, look
-from okasie_tasks.local.fleet import free_port
+from okasie_tasks.local.fleet import reserved_port
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 
@@ -64,7 +65,8 @@ class Post:
 
     def __init__(self) -> None:
         self.got: list[EmailMessage] = []
-        self.port = free_port(8_100)
+        self._reserved = contextlib.ExitStack()
+        self.port = self._reserved.enter_context(reserved_port(8_100))
         self._controller = Controller(
             self, hostname="127.0.0.1", port=self.port, auth_required=True, auth_require_tls=False,
             authenticator=lambda *given: AuthResult(success=given[4].password == PASSWORD.encode(), handled=False),
@@ -82,6 +84,7 @@ class Post:
 
     def __exit__(self, *_: object) -> None:
         self._controller.stop()
+        self._reserved.close()
 
 
 # -- a fleet -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def test_a_worker_waits_for_a_full_server(world: World) -> None:
     client.config_set("maxmemory", "1kb")
     try:
         node.start()
-        poll(lambda: refusals(client) > before + 20 or not node.child.alive, seconds=60, what="many refusals")
+        poll(lambda: refusals(client) > before + 20 or not node.child.alive, what="many refusals")
     finally:
         client.config_set("maxmemory", room)
     for number in range(3):

@@ -63,7 +63,7 @@ class Node:
         """Wait until it takes messages; starts it if it was killed."""
         if not self.child.alive:
             self.start()
-        poll(lambda: " ready." in self.said(), seconds=60, what=f"{self.child.name} ready")
+        poll(lambda: " ready." in self.said(), what=f"{self.child.name} ready")
         return self
 
     def said(self) -> str:

@@ -18,7 +18,7 @@ SAMPLE = (1, 2, 3, 5, 9, 18, 23, 42, 91, 208, 211)
 IN_CI = ("worker_stalled", "request_lost", "message_doubled", "cursor_moved")
 """The rounds lose messages in any case."""
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,7 @@ def test_what_the_script_asks_for_is_answered(folder: Path, typed: str, offered:
     words = typed.split(" ")
     env = {**os.environ, "_OKASIE_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
     done = subprocess.run(
-        [sys.executable, "-m", "okasie_tasks"], env=env, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "okasie_tasks"], env=env, capture_output=True, text=True, timeout=300, check=True
     )
     assert {line.partition(",")[2] for line in done.stdout.splitlines()} == offered
 

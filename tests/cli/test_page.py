@@ -165,6 +165,7 @@ def test_nothing_lies_outside_its_drawing() -> None:
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the parser's tests above must do")
 def test_a_browser_without_network_opens_it_and_says_nothing(tmp_path: Path) -> None:
     file = tmp_path / "run.html"
@@ -186,6 +187,6 @@ def opened(file: Path, folder: Path) -> tuple[str, str]:
             "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}",
             "--enable-logging=stderr", "--dump-dom", file.as_uri(),
         ],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     return done.stdout, done.stderr

@@ -486,7 +486,7 @@ def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatc
 
     class Watching(Recorder):
         def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
-            poll(lambda: len(server.accepted) > len(opened), seconds=10, what="a connection before the permit")
+            poll(lambda: len(server.accepted) > len(opened), what="a connection before the permit")
             opened.append(len(server.accepted))
             return super().acquire(ticket, lane, hold_seconds)
 
@@ -502,7 +502,7 @@ def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatc
                 assert call.list_page(1).total_items == 0
             assert len(server.accepted) == turn, "the request used the connection that was opened for it"
             # The server closes it meanwhile; the next permit must not be spent on finding that out.
-            poll(lambda n=turn: warm_again() or len(server.accepted) > n, seconds=10, what="the closed one replaced")
+            poll(lambda n=turn: warm_again() or len(server.accepted) > n, what="the closed one replaced")
         server.shutdown()
 
 
@@ -522,7 +522,7 @@ def test_a_process_that_stood_still_with_a_request_in_its_hands_does_not_send_it
         api = OkasieApi(f"http://127.0.0.1:{server.server_port}", lambda: KEY, limiter, account="dex")
         with pytest.raises(NoPermit, match="stale"), api.permit(ticket="t") as call:
             call.bulk_upsert([("A", b'{"externalReference":"A"}')])
-        poll(lambda: server.bodies == ([False] if begun else []), seconds=10, what="the end of the request")
+        poll(lambda: server.bodies == ([False] if begun else []), what="the end of the request")
         looks.clear()
         late_at = 99
         with api.permit(ticket="u") as call:

@@ -306,7 +306,7 @@ def test_the_command_says_where_it_is_and_ends_on_sigterm(tmp_path: Path) -> Non
                 answer = requests.get(f"{url}/listings", headers={"X-API-Key": key}, timeout=10)
                 assert (answer.status_code, answer.headers["X-RateLimit-Limit"]) == (200, "9")
             taken = subprocess.run(
-                [*argv[:5], url.split(":")[2].split("/")[0]], capture_output=True, text=True, timeout=30, check=False
+                [*argv[:5], url.split(":")[2].split("/")[0]], capture_output=True, text=True, timeout=300, check=False
             )
             assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
             assert "cannot listen" in taken.stderr

@@ -125,11 +125,11 @@ def test_what_could_not_be_let_go_while_redis_was_away_is_free_soon_after_it_is_
     with locks.all(["A", "B"]):
         away.refuses = True
     tried = away.tries
-    poll(lambda: away.tries > tried + 2, seconds=10, what="another try")
+    poll(lambda: away.tries > tried + 2, what="another try")
     assert client.hlen("okasie:writing:dex") == 2
     client.hset("okasie:writing:dex", "B", "99999999999999 another")
     away.refuses = False
-    poll(lambda: not client.hexists("okasie:writing:dex", "A"), seconds=10, what="the letting go")
+    poll(lambda: not client.hexists("okasie:writing:dex", "A"), what="the letting go")
     assert client.hget("okasie:writing:dex", "B") == b"99999999999999 another", "not what others have by now"
 
 
@@ -138,7 +138,7 @@ def test_what_was_taken_without_an_answer_is_let_go(client: redis.Redis, locks: 
     with pytest.raises(redis.TimeoutError), locks.all(["A"]):
         raise AssertionError("nobody knows that it is held")
     away.loses_answers = False
-    poll(lambda: not client.hexists("okasie:writing:dex", "A"), seconds=10, what="the letting go")
+    poll(lambda: not client.hexists("okasie:writing:dex", "A"), what="the letting go")
 
 
 def test_letting_go_is_tried_for_no_longer_than_the_lease(
@@ -148,7 +148,7 @@ def test_letting_go_is_tried_for_no_longer_than_the_lease(
         away.refuses = True
         monkeypatch.setattr(write_locks, "LEASE_SECONDS", 0.05)
     names = lambda: {thread.name for thread in threading.enumerate()}  # noqa: E731
-    poll(lambda: "lets-go" not in names(), seconds=10, what="the end of the tries")
+    poll(lambda: "lets-go" not in names(), what="the end of the tries")
 
 
 def test_a_long_call_renews_its_lease_and_stops_when_it_is_over(
@@ -156,7 +156,7 @@ def test_a_long_call_renews_its_lease_and_stops_when_it_is_over(
 ) -> None:
     with locks.all(["A"]):
         first = client.hget("okasie:writing:dex", "A")
-        poll(lambda: client.hget("okasie:writing:dex", "A") != first, seconds=10, what="the renewal")
+        poll(lambda: client.hget("okasie:writing:dex", "A") != first, what="the renewal")
     assert client.hexists("okasie:writing:dex", "A") is False
 
 

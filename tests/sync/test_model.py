@@ -31,7 +31,8 @@ def machine(client: redis.Redis) -> Iterator[type[Machine]]:
     yield Machine
 
 
-@pytest.mark.timeout(max(900, _STEPS))
+@pytest.mark.slow
+@pytest.mark.timeout(max(1800, _STEPS))
 @pytest.mark.parametrize("part", range(-(-_STEPS // _MOST)))
 def test_the_system_keeps_its_laws(machine: type[Machine], part: int) -> None:
     checks = list(HealthCheck)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -68,18 +66,16 @@ class Fleet(NamedTuple):
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A running system with all `ACCOUNTS`, each with its own feed of a dozen cars; Flower's usual port is taken."""
+    """A running system with all `ACCOUNTS`, each with its own feed of a dozen cars."""
     place = Place(tmp_path_factory.mktemp("fleet"))
     names = (*ACCOUNTS, *CANARIES)
     keys = [Key(secret(n), n, scopes=READ_ONLY) if n == "no_scope" else Key(secret(n), n) for n in names]
-    with Sandbox(keys) as sandbox, socket.socket() as squatter:
+    with Sandbox(keys) as sandbox:
         for name in ACCOUNTS:
             write_csv(place.folder / f"{name}.csv", cars(CARS, seed=1))
             place.env[f"KEY_{name}"] = f"SECRET-nobody-{name}-4b1d5e" if "wrong_key" in name else secret(name)
             place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"env:KEY_{name}")
         _canaries(place, sandbox)
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _take(squatter)
         with Up(place) as up:
             yield Fleet(place, up, sandbox)
 
@@ -116,13 +112,6 @@ def _canaries(place: Place, sandbox: Sandbox) -> None:
         "[okasie_tasks.sources]\ncanary_load = canary_plugins:load\ncanary_read = canary_plugins:Reader\n"
     )
     place.env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(plugins), os.environ.get("PYTHONPATH", ""))))
-
-
-def _take(squatter: socket.socket) -> None:
-    """Take Flower's port, unless somebody else on this machine has it already: taken it is either way."""
-    with contextlib.suppress(OSError):
-        squatter.bind(("127.0.0.1", 5555))
-        squatter.listen()
 
 
 def feed(place: Place, name: str) -> Path:

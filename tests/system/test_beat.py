@@ -67,7 +67,7 @@ class Beats:
         child = Child("beat", argv, log=log, env=self._env)
         child.start()
         self.children.append(child)
-        poll(lambda: "Acquiring lock" in log.read_text(), seconds=60, what="a Beat that asks for the lock")
+        poll(lambda: "Acquiring lock" in log.read_text(), what="a Beat that asks for the lock")
         return child
 
     def sent(self, kind: str = "incremental") -> int:

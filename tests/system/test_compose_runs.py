@@ -6,6 +6,7 @@ only the variables that its service has. Prometheus and Grafana are images of ot
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ import pytest
 import requests
 
 from okasie_tasks.local.embedded_redis import find_server
-from okasie_tasks.local.fleet import free_port
+from okasie_tasks.local.fleet import reserved_port
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox.sample import cars, write_csv
 from tests.support import Place, poll
@@ -37,8 +38,9 @@ class Compose:
 
     def __init__(self, folder: Path) -> None:
         self.place, self._supervisor = Place(folder), Supervisor(print)
+        self._held = contextlib.ExitStack()
         self.ports = {
-            name: free_port(start)
+            name: self._held.enter_context(reserved_port(start))
             for name, start in (("redis", 16379), ("8100", 18100), ("5555", 15555), ("9810", 19810))
         }
         self.place.env["OKASIE_REDIS__URL"] = f"redis://127.0.0.1:{self.ports['redis']}/0"
@@ -74,6 +76,7 @@ class Compose:
 
     def stop(self) -> None:
         self._supervisor.stop(30)
+        self._held.close()
 
 
 def _filled(command: str) -> str:
@@ -96,7 +99,7 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
 def test_every_service_of_ours_runs_as_it_is_written(compose: Compose) -> None:
     started = [compose.start(name) for name in ("redis", *OURS)]
     assert {child.name for child in started} == set(SERVICES) - {"prometheus", "grafana"}
-    poll(lambda: compose.place.okasie("status").status == 0, seconds=90, what="a consumer for every queue")
+    poll(lambda: compose.place.okasie("status").status == 0, what="a consumer for every queue")
     status, document = compose.place.sync("dex", "--full")
     assert (status, document["state"], document["listings"]["created"]) == (0, "done", 300)
     flower = f"http://127.0.0.1:{compose.ports['5555']}/tasks"

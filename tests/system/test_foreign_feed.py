@@ -86,7 +86,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_two_workers_bring_exactly_the_valid_rows_and_then_only_changes(
     tmp_path: Path, redis_url: str, client: object, sandbox: Sandbox
 ) -> None:
@@ -103,7 +103,7 @@ def test_two_workers_bring_exactly_the_valid_rows_and_then_only_changes(
     }  # fmt: skip
     expected = valid(rows)
     with Workers(place, [ALL_QUEUES, ALL_QUEUES]):
-        status, first = place.sync("autoscout24", "--full", seconds=300)
+        status, first = place.sync("autoscout24", "--full")
         assert (status, first["state"], first["new_rejects"]) == (4, "done", 1)
         assert first["listings"]["local"] == len(rows)
         assert first["listings"]["created"] == len(expected) == len(rows) - 1
@@ -117,7 +117,7 @@ def test_two_workers_bring_exactly_the_valid_rows_and_then_only_changes(
         assert "price" in reject["message"]
         assert "'N/A'" in reject["message"]
 
-        status, second = place.sync("autoscout24", "--full", seconds=300)
+        status, second = place.sync("autoscout24", "--full")
         assert (status, second["state"]) == (0, "done")
         assert second["listings"]["unchanged"] == len(expected)
         assert second["requests"]["bulk"] == second["requests"]["delete"] == 0
@@ -125,7 +125,7 @@ def test_two_workers_bring_exactly_the_valid_rows_and_then_only_changes(
 
         changed = change(rows)
         write(feed, changed)
-        status, third = place.sync("autoscout24", "--full", seconds=300)
+        status, third = place.sync("autoscout24", "--full")
         assert (status, third["state"]) == (0, "done"), third
         assert (third["requests"]["bulk"], third["requests"]["delete"]) == (4, 25)
         assert (third["listings"]["updated"], third["listings"]["created"], third["listings"]["sold"]) == (300, 40, 25)

@@ -38,7 +38,7 @@ def node(url: str, *words: str, folder: Path) -> str:
     assert NODE is not None
     done = subprocess.run(
         [NODE, str(EXAMPLES / "push.mjs"), *words], cwd=folder, env={"REDIS_URL": url, "PATH": os.environ["PATH"]},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -105,7 +105,7 @@ def test_node_says_what_is_wrong(redis_url: str, tmp_path: Path) -> None:
     ):  # fmt: skip
         done = subprocess.run(
             [NODE, str(EXAMPLES / "push.mjs"), *words], env={"REDIS_URL": env, "PATH": os.environ["PATH"]},
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode != 0
         assert told in done.stderr
@@ -117,7 +117,7 @@ def test_node_says_what_is_wrong(redis_url: str, tmp_path: Path) -> None:
 def test_a_price_saved_in_django_arrives_and_one_that_is_rolled_back_does_not(fleet: Fleet) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "django_on_commit.py"), url(fleet), "django", "DJ-1", "8750"],
-        input=json.dumps(CAR), capture_output=True, text=True, timeout=60, check=False,
+        input=json.dumps(CAR), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     poll(lambda: price_there(fleet, "django", "DJ-1"), what="the car on the marketplace")

@@ -28,7 +28,7 @@ def endpoint(fleet: Fleet) -> Iterator[str]:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())["url"]
         process.terminate()
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=300)
         assert (process.returncode, said) == (0, "")
     finally:
         process.kill()
@@ -36,7 +36,7 @@ def endpoint(fleet: Fleet) -> Iterator[str]:
 
 
 def fetch(url: str) -> tuple[str, Exposition]:
-    answer = requests.get(url, timeout=20)
+    answer = requests.get(url, timeout=300)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     return answer.text, parse(answer.text)

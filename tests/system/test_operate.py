@@ -60,7 +60,7 @@ def test_a_paused_account_keeps_what_is_asked_of_it_and_does_it_when_it_goes_on(
         resumed = place.okasie("resume", "paused", "--json")
         assert resumed.document["was_paused_since"] == paused.document["paused_since"]
         for process in (pushing, syncing):
-            _, hint = process.communicate(timeout=60)
+            _, hint = process.communicate(timeout=300)
             assert (process.returncode, "okasie resume paused" in hint) == (0, True), hint
     prices = [stored(fleet.sandbox, "paused")[name]["body"]["price"] for name in ("DG-00001", "DG-00002")]
     assert prices == [4321, 4322]
@@ -102,12 +102,12 @@ def test_a_run_at_work_ends_after_its_requests_and_the_one_that_waits_begins(fle
         assert (answer.status, stages["parts"] > 0) == (0, True), answer
         ended = answer.document
         assert (ended["state"], ended["cursor"]) == ("cancelled", cursor), ended
-        _, told = syncing.communicate(timeout=60)
+        _, told = syncing.communicate(timeout=300)
         assert syncing.returncode == 1, told
     done = poll(
         lambda: (d := place.okasie("run", follow_up, "--json").document)["state"] == "done" and d,
-        seconds=90, what="the follow-up",
-    )  # fmt: skip
+        what="the follow-up",
+    )
     sent = [document["listings"]["created"] for document in (ended, done)]
     assert (sum(sent), min(sent) > 0) == (more, True), sent
     assert len(stored(fleet.sandbox, "stopped")) == CARS + more

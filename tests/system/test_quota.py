@@ -35,7 +35,7 @@ def busiest(moments: list[float], seconds: float) -> int:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_two_accounts_and_four_workers_keep_the_limit(
     tmp_path: Path, redis_url: str, client: object, sandbox: Sandbox
 ) -> None:
@@ -46,7 +46,7 @@ def test_two_accounts_and_four_workers_keep_the_limit(
         place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"{name}-secret")
     queues = ["okasie.control,okasie.urgent", "okasie.diff", "okasie.api", "okasie.api"]
     with Workers(place, queues), ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda name: place.sync(name, "--full", seconds=280), ACCOUNTS))
+        runs = list(pool.map(lambda name: place.sync(name, "--full"), ACCOUNTS))
     for name, (status, document) in zip(ACCOUNTS, runs, strict=True):
         assert (status, document["state"]) == (0, "done"), document
         assert document["requests"]["bulk"] == BULK_CALLS

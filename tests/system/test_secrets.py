@@ -19,7 +19,7 @@ import redis
 import requests
 
 from okasie_tasks.local.embedded_redis import find_server
-from okasie_tasks.local.fleet import free_port
+from okasie_tasks.local.fleet import reserved_port
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
@@ -85,7 +85,7 @@ def pages(fleet: Fleet) -> dict[str, str]:
     names = [f"worker/{name}@{_host(fleet)}" for name in ("control", "urgent", "api", "diff")]
     tasks = [f"task/{task}" for task in (_some_task(fleet), *_failed_tasks(fleet))]
     paths = ["", "workers", "tasks", "broker", "metrics", *names, *tasks]
-    found = {path: requests.get(f"{fleet.flower_url}/{path}", timeout=20) for path in paths}
+    found = {path: requests.get(f"{fleet.flower_url}/{path}", timeout=300) for path in paths}
     assert {path: page.status_code for path, page in found.items()} == dict.fromkeys(paths, 200)
     return {path: page.text for path, page in found.items()}
 
@@ -114,7 +114,6 @@ def files(folder: Path) -> dict[Path, str]:
     return {path: path.read_bytes().decode("utf-8", "replace") for path in found}
 
 
-@pytest.mark.timeout(400)  # a fleet, and some thirty commands
 def test_no_key_is_found_anywhere(fleet: Fleet) -> None:
     url = find_embedded(fleet.place.folder / ".okasie")
     assert url is not None
@@ -185,7 +184,7 @@ def _fail_with_canaries(fleet: Fleet) -> dict[str, str]:
     refused = place.okasie("status", "--config", str(bad), "--json", env={"OKASIE_DEBUG": "1"})
     assert refused.status == 2
     assert "accounts.x.base_url: got 'https://***@host'" in refused.text
-    poll(lambda: len(_failed_tasks(fleet)) >= before + 2, seconds=90, what="both pushes fail")
+    poll(lambda: len(_failed_tasks(fleet)) >= before + 2, what="both pushes fail")
     return {name: answer.document["run"] for name, answer in zip(CANARIES, answers, strict=False)}
 
 
@@ -208,12 +207,17 @@ def sandbox() -> Iterator[Sandbox]:
         yield found
 
 
-@pytest.mark.timeout(400)
+@pytest.fixture
+def port() -> Iterator[int]:
+    with reserved_port(7_100) as found:
+        yield found
+
+
 def test_the_password_of_redis_is_shown_nowhere_and_its_user_can_do_no_more_than_it_must(
-    tmp_path: Path, sandbox: Sandbox
+    tmp_path: Path, sandbox: Sandbox, port: int
 ) -> None:
     """A server with a password, one worker for all queues, and what Celery and we show of our own configuration."""
-    password, port = secret("redis"), free_port(7_100)
+    password = secret("redis")
     (tmp_path / "valkey.conf").write_text(rights(password))
     server = [find_server().path, str(tmp_path / "valkey.conf"), "--port", str(port), "--bind", "127.0.0.1",
               "--appendonly", "yes", "--save", "", "--dir", str(tmp_path), "--loglevel", "warning"]  # fmt: skip
@@ -234,7 +238,7 @@ def test_the_password_of_redis_is_shown_nowhere_and_its_user_can_do_no_more_than
         with Workers(place, [",".join((CONTROL, URGENT, API, DIFF))]):
             asked = [["inspect", "conf"], ["inspect", "stats"], ["report"]]
             said = [
-                subprocess.run([*celery, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60,
+                subprocess.run([*celery, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300,
                                check=True)
                 for words in asked
             ]  # fmt: skip

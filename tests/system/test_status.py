@@ -46,4 +46,4 @@ def test_a_pause_is_told_with_its_reason_and_what_waits_for_its_end(fleet: Fleet
     assert 0 < paused["quota"]["pause_seconds"] <= 12
     assert paused["pushes_waiting"] == 1
     assert "the marketplace refused a request" in fleet.place.okasie("status", "watched").stdout
-    poll(lambda: look(fleet)["pushes_waiting"] == 0, seconds=60, what="the push, once the pause was over")
+    poll(lambda: look(fleet)["pushes_waiting"] == 0, what="the push, once the pause was over")

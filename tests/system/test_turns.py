@@ -45,13 +45,13 @@ class Dealer:
         """A full run that has read a third of its pages."""
         before = self.pages_read()
         self._client.sync("dex", "full")
-        poll(lambda: self.pages_read() >= before + _PAGES // 3, seconds=60, what="a third of the pages")
+        poll(lambda: self.pages_read() >= before + _PAGES // 3, what="a third of the pages")
         (run,) = self.runs.history("dex", 1)
         return run
 
     def ended(self, run: str) -> dict[str, Any]:
         """The run's document once it is over, and all as it should be."""
-        poll(lambda: (found := self.runs.get(run)) is not None and not found.open, seconds=90, what="its end")
+        poll(lambda: (found := self.runs.get(run)) is not None and not found.open, what="its end")
         answer = self.place.okasie("run", run, "--json")
         document: dict[str, Any] = answer.document
         assert document["state"] == "done", document
@@ -73,7 +73,6 @@ def messages(workers: Workers) -> int:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(300)
 def test_thirty_pages_take_few_messages_and_each_is_read_in_spite_of_ends_and_deaths(dealer: Dealer) -> None:
     with Workers(dealer.place, _QUEUES) as workers:
         status, first = dealer.place.sync("dex", "--full")
@@ -92,7 +91,7 @@ def test_thirty_pages_take_few_messages_and_each_is_read_in_spite_of_ends_and_de
         record = dealer.runs.get(run)
         assert record is not None
         assert "republished_ms" not in record.facts, "nothing was lost, so the watchdog had nothing to do"
-        poll(lambda: not workers.alive(1), seconds=30, what="the end of the worker")
+        poll(lambda: not workers.alive(1), what="the end of the worker")
 
         # One that is killed has pages in hand; they are read again.
         run = dealer.begun()

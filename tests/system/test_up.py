@@ -70,7 +70,7 @@ def test_sigkill_leaves_no_process_and_the_next_start_works(place: Place) -> Non
         everything = up.tree()
         up.process.kill()
         up.process.wait(10)
-        poll(lambda: ended(everything), seconds=30, what="the end of all children")
+        poll(lambda: ended(everything), what="the end of all children")
     with Up(place):
         assert place.sync("dex", "--full")[0] == 0
 
@@ -92,7 +92,7 @@ def test_a_redis_that_dies_is_started_again_and_forgets_nothing_that_was_settled
         # A killed server loses nothing that it has written to its file; only a machine that dies loses a second.
         victim.kill()
         poll(lambda: "redis ended (status -9)" in up.said(), what="the supervisor's notice")
-        poll(lambda: place.okasie("status").status == 0, seconds=60, what="a system that answers again")
+        poll(lambda: place.okasie("status").status == 0, what="a system that answers again")
         status, document = place.sync("dex", "--full")
         assert (status, document["requests"]["bulk"], document["listings"]["unchanged"]) == (0, 0, 30)
 

@@ -1,0 +1,45 @@
+"""Ports of a fleet: none is given to two that start at the same moment, and Flower's is said when it is not the usual."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from okasie_tasks.errors import NotReachable
+from okasie_tasks.local import fleet as local
+from okasie_tasks.local.fleet import LocalFleet, reserved_port
+from okasie_tasks.sandbox.sample import config_text
+
+
+def test_a_reserved_port_is_no_other_fleets_before_anything_listens_there() -> None:
+    with reserved_port(7_400) as first:
+        with reserved_port(first) as second:
+            assert second > first
+        with pytest.raises(NotReachable):
+            reserved_port(first, tries=1).__enter__()
+    with reserved_port(first, tries=1) as again:
+        assert again == first
+
+
+def test_flower_gets_the_next_port_when_its_own_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "okasie.toml").write_text(
+        config_text(feed="x.csv", base_url="http://127.0.0.1:9", key="k", account="dex")
+    )
+    said: list[str] = []
+    started: list[tuple[str, ...]] = []
+    fleet = LocalFleet(tmp_path / "okasie.toml", said.append)
+    monkeypatch.setattr(fleet, "_celery", lambda *words: started.append(words))
+    with socket.socket() as squatter, ExitStack() as starting:
+        squatter.bind(("127.0.0.1", 0))
+        squatter.listen()
+        taken = squatter.getsockname()[1]
+        monkeypatch.setattr(local, "_FLOWER_PORT", taken)
+        fleet._start_celery(starting)
+    (words,) = [words for words in started if words[0] == "flower"]
+    (port,) = [int(word.removeprefix("--port=")) for word in words if word.startswith("--port=")]
+    assert port > taken
+    assert fleet.flower_url == f"http://127.0.0.1:{port}"
+    assert said == [f"port {taken} is taken; Flower listens on {port}"]
