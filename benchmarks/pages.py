@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from okasie_tasks.core.listing import bulk_item
 from okasie_tasks.sandbox.api import Api
-from okasie_tasks.sandbox.asking import Caller
+from okasie_tasks.sandbox.routing import Caller
 from okasie_tasks.sandbox.sample import DEALERS, cars, config_text, write_csv
 from okasie_tasks.sandbox.store import Store
 from okasie_tasks.settings import load_settings

@@ -12,8 +12,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from okasie_tasks.core.listing import Issue, Listing, RemoteListing
-from okasie_tasks.core.rows import KnownRows
+from okasie_tasks.core.listing import Issue, Listing
+from okasie_tasks.core.remote_rows import RemoteListing
+from okasie_tasks.core.row_cache import KnownRows
 
 Lane = Literal["urgent", "bulk"]
 Kind = Literal["list", "bulk", "put", "delete", "status", "locations"]

@@ -16,7 +16,7 @@ import redis
 from okasie_tasks.alerting.channels import channels
 from okasie_tasks.alerting.notifier import Desk, desk
 from okasie_tasks.alerting.queue import AlertBox
-from okasie_tasks.core.plan import Limits
+from okasie_tasks.core.guards import Limits
 from okasie_tasks.errors import FixConfiguration
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.marketplace.request_log import tell_failed

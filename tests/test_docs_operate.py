@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from okasie_tasks.alerting import notifier
 from okasie_tasks.alerting.rules import Alert, payload
 from okasie_tasks.cli import COMMANDS
-from okasie_tasks.core.entry import _FORMAT
+from okasie_tasks.core.ledger_entry import _FORMAT
 from okasie_tasks.settings import AlertSettings, EmailSettings, LogSettings
 from tests.test_readme import ROOT, blocks, options, rows
 

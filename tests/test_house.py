@@ -119,7 +119,7 @@ def test_only_the_door_sends_requests() -> None:
 @pytest.mark.parametrize(
     ("statement", "never"),
     [
-        ("import okasie_tasks.core.diff", ("celery", "kombu", "redis", "requests", "pydantic", "tornado")),
+        ("import okasie_tasks.core.reconcile", ("celery", "kombu", "redis", "requests", "pydantic", "tornado")),
         ("import okasie_tasks.client", ("celery", "kombu", "redis", "requests", "pydantic", "msgspec", "structlog")),
         ("import okasie_tasks.cli", ("celery", "kombu", "redis", "pydantic", "structlog")),
         ("import okasie_tasks.sync.executor", ("celery", "kombu", "requests")),

@@ -17,7 +17,7 @@ from okasie_tasks.celery import app
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
 from okasie_tasks.cli.progress import Bars
-from okasie_tasks.core.forecast import Forecast
+from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
 from okasie_tasks.reports import listing, runs

@@ -14,7 +14,7 @@ from okasie_tasks.cli.run import EXIT_FAILED, exit_status
 from okasie_tasks.errors import FixConfiguration, Outdated
 
 if TYPE_CHECKING:
-    from okasie_tasks.core.plan import HeldPlan
+    from okasie_tasks.core.guards import HeldPlan
     from okasie_tasks.sync.context import Tools
 
 

@@ -16,7 +16,7 @@ from okasie_tasks.cli.output import emit
 from okasie_tasks.errors import FixConfiguration
 
 if TYPE_CHECKING:
-    from okasie_tasks.sources.draft import Draft
+    from okasie_tasks.sources.detect import Draft
 
 
 @click.command()
@@ -34,7 +34,7 @@ def init(context: Context, feed: str, account: str | None, output: Path, force: 
     Names of columns and words in cells are understood in Dutch, French, German and English. What only a person can
     decide is said in comments of the file.
     """
-    from okasie_tasks.sources.draft import propose, read_head, render  # noqa: PLC0415 - only where it is needed
+    from okasie_tasks.sources.detect import propose, read_head, render  # noqa: PLC0415 - only where it is needed  # noqa: PLC0415 - only where it is needed
 
     feed = feed.removeprefix("file://")
     name = account or _account_of(feed)
@@ -76,7 +76,7 @@ def _write(output: Path, text: str) -> None:
 
 
 def _document(draft: Draft, output: Path) -> dict[str, Any]:
-    from okasie_tasks.sources.draft import FILL_IN, key_variable  # noqa: PLC0415
+    from okasie_tasks.sources.detect import FILL_IN, key_variable  # noqa: PLC0415
 
     return {
         "config": str(output),

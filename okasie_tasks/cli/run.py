@@ -12,7 +12,7 @@ import click
 from okasie_tasks.cli.options import Context, command_options
 from okasie_tasks.cli.output import change_text, emit, table
 from okasie_tasks.cli.report import print_details, print_held, print_run
-from okasie_tasks.core.forecast import Forecast
+from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.errors import FixConfiguration
 
 _CONFLICTS = 3

@@ -13,7 +13,7 @@ from okasie_tasks.celery import app
 from okasie_tasks.cli.follow import consumers, services_of
 from okasie_tasks.cli.options import Context
 from okasie_tasks.cli.output import say
-from okasie_tasks.core.wish import Push
+from okasie_tasks.core.pending import Push
 from okasie_tasks.errors import NotReachable
 from okasie_tasks.reports.runs import pause_hint
 from okasie_tasks.tasks.run_events import some_told

@@ -6,8 +6,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from okasie_tasks.core.entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.fingerprint import decode_compared, differing, echo_learnable
+from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.records import Local, Remote
 
 Action = Literal["none", "create", "update", "sell"]

@@ -13,14 +13,12 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from okasie_tasks.core.fields import FIELDS, PLACE
-
-if TYPE_CHECKING:
-    from okasie_tasks.core.listing import Listing
+from okasie_tasks.core.listing import Listing
 
 Compared = tuple[object, ...]
 """Values in the order of `COMPARED_FIELDS`, None for empty."""

@@ -1,20 +1,17 @@
-"""The listing in write shape, and the marketplace's row in read shape.
+"""The listing in write shape, and its JSON bodies.
 
-`parse_listing` is the only way to a `Listing`: whatever holds one holds something that the contract allows, so that
-what is known to be bad costs no request. Reading back is the opposite: tolerant, it never raises.
+`okasie_tasks.core.validate.parse_listing` is the only way to a `Listing`, so a `Listing` is always something that the
+contract allows, and what is known to be bad costs no request.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
 from okasie_tasks.core.fields import FIELDS
-from okasie_tasks.core.fingerprint import Compared, compared_row
 from okasie_tasks.errors import SetAside
 
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -112,16 +109,6 @@ def parse_reference(value: object) -> str | None:
     return text if _REFERENCE.fullmatch(text) and text not in _RESERVED else None
 
 
-def parse_listing(raw: Mapping[str, object], *, current_year: int) -> Listing:
-    """Validate a row in write shape, with typed values, under field names or their aliases.
-
-    Raises `InvalidListing` with everything that is wrong. None and "" count as absent.
-    """
-    from okasie_tasks.core.validate import Validation  # noqa: PLC0415 - the two share the types above
-
-    return Validation(raw, current_year).listing()
-
-
 # -- writing -------------------------------------------------------------------------------------------------------
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -145,62 +132,6 @@ def write_body(listing: Listing) -> bytes:
     body = _body(listing)
     del body["externalReference"]
     return _ENCODER.encode(body)
-
-
-# -- reading -------------------------------------------------------------------------------------------------------
-
-
-class RemoteListing(msgspec.Struct, frozen=True):
-    """One row of the marketplace's list, as far as we compare it."""
-
-    id: str
-    reference: str | None
-    provider: str | None
-    status: str | None
-    updated_at: datetime | None
-    dealer_profile_id: str | None
-    dealer_location_code: str | None
-    image_count: int
-    compared: Compared
-
-
-def read_remote(raw: object) -> RemoteListing | None:
-    """Read a row of ``data[]``; None when it is no object or has no ``id``. Odd values count as absent."""
-    if not isinstance(raw, dict):
-        return None
-    identity = raw.get("id")
-    if not isinstance(identity, str) or not identity:
-        return None
-    dealer = raw.get("dealer")
-    code = dealer.get("locationCode") if isinstance(dealer, dict) else None
-    images = raw.get("images")
-    return RemoteListing(
-        id=identity,
-        reference=_text(raw.get("externalReference")),
-        provider=_text(raw.get("externalProvider")),
-        status=_text(raw.get("status")),
-        updated_at=read_time(raw.get("updatedAt")),
-        dealer_profile_id=_text(raw.get("dealerProfileId"))
-        or (_text(dealer.get("id")) if isinstance(dealer, dict) else None),
-        dealer_location_code=_text(code),
-        image_count=len(images) if isinstance(images, list) else 0,
-        compared=compared_row(raw),
-    )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def read_time(value: object) -> datetime | None:
-    """An ISO 8601 time as aware UTC; a time without an offset is taken as UTC. None for anything else."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 assert {spec.attribute for spec in FIELDS.values()} == set(Listing.__struct_fields__)  # noqa: S101 - one table, one shape

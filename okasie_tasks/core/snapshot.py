@@ -11,10 +11,10 @@ from zlib import crc32
 
 import msgspec
 
-from okasie_tasks.core.entry import STATUSES
 from okasie_tasks.core.fields import FIELDS
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared_row
 from okasie_tasks.core.history import NOT_KEPT, Change, Value, brief, sort_changes
+from okasie_tasks.core.ledger_entry import STATUSES
 
 _BITMAP_BYTES: Final = 8
 _HASH_BYTES: Final = 2

@@ -252,3 +252,12 @@ def _shown(value: object) -> str:
 
 def _or(choices: frozenset[str]) -> str:
     return " or ".join(sorted(choices))
+
+
+def parse_listing(raw: Mapping[str, object], *, current_year: int) -> Listing:
+    """Validate a row in write shape, with typed values, under field names or their aliases.
+
+    Raises `InvalidListing` with everything that is wrong. None and "" count as absent.
+    """
+
+    return Validation(raw, current_year).listing()

@@ -17,7 +17,7 @@ import msgspec
 import requests
 
 from okasie_tasks import __version__
-from okasie_tasks.core.reading import decode_rows
+from okasie_tasks.core.remote_rows import decode_rows
 from okasie_tasks.errors import NoPermit, OkasieError, RateLimited, SetAside, Unauthorized, Unavailable
 from okasie_tasks.marketplace import responses as answers
 from okasie_tasks.marketplace.connections import Connections, in_time, was_late

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeGuard
 
-from okasie_tasks.core.listing import read_remote, read_time
-from okasie_tasks.core.reading import Rows, remote_listing
+from okasie_tasks.core.remote_rows import Rows, read_remote, read_time, remote_listing
 from okasie_tasks.ports import Feedback, ItemAnswer, Location, Page, SkippedImage, WriteAnswer
 
 _LONGEST_TEXT: Final = 200

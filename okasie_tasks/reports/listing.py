@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.history import NOT_KEPT, Event
+from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.listing import parse_reference
+from okasie_tasks.core.pending import Wish
 from okasie_tasks.core.records import Reject, SkippedImages
-from okasie_tasks.core.wish import Wish
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import Rules, Tools
 from okasie_tasks.sync.rejects import is_free

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from okasie_tasks.core.forecast import Forecast, forecast, to_read, to_send
-from okasie_tasks.core.plan import Held, HeldPlan
+from okasie_tasks.core.estimates import Forecast, forecast, to_read, to_send
+from okasie_tasks.core.guards import Held, HeldPlan
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.core.records import Planned
 from okasie_tasks.reports.listing import event_document, iso

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import msgspec
 from tornado import web
 
+from okasie_tasks.sandbox.api import Api
+from okasie_tasks.sandbox.faults import Faults
+from okasie_tasks.sandbox.limits import Meter, Quota
 from okasie_tasks.sandbox.rendering import Quirks, stamp
-from okasie_tasks.sandbox.store import own_provider
+from okasie_tasks.sandbox.store import Store, own_provider
 
-if TYPE_CHECKING:
-    from okasie_tasks.sandbox.server import Sandbox
+
+class Sandbox(Protocol):
+    """What is looked at and changed: `okasie_tasks.sandbox.server.Sandbox`."""
+
+    store: Store
+    api: Api
+    faults: Faults
+    quotas: dict[str, Quota]
+    meters: dict[str, Meter]
+    reach: dict[str, tuple[str, ...]]
+    clock: Callable[[], float]
 
 
 class AdminHandler(web.RequestHandler):

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import msgspec
 
-from okasie_tasks.sandbox.asking import Caller, Refusal, check_reference, integer, invalid, moment
-from okasie_tasks.sandbox.rendering import image_urls
-from okasie_tasks.sandbox.store import Dealer, Listing, Store, own_provider
+from okasie_tasks.sandbox.listings import Dealer, Listing, image_urls
+from okasie_tasks.sandbox.routing import Caller, Refusal, check_reference, integer, invalid, moment
+from okasie_tasks.sandbox.store import Store, own_provider
 from okasie_tasks.sandbox.validation import canonical, issues_of
 
 STATUSES: Final = ("active", "pending", "sold", "draft")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
+from okasie_tasks.sandbox.listings import Dealer, Listing
 from okasie_tasks.sandbox.validation import BOOLEANS, ENUMS, INTEGERS, NUMBERS, STRINGS
-
-if TYPE_CHECKING:
-    from okasie_tasks.sandbox.store import Dealer, Listing
 
 WRITE_ONLY: Final = frozenset({"condition", "customType", "dealerProfileId", "dealerLocationCode", "images", "features",
                                "postalCode", "city", "province", "latitude", "longitude"})  # fmt: skip
@@ -120,12 +118,6 @@ def _features(body: dict[str, Any], quirks: Quirks) -> list[dict[str, str]]:
 def respelled(text: str) -> str:
     """The same words as somebody else writes them: capitals, and a space for a hyphen or a full stop."""
     return " ".join(word[:1].upper() + word[1:] for word in text.replace("-", " ").replace(".", " ").split())
-
-
-def image_urls(body: dict[str, Any]) -> list[str]:
-    """The source URLs of a stored body, in order."""
-    items: list[Any] = body.get("images") or []
-    return [str(item.get("url", item.get("imageUrl", "")) if isinstance(item, dict) else item) for item in items]
 
 
 def _hash(url: str) -> str:

@@ -20,10 +20,10 @@ from tornado.netutil import bind_sockets
 
 from okasie_tasks.sandbox import admin
 from okasie_tasks.sandbox.api import Api
-from okasie_tasks.sandbox.asking import ROOT, SCOPES, Caller, Refusal, route
 from okasie_tasks.sandbox.faults import Fault, Faults
 from okasie_tasks.sandbox.limits import Meter, Quota, Verdict, Window
 from okasie_tasks.sandbox.rendering import stamp
+from okasie_tasks.sandbox.routing import ROOT, SCOPES, Caller, Refusal, route
 from okasie_tasks.sandbox.store import Store
 
 _PAGE: Final = b"<!doctype html><html><head><title>Error</title></head><body><h1>Service Unavailable</h1></body></html>"

@@ -11,36 +11,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
-from okasie_tasks.sandbox.rendering import Quirks, image_urls, read_shape
-
-
-class Dealer(msgspec.Struct):
-    id: str
-    code: str
-    name: str
-    parent: str | None = None
-
-
-class Listing(msgspec.Struct):
-    """One stored listing: the body as written, and what the marketplace adds."""
-
-    id: str
-    partner: str
-    reference: str | None
-    provider: str
-    dealer: str
-    status: str
-    body: dict[str, Any]
-    created_at: float
-    updated_at: float
-    sold_at: float | None = None
-    skipped: list[str] = []
-    """Images of the body that could not be fetched when it was written."""
-
-    @property
-    def mirrored(self) -> list[str]:
-        """The source URLs of the images that are shown."""
-        return [url for url in image_urls(self.body) if url not in self.skipped]
+from okasie_tasks.sandbox.listings import Dealer, Listing
+from okasie_tasks.sandbox.rendering import Quirks, read_shape
 
 
 class Store:

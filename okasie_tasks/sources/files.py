@@ -19,11 +19,11 @@ from typing import IO, Any, Final, cast
 import msgspec
 
 from okasie_tasks.core.listing import Issue
-from okasie_tasks.core.rows import KnownRows, Place, raw_fingerprint
+from okasie_tasks.core.row_cache import KnownRows, Place, raw_fingerprint
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sources.lines import CsvReader, LastByte, cells_of, full_lines, is_line_end
+from okasie_tasks.sources.csv_reader import CsvReader, LastByte, cells_of, full_lines, is_line_end
 from okasie_tasks.sources.mapping import RowMapping
 
 _MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")

@@ -15,7 +15,7 @@ import msgspec
 import requests
 import urllib3
 
-from okasie_tasks.core.rows import KnownRows
+from okasie_tasks.core.row_cache import KnownRows
 from okasie_tasks.errors import SourceError
 from okasie_tasks.masking import know, know_pair
 from okasie_tasks.ports import SourceRow

@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 
 from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
-from okasie_tasks.core.listing import InvalidListing, Issue, parse_listing, parse_reference
+from okasie_tasks.core.listing import InvalidListing, Issue, parse_reference
+from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import FixConfiguration
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings

@@ -18,7 +18,7 @@ from typing import Final, Literal, cast
 import msgspec
 import redis
 
-from okasie_tasks.core.plan import HeldPlan
+from okasie_tasks.core.guards import HeldPlan
 from okasie_tasks.store.scripts import redis_now_ms, script
 
 _KEEP_RUN_SECONDS: Final = 30 * 86_400

@@ -16,9 +16,9 @@ from typing import Any, TypeVar, cast
 import msgspec
 import redis
 
-from okasie_tasks.core.entry import PACKED_BYTES, Entry
+from okasie_tasks.core.ledger_entry import PACKED_BYTES, Entry
 from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
-from okasie_tasks.core.rows import Place
+from okasie_tasks.core.row_cache import Place
 from okasie_tasks.store.scripts import script
 
 _PIPELINE = 200
@@ -116,7 +116,7 @@ class Ledger:
     # -- rows of the source ----------------------------------------------------------------------------------------
 
     def known_rows(self, place: int) -> bytes:
-        """What was kept of one slice of the source; see `okasie_tasks.core.rows`."""
+        """What was kept of one slice of the source; see `okasie_tasks.core.row_cache`."""
         return cast("bytes | None", self._redis.hget(self._rows, str(place))) or b""
 
     def keep_rows(self, place: int, known: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 import msgspec
 import redis
 
-from okasie_tasks.core.wish import Outcome, Push, Wish, merged
+from okasie_tasks.core.pending import Outcome, Push, Wish, merged
 from okasie_tasks.store.controls import paused_key
 from okasie_tasks.store.scripts import script
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from okasie_tasks.core.decision import Decision
-from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.history import NOT_KEPT, Change, Event, both_versions, fit
+from okasie_tasks.core.ledger_entry import Entry, Flag
+from okasie_tasks.core.pending import Wish
 from okasie_tasks.core.records import Local, Outgoing, Reject, Remote
 from okasie_tasks.core.snapshot import Snapshot, diff, theirs
-from okasie_tasks.core.wish import Wish
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync.context import Tools

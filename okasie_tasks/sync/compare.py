@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from okasie_tasks.core.decision import SENDS, Decision, World, seen
-from okasie_tasks.core.diff import decide
-from okasie_tasks.core.entry import LIVE, Entry, Flag, Standing
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
-from okasie_tasks.core.plan import DealerTotals, fields_of
+from okasie_tasks.core.guards import DealerTotals, fields_of
+from okasie_tasks.core.ledger_entry import LIVE, Entry, Flag, Standing
+from okasie_tasks.core.reconcile import decide
 from okasie_tasks.core.records import (
     Local,
     Planned,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from okasie_tasks.core.decision import Policy
-from okasie_tasks.core.plan import Limits
+from okasie_tasks.core.guards import Limits
 from okasie_tasks.ports import Marketplace, Source, WriteBack
 
 if TYPE_CHECKING:

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from okasie_tasks.core.entry import ABSENT, LOOK_AGAIN, Entry, is_as_rendered, standing
+from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.core.fingerprint import (
     compared_fingerprint,
     dealer_fingerprint,
     encode_compared,
 )
-from okasie_tasks.core.listing import RemoteListing
-from okasie_tasks.core.packing import ROWS_PER_PAGE
+from okasie_tasks.core.ledger_entry import ABSENT, LOOK_AGAIN, Entry, is_as_rendered, standing
 from okasie_tasks.core.records import (
     Remote,
     RemoteBatch,
@@ -28,6 +27,7 @@ from okasie_tasks.core.records import (
     partitions_for,
     split_hashes,
 )
+from okasie_tasks.core.remote_rows import RemoteListing
 from okasie_tasks.ports import Page
 from okasie_tasks.sync.context import Tools
 

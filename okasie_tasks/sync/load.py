@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from okasie_tasks.core.entry import ABSENT, LOOK_AGAIN, Entry, Flag, is_as_read
 from okasie_tasks.core.fingerprint import (
     Compared,
     compared,
@@ -18,6 +17,7 @@ from okasie_tasks.core.fingerprint import (
     filled_fields,
     listing_dealer_fingerprint,
 )
+from okasie_tasks.core.ledger_entry import ABSENT, LOOK_AGAIN, Entry, Flag, is_as_read
 from okasie_tasks.core.records import (
     Local,
     LocalBatch,
@@ -25,7 +25,7 @@ from okasie_tasks.core.records import (
     partition_of_hash,
     same_row,
 )
-from okasie_tasks.core.rows import KnownRows, Place
+from okasie_tasks.core.row_cache import KnownRows, Place
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import RemembersRows, SourceRow
 from okasie_tasks.sync.context import LOAD_ROWS, Part, Tools

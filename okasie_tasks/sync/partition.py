@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from okasie_tasks.core.entry import SHARED, Entry, Standing, shared, standing
+from okasie_tasks.core.ledger_entry import SHARED, Entry, Standing, shared, standing
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import (
     Local,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from okasie_tasks.core.decision import World
-from okasie_tasks.core.packing import ROWS_PER_PAGE
+from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.errors import FixConfiguration
 from okasie_tasks.sync import control_totals, fetch, plan_review
 from okasie_tasks.sync.compare import Outcome

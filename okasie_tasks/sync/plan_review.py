@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from okasie_tasks.core.entry import NO_DEALER, Entry, Flag
-from okasie_tasks.core.plan import (
+from okasie_tasks.core.guards import (
     DealerTotals,
     Held,
     HeldPlan,
@@ -25,6 +24,7 @@ from okasie_tasks.core.plan import (
     listings_in,
     reference_of,
 )
+from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
 from okasie_tasks.sync.compare import Outcome
 from okasie_tasks.sync.context import Tools
@@ -40,7 +40,7 @@ class Verdict(msgspec.Struct):
 
     holds: list[Held] = []
     items: list[str] = []
-    """What exactly waits; see `okasie_tasks.core.plan.item`."""
+    """What exactly waits; see `okasie_tasks.core.guards.item`."""
     sells: list[Planned] = []
     adopts: list[Remote] = []
     """Rows from before our time that are ours from now on, to be sold."""

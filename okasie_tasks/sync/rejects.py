@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fields import CONTRACT
 from okasie_tasks.core.fingerprint import fingerprint
+from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import Local, Outgoing, Reject
 from okasie_tasks.errors import SetAside

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.records import SkippedImages
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync.context import Tools

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from okasie_tasks.core.estimates import pack
 from okasie_tasks.core.fingerprint import (
     compared,
     content_fingerprint,
 )
-from okasie_tasks.core.packing import pack
 from okasie_tasks.core.records import Outgoing, Planned, outgoing
-from okasie_tasks.core.rows import KnownRows
+from okasie_tasks.core.row_cache import KnownRows
 from okasie_tasks.ports import RemembersRows, SourceRow
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import LOAD_ROWS, SPOOL_ROWS, Part, Tools

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from okasie_tasks.core.entry import Entry, Flag, Version, answer_mark
+from okasie_tasks.core.estimates import halves
 from okasie_tasks.core.history import Event
-from okasie_tasks.core.packing import halves
+from okasie_tasks.core.ledger_entry import Entry, Flag, Version, answer_mark
+from okasie_tasks.core.pending import Wish
 from okasie_tasks.core.records import Outgoing, Planned, Reject
-from okasie_tasks.core.wish import Wish
 from okasie_tasks.errors import SetAside
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import audit, rejects, skipped_images

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from okasie_tasks.core.fingerprint import content_fingerprint
-from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_listing, parse_reference
+from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_reference
+from okasie_tasks.core.pending import MOST_REFERENCES, Outcome, Wish
 from okasie_tasks.core.records import Reject, outgoing
-from okasie_tasks.core.wish import MOST_REFERENCES, Outcome, Wish
+from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import FixConfiguration, OkasieError, SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.sync import rejects

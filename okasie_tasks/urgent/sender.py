@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.estimates import ITEMS_PER_BULK, pack
 from okasie_tasks.core.history import Event
-from okasie_tasks.core.packing import ITEMS_PER_BULK, pack
+from okasie_tasks.core.ledger_entry import Entry, Flag
+from okasie_tasks.core.pending import Outcome, Wish, overtaken, pushed, sold
 from okasie_tasks.core.records import Outgoing
-from okasie_tasks.core.wish import Outcome, Wish, overtaken, pushed, sold
 from okasie_tasks.errors import Busy, RetryLater, SetAside, StopRun, Unavailable
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call, ItemAnswer

@@ -14,7 +14,7 @@ from okasie_tasks.alerting import notifier
 from okasie_tasks.alerting.notifier import Desk, deliver, look
 from okasie_tasks.alerting.queue import AlertBox
 from okasie_tasks.alerting.rules import Alert, is_stale, stale_seconds
-from okasie_tasks.core.plan import Held, HeldPlan
+from okasie_tasks.core.guards import Held, HeldPlan
 from okasie_tasks.settings import AlertSettings
 from tests.alerts.world import Hook, Senders
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.records import Planned, outgoing
 from okasie_tasks.marketplace.client import Door
 from okasie_tasks.sandbox.sample import cars

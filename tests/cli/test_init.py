@@ -13,7 +13,7 @@ import pytest
 
 from okasie_tasks.cli import main
 from okasie_tasks.settings import load_settings
-from tests.sources.test_draft import DUTCH
+from tests.sources.test_detect import DUTCH
 from tests.sources.test_http import Feed, feed
 
 assert feed is not None

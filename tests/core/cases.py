@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
-from okasie_tasks.core.diff import World
-from okasie_tasks.core.entry import Entry, Flag, answer_mark
 from okasie_tasks.core.fingerprint import compared, compared_fingerprint, content_fingerprint, encode_compared
-from okasie_tasks.core.listing import Issue, Listing, parse_listing
+from okasie_tasks.core.ledger_entry import Entry, Flag, answer_mark
+from okasie_tasks.core.listing import Issue, Listing
+from okasie_tasks.core.reconcile import World
 from okasie_tasks.core.records import Local, Remote
+from okasie_tasks.core.validate import parse_listing
 
 DEALER, OTHER = b"dea1", b"dea2"
 FULL = World(full=True, walk_complete=True, source_complete=True)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from okasie_tasks.core.diff import World, decide
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.ledger_entry import Entry, Flag
+from okasie_tasks.core.reconcile import World, decide
 from okasie_tasks.core.records import Local, Remote
 from tests.core.cases import FULL, GIVEN, INVALID, LATER, OTHER, OURS, base, listing, local, remote, resent
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from okasie_tasks.core.fields import FIELDS
 from okasie_tasks.core.fingerprint import compared
 from okasie_tasks.core.history import EVENT_BYTES, KINDS, Event, both_versions, brief, fit, pack, unpack
-from okasie_tasks.core.listing import parse_listing
+from okasie_tasks.core.validate import parse_listing
 
 RUN, REQUEST = "01J9ZZZZZZ0123456789ABCDEF", "0123456789abcdef0123456789abcdef"
 ANY_TEXT = st.text(st.characters(), max_size=300)  # halves of surrogate pairs among them

@@ -21,16 +21,9 @@ from okasie_tasks.core.fingerprint import (
     encode_compared,
     filled_fields,
 )
-from okasie_tasks.core.listing import (
-    InvalidListing,
-    Listing,
-    bulk_item,
-    parse_listing,
-    parse_reference,
-    read_remote,
-    read_time,
-    write_body,
-)
+from okasie_tasks.core.listing import InvalidListing, Listing, bulk_item, parse_reference, write_body
+from okasie_tasks.core.remote_rows import read_remote, read_time
+from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.sandbox.validation import canonical, issues_of
 
 CAR = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okasie_tasks.core.packing import BYTES_PER_BULK, halves, minimum_requests, pack
+from okasie_tasks.core.estimates import BYTES_PER_BULK, halves, minimum_requests, pack
 from okasie_tasks.core.records import BUCKETS, bucket_of, buckets_of, hash8, partition_of_hash, partitions_for
 
 

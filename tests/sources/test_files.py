@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.fingerprint import content_fingerprint
-from okasie_tasks.core.rows import KnownRows, Place
+from okasie_tasks.core.row_cache import KnownRows, Place
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import RemembersRows, SourceRow
-from okasie_tasks.sources.lines import CsvReader, LastByte, cells_of
+from okasie_tasks.sources.csv_reader import CsvReader, LastByte, cells_of
 from tests.sources.support import brief, source
 
 CARS = (("A", "Golf", 100), ("B", "Polo", 200), ("C", "Clio", 300), ("D", "", 400))

@@ -19,8 +19,8 @@ from okasie_tasks.errors import OkasieError, SourceError
 from okasie_tasks.ports import Offer, WriteBack
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources import custom
-from okasie_tasks.sources.reverse import ReverseMapping
 from okasie_tasks.sources.write_back import ChangeFeed, open_write_back
+from okasie_tasks.sources.write_back.reverse_mapping import ReverseMapping
 from tests.sources.support import HEAD, source
 
 AT = 1_795_449_600_123

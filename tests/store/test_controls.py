@@ -7,7 +7,7 @@ import redis
 
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Inbox
-from tests.core.test_wish import wish
+from tests.core.test_pending import wish
 from tests.store.test_runs import begun
 
 

@@ -7,9 +7,9 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okasie_tasks.core.entry import ABSENT, STATUSES, Entry, Flag
+from okasie_tasks.core.ledger_entry import ABSENT, STATUSES, Entry, Flag
 from okasie_tasks.core.records import Reject, bucket_of, hash8
-from okasie_tasks.core.rows import Place
+from okasie_tasks.core.row_cache import Place
 from okasie_tasks.store.ledger import Ledger
 
 FINGERPRINT = st.binary(min_size=8, max_size=8)

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from okasie_tasks.core.wish import Outcome
+from okasie_tasks.core.pending import Outcome
 from okasie_tasks.store.urgent_queue import Inbox, Pushes
-from tests.core.test_wish import wish
+from tests.core.test_pending import wish
 
 
 @pytest.fixture

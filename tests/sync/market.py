@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from okasie_tasks.core.listing import Listing, parse_listing, read_remote
+from okasie_tasks.core.listing import Listing
+from okasie_tasks.core.remote_rows import read_remote
+from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import NoPermit, SetAside, Unavailable
 from okasie_tasks.ports import ItemAnswer, Lane, Page, SourceRow, WriteAnswer
 from tests.sync.support import Scheduler

@@ -1,4 +1,4 @@
-"""What may be written and what may stand, told from outside: sections 4 and 5 of the design, without `core.diff`.
+"""What may be written and what may stand, told from outside: sections 4 and 5 of the design, without `core.reconcile`.
 
 The model sees what the system sees (reads of the source, what was pushed, sold and edited) and every write. It holds
 of each car what the ledger may know; where a fault or a death leaves that open, it allows both. What it complains of

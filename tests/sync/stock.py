@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
-from okasie_tasks.core.listing import Issue, Listing, bulk_item, parse_listing
+from okasie_tasks.core.listing import Issue, Listing, bulk_item
+from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from tests.sync.support import Killed

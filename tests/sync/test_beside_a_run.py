@@ -7,9 +7,9 @@ from random import Random
 import pytest
 import redis
 
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.ledger_entry import Entry, Flag
+from okasie_tasks.core.pending import Wish, merged
 from okasie_tasks.core.records import Planned
-from okasie_tasks.core.wish import Wish, merged
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync import writes
 from okasie_tasks.sync.context import Part, Tools

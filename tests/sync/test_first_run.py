@@ -11,8 +11,8 @@ from okasie_tasks.reports.runs import run_document
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
-from okasie_tasks.sources.draft import FILL_IN, render
-from tests.sources.test_draft import DUTCH, FRENCH, GERMAN, drafted, feed
+from okasie_tasks.sources.detect import FILL_IN, render
+from tests.sources.test_detect import DUTCH, FRENCH, GERMAN, drafted, feed
 from tests.support import stored
 from tests.sync.driver import drive
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import redis
 
-from okasie_tasks.core.entry import Flag
+from okasie_tasks.core.ledger_entry import Flag
 from okasie_tasks.sync import skipped_images
 from tests.sync.guarded_world import GuardedWorld
 from tests.sync.http_world import varied

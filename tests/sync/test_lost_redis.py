@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from okasie_tasks.core.entry import Flag
+from okasie_tasks.core.ledger_entry import Flag
 from tests.sync.http_world import RENDERING, HttpWorld, varied
 
 CARS = 120

@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from okasie_tasks.core.decision import Decision
-from okasie_tasks.core.entry import Entry, Flag
 from okasie_tasks.core.fields import CONTRACT
 from okasie_tasks.core.history import NOT_KEPT, Event
+from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.records import Local, Reject
 from okasie_tasks.ports import ItemAnswer, SkippedImage, WriteAnswer
 from okasie_tasks.reports import listing

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from okasie_tasks.core.listing import read_remote
+from okasie_tasks.core.remote_rows import read_remote
 from okasie_tasks.errors import NoPermit, RateLimited, SetAside, Unavailable
 from okasie_tasks.ports import ItemAnswer, Lane, Page, WriteAnswer
 from tests.sync.stock import PLACE, SOLD, Clock

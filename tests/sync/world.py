@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import redis
 
-from okasie_tasks.core.plan import Limits
+from okasie_tasks.core.guards import Limits
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.history import History

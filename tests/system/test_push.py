@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from okasie_tasks.client import Client
-from okasie_tasks.core.wish import Push
+from okasie_tasks.core.pending import Push
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings.redis_url import find_embedded

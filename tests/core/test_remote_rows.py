@@ -11,14 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.decision import World
-from okasie_tasks.core.diff import decide
-from okasie_tasks.core.entry import ABSENT, SHARED, STATUSES, Entry, Flag, is_as_read, is_as_rendered, shared, standing
 from okasie_tasks.core.fields import FIELDS, PLACE
 from okasie_tasks.core.fingerprint import compared_fingerprint, dealer_fingerprint
-from okasie_tasks.core.listing import RemoteListing, parse_listing, read_remote
-from okasie_tasks.core.reading import decode_rows, remote_listing
+from okasie_tasks.core.ledger_entry import (
+    ABSENT,
+    SHARED,
+    STATUSES,
+    Entry,
+    Flag,
+    is_as_read,
+    is_as_rendered,
+    shared,
+    standing,
+)
+from okasie_tasks.core.reconcile import decide
 from okasie_tasks.core.records import Local
-from okasie_tasks.core.rows import KnownRows, raw_fingerprint
+from okasie_tasks.core.remote_rows import RemoteListing, decode_rows, read_remote, remote_listing
+from okasie_tasks.core.row_cache import KnownRows, raw_fingerprint
+from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.sync.fetch import remote_record
 from okasie_tasks.sync.load import local_record

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from okasie_tasks.core.entry import Entry, Flag, Version
+from okasie_tasks.core.ledger_entry import Entry, Flag, Version
 from okasie_tasks.core.records import Outgoing
 
 MOST_REFERENCES: Final = 1_000

@@ -1,6 +1,6 @@
 """The way back: edits made on the marketplace that stand are offered to the source.
 
-A change feed is a file that others read; a table is updated by the mapping (`okasie_tasks.sources.sql_write_back`); a
+A change feed is a file that others read; a table is updated by the mapping (`okasie_tasks.sources.write_back.sql`); a
 source of one's own is handed the changes. All take an offer at least once: after a crash the same may come again, and
 ``run`` and ``reference`` tell it.
 """
@@ -34,7 +34,7 @@ def open_write_back(account: AccountSettings) -> WriteBack | None:
     if settings.file is not None:
         return ChangeFeed(account.name, Path(settings.file))
     if settings.table is not None:
-        from okasie_tasks.sources.sql_write_back import SqlWriteBack  # noqa: PLC0415 - an extra
+        from okasie_tasks.sources.write_back.sql import SqlWriteBack  # noqa: PLC0415 - an extra
 
         return SqlWriteBack(account, account.source.location(), settings.table)
     if account.source.type.startswith("python:"):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okasie_tasks.core.entry import Entry, Flag, Version
+from okasie_tasks.core.ledger_entry import Entry, Flag, Version
+from okasie_tasks.core.pending import Wish, merged, overtaken, pushed, sold
 from okasie_tasks.core.records import Outgoing
-from okasie_tasks.core.wish import Wish, merged, overtaken, pushed, sold
 
 
 def item(**changes: Any) -> Outgoing:

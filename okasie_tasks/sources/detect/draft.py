@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from okasie_tasks.sources.draft.head import Head
+from okasie_tasks.sources.detect.head import Head
 
 FILL_IN: Final = "FILL-IN"
 """Stands where only a person knows. As a location code the marketplace refuses it, so nothing goes out with it."""

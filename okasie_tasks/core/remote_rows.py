@@ -1,8 +1,8 @@
-"""The marketplace's list, decoded straight to what is compared.
+"""The marketplace's rows in read shape, and its list decoded straight to what is compared.
 
-`Rows` decodes a page whose values are of the kinds that the contract tells, and skips what nobody reads. A page with
-anything else on it is refused here as a whole and read one value at a time (`okasie_tasks.core.listing.read_remote`),
-which makes of the same row the same.
+`Rows` decodes a page whose values are of the kinds that the contract names, and skips what is not used. A page with
+anything else on it is refused there as a whole and read value by value by `read_remote`, which makes the same of the
+same row. Reading back is tolerant: it never raises.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from okasie_tasks.core.fields import FIELDS, PLACE
-from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, normalise
-from okasie_tasks.core.listing import RemoteListing
+from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared_row, normalise
 
 _Id = Annotated[str, msgspec.Meta(min_length=1)]
 _Whole = Annotated[int, msgspec.Meta(ge=1 - 2**63, le=2**63 - 1)]
@@ -134,4 +133,60 @@ def _utc(moment: datetime | None) -> datetime | None:
     try:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError:
+        return None
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+class RemoteListing(msgspec.Struct, frozen=True):
+    """One row of the marketplace's list, as far as we compare it."""
+
+    id: str
+    reference: str | None
+    provider: str | None
+    status: str | None
+    updated_at: datetime | None
+    dealer_profile_id: str | None
+    dealer_location_code: str | None
+    image_count: int
+    compared: Compared
+
+
+def read_remote(raw: object) -> RemoteListing | None:
+    """Read a row of ``data[]``; None when it is no object or has no ``id``. Odd values count as absent."""
+    if not isinstance(raw, dict):
+        return None
+    identity = raw.get("id")
+    if not isinstance(identity, str) or not identity:
+        return None
+    dealer = raw.get("dealer")
+    code = dealer.get("locationCode") if isinstance(dealer, dict) else None
+    images = raw.get("images")
+    return RemoteListing(
+        id=identity,
+        reference=_text(raw.get("externalReference")),
+        provider=_text(raw.get("externalProvider")),
+        status=_text(raw.get("status")),
+        updated_at=read_time(raw.get("updatedAt")),
+        dealer_profile_id=_text(raw.get("dealerProfileId"))
+        or (_text(dealer.get("id")) if isinstance(dealer, dict) else None),
+        dealer_location_code=_text(code),
+        image_count=len(images) if isinstance(images, list) else 0,
+        compared=compared_row(raw),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def read_time(value: object) -> datetime | None:
+    """An ISO 8601 time as aware UTC; a time without an offset is taken as UTC. None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None

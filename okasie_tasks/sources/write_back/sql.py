@@ -14,8 +14,8 @@ from okasie_tasks.errors import SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sources.reverse import CannotWriteBack, Holds, ReverseMapping
 from okasie_tasks.sources.sql import database_error, open_engine, plain_cell
+from okasie_tasks.sources.write_back.reverse_mapping import CannotWriteBack, Holds, ReverseMapping
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Engine, TableClause

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from okasie_tasks.core.plan import DealerTotals, Held, HeldPlan, Limits, Reading, covers, held_items, item, judge
+from okasie_tasks.core.guards import DealerTotals, Held, HeldPlan, Limits, Reading, covers, held_items, item, judge
 from okasie_tasks.core.records import Planned
 
 LIMITS = Limits(

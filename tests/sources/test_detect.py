@@ -18,10 +18,9 @@ from okasie_tasks.errors import FixConfiguration, SourceError
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings import ColumnSettings, SourceSettings, load_settings
 from okasie_tasks.sources import open_source
-from okasie_tasks.sources.draft import FILL_IN, Draft, propose, read_head, render
-from okasie_tasks.sources.draft.columns import meaning_of
-from okasie_tasks.sources.draft.text import comment, key, quoted
-from okasie_tasks.sources.draft.words import WORDS, value_of
+from okasie_tasks.sources.detect import FILL_IN, Draft, propose, read_head, render
+from okasie_tasks.sources.detect.render import comment, key, quoted
+from okasie_tasks.sources.detect.vocabulary import WORDS, meaning_of, value_of
 from tests.system.test_foreign_feed import EXAMPLE, generated, write
 
 YEAR = 2026
@@ -288,7 +287,7 @@ def test_what_is_no_feed_is_refused_with_the_reason(tmp_path: Path, content: byt
 
 
 def test_a_feed_of_which_only_the_beginning_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("okasie_tasks.sources.draft.head._MOST_BYTES", 400)
+    monkeypatch.setattr("okasie_tasks.sources.detect.head._MOST_BYTES", 400)
     text = "id;make;price\n" + "".join(f"A{number:03d};Citroën;{number}\n" for number in range(100))
     for name, content in (("a.csv", text.encode()), ("a.csv.gz", gzip.compress(text.encode()))):
         (tmp_path / name).write_bytes(content)

@@ -13,9 +13,9 @@ import msgspec
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sources.draft.columns import REFERENCE, UPDATED_AT, plain
-from okasie_tasks.sources.draft.head import Head
-from okasie_tasks.sources.draft.pick import (
+from okasie_tasks.sources.detect.draft import FILL_IN, Draft, columns_in
+from okasie_tasks.sources.detect.head import Head
+from okasie_tasks.sources.detect.pick import (
     MOST_WRONG,
     cells,
     decimal_of,
@@ -24,8 +24,7 @@ from okasie_tasks.sources.draft.pick import (
     pick_reference,
     pick_title,
 )
-from okasie_tasks.sources.draft.shape import FILL_IN, Draft, columns_in
-from okasie_tasks.sources.draft.words import WORDS, value_of
+from okasie_tasks.sources.detect.vocabulary import REFERENCE, UPDATED_AT, WORDS, plain, value_of
 from okasie_tasks.sources.mapping import RowMapping
 
 _PLACE: Final = ("postalCode", "city", "province")

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from okasie_tasks.sources.draft.shape import FILL_IN, Draft, Target
+from okasie_tasks.sources.detect.draft import FILL_IN, Draft, Target
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from okasie_tasks.core.forecast import duration, forecast, to_read, to_send
+from okasie_tasks.core.estimates import duration, forecast, to_read, to_send
 
 
 def test_four_minutes_at_this_quota() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import IO, Any, Final
 
-from okasie_tasks.core.rows import Place
+from okasie_tasks.core.row_cache import Place
 
 _BLANK: Final = ("\n", "\r\n", "\r")
 _BUFFER_BYTES: Final = 256 * 1024

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from okasie_tasks.core.fields import FIELDS
 from okasie_tasks.core.listing import parse_reference
-from okasie_tasks.sources.draft.columns import BRANCH, IMAGES, REFERENCE, meaning_of, plain
-from okasie_tasks.sources.draft.head import Head
-from okasie_tasks.sources.draft.shape import Draft
+from okasie_tasks.sources.detect.draft import Draft
+from okasie_tasks.sources.detect.head import Head
+from okasie_tasks.sources.detect.vocabulary import BRANCH, IMAGES, REFERENCE, meaning_of, plain
 
 MOST_WRONG: Final = 0.05
 """A share of cells that may be wrong without the column being the wrong one."""

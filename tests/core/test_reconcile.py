@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okasie_tasks.core.diff import Decision, World, decide
-from okasie_tasks.core.entry import Entry, Flag
+from okasie_tasks.core.ledger_entry import Entry, Flag
+from okasie_tasks.core.reconcile import Decision, World, decide
 from okasie_tasks.core.records import Local, Remote
 from tests.core.cases import FULL, GIVEN, INVALID, LATER, OURS, base, listing, local, remote, resent
 

@@ -1,0 +1,10 @@
+"""A first ``okasie.toml`` for a feed that nobody has described yet, drafted from its header and first rows."""
+
+from __future__ import annotations
+
+from okasie_tasks.sources.detect.draft import FILL_IN, Draft
+from okasie_tasks.sources.detect.head import is_web, read_head
+from okasie_tasks.sources.detect.propose import propose
+from okasie_tasks.sources.detect.render import key_variable, render
+
+__all__ = ["FILL_IN", "Draft", "is_web", "key_variable", "propose", "read_head", "render"]

@@ -1,0 +1,107 @@
+"""What feeds call their columns and what the words in their cells mean, in Dutch, French, German and English.
+
+The words are in ``vocabulary.toml``. Names are compared as `plain` writes them: lower case, without accents, letters
+and digits only.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from typing import Any, Final, NamedTuple
+
+from okasie_tasks.core.fields import FIELDS
+
+
+def plain(text: str) -> str:
+    """``Première immatriculation`` -> ``premiereimmatriculation``; ``Türen`` -> ``turen``; ``Maß`` -> ``mass``."""
+    spread = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in spread if letter.isalnum() and letter.isascii())
+
+
+class Meaning(NamedTuple):
+    """A field, how good a name for it this is (0 is best), and the unit that the name tells."""
+
+    field: str
+    rank: int
+    unit: str = ""
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_VOCABULARY: Final[Mapping[str, Any]] = tomllib.loads(
+    (files(__package__) / "vocabulary.toml").read_text(encoding="utf-8")
+)
+_ROLES: Final[Mapping[str, tuple[str, ...]]] = {name: _words(text) for name, text in _VOCABULARY["roles"].items()}
+REFERENCE: Final = _ROLES["reference"]
+UPDATED_AT: Final = _ROLES["updated_at"]
+IMAGES: Final = _ROLES["images"]
+BRANCH: Final = _ROLES["branch"]
+_UNIT_OF: Final[Mapping[str, str]] = _VOCABULARY["units"]
+_FILLERS: Final = frozenset(_ROLES["fillers"])
+_NEGATIONS: Final = frozenset(_ROLES["negations"])
+
+
+def _own_names() -> Iterator[tuple[str, Meaning]]:
+    for spec in FIELDS.values():
+        for name in (spec.name, *spec.aliases):
+            yield plain(name), Meaning(spec.name, 0)
+
+
+def _listed() -> Iterator[tuple[str, Meaning]]:
+    for field, names in _VOCABULARY["columns"].items():
+        yield from ((name, Meaning(field, rank)) for rank, name in enumerate(names.split(), start=1))
+    for field, units in _VOCABULARY["columns_with_unit"].items():
+        for unit, names in units.items():
+            # Okasie's own unit is better, where a feed has both.
+            yield from ((name, Meaning(field, rank, unit)) for rank, name in enumerate(names.split(), start=100))
+
+
+_BY_NAME: Final[Mapping[str, Meaning]] = dict((*_listed(), *_own_names()))
+
+
+_SPLITS: Final = (r"[^\W_]+", r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])|\d+")
+"""A name into words: at signs and blanks, else also where a capital begins one."""
+
+
+def meaning_of(column: str) -> Meaning | None:
+    """Which field a column of this name holds; None when no table knows it."""
+    if found := _BY_NAME.get(plain(column)):
+        return found
+    for split in _SPLITS:
+        words = [plain(word) for word in re.findall(split, column)]
+        units = [word for word in words if word in _UNIT_OF]
+        found = _BY_NAME.get("".join(word for word in words if word not in _UNIT_OF and word not in _FILLERS))
+        if found is not None:
+            told = {_UNIT_OF[word] for word in units} - {""}
+            fits = {"powerKw": "hp", "mileage": "mi", "price": "cent"}.get(found.field)
+            unit = fits if fits in told else found.unit
+            # A name with Okasie's own unit in it beats one with another, where a feed has both.
+            return Meaning(found.field, found.rank + (200 if unit or not units else 50), unit or "")
+    return None
+
+
+WORDS: Final[Mapping[str, Mapping[str, str]]] = {
+    field: {word: value for value, words in table.items() for word in (plain(value), *words.split())}
+    for field, table in _VOCABULARY["values"].items()
+}
+"""Field -> word as `plain` writes it -> Okasie's value."""
+
+_LONG_ENOUGH: Final = 4
+
+
+def value_of(field: str, cell: str) -> str | None:
+    """What a cell means for a field; None when no word of it is known, or several that disagree."""
+    words = WORDS[field]
+    if (found := words.get(plain(cell))) is not None:
+        return found
+    parts = [plain(part) for part in re.split(r"[^\w]+|_", cell)]
+    meant = {words[part] for part in parts if part in words and len(part) >= _LONG_ENOUGH}
+    if field == "fuelType" and ("hybrid" in meant or {"electric"} < meant):
+        return "hybrid"
+    return meant.pop() if len(meant) == 1 and not any(part in _NEGATIONS for part in parts) else None
