@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from typing import Final
+from typing import Any, Final, TextIO
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 MASK: Final = "***"
@@ -75,3 +75,21 @@ def _spellings(secret: str) -> set[str]:
         quote_plus(secret),
     }
     return {spelling for spelling in found if len(spelling) >= _SHORTEST}
+
+
+class MaskedStream:
+    """A text stream without the secrets that this process knows; in all else the stream that it stands for."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(mask(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -13,35 +13,34 @@ from typing import Any, Final
 import click
 
 from okasie_tasks import __version__
-from okasie_tasks.cli.masked import MaskedStream
-from okasie_tasks.cli.options import common
+from okasie_tasks.cli.common import common
 from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError, Outdated
-from okasie_tasks.masking import mask
+from okasie_tasks.masking import MaskedStream, mask
 
 COMMANDS: Final = {
     "demo": "okasie_tasks.cli.demo:demo",
-    "init": "okasie_tasks.cli.init:init",
+    "init": "okasie_tasks.cli.setup:init",
     "up": "okasie_tasks.cli.up:up",
-    "sync": "okasie_tasks.cli.run:sync",
-    "plan": "okasie_tasks.cli.run:plan",
-    "approve": "okasie_tasks.cli.held:approve",
-    "reject": "okasie_tasks.cli.held:reject",
-    "push": "okasie_tasks.cli.urgent:push",
-    "sell": "okasie_tasks.cli.urgent:sell",
+    "sync": "okasie_tasks.cli.runs:sync",
+    "plan": "okasie_tasks.cli.runs:plan",
+    "approve": "okasie_tasks.cli.control:approve",
+    "reject": "okasie_tasks.cli.control:reject",
+    "push": "okasie_tasks.cli.listings:push",
+    "sell": "okasie_tasks.cli.listings:sell",
     "cancel": "okasie_tasks.cli.control:cancel",
     "pause": "okasie_tasks.cli.control:pause",
     "resume": "okasie_tasks.cli.control:resume",
-    "status": "okasie_tasks.cli.run:status",
-    "runs": "okasie_tasks.cli.run:runs",
-    "run": "okasie_tasks.cli.run:run",
-    "why": "okasie_tasks.cli.explain:why",
-    "rejects": "okasie_tasks.cli.explain:rejects",
-    "retry": "okasie_tasks.cli.explain:retry",
+    "status": "okasie_tasks.cli.runs:status",
+    "runs": "okasie_tasks.cli.runs:runs",
+    "run": "okasie_tasks.cli.runs:run",
+    "why": "okasie_tasks.cli.listings:why",
+    "rejects": "okasie_tasks.cli.listings:rejects",
+    "retry": "okasie_tasks.cli.listings:retry",
     "metrics": "okasie_tasks.cli.metrics:metrics",
     "alerts": "okasie_tasks.cli.alerts:alerts",
-    "doctor": "okasie_tasks.cli.operate:doctor",
-    "sandbox": "okasie_tasks.cli.sandbox:sandbox",
-    "completion": "okasie_tasks.cli.completion:completion",
+    "doctor": "okasie_tasks.cli.doctor:doctor",
+    "sandbox": "okasie_tasks.cli.up:sandbox",
+    "completion": "okasie_tasks.cli.setup:completion",
 }
 """Every command and where it lives. A test holds the README against this."""
 

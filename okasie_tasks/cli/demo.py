@@ -17,8 +17,7 @@ import click
 import msgspec
 import requests
 
-from okasie_tasks.cli.options import Context, command_options
-from okasie_tasks.cli.output import emit, say
+from okasie_tasks.cli.common import Context, command_options, emit, say
 from okasie_tasks.cli.up import asker
 from okasie_tasks.core.listing import Listing, write_body
 from okasie_tasks.errors import OkasieError
@@ -96,7 +95,7 @@ class _Demo:
     # -- the acts --------------------------------------------------------------------------------------------------
 
     def _run(self, context: Context, title: str, mode: str) -> dict[str, Any]:
-        from okasie_tasks.cli.follow import Follower  # noqa: PLC0415 - after the configuration stands
+        from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415 - after the configuration stands
 
         follower = Follower(context, _ACCOUNT)
         document = follower.follow(follower.start(mode))
@@ -115,7 +114,7 @@ class _Demo:
         return document
 
     def _plan(self, context: Context) -> dict[str, int]:
-        from okasie_tasks.cli.follow import Follower  # noqa: PLC0415
+        from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415
 
         follower = Follower(context, _ACCOUNT)
         run = follower.start("incremental", plan_only=True)

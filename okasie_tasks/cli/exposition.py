@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from prometheus_client import CollectorRegistry
@@ -11,11 +11,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from okasie_tasks.core.metrics import FAMILIES, Family, Sample, recorded_samples
+from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.services import Services
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sync.gauges import account_samples
+from okasie_tasks.sync import plan_review
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
+
+if TYPE_CHECKING:
+    from okasie_tasks.sync.context import Tools
 
 _DAY_SECONDS = 86_400.0
 
@@ -84,3 +88,30 @@ def _metric(family: Family, samples: list[Sample]) -> Metric:
     for sample in samples:
         metric.add_metric(sample.labels, sample.value)
     return metric
+
+
+def account_samples(tools: Tools, quota: LimiterStatus) -> Iterator[Sample]:
+    """The present state of an account; a bounded number of commands, however large its ledger is."""
+    account, plan = tools.rules.account, plan_review.standing(tools)
+    for name, value in {
+        **_quota(quota),
+        "okasie_paused": int(tools.runs.stops.paused_ms(account) > 0),
+        "okasie_waiting_pushes": tools.inbox.count(),
+        "okasie_rejected_listings": tools.ledger.reject_count(),
+        "okasie_skipped_image_listings": tools.ledger.skipped_count(),
+        "okasie_held_runs": int(plan is not None),
+        "okasie_held_listings": plan.count if plan else 0,
+    }.items():
+        yield Sample(name, (account,), value)
+    yield Sample("okasie_waiting_tickets", (account, "urgent"), quota.waiting_urgent)
+    yield Sample("okasie_waiting_tickets", (account, "bulk"), quota.waiting_bulk)
+
+
+def _quota(quota: LimiterStatus) -> dict[str, float]:
+    return {
+        "okasie_quota_used_ratio": quota.used_last_minute / quota.limit,
+        "okasie_quota_limit_requests": quota.limit,
+        "okasie_quota_foreign_requests": quota.foreign,
+        "okasie_pause_seconds": quota.pause_seconds,
+        "okasie_breaker_open": int(quota.pause_reason == "breaker"),
+    }

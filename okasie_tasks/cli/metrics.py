@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from okasie_tasks.cli.options import Context, command_options
+from okasie_tasks.cli.common import Context, command_options
 from okasie_tasks.errors import FixConfiguration
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def metrics(context: Context, port: int, host: str, once: bool) -> None:
             "prometheus_client is not installed: pip install 'okasie-tasks[metrics]'", where="okasie metrics"
         )
     from okasie_tasks.cli.exposition import documents, registry  # noqa: PLC0415 - an extra, and Celery
-    from okasie_tasks.cli.follow import services_of  # noqa: PLC0415
+    from okasie_tasks.cli.fleet_client import services_of  # noqa: PLC0415
 
     found = registry(services_of(context))
     if not once:

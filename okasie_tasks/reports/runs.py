@@ -13,6 +13,7 @@ from okasie_tasks.core.guards import Held, HeldPlan
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.core.records import Planned
 from okasie_tasks.reports.listing import event_document, iso
+from okasie_tasks.store.records import Run
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import Tools
 from okasie_tasks.sync.spool import changes_of
@@ -308,3 +309,17 @@ def _parts(runs: Runs, run: Run, stages: tuple[str, ...]) -> list[dict[str, Any]
         {"stage": stage, "parts": of.total, "closed": of.closed, "failed": of.failed} for stage, of in found if of.total
     ]
     return told or None
+
+
+def new_rejects(rejects: Any, record: Run, limit: int = 50) -> list[dict[str, Any]]:
+    """Those that this run met first, at most ``limit``."""
+    new = (r for r in rejects if r.run == record.id and r.first_seen * 1000 >= record.created_ms - 1000)
+    shown = []
+    for reject in new:
+        shown.append({
+            "reference": reject.reference, "where": reject.where, "code": reject.code, "message": reject.message,
+            "fields": reject.fields,
+        })  # fmt: skip
+        if len(shown) == limit:
+            break
+    return shown

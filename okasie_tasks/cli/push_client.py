@@ -10,9 +10,8 @@ from uuid import uuid4
 from kombu.exceptions import OperationalError
 
 from okasie_tasks.celery import app
-from okasie_tasks.cli.follow import consumers, services_of
-from okasie_tasks.cli.options import Context
-from okasie_tasks.cli.output import say
+from okasie_tasks.cli.common import Context, say
+from okasie_tasks.cli.fleet_client import consumers, services_of
 from okasie_tasks.core.pending import Push
 from okasie_tasks.errors import NotReachable
 from okasie_tasks.reports.runs import pause_hint

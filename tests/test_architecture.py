@@ -1,11 +1,12 @@
-"""The floors of the house: a module imports only from lower floors. Read from the source, not from what happened to load."""
+"""The architecture: layers, no circular imports, a pure core. Read from the source, not from what happened to load."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,32 +14,32 @@ import pytest
 ROOT = Path(__file__).parents[1] / "okasie_tasks"
 PACKAGE = "okasie_tasks"
 
-FLOOR = {
-    "masking": -1,
-    "errors": 0,
-    "core": 1,
-    "ports": 2,
-    "settings": 2,
-    "logs": 2,
-    "store": 3,
-    "marketplace": 4,
-    "sources": 4,
-    "worker": 4,
-    "sandbox": 4,
-    "sync": 5,
-    "urgent": 6,
-    "reports": 6,
-    "alerting": 7,
-    "services": 8,
-    "celery": 9,
-    "tasks": 10,
-    "local": 11,
-    "cli": 12,
-    "client": 11,
-    "__main__": 13,
+LAYER = {
     "__init__": 0,
+    "masking": 0,
+    "errors": 1,
+    "core": 2,
+    "settings": 3,
+    "ports": 3,
+    "logs": 4,
+    "store": 5,
+    "marketplace": 6,
+    "sources": 6,
+    "worker": 6,
+    "sandbox": 6,
+    "sync": 7,
+    "urgent": 8,
+    "reports": 8,
+    "alerting": 9,
+    "services": 10,
+    "celery": 11,
+    "tasks": 12,
+    "local": 13,
+    "client": 13,
+    "cli": 14,
+    "__main__": 15,
 }
-"""Room -> floor. A room may use rooms on lower floors, and itself."""
+"""Top-level package or module -> layer. A module imports from lower layers and from its own package."""
 
 CORE_MAY_USE = frozenset({"msgspec"}) | sys.stdlib_module_names
 NO_IO = frozenset(
@@ -53,12 +54,12 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     return module.split(".", maxsplit=1)[0]
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules that ``path`` imports, at whatever depth; what is imported for type checkers only does not run."""
+    """Modules that ``path`` imports, inside functions too; what is imported for type checkers only does not run."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     hidden = {id(node) for branch in ast.walk(tree) if _for_types(branch) for node in ast.walk(branch)}
     for node in ast.walk(tree):
@@ -77,20 +78,41 @@ def _for_types(node: ast.AST) -> bool:
 
 
 @pytest.mark.parametrize(("module", "path"), list(modules()))
-def test_a_module_imports_only_from_lower_floors(module: str, path: Path) -> None:
-    mine = room_of(module)
+def test_a_module_imports_only_from_lower_layers(module: str, path: Path) -> None:
+    mine = package_of(module)
     for name in imports(path):
         if not name.startswith(f"{PACKAGE}.") or name == f"{PACKAGE}.__version__":
             continue
-        theirs = room_of(name.removeprefix(f"{PACKAGE}."))
-        assert theirs == mine or FLOOR[theirs] < FLOOR[mine], f"{module} (floor {FLOOR[mine]}) imports {name}"
+        theirs = package_of(name.removeprefix(f"{PACKAGE}."))
+        assert theirs == mine or LAYER[theirs] < LAYER[mine], f"{module} (layer {LAYER[mine]}) imports {name}"
 
 
-def test_every_room_has_a_floor() -> None:
-    assert {room_of(module) for module, _ in modules()} == set(FLOOR)
+def test_every_package_has_a_layer() -> None:
+    assert {package_of(module) for module, _ in modules()} == set(LAYER)
 
 
-@pytest.mark.parametrize(("module", "path"), [m for m in modules() if room_of(m[0]) == "core"])
+def test_no_module_imports_itself_over_others() -> None:
+    """Inside a package either, and for type checkers either."""
+    known = {f"{PACKAGE}.{module}".removesuffix(".__init__"): path for module, path in modules()}
+    graph = {module: _modules_in(path, known) - {module, PACKAGE} for module, path in known.items()}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def _modules_in(path: Path, known: Collection[str]) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+            if any(f"{node.module}.{alias.name}" in known for alias in node.names):
+                names.discard(str(node.module))
+    return names.intersection(known)
+
+
+@pytest.mark.parametrize(("module", "path"), [m for m in modules() if package_of(m[0]) == "core"])
 def test_the_core_is_pure(module: str, path: Path) -> None:
     for name in imports(path):
         top = name.split(".")[0]
@@ -98,18 +120,18 @@ def test_the_core_is_pure(module: str, path: Path) -> None:
         assert top not in NO_IO or name in PURE_PARTS, f"{module} imports {name}"
 
 
-@pytest.mark.parametrize(("module", "path"), [m for m in modules() if room_of(m[0]) == "sandbox"])
+@pytest.mark.parametrize(("module", "path"), [m for m in modules() if package_of(m[0]) == "sandbox"])
 def test_the_sandbox_reads_the_contract_for_itself(module: str, path: Path) -> None:
     ours = [name for name in imports(path) if name.startswith(PACKAGE) and not name.startswith(f"{PACKAGE}.sandbox")]
     assert ours == [], "one misreading must not hide in both sides"
 
 
-def test_celery_stays_above_its_floor() -> None:
+def test_celery_stays_in_its_packages() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("celery", "kombu", "redbeat")}
-    assert {room_of(m) for m in users} == {"celery", "worker", "tasks", "cli", "client"}
+    assert {package_of(m) for m in users} == {"celery", "worker", "tasks", "cli", "client"}
 
 
-def test_only_the_door_sends_requests() -> None:
+def test_only_the_marketplace_client_sends_requests() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("requests", "urllib3", "httpx")}
     # The feed and a webhook are somebody else's servers; the demo asks its own sandbox's admin side.
     others = {"sources.http", "alerting.channels", "cli.demo"}

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from okasie_tasks.cli.options import Context, command_options
-from okasie_tasks.cli.output import change_text, emit, table
-from okasie_tasks.cli.report import print_details, print_held, print_run
+from okasie_tasks.cli.common import Context, change_text, command_options, emit, table
+from okasie_tasks.cli.run_view import print_details, print_held, print_run
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.errors import FixConfiguration
 
@@ -30,7 +29,7 @@ def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: boo
     if dry_run:
         _plan(context, account, full=full)
         return
-    from okasie_tasks.cli.follow import Follower  # noqa: PLC0415 - Celery only where it is needed
+    from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415 - Celery only where it is needed
 
     follower = Follower(context, account)
     run = follower.start("full" if full else "incremental")
@@ -52,7 +51,7 @@ def plan(context: Context, account: str, full: bool) -> None:
 
 
 def _plan(context: Context, account: str, *, full: bool) -> None:
-    from okasie_tasks.cli.follow import Follower  # noqa: PLC0415
+    from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415
 
     follower = Follower(context, account)
     run = follower.start("full" if full else "incremental", plan_only=True)
@@ -87,7 +86,7 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
 @command_options
 def status(context: Context, account: str | None) -> None:
     """Show the last runs, cursor, quota, lanes, held plans, rejects and staleness of each account."""
-    from okasie_tasks.cli.follow import fleet  # noqa: PLC0415
+    from okasie_tasks.cli.fleet_client import fleet  # noqa: PLC0415
 
     document = fleet(context, account)
     emit(context, document, lambda: _print_status(document))
@@ -101,7 +100,7 @@ def status(context: Context, account: str | None) -> None:
 @command_options
 def runs(context: Context, account: str, limit: int) -> None:
     """Show the history of ACCOUNT, newest first."""
-    from okasie_tasks.cli.follow import history  # noqa: PLC0415
+    from okasie_tasks.cli.fleet_client import history  # noqa: PLC0415
 
     found = history(context, account, limit)
 
@@ -121,11 +120,11 @@ def runs(context: Context, account: str, limit: int) -> None:
 @command_options
 def run(context: Context, run: str, file: Path | None) -> None:
     """Show one run with its counts, timings, requests and errors; with --html also as a page in one file."""
-    from okasie_tasks.cli.follow import one_run  # noqa: PLC0415
+    from okasie_tasks.cli.fleet_client import one_run  # noqa: PLC0415
 
     document = one_run(context, run)
     if file is not None:
-        from okasie_tasks.cli.page import render  # noqa: PLC0415 - Jinja2 only where it is needed
+        from okasie_tasks.cli.html_report import render  # noqa: PLC0415 - Jinja2 only where it is needed
 
         try:
             file.write_text(render(document), encoding="utf-8")

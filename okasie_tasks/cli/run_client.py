@@ -1,51 +1,31 @@
-"""Starting a run and following its record; asking the fleet who is there. What of the commands needs Celery."""
+"""Starting a run and following its record to its end: what of the commands needs Celery."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-import redis
 from kombu.exceptions import OperationalError
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
-from okasie_tasks import logs
 from okasie_tasks.celery import app
-from okasie_tasks.cli.options import Context
-from okasie_tasks.cli.output import say
-from okasie_tasks.cli.progress import Bars
+from okasie_tasks.cli.common import Context, say
+from okasie_tasks.cli.fleet_client import _POLL_SECONDS, consumers, services_of
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.core.quota import LimiterStatus
-from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError
-from okasie_tasks.reports import listing, runs
-from okasie_tasks.reports.runs import page_document, pause_hint
-from okasie_tasks.services import Services
-from okasie_tasks.settings import load_settings
+from okasie_tasks.errors import NotReachable, OkasieError
+from okasie_tasks.reports import runs
+from okasie_tasks.reports.runs import new_rejects, pause_hint
 from okasie_tasks.store.records import Run
-from okasie_tasks.store.request_stats import Traces
 from okasie_tasks.sync.rejects import Freed, free
 from okasie_tasks.urgent.accept import checked_references
-from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
-_POLL_SECONDS = 0.1
 _PICKED_UP_SECONDS = 3.0
 """How long a request may stay unread before we ask whether any worker is there at all."""
-
-
-def services_of(context: Context) -> Services:
-    """The adapters for this command's configuration; Celery's app in this process uses the same."""
-    settings = load_settings(context.config)
-    logs.set_up(settings.log)
-    os.environ["OKASIE_CONFIG"] = str(settings.config_file)
-    services = Services(settings)
-    try:
-        services.redis.ping()
-    except redis.RedisError as error:
-        raise NotReachable(f"Redis does not answer ({type(error).__name__})", where="redis") from error
-    return services
 
 
 class Follower:
@@ -152,95 +132,58 @@ class Follower:
     def _document(self, record: Run) -> dict[str, Any]:
         document = runs.run_document(self._tools.runs, record)
         if document["new_rejects"]:
-            document["rejects"] = _rejects(self._tools.ledger.all_rejects(), record)
+            document["rejects"] = new_rejects(self._tools.ledger.all_rejects(), record)
         return document
 
     def plan(self, run: str) -> dict[str, Any]:
         return runs.plan_document(self._tools, self._record(run), self._services.limiter(self._account).status())
 
 
-def _rejects(rejects: Any, record: Run, limit: int = 50) -> list[dict[str, Any]]:
-    """Those that this run met first, at most ``limit``."""
-    new = (r for r in rejects if r.run == record.id and r.first_seen * 1000 >= record.created_ms - 1000)
-    shown = []
-    for reject in new:
-        shown.append({
-            "reference": reject.reference, "where": reject.where, "code": reject.code, "message": reject.message,
-            "fields": reject.fields,
-        })  # fmt: skip
-        if len(shown) == limit:
-            break
-    return shown
+Quota = Callable[[], tuple[LimiterStatus, int]]
+
+_LOOK_SECONDS: Final = 0.5
 
 
-def consumers() -> tuple[dict[str, int], list[str]]:
-    """How many consumers each queue has, and which queues have none; asks the workers themselves, about a second."""
-    counts = dict.fromkeys((CONTROL, URGENT, API, DIFF), 0)
-    answers = app.control.inspect(timeout=1.0).active_queues() or {}
-    for queues in answers.values():
-        for queue in queues:
-            if queue["name"] in counts:
-                counts[queue["name"]] += 1
-    return counts, [name for name, count in counts.items() if not count]
+class Bars:
+    """One line a stage, and one for the quota."""
 
+    def __init__(self, console: Console, drawing: bool) -> None:
+        columns = (
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        )
+        self._progress = Progress(*columns, console=console)
+        self._line = Text()
+        self._live = Live(Group(self._progress, self._line), console=console, transient=True) if drawing else None
+        self._tasks: dict[str, Any] = {}
+        self._looked = 0.0
 
-def fleet(context: Context, account: str | None) -> dict[str, Any]:
-    """The document of ``okasie status``. ``missing`` names what does not answer."""
-    settings = load_settings(context.config)
-    if account is not None and account not in settings.accounts:
-        Services(settings).account(account)
-    try:
-        services = services_of(context)
-    except NotReachable as error:
-        print(f"okasie: {error}", file=sys.stderr)
-        return {"accounts": [], "queues": {}, "missing": ["redis"]}
-    counts, missing = consumers()
-    names = [account] if account else list(settings.accounts)
-    queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
-    documents = [runs.account_document(services.tools(n), services.limiter(n).status()) for n in names]
-    return {"accounts": documents, "queues": queues, "missing": missing}
+    def __enter__(self) -> Bars:
+        if self._live:
+            self._live.start()
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
 
-def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:
-    """Documents of the account's runs, newest first."""
-    services = services_of(context)
-    services.account(account)
-    found = [services.runs.get(name) for name in services.runs.history(account, limit)]
-    return [runs.run_document(services.runs, run) for run in found if run is not None]
+    def show(self, stages: dict[str, tuple[int, int]], record: Run, quota: Quota) -> None:
+        """Draw where the run is."""
+        if not self._live:
+            return
+        for name, (closed, total) in runs.progress_by_kind(stages).items():
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name, total=total)
+            self._progress.update(self._tasks[name], completed=closed, total=max(total, closed))
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._say(stages, record, *quota())
 
-
-def one_run(context: Context, name: str) -> dict[str, Any]:
-    """One run's document. Raises `FixConfiguration` for an id that Redis does not know."""
-    services = services_of(context)
-    record = known_run(services, name)
-    limit = services.settings.accounts[record.account].requests_per_minute if _known(services, record) else 120
-    document = page_document(services.runs, record, Traces(services.runs).read(record.id), limit=limit)
-    document["stages"] = {
-        stage: {"closed": closed, "parts": total}
-        for stage, (closed, total) in runs.progress(services.runs, record).items()
-    }
-    document["rejects"] = _rejects(services.ledger(record.account).all_rejects(), record)
-    return document
-
-
-def _known(services: Services, record: Run) -> bool:
-    """A run outlives its account in the configuration."""
-    return record.account in services.settings.accounts
-
-
-def known_run(services: Services, name: str, *, told_by: str = "`okasie runs ACCOUNT` lists them") -> Run:
-    """The record of a run. Raises `FixConfiguration` for an id that Redis does not know."""
-    record = services.runs.get(name)
-    if record is None:
-        raise FixConfiguration(f"no run {name!r:.60}; {told_by}", where="run")
-    return record
-
-
-def why(context: Context, account: str, reference: str) -> dict[str, Any]:
-    """Everything that is known of one listing."""
-    return listing.why_document(services_of(context).tools(account), reference)
-
-
-def rejects(context: Context, account: str) -> list[dict[str, Any]]:
-    """Every parked item of the account."""
-    return listing.rejects_document(services_of(context).tools(account))
+    def _say(self, stages: dict[str, tuple[int, int]], record: Run, quota: LimiterStatus, rejected: int) -> None:
+        sent = runs.requests_sent(record)
+        pause = f", pausing {quota.pause_seconds:.0f} s" if quota.pause_seconds else ""
+        self._line.plain = (
+            f"{'':>4}requests {sent}   rejected {rejected}   quota {quota.used_last_minute}/{quota.limit}{pause}"
+            f"   {runs.during_run(stages, record, quota).text}"
+        )

@@ -14,8 +14,7 @@ import msgspec
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.cli.options import Context, command_options
-from okasie_tasks.cli.output import emit
+from okasie_tasks.cli.common import Context, command_options, emit
 from okasie_tasks.errors import FixConfiguration, NoPermit, OkasieError, SetAside, StopRun
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi

@@ -1,4 +1,4 @@
-"""``okasie why``, ``rejects`` and ``retry``: the reasons for what was sent and what was not, and another try."""
+"""``okasie push``, ``sell``, ``why``, ``rejects`` and ``retry``: single listings, sent and explained."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from okasie_tasks.cli.options import Context, command_options
-from okasie_tasks.cli.output import change_text, emit, table
-from okasie_tasks.cli.report import print_run
-from okasie_tasks.cli.run import exit_status
+from okasie_tasks.cli.common import Context, change_text, command_options, emit, table
+from okasie_tasks.cli.run_view import print_run
+from okasie_tasks.cli.runs import EXIT_FAILED, EXIT_REJECTED, exit_status
 
 
 @click.command()
@@ -19,9 +18,9 @@ from okasie_tasks.cli.run import exit_status
 @command_options
 def why(context: Context, account: str, reference: str) -> None:
     """Show everything known of listing REF of ACCOUNT: what was sent, what was answered, what comes next."""
-    from okasie_tasks.cli import follow  # noqa: PLC0415 - Celery only where it is needed
+    from okasie_tasks.cli import fleet_client  # noqa: PLC0415 - Celery only where it is needed
 
-    document = follow.why(context, account, reference)
+    document = fleet_client.why(context, account, reference)
     emit(context, document, lambda: _print_why(document))
 
 
@@ -30,9 +29,9 @@ def why(context: Context, account: str, reference: str) -> None:
 @command_options
 def rejects(context: Context, account: str) -> None:
     """Show what is parked of ACCOUNT: refused by the marketplace, or invalid in the source."""
-    from okasie_tasks.cli import follow  # noqa: PLC0415
+    from okasie_tasks.cli import fleet_client  # noqa: PLC0415
 
-    found = follow.rejects(context, account)
+    found = fleet_client.rejects(context, account)
 
     def show() -> None:
         headers = ["reference", "state", "fields", "message", "code", "where", "attempts", "first", "last", "request"]
@@ -55,7 +54,7 @@ def rejects(context: Context, account: str) -> None:
 @command_options
 def retry(context: Context, account: str, references: tuple[str, ...]) -> None:
     """Free what the marketplace refused of ACCOUNT, all or REF..., and follow a run that sends it again."""
-    from okasie_tasks.cli.follow import Follower  # noqa: PLC0415
+    from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415
 
     follower = Follower(context, account)
     found = follower.free(references)
@@ -126,3 +125,54 @@ def _print_event(event: dict[str, Any]) -> None:
 
 def _time(moment: str | None) -> str:
     return moment.replace("T", " ")[:19] if moment else "-"
+
+
+_FAILED = ("failed", "not_found")
+
+
+@click.command()
+@click.argument("account")
+@click.argument("references", metavar="REF...", nargs=-1, required=True)
+@click.option("--no-wait", is_flag=True, help="Return once the push is accepted.")
+@command_options
+def push(context: Context, account: str, references: tuple[str, ...], no_wait: bool) -> None:
+    """Read the listings REF... of ACCOUNT from its source and send them now, ahead of whatever runs."""
+    _send(context, "okasie.push", account, references, no_wait=no_wait)
+
+
+@click.command()
+@click.argument("account")
+@click.argument("references", metavar="REF...", nargs=-1, required=True)
+@click.option("--no-wait", is_flag=True, help="Return once the sell is accepted.")
+@command_options
+def sell(context: Context, account: str, references: tuple[str, ...], no_wait: bool) -> None:
+    """Mark the listings REF... of ACCOUNT sold now, ahead of whatever runs."""
+    _send(context, "okasie.sell", account, references, no_wait=no_wait)
+
+
+def _send(context: Context, task: str, account: str, references: tuple[str, ...], *, no_wait: bool) -> None:
+    from okasie_tasks.cli.push_client import Waiter  # noqa: PLC0415 - Celery only where it is needed
+
+    waiter = Waiter(context, account)
+    push_id = waiter.start(task, references)
+    if no_wait:
+        emit(context, {"push": push_id, "account": account, "state": "queued"}, lambda: click.echo(push_id))
+        return
+    document = waiter.wait(push_id)
+    emit(context, document, lambda: _print(document))
+    sys.exit(_status(document))
+
+
+def _status(document: dict[str, Any]) -> int:
+    outcomes = {row["outcome"] for row in document["listings"]}
+    if document["error"] or outcomes.intersection(_FAILED):
+        return EXIT_FAILED
+    return EXIT_REJECTED if "rejected" in outcomes else 0
+
+
+def _print(document: dict[str, Any]) -> None:
+    rows = [[r["reference"], r["outcome"], f"{r['seconds']:.2f} s", r["message"] or ""] for r in document["listings"]]
+    if rows:
+        table(["reference", "outcome", "after", ""], rows)
+    if document["error"]:
+        click.echo(f"failed: {document['error']}")

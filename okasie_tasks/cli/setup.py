@@ -1,4 +1,4 @@
-"""``okasie init``: a first ``okasie.toml``, drafted from a feed."""
+"""``okasie init``: a first ``okasie.toml``, drafted from a feed; ``okasie completion``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
+from click.shell_completion import get_completion_class
 
-from okasie_tasks.cli.options import Context, command_options
-from okasie_tasks.cli.output import emit
+from okasie_tasks.cli.common import Context, command_options, emit
 from okasie_tasks.errors import FixConfiguration
 
 if TYPE_CHECKING:
@@ -114,3 +114,15 @@ def _print(document: dict[str, Any]) -> None:
     if document["unused_columns"]:
         click.echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
     click.echo("then `okasie doctor`, and `okasie plan ACCOUNT --full` shows what a run would send")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@command_options
+def completion(context: Context, shell: str) -> None:
+    """Print the completion script of SHELL: for bash, put `eval "$(okasie completion bash)"` into ~/.bashrc."""
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - click has all three
+    group = click.get_current_context().find_root().command
+    script = kind(group, {}, "okasie", "_OKASIE_COMPLETE").source()
+    emit(context, {"shell": shell, "script": script}, lambda: click.echo(script))

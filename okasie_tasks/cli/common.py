@@ -1,0 +1,78 @@
+"""What all commands share: the options that each takes, before or after its name, and how they print."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Context(NamedTuple):
+    """What the command line says for every command."""
+
+    config: Path | None = None
+    as_json: bool = False
+
+
+def common(function: F) -> F:
+    """Add ``--config`` and ``--json``."""
+    config = click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The configuration [default: $OKASIE_CONFIG, else ./okasie.toml].",
+    )
+    as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there.")
+    return config(as_json(function))
+
+
+def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the common options and hand them over as its first argument, a `Context`."""
+
+    @common
+    @click.pass_context
+    @functools.wraps(function)
+    def wrapped(click_context: click.Context, /, config: Path | None, as_json: bool, **rest: Any) -> Any:
+        outer = click_context.find_root().obj or {}
+        context = Context(config or outer.get("config"), as_json or bool(outer.get("as_json")))
+        return function(context, **rest)
+
+    return wrapped
+
+
+def emit(context: Context, document: Any, show: Callable[[], None]) -> None:
+    """Print the document as JSON, or let ``show`` print it for people."""
+    if context.as_json:
+        click.echo(json.dumps(document, ensure_ascii=False))
+    else:
+        show()
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; into a file or pipe it is as wide as it needs."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - the help text does without
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+    printed = Table(*headers, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        printed.add_row(*row)
+    console.print(printed)
+
+
+def say(line: str) -> None:
+    """A line about what goes on: on stderr, so that stdout holds results only."""
+    click.echo(f"okasie: {line}", err=True)
+
+
+def change_text(change: dict[str, Any]) -> str:
+    """One change of an event, as in ``price: 9500 before, 8700 after``; a value that was not kept is not told."""
+    values = [f"{'empty' if change[name] is None else change[name]} {name}" for name in change if name != "field"]
+    return f"{change['field']}: {', '.join(values)}" if values else str(change["field"])

@@ -1,0 +1,185 @@
+"""Asks the fleet and its records, and stops and resumes work: what of the commands needs Redis and Celery."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any, Final
+
+import redis
+from kombu.exceptions import OperationalError
+
+from okasie_tasks import logs
+from okasie_tasks.celery import app
+from okasie_tasks.cli.common import Context, say
+from okasie_tasks.errors import FixConfiguration, NotReachable
+from okasie_tasks.reports import listing, runs
+from okasie_tasks.reports.listing import iso
+from okasie_tasks.reports.runs import new_rejects, page_document, run_document
+from okasie_tasks.services import Services
+from okasie_tasks.settings import load_settings
+from okasie_tasks.store.records import Run
+from okasie_tasks.store.request_stats import Traces
+from okasie_tasks.sync import phases
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
+
+_POLL_SECONDS: Final = 0.1
+
+
+def services_of(context: Context) -> Services:
+    """The adapters for this command's configuration; Celery's app in this process uses the same."""
+    settings = load_settings(context.config)
+    logs.set_up(settings.log)
+    os.environ["OKASIE_CONFIG"] = str(settings.config_file)
+    services = Services(settings)
+    try:
+        services.redis.ping()
+    except redis.RedisError as error:
+        raise NotReachable(f"Redis does not answer ({type(error).__name__})", where="redis") from error
+    return services
+
+
+def consumers() -> tuple[dict[str, int], list[str]]:
+    """How many consumers each queue has, and which queues have none; asks the workers themselves, about a second."""
+    counts = dict.fromkeys((CONTROL, URGENT, API, DIFF), 0)
+    answers = app.control.inspect(timeout=1.0).active_queues() or {}
+    for queues in answers.values():
+        for queue in queues:
+            if queue["name"] in counts:
+                counts[queue["name"]] += 1
+    return counts, [name for name, count in counts.items() if not count]
+
+
+def fleet(context: Context, account: str | None) -> dict[str, Any]:
+    """The document of ``okasie status``. ``missing`` names what does not answer."""
+    settings = load_settings(context.config)
+    if account is not None and account not in settings.accounts:
+        Services(settings).account(account)
+    try:
+        services = services_of(context)
+    except NotReachable as error:
+        print(f"okasie: {error}", file=sys.stderr)
+        return {"accounts": [], "queues": {}, "missing": ["redis"]}
+    counts, missing = consumers()
+    names = [account] if account else list(settings.accounts)
+    queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
+    documents = [runs.account_document(services.tools(n), services.limiter(n).status()) for n in names]
+    return {"accounts": documents, "queues": queues, "missing": missing}
+
+
+def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:
+    """Documents of the account's runs, newest first."""
+    services = services_of(context)
+    services.account(account)
+    found = [services.runs.get(name) for name in services.runs.history(account, limit)]
+    return [runs.run_document(services.runs, run) for run in found if run is not None]
+
+
+def one_run(context: Context, name: str) -> dict[str, Any]:
+    """One run's document. Raises `FixConfiguration` for an id that Redis does not know."""
+    services = services_of(context)
+    record = known_run(services, name)
+    limit = services.settings.accounts[record.account].requests_per_minute if _known(services, record) else 120
+    document = page_document(services.runs, record, Traces(services.runs).read(record.id), limit=limit)
+    document["stages"] = {
+        stage: {"closed": closed, "parts": total}
+        for stage, (closed, total) in runs.progress(services.runs, record).items()
+    }
+    document["rejects"] = new_rejects(services.ledger(record.account).all_rejects(), record)
+    return document
+
+
+def _known(services: Services, record: Run) -> bool:
+    """A run outlives its account in the configuration."""
+    return record.account in services.settings.accounts
+
+
+def known_run(services: Services, name: str, *, told_by: str = "`okasie runs ACCOUNT` lists them") -> Run:
+    """The record of a run. Raises `FixConfiguration` for an id that Redis does not know."""
+    record = services.runs.get(name)
+    if record is None:
+        raise FixConfiguration(f"no run {name!r:.60}; {told_by}", where="run")
+    return record
+
+
+def why(context: Context, account: str, reference: str) -> dict[str, Any]:
+    """Everything that is known of one listing."""
+    return listing.why_document(services_of(context).tools(account), reference)
+
+
+def rejects(context: Context, account: str) -> list[dict[str, Any]]:
+    """Every parked item of the account."""
+    return listing.rejects_document(services_of(context).tools(account))
+
+
+# -- stopping and resuming ---------------------------------------------------------------------------------------
+
+
+def cancel(context: Context, name: str) -> dict[str, Any]:
+    """End a run and wait for its requests in flight; its document. Raises `FixConfiguration` for one that is over."""
+    services = services_of(context)
+    record = known_run(services, name)
+    tools = services.tools(record.account)
+    _open(tools.runs.stops.cancel(name, record.account), name)
+    told = False
+    # It ends here if no worker is left to end it.
+    while phases.advance(tools, name) is None:
+        if not told:
+            told = True
+            say("waiting for the requests in flight; Ctrl-C ends the waiting only")
+        time.sleep(_POLL_SECONDS)
+    if tools.runs.waiting(record.account):
+        _send("okasie.sync", account=record.account, requested=True)
+    ended = tools.runs.get(name)
+    if ended is None or ended.state != "cancelled":
+        # Its last part was faster, or failed.
+        _open(ended.state if ended else "", name)
+    assert ended is not None  # noqa: S101 - it was cancelled a moment ago
+    return run_document(tools.runs, ended)
+
+
+def _open(state: str, name: str) -> None:
+    if state in ("queued", "running"):
+        return
+    more = f": `okasie reject {name}` drops what it holds" if state == "held" else ", there is nothing left to end"
+    raise FixConfiguration(f"the run is {state or 'gone'}{more}", where=name)
+
+
+def pause(context: Context, account: str) -> dict[str, Any]:
+    """Stop the account's work."""
+    tools = services_of(context).tools(account)
+    before = tools.runs.stops.paused_ms(account)
+    since = tools.runs.stops.pause(account)
+    return {
+        "account": account,
+        "paused_since": iso(since),
+        "was_paused": bool(before),
+        "active": tools.runs.active(account),
+        "waiting": tools.runs.waiting(account),
+        "pushes_waiting": tools.inbox.count(),
+    }
+
+
+def resume(context: Context, account: str) -> dict[str, Any]:
+    """Let the account's work go on."""
+    tools = services_of(context).tools(account)
+    since = tools.runs.stops.resume(account)
+    if since:
+        _send("okasie.resume", account=account)
+    return {
+        "account": account,
+        "paused_since": None,
+        "was_paused_since": iso(since),
+        "active": tools.runs.active(account),
+        "waiting": tools.runs.waiting(account),
+        "pushes_waiting": tools.inbox.count(),
+    }
+
+
+def _send(task: str, **kwargs: Any) -> None:
+    """Tell the workers; when the broker does not take it, the watchdog finds the same within a minute."""
+    try:
+        app.send_task(task, kwargs=kwargs, expires=3600)
+    except OperationalError:
+        say("the broker did not take the message; the watchdog will see to it")
