@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PACKAGE = ROOT / "okasie_tasks"
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 _TOP = "benchmarks|deploy|docs|examples|okasie_tasks|tests"
 
 
@@ -70,11 +71,30 @@ def _is_there(name: str) -> bool:
 
 
 def defined(module: Path) -> set[str]:
-    """The functions and classes of a module, methods as ``Class.method``."""
+    """The functions, classes and methods of a module."""
     found = set()
     for node in ast.parse(module.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+            found |= {inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)}
     return found
+
+
+def test_the_routes_through_the_code_exist() -> None:
+    files = {span for span in spans(ARCHITECTURE) if re.fullmatch(r"(\w+/)*\w+\.(py|lua)|(\w+/)+", span)}
+    assert sorted(file for file in files if not (PACKAGE / file).exists() and not (ROOT / file).exists()) == []
+    rows = [line for line in ARCHITECTURE.splitlines() if re.match(r"\|.*\| `[\w/]+\.(py|lua)` \|", line)]
+    assert len(rows) > 30
+    for row in rows:
+        where, function = re.split(r"(?<!\\)\|", row)[2:4]
+        cells = spans(where) + spans(function)
+        names = {span for span in cells if re.fullmatch(r"\w+", span)}
+        assert names, row
+        assert names <= {name for cell in cells if cell.endswith(".py") for name in defined(PACKAGE / cell)}, row
+
+
+def test_the_package_map_is_complete() -> None:
+    table = ARCHITECTURE[ARCHITECTURE.index("## Package map") :]
+    mapped = set(re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE))
+    assert mapped == {folder.parent.name for folder in PACKAGE.glob("*/__init__.py")}
