@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from okasie_tasks.errors import FixConfiguration, NotReachable
+from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -35,7 +35,7 @@ class Client:
     """Sends tasks to the okasie-tasks workers behind ``broker_url``.
 
     Celery is imported with the first message, so that importing this module costs a web process nothing. Raises
-    `NotReachable` when the broker does not take the message. ``key_prefix``: the workers' ``redis.key_prefix``.
+    `ConnectionFailed` when the broker does not take the message. ``key_prefix``: the workers' ``redis.key_prefix``.
     """
 
     def __init__(self, broker_url: str, *, expires_seconds: float = 3600.0, key_prefix: str = "okasie:") -> None:
@@ -49,7 +49,7 @@ class Client:
     def sync(self, account: str, mode: str = "incremental") -> str:
         """Ask for a run of ``account`` (``incremental`` or ``full``); returns the task id."""
         if mode not in ("incremental", "full"):
-            raise FixConfiguration(f"got mode {mode!r}, expected 'incremental' or 'full'", where="Client.sync")
+            raise ConfigurationError(f"got mode {mode!r}, expected 'incremental' or 'full'", where="Client.sync")
         return self._send("okasie.sync", _CONTROL, {"account": account, "mode": mode}, f"{account}: {mode} run")
 
     def push(
@@ -67,7 +67,7 @@ class Client:
         the same listing may overtake each other on their way.
         """
         if (references is None) == (listings is None):
-            raise FixConfiguration("expected references or listings, one of them", where="Client.push")
+            raise ConfigurationError("expected references or listings, one of them", where="Client.push")
         kwargs: dict[str, Any] = {"account": account}
         if references is not None:
             named = kwargs["references"] = _some(references, "push")
@@ -99,7 +99,7 @@ class Client:
                 retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.3},
             )
         except OperationalError as error:
-            raise NotReachable("the broker did not take the message", where=name) from error
+            raise ConnectionFailed("the broker did not take the message", where=name) from error
         return task_id
 
     def _connected(self) -> Celery:
@@ -145,7 +145,7 @@ class Client:
 def _some(values: Sequence[Any], call: str) -> list[Any]:
     # A text is a sequence too: one reference where several are asked for would be sold letter by letter.
     if isinstance(values, str) or not 1 <= len(values) <= _MOST:
-        raise FixConfiguration(f"expected a list of 1 to {_MOST}", where=f"Client.{call}")
+        raise ConfigurationError(f"expected a list of 1 to {_MOST}", where=f"Client.{call}")
     return list(values)
 
 

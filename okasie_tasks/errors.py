@@ -4,9 +4,9 @@
 catch               and then
 ==================  =====================================================================
 `RetryLater`        do the same again after ``seconds``; nothing is wrong with the item
-`SetAside`          park this item with its reason and go on with the others
-`StopRun`           end the run of this account, loudly; the next run may work
-`FixConfiguration`  a person must change something; nothing was started
+`ItemRejected`          park this item with its reason and go on with the others
+`RunAborted`           end the run of this account, loudly; the next run may work
+`ConfigurationError`  a person must change something; nothing was started
 ==================  =====================================================================
 
 Every error carries a stable ``code``, a ``message`` for people and ``where``: the file, key, row, reference or
@@ -67,7 +67,7 @@ class NoPermit(RetryLater):
     counted = False
 
 
-class Busy(NoPermit):
+class ListingLocked(NoPermit):
     """Somebody else is sending one of these listings at this moment; come back soon. No request was sent."""
 
     code = "busy"
@@ -97,7 +97,7 @@ class LimiterUnavailable(RetryLater):
     counted = False
 
 
-class SetAside(OkasieError):
+class ItemRejected(OkasieError):
     """This item cannot be sent as it is: 400, 403 of one profile, 404, 422. ``issues`` are ``(field, message)``."""
 
     code = "refused"
@@ -118,37 +118,37 @@ class SetAside(OkasieError):
         self.issues = issues
 
 
-class StopRun(OkasieError):
+class RunAborted(OkasieError):
     """The run of this account must end."""
 
     code = "stopped"
 
 
-class Unauthorized(StopRun):
+class Unauthorized(RunAborted):
     """401, or a key without the scope that the call needs."""
 
     code = "unauthorized"
 
 
-class SourceError(StopRun):
+class SourceError(RunAborted):
     """The local inventory cannot be read, or not to its proven end."""
 
     code = "source"
 
 
-class FixConfiguration(OkasieError):
+class ConfigurationError(OkasieError):
     """A person must change the configuration or the call. Exit status 2."""
 
     code = "configuration"
 
 
-class NotReachable(OkasieError):
+class ConnectionFailed(OkasieError):
     """Redis or the workers do not answer. Exit status 5."""
 
     code = "not_reachable"
 
 
-class Outdated(OkasieError):
+class PlanOutdated(OkasieError):
     """A held plan that is no longer what waits: the world moved on. ``run``: whose plan it is now. Exit status 3."""
 
     code = "outdated"

@@ -14,7 +14,7 @@ import msgspec
 
 from okasie_tasks.core.listing import Issue, Listing
 from okasie_tasks.core.remote_rows import RemoteListing
-from okasie_tasks.core.row_cache import KnownRows
+from okasie_tasks.core.row_cache import RowCache
 
 Lane = Literal["urgent", "bulk"]
 Kind = Literal["list", "bulk", "put", "delete", "status", "locations"]
@@ -228,12 +228,12 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class RemembersRows(Source, Protocol):
+class CachingSource(Source, Protocol):
     """A source that need not map and validate again what is the same to the byte."""
 
     remembers: bool
 
-    def rows(self, start: int = 0, stop: int | None = None, *, known: KnownRows | None = None) -> Iterator[SourceRow]:
+    def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
         """As `Source.rows`; rows that ``known`` holds the content of come unread: see `SourceRow.content`."""
         ...
 

@@ -14,10 +14,10 @@ from functools import cached_property
 import redis
 
 from okasie_tasks.alerting.channels import channels
-from okasie_tasks.alerting.notifier import Desk, desk
-from okasie_tasks.alerting.queue import AlertBox
+from okasie_tasks.alerting.notifier import AlertContext, alert_context
+from okasie_tasks.alerting.queue import AlertQueue
 from okasie_tasks.core.guards import Limits
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.marketplace.request_log import tell_failed
 from okasie_tasks.ports import RequestLog, Source, WriteBack
@@ -65,12 +65,12 @@ class Services:
         return Pushes(self.redis, prefix=self.settings.redis.key_prefix)
 
     def account(self, name: str) -> AccountSettings:
-        """The account's settings. Raises `FixConfiguration` for a name that the configuration does not have."""
+        """The account's settings. Raises `ConfigurationError` for a name that the configuration does not have."""
         # A name may come from a message: it can be anything that JSON can say.
         if isinstance(name, str) and name in self.settings.accounts:  # type: ignore[redundant-expr]
             return self.settings.accounts[name]
         known = ", ".join(sorted(self.settings.accounts)) or "none"
-        raise FixConfiguration(f"no account {name!r:.60}; configured: {known}", where="account")
+        raise ConfigurationError(f"no account {name!r:.60}; configured: {known}", where="account")
 
     @cached_property
     def plans(self) -> HeldPlans:
@@ -139,11 +139,13 @@ class Services:
                 )
             return self._accounts[name]
 
-    def alerting(self) -> Desk:
+    def alerting(self) -> AlertContext:
         """What alerts are found with and sent by."""
-        box = AlertBox(self.redis, prefix=self.settings.redis.key_prefix, settings=self.settings.alerts)
+        queue = AlertQueue(self.redis, prefix=self.settings.redis.key_prefix, settings=self.settings.alerts)
         sends = channels(self.settings.alerts)
-        return desk(self.settings, box=box, runs=self.runs, plans=self.plans, counters=self.counters, channels=sends)
+        return alert_context(
+            self.settings, queue=queue, runs=self.runs, plans=self.plans, counters=self.counters, channels=sends
+        )
 
     def _count_request(self, request: RequestLog) -> None:
         self.counters.sent(request, current_run.get())

@@ -12,7 +12,7 @@ import redis
 from celery import Celery
 
 from okasie_tasks.client import Client
-from okasie_tasks.errors import FixConfiguration, NotReachable
+from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 
 
 def only_message(client: redis.Redis, queue: str = "okasie.control") -> dict[str, Any]:
@@ -41,7 +41,7 @@ def test_the_client_sends_a_message_of_protocol_2(client: redis.Redis, broker: s
 
 
 def test_a_mode_that_does_not_exist_is_refused_before_it_travels(client: redis.Redis, broker: str) -> None:
-    with pytest.raises(FixConfiguration, match="'incremental' or 'full'"):
+    with pytest.raises(ConfigurationError, match="'incremental' or 'full'"):
         Client(broker).sync("dex", "complete")
     assert client.llen("okasie.control") == 0
 
@@ -79,13 +79,13 @@ def test_pushes_and_sells_go_to_the_urgent_queue(
     ids=["nothing", "both", "empty", "a text", "too many"],
 )  # fmt: skip
 def test_a_push_that_makes_no_sense_is_refused_before_it_travels(client: redis.Redis, broker: str, call: Any) -> None:
-    with pytest.raises(FixConfiguration):
+    with pytest.raises(ConfigurationError):
         call(Client(broker))
     assert client.llen("okasie.urgent") == 0
 
 
 def test_a_broker_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(NotReachable):
+    with pytest.raises(ConnectionFailed):
         Client("redis+socket:///nowhere/redis.sock?virtual_host=0").sync("dex")
 
 

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from okasie_tasks import logs, masking
-from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.marketplace.request_log import tell_failed
 from okasie_tasks.ports import Feedback, Permit, RequestLog
 from okasie_tasks.settings import LogSettings, load_settings
@@ -104,7 +104,7 @@ def test_the_level_of_the_settings_stands_over_that_of_the_command_line(tmp_path
     assert level("") == logging.INFO
     assert level("[log]\nlevel = 'warning'") == logging.WARNING
     assert level("[log]\nlevel = 'warning'", OKASIE_LOG__LEVEL="DEBUG") == logging.DEBUG
-    with pytest.raises(FixConfiguration, match=r"log\.format: got 'xml', expected 'console' or 'json'"):
+    with pytest.raises(ConfigurationError, match=r"log\.format: got 'xml', expected 'console' or 'json'"):
         level("", OKASIE_LOG__FORMAT="xml")
 
 
@@ -225,7 +225,7 @@ def test_a_key_in_a_file_that_is_refused_is_not_shown(tmp_path: Path) -> None:
         '[accounts.dex]\napi_key = "canary-key"\nbase_url = "https://u:canary-url@host"\nconflict = "canary-key"\n'
         '[accounts.dex.source]\nurl = "http://u:canary-feed@host/x"\ntype = "canary-feed"\n'
     )
-    with pytest.raises(FixConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         load_settings(file, {})
     assert "canary" not in str(caught.value)
     assert "accounts.dex.conflict: got '***'" in str(caught.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.settings import Secret, Settings, WriteBackSettings, is_loopback, load_settings, masked
 
 MINIMAL = """\
@@ -28,7 +28,7 @@ def load(tmp_path: Path, text: str, **environ: str) -> Settings:
 
 
 def refused(tmp_path: Path, text: str, **environ: str) -> str:
-    with pytest.raises(FixConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         load(tmp_path, text, **environ)
     assert caught.value.where == str(tmp_path / "okasie.toml")
     return caught.value.message
@@ -117,13 +117,13 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, spoiled: bytes) -> None:
     file = tmp_path / "okasie.toml"
     file.write_bytes(spoiled)
-    with pytest.raises(FixConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         load_settings(file, {})
     assert str(file) in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named_with_the_ways_out(tmp_path: Path) -> None:
-    with pytest.raises(FixConfiguration, match="--config or OKASIE_CONFIG"):
+    with pytest.raises(ConfigurationError, match="--config or OKASIE_CONFIG"):
         load_settings(tmp_path / "none.toml", {})
 
 
@@ -162,13 +162,13 @@ def test_secrets_are_read_from_the_environment_or_a_file_beside_the_configuratio
     text = MINIMAL.replace("env:DEX_API_KEY", "file:./key")
     assert load(tmp_path, text).accounts["dex"].api_key.reveal() == "from-file"
     (tmp_path / "key").write_text("")
-    with pytest.raises(FixConfiguration, match="empty"):
+    with pytest.raises(ConfigurationError, match="empty"):
         load(tmp_path, text).accounts["dex"].api_key.reveal()
 
 
 def test_a_secret_that_is_missing_names_its_variable_and_only_when_it_is_needed(tmp_path: Path) -> None:
     settings = load(tmp_path, MINIMAL, DEX_API_KEY="")
-    with pytest.raises(FixConfiguration, match="DEX_API_KEY"):
+    with pytest.raises(ConfigurationError, match="DEX_API_KEY"):
         settings.accounts["dex"].api_key.reveal()
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import requests
 
 from okasie_tasks import __version__
-from okasie_tasks.errors import FixConfiguration, OkasieError
+from okasie_tasks.errors import ConfigurationError, OkasieError
 from okasie_tasks.settings import AlertSettings, EmailSettings, is_loopback
 
 Send = Callable[[Mapping[str, Any]], None]
@@ -47,7 +47,7 @@ def post(url: str, told: Mapping[str, Any]) -> None:
     """Send a webhook. The address is a secret in itself (`Secret.reveal` has it masked); redirects are not followed."""
     where = "alerts.webhook"
     if not url.startswith("https://") and not (url.startswith("http://") and is_loopback(url)):
-        raise FixConfiguration("expected an https:// URL (http:// on loopback only)", where=where)
+        raise ConfigurationError("expected an https:// URL (http:// on loopback only)", where=where)
     try:
         with requests.Session() as session:
             session.trust_env = False  # no .netrc may add a login

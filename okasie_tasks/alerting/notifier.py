@@ -19,7 +19,7 @@ from okasie_tasks.reports.listing import iso
 from okasie_tasks.sync import plan_review
 
 if TYPE_CHECKING:
-    from okasie_tasks.alerting.queue import AlertBox, Taken
+    from okasie_tasks.alerting.queue import AlertQueue, Taken
     from okasie_tasks.settings import AccountSettings, AlertSettings, Settings
     from okasie_tasks.store.controls import HeldPlans
     from okasie_tasks.store.records import Run
@@ -38,10 +38,10 @@ _TOO_OLD_MS: Final = 24 * 3600 * 1000
 Send = Callable[[Mapping[str, Any]], None]
 
 
-class Desk(NamedTuple):
+class AlertContext(NamedTuple):
     """What alerts are found with and sent by. ``after``: account -> seconds until it is stale, None for never."""
 
-    box: AlertBox
+    queue: AlertQueue
     runs: Runs
     plans: HeldPlans
     counters: Counters
@@ -50,18 +50,18 @@ class Desk(NamedTuple):
     channels: Mapping[str, Send]
 
 
-def desk(
+def alert_context(
     settings: Settings,
     *,
-    box: AlertBox,
+    queue: AlertQueue,
     runs: Runs,
     plans: HeldPlans,
     counters: Counters,
     channels: Mapping[str, Send],
-) -> Desk:
+) -> AlertContext:
     """The desk of a whole fleet."""
     after = {name: _stale_after(account, settings.alerts) for name, account in settings.accounts.items()}
-    return Desk(box, runs, plans, counters, settings.alerts.kinds, after, channels)
+    return AlertContext(queue, runs, plans, counters, settings.alerts.kinds, after, channels)
 
 
 def _stale_after(account: AccountSettings, alerts: AlertSettings) -> float | None:
@@ -76,48 +76,48 @@ def _stale_after(account: AccountSettings, alerts: AlertSettings) -> float | Non
 # -- finding -------------------------------------------------------------------------------------------------------
 
 
-def look(desk: Desk) -> None:
+def detect(ctx: AlertContext) -> None:
     """Put into the box what came up since the last look, if nobody else of the fleet is looking."""
     token = uuid4().hex
-    if not desk.box.looks("ended", token, seconds=LOOK_SECONDS * 0.9):
+    if not ctx.queue.looks("ended", token, seconds=LOOK_SECONDS * 0.9):
         return
-    for run in desk.box.ended():
-        if (alert := _of_run(desk, run)) is not None:
-            _put(desk, alert)
-        desk.box.seen(run)
-    if "stale" in desk.kinds and desk.box.looks("stale", token, seconds=_STALE_LOOK_SECONDS * 0.9):
-        for account, seconds in desk.after.items():
-            if seconds is not None and (alert := _stale(desk, account, seconds)) is not None:
-                _put(desk, alert)
+    for run in ctx.queue.ended():
+        if (alert := _of_run(ctx, run)) is not None:
+            _put(ctx, alert)
+        ctx.queue.seen(run)
+    if "stale" in ctx.kinds and ctx.queue.looks("stale", token, seconds=_STALE_LOOK_SECONDS * 0.9):
+        for account, seconds in ctx.after.items():
+            if seconds is not None and (alert := _stale(ctx, account, seconds)) is not None:
+                _put(ctx, alert)
 
 
-def _put(desk: Desk, alert: Alert) -> None:
-    if alert.kind in desk.kinds and desk.box.put(alert, list(desk.channels)):
+def _put(ctx: AlertContext, alert: Alert) -> None:
+    if alert.kind in ctx.kinds and ctx.queue.put(alert, list(ctx.channels)):
         log.warning("alert", account=alert.account, run=alert.run, kind=alert.kind, reason=alert.reason)
 
 
-def _of_run(desk: Desk, name: str) -> Alert | None:
-    run, now_ms = desk.runs.get(name), desk.runs.now_ms()
-    if run is None or run.account not in desk.after or now_ms - run.ended_ms > _TOO_OLD_MS:
+def _of_run(ctx: AlertContext, name: str) -> Alert | None:
+    run, now_ms = ctx.runs.get(name), ctx.runs.now_ms()
+    if run is None or run.account not in ctx.after or now_ms - run.ended_ms > _TOO_OLD_MS:
         return None
     if run.state == "held" and run.facts.get("held_run") != run.id:
         return None  # the same plan as before waits, under its first run's name
     error = json.loads(run.facts.get("error", "{}"))
-    plan = desk.plans.get(run.account, now_ms=now_ms) if run.state == "held" else None
+    plan = ctx.plans.get(run.account, now_ms=now_ms) if run.state == "held" else None
     reasons = [held.reason for held in plan_review.holds_of(run)]
     expires = (iso(plan.expires_ms) or "") if plan is not None else ""
     return of_run(run.account, run.id, run.state, error, reasons, at_ms=run.ended_ms, expires=expires)
 
 
-def _stale(desk: Desk, account: str, seconds: float) -> Alert | None:
-    now_ms = desk.runs.now_ms()
-    if desk.runs.stops.paused_ms(account):
+def _stale(ctx: AlertContext, account: str, seconds: float) -> Alert | None:
+    now_ms = ctx.runs.now_ms()
+    if ctx.runs.stops.paused_ms(account):
         return None
-    success = max(desk.counters.read(account).success_ms.values(), default=0)
-    resumed = desk.runs.stops.resumed_ms(account)
-    since = max(success or desk.box.first_looked_ms(account, now_ms), resumed)
-    active = desk.runs.active(account)
-    run: Run | None = desk.runs.get(active) if active else None
+    success = max(ctx.counters.read(account).success_ms.values(), default=0)
+    resumed = ctx.runs.stops.resumed_ms(account)
+    since = max(success or ctx.queue.first_looked_ms(account, now_ms), resumed)
+    active = ctx.runs.active(account)
+    run: Run | None = ctx.runs.get(active) if active else None
     moved = run.progress_ms if run is not None and run.state == "running" else 0
     if not is_stale(since_ms=since, now_ms=now_ms, after_seconds=seconds, moved_ms=moved):
         return None
@@ -127,20 +127,20 @@ def _stale(desk: Desk, account: str, seconds: float) -> Alert | None:
 # -- sending -------------------------------------------------------------------------------------------------------
 
 
-def deliver(desk: Desk) -> int:
+def deliver(ctx: AlertContext) -> int:
     """Send what is due; returns how many messages went out."""
     sent = 0
-    while (taken := desk.box.take()) is not None:
+    while (taken := ctx.queue.take()) is not None:
         with about(account=taken.alert.account, run=taken.alert.run or ""):
-            sent += _send(desk, taken)
+            sent += _send(ctx, taken)
     return sent
 
 
-def _send(desk: Desk, taken: Taken) -> bool:
+def _send(ctx: AlertContext, taken: Taken) -> bool:
     facts = {"channel": taken.channel, "kind": taken.alert.kind}
-    send = desk.channels.get(taken.channel)
+    send = ctx.channels.get(taken.channel)
     if send is None:
-        desk.box.over(taken)  # a channel that the configuration no longer has
+        ctx.queue.over(taken)  # a channel that the configuration no longer has
         return False
     told = payload(taken.alert, iso(taken.alert.at_ms) or "", more=taken.stands_for - 1)
     try:
@@ -150,28 +150,28 @@ def _send(desk: Desk, taken: Taken) -> bool:
         reason = str(error) if isinstance(error, OkasieError) else type(error).__name__
         if taken.tries >= len(_WAITS):
             log.error("alert given up", **facts, tries=taken.tries + 1, reason=reason)  # noqa: TRY400 - a condition
-            desk.box.over(taken)
+            ctx.queue.over(taken)
         else:
             log.warning("alert not delivered", **facts, tries=taken.tries + 1, reason=reason)
-            desk.box.again(taken, seconds=_WAITS[taken.tries])
+            ctx.queue.again(taken, seconds=_WAITS[taken.tries])
         return False
     log.info("alert sent", **facts, more=taken.stands_for - 1)
-    desk.box.over(taken)
+    ctx.queue.over(taken)
     return True
 
 
-class Messenger(threading.Thread):
+class AlertNotifier(threading.Thread):
     """Looks and sends every few seconds, as long as its worker lives."""
 
-    def __init__(self, desk: Desk, every_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(self, ctx: AlertContext, every_seconds: float = LOOK_SECONDS) -> None:
         super().__init__(name="okasie-alerts", daemon=True)
-        self._desk, self._every = desk, every_seconds
+        self._ctx, self._every = ctx, every_seconds
 
     def run(self) -> None:
         pause = threading.Event()
         while not pause.wait(self._every):
             try:
-                look(self._desk)
-                deliver(self._desk)
+                detect(self._ctx)
+                deliver(self._ctx)
             except Exception as error:
                 log.warning("alerts could not be looked for", error=type(error).__name__, reason=str(error))

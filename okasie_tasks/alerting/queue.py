@@ -36,7 +36,7 @@ class Taken(NamedTuple):
         return self.slot.split(" ", 1)[0]
 
 
-class AlertBox:
+class AlertQueue:
     """All accounts' alerts."""
 
     def __init__(self, client: redis.Redis, *, prefix: str, settings: AlertSettings) -> None:

@@ -14,7 +14,7 @@ import click
 
 from okasie_tasks import __version__
 from okasie_tasks.cli.common import common
-from okasie_tasks.errors import FixConfiguration, NotReachable, OkasieError, Outdated
+from okasie_tasks.errors import ConfigurationError, ConnectionFailed, OkasieError, PlanOutdated
 from okasie_tasks.masking import MaskedStream, mask
 
 COMMANDS: Final = {
@@ -71,7 +71,7 @@ _SHORT: Final = {
 }
 
 
-_STATUS: Final[dict[type[OkasieError], int]] = {FixConfiguration: 2, Outdated: 3, NotReachable: 5}
+_STATUS: Final[dict[type[OkasieError], int]] = {ConfigurationError: 2, PlanOutdated: 3, ConnectionFailed: 5}
 
 
 class _Lazy(click.Group):
@@ -124,7 +124,7 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
     if isinstance(error, OkasieError):
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 1)
         document = {"code": error.code, "message": error.message, "where": error.where}
-        return document | ({"run": error.run} if isinstance(error, Outdated) else {}), status
+        return document | ({"run": error.run} if isinstance(error, PlanOutdated) else {}), status
     if isinstance(error, click.ClickException):
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else None
         return {"code": "usage", "message": error.format_message(), "where": where}, 2

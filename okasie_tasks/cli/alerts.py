@@ -12,7 +12,7 @@ from okasie_tasks import logs
 from okasie_tasks.alerting.channels import channels
 from okasie_tasks.cli.common import Context, command_options, emit, table
 from okasie_tasks.cli.fleet_client import services_of
-from okasie_tasks.errors import FixConfiguration, OkasieError
+from okasie_tasks.errors import ConfigurationError, OkasieError
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.settings import AlertSettings, load_settings
 
@@ -24,7 +24,7 @@ def alerts(context: Context, test: bool) -> None:
     """Show who is told of what and which alerts wait; or send a test alert."""
     document = send_test(context) if test else overview(context)
     if not document["channels"]:
-        raise FixConfiguration("nobody is told: set webhook, or email, under [alerts]", where="alerts")
+        raise ConfigurationError("nobody is told: set webhook, or email, under [alerts]", where="alerts")
     emit(context, document, lambda: _show(document))
     sys.exit(1 if any(not channel.get("ok", True) for channel in document["channels"]) else 0)
 
@@ -45,7 +45,7 @@ def overview(context: Context) -> dict[str, Any]:
     services = services_of(context)
     settings = services.settings.alerts
     waiting = []
-    for slot, due_ms, count, tries in services.alerting().box.waiting():
+    for slot, due_ms, count, tries in services.alerting().queue.waiting():
         channel, kind, account = slot.split(" ", 2)
         waiting.append(
             {"channel": channel, "kind": kind, "account": account, "due": iso(due_ms), "alerts": count, "tries": tries}

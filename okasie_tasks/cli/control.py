@@ -10,7 +10,7 @@ import click
 from okasie_tasks.cli.common import Context, command_options, emit
 from okasie_tasks.cli.run_view import print_run
 from okasie_tasks.cli.runs import EXIT_FAILED, exit_status
-from okasie_tasks.errors import FixConfiguration, Outdated
+from okasie_tasks.errors import ConfigurationError, PlanOutdated
 
 if TYPE_CHECKING:
     from okasie_tasks.core.guards import HeldPlan
@@ -100,7 +100,7 @@ def reject(context: Context, run: str) -> None:
 
 
 def _held(context: Context, run: str) -> tuple[Tools, HeldPlan]:
-    """The plan that waits under this name. Raises `Outdated` when something else waits, or it is over."""
+    """The plan that waits under this name. Raises `PlanOutdated` when something else waits, or it is over."""
     from okasie_tasks.cli.fleet_client import known_run, services_of  # noqa: PLC0415
     from okasie_tasks.sync import plan_review  # noqa: PLC0415
 
@@ -114,10 +114,10 @@ def _held(context: Context, run: str) -> tuple[Tools, HeldPlan]:
     if state == "expired":
         raise _outdated(run, plan.run if plan else "", now="it waited too long; the next run plans anew")
     if state != "held":
-        raise FixConfiguration(f"the run is {state}: it holds no plan", where=run)
+        raise ConfigurationError(f"the run is {state}: it holds no plan", where=run)
     newest = plan.run if plan else next(iter(services.runs.history(record.account, 1)), "")
     raise _outdated(run, newest, now="what waits now is another plan" if plan else "nothing waits any more")
 
 
-def _outdated(run: str, newest: str, *, now: str) -> Outdated:
-    return Outdated(f"this plan is outdated, nothing of it was sent: {now}", where=run, run=newest or None)
+def _outdated(run: str, newest: str, *, now: str) -> PlanOutdated:
+    return PlanOutdated(f"this plan is outdated, nothing of it was sent: {now}", where=run, run=newest or None)

@@ -15,7 +15,7 @@ import redis
 
 from okasie_tasks import logs
 from okasie_tasks.cli.common import Context, command_options, emit
-from okasie_tasks.errors import FixConfiguration, NoPermit, OkasieError, SetAside, StopRun
+from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, OkasieError, RunAborted
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, SourceRow, Wait
@@ -64,8 +64,8 @@ def _checks(context: Context, account: str | None) -> Iterator[Check]:
         settings = load_settings(context.config)
         logs.set_up(settings.log)
         if account is not None and account not in settings.accounts:
-            raise FixConfiguration(f"there is no account {account!r:.60}", where=str(settings.config_file))
-    except FixConfiguration as error:
+            raise ConfigurationError(f"there is no account {account!r:.60}", where=str(settings.config_file))
+    except ConfigurationError as error:
         yield Check("configuration", False, str(error), "correct the file; the README lists every setting")
         return
     count = len(settings.accounts)
@@ -84,7 +84,7 @@ def _redis(settings: Settings) -> tuple[redis.Redis | None, list[Check]]:
     if url is None:
         try:
             server = find_server()
-        except FixConfiguration as error:
+        except ConfigurationError as error:
             return None, [Check("redis", False, error.message, "install one of these, or set redis.url")]
         told = f"embedded, {server.engine} {server.version}; not running: `okasie up` starts it"
         return None, [Check("redis", True, told)]
@@ -180,13 +180,13 @@ def _api_checks(name: str, account: AccountSettings, market: OkasieApi) -> Itera
         codes = [place.location_code for place in call.locations() if place.location_code]
         wanted = account.source.defaults.get("dealerLocationCode")
         if wanted and str(wanted).casefold() not in {code.casefold() for code in codes}:
-            raise FixConfiguration(f"dealerLocationCode {wanted} is not among {', '.join(sorted(codes)) or 'none'}")
+            raise ConfigurationError(f"dealerLocationCode {wanted} is not among {', '.join(sorted(codes)) or 'none'}")
         return f"{len(codes)} location codes"
 
     def writes(call: Call) -> str:
         try:
             call.delete(f"okasie-doctor-{uuid4().hex[:12]}")
-        except SetAside as refused:
+        except ItemRejected as refused:
             if refused.status != 404:
                 raise
         return "DELETE of a reference that does not exist was answered as it should be"
@@ -196,7 +196,7 @@ def _api_checks(name: str, account: AccountSettings, market: OkasieApi) -> Itera
     for scope, call in scopes.items():
         try:
             yield Check(f"{name}: {scope}", True, _permitted(market, scope, call))
-        except StopRun as error:
+        except RunAborted as error:
             mend = mend_key if error.code != "scope" else f"ask info@okasie.be for the scope {scope}"
             yield Check(f"{name}: {scope}", False, str(error), mend)
             if error.code != "scope":

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from okasie_tasks import logs
 from okasie_tasks.celery import app
 from okasie_tasks.cli.common import Context, say
-from okasie_tasks.errors import FixConfiguration, NotReachable
+from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.reports import listing, runs
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.reports.runs import new_rejects, page_document, run_document
@@ -36,7 +36,7 @@ def services_of(context: Context) -> Services:
     try:
         services.redis.ping()
     except redis.RedisError as error:
-        raise NotReachable(f"Redis does not answer ({type(error).__name__})", where="redis") from error
+        raise ConnectionFailed(f"Redis does not answer ({type(error).__name__})", where="redis") from error
     return services
 
 
@@ -58,7 +58,7 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
         Services(settings).account(account)
     try:
         services = services_of(context)
-    except NotReachable as error:
+    except ConnectionFailed as error:
         print(f"okasie: {error}", file=sys.stderr)
         return {"accounts": [], "queues": {}, "missing": ["redis"]}
     counts, missing = consumers()
@@ -77,7 +77,7 @@ def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:
 
 
 def one_run(context: Context, name: str) -> dict[str, Any]:
-    """One run's document. Raises `FixConfiguration` for an id that Redis does not know."""
+    """One run's document. Raises `ConfigurationError` for an id that Redis does not know."""
     services = services_of(context)
     record = known_run(services, name)
     limit = services.settings.accounts[record.account].requests_per_minute if _known(services, record) else 120
@@ -96,10 +96,10 @@ def _known(services: Services, record: Run) -> bool:
 
 
 def known_run(services: Services, name: str, *, told_by: str = "`okasie runs ACCOUNT` lists them") -> Run:
-    """The record of a run. Raises `FixConfiguration` for an id that Redis does not know."""
+    """The record of a run. Raises `ConfigurationError` for an id that Redis does not know."""
     record = services.runs.get(name)
     if record is None:
-        raise FixConfiguration(f"no run {name!r:.60}; {told_by}", where="run")
+        raise ConfigurationError(f"no run {name!r:.60}; {told_by}", where="run")
     return record
 
 
@@ -117,7 +117,7 @@ def rejects(context: Context, account: str) -> list[dict[str, Any]]:
 
 
 def cancel(context: Context, name: str) -> dict[str, Any]:
-    """End a run and wait for its requests in flight; its document. Raises `FixConfiguration` for one that is over."""
+    """End a run and wait for its requests in flight; its document. Raises `ConfigurationError` for one that is over."""
     services = services_of(context)
     record = known_run(services, name)
     tools = services.tools(record.account)
@@ -143,7 +143,7 @@ def _open(state: str, name: str) -> None:
     if state in ("queued", "running"):
         return
     more = f": `okasie reject {name}` drops what it holds" if state == "held" else ", there is nothing left to end"
-    raise FixConfiguration(f"the run is {state or 'gone'}{more}", where=name)
+    raise ConfigurationError(f"the run is {state or 'gone'}{more}", where=name)
 
 
 def pause(context: Context, account: str) -> dict[str, Any]:

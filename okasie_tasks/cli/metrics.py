@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from okasie_tasks.cli.common import Context, command_options
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -28,7 +28,7 @@ _PORT = 9810
 def metrics(context: Context, port: int, host: str, once: bool) -> None:
     """Serve the fleet's metrics for Prometheus until interrupted. They are read from Redis at each scrape."""
     if importlib.util.find_spec("prometheus_client") is None:
-        raise FixConfiguration(
+        raise ConfigurationError(
             "prometheus_client is not installed: pip install 'okasie-tasks[metrics]'", where="okasie metrics"
         )
     from okasie_tasks.cli.exposition import documents, registry  # noqa: PLC0415 - an extra, and Celery
@@ -54,7 +54,7 @@ def _serve(context: Context, found: CollectorRegistry, host: str, port: int) -> 
     try:
         server, thread = start_http_server(port, host, registry=found)
     except OSError as error:
-        raise FixConfiguration(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{server.server_port}/metrics"
     click.echo(json.dumps({"url": url}) if context.as_json else f"metrics ready: {url}")

@@ -13,7 +13,7 @@ from okasie_tasks.celery import app
 from okasie_tasks.cli.common import Context, say
 from okasie_tasks.cli.fleet_client import consumers, services_of
 from okasie_tasks.core.pending import Push
-from okasie_tasks.errors import NotReachable
+from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.reports.runs import pause_hint
 from okasie_tasks.tasks.run_events import some_told
 from okasie_tasks.urgent.accept import checked_references
@@ -37,7 +37,7 @@ class Waiter:
         self._sent_ms = 0
 
     def start(self, task: str, references: Sequence[str]) -> str:
-        """Send the message and see it accepted; returns its id. Raises `NotReachable` when no worker is there."""
+        """Send the message and see it accepted; returns its id. Raises `ConnectionFailed` when no worker is there."""
         self._references = checked_references(list(references), task)
         self._hint()
         push, self._sent_ms = str(uuid4()), self._services.runs.now_ms()
@@ -47,13 +47,13 @@ class Waiter:
             told = some_told(self._account, what, self._references)
             app.send_task(task, kwargs=kwargs, task_id=push, expires=3600, argsrepr=told)
         except OperationalError as error:
-            raise NotReachable("the broker did not take the message", where="redis") from error
+            raise ConnectionFailed("the broker did not take the message", where="redis") from error
         deadline = time.monotonic() + _PICKED_UP_SECONDS
         while not self._push(push).at_ms and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         if not self._push(push).at_ms and URGENT in consumers()[1]:
             self._services.pushes.withdraw(push)
-            raise NotReachable(
+            raise ConnectionFailed(
                 f"no worker answers for {URGENT}: start it with `okasie up` or `celery -A okasie_tasks worker`",
                 where="workers",
             )
@@ -79,7 +79,9 @@ class Waiter:
                 self._hint()
             if time.monotonic() - last_news > _SILENT_SECONDS:
                 if URGENT in consumers()[1]:
-                    raise NotReachable("the workers stopped answering; what is accepted goes on with them", where=push)
+                    raise ConnectionFailed(
+                        "the workers stopped answering; what is accepted goes on with them", where=push
+                    )
                 last_news = time.monotonic()
             time.sleep(_POLL_SECONDS)
 

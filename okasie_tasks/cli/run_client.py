@@ -17,7 +17,7 @@ from okasie_tasks.cli.common import Context, say
 from okasie_tasks.cli.fleet_client import _POLL_SECONDS, consumers, services_of
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.core.quota import LimiterStatus
-from okasie_tasks.errors import NotReachable, OkasieError
+from okasie_tasks.errors import ConnectionFailed, OkasieError
 from okasie_tasks.reports import runs
 from okasie_tasks.reports.runs import new_rejects, pause_hint
 from okasie_tasks.store.records import Run
@@ -39,7 +39,7 @@ class Follower:
         self._hinted = False
 
     def start(self, mode: str, *, plan_only: bool = False, approves: str = "") -> str:
-        """Ask for a run and see it picked up; returns its id. Raises `NotReachable` when no worker is there.
+        """Ask for a run and see it picked up; returns its id. Raises `ConnectionFailed` when no worker is there.
 
         ``approves``: the run whose held plan it is to send.
         """
@@ -59,13 +59,13 @@ class Follower:
                 argsrepr=f"{self._account}: {mode} {'plan' if plan_only else 'run'}, from the command line",
             )
         except OperationalError as error:
-            raise NotReachable("the broker did not take the message", where="redis") from error
+            raise ConnectionFailed("the broker did not take the message", where="redis") from error
         deadline = time.monotonic() + _PICKED_UP_SECONDS
         while self._tools.runs.state(run) == "queued" and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         if self._tools.runs.state(run) == "queued" and (missing := consumers()[1]):
             self._withdraw(run)
-            raise NotReachable(
+            raise ConnectionFailed(
                 f"no worker answers for {', '.join(missing)}: start them with `okasie up` or"
                 " `celery -A okasie_tasks worker`",
                 where="workers",
@@ -107,7 +107,9 @@ class Follower:
                 bars.show(runs.progress(self._tools.runs, record), record, self._quota)
                 self._hint()
                 if time.monotonic() - last_seen > 30 and self._silent(record):
-                    raise NotReachable("the workers stopped answering; the run goes on when they are back", where=run)
+                    raise ConnectionFailed(
+                        "the workers stopped answering; the run goes on when they are back", where=run
+                    )
                 time.sleep(_POLL_SECONDS)
         return self._document(record)
 
@@ -126,7 +128,7 @@ class Follower:
     def _record(self, run: str) -> Run:
         record = self._tools.runs.get(run)
         if record is None:
-            raise NotReachable("the run's record is gone: was Redis emptied?", where=run)
+            raise ConnectionFailed("the run's record is gone: was Redis emptied?", where=run)
         return record
 
     def _document(self, record: Run) -> dict[str, Any]:

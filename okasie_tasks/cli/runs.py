@@ -12,7 +12,7 @@ import click
 from okasie_tasks.cli.common import Context, change_text, command_options, emit, table
 from okasie_tasks.cli.run_view import print_details, print_held, print_run
 from okasie_tasks.core.estimates import Forecast
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 
 _CONFLICTS = 3
 EXIT_FAILED, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 3, 4, 5
@@ -129,7 +129,7 @@ def run(context: Context, run: str, file: Path | None) -> None:
         try:
             file.write_text(render(document), encoding="utf-8")
         except OSError as error:
-            raise FixConfiguration(f"cannot be written: {error.strerror}", where=str(file)) from error
+            raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(file)) from error
 
     def show() -> None:
         print_run(document)

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from okasie_tasks.cli.common import Context, command_options, emit
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from okasie_tasks.sources.detect import Draft
@@ -39,9 +39,9 @@ def init(context: Context, feed: str, account: str | None, output: Path, force: 
     feed = feed.removeprefix("file://")
     name = account or _account_of(feed)
     if not re.fullmatch(r"[a-z0-9_]+", name):
-        raise FixConfiguration(f"got {name!r:.60}, expected a name of a-z, 0-9 and _", where="--account")
+        raise ConfigurationError(f"got {name!r:.60}, expected a name of a-z, 0-9 and _", where="--account")
     if output.exists() and not force:
-        raise FixConfiguration("is there already: --force overwrites it, --output names another", where=str(output))
+        raise ConfigurationError("is there already: --force overwrites it, --output names another", where=str(output))
     draft = propose(
         read_head(feed), account=name, url=_url(feed, name, output), current_year=datetime.now(UTC).year
     )  # fmt: skip
@@ -72,7 +72,7 @@ def _write(output: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(output)
     except OSError as error:
-        raise FixConfiguration(f"cannot be written: {error.strerror}", where=str(output)) from error
+        raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(output)) from error
 
 
 def _document(draft: Draft, output: Path) -> dict[str, Any]:

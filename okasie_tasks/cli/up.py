@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from okasie_tasks.cli.common import Context, command_options, say
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.local.fleet import LocalFleet
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.server import run
@@ -75,12 +75,12 @@ def sandbox(context: Context, port: int, host: str, data: Path | None, **options
     names = ["sandbox", *(f"sandbox{number}" for number in range(2, len(options["keys"]) + 1))]
     keys = [Key(secret, name, codes=codes) for secret, name in zip(options["keys"], names, strict=True)]
     if len({key.secret for key in keys}) != len(keys):
-        raise FixConfiguration("the same key twice", where="--key")
+        raise ConfigurationError("the same key twice", where="--key")
     limits = {"limit": options["limit"], "window": options["window"], "burst_per_second": options["burst"]}
     try:
         served = Sandbox(keys, data=data, host=host, port=port, **limits)
     except OSError as error:
-        raise FixConfiguration(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
 
     def ready(base_url: str) -> None:
         if context.as_json:

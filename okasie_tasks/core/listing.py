@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from okasie_tasks.core.fields import FIELDS
-from okasie_tasks.errors import SetAside
+from okasie_tasks.errors import ItemRejected
 
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _RESERVED: Final = frozenset({"bulk-upsert", ".", ".."})
@@ -27,7 +27,7 @@ class Issue(msgspec.Struct, frozen=True, array_like=True):
     message: str
 
 
-class InvalidListing(SetAside):
+class InvalidListing(ItemRejected):
     """A row that the contract does not allow. ``found`` lists everything wrong with it, not only the first."""
 
     def __init__(self, reference: str | None, found: tuple[Issue, ...]) -> None:

@@ -22,7 +22,7 @@ class Place(NamedTuple):
     line: int
 
 
-class KnownRows:
+class RowCache:
     """Raw row -> content, as it was and as it is now read. ``kept``: what `pack` gave the last time, or b"".
 
     ``begin``: where the first row that is asked for begins in this very version of the source, if that is known.

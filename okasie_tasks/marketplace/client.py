@@ -18,7 +18,7 @@ import requests
 
 from okasie_tasks import __version__
 from okasie_tasks.core.remote_rows import decode_rows
-from okasie_tasks.errors import NoPermit, OkasieError, RateLimited, SetAside, Unauthorized, Unavailable
+from okasie_tasks.errors import ItemRejected, NoPermit, OkasieError, RateLimited, Unauthorized, Unavailable
 from okasie_tasks.marketplace import responses as answers
 from okasie_tasks.marketplace.connections import Connections, in_time, was_late
 from okasie_tasks.masking import know, mask
@@ -336,7 +336,7 @@ class _Attempt:
             raise Unauthorized(f"{message}; the API key lacks a scope", where=self._where, code="scope")
         if status >= 500 or status == 408 or 300 <= status < 400 or status < 200:
             raise Unavailable(message, seconds=0, where=self._where)
-        raise SetAside(
+        raise ItemRejected(
             message,
             where=self._where,
             code=code or f"http_{status}",
@@ -372,10 +372,10 @@ def _locations(body: object, *, moment: object, request_id: str) -> tuple[Locati
 def _path(reference: str) -> str:
     """The reference percent-encoded: it may hold what would change the path (API docs, guides/incremental-sync).
 
-    Raises `SetAside` for ``.`` and ``..``: every client and proxy takes these out of a path, encoded or not.
+    Raises `ItemRejected` for ``.`` and ``..``: every client and proxy takes these out of a path, encoded or not.
     """
     if reference in ("", ".", ".."):
-        raise SetAside("cannot be named in a path", where=f"reference {reference!r}", code="invalid_reference")
+        raise ItemRejected("cannot be named in a path", where=f"reference {reference!r}", code="invalid_reference")
     return f"/listings/{quote(reference, safe='')}"
 
 

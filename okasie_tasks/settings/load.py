@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from okasie_tasks.core.fields import BY_INPUT_NAME
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.masking import know, know_url
 from okasie_tasks.settings.model import AccountSettings, AlertSettings, Settings, SourceSettings
 from okasie_tasks.settings.secret import Secret, is_loopback, without_passwords
@@ -27,7 +27,7 @@ _SECRET_KEYS: Final = frozenset({"api_key", "password", "headers", "url", "usern
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read ``path``, else ``$OKASIE_CONFIG``, else ``./okasie.toml``, overridden by ``OKASIE_SECTION__KEY``.
 
-    Raises `FixConfiguration` listing every problem.
+    Raises `ConfigurationError` listing every problem.
     """
     env = os.environ if environ is None else environ
     file = Path(path or env.get("OKASIE_CONFIG") or DEFAULT_FILE).expanduser().absolute()
@@ -69,19 +69,19 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise FixConfiguration(
+        raise ConfigurationError(
             "there is no such file: name one with --config or OKASIE_CONFIG, draft one with `okasie init FEED`, or run"
             " `okasie demo`",
             where=str(file),
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise FixConfiguration(f"cannot be read: {error}", where=str(file)) from error
+        raise ConfigurationError(f"cannot be read: {error}", where=str(file)) from error
     except tomllib.TOMLDecodeError as error:
-        raise FixConfiguration(f"is not valid TOML: {error}", where=str(file)) from error
+        raise ConfigurationError(f"is not valid TOML: {error}", where=str(file)) from error
 
 
-def _refused(file: Path, problems: list[str]) -> FixConfiguration:
-    return FixConfiguration("; ".join(problems), where=str(file))
+def _refused(file: Path, problems: list[str]) -> ConfigurationError:
+    return ConfigurationError("; ".join(problems), where=str(file))
 
 
 def _override(document: dict[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
@@ -288,7 +288,7 @@ def _shared_keys(accounts: Mapping[str, AccountSettings]) -> Iterator[str]:
     for name, account in accounts.items():
         try:
             key = (account.base_url, account.api_key.reveal())
-        except FixConfiguration:
+        except ConfigurationError:
             continue  # missing here and now; the account's own run will say so
         if key in seen:
             yield f"accounts.{name}.api_key: is the same key as accounts.{seen[key]} has, expected one account per key"

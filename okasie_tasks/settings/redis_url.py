@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 import msgspec
 import psutil
 
-from okasie_tasks.errors import FixConfiguration, NotReachable
+from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.settings import Settings, masked
 
 RECORD_FILE: Final = "redis.json"
@@ -56,18 +56,18 @@ def redis_urls(url: str) -> RedisUrls:
             f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}",
             f"socket://{parts.netloc}{parts.path}?virtual_host={database}",
         )
-    raise FixConfiguration(
+    raise ConfigurationError(
         f'got {masked(url)}, expected redis://, rediss:// or unix:///path, or "embedded"', where="redis.url"
     )
 
 
 def redis_url(settings: Settings) -> str:
-    """The configured server, else the embedded one that is running. Raises `NotReachable` when there is neither."""
+    """The configured server, else the embedded one that is running. Raises `ConnectionFailed` when there is neither."""
     if settings.redis.url is not None:
         return settings.redis.url
     found = find_embedded(settings.redis.state_dir)
     if found is None:
-        raise NotReachable(
+        raise ConnectionFailed(
             f"no Redis is running in {settings.redis.state_dir}: start one with `okasie up`, or set redis.url",
             where="redis",
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.masking import know, know_url, mask
 
 
@@ -37,7 +37,7 @@ class Secret:
     def reveal(self) -> str:
         """The value, which is masked everywhere from now on (`okasie_tasks.masking`).
 
-        Raises `FixConfiguration` naming the variable or file when it is missing or empty.
+        Raises `ConfigurationError` naming the variable or file when it is missing or empty.
         """
         return know(self._read())
 
@@ -49,7 +49,7 @@ class Secret:
         if self._reference.startswith("env:"):
             value = self._environ.get(self._reference[4:], "").strip()
             if not value:
-                raise FixConfiguration(
+                raise ConfigurationError(
                     f"the environment variable {self._reference[4:]} is not set or empty", where=self._reference
                 )
             return value
@@ -59,11 +59,11 @@ class Secret:
         try:
             value = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise FixConfiguration(
+            raise ConfigurationError(
                 f"the secret's file cannot be read ({type(error).__name__})", where=self._reference
             ) from error
         if not value:
-            raise FixConfiguration("the secret's file is empty", where=self._reference)
+            raise ConfigurationError("the secret's file is empty", where=self._reference)
         return value
 
     def __repr__(self) -> str:

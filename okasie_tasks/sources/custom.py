@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from okasie_tasks.core.listing import Listing
-from okasie_tasks.errors import FixConfiguration, OkasieError, SourceError
+from okasie_tasks.errors import ConfigurationError, OkasieError, SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, without_passwords
 from okasie_tasks.sources.mapping import RowMapping
@@ -73,6 +73,6 @@ def load_object(account: AccountSettings) -> Any:
     for found in entry_points(group=GROUP, name=name):
         return found.load()(account)
     known = ", ".join(sorted(point.name for point in entry_points(group=GROUP))) or "none"
-    raise FixConfiguration(
+    raise ConfigurationError(
         f"no source {name!r} is installed; installed: {known}", where=f"accounts.{account.name}.source.type"
     )

@@ -19,7 +19,7 @@ from typing import IO, Any, Final, cast
 import msgspec
 
 from okasie_tasks.core.listing import Issue
-from okasie_tasks.core.row_cache import KnownRows, Place, raw_fingerprint
+from okasie_tasks.core.row_cache import Place, RowCache, raw_fingerprint
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
@@ -61,12 +61,12 @@ class FileSource:
             ) from error
         return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
 
-    def rows(self, start: int = 0, stop: int | None = None, *, known: KnownRows | None = None) -> Iterator[SourceRow]:
-        """Rows ``start <= index < stop``; see `okasie_tasks.ports.RemembersRows`."""
+    def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
+        """Rows ``start <= index < stop``; see `okasie_tasks.ports.CachingSource`."""
         read = {"csv": self._csv, "jsonl": self._jsonl, "json": self._json}[self._account.source.type]
         try:
             with self._open() as file:
-                yield from read(file, start, stop, known or KnownRows())
+                yield from read(file, start, stop, known or RowCache())
         except OSError as error:
             raise SourceError(f"cannot be read: {_why(error)}", where=self._name) from error
         except (EOFError, zlib.error) as error:
@@ -91,7 +91,7 @@ class FileSource:
 
     # -- csv -------------------------------------------------------------------------------------------------------
 
-    def _csv(self, file: IO[bytes], start: int, stop: int | None, known: KnownRows) -> Iterator[SourceRow]:
+    def _csv(self, file: IO[bytes], start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
         source = self._account.source
         watched = LastByte(file)
         try:
@@ -111,7 +111,7 @@ class FileSource:
             ) from error
 
     def _csv_rows(
-        self, reader: CsvReader, watched: LastByte, start: int, stop: int | None, known: KnownRows
+        self, reader: CsvReader, watched: LastByte, start: int, stop: int | None, known: RowCache
     ) -> Iterator[SourceRow]:
         columns = [name.strip() for name in reader.header()]
         mapping = self._mapping(columns)
@@ -177,7 +177,7 @@ class FileSource:
 
     # -- JSON ------------------------------------------------------------------------------------------------------
 
-    def _jsonl(self, file: IO[bytes], start: int, stop: int | None, known: KnownRows) -> Iterator[SourceRow]:
+    def _jsonl(self, file: IO[bytes], start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
         mapping = self._mapping(None)
         known.under(mapping.version)
         begin, first = Place(0, 0, 0), start
@@ -198,7 +198,7 @@ class FileSource:
             yield self._line(mapping, raw, number, where, known, line=raw_fingerprint(text))
 
     def _line(
-        self, mapping: RowMapping, raw: Any, number: int, where: str, known: KnownRows, *, line: bytes
+        self, mapping: RowMapping, raw: Any, number: int, where: str, known: RowCache, *, line: bytes
     ) -> SourceRow:
         """One row of JSON lines; its reference must be read even where its content is known."""
 
@@ -210,7 +210,7 @@ class FileSource:
             return read()
         return SourceRow(number, reference, None, where=where, raw=line, content=content, read=read)
 
-    def _json(self, file: IO[bytes], start: int, stop: int | None, known: KnownRows) -> Iterator[SourceRow]:  # noqa: ARG002
+    def _json(self, file: IO[bytes], start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:  # noqa: ARG002
         # The document is read whole: only its end proves that it is complete.
         try:
             document = msgspec.json.decode(file.read().lstrip(b"\xef\xbb\xbf"))

@@ -15,7 +15,7 @@ import msgspec
 import requests
 import urllib3
 
-from okasie_tasks.core.row_cache import KnownRows
+from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import SourceError
 from okasie_tasks.masking import know, know_pair
 from okasie_tasks.ports import SourceRow
@@ -71,8 +71,8 @@ class HttpSource:
             self._fetched = self._fetch()
         return self._fetched
 
-    def rows(self, start: int = 0, stop: int | None = None, *, known: KnownRows | None = None) -> Iterator[SourceRow]:
-        """Rows of the feed as downloaded by this object; see `okasie_tasks.ports.RemembersRows`."""
+    def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
+        """Rows of the feed as downloaded by this object; see `okasie_tasks.ports.CachingSource`."""
         self.version()
         return self._reader().rows(start, stop, known=known)
 

@@ -18,7 +18,7 @@ from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
 from okasie_tasks.core.listing import InvalidListing, Issue, parse_reference
 from okasie_tasks.core.validate import parse_listing
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
 
@@ -306,7 +306,7 @@ def _template_columns(text: str) -> list[str]:
     try:
         return [name for _, name, _, _ in string.Formatter().parse(text) if name]
     except ValueError as error:
-        raise FixConfiguration(
+        raise ConfigurationError(
             f"got the template {text!r}, which cannot be read: {error}", where="source.fields"
         ) from error
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.masking import know_url
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, without_passwords
@@ -68,15 +68,15 @@ class SqlSource:
 
 
 def open_engine(url: str, where: str) -> Engine:
-    """The database of an SQLAlchemy URL; nothing is connected yet. Raises `FixConfiguration`, never with the URL."""
+    """The database of an SQLAlchemy URL; nothing is connected yet. Raises `ConfigurationError`, never with the URL."""
     try:
         from sqlalchemy import create_engine  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise FixConfiguration('type = "sql" needs an extra: pip install "okasie-tasks[sql]"', where=where) from error
+        raise ConfigurationError('type = "sql" needs an extra: pip install "okasie-tasks[sql]"', where=where) from error
     try:
         return create_engine(url)
     except Exception as error:
-        raise FixConfiguration(f"the SQLAlchemy URL cannot be used ({type(error).__name__})", where=where) from None
+        raise ConfigurationError(f"the SQLAlchemy URL cannot be used ({type(error).__name__})", where=where) from None
 
 
 def database_error(error: Exception, url: str, where: str) -> SourceError:

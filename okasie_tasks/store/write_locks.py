@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import redis
 
-from okasie_tasks.errors import Busy, Unavailable
+from okasie_tasks.errors import ListingLocked, Unavailable
 from okasie_tasks.store.scripts import script
 
 LEASE_SECONDS: Final = 30.0
@@ -46,10 +46,12 @@ class WriteLocks:
 
     @contextlib.contextmanager
     def all(self, references: Sequence[str]) -> Iterator[None]:
-        """Hold every one of these. Raises `Busy`, holding none, when one of them is being written."""
+        """Hold every one of these. Raises `ListingLocked`, holding none, when one of them is being written."""
         with self._held(references, "all") as mine:
             if len(mine) < len(references):
-                raise Busy("one of these listings is being written", seconds=_BUSY_SECONDS, where=self._account)
+                raise ListingLocked(
+                    "one of these listings is being written", seconds=_BUSY_SECONDS, where=self._account
+                )
             yield
 
     @contextlib.contextmanager

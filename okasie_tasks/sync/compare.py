@@ -19,7 +19,7 @@ from okasie_tasks.core.records import (
     Reject,
     Remote,
 )
-from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
 from okasie_tasks.sync import audit, skipped_images
@@ -294,7 +294,7 @@ def give(tools: Tools, offers: Sequence[Offer]) -> bool:
         if way_back is not None:
             taken = way_back.write_back(offers)
             log.info("edits offered to the source", account=tools.rules.account, offered=len(offers), taken=taken)
-    except (SourceError, FixConfiguration) as error:
+    except (SourceError, ConfigurationError) as error:
         told = "edits of the marketplace could not be offered to the source"
         log.error(told, account=tools.rules.account, reason=str(error))  # noqa: TRY400 - a condition, not a defect
         return False

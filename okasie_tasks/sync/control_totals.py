@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from okasie_tasks.core.records import BUCKETS
-from okasie_tasks.errors import StopRun
+from okasie_tasks.errors import RunAborted
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.sync.compare import Outcome
@@ -43,7 +43,7 @@ def count_listings(tools: Tools, part: Part, call: Call) -> dict[str, int]:
     tools.runs.note_account(account, counted_ms=tools.runs.now_ms())
     try:
         places = call.locations()
-    except StopRun as refused:
+    except RunAborted as refused:
         if refused.code != "scope":
             raise
         log.info("the key may not read locations, so its counts are not compared", account=account)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from okasie_tasks.errors import FixConfiguration, NoPermit, RetryLater, SetAside, SourceError, StopRun
+from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, RetryLater, RunAborted, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.sync import compare, control_totals, fetch, finish, load, phases, spool, writes
@@ -77,7 +77,7 @@ def _or_stopped(tools: Tools, part: Part, tell: Tell, do: Callable[[], Effect]) 
         if tools.runs.state(part.run) == "running":
             tools.runs.note(part.run, progress_ms=tools.runs.now_ms())
         raise
-    except (StopRun, FixConfiguration) as stop:
+    except (RunAborted, ConfigurationError) as stop:
         log.error("run stops", **_facts(tools, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect
         finish.stop(tools, part.run, stop.code, stop.message, stop.where or "")
         tell(f"the run stops: {stop}")
@@ -100,9 +100,9 @@ def _claimed(tools: Tools, part: Part, claim: Claim, call: Call | None, *, chanc
     except RetryLater as later:
         tools.runs.count(part.run, "retried" if later.counted else "rate_limited")
         return _later(tools, part, later, claim.attempts, chance, tell=tell)
-    except (StopRun, FixConfiguration):
+    except (RunAborted, ConfigurationError):
         raise
-    except SetAside as refused:
+    except ItemRejected as refused:
         # The marketplace refuses the request itself: the same request would be refused again.
         finish.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
         told = {"code": refused.code, "reason": str(refused), "request_id": refused.request_id}
@@ -198,7 +198,7 @@ def _same_market(tools: Tools) -> None:
     """What one marketplace holds says nothing of another: a changed base_url would sell and keep the wrong cars."""
     bound = tools.runs.bind(tools.rules.account, tools.rules.market)
     if bound != tools.rules.market:
-        raise FixConfiguration(
+        raise ConfigurationError(
             f"the ledger in Redis is of {bound}, and base_url is now {tools.rules.market}: set another"
             " redis.key_prefix (or redis.state_dir), or give the account another name",
             where=f"accounts.{tools.rules.account}.base_url",
@@ -237,7 +237,7 @@ def _upsert(tools: Tools, part: Part, _: Run, call: Call) -> object:
 def _sell(tools: Tools, part: Part, run: Run, call: Call) -> object:
     try:
         return writes.mark_sold(tools, part, run, call)
-    except SetAside as refused:
+    except ItemRejected as refused:
         # One listing that cannot be sold is a reject, not a failed run.
         return writes.refused_sell(tools, part, refused)
 

@@ -25,9 +25,9 @@ from okasie_tasks.core.records import (
     partition_of_hash,
     same_row,
 )
-from okasie_tasks.core.row_cache import KnownRows, Place
+from okasie_tasks.core.row_cache import Place, RowCache
 from okasie_tasks.errors import SourceError
-from okasie_tasks.ports import RemembersRows, SourceRow
+from okasie_tasks.ports import CachingSource, SourceRow
 from okasie_tasks.sync.context import LOAD_ROWS, Part, Tools
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     # One row more than the slice tells whether it is the last: else a part would be needed to find nothing.
     stop = start + LOAD_ROWS + 1 if source.sliceable else None
     sorter = _Sorter(tools, part, partitions, tools.ledger.place(version, start) if source.sliceable else None)
-    if isinstance(source, RemembersRows):
+    if isinstance(source, CachingSource):
         stream = source.rows(start, stop, known=sorter.known)
     else:
         stream = source.rows(start, stop)
@@ -84,7 +84,7 @@ class _Sorter:
         self._formed = tools.runs.data.has(part.run, "formed")
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
-        self.known = KnownRows(tools.ledger.known_rows(part.number), begin)
+        self.known = RowCache(tools.ledger.known_rows(part.number), begin)
 
     def add(self, chunk: list[SourceRow]) -> None:
         """Rows that have a reference."""

@@ -15,7 +15,7 @@ import msgspec
 
 from okasie_tasks.core.decision import World
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.sync import control_totals, fetch, plan_review
 from okasie_tasks.sync.compare import Outcome
 from okasie_tasks.sync.context import LOAD_ROWS, Part, Tools
@@ -51,9 +51,9 @@ Step = Callable[[Tools, "Run"], None]
 
 
 def check_mode(mode: str) -> None:
-    """Raises `FixConfiguration` for a mode that does not exist: a message from outside is hostile until checked."""
+    """Raises `ConfigurationError` for a mode that does not exist: a message from outside is hostile until checked."""
     if mode not in ("incremental", "full"):
-        raise FixConfiguration(f"got mode {mode!r:.40}, expected 'incremental' or 'full'", where="okasie.sync")
+        raise ConfigurationError(f"got mode {mode!r:.40}, expected 'incremental' or 'full'", where="okasie.sync")
 
 
 def windows(tools: Tools, run_id: str, phase: str) -> list[tuple[str, range]]:

@@ -13,7 +13,7 @@ from okasie_tasks.core.fingerprint import fingerprint
 from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import Local, Outgoing, Reject
-from okasie_tasks.errors import SetAside
+from okasie_tasks.errors import ItemRejected
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync import audit
@@ -26,7 +26,7 @@ PUSHED_ROW: Final = "push"
 _PER_TRIP: Final = 500
 
 
-def answer_of(reference: str, refused: SetAside) -> ItemAnswer:
+def answer_of(reference: str, refused: ItemRejected) -> ItemAnswer:
     """A call of one listing that was refused as a whole, as the answer of its item."""
     return ItemAnswer(
         reference=reference,

@@ -14,8 +14,8 @@ from okasie_tasks.core.fingerprint import (
     content_fingerprint,
 )
 from okasie_tasks.core.records import Outgoing, Planned, outgoing
-from okasie_tasks.core.row_cache import KnownRows
-from okasie_tasks.ports import RemembersRows, SourceRow
+from okasie_tasks.core.row_cache import RowCache
+from okasie_tasks.ports import CachingSource, SourceRow
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import LOAD_ROWS, SPOOL_ROWS, Part, Tools
 
@@ -51,9 +51,9 @@ def spool(tools: Tools, part: Part, run: Run, *, place: int, last: bool) -> dict
     start = place * SPOOL_ROWS
     source = tools.source()
     stream: Iterator[SourceRow]
-    if source.sliceable and isinstance(source, RemembersRows):
+    if source.sliceable and isinstance(source, CachingSource):
         # The load has just noted what these rows come to: only those that are sent need to be read again.
-        known = KnownRows(tools.ledger.known_rows(start // LOAD_ROWS), tools.ledger.place(source.version(), start))
+        known = RowCache(tools.ledger.known_rows(start // LOAD_ROWS), tools.ledger.place(source.version(), start))
         found = source.rows(start, start + SPOOL_ROWS, known=known)
         stream = (row if row.read is None else row.read() for row in found if row.reference in wanted)
     else:

@@ -163,7 +163,7 @@ def may_begin(tools: Tools, account: str) -> bool:
     return active is None or tools.runs.state(active) != "running"
 
 
-class Bell(threading.Thread):
+class WatchdogThread(threading.Thread):
     """Rings every so many seconds, faster just after a look that failed: ``look(seconds until the next, hurried)``."""
 
     def __init__(self, look: Callable[[float, bool], None], every_seconds: float) -> None:

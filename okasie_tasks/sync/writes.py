@@ -10,7 +10,7 @@ from okasie_tasks.core.history import Event
 from okasie_tasks.core.ledger_entry import Entry, Flag, Version, answer_mark
 from okasie_tasks.core.pending import Wish
 from okasie_tasks.core.records import Outgoing, Planned, Reject
-from okasie_tasks.errors import SetAside
+from okasie_tasks.errors import ItemRejected
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import audit, rejects, skipped_images
 from okasie_tasks.sync.context import ATTEMPTS, Part, Tools
@@ -41,7 +41,7 @@ def upsert_chunk(tools: Tools, part: Part, call: Call) -> dict[str, int]:
             return counts
         try:
             answer = call.bulk_upsert([(item.reference, item.body) for item in items])
-        except SetAside as refused:
+        except ItemRejected as refused:
             return counts | _refused_whole(tools, part, items, refused)
         counts["sent"] = len(items)
         counts |= _settle(tools, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
@@ -143,7 +143,7 @@ def _again(tools: Tools, part: Part, items: list[Outgoing], tries: int) -> int:
     return 0
 
 
-def _refused_whole(tools: Tools, part: Part, items: list[Outgoing], refused: SetAside) -> dict[str, int]:
+def _refused_whole(tools: Tools, part: Part, items: list[Outgoing], refused: ItemRejected) -> dict[str, int]:
     """A chunk refused as a whole is halved until the culprit stands alone."""
     if len(items) == 1:
         answer = rejects.answer_of(items[0].reference, refused)
@@ -184,7 +184,7 @@ def mark_sold(tools: Tools, part: Part, run: Run, call: Call) -> dict[str, int]:
         try:
             answer = call.delete(change.reference)
             status, request_id = answer.items[0].status or "sold", answer.request_id
-        except SetAside as refused:
+        except ItemRejected as refused:
             if refused.status != 404:
                 raise
             status, request_id = "sold", refused.request_id or ""
@@ -234,7 +234,7 @@ def _newer_waits(tools: Tools, change: Planned, seen_ms: int) -> bool:
     return bool(change.rendering_seen) and wish.kind == "push"
 
 
-def refused_sell(tools: Tools, part: Part, refused: SetAside) -> dict[str, int]:
+def refused_sell(tools: Tools, part: Part, refused: ItemRejected) -> dict[str, int]:
     """Park a listing whose DELETE was refused."""
     change: Planned | None = tools.runs.data.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:

@@ -83,7 +83,7 @@ def sync(
 
     ``requested``: the record was made already. ``scheduled``: Beat asks for the daily full run, at every UTC time at
     which ``full_at`` may fall; the account's local time decides, and each local day has one.
-    Raises `FixConfiguration` for an unknown account or mode.
+    Raises `ConfigurationError` for an unknown account or mode.
     """
     with _taken(str(self.request.id)):
         tools = services().tools(account)
@@ -196,9 +196,9 @@ def _start_threads(consumer: Any) -> None:
     STORY.home = str(consumer.hostname)
     SLOTS.of(consumer.pool)
     if CONTROL in consumer.app.amqp.queues.consume_from:
-        watchdog.Bell(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
+        watchdog.WatchdogThread(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:
-            notifier.Messenger(services().alerting()).start()
+            notifier.AlertNotifier(services().alerting()).start()
 
 
 @app.task(name="okasie.resume", throws=(OkasieError,))

@@ -15,7 +15,7 @@ from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_refe
 from okasie_tasks.core.pending import MOST_REFERENCES, Outcome, Wish
 from okasie_tasks.core.records import Reject, outgoing
 from okasie_tasks.core.validate import parse_listing
-from okasie_tasks.errors import FixConfiguration, OkasieError, SourceError
+from okasie_tasks.errors import ConfigurationError, OkasieError, SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.sync import rejects
 from okasie_tasks.sync.context import Tools
@@ -75,7 +75,7 @@ def accept_push(
     """Take in the message of an ``okasie.push``: ``references`` (read from the source) or ``listings`` (write shape).
 
     ``version``: the caller's own version of the ``listings``, ms since the epoch; 0 for none. Raises
-    `FixConfiguration` for a message that makes no sense, `StopRun` when the source cannot be read.
+    `ConfigurationError` for a message that makes no sense, `RunAborted` when the source cannot be read.
     """
     at_ms = tools.pushes.receive(push)
     if not at_ms:
@@ -83,7 +83,7 @@ def accept_push(
     accepted = _Accepted(tools, push, at_ms)
     try:
         if (references is None) == (listings is None):
-            raise FixConfiguration("expected references or listings, one of them", where="okasie.push")
+            raise ConfigurationError("expected references or listings, one of them", where="okasie.push")
         if references is not None:
             _by_reference(tools, accepted, checked_references(references, "okasie.push"))
         else:
@@ -95,7 +95,7 @@ def accept_push(
 
 
 def accept_sell(tools: Tools, push: str, *, references: object) -> None:
-    """Take in the message of an ``okasie.sell``. Raises `FixConfiguration` for one that makes no sense."""
+    """Take in the message of an ``okasie.sell``. Raises `ConfigurationError` for one that makes no sense."""
     at_ms = tools.pushes.receive(push)
     if not at_ms:
         return
@@ -113,35 +113,35 @@ def accept_sell(tools: Tools, push: str, *, references: object) -> None:
 
 
 def checked_references(references: object, where: str) -> list[str]:
-    """The references of a message, each once. Raises `FixConfiguration` with what was expected."""
+    """The references of a message, each once. Raises `ConfigurationError` with what was expected."""
     rows = _rows(references, "references", where)
     for row in rows:
         if not isinstance(row, str) or parse_reference(row) != row:
-            raise FixConfiguration(
+            raise ConfigurationError(
                 f"expected references of 1 to 64 of A-Z a-z 0-9 . _ -, got {str(row)!r:.60}", where=where
             )
     return list(dict.fromkeys(rows))
 
 
 def checked_listings(listings: object) -> list[dict[str, Any]]:
-    """The listings of a message. Raises `FixConfiguration` when they are not objects."""
+    """The listings of a message. Raises `ConfigurationError` when they are not objects."""
     rows = _rows(listings, "listings", "okasie.push")
     if not all(isinstance(row, dict) for row in rows):
-        raise FixConfiguration("expected listings to be objects in write shape", where="okasie.push")
+        raise ConfigurationError("expected listings to be objects in write shape", where="okasie.push")
     return rows
 
 
 def _checked_version(version: object) -> int:
     if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version < 2**48:
         got = f"{version!r:.40}"
-        raise FixConfiguration(f"expected version to be ms since the epoch, or 0, got {got}", where="okasie.push")
+        raise ConfigurationError(f"expected version to be ms since the epoch, or 0, got {got}", where="okasie.push")
     return version
 
 
 def _rows(value: object, name: str, where: str) -> list[Any]:
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_REFERENCES:
         got = f"{len(value)}" if isinstance(value, list) else type(value).__name__
-        raise FixConfiguration(f"expected a list of 1 to {MOST_REFERENCES} {name}, got {got}", where=where)
+        raise ConfigurationError(f"expected a list of 1 to {MOST_REFERENCES} {name}, got {got}", where=where)
     return value
 
 

@@ -19,7 +19,7 @@ from okasie_tasks.core.history import Event
 from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.pending import Outcome, Wish, overtaken, pushed, sold
 from okasie_tasks.core.records import Outgoing
-from okasie_tasks.errors import Busy, RetryLater, SetAside, StopRun, Unavailable
+from okasie_tasks.errors import ItemRejected, ListingLocked, RetryLater, RunAborted, Unavailable
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import audit, rejects, skipped_images
@@ -107,7 +107,7 @@ class Sender:
                 account = self._tools.rules.account
                 with self._tools.market.permit(ticket=f"urgent:{account}", lane="urgent") as call:
                     self._send(call, self._due())
-            except Busy as busy:
+            except ListingLocked as busy:
                 # A listing that is under way in the other lane: usually for some tenths of a second.
                 waited += busy.seconds
                 if waited >= _IN_PLACE_SECONDS:
@@ -152,7 +152,7 @@ class Sender:
         with self._tools.locks.free([wish.reference for _, wish in due]) as mine:
             batch = self._batch([pair for pair in due if pair[1].reference in mine])
             if not batch:
-                raise Busy("these listings are being written", seconds=0.05, where=self._tools.rules.account)
+                raise ListingLocked("these listings are being written", seconds=0.05, where=self._tools.rules.account)
             base = self._tools.ledger.get([wish.reference for _, wish in batch])
             late = [pair for pair in batch if overtaken(pair[1], base.get(pair[1].reference))]
             self._over([(pair, "overtaken", "something newer was sent before it") for pair in late])
@@ -170,7 +170,7 @@ class Sender:
         except Unavailable as error:
             self._again(batch, error)
             raise
-        except StopRun as error:
+        except RunAborted as error:
             self._refused_key(batch, error)
             raise
 
@@ -183,7 +183,7 @@ class Sender:
                 answer = call.put(items[0].reference, _put_body(items[0].body))
             else:
                 answer = call.bulk_upsert([(item.reference, item.body) for item in items])
-        except SetAside as refused:
+        except ItemRejected as refused:
             self._refused_whole(batch, items, refused, base)
             return
         if not self._still():
@@ -231,7 +231,7 @@ class Sender:
         wish, outcome, said = pair[1], "sold", None
         try:
             request_id = call.delete(wish.reference).request_id
-        except SetAside as refused:
+        except ItemRejected as refused:
             if refused.status != 404:
                 self._rejected(pair, None, rejects.answer_of(wish.reference, refused), refused.request_id, base)
                 return
@@ -272,7 +272,7 @@ class Sender:
             if tries >= ATTEMPTS:
                 self._tell([(wish, "waiting", f"{error.message}; it is tried again")])
 
-    def _refused_key(self, batch: list[Held], error: StopRun) -> None:
+    def _refused_key(self, batch: list[Held], error: RunAborted) -> None:
         log.error("the API key is refused", account=self._tools.rules.account, reason=str(error))
         now_ms, since_ms = self._now_ms(), self._tools.runs.stops.resumed_ms(self._tools.rules.account)
         for raw, wish in batch:
@@ -284,7 +284,7 @@ class Sender:
                 self._tell([(wish, "failed", str(error))])
 
     def _refused_whole(
-        self, batch: list[Held], items: list[Outgoing], refused: SetAside, base: dict[str, Entry]
+        self, batch: list[Held], items: list[Outgoing], refused: ItemRejected, base: dict[str, Entry]
     ) -> None:
         """A call refused as a whole: each of its listings is sent alone, so that the culprit is found."""
         if len(batch) == 1:

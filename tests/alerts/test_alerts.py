@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from okasie_tasks.alerting import notifier
-from okasie_tasks.alerting.notifier import Desk, deliver, look
-from okasie_tasks.alerting.queue import AlertBox
+from okasie_tasks.alerting.notifier import AlertContext, deliver, detect
+from okasie_tasks.alerting.queue import AlertQueue
 from okasie_tasks.alerting.rules import Alert, is_stale, stale_seconds
 from okasie_tasks.core.guards import Held, HeldPlan
 from okasie_tasks.settings import AlertSettings
@@ -81,14 +81,14 @@ def test_what_ended_long_ago_or_is_of_an_account_that_is_gone_is_not_told(fleet:
     fleet.runs.note(old, ended_ms=fleet.runs.now_ms() - 25 * 3600 * 1000)
     fleet.ended("failed", account="gone")
     assert fleet.tick() == 0
-    assert fleet.desk.box.ended() == []
+    assert fleet.ctx.queue.ended() == []
 
 
 # -- stale ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_account_without_success_is_told_until_it_succeeds(fleet: Senders, hook: Hook) -> None:
-    after = fleet.desk.after["dex"]
+    after = fleet.ctx.after["dex"]
     assert after == 45 * 60, "three times 15 minutes"
     fleet.ended("done")
     assert fleet.tick() == 0
@@ -148,12 +148,12 @@ def test_a_fleet_sends_each_alert_once(fleet: Senders, hook: Hook) -> None:
     fleet.ended("failed")
     start = threading.Barrier(len(desks))
 
-    def work(desk: Desk) -> None:
+    def work(ctx: AlertContext) -> None:
         start.wait()
-        look(desk)
-        deliver(desk)
+        detect(ctx)
+        deliver(ctx)
 
-    threads = [threading.Thread(target=work, args=(desk,)) for desk in desks]
+    threads = [threading.Thread(target=work, args=(ctx,)) for ctx in desks]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -186,7 +186,7 @@ def test_no_more_than_so_many_go_out_in_an_hour(
     tmp_path: Path, redis_url: str, client: redis.Redis, hook: Hook
 ) -> None:
     settings = AlertSettings(max_per_hour=3)
-    box = AlertBox(client, prefix="okasie:", settings=settings)
+    box = AlertQueue(client, prefix="okasie:", settings=settings)
     for number in range(5):
         box.put(alert(account=f"a{number}"), ["webhook"])
     box.put(alert(account="a0"), ["email"])
@@ -203,7 +203,7 @@ def test_no_more_than_so_many_go_out_in_an_hour(
 
 
 def test_what_comes_while_a_message_is_under_way_is_told_next(client: redis.Redis) -> None:
-    box = AlertBox(client, prefix="okasie:", settings=AlertSettings())
+    box = AlertQueue(client, prefix="okasie:", settings=AlertSettings())
     box.put(alert("1"), ["webhook"])
     box.put(alert("2"), ["webhook"])
     taken = box.take()
@@ -219,8 +219,8 @@ def test_what_comes_while_a_message_is_under_way_is_told_next(client: redis.Redi
 def test_a_sender_that_died_is_followed_by_another(fleet: Senders, hook: Hook) -> None:
     fleet.ended("failed")
     fleet.forget_looks()
-    look(fleet.desk)
-    assert fleet.desk.box.take() is not None, "and then it is killed"
+    detect(fleet.ctx)
+    assert fleet.ctx.queue.take() is not None, "and then it is killed"
     assert fleet.tick() == 0
     fleet.passes(61)
     assert fleet.tick() == 1
@@ -233,12 +233,12 @@ def test_a_failed_delivery_is_tried_again_and_given_up_in_the_end(
     fleet.ended("failed")
     for wait in notifier._WAITS:
         fleet.tick()
-        due = fleet.desk.box.waiting()[0][1]
+        due = fleet.ctx.queue.waiting()[0][1]
         assert abs(due - fleet.runs.now_ms() - wait * 1000) < 5000
         fleet.passes(wait + 1)
     fleet.tick()
     assert len(hook.got) == len(notifier._WAITS) + 1
-    assert fleet.desk.box.waiting() == []
+    assert fleet.ctx.queue.waiting() == []
     assert [record.getMessage() for record in caplog.records].count("alert given up") == 1
     hook.status = 204
     fleet.ended("failed")

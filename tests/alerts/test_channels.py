@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from okasie_tasks import masking
 from okasie_tasks.alerting.channels import NotDelivered, channels
 from okasie_tasks.cli import cli
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.settings import AlertSettings, load_settings
 from tests.alerts.world import PASSWORD, TOKEN, Hook, Post, Senders
 
@@ -84,7 +84,7 @@ def test_the_address_of_a_webhook_is_shown_nowhere(tmp_path: Path) -> None:
 
 def test_no_secret_leaves_in_an_alert(fleet: Senders, hook: Hook) -> None:
     fleet.services.settings.accounts["dex"].api_key.reveal()
-    error = FixConfiguration("the server said: no such key CANARY-key-77d1", where="GET /listings")
+    error = ConfigurationError("the server said: no such key CANARY-key-77d1", where="GET /listings")
     fleet.ended("failed", error=json.dumps({"code": error.code, "message": error.message, "where": error.where}))
     fleet.tick()
     assert "CANARY" not in json.dumps(hook.got)
@@ -111,7 +111,7 @@ def test_no_secret_leaves_in_an_alert(fleet: Senders, hook: Hook) -> None:
 def test_a_wrong_setting_is_refused(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "okasie.toml"
     file.write_text(text)
-    with pytest.raises(FixConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         load_settings(file, {})
     assert told in str(caught.value)
     assert "CANARY" not in str(caught.value)
@@ -171,5 +171,5 @@ def test_without_channels_it_says_so(tmp_path: Path) -> None:
     config = tmp_path / "okasie.toml"
     config.write_text("")
     found = command(config, "--test")
-    assert isinstance(found.exception, FixConfiguration)
+    assert isinstance(found.exception, ConfigurationError)
     assert "set webhook, or email, under [alerts]" in str(found.exception)

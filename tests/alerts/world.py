@@ -15,7 +15,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
-from okasie_tasks.alerting.notifier import Desk, deliver, look
+from okasie_tasks.alerting.notifier import AlertContext, deliver, detect
 from okasie_tasks.local.fleet import reserved_port
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
@@ -111,7 +111,7 @@ class Senders:
         self._environ = environ
         self._services: list[Services] = []
         self.services = self.worker()
-        self.desk = self.services.alerting()
+        self.ctx = self.services.alerting()
         self.runs = self.services.runs
 
     def worker(self) -> Services:
@@ -129,11 +129,11 @@ class Senders:
         self.runs.end(run, state)
         return name
 
-    def tick(self, desk: Desk | None = None) -> int:
+    def tick(self, ctx: AlertContext | None = None) -> int:
         """One look, and what it sends."""
         self.forget_looks()
-        look(desk or self.desk)
-        return deliver(desk or self.desk)
+        detect(ctx or self.ctx)
+        return deliver(ctx or self.ctx)
 
     def forget_looks(self) -> None:
         """So long a time passes between two ticks that somebody may look again."""

@@ -17,7 +17,7 @@ import msgspec
 import redis
 import requests
 
-from okasie_tasks.errors import NotReachable
+from okasie_tasks.errors import ConnectionFailed
 from tests.chaos.faults import FAULTS, OF_THE_API
 from tests.chaos.fleet import Fleet
 from tests.chaos.judge import judge
@@ -118,7 +118,7 @@ class Round:
                 try:
                     getattr(self._fleet.client, method)(**arguments)
                     break
-                except (NotReachable, redis.RedisError):
+                except (ConnectionFailed, redis.RedisError):
                     assert time.monotonic() < deadline, f"{method} was not accepted"
                     time.sleep(0.3)
             time.sleep(self._chance.uniform(0, 0.15))

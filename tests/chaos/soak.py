@@ -31,7 +31,7 @@ import psutil
 import redis
 import requests
 
-from okasie_tasks.errors import NotReachable
+from okasie_tasks.errors import ConnectionFailed
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.fleet import Fleet, tree
 from tests.chaos.judge import judge
@@ -97,7 +97,7 @@ class Soak:
         try:
             while not self._over.wait(_RUN_SECONDS) and time.monotonic() - self._began < seconds:
                 self._stock.reprice(self._chance.randint(1, 20))
-                with contextlib.suppress(NotReachable, redis.RedisError):
+                with contextlib.suppress(ConnectionFailed, redis.RedisError):
                     self._fleet.client.sync(ACCOUNT, "full" if self._runs % 20 == 0 else "incremental")
                     self._runs += 1
                     self._fleet.client.push(ACCOUNT, references=self._stock.some(3))

@@ -27,7 +27,7 @@ from okasie_tasks.core.ledger_entry import (
 from okasie_tasks.core.reconcile import decide
 from okasie_tasks.core.records import Local
 from okasie_tasks.core.remote_rows import RemoteListing, decode_rows, read_remote, remote_listing
-from okasie_tasks.core.row_cache import KnownRows, raw_fingerprint
+from okasie_tasks.core.row_cache import RowCache, raw_fingerprint
 from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.sync.fetch import remote_record
@@ -153,17 +153,17 @@ def test_times_beyond_the_calendar_are_no_times() -> None:
 
 
 def test_rows_are_known_under_the_same_version_only() -> None:
-    first = KnownRows()
+    first = RowCache()
     first.under(b"version1")
     first.note(raw_fingerprint(b"a"), b"contentA")
     kept = first.pack()
     assert kept is not None
-    again = KnownRows(kept)
+    again = RowCache(kept)
     again.under(b"version1")
     assert again.contents == {raw_fingerprint(b"a"): b"contentA"}
     again.note(raw_fingerprint(b"a"), b"contentA")
     assert again.pack() is None, "nothing is new"
-    other = KnownRows(kept)
+    other = RowCache(kept)
     other.under(b"version2")
     assert other.contents == {}
-    assert KnownRows(kept).pack() is None, "a source that tells no version keeps nothing"
+    assert RowCache(kept).pack() is None, "a source that tells no version keeps nothing"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from okasie_tasks.errors import FixConfiguration, NotReachable
+from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.local import embedded_redis
 from okasie_tasks.local.embedded_redis import EmbeddedRedis, find_server, locked
 from okasie_tasks.local.supervisor import Supervisor
@@ -37,7 +37,7 @@ def test_each_library_gets_the_address_in_its_own_spelling(url: str, broker: str
 
 @pytest.mark.parametrize("url", ["amqp://h", "redis", "unix://", "http://user:pw@h/"])
 def test_an_address_of_something_else_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(FixConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         redis_urls(url)
     assert "redis.url" in str(caught.value)
     assert "pw" not in str(caught.value)
@@ -59,7 +59,7 @@ def started(folder: Path) -> tuple[EmbeddedRedis, Supervisor]:
 def test_it_keeps_what_it_was_told_and_is_found_by_other_commands(folder: Path) -> None:
     (folder / "okasie.toml").write_text("")
     settings = load_settings(folder / "okasie.toml", {"OKASIE_REDIS__STATE_DIR": str(folder)})
-    with pytest.raises(NotReachable, match="okasie up"):
+    with pytest.raises(ConnectionFailed, match="okasie up"):
         redis_url(settings)
     server, supervisor = started(folder)
     try:
@@ -102,7 +102,7 @@ def test_a_folder_with_a_long_name_gets_its_socket_elsewhere(folder: Path) -> No
 
 def test_without_any_server_program_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded_redis, "_candidates", lambda: iter(()))
-    with pytest.raises(FixConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         find_server()
     for way in ("okasie-tasks[embedded]", "redis-server", "redis.url"):
         assert way in str(caught.value)
@@ -121,7 +121,7 @@ def test_a_program_on_the_path_is_taken_if_it_is_new_enough(monkeypatch: pytest.
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     assert (find_server().engine, find_server().version) == ("valkey", "8.1.0")
     new.unlink()
-    with pytest.raises(FixConfiguration, match=r"older than 6\.2"):
+    with pytest.raises(ConfigurationError, match=r"older than 6\.2"):
         find_server()
 
 
@@ -142,7 +142,7 @@ def test_a_state_folder_has_one_owner(tmp_path: Path) -> None:
     other.start()
     assert held.wait(30)
     try:
-        with pytest.raises(FixConfiguration, match=f"process {other.pid}"), locked(tmp_path):
+        with pytest.raises(ConfigurationError, match=f"process {other.pid}"), locked(tmp_path):
             pass
     finally:
         leave.set()
@@ -153,5 +153,5 @@ def test_a_state_folder_has_one_owner(tmp_path: Path) -> None:
 
 def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FixConfiguration, match="state_dir"), locked(tmp_path / "file" / "state"):
+    with pytest.raises(ConfigurationError, match="state_dir"), locked(tmp_path / "file" / "state"):
         pass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from okasie_tasks.errors import NotReachable
+from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.local import fleet as local
 from okasie_tasks.local.fleet import LocalFleet, reserved_port
 from okasie_tasks.sandbox.sample import config_text
@@ -18,7 +18,7 @@ def test_a_reserved_port_is_no_other_fleets_before_anything_listens_there() -> N
     with reserved_port(7_400) as first:
         with reserved_port(first) as second:
             assert second > first
-        with pytest.raises(NotReachable):
+        with pytest.raises(ConnectionFailed):
             reserved_port(first, tries=1).__enter__()
     with reserved_port(first, tries=1) as again:
         assert again == first

@@ -17,11 +17,11 @@ import requests
 import responses
 
 from okasie_tasks.errors import (
-    FixConfiguration,
+    ConfigurationError,
+    ItemRejected,
     NoPermit,
     OkasieError,
     RateLimited,
-    SetAside,
     Unauthorized,
     Unavailable,
 )
@@ -168,7 +168,7 @@ def test_a_reference_cannot_change_the_path(api: OkasieApi, web: responses.Reque
 
 @pytest.mark.parametrize("reference", ["", ".", ".."])
 def test_a_reference_that_a_path_cannot_hold_is_set_aside(api: OkasieApi, limiter: Recorder, reference: str) -> None:
-    with pytest.raises(SetAside), api.permit(ticket="t") as call:
+    with pytest.raises(ItemRejected), api.permit(ticket="t") as call:
         call.delete(reference)
     assert limiter.said[-1][0] == "cancel"
 
@@ -265,9 +265,9 @@ HTML = "<html><body>Bad gateway</body></html>"
         ({"status": 200, "json": [1]}, Unavailable, "unreadable", "expected"),
         ({"status": 401, "json": {"error": {"code": "UNAUTHORIZED"}}}, Unauthorized, "unauthorized", "HTTP 401"),
         ({"status": 403, "json": {"error": {"code": "SCOPE_DENIED"}}}, Unauthorized, "scope", "scope"),
-        ({"status": 403, "json": {"error": {"code": "PROFILE_FORBIDDEN"}}}, SetAside, "PROFILE_FORBIDDEN", "HTTP 403"),
-        ({"status": 400, "body": HTML}, SetAside, "http_400", "HTTP 400"),
-        ({"status": 404, "json": {"error": "gone"}}, SetAside, "http_404", "HTTP 404"),
+        ({"status": 403, "json": {"error": {"code": "PROFILE_FORBIDDEN"}}}, ItemRejected, "PROFILE_FORBIDDEN", "HTTP 403"),
+        ({"status": 400, "body": HTML}, ItemRejected, "http_400", "HTTP 400"),
+        ({"status": 404, "json": {"error": "gone"}}, ItemRejected, "http_404", "HTTP 404"),
         ({"body": requests.ConnectTimeout()}, Unavailable, "unavailable", "no connection within 5 s"),
         ({"body": requests.ReadTimeout()}, Unavailable, "unavailable", "no answer within 20 s"),
         ({"body": requests.ConnectionError("reset")}, Unavailable, "unavailable", "connection was lost"),
@@ -308,7 +308,7 @@ def test_a_server_that_echoes_the_key_does_not_bring_it_into_a_message(
 ) -> None:
     error = {"code": f"X{KEY}", "message": f"bad Bearer {KEY}", "issues": [{"path": KEY, "message": KEY}]}
     web.put(f"{BASE}/listings/A", status=422, json={"error": error}, headers={"X-Request-Id": "their-1"})
-    with pytest.raises(SetAside) as caught, api.permit(ticket="t") as call:
+    with pytest.raises(ItemRejected) as caught, api.permit(ticket="t") as call:
         call.put("A", b"{}")
     carried = pickle.loads(pickle.dumps(caught.value))
     for text in (str(caught.value), repr(caught.value.__dict__), repr(carried.__dict__), repr(api)):
@@ -318,7 +318,7 @@ def test_a_server_that_echoes_the_key_does_not_bring_it_into_a_message(
 
 def test_a_key_that_cannot_be_had_costs_no_permit(limiter: Recorder) -> None:
     def missing() -> str:
-        raise FixConfiguration("the environment variable DEX is not set or empty", where="env:DEX")
+        raise ConfigurationError("the environment variable DEX is not set or empty", where="env:DEX")
 
     api = OkasieApi(BASE, missing, limiter, account="dex")
     with pytest.raises(Unauthorized) as caught, api.permit(ticket="t"):

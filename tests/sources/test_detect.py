@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings import ColumnSettings, SourceSettings, load_settings
 from okasie_tasks.sources import open_source
@@ -282,7 +282,7 @@ def test_what_is_no_feed_is_refused_with_the_reason(tmp_path: Path, content: byt
     with pytest.raises(SourceError) as refused:
         read_head(str(tmp_path / name))
     assert said in str(refused.value)
-    with pytest.raises(FixConfiguration):
+    with pytest.raises(ConfigurationError):
         read_head(str(tmp_path / "nowhere.csv"))
 
 

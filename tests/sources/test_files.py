@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.fingerprint import content_fingerprint
-from okasie_tasks.core.row_cache import KnownRows, Place
+from okasie_tasks.core.row_cache import Place, RowCache
 from okasie_tasks.errors import SourceError
-from okasie_tasks.ports import RemembersRows, SourceRow
+from okasie_tasks.ports import CachingSource, SourceRow
 from okasie_tasks.sources.csv_reader import CsvReader, LastByte, cells_of
 from tests.sources.support import brief, source
 
@@ -211,26 +211,26 @@ def test_rows_that_are_the_same_to_the_byte_come_unread(tmp_path: Path, kind: st
     text = "".join(lines) if kind == "jsonl" else CSV + "D,,400\n"
     (tmp_path / "feed").write_text(text)
     found = source(tmp_path, "feed", options)
-    assert isinstance(found, RemembersRows)
+    assert isinstance(found, CachingSource)
 
-    def learn(known: KnownRows, source: RemembersRows) -> list[SourceRow]:
+    def learn(known: RowCache, source: CachingSource) -> list[SourceRow]:
         rows = list(source.rows(known=known))
         for row in rows:
             if content := row.content or (content_fingerprint(row.listing) if row.listing else b""):
                 known.note(row.raw, content)
         return rows
 
-    first = KnownRows()
+    first = RowCache()
     whole = learn(first, found)
     assert [row.read for row in whole] == [None] * 4
     kept = first.pack()
     assert kept is not None
     (tmp_path / "feed").write_text(text.replace("Polo", "Polo GTI"))
-    again = learn(KnownRows(kept), found)
+    again = learn(RowCache(kept), found)
     assert [row.reference for row in again if row.read] == ["A", "C"], "B changed, and D has no title"
     assert [row.content for row in again if row.read] == [content_fingerprint(whole[i].listing) for i in (0, 2)]  # type: ignore[arg-type]
     assert [row.read() for row in again if row.read] == [whole[0], whole[2]]
-    other = learn(KnownRows(kept), source(tmp_path, "feed", options + "\ndecimal = ','"))  # type: ignore[arg-type]
+    other = learn(RowCache(kept), source(tmp_path, "feed", options + "\ndecimal = ','"))  # type: ignore[arg-type]
     assert not any(row.read for row in other), "another mapping may come to another content"
 
 
@@ -247,14 +247,14 @@ def test_a_slice_whose_place_is_known_is_read_from_there(tmp_path: Path, name: s
     data = text.encode()
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     found = source(tmp_path, name, options)
-    assert isinstance(found, RemembersRows)
-    first = KnownRows(every=2)
+    assert isinstance(found, CachingSource)
+    first = RowCache(every=2)
     whole = list(found.rows(known=first))
     assert [place.row for place in first.passed] == [0, 2, 4, 6]
     for place in first.passed:
         assert data[place.byte :].lstrip(b'\n{"ref: ').startswith(b"ABCDEFG"[place.row : place.row + 1])
         for stop in (None, place.row + 1, place.row + 3):
-            known = KnownRows(begin=place, every=2)
+            known = RowCache(begin=place, every=2)
             assert list(found.rows(place.row, stop, known=known)) == whole[place.row : stop]
             assert known.passed == [there for there in first.passed if place.row <= there.row < (stop or 9)]
 
@@ -262,11 +262,11 @@ def test_a_slice_whose_place_is_known_is_read_from_there(tmp_path: Path, name: s
 def test_the_rows_before_a_known_place_are_not_looked_at(tmp_path: Path) -> None:
     (tmp_path / "feed.csv").write_text(CSV)
     found = source(tmp_path, "feed.csv")
-    assert isinstance(found, RemembersRows)
-    known = KnownRows(every=1)
+    assert isinstance(found, CachingSource)
+    known = RowCache(every=1)
     assert len(list(found.rows(known=known))) == 3
     (tmp_path / "feed.csv").write_text(CSV.replace("A,Golf", 'A"Golf'))
-    assert brief(found.rows(2, known=KnownRows(begin=known.passed[2]))) == [ALL[2]]
+    assert brief(found.rows(2, known=RowCache(begin=known.passed[2]))) == [ALL[2]]
 
 
 @pytest.mark.parametrize(
@@ -277,18 +277,18 @@ def test_the_rows_before_a_known_place_are_not_looked_at(tmp_path: Path) -> None
 def test_a_place_that_cannot_be_that_of_the_row_is_not_used(tmp_path: Path, begin: Place) -> None:
     (tmp_path / "feed.csv").write_text(CSV)
     found = source(tmp_path, "feed.csv")
-    assert isinstance(found, RemembersRows)
-    assert brief(found.rows(1, known=KnownRows(begin=begin))) == ALL[1:]
+    assert isinstance(found, CachingSource)
+    assert brief(found.rows(1, known=RowCache(begin=begin))) == ALL[1:]
 
 
 def test_in_an_encoding_whose_bytes_are_not_counted_no_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "feed.csv").write_bytes(CSV.encode("utf-16"))
     found = source(tmp_path, "feed.csv", 'encoding = "utf-16"')
-    assert isinstance(found, RemembersRows)
-    known = KnownRows(every=1)
+    assert isinstance(found, CachingSource)
+    known = RowCache(every=1)
     assert len(list(found.rows(known=known))) == 3
     assert known.passed == []
-    assert brief(found.rows(1, known=KnownRows(begin=Place(1, 27, 2)))) == ALL[1:]
+    assert brief(found.rows(1, known=RowCache(begin=Place(1, 27, 2)))) == ALL[1:]
 
 
 def test_a_known_row_has_its_reference_wherever_it_stands(tmp_path: Path) -> None:
@@ -296,11 +296,11 @@ def test_a_known_row_has_its_reference_wherever_it_stands(tmp_path: Path) -> Non
     text = 'title,ref,price\n"Golf, nice",A,100\nPolo,"B1",200\nClio,C,"300"\n"say ""hi"", you",D,400\n'
     (tmp_path / "feed").write_text(text)
     found = source(tmp_path, "feed")
-    assert isinstance(found, RemembersRows)
-    first = KnownRows()
+    assert isinstance(found, CachingSource)
+    first = RowCache()
     for row in found.rows(known=first):
         assert row.listing is not None
         first.note(row.raw, content_fingerprint(row.listing))
-    again = list(found.rows(known=KnownRows(first.pack() or b"")))
+    again = list(found.rows(known=RowCache(first.pack() or b"")))
     assert [row.reference for row in again] == ["A", "B1", "C", "D"]
     assert all(row.read for row in again)

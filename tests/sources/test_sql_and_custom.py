@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.sources import custom
 from tests.sources.support import brief, source
 
@@ -48,7 +48,7 @@ def test_a_query_that_fails_is_told_without_the_url(tmp_path: Path, database: st
 
 
 def test_a_database_url_that_cannot_be_used_is_not_shown(tmp_path: Path) -> None:
-    with pytest.raises(FixConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         list(source(tmp_path, "env:DB", sql("select 1"), DB="nosuch://user:pa55@db/x").rows())
     assert "pa55" not in str(caught.value)
 
@@ -94,5 +94,5 @@ def test_a_source_that_breaks_is_a_source_error(tmp_path: Path, installed: None)
 
 
 def test_a_source_that_is_not_installed_is_named_with_those_that_are(tmp_path: Path, installed: None) -> None:
-    with pytest.raises(FixConfiguration, match="no source 'depot' is installed; installed: broken, stock"):
+    with pytest.raises(ConfigurationError, match="no source 'depot' is installed; installed: broken, stock"):
         source(tmp_path, "", 'type = "python:depot"')

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from okasie_tasks.errors import Busy, Unavailable
+from okasie_tasks.errors import ListingLocked, Unavailable
 from okasie_tasks.store import write_locks
 from okasie_tasks.store.write_locks import WriteLocks
 from tests.support import poll
@@ -37,7 +37,7 @@ def until(client: redis.Redis, reference: str) -> int:
 
 def test_a_bulk_call_holds_all_of_its_listings_or_none(locks: WriteLocks, other: WriteLocks) -> None:
     with locks.all(["A", "B"]):
-        with pytest.raises(Busy) as caught, other.all(["B", "C"]):
+        with pytest.raises(ListingLocked) as caught, other.all(["B", "C"]):
             raise AssertionError("B is held")
         assert not caught.value.counted
         with other.all(["C"]):
@@ -49,7 +49,7 @@ def test_a_bulk_call_holds_all_of_its_listings_or_none(locks: WriteLocks, other:
 def test_the_urgent_lane_takes_what_is_free(locks: WriteLocks, other: WriteLocks) -> None:
     with locks.all(["A", "B"]), other.free(["B", "C"]) as mine:
         assert mine == {"C"}
-        with pytest.raises(Busy), locks.all(["C"]):
+        with pytest.raises(ListingLocked), locks.all(["C"]):
             raise AssertionError("C is held")
     with other.free(["A", "B", "C"]) as mine:
         assert mine == {"A", "B", "C"}

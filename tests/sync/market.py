@@ -11,7 +11,7 @@ from typing import Any
 from okasie_tasks.core.listing import Listing
 from okasie_tasks.core.remote_rows import read_remote
 from okasie_tasks.core.validate import parse_listing
-from okasie_tasks.errors import NoPermit, SetAside, Unavailable
+from okasie_tasks.errors import ItemRejected, NoPermit, Unavailable
 from okasie_tasks.ports import ItemAnswer, Lane, Page, SourceRow, WriteAnswer
 from tests.sync.support import Scheduler
 
@@ -38,7 +38,7 @@ class Request:
         self.who, self.references, self.sent_ms = who, references, sent_ms
         self.effect_ms = self.over_ms = 0
         self.answer: Any = None
-        self.refused: SetAside | None = None
+        self.refused: ItemRejected | None = None
 
     @property
     def end_ms(self) -> int:
@@ -114,7 +114,7 @@ class FakeMarket:
 
     def _sell(self, reference: str) -> WriteAnswer:
         if reference not in self.rows:
-            raise SetAside("not found", status=404)
+            raise ItemRejected("not found", status=404)
         self.rows[reference] = {**self.rows[reference], "status": SOLD}
         return WriteAnswer((ItemAnswer(reference, "accepted", status=SOLD),), "r")
 
@@ -137,7 +137,7 @@ class FakeMarket:
         def arrive() -> None:
             try:
                 request.answer = effect()
-            except SetAside as refused:
+            except ItemRejected as refused:
                 request.refused = refused
             scheduler.tick()
             request.effect_ms = scheduler.now_ms

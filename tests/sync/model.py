@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tests.sync.model_cars import Car, Desk, Policy, Said, Stamp, brief
+from tests.sync.model_cars import AlertContext, Car, Policy, Said, Stamp, brief
 from tests.sync.model_verdicts import judge_push, judge_run, stands_wrongly
 from tests.sync.stock import INVALID, SOLD, Reading, key_of
 from tests.sync.twins import Row, Write
@@ -25,8 +25,8 @@ _NOT_COMPARED: Final = frozenset({"images", "sold", "revived"})
 class Model:
     """The observer of a marketplace. ``wrong`` collects what must not be: a raise here would be taken for a fault."""
 
-    def __init__(self, desk: Desk, *, policy: Policy, missing_reads: int) -> None:
-        self.desk, self.policy, self.missing_reads = desk, policy, missing_reads
+    def __init__(self, ctx: AlertContext, *, policy: Policy, missing_reads: int) -> None:
+        self.ctx, self.policy, self.missing_reads = ctx, policy, missing_reads
         self.cars: dict[str, Car] = {}
         self.wrong: list[str] = []
         self.loads: list[Reading] = []
@@ -162,7 +162,7 @@ class Model:
         if self.loads:
             reading = self.loads[-1]
             for reference, car in self.cars.items():
-                if self.desk.waiting(reference) is None:
+                if self.ctx.waiting(reference) is None:
                     row = rows.get(reference)
                     if clean and (why := stands_wrongly(self, car, reference, reading, row)):
                         self._complain(reference, f"{why}, {brief(row and row.body)} stands")
@@ -201,7 +201,7 @@ def settle(model: Model, car: Car, write: Write) -> None:
     if urgent:
         said = max((said for said in car.said if said.content == content), key=lambda said: said.stamp.seen_ms)
     else:
-        seen_ms = model.desk.running().source_began_ms
+        seen_ms = model.ctx.running().source_began_ms
         own = model.loads[-1].versions.get(write.reference, 0) if model.loads and content else 0
         said = Said(content, Stamp(own, seen_ms))
     if heard is not None and heard.content == content and not urgent:
@@ -236,7 +236,7 @@ def _sold(car: Car, write: Write, *, urgent: bool) -> None:
 
 def learn(model: Model, car: Car, reference: str, row: Row | None, *, clean: bool) -> None:
     """The car after a run that has read the source."""
-    reading, run = model.loads[-1], model.desk.running()
+    reading, run = model.loads[-1], model.ctx.running()
     says = reading.says.get(reference)
     sold = row is not None and not row.live
     live = row is not None and row.live  # of a car that was sold as gone a bad row proves nothing yet

@@ -85,7 +85,7 @@ class Running(NamedTuple):
     """Reference -> action."""
 
 
-class Desk:
+class AlertContext:
     """Where the model asks for what it cannot see; see `tests.sync.workshop`."""
 
     running: Callable[[], Running]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def judge_run(model: Model, car: Car, write: Write) -> list[str]:
     """Complaints about a write of a run."""
-    run = model.desk.running()
+    run = model.ctx.running()
     planned = run.plan.get(write.reference)
     if write.body is None:
         return [*_sell_by_run(model, car, write, run), *(["not planned"] if planned != "sell" else [])]
@@ -55,7 +55,7 @@ def _sell_by_run(model: Model, car: Car, write: Write, run: Running) -> list[str
         return ["the source was not read"]
     reading = model.loads[-1]
     says = reading.says.get(write.reference)
-    waits = model.desk.waiting(write.reference)
+    waits = model.ctx.waiting(write.reference)
     pushed = bool(car.last and car.urgent and car.last.content and car.last.stamp.seen_ms > run.source_began_ms)
     return [complaint for complaint, holds in {
         "its row stands": says is not None and not (car.revived and car.by_hand is not False) and (says == INVALID or f'"status": "{SOLD}"' not in says),
@@ -108,7 +108,7 @@ def stands_wrongly(model: Model, car: Car, reference: str, reading: Reading, row
 
 def _pushed_stands(model: Model, car: Car, reference: str, says: str, reading: Reading) -> bool:
     """What was pushed stands while its row does not change, or is older."""
-    stamp = Stamp(reading.versions.get(reference, 0), model.desk.running().source_began_ms)
+    stamp = Stamp(reading.versions.get(reference, 0), model.ctx.running().source_began_ms)
     return car.last is not None and ((car.last.given and says in car.taught) or stamp.older(car.last.stamp))
 
 

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from okasie_tasks.cli import cli
 from okasie_tasks.cli.exposition import documents, registry
 from okasie_tasks.core.metrics import FAMILIES, WAIT_BOUNDS
-from okasie_tasks.errors import FixConfiguration
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import RequestLog
 from tests.exposition import parse, scrape
 from tests.sync.guarded_world import GuardedWorld
@@ -132,7 +132,7 @@ def test_once_prints_what_the_parser_takes(world: GuardedWorld) -> None:
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     shown = CliRunner().invoke(cli, ["metrics", "--once"])
-    assert isinstance(shown.exception, FixConfiguration)
+    assert isinstance(shown.exception, ConfigurationError)
     assert "pip install 'okasie-tasks[metrics]'" in str(shown.exception)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from okasie_tasks.core.remote_rows import read_remote
-from okasie_tasks.errors import NoPermit, RateLimited, SetAside, Unavailable
+from okasie_tasks.errors import ItemRejected, NoPermit, RateLimited, Unavailable
 from okasie_tasks.ports import ItemAnswer, Lane, Page, WriteAnswer
 from tests.sync.stock import PLACE, SOLD, Clock
 
@@ -137,12 +137,12 @@ class TwinMarket:
         answer = self._upsert([body], fault if fault in OF_A_CALL else "")
         told = answer.items[0]
         if told.outcome == "refused":
-            raise SetAside(told.message or "", status=told.http_status, code=told.code)
+            raise ItemRejected(told.message or "", status=told.http_status, code=told.code)
         return answer
 
     def _upsert(self, bodies: list[dict[str, Any]], fault: str) -> WriteAnswer:
         if fault == "refused whole" and len(bodies) > 1:
-            raise SetAside("bad request", status=400)
+            raise ItemRejected("bad request", status=400)
         faults = [fault if number == 0 else "" for number, _ in enumerate(bodies)]
         if fault == "done but lost":
             faults = [fault] * len(bodies)
@@ -167,7 +167,7 @@ class TwinMarket:
     def _sell(self, reference: str, fault: str) -> WriteAnswer:
         self._write(reference, None, sure=not fault.startswith("done"))
         if reference not in self.rows:
-            raise SetAside("not found", status=404)
+            raise ItemRejected("not found", status=404)
         return WriteAnswer((ItemAnswer(reference, "accepted", status=SOLD),), "r")
 
     def _write(self, reference: str, body: dict[str, Any] | None, *, sure: bool) -> None:

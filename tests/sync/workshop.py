@@ -24,7 +24,7 @@ from okasie_tasks.urgent.sender import Sender
 from tests.sync.driver import _one as do_part
 from tests.sync.driver import drive, finish
 from tests.sync.model import Model
-from tests.sync.model_cars import Desk, Policy, Running, Said, Stamp
+from tests.sync.model_cars import AlertContext, Policy, Running, Said, Stamp
 from tests.sync.small import ACCOUNT, ANCHOR, SmallLedger, rules
 from tests.sync.stock import SOLD, Clock, Inventory, Reading, content_of, raw_car
 from tests.sync.support import Killed, SteppingRedis
@@ -34,7 +34,7 @@ _PREFIX: Final = "okasie:"
 _HARMLESS: Final = frozenset({"", "429", "no permit"})
 
 
-class Workshop(Desk):
+class Workshop(AlertContext):
     """``crashed``: the run whose worker died, until it is recovered or given up."""
 
     def __init__(

@@ -19,7 +19,7 @@ from sqlalchemy.orm import declarative_base, sessionmaker
 from sqlalchemy.pool import StaticPool
 
 from okasie_tasks.client import Client
-from okasie_tasks.errors import NotReachable
+from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.store.outbox import Asked
 from tests.support import poll, stored
 from tests.system.conftest import Fleet
@@ -173,7 +173,7 @@ def test_an_outbox_loses_no_request_and_keeps_their_order(client: redis.Redis, r
         found.enqueue(connection, "dex", "push", "A")
         found.enqueue(connection, "dex", "sell", "A")
         connection.commit()
-        with pytest.raises(NotReachable):
+        with pytest.raises(ConnectionFailed):
             found.relay(connection, Client("redis+socket:///nowhere/redis.sock?virtual_host=0"))
         connection.rollback()
         assert found.relay(connection, Client(redis_url)) == 4

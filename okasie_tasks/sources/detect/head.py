@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from okasie_tasks.errors import FixConfiguration, SourceError
+from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.settings import masked
 from okasie_tasks.sources.http import first_bytes
 
@@ -43,7 +43,7 @@ def is_web(feed: str) -> bool:
 def read_head(feed: str) -> Head:
     """Look at a feed: a path or an http(s) URL, csv, JSON lines or JSON, also as ``.gz``.
 
-    Raises `FixConfiguration` when there is no such file, `SourceError` when it is none of these.
+    Raises `ConfigurationError` when there is no such file, `SourceError` when it is none of these.
     """
     name, raw = masked(feed) if is_web(feed) else feed, _raw(feed)
     whole = len(raw) < _MOST_BYTES
@@ -69,7 +69,7 @@ def _raw(feed: str) -> bytes:
         with Path(feed).open("rb") as file:
             return file.read(_MOST_BYTES)
     except OSError as error:
-        raise FixConfiguration(f"cannot be read: {error.strerror}", where=feed) from error
+        raise ConfigurationError(f"cannot be read: {error.strerror}", where=feed) from error
 
 
 def _unzipped(raw: bytes, name: str) -> tuple[bytes, bool]:
