@@ -32,7 +32,7 @@ from okasie_tasks.store.request_stats import Counters
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Inbox, Pushes
 from okasie_tasks.store.write_locks import WriteLocks
-from okasie_tasks.sync.context import Rules, Tools
+from okasie_tasks.sync.context import AccountContext, AccountPolicy
 
 current_run: ContextVar[str] = ContextVar("current_run", default="")
 """The run that this thread is sending requests for, so that they are counted where they belong."""
@@ -43,7 +43,7 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._accounts: dict[str, Tools] = {}
+        self._accounts: dict[str, AccountContext] = {}
         self._limiters: dict[str, RedisLimiter] = {}
         self._lock = threading.Lock()
 
@@ -119,13 +119,13 @@ class Services:
             on_request=self._count_request,
         )
 
-    def tools(self, name: str) -> Tools:
+    def context(self, name: str) -> AccountContext:
         """What the steps of this account's runs work with."""
         account = self.account(name)
         with self._lock:
             if name not in self._accounts:
-                self._accounts[name] = Tools(
-                    rules=rules_of(account),
+                self._accounts[name] = AccountContext(
+                    policy=policy_of(account),
                     runs=self.runs,
                     ledger=self.ledger(name),
                     market=self.market(name),
@@ -152,13 +152,13 @@ class Services:
         tell_failed(request, self.limiter(request.account))
 
 
-def rules_of(account: AccountSettings) -> Rules:
+def policy_of(account: AccountSettings) -> AccountPolicy:
     guard = account.guard
-    return Rules(
+    return AccountPolicy(
         account=account.name,
         market=market_name(account.base_url),
         overlap_seconds=account.overlap.total_seconds(),
-        policy=account.conflict,
+        conflict=account.conflict,
         missing_reads=guard.missing_reads,
         sells=guard.sells != "never",
         limits=Limits(

@@ -199,7 +199,7 @@ def test_messages_hold_keys_and_no_cargo(client: redis.Redis, redis_url: str, tm
     code = """
 from okasie_tasks.services import services
 from okasie_tasks.tasks.dispatch import publish
-tools = services().tools("dex")
+tools = services().context("dex")
 tools.runs.request("dex", "full")
 run = tools.runs.begin("dex")
 tools.runs.advance(run, "first", "walk", parts=4999)
@@ -223,8 +223,8 @@ from okasie_tasks.services import services
 from okasie_tasks.tasks.part_runner import _leave
 from okasie_tasks.tasks.dispatch import send_parts
 from okasie_tasks.sync.context import Part
-_leave(services().tools("dex"), Part("a-run", "walk", 3, "token"), 7, 9.5)
-send_parts(services().tools("dex"), "a-run", [("walk", [8])])
+_leave(services().context("dex"), Part("a-run", "walk", 3, "token"), 7, 9.5)
+send_parts(services().context("dex"), "a-run", [("walk", [8])])
 """
     assert celery(file, code) == ""
     found: list[Any] = client.lrange("okasie.api", 0, -1)

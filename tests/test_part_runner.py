@@ -14,10 +14,10 @@ from celery.exceptions import Retry
 from okasie_tasks.errors import NoPermit, Unavailable
 from okasie_tasks.store.records import Claim
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.executor import Effect
 from okasie_tasks.tasks import dispatch, part_runner
-from tests.sync.small import rules
+from tests.sync.small import account_policy
 
 _PARTS = 40
 
@@ -46,11 +46,14 @@ class Account:
         self.seconds = 0.0
         self.wanted = self.stopping = False
         slots = SimpleNamespace(wanted=lambda *_: self.wanted, stopping=lambda: self.stopping)
-        nothing: dict[str, Any] = dict.fromkeys(Tools._fields)
+        nothing: dict[str, Any] = dict.fromkeys(AccountContext._fields)
         market = SimpleNamespace(short_handed=lambda pace: self.short_handed and pace == 0.5)
-        tools = cast("Tools", Tools(**{**nothing, "rules": rules("local", 1), "runs": self.runs, "market": market}))
+        ctx = cast(
+            "AccountContext",
+            AccountContext(**{**nothing, "policy": account_policy("local", 1), "runs": self.runs, "market": market}),
+        )
         for module in (part_runner, dispatch):
-            patch.setattr(module, "services", lambda: SimpleNamespace(tools=lambda _: tools, redis=client))
+            patch.setattr(module, "services", lambda: SimpleNamespace(context=lambda _: ctx, redis=client))
         patch.setattr(part_runner, "perform", self.perform)
         patch.setattr(part_runner, "perform_next", self.perform_next)
         patch.setattr(part_runner, "send_parts", lambda *_: None)
@@ -60,7 +63,7 @@ class Account:
         patch.setattr(part_runner.STORY, "tell", lambda *_, **__: None)
         patch.setattr(part_runner, "time", SimpleNamespace(monotonic=lambda: self.seconds, sleep=time.sleep))
 
-    def perform(self, _: Tools, part: Part, **__: Any) -> Effect:
+    def perform(self, _: AccountContext, part: Part, **__: Any) -> Effect:
         if part.number in self.waits:
             raise self.waits[part.number]
         if self.runs.parts.claim(*part).state != "claimed":
@@ -72,7 +75,7 @@ class Account:
         return effects[closed]
 
     def perform_next(
-        self, tools: Tools, part: Part, take: Callable[[], tuple[int, Claim]], *, wait: bool, **_: Any
+        self, ctx: AccountContext, part: Part, take: Callable[[], tuple[int, Claim]], *, wait: bool, **_: Any
     ) -> Effect:
         self.asked.append(wait)
         if not self.permits:
@@ -81,7 +84,7 @@ class Account:
         if claim.state != "claimed":
             return "nothing"
         self.permits -= 1
-        return self.perform(tools, part._replace(number=number))
+        return self.perform(ctx, part._replace(number=number))
 
     def left_for(self, account: str, run: str, stage: str, number: int, *, of: int) -> Any:
         assert (account, run, stage, of >= _PARTS) == ("dex", self.run, "walk", True)

@@ -14,7 +14,7 @@ from okasie_tasks.errors import ConfigurationError, PlanOutdated
 
 if TYPE_CHECKING:
     from okasie_tasks.core.guards import HeldPlan
-    from okasie_tasks.sync.context import Tools
+    from okasie_tasks.sync.context import AccountContext
 
 
 @click.command()
@@ -74,8 +74,8 @@ def approve(context: Context, run: str) -> None:
     """
     from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415 - Celery only where it is needed
 
-    tools, plan = _held(context, run)
-    follower = Follower(context, tools.rules.account)
+    ctx, plan = _held(context, run)
+    follower = Follower(context, ctx.policy.account)
     mode = "full" if plan.takes_over else "incremental"
     document = follower.follow(follower.start(mode, approves=run))
     if document["state"] not in ("failed", "partial", "cancelled") and document["approved"] != run:
@@ -92,24 +92,24 @@ def reject(context: Context, run: str) -> None:
     from okasie_tasks.cli.fleet_client import one_run  # noqa: PLC0415
     from okasie_tasks.sync import plan_review  # noqa: PLC0415
 
-    tools, _ = _held(context, run)
-    dropped = plan_review.drop(tools, run)
+    ctx, _ = _held(context, run)
+    dropped = plan_review.drop(ctx, run)
     document = one_run(context, run)
     emit(context, document, lambda: print_run(document))
     sys.exit(0 if dropped else EXIT_FAILED)
 
 
-def _held(context: Context, run: str) -> tuple[Tools, HeldPlan]:
+def _held(context: Context, run: str) -> tuple[AccountContext, HeldPlan]:
     """The plan that waits under this name. Raises `PlanOutdated` when something else waits, or it is over."""
     from okasie_tasks.cli.fleet_client import known_run, services_of  # noqa: PLC0415
     from okasie_tasks.sync import plan_review  # noqa: PLC0415
 
     services = services_of(context)
     record = known_run(services, run, told_by="`okasie status` names the plans that wait")
-    tools = services.tools(record.account)
-    plan = plan_review.standing(tools)
+    ctx = services.context(record.account)
+    plan = plan_review.standing(ctx)
     if plan is not None and plan.run == run:
-        return tools, plan
+        return ctx, plan
     state = services.runs.state(run)
     if state == "expired":
         raise _outdated(run, plan.run if plan else "", now="it waited too long; the next run plans anew")

@@ -19,7 +19,7 @@ from okasie_tasks.sync import plan_review
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 if TYPE_CHECKING:
-    from okasie_tasks.sync.context import Tools
+    from okasie_tasks.sync.context import AccountContext
 
 _DAY_SECONDS = 86_400.0
 
@@ -41,7 +41,7 @@ class FleetCollector(Collector):
     def _samples(self) -> Iterator[Sample]:
         services = self._services
         for name, account in services.settings.accounts.items():
-            yield from account_samples(services.tools(name), services.limiter(name).status())
+            yield from account_samples(services.context(name), services.limiter(name).status())
             yield from recorded_samples(name, services.counters.read(name), intervals(account))
         for queue in (CONTROL, URGENT, API, DIFF):
             yield Sample("okasie_queue_messages", (queue,), int(services.redis.llen(queue)))
@@ -90,15 +90,15 @@ def _metric(family: Family, samples: list[Sample]) -> Metric:
     return metric
 
 
-def account_samples(tools: Tools, quota: LimiterStatus) -> Iterator[Sample]:
+def account_samples(ctx: AccountContext, quota: LimiterStatus) -> Iterator[Sample]:
     """The present state of an account; a bounded number of commands, however large its ledger is."""
-    account, plan = tools.rules.account, plan_review.standing(tools)
+    account, plan = ctx.policy.account, plan_review.standing(ctx)
     for name, value in {
         **_quota(quota),
-        "okasie_paused": int(tools.runs.stops.paused_ms(account) > 0),
-        "okasie_waiting_pushes": tools.inbox.count(),
-        "okasie_rejected_listings": tools.ledger.reject_count(),
-        "okasie_skipped_image_listings": tools.ledger.skipped_count(),
+        "okasie_paused": int(ctx.runs.stops.paused_ms(account) > 0),
+        "okasie_waiting_pushes": ctx.inbox.count(),
+        "okasie_rejected_listings": ctx.ledger.reject_count(),
+        "okasie_skipped_image_listings": ctx.ledger.skipped_count(),
         "okasie_held_runs": int(plan is not None),
         "okasie_held_listings": plan.count if plan else 0,
     }.items():

@@ -64,7 +64,7 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
     counts, missing = consumers()
     names = [account] if account else list(settings.accounts)
     queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
-    documents = [runs.account_document(services.tools(n), services.limiter(n).status()) for n in names]
+    documents = [runs.account_document(services.context(n), services.limiter(n).status()) for n in names]
     return {"accounts": documents, "queues": queues, "missing": missing}
 
 
@@ -105,12 +105,12 @@ def known_run(services: Services, name: str, *, told_by: str = "`okasie runs ACC
 
 def why(context: Context, account: str, reference: str) -> dict[str, Any]:
     """Everything that is known of one listing."""
-    return listing.why_document(services_of(context).tools(account), reference)
+    return listing.why_document(services_of(context).context(account), reference)
 
 
 def rejects(context: Context, account: str) -> list[dict[str, Any]]:
     """Every parked item of the account."""
-    return listing.rejects_document(services_of(context).tools(account))
+    return listing.rejects_document(services_of(context).context(account))
 
 
 # -- stopping and resuming ---------------------------------------------------------------------------------------
@@ -120,23 +120,23 @@ def cancel(context: Context, name: str) -> dict[str, Any]:
     """End a run and wait for its requests in flight; its document. Raises `ConfigurationError` for one that is over."""
     services = services_of(context)
     record = known_run(services, name)
-    tools = services.tools(record.account)
-    _open(tools.runs.stops.cancel(name, record.account), name)
+    ctx = services.context(record.account)
+    _open(ctx.runs.stops.cancel(name, record.account), name)
     told = False
     # It ends here if no worker is left to end it.
-    while phases.advance(tools, name) is None:
+    while phases.advance(ctx, name) is None:
         if not told:
             told = True
             say("waiting for the requests in flight; Ctrl-C ends the waiting only")
         time.sleep(_POLL_SECONDS)
-    if tools.runs.waiting(record.account):
+    if ctx.runs.waiting(record.account):
         _send("okasie.sync", account=record.account, requested=True)
-    ended = tools.runs.get(name)
+    ended = ctx.runs.get(name)
     if ended is None or ended.state != "cancelled":
         # Its last part was faster, or failed.
         _open(ended.state if ended else "", name)
     assert ended is not None  # noqa: S101 - it was cancelled a moment ago
-    return run_document(tools.runs, ended)
+    return run_document(ctx.runs, ended)
 
 
 def _open(state: str, name: str) -> None:
@@ -148,32 +148,32 @@ def _open(state: str, name: str) -> None:
 
 def pause(context: Context, account: str) -> dict[str, Any]:
     """Stop the account's work."""
-    tools = services_of(context).tools(account)
-    before = tools.runs.stops.paused_ms(account)
-    since = tools.runs.stops.pause(account)
+    ctx = services_of(context).context(account)
+    before = ctx.runs.stops.paused_ms(account)
+    since = ctx.runs.stops.pause(account)
     return {
         "account": account,
         "paused_since": iso(since),
         "was_paused": bool(before),
-        "active": tools.runs.active(account),
-        "waiting": tools.runs.waiting(account),
-        "pushes_waiting": tools.inbox.count(),
+        "active": ctx.runs.active(account),
+        "waiting": ctx.runs.waiting(account),
+        "pushes_waiting": ctx.inbox.count(),
     }
 
 
 def resume(context: Context, account: str) -> dict[str, Any]:
     """Let the account's work go on."""
-    tools = services_of(context).tools(account)
-    since = tools.runs.stops.resume(account)
+    ctx = services_of(context).context(account)
+    since = ctx.runs.stops.resume(account)
     if since:
         _send("okasie.resume", account=account)
     return {
         "account": account,
         "paused_since": None,
         "was_paused_since": iso(since),
-        "active": tools.runs.active(account),
-        "waiting": tools.runs.waiting(account),
-        "pushes_waiting": tools.inbox.count(),
+        "active": ctx.runs.active(account),
+        "waiting": ctx.runs.waiting(account),
+        "pushes_waiting": ctx.inbox.count(),
     }
 
 

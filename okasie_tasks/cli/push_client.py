@@ -30,7 +30,7 @@ class Waiter:
 
     def __init__(self, context: Context, account: str) -> None:
         self._services = services_of(context)
-        self._tools = self._services.tools(account)
+        self._ctx = self._services.context(account)
         self._hinted = False
         self._account = account
         self._references: list[str] = []
@@ -87,7 +87,7 @@ class Waiter:
 
     def _hint(self) -> None:
         """Say once that the account is paused."""
-        if not self._hinted and (hint := pause_hint(self._tools)):
+        if not self._hinted and (hint := pause_hint(self._ctx)):
             self._hinted = True
             say(hint)
 

@@ -34,7 +34,7 @@ class Follower:
     def __init__(self, context: Context, account: str) -> None:
         self._context = context
         self._services = services_of(context)
-        self._tools = self._services.tools(account)
+        self._ctx = self._services.context(account)
         self._account = account
         self._hinted = False
 
@@ -44,7 +44,7 @@ class Follower:
         ``approves``: the run whose held plan it is to send.
         """
         self._hint()
-        run, _ = self._tools.runs.request(self._account, mode, plan_only=plan_only, approves=approves)
+        run, _ = self._ctx.runs.request(self._account, mode, plan_only=plan_only, approves=approves)
         if not run:
             raise OkasieError(
                 "another run already waits for this account; try again when it has begun",
@@ -61,9 +61,9 @@ class Follower:
         except OperationalError as error:
             raise ConnectionFailed("the broker did not take the message", where="redis") from error
         deadline = time.monotonic() + _PICKED_UP_SECONDS
-        while self._tools.runs.state(run) == "queued" and time.monotonic() < deadline:
+        while self._ctx.runs.state(run) == "queued" and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        if self._tools.runs.state(run) == "queued" and (missing := consumers()[1]):
+        if self._ctx.runs.state(run) == "queued" and (missing := consumers()[1]):
             self._withdraw(run)
             raise ConnectionFailed(
                 f"no worker answers for {', '.join(missing)}: start them with `okasie up` or"
@@ -73,23 +73,23 @@ class Follower:
         return run
 
     def _withdraw(self, run: str) -> None:
-        record = self._tools.runs.get(run)
+        record = self._ctx.runs.get(run)
         if record is not None and record.state == "queued":
-            self._tools.runs.end(record, "cancelled")
+            self._ctx.runs.end(record, "cancelled")
 
     def _hint(self) -> None:
         """Say once that the account is paused."""
-        if not self._hinted and (hint := pause_hint(self._tools)):
+        if not self._hinted and (hint := pause_hint(self._ctx)):
             self._hinted = True
             say(hint)
 
     def free(self, references: Sequence[str]) -> Freed:
         """Free what the marketplace refused: these, or all."""
-        return free(self._tools, checked_references(list(references), "okasie retry") if references else ())
+        return free(self._ctx, checked_references(list(references), "okasie retry") if references else ())
 
     def parked(self, references: Sequence[str]) -> list[str]:
         """Which of these are parked."""
-        found = self._tools.ledger.rejects(references)
+        found = self._ctx.ledger.rejects(references)
         return [reference for reference in references if reference in found]
 
     def follow(self, run: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Follower:
                 record = self._record(run)
                 if not record.open:
                     break
-                bars.show(runs.progress(self._tools.runs, record), record, self._quota)
+                bars.show(runs.progress(self._ctx.runs, record), record, self._quota)
                 self._hint()
                 if time.monotonic() - last_seen > 30 and self._silent(record):
                     raise ConnectionFailed(
@@ -115,30 +115,30 @@ class Follower:
 
     def _before(self, run: str) -> Forecast:
         quota = self._services.limiter(self._account).status()
-        return runs.before_run(self._record(run).mode, listings=self._tools.ledger.count(), quota=quota)
+        return runs.before_run(self._record(run).mode, listings=self._ctx.ledger.count(), quota=quota)
 
     def _quota(self) -> tuple[LimiterStatus, int]:
         """The quota and how many listings are parked, for the display."""
-        return self._services.limiter(self._account).status(), self._tools.ledger.reject_count()
+        return self._services.limiter(self._account).status(), self._ctx.ledger.reject_count()
 
     def _silent(self, record: Run) -> bool:
-        quiet = self._tools.runs.now_ms() - record.progress_ms > 30_000
+        quiet = self._ctx.runs.now_ms() - record.progress_ms > 30_000
         return quiet and bool(consumers()[1])
 
     def _record(self, run: str) -> Run:
-        record = self._tools.runs.get(run)
+        record = self._ctx.runs.get(run)
         if record is None:
             raise ConnectionFailed("the run's record is gone: was Redis emptied?", where=run)
         return record
 
     def _document(self, record: Run) -> dict[str, Any]:
-        document = runs.run_document(self._tools.runs, record)
+        document = runs.run_document(self._ctx.runs, record)
         if document["new_rejects"]:
-            document["rejects"] = new_rejects(self._tools.ledger.all_rejects(), record)
+            document["rejects"] = new_rejects(self._ctx.ledger.all_rejects(), record)
         return document
 
     def plan(self, run: str) -> dict[str, Any]:
-        return runs.plan_document(self._tools, self._record(run), self._services.limiter(self._account).status())
+        return runs.plan_document(self._ctx, self._record(run), self._services.limiter(self._account).status())
 
 
 Quota = Callable[[], tuple[LimiterStatus, int]]

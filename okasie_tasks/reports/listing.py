@@ -12,7 +12,7 @@ from okasie_tasks.core.listing import parse_reference
 from okasie_tasks.core.pending import Wish
 from okasie_tasks.core.records import Reject, SkippedImages
 from okasie_tasks.sync import plan_review
-from okasie_tasks.sync.context import Rules, Tools
+from okasie_tasks.sync.context import AccountContext, AccountPolicy
 from okasie_tasks.sync.rejects import is_free
 
 
@@ -22,41 +22,41 @@ def iso(milliseconds: int) -> str | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def why_document(tools: Tools, reference: str) -> dict[str, Any]:
+def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
     """Everything that is known of one listing. A reference that nobody has heard of has nulls and no events."""
     entry, reject, wish, skipped, events = None, None, None, None, list[Event]()
-    plan = plan_review.standing(tools)
+    plan = plan_review.standing(ctx)
     held = plan.run if plan and plan.holds_reference(reference) else None
     if parse_reference(reference) == reference:
-        entry = tools.ledger.get([reference]).get(reference)
-        reject = tools.ledger.rejects([reference]).get(reference)
-        wish = tools.inbox.waiting([reference]).get(reference)
-        skipped = tools.ledger.skipped([reference]).get(reference)
-        events = tools.history.get(reference)
+        entry = ctx.ledger.get([reference]).get(reference)
+        reject = ctx.ledger.rejects([reference]).get(reference)
+        wish = ctx.inbox.waiting([reference]).get(reference)
+        skipped = ctx.ledger.skipped([reference]).get(reference)
+        events = ctx.history.get(reference)
     return {
         "reference": reference,
-        "account": tools.rules.account,
+        "account": ctx.policy.account,
         "ledger": _ledger(entry) if entry else None,
         "reject": reject_document(reject) if reject else None,
         "waiting": _waiting(wish) if wish else None,
         "held_run": held,
         "skipped_images": _skipped(skipped) if skipped else None,
         "events": [event_document(event) for event in events],
-        "next": _next(tools, held, wish) or next_step(entry, reject, wish, events, tools.rules),
+        "next": _next(ctx, held, wish) or next_step(entry, reject, wish, events, ctx.policy),
     }
 
 
-def _next(tools: Tools, held: str | None, wish: Wish | None) -> str:
+def _next(ctx: AccountContext, held: str | None, wish: Wish | None) -> str:
     """What a person has to do first, "" if nothing."""
-    account = tools.rules.account
-    if wish and tools.runs.stops.paused_ms(account):
+    account = ctx.policy.account
+    if wish and ctx.runs.stops.paused_ms(account):
         return f"a {wish.kind} waits: the account is paused, `okasie resume {account}` lets it be sent"
     return f"it is held: `okasie approve {held}` sends it" if held and not wish else ""
 
 
-def rejects_document(tools: Tools) -> list[dict[str, Any]]:
+def rejects_document(ctx: AccountContext) -> list[dict[str, Any]]:
     """Every parked item, by reference."""
-    return [reject_document(reject) for reject in sorted(tools.ledger.all_rejects(), key=lambda one: one.reference)]
+    return [reject_document(reject) for reject in sorted(ctx.ledger.all_rejects(), key=lambda one: one.reference)]
 
 
 def reject_document(reject: Reject) -> dict[str, Any]:
@@ -132,27 +132,27 @@ def _waiting(wish: Wish) -> dict[str, Any]:
 
 
 def next_step(
-    entry: Entry | None, reject: Reject | None, wish: Wish | None, events: Sequence[Event], rules: Rules
+    entry: Entry | None, reject: Reject | None, wish: Wish | None, events: Sequence[Event], policy: AccountPolicy
 ) -> str:
     """One sentence about what happens next, if nobody does anything."""
     if wish is not None:
         again = f" again, after {wish.tries} tries without an answer" if wish.tries else ""
         return f"a {wish.kind} waits and is sent{again} as soon as there is a permit"
     if reject is not None:
-        return _while_parked(reject, rules)
+        return _while_parked(reject, policy)
     if entry is None:
         return "the next run decides" if events else "nothing is known of this reference; a run that meets it decides"
     if entry.status == "sold":
         return _after_a_sale(entry, events)
-    return _while_it_stands(entry, rules)
+    return _while_it_stands(entry, policy)
 
 
-def _while_parked(reject: Reject, rules: Rules) -> str:
+def _while_parked(reject: Reject, policy: AccountPolicy) -> str:
     if not reject.attempts:
         return "its row is invalid: nothing is sent until the row is mended; what stands on the marketplace stays"
     if is_free(reject):
         return "it was refused and is free again: the next run sends it"
-    command = f"`okasie retry {rules.account} {reject.reference}`"
+    command = f"`okasie retry {policy.account} {reject.reference}`"
     return f"it is parked: nothing is sent until its content changes, or {command}"
 
 
@@ -164,7 +164,7 @@ def _after_a_sale(entry: Entry, events: Sequence[Event]) -> str:
     return "it is sold: nothing is sent, unless its row comes back or it is pushed"
 
 
-def _while_it_stands(entry: Entry, rules: Rules) -> str:
+def _while_it_stands(entry: Entry, policy: AccountPolicy) -> str:
     if entry.having(Flag.DISPUTED):
         return "the marketplace keeps a price, status or mileage that is not ours: a person must look there"
     if entry.having(Flag.GIVEN):
@@ -173,7 +173,7 @@ def _while_it_stands(entry: Entry, rules: Rules) -> str:
         return "it is not in the source: it stands as it is until it is pushed, sold, or its row appears"
     if entry.missed:
         return (
-            f"{entry.missed} complete reads of the source lacked it: at {rules.missing_reads} it is sold, if sells"
+            f"{entry.missed} complete reads of the source lacked it: at {policy.missing_reads} it is sold, if sells"
             " are allowed and not held"
         )
     if entry.having(Flag.ECHO_DUE):

@@ -15,7 +15,7 @@ from okasie_tasks.core.records import Planned
 from okasie_tasks.reports.listing import event_document, iso
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync import plan_review
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.sync.spool import changes_of
 
 if TYPE_CHECKING:
@@ -151,12 +151,12 @@ def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatu
     return forecast(requests, per_minute=quota.limit, pause_seconds=pause, at_least=not decided)
 
 
-def plan_document(tools: Tools, run: Run, quota: LimiterStatus) -> dict[str, Any]:
+def plan_document(ctx: AccountContext, run: Run, quota: LimiterStatus) -> dict[str, Any]:
     """A plan: the run's document, every change with its reason, and how long a run would take for it."""
     slices, holds = json.loads(run.facts.get("slices", "[]")), plan_review.holds_of(run)
     return {
-        **run_document(tools.runs, run),
-        "changes": [_change(change, holds) for change in changes_of(tools, run.id, slices)],
+        **run_document(ctx.runs, run),
+        "changes": [_change(change, holds) for change in changes_of(ctx, run.id, slices)],
         "planned": {"upserts": run.fact("planned_upserts"), "sells": run.fact("planned_sells")},
         "forecast": _built(forecast(run.fact("minimum"), per_minute=quota.limit)),
     }
@@ -173,13 +173,13 @@ def _change(change: Planned, holds: Sequence[Held]) -> dict[str, Any]:
     }
 
 
-def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
+def account_document(ctx: AccountContext, limiter: LimiterStatus) -> dict[str, Any]:
     """One account as ``okasie status`` prints it. ``stale_seconds``: since the last run that succeeded, else None."""
-    runs, ledger, account = tools.runs, tools.ledger, tools.rules.account
+    runs, ledger, account = ctx.runs, ctx.ledger, ctx.policy.account
     history = [run for name in runs.history(account, 20) if (run := runs.get(name)) is not None]
     now = runs.now()
     good = next((run for run in history if run.state in ("done", "held") and not run.plan_only), None)
-    plan = plan_review.standing(tools)
+    plan = plan_review.standing(ctx)
     active, listings = runs.active(account), ledger.count()
     working = next((run for run in history if run.id == active and run.open), None)
     return {
@@ -196,9 +196,9 @@ def account_document(tools: Tools, limiter: LimiterStatus) -> dict[str, Any]:
         **_held(plan),
         "quota": _quota(limiter),
         "lanes": {"urgent": limiter.waiting_urgent, "bulk": limiter.waiting_bulk},
-        "pushes_waiting": tools.inbox.count(),
+        "pushes_waiting": ctx.inbox.count(),
         "conflicts": [
-            {"reference": name, **event_document(event)} for name, event in tools.history.conflicts(_CONFLICTS)
+            {"reference": name, **event_document(event)} for name, event in ctx.history.conflicts(_CONFLICTS)
         ],
         "forecast": {
             "active": _built(during_run(progress(runs, working), working, limiter)) if working else None,
@@ -221,10 +221,10 @@ def _quota(limiter: LimiterStatus) -> dict[str, Any]:
     }
 
 
-def pause_hint(tools: Tools) -> str:
+def pause_hint(ctx: AccountContext) -> str:
     """What somebody who waits for this account should know; "" when it works."""
-    account = tools.rules.account
-    since = tools.runs.stops.paused_ms(account)
+    account = ctx.policy.account
+    since = ctx.runs.stops.paused_ms(account)
     if not since:
         return ""
     return f"{account} is paused since {iso(since)}: nothing is sent until `okasie resume {account}`"

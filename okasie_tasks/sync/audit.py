@@ -20,7 +20,7 @@ from okasie_tasks.core.records import Local, Outgoing, Reject, Remote
 from okasie_tasks.core.snapshot import Snapshot, diff, theirs
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 
 log = get_logger(__name__)
 
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 
 def sent(
-    tools: Tools,
+    ctx: AccountContext,
     accepted: Sequence[tuple[Outgoing, ItemAnswer]],
     base: Mapping[str, Entry],
     *,
@@ -41,11 +41,11 @@ def sent(
         (item, Event(now_ms, "created" if item.action == "create" else "updated", item.reason, run, request_id), answer)
         for item, answer in accepted
     ]
-    _written(tools, events, base, now_ms)
+    _written(ctx, events, base, now_ms)
 
 
 def pushed(
-    tools: Tools,
+    ctx: AccountContext,
     accepted: Sequence[tuple[tuple[bytes, Wish], Outgoing, ItemAnswer]],
     base: Mapping[str, Entry],
     *,
@@ -58,14 +58,14 @@ def pushed(
         outcome, origin = "created" if answer.created else "updated", "handed in" if wish.given else "from the source"
         event = Event(now_ms, "pushed", f"{outcome} by a push, {origin}", request_id=request_id)
         events.append((item, event, answer))
-    _written(tools, events, base, now_ms)
+    _written(ctx, events, base, now_ms)
 
 
 def _written(
-    tools: Tools, events: Sequence[tuple[Outgoing, Event, ItemAnswer]], base: Mapping[str, Entry], now_ms: int
+    ctx: AccountContext, events: Sequence[tuple[Outgoing, Event, ItemAnswer]], base: Mapping[str, Entry], now_ms: int
 ) -> None:
     known = [item.reference for item, _, _ in events if item.reference in base]
-    before = tools.history.snapshots(known, now_ms=now_ms)
+    before = ctx.history.snapshots(known, now_ms=now_ms)
     rows = []
     for item, event, answer in events:
         body: dict[str, Any] = msgspec.json.decode(item.body)
@@ -75,7 +75,7 @@ def _written(
         warnings = (said,) if (said := skipped_images(answer)) else ()
         full = msgspec.structs.replace(event, changes=changes, warnings=warnings)
         rows.append((item.reference, full, after.pack()))
-    tools.history.sent(rows)
+    ctx.history.sent(rows)
 
 
 def skipped_images(answer: ItemAnswer) -> str | None:
@@ -84,15 +84,15 @@ def skipped_images(answer: ItemAnswer) -> str | None:
     return f"{count} of its images were skipped: {answer.skipped_images[0].reason}" if count else None
 
 
-def sold(tools: Tools, reference: str, event: Event, entry: Entry | None, *, status: str = "sold") -> None:
+def sold(ctx: AccountContext, reference: str, event: Event, entry: Entry | None, *, status: str = "sold") -> None:
     """A listing that was marked sold. ``entry``: the ledger's, before."""
     changes = (("status", (entry and entry.status) or None, status),)
-    tools.history.add([(reference, msgspec.structs.replace(event, changes=changes))])
+    ctx.history.add([(reference, msgspec.structs.replace(event, changes=changes))])
 
 
-def refused(tools: Tools, rejects: Sequence[tuple[Reject, str]]) -> None:
+def refused(ctx: AccountContext, rejects: Sequence[tuple[Reject, str]]) -> None:
     """What the marketplace refused, each with its code and message, and the run that had sent it."""
-    tools.history.add(
+    ctx.history.add(
         (
             reject.reference,
             Event(
@@ -109,13 +109,13 @@ def refused(tools: Tools, rejects: Sequence[tuple[Reject, str]]) -> None:
     )
 
 
-def given_up(tools: Tools, wishes: Sequence[tuple[Wish, str]], *, now_ms: int) -> None:
+def given_up(ctx: AccountContext, wishes: Sequence[tuple[Wish, str]], *, now_ms: int) -> None:
     """What the urgent lane has tried for too long, each with what was said last."""
-    tools.history.add(
+    ctx.history.add(
         (wish.reference, Event(now_ms, "failed", f"the {wish.kind} was given up", message=said))
         for wish, said in wishes
     )
-    whose = {"account": tools.rules.account}
+    whose = {"account": ctx.policy.account}
     lines = [{**whose, "reference": wish.reference, "kind": wish.kind, "reason": said} for wish, said in wishes]
     each(log, ERROR, "given up", lines)
 
@@ -149,14 +149,14 @@ def worth_noting(decision: Decision, base: Entry | None) -> bool:
     return not goes_on
 
 
-def decided(tools: Tools, noted: Sequence[Noted], *, run: str) -> None:
+def decided(ctx: AccountContext, noted: Sequence[Noted], *, run: str) -> None:
     """Keep each drift and conflict, with both versions, unless it is the newest thing known of its listing."""
     if not noted:
         return
-    now_ms = tools.runs.now_ms()
+    now_ms = ctx.runs.now_ms()
     references = [found.reference for found in noted]
-    newest = tools.history.latest(references, now_ms=now_ms)
-    ours = tools.history.snapshots([found.reference for found in noted if _needs_ours(found)], now_ms=now_ms)
+    newest = ctx.history.latest(references, now_ms=now_ms)
+    ours = ctx.history.snapshots([found.reference for found in noted if _needs_ours(found)], now_ms=now_ms)
     fresh = []
     for found in noted:
         kind = "drift" if found.decision.count == "drifted" else "conflict"
@@ -165,10 +165,10 @@ def decided(tools: Tools, noted: Sequence[Noted], *, run: str) -> None:
         if not event.same_as(newest.get(found.reference)):
             fresh.append((found.reference, event))
     # The log first: a part that is done once more may tell a thing twice, and never not at all.
-    tools.history.conflict(fresh)
-    tools.history.add(fresh)
+    ctx.history.conflict(fresh)
+    ctx.history.add(fresh)
     for kind in ("drift", "conflict"):
-        whose = {"account": tools.rules.account, "run": run}
+        whose = {"account": ctx.policy.account, "run": run}
         lines = [{**whose, "reference": name, "reason": event.reason} for name, event in fresh if event.kind == kind]
         each(log, INFO if kind == "drift" else WARNING, kind, lines)
 

@@ -24,7 +24,7 @@ from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
 from okasie_tasks.sync import audit, skipped_images
 from okasie_tasks.sync import rejects as parked
-from okasie_tasks.sync.context import SPOOL_ROWS, Part, Tools
+from okasie_tasks.sync.context import SPOOL_ROWS, AccountContext, Part
 from okasie_tasks.sync.partition import Sides
 
 _MISSED = "missed"
@@ -46,12 +46,12 @@ class Outcome(msgspec.Struct):
     """``externalProvider`` -> rows under it that stand in the source too, on an empty ledger."""
 
 
-def diff_chunk(tools: Tools, part: Part, world: World, *, partitions: int, plan_only: bool) -> Outcome:
+def diff_chunk(ctx: AccountContext, part: Part, world: World, *, partitions: int, plan_only: bool) -> Outcome:
     """Decide for every reference of one partition; the ledger learns, the plan is written, counts come back."""
-    sides = Sides(tools, part.run, part.number, partitions)
+    sides = Sides(ctx, part.run, part.number, partitions)
     settled = sides.settle(full=world.full)
-    rejects = tools.ledger.rejects(sorted({*sides.rows, *(r for r, e in sides.base.items() if e.flags & Flag.PARKED)}))
-    verdict = _Verdict(tools, part, world, rejects, sides.base)
+    rejects = ctx.ledger.rejects(sorted({*sides.rows, *(r for r, e in sides.base.items() if e.flags & Flag.PARKED)}))
+    verdict = _Verdict(ctx, part, world, rejects, sides.base)
     verdict.add_settled(settled)
     for reference in sides.references():
         verdict.add(
@@ -75,10 +75,10 @@ class _Verdict:
     """Collects the decisions of a partition and writes them at once."""
 
     def __init__(
-        self, tools: Tools, part: Part, world: World, rejects: dict[str, Reject], base: dict[str, Entry]
+        self, ctx: AccountContext, part: Part, world: World, rejects: dict[str, Reject], base: dict[str, Entry]
     ) -> None:
         self.outcome = Outcome()
-        self._tools, self._part, self._world, self._rejects = tools, part, world, rejects
+        self._ctx, self._part, self._world, self._rejects = ctx, part, world, rejects
         self._swaps: list[tuple[str, Entry | None, Entry]] = []
         self._park: list[Reject] = []
         self._fresh: list[Reject] = []
@@ -89,12 +89,12 @@ class _Verdict:
         self._strangers: list[Remote] = []
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
-        self._now = int(tools.runs.now())
-        self._images_due = skipped_images.due(tools, base, now=self._now)
+        self._now = int(ctx.runs.now())
+        self._images_due = skipped_images.due(ctx, base, now=self._now)
         self._missed: dict[str, int] = {}
         """Reference -> how many reads had lacked it before this one, of those that this one lacks."""
         if world.missing_reads > 1:
-            self._missed = tools.runs.data.fetch_one(part.run, _MISSED, part.number, dict[str, int]) or {}
+            self._missed = ctx.runs.data.fetch_one(part.run, _MISSED, part.number, dict[str, int]) or {}
 
     def add(
         self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool
@@ -251,21 +251,21 @@ class _Verdict:
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             places["sells" if change.action == "sell" else sends].append(change)
-        self._tools.runs.data.put_all(self._part.run, self._part.number, places)
+        self._ctx.runs.data.put_all(self._part.run, self._part.number, places)
         if plan_only:
             return
-        if not give(self._tools, self._offers):
+        if not give(self._ctx, self._offers):
             self.outcome.counts["unoffered"] = len(self._offers)
             again = {offer.reference for offer in self._offers}
             self._swaps = [swap for swap in self._swaps if swap[0] not in again]
         if self._missed and self._world.missing_reads > 1:
-            self._tools.runs.data.put(self._part.run, _MISSED, self._part.number, self._missed)
+            self._ctx.runs.data.put(self._part.run, _MISSED, self._part.number, self._missed)
         # A change that was lost to the urgent lane is newer than what this run read: it stays.
-        self._tools.ledger.swap(self._swaps)
-        self._tools.ledger.park(self._park)
-        parked.tell(self._tools, self._fresh)
-        self._tools.ledger.unpark(self._unpark)
-        audit.decided(self._tools, self._noted, run=self._part.run)
+        self._ctx.ledger.swap(self._swaps)
+        self._ctx.ledger.park(self._park)
+        parked.tell(self._ctx, self._fresh)
+        self._ctx.ledger.unpark(self._unpark)
+        audit.decided(self._ctx, self._noted, run=self._part.run)
 
 
 def _ours(base: Entry) -> bool:
@@ -285,17 +285,17 @@ def offer_of(local: Local, remote: Remote, fields: Sequence[str], *, run: str, a
     return Offer(reference=local.reference, run=run, at_ms=at_ms, changes=changes) if changes else None
 
 
-def give(tools: Tools, offers: Sequence[Offer]) -> bool:
+def give(ctx: AccountContext, offers: Sequence[Offer]) -> bool:
     """Offer these; False when the source could not be reached. A run does not fail for it: they are offered again."""
     if not offers:
         return True
     try:
-        way_back = tools.write_back()
+        way_back = ctx.write_back()
         if way_back is not None:
             taken = way_back.write_back(offers)
-            log.info("edits offered to the source", account=tools.rules.account, offered=len(offers), taken=taken)
+            log.info("edits offered to the source", account=ctx.policy.account, offered=len(offers), taken=taken)
     except (SourceError, ConfigurationError) as error:
         told = "edits of the marketplace could not be offered to the source"
-        log.error(told, account=tools.rules.account, reason=str(error))  # noqa: TRY400 - a condition, not a defect
+        log.error(told, account=ctx.policy.account, reason=str(error))  # noqa: TRY400 - a condition, not a defect
         return False
     return True

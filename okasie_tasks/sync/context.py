@@ -27,14 +27,14 @@ ATTEMPTS: Final = 3
 """Tries of a part before it fails (API docs, guides/incremental-sync)."""
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
+class AccountPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The account's settings that decide, as plain values."""
 
     account: str
     market: str
     """Which marketplace the ledger speaks of; see `okasie_tasks.celery.market_name`."""
     overlap_seconds: float
-    policy: Policy
+    conflict: Policy
     missing_reads: int
     sells: bool
     limits: Limits
@@ -45,10 +45,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     plan_expires_ms: int = 72 * 3600 * 1000
 
 
-class Tools(NamedTuple):
+class AccountContext(NamedTuple):
     """Everything a step may touch. ``source`` opens the inventory anew: each part reads for itself."""
 
-    rules: Rules
+    policy: AccountPolicy
     runs: Runs
     ledger: Ledger
     market: Marketplace

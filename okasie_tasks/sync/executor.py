@@ -17,14 +17,14 @@ from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, Retr
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.sync import compare, control_totals, fetch, finish, load, phases, spool, writes
-from okasie_tasks.sync.context import ATTEMPTS, Part, Tools
+from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Claim, Run
 
 log = get_logger(__name__)
 
-Job = Callable[[Tools, Part, "Run", Any], object]
+Job = Callable[[AccountContext, Part, "Run", Any], object]
 Tell = Callable[[str], object]
 """Gets a line about what became of a part, the reason first where it failed."""
 
@@ -36,7 +36,7 @@ Effect = Literal["closed", "quiet", "last", "nothing", "stopped"]
 or ended the run."""
 
 
-def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Effect:
+def perform(ctx: AccountContext, part: Part, *, chance: Random, tell: Tell = str) -> Effect:
     """Do one part, and ``tell`` what became of it.
 
     Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back. What the
@@ -44,15 +44,21 @@ def perform(tools: Tools, part: Part, *, chance: Random, tell: Tell = str) -> Ef
     """
 
     def do() -> Effect:
-        with tools.market.permit(ticket=part.ticket) if part.stage in _NEEDS_PERMIT else nullcontext() as call:
-            claim = tools.runs.parts.claim(part.run, part.stage, part.number, part.token)
-            return _claimed(tools, part, claim, call, chance=chance, tell=tell)
+        with ctx.market.permit(ticket=part.ticket) if part.stage in _NEEDS_PERMIT else nullcontext() as call:
+            claim = ctx.runs.parts.claim(part.run, part.stage, part.number, part.token)
+            return _claimed(ctx, part, claim, call, chance=chance, tell=tell)
 
-    return _or_stopped(tools, part, tell, do) if tools.runs.state(part.run) == "running" else "nothing"
+    return _or_stopped(ctx, part, tell, do) if ctx.runs.state(part.run) == "running" else "nothing"
 
 
 def perform_next(
-    tools: Tools, part: Part, take: Callable[[], tuple[int, Claim]], *, wait: bool, chance: Random, tell: Tell = str
+    ctx: AccountContext,
+    part: Part,
+    take: Callable[[], tuple[int, Claim]],
+    *,
+    wait: bool,
+    chance: Random,
+    tell: Tell = str,
 ) -> Effect:
     """Do the part that ``take`` claims once there is a permit for it: "nothing" when it claims none.
 
@@ -62,76 +68,76 @@ def perform_next(
 
     def do() -> Effect:
         ticket = f"{part.run}:{part.stage}:{part.token}"
-        with tools.market.permit(ticket=ticket, wait=wait, keep_place=False) as call:
+        with ctx.market.permit(ticket=ticket, wait=wait, keep_place=False) as call:
             number, claim = take()
-            return _claimed(tools, part._replace(number=number), claim, call, chance=chance, tell=tell)
+            return _claimed(ctx, part._replace(number=number), claim, call, chance=chance, tell=tell)
 
-    return _or_stopped(tools, part, tell, do)
+    return _or_stopped(ctx, part, tell, do)
 
 
-def _or_stopped(tools: Tools, part: Part, tell: Tell, do: Callable[[], Effect]) -> Effect:
+def _or_stopped(ctx: AccountContext, part: Part, tell: Tell, do: Callable[[], Effect]) -> Effect:
     try:
         return do()
     except NoPermit:
         # Its message is alive, if only waiting: the watchdog need not publish the run's parts again.
-        if tools.runs.state(part.run) == "running":
-            tools.runs.note(part.run, progress_ms=tools.runs.now_ms())
+        if ctx.runs.state(part.run) == "running":
+            ctx.runs.note(part.run, progress_ms=ctx.runs.now_ms())
         raise
     except (RunAborted, ConfigurationError) as stop:
-        log.error("run stops", **_facts(tools, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect
-        finish.stop(tools, part.run, stop.code, stop.message, stop.where or "")
+        log.error("run stops", **_facts(ctx, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect
+        finish.stop(ctx, part.run, stop.code, stop.message, stop.where or "")
         tell(f"the run stops: {stop}")
         return "stopped"
 
 
-def _claimed(tools: Tools, part: Part, claim: Claim, call: Call | None, *, chance: Random, tell: Tell) -> Effect:
-    if claim.state == "cancelled" and finish.cancelled(tools, part.run):
+def _claimed(ctx: AccountContext, part: Part, claim: Claim, call: Call | None, *, chance: Random, tell: Tell) -> Effect:
+    if claim.state == "cancelled" and finish.cancelled(ctx, part.run):
         return "stopped"
     if claim.state != "claimed":
         # Of a paused account too: its message is spent, and `watchdog.open_again` publishes the part when it goes on.
         return "nothing"
-    run = tools.runs.get(part.run)
+    run = ctx.runs.get(part.run)
     assert run is not None  # noqa: S101 - it was claimed a moment ago
     try:
-        result = _JOBS[part.stage](tools, part, run, call)
+        result = _JOBS[part.stage](ctx, part, run, call)
     except NoPermit:
-        tools.runs.parts.release(part.run, part.stage, part.number, part.token, counted=False)
+        ctx.runs.parts.release(part.run, part.stage, part.number, part.token, counted=False)
         raise
     except RetryLater as later:
-        tools.runs.count(part.run, "retried" if later.counted else "rate_limited")
-        return _later(tools, part, later, claim.attempts, chance, tell=tell)
+        ctx.runs.count(part.run, "retried" if later.counted else "rate_limited")
+        return _later(ctx, part, later, claim.attempts, chance, tell=tell)
     except (RunAborted, ConfigurationError):
         raise
     except ItemRejected as refused:
         # The marketplace refuses the request itself: the same request would be refused again.
-        finish.note_error(tools, part.run, refused.code, refused.message, refused.where or "")
+        finish.note_error(ctx, part.run, refused.code, refused.message, refused.where or "")
         told = {"code": refused.code, "reason": str(refused), "request_id": refused.request_id}
-        log.error("part refused", **_facts(tools, part), **told)  # noqa: TRY400 - no defect
+        log.error("part refused", **_facts(ctx, part), **told)  # noqa: TRY400 - no defect
         tell(f"failed: {refused}")
-        return _close(tools, part, {}, failed=True)
+        return _close(ctx, part, {}, failed=True)
     except Exception as error:
-        if tools.runs.is_away(error):
+        if ctx.runs.is_away(error):
             # It says nothing of the part, which stays claimed: the same delivery goes on with the same attempt.
             raise
         # A defect of ours must not end a run without a word, nor be tried for ever.
-        log.exception("a defect in a part", **_facts(tools, part))
+        log.exception("a defect in a part", **_facts(ctx, part))
         broken = RetryLater(f"{type(error).__name__} in {part.stage} part {part.number}", seconds=1, code="internal")
-        return _later(tools, part, broken, claim.attempts, chance, tell=tell)
+        return _later(ctx, part, broken, claim.attempts, chance, tell=tell)
     tell(_words(result))
-    return _close(tools, part, result)
+    return _close(ctx, part, result)
 
 
-def _facts(tools: Tools, part: Part) -> dict[str, str]:
-    return {"account": tools.rules.account, "run": part.run, "part": f"{part.stage} {part.number}"}
+def _facts(ctx: AccountContext, part: Part) -> dict[str, str]:
+    return {"account": ctx.policy.account, "run": part.run, "part": f"{part.stage} {part.number}"}
 
 
-def _close(tools: Tools, part: Part, result: object, *, failed: bool = False) -> Effect:
+def _close(ctx: AccountContext, part: Part, result: object, *, failed: bool = False) -> Effect:
     when_open = None if part.stage in phases.APPLY else phases.WINDOWS[part.stage][1]
-    closed = tools.runs.parts.close(
+    closed = ctx.runs.parts.close(
         part.run, part.stage, part.number, part.token, result, failed=failed, when_open=when_open
     )
     if closed and part.stage == "upsert":
-        writes.sent(tools, part)
+        writes.sent(ctx, part)
     return _EFFECTS[closed]
 
 
@@ -146,15 +152,15 @@ def _words(result: object) -> str:
     return ", ".join(numbers) or "done"
 
 
-def _later(tools: Tools, part: Part, later: RetryLater, attempts: int, chance: Random, *, tell: Tell) -> Effect:
+def _later(ctx: AccountContext, part: Part, later: RetryLater, attempts: int, chance: Random, *, tell: Tell) -> Effect:
     if later.counted and attempts >= ATTEMPTS:
-        finish.note_error(tools, part.run, later.code, later.message, later.where or "")
-        log.error("part failed", **_facts(tools, part), code=later.code, reason=str(later), attempts=attempts)
+        finish.note_error(ctx, part.run, later.code, later.message, later.where or "")
+        log.error("part failed", **_facts(ctx, part), code=later.code, reason=str(later), attempts=attempts)
         tell(f"failed after {attempts} tries: {later}")
-        return _close(tools, part, {}, failed=True)
-    tools.runs.parts.release(part.run, part.stage, part.number, part.token, counted=later.counted)
+        return _close(ctx, part, {}, failed=True)
+    ctx.runs.parts.release(part.run, part.stage, part.number, part.token, counted=later.counted)
     if later.counted:
-        log.warning("part is tried again", **_facts(tools, part), code=later.code, reason=str(later), attempts=attempts)
+        log.warning("part is tried again", **_facts(ctx, part), code=later.code, reason=str(later), attempts=attempts)
         # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not march.
         later.seconds = max(later.seconds, 2.0**attempts * chance.uniform(0.8, 1.2))
     raise later
@@ -166,17 +172,17 @@ _EFFECTS: Final[dict[int, Effect]] = {0: "nothing", 1: "closed", 2: "quiet", 3: 
 # -- the kinds of parts --------------------------------------------------------------------------------------------
 
 
-def _first(tools: Tools, part: Part, run: Run, call: Call) -> object:
-    _same_market(tools)
+def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
+    _same_market(ctx)
     cursor = run.facts.get("cursor_from", "")
     whole = run.mode == "full" or not cursor
-    account = tools.runs.account(run.account)
+    account = ctx.runs.account(run.account)
     # With a cursor but without the word, the ledger is from a release before it: it has met everything.
     take_over = account.take_over or ("decided" if account.cursor else "open")
-    since = None if whole else fetch.updated_since(cursor, tools.rules.overlap_seconds)
+    since = None if whole else fetch.updated_since(cursor, ctx.policy.overlap_seconds)
     page = call.list_page(1, updated_since=since)
     partitions = fetch.partitions_of(page, full=whole, rows_before=run.fact("rows_before"))
-    tools.runs.note(
+    ctx.runs.note(
         part.run,
         pages=phases.pages_of(page.total_items, page.total_pages),
         total_items=page.total_items,
@@ -190,60 +196,60 @@ def _first(tools: Tools, part: Part, run: Run, call: Call) -> object:
         **({"profiles": json.dumps(sorted(page.profile_ids))} if page.profile_ids else {}),
     )
     return fetch.write_page(
-        tools, part.run, page, place=fetch.FIRST_PAGE_PLACE, partitions=partitions, provider=account.provider
+        ctx, part.run, page, place=fetch.FIRST_PAGE_PLACE, partitions=partitions, provider=account.provider
     )
 
 
-def _same_market(tools: Tools) -> None:
+def _same_market(ctx: AccountContext) -> None:
     """What one marketplace holds says nothing of another: a changed base_url would sell and keep the wrong cars."""
-    bound = tools.runs.bind(tools.rules.account, tools.rules.market)
-    if bound != tools.rules.market:
+    bound = ctx.runs.bind(ctx.policy.account, ctx.policy.market)
+    if bound != ctx.policy.market:
         raise ConfigurationError(
-            f"the ledger in Redis is of {bound}, and base_url is now {tools.rules.market}: set another"
+            f"the ledger in Redis is of {bound}, and base_url is now {ctx.policy.market}: set another"
             " redis.key_prefix (or redis.state_dir), or give the account another name",
-            where=f"accounts.{tools.rules.account}.base_url",
+            where=f"accounts.{ctx.policy.account}.base_url",
         )
 
 
-def _walk(tools: Tools, part: Part, run: Run, call: Call) -> object:
+def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     since = run.facts.get("since", "")
     moment = datetime.fromisoformat(since).astimezone(UTC) if since else None
     page = call.list_page(fetch.page_of(run, part.number), updated_since=moment)
     partitions, provider = run.fact("partitions", 1), run.facts.get("provider", "")
-    return fetch.write_page(tools, part.run, page, place=part.number + 1, partitions=partitions, provider=provider)
+    return fetch.write_page(ctx, part.run, page, place=part.number + 1, partitions=partitions, provider=provider)
 
 
-def _load(tools: Tools, part: Part, run: Run, _: None) -> object:
+def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
     try:
-        return load.load_slice(tools, part, partitions=run.fact("partitions", 1))
+        return load.load_slice(ctx, part, partitions=run.fact("partitions", 1))
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where="source") from error
 
 
-def _diff(tools: Tools, part: Part, run: Run, _: None) -> object:
-    world = phases.world_of(tools, run)
-    return compare.diff_chunk(tools, part, world, partitions=run.fact("partitions", 1), plan_only=run.plan_only)
+def _diff(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
+    world = phases.world_of(ctx, run)
+    return compare.diff_chunk(ctx, part, world, partitions=run.fact("partitions", 1), plan_only=run.plan_only)
 
 
-def _spool(tools: Tools, part: Part, run: Run, _: None) -> object:
+def _spool(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
     places = phases.slices_of(run)
-    return spool.spool(tools, part, run, place=places[part.number], last=part.number == len(places) - 1)
+    return spool.spool(ctx, part, run, place=places[part.number], last=part.number == len(places) - 1)
 
 
-def _upsert(tools: Tools, part: Part, _: Run, call: Call) -> object:
-    return writes.upsert_chunk(tools, part, call)
+def _upsert(ctx: AccountContext, part: Part, _: Run, call: Call) -> object:
+    return writes.upsert_chunk(ctx, part, call)
 
 
-def _sell(tools: Tools, part: Part, run: Run, call: Call) -> object:
+def _sell(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     try:
-        return writes.mark_sold(tools, part, run, call)
+        return writes.mark_sold(ctx, part, run, call)
     except ItemRejected as refused:
         # One listing that cannot be sold is a reject, not a failed run.
-        return writes.refused_sell(tools, part, refused)
+        return writes.refused_sell(ctx, part, refused)
 
 
-def _count(tools: Tools, part: Part, _: Run, call: Call) -> object:
-    return control_totals.count_listings(tools, part, call)
+def _count(ctx: AccountContext, part: Part, _: Run, call: Call) -> object:
+    return control_totals.count_listings(ctx, part, call)
 
 
 _JOBS: Final[dict[str, Job]] = {

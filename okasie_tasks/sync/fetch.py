@@ -29,7 +29,7 @@ from okasie_tasks.core.records import (
 )
 from okasie_tasks.core.remote_rows import RemoteListing
 from okasie_tasks.ports import Page
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -58,7 +58,7 @@ def next_cursor(page: Page) -> str:
 
 
 def write_page(
-    tools: Tools, run: str, page: Page, *, place: int, partitions: int, provider: str
+    ctx: AccountContext, run: str, page: Page, *, place: int, partitions: int, provider: str
 ) -> dict[str, int | dict[str, int]]:
     """Put a page's rows into the partitions; returns counts for the walk's proof.
 
@@ -74,7 +74,7 @@ def write_page(
     formed: list[bytes] = []
     providers: Counter[str] = Counter()
     rows = active = 0
-    for row, key, packed in zip(named, keys, tools.ledger.packed(references, keys), strict=True):
+    for row, key, packed in zip(named, keys, ctx.ledger.packed(references, keys), strict=True):
         owned = standing(packed).owned
         if not owned and provider and row.provider and row.provider != provider:
             continue
@@ -97,8 +97,8 @@ def write_page(
     places: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
     if formed:
         # Before the rows: whoever meets them must find their values wanted.
-        tools.runs.data.mark(run, "formed", formed)
-    tools.runs.data.put_sorted(run, place, places | {"ids": b"".join(hash8(row.id) for row in page.rows)})
+        ctx.runs.data.mark(run, "formed", formed)
+    ctx.runs.data.put_sorted(run, place, places | {"ids": b"".join(hash8(row.id) for row in page.rows)})
     return {
         "rows": len(page.rows),
         "nameless": len(page.rows) - rows + page.unreadable,
@@ -186,9 +186,9 @@ def page_of(run: Run, part: int) -> int:
     return last.page + part - last.part
 
 
-def is_complete(tools: Tools, run: Run) -> bool:
+def is_complete(ctx: AccountContext, run: Run) -> bool:
     """Whether the last round read every page, of a total that stood still, and all so many rows were seen."""
-    pages = last_round(tools, run)
+    pages = last_round(ctx, run)
     totals: set[int] = {page.get("total", -1) for page in pages}
     if len(totals) != 1 or -1 in totals:  # a page that could not be read has no total
         return False
@@ -196,24 +196,24 @@ def is_complete(tools: Tools, run: Run) -> bool:
     unreadable: int = sum(page.get("unreadable", 0) for page in pages)
     if len(pages) == 1:
         return bool(pages[0]["rows"] + unreadable >= total)
-    seen = distinct_rows(lambda: tools.runs.data.fetch(run.id, "ids", bytes), rows=total)
+    seen = distinct_rows(lambda: ctx.runs.data.fetch(run.id, "ids", bytes), rows=total)
     return seen + unreadable >= total
 
 
-def last_round(tools: Tools, run: Run) -> list[dict[str, Any]]:
+def last_round(ctx: AccountContext, run: Run) -> list[dict[str, Any]]:
     """What the pages of the last round came to."""
     rounds = rounds_of(run)
-    pages: list[dict[str, Any]] = tools.runs.parts.results(run.id, "walk")[rounds[-1].part :]
-    return [*tools.runs.parts.results(run.id, "first"), *pages] if len(rounds) == 1 else pages
+    pages: list[dict[str, Any]] = ctx.runs.parts.results(run.id, "walk")[rounds[-1].part :]
+    return [*ctx.runs.parts.results(run.id, "first"), *pages] if len(rounds) == 1 else pages
 
 
-def repeat(tools: Tools, run: Run) -> bool:
+def repeat(ctx: AccountContext, run: Run) -> bool:
     """Begin another round over all pages; False when there were enough. The first page's phase must be over."""
     rounds = rounds_of(run)
     if len(rounds) >= MOST_ROUNDS:
         return False
-    most = max((page.get("total", 0) for page in last_round(tools, run)), default=0)
+    most = max((page.get("total", 0) for page in last_round(ctx, run)), default=0)
     pages = max(run.fact("pages", 1), -(-most // ROWS_PER_PAGE))
     told = json.dumps([*rounds, ("{first}", 1)]).replace('"{first}"', "{first}")
-    tools.runs.parts.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", told))
+    ctx.runs.parts.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", told))
     return True

@@ -13,7 +13,7 @@ from okasie_tasks.core.records import merge_counts
 from okasie_tasks.logs import get_logger
 from okasie_tasks.sync import fetch, plan_review
 from okasie_tasks.sync.compare import Outcome
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -24,61 +24,61 @@ _SENDING: Final = ("first", "walk", "upsert", "sell", "count")
 """Stages whose parts send requests."""
 
 
-def note_error(tools: Tools, run_id: str, code: str, message: str, where: str) -> None:
+def note_error(ctx: AccountContext, run_id: str, code: str, message: str, where: str) -> None:
     """Keep the first error of a run: it tells the cause, the others follow from it."""
     error = {"code": code, "message": message, "where": where or None}
-    tools.runs.note_once(run_id, "error", json.dumps(error))
+    ctx.runs.note_once(run_id, "error", json.dumps(error))
 
 
-def stop(tools: Tools, run_id: str, code: str, message: str, where: str) -> None:
+def stop(ctx: AccountContext, run_id: str, code: str, message: str, where: str) -> None:
     """End a run at once, with the reason; parts that are under way find it ended."""
-    run = tools.runs.get(run_id)
+    run = ctx.runs.get(run_id)
     if run is not None and run.open:
-        note_error(tools, run_id, code, message, where)
-        end(tools, run, "failed")
+        note_error(ctx, run_id, code, message, where)
+        end(ctx, run, "failed")
 
 
-def cancelled(tools: Tools, run_id: str) -> Run | None:
+def cancelled(ctx: AccountContext, run_id: str) -> Run | None:
     """End a run that a person has cancelled, once no request of it is under way; the run if it is over, else None.
 
     What is under way settles the ledger first, so that nothing that was sent is forgotten. The cursor stays.
     """
-    run = tools.runs.get(run_id)
+    run = ctx.runs.get(run_id)
     if run is not None and run.open:
-        if tools.runs.stops.in_flight(run_id, _SENDING):
+        if ctx.runs.stops.in_flight(run_id, _SENDING):
             return None
-        end(tools, run, "cancelled")
-        run = tools.runs.get(run_id)
+        end(ctx, run, "cancelled")
+        run = ctx.runs.get(run_id)
     return run
 
 
-def end(tools: Tools, run: Run, state: str) -> None:
+def end(ctx: AccountContext, run: Run, state: str) -> None:
     """End a run that has nothing left to do, or must not go on; ``done`` may become ``partial`` or ``held``."""
-    run = tools.runs.get(run.id) or run
+    run = ctx.runs.get(run.id) or run
     if not run.open:
         return  # by somebody else, and what it held may be of the past by now
-    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.parts.results(run.id, "diff")]
-    applied = merge_counts(result for stage in ("upsert", "sell") for result in tools.runs.parts.results(run.id, stage))
+    outcomes = [msgspec.convert(result, Outcome) for result in ctx.runs.parts.results(run.id, "diff")]
+    applied = merge_counts(result for stage in ("upsert", "sell") for result in ctx.runs.parts.results(run.id, stage))
     if state == "done" and not run.plan_only:
-        state = _state(tools, run, outcomes, applied)
+        state = _state(ctx, run, outcomes, applied)
     account: dict[str, str] = {}
     if state in ("done", "held") and not run.plan_only:
-        _forget_vanished_rejects(tools, run)
+        _forget_vanished_rejects(ctx, run)
         # What a guard held back is no measure for the next read: a feed that stays cut must stay suspicious.
-        account = _learned(tools, run, outcomes) | (_accepted(run) if state == "done" else {})
-        tools.runs.note(run.id, held_run=plan_review.settle(tools, run))
-    tools.runs.note(run.id, **_report(tools, run, outcomes, applied))
+        account = _learned(ctx, run, outcomes) | (_accepted(run) if state == "done" else {})
+        ctx.runs.note(run.id, held_run=plan_review.settle(ctx, run))
+    ctx.runs.note(run.id, **_report(ctx, run, outcomes, applied))
     cursor = run.facts.get("cursor_next", "") if state in ("done", "held") and not run.plan_only else ""
-    before = tools.runs.account(run.account).cursor if cursor else ""
-    tools.runs.end(run, state, cursor=cursor, account_facts=account)
+    before = ctx.runs.account(run.account).cursor if cursor else ""
+    ctx.runs.end(run, state, cursor=cursor, account_facts=account)
     # A plan is read after its end; of other runs only the record stays.
-    tools.runs.data.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
-    _tell(tools, run.id, before)
+    ctx.runs.data.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
+    _tell(ctx, run.id, before)
 
 
-def _tell(tools: Tools, run_id: str, cursor_before: str) -> None:
+def _tell(ctx: AccountContext, run_id: str, cursor_before: str) -> None:
     """The lines of an end: what came of it, what waits for a person, where the cursor stands."""
-    run = tools.runs.get(run_id)
+    run = ctx.runs.get(run_id)
     if run is None:
         return
     whose = {"account": run.account, "run": run.id}
@@ -103,22 +103,22 @@ def _tell(tools: Tools, run_id: str, cursor_before: str) -> None:
         log.info("cursor moved", **whose, before=cursor_before or None, cursor=run.facts["cursor"])
 
 
-def _state(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> str:
-    failed = sum(tools.runs.parts.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
+def _state(ctx: AccountContext, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> str:
+    failed = sum(ctx.runs.parts.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
     if unread := sum(outcome.counts.get("unread", 0) for outcome in outcomes):
         told = (
             f"the list moved while it was read, {fetch.MOST_ROUNDS} times: {unread} new listings wait for a whole read"
         )
-        note_error(tools, run.id, "walk_incomplete", told, "GET /listings")
+        note_error(ctx, run.id, "walk_incomplete", told, "GET /listings")
     if failed or applied.get("unanswered") or unread:
         return "partial"
     return "held" if plan_review.holds_of(run) else "done"
 
 
-def _learned(tools: Tools, run: Run, outcomes: list[Outcome]) -> dict[str, str]:
+def _learned(ctx: AccountContext, run: Run, outcomes: list[Outcome]) -> dict[str, str]:
     """What this run taught about the account, whether or not something is held."""
     facts: dict[str, str] = {}
-    if provider := plan_review.own_provider(tools, run, outcomes):
+    if provider := plan_review.own_provider(ctx, run, outcomes):
         facts["provider"] = provider
     waiting = any(found.what == "take-over" for found in plan_review.holds_of(run))
     # Whose the rows are that the source lacks may only be known once there are rows of ours beside them.
@@ -137,15 +137,15 @@ def _accepted(run: Run) -> dict[str, str]:
     return facts
 
 
-def _forget_vanished_rejects(tools: Tools, run: Run) -> None:
+def _forget_vanished_rejects(ctx: AccountContext, run: Run) -> None:
     """A parked row that this complete read did not meet again is no longer a reject."""
-    gone = [r.reference for r in tools.ledger.all_rejects() if r.run and r.run != run.id]
-    tools.ledger.unpark(gone)
+    gone = [r.reference for r in ctx.ledger.all_rejects() if r.run and r.run != run.id]
+    ctx.ledger.unpark(gone)
 
 
-def _report(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> dict[str, Any]:
+def _report(ctx: AccountContext, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> dict[str, Any]:
     decided = merge_counts(outcome.counts for outcome in outcomes)
-    pages = fetch.last_round(tools, run)
+    pages = fetch.last_round(ctx, run)
     taken = run.fact("strangers")
     listings = {
         "local": run.fact("rows"),
@@ -154,7 +154,7 @@ def _report(tools: Tools, run: Run, outcomes: list[Outcome], applied: dict[str, 
         "created": applied.get("created", 0),
         "updated": applied.get("updated", 0),
         "sold": applied.get("sold", 0),
-        "rejected": tools.ledger.reject_count(),
+        "rejected": ctx.ledger.reject_count(),
         "held": run.fact("held_count"),
         "drifted": decided.get("drifted", 0),
         "conflicts": decided.get("conflicts", 0),

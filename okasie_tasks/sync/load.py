@@ -28,7 +28,7 @@ from okasie_tasks.core.records import (
 from okasie_tasks.core.row_cache import Place, RowCache
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import CachingSource, SourceRow
-from okasie_tasks.sync.context import LOAD_ROWS, Part, Tools
+from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
 
 if TYPE_CHECKING:
     pass
@@ -37,9 +37,9 @@ from okasie_tasks.sync.fetch import _BATCH
 # -- the local side ------------------------------------------------------------------------------------------------
 
 
-def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | str | list[str]]:
+def load_slice(ctx: AccountContext, part: Part, *, partitions: int) -> dict[str, int | str | list[str]]:
     """Read one slice of the source into the partitions; the result tells whether the source ended within it."""
-    source = tools.source()
+    source = ctx.source()
     start = part.number * LOAD_ROWS
     rows = 0
     nameless: list[str] = []
@@ -49,7 +49,7 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
         return {"rows": 0, "ended": 1, "version": "", "nameless": 0, "where": []}  # the first part reads it all
     # One row more than the slice tells whether it is the last: else a part would be needed to find nothing.
     stop = start + LOAD_ROWS + 1 if source.sliceable else None
-    sorter = _Sorter(tools, part, partitions, tools.ledger.place(version, start) if source.sliceable else None)
+    sorter = _Sorter(ctx, part, partitions, ctx.ledger.place(version, start) if source.sliceable else None)
     if isinstance(source, CachingSource):
         stream = source.rows(start, stop, known=sorter.known)
     else:
@@ -65,7 +65,7 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
     if source.version() != version:
         raise SourceError("the source changed while it was being read; the next run reads it anew", code="changed")
     sorter.write()
-    tools.ledger.keep_places(version, sorter.known.passed)
+    ctx.ledger.keep_places(version, sorter.known.passed)
     return {
         "rows": rows,
         "ended": int(ended),
@@ -79,19 +79,19 @@ def load_slice(tools: Tools, part: Part, *, partitions: int) -> dict[str, int | 
 class _Sorter:
     """Sorts the rows of one slice of the source into the partitions."""
 
-    def __init__(self, tools: Tools, part: Part, partitions: int, begin: Place | None) -> None:
-        self._tools, self._part, self._partitions = tools, part, partitions
-        self._formed = tools.runs.data.has(part.run, "formed")
+    def __init__(self, ctx: AccountContext, part: Part, partitions: int, begin: Place | None) -> None:
+        self._ctx, self._part, self._partitions = ctx, part, partitions
+        self._formed = ctx.runs.data.has(part.run, "formed")
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
-        self.known = RowCache(tools.ledger.known_rows(part.number), begin)
+        self.known = RowCache(ctx.ledger.known_rows(part.number), begin)
 
     def add(self, chunk: list[SourceRow]) -> None:
         """Rows that have a reference."""
         references = [row.reference or "" for row in chunk]
         keys = [hash8(reference) for reference in references]
         formed = self._found_formed(keys)
-        for row, key, packed in zip(chunk, keys, self._tools.ledger.packed(references, keys), strict=True):
+        for row, key, packed in zip(chunk, keys, self._ctx.ledger.packed(references, keys), strict=True):
             partition, whole = partition_of_hash(key, self._partitions), key in formed
             if row.read is not None and not whole and is_as_read(packed, row.content):
                 self.known.note(row.raw, row.content)
@@ -116,7 +116,7 @@ class _Sorter:
         """Which of these the marketplace's side has written with values: they are compared, or told, by value."""
         if not self._formed:
             return set()
-        found = self._tools.runs.data.marked(self._part.run, "formed", keys)
+        found = self._ctx.runs.data.marked(self._part.run, "formed", keys)
         return {key for key, member in zip(keys, found, strict=True) if member}
 
     def write(self) -> None:
@@ -125,9 +125,9 @@ class _Sorter:
             f"local:{partition}": LocalBatch(b"".join(self._same[partition]), self._rows[partition])
             for partition in self._same.keys() | self._rows.keys()
         }
-        self._tools.runs.data.put_sorted(self._part.run, self._part.number, batches)
+        self._ctx.runs.data.put_sorted(self._part.run, self._part.number, batches)
         if (packed := self.known.pack()) is not None:
-            self._tools.ledger.keep_rows(self._part.number, packed)
+            self._ctx.ledger.keep_rows(self._part.number, packed)
 
 
 def local_record(

@@ -17,23 +17,23 @@ from okasie_tasks.core.records import (
     split_hashes,
     split_rows,
 )
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 
 
 class Sides:
     """One partition of a run. ``base``: the ledger's entries, filled by `settle`; the sides are asked by reference."""
 
-    def __init__(self, tools: Tools, run: str, partition: int, partitions: int) -> None:
-        self._packed = tools.ledger.packed_buckets(buckets_of(partition, partitions))
+    def __init__(self, ctx: AccountContext, run: str, partition: int, partitions: int) -> None:
+        self._packed = ctx.ledger.packed_buckets(buckets_of(partition, partitions))
         self.by_hash = {hash8(reference): reference for reference in self._packed}
         self.rows: dict[str, list[Local]] = defaultdict(list)
         self.same_rows: dict[str, int] = {}
         self.remote: dict[str, Remote] = {}
         self.remote_same: set[str] = set()
         self.read = 0
-        for batch in tools.runs.data.fetch(run, f"local:{partition}", LocalBatch):
+        for batch in ctx.runs.data.fetch(run, f"local:{partition}", LocalBatch):
             self._add_local(batch)
-        for page in tools.runs.data.fetch(run, f"remote:{partition}", RemoteBatch):
+        for page in ctx.runs.data.fetch(run, f"remote:{partition}", RemoteBatch):
             self._add_remote(page)
         for reference in self.remote_same.intersection(self.remote):
             if self.remote[reference].provider:  # somebody else's listing under a reference of ours

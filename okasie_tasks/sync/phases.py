@@ -18,7 +18,7 @@ from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.sync import control_totals, fetch, plan_review
 from okasie_tasks.sync.compare import Outcome
-from okasie_tasks.sync.context import LOAD_ROWS, Part, Tools
+from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
 from okasie_tasks.sync.finish import cancelled, end, note_error
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ APPLY: Final = ("spool", "upsert", "sell")
 _SPOOL_AHEAD: Final = 30
 """Upsert chunks that are still to be done when the next slice is spooled: 15 s of quota, half if a worker died."""
 
-Step = Callable[[Tools, "Run"], None]
+Step = Callable[[AccountContext, "Run"], None]
 
 
 def check_mode(mode: str) -> None:
@@ -56,128 +56,126 @@ def check_mode(mode: str) -> None:
         raise ConfigurationError(f"got mode {mode!r:.40}, expected 'incremental' or 'full'", where="okasie.sync")
 
 
-def windows(tools: Tools, run_id: str, phase: str) -> list[tuple[str, range]]:
+def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, range]]:
     """What to publish now: ``(stage, parts)``. Each part is handed out once; calling it too often costs nothing."""
-    if tools.runs.stops.rests(run_id, tools.rules.account):
+    if ctx.runs.stops.rests(run_id, ctx.policy.account):
         return []
     if phase != "apply":
-        found = [(phase, tools.runs.parts.window(run_id, phase, size=WINDOWS[phase][0], when_open=WINDOWS[phase][1]))]
+        found = [(phase, ctx.runs.parts.window(run_id, phase, size=WINDOWS[phase][0], when_open=WINDOWS[phase][1]))]
         return [(stage, parts) for stage, parts in found if parts]
-    spooling, upserts = tools.runs.parts.stage(run_id, "spool"), tools.runs.parts.stage(run_id, "upsert")
+    spooling, upserts = ctx.runs.parts.stage(run_id, "spool"), ctx.runs.parts.stage(run_id, "upsert")
     stages = ["upsert"]
     if upserts.total - upserts.closed <= _SPOOL_AHEAD:
         stages.append("spool")
     if spooling.finished and upserts.published >= upserts.total:
         stages.append("sell")
     found = [
-        (stage, tools.runs.parts.window(run_id, stage, size=WINDOWS[stage][0], when_open=WINDOWS[stage][1]))
+        (stage, ctx.runs.parts.window(run_id, stage, size=WINDOWS[stage][0], when_open=WINDOWS[stage][1]))
         for stage in stages
     ]
     return [(stage, parts) for stage, parts in found if parts]
 
 
-def take(tools: Tools, part: Part) -> tuple[int, Claim]:
+def take(ctx: AccountContext, part: Part) -> tuple[int, Claim]:
     """The next part of the stage for whoever goes on, claimed by its token; -1 and why where there is none."""
-    return tools.runs.parts.take(part.run, part.stage, part.token, most_open=_MOST_CARRIED)
+    return ctx.runs.parts.take(part.run, part.stage, part.token, most_open=_MOST_CARRIED)
 
 
-def one_more(tools: Tools, run_id: str, stage: str, *, alone: bool = False) -> int | None:
+def one_more(ctx: AccountContext, run_id: str, stage: str, *, alone: bool = False) -> int | None:
     """The next part of a stage, to be given a message; None when there is none, or enough are open.
 
     ``alone``: only if no other part is open, so that nobody else goes on.
     """
-    taken = tools.runs.parts.window(run_id, stage, size=1, when_open=0 if alone else _MOST_CARRIED - 1)
+    taken = ctx.runs.parts.window(run_id, stage, size=1, when_open=0 if alone else _MOST_CARRIED - 1)
     return taken[0] if taken else None
 
 
-def advance(tools: Tools, run_id: str) -> Run | None:
+def advance(ctx: AccountContext, run_id: str) -> Run | None:
     """Move the run on if its phase is finished. Returns the run when it is over, else None."""
-    run = tools.runs.get(run_id)
+    run = ctx.runs.get(run_id)
     if run is None or run.state != "running":
         return run
     if run.cancelling:
-        return cancelled(tools, run_id)
+        return cancelled(ctx, run_id)
     stages = APPLY if run.stage == "apply" else (run.stage,)
-    if not all(tools.runs.parts.stage(run_id, stage).finished for stage in stages):
+    if not all(ctx.runs.parts.stage(run_id, stage).finished for stage in stages):
         return None
-    _AFTER[run.stage](tools, run)
-    after = tools.runs.get(run_id)
+    _AFTER[run.stage](ctx, run)
+    after = ctx.runs.get(run_id)
     return after if after is not None and not after.open else None
 
 
 # -- from phase to phase -------------------------------------------------------------------------------------------
 
 
-def _after_first(tools: Tools, run: Run) -> None:
-    if tools.runs.parts.stage(run.id, "first").failed:
-        end(tools, run, "failed")
+def _after_first(ctx: AccountContext, run: Run) -> None:
+    if ctx.runs.parts.stage(run.id, "first").failed:
+        end(ctx, run, "failed")
         return
     pages = run.fact("pages", 1)
     if pages > 1:
-        tools.runs.advance(run.id, "first", "walk", parts=pages - 1)
+        ctx.runs.advance(run.id, "first", "walk", parts=pages - 1)
     else:
-        _to_load(tools, run, "first")
+        _to_load(ctx, run, "first")
 
 
-def _after_walk(tools: Tools, run: Run) -> None:
-    _to_load(tools, run, "walk")
+def _after_walk(ctx: AccountContext, run: Run) -> None:
+    _to_load(ctx, run, "walk")
 
 
-def _to_load(tools: Tools, run: Run, phase: str) -> None:
-    complete = fetch.is_complete(tools, run)
-    if not complete and fetch.repeat(tools, run):
+def _to_load(ctx: AccountContext, run: Run, phase: str) -> None:
+    complete = fetch.is_complete(ctx, run)
+    if not complete and fetch.repeat(ctx, run):
         if phase == "first":
-            tools.runs.advance(run.id, "first", "walk", parts=0)
+            ctx.runs.advance(run.id, "first", "walk", parts=0)
         return
-    lost = _lost_profiles(tools, run)
+    lost = _lost_profiles(ctx, run)
     facts: dict[str, str | int] = {
         # Rows of a profile that is out of reach are not missing.
         "walk_complete": int(complete and not lost),
         "walk_moved": int(not complete),
         "profiles_lost": json.dumps(lost),
-        "source_began_ms": tools.runs.now_ms(),
+        "source_began_ms": ctx.runs.now_ms(),
     }
     parts = max(1, -(-run.fact("rows_before") // LOAD_ROWS))
-    tools.runs.advance(run.id, phase, "load", parts=parts, facts=facts)
+    ctx.runs.advance(run.id, phase, "load", parts=parts, facts=facts)
 
 
-def _lost_profiles(tools: Tools, run: Run) -> list[str]:
+def _lost_profiles(ctx: AccountContext, run: Run) -> list[str]:
     """Dealer profiles that the key could reach at the last run and cannot now; none where the answer does not tell."""
     now = json.loads(run.facts.get("profiles", "[]"))
-    return sorted(set(tools.runs.account(run.account).profiles).difference(now)) if now else []
+    return sorted(set(ctx.runs.account(run.account).profiles).difference(now)) if now else []
 
 
-def _after_load(tools: Tools, run: Run) -> None:
-    slices = tools.runs.parts.results(run.id, "load")
-    if tools.runs.parts.stage(run.id, "load").failed:
-        end(tools, run, "failed")
+def _after_load(ctx: AccountContext, run: Run) -> None:
+    slices = ctx.runs.parts.results(run.id, "load")
+    if ctx.runs.parts.stage(run.id, "load").failed:
+        end(ctx, run, "failed")
         return
     if not any(part["ended"] for part in slices):
-        tools.runs.parts.extend(run.id, "load", f"more:{len(slices)}", 4)
+        ctx.runs.parts.extend(run.id, "load", f"more:{len(slices)}", 4)
         return
     if len({part["version"] for part in slices if part["version"]}) > 1:
-        note_error(
-            tools, run.id, "changed", "the source changed while it was being read; the next run reads it anew", ""
-        )
-        end(tools, run, "failed")
+        note_error(ctx, run.id, "changed", "the source changed while it was being read; the next run reads it anew", "")
+        end(ctx, run, "failed")
         return
     rows = sum(part["rows"] for part in slices)
-    tools.ledger.forget_rows(-(-rows // LOAD_ROWS))
+    ctx.ledger.forget_rows(-(-rows // LOAD_ROWS))
     open_end = next((part["open_end"] for part in slices if part.get("open_end")), "")
-    if open_end and plan_review.has_shrunk(tools, run, rows):
+    if open_end and plan_review.has_shrunk(ctx, run, rows):
         # Many a feed lacks its last line end; one that lacks a third of its rows too was cut, and so was its last cell.
         told = f"ends without a line end, {rows} rows where there were {run.fact('rows_before')}: it was cut"
-        note_error(tools, run.id, "cut", told, open_end)
-        end(tools, run, "failed")
+        note_error(ctx, run.id, "cut", told, open_end)
+        end(ctx, run, "failed")
         return
     nameless = sum(part["nameless"] for part in slices)
     facts: dict[str, str | int] = {"rows": rows, "nameless": nameless}
     if nameless:
         facts["nameless_where"] = json.dumps([where for part in slices for where in part["where"]][:20])
-    tools.runs.advance(run.id, "load", "diff", parts=run.fact("partitions", 1), facts=facts)
+    ctx.runs.advance(run.id, "load", "diff", parts=run.fact("partitions", 1), facts=facts)
 
 
-def world_of(tools: Tools, run: Run) -> World:
+def world_of(ctx: AccountContext, run: Run) -> World:
     """What the decisions of this run may rely on."""
     return World(
         full=run.fact("walked_all") == 1,
@@ -185,18 +183,18 @@ def world_of(tools: Tools, run: Run) -> World:
         source_complete=run.fact("nameless") == 0,
         began_ms=run.started_ms,
         source_began_ms=run.fact("source_began_ms", run.started_ms),
-        policy=tools.rules.policy,
-        missing_reads=tools.rules.missing_reads,
-        sells=tools.rules.sells,
+        policy=ctx.policy.conflict,
+        missing_reads=ctx.policy.missing_reads,
+        sells=ctx.policy.sells,
         taking_over=run.fact("taking_over") == 1,
     )
 
 
-def _after_diff(tools: Tools, run: Run) -> None:
-    outcomes = [msgspec.convert(result, Outcome) for result in tools.runs.parts.results(run.id, "diff")]
+def _after_diff(ctx: AccountContext, run: Run) -> None:
+    outcomes = [msgspec.convert(result, Outcome) for result in ctx.runs.parts.results(run.id, "diff")]
     slices = sorted({place for outcome in outcomes for place in outcome.slices})
     run.facts["slices"] = json.dumps(slices)
-    verdict = plan_review.verdict_of(tools, run, outcomes)
+    verdict = plan_review.verdict_of(ctx, run, outcomes)
     planned = sum(count for outcome in outcomes for count in outcome.slices.values())
     facts: dict[str, str | int] = {
         "slices": run.facts["slices"],
@@ -209,29 +207,29 @@ def _after_diff(tools: Tools, run: Run) -> None:
         "strangers": verdict.strangers,
     }
     if run.plan_only:
-        plan_review.show_adopted(tools, run, verdict)
-        tools.runs.note(run.id, **facts)
-        end(tools, run, "done")
+        plan_review.show_adopted(ctx, run, verdict)
+        ctx.runs.note(run.id, **facts)
+        end(ctx, run, "done")
         return
-    plan_review.adopt(tools, verdict)
+    plan_review.adopt(ctx, verdict)
     for number, change in enumerate(verdict.sells):
-        tools.runs.data.put(run.id, "selling", number, change)
+        ctx.runs.data.put(run.id, "selling", number, change)
     for stage, parts in (("spool", len(slices)), ("upsert", 0), ("sell", len(verdict.sells))):
-        tools.runs.parts.prepare(run.id, stage, parts)
-    tools.runs.advance(run.id, "diff", "apply", parts=0, facts=facts)
+        ctx.runs.parts.prepare(run.id, stage, parts)
+    ctx.runs.advance(run.id, "diff", "apply", parts=0, facts=facts)
     if not slices and not verdict.sells:
-        advance(tools, run.id)
+        advance(ctx, run.id)
 
 
-def _after_apply(tools: Tools, run: Run) -> None:
-    if run.fact("walked_all") and control_totals.is_due(tools, run):
-        tools.runs.advance(run.id, "apply", "count", parts=1)
+def _after_apply(ctx: AccountContext, run: Run) -> None:
+    if run.fact("walked_all") and control_totals.is_due(ctx, run):
+        ctx.runs.advance(run.id, "apply", "count", parts=1)
     else:
-        end(tools, run, "done")
+        end(ctx, run, "done")
 
 
-def _after_count(tools: Tools, run: Run) -> None:
-    end(tools, run, "done")
+def _after_count(ctx: AccountContext, run: Run) -> None:
+    end(ctx, run, "done")
 
 
 _AFTER: Final[dict[str, Step]] = {

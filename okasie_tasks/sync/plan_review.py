@@ -27,7 +27,7 @@ from okasie_tasks.core.guards import (
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
 from okasie_tasks.sync.compare import Outcome
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -56,27 +56,27 @@ class Verdict(msgspec.Struct):
         return listings_in(self.items)
 
 
-def verdict_of(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> Verdict:
+def verdict_of(ctx: AccountContext, run: Run, outcomes: Sequence[Outcome]) -> Verdict:
     """Judge the whole plan of a run that has compared everything."""
     dealers = _totals(outcomes)
-    provider = own_provider(tools, run, outcomes)
-    strangers = _strangers(tools, run, provider)
+    provider = own_provider(ctx, run, outcomes)
+    strangers = _strangers(ctx, run, provider)
     # Whose rows they are is only known from rows of our own: without any a person must say so.
-    adopts = strangers if tools.rules.take_over and provider else []
+    adopts = strangers if ctx.policy.take_over and provider else []
     for stranger in adopts:
         totals = dealers.setdefault(_dealer_of(stranger, dealers).hex(), DealerTotals())
         totals.live, totals.sells = totals.live + 1, totals.sells + 1
     lost = tuple(json.loads(run.facts.get("profiles_lost", "[]")))
     reading = Reading(rows=run.fact("rows"), rows_before=run.fact("rows_before"), profiles_lost=lost)
-    verdict = Verdict(holds=judge(dealers, reading, tools.rules.limits), adopts=adopts)
-    sells = [*_planned_sells(tools, run), *(_taken(stranger, dealers) for stranger in adopts)]
-    verdict.items = [*_items(tools, run, verdict.holds, sells), *(item(name, "scope") for name in lost)]
+    verdict = Verdict(holds=judge(dealers, reading, ctx.policy.limits), adopts=adopts)
+    sells = [*_planned_sells(ctx, run), *(_taken(stranger, dealers) for stranger in adopts)]
+    verdict.items = [*_items(ctx, run, verdict.holds, sells), *(item(name, "scope") for name in lost)]
     if strangers and not adopts:
         verdict.holds.append(_take_over(strangers, provider))
         verdict.items += [item(stranger.reference, _TAKE_OVER) for stranger in strangers]
-    plan = standing(tools)
+    plan = standing(ctx)
     _carry(run, verdict, plan)
-    if _is_released(tools, run, verdict, plan):
+    if _is_released(ctx, run, verdict, plan):
         verdict = Verdict(adopts=strangers, released=run.facts["approves"])
         sells += [_taken(stranger, dealers) for stranger in strangers if stranger not in adopts]
     verdict.strangers = len(strangers)
@@ -93,15 +93,15 @@ def _totals(outcomes: Sequence[Outcome]) -> dict[str, DealerTotals]:
     return dealers
 
 
-def has_shrunk(tools: Tools, run: Run, rows: int) -> bool:
+def has_shrunk(ctx: AccountContext, run: Run, rows: int) -> bool:
     """Whether so many rows are fewer than the guard allows."""
     reading = Reading(rows=rows, rows_before=run.fact("rows_before"))
-    return reading.shrunk_percent() > tools.rules.limits.max_source_shrink_percent
+    return reading.shrunk_percent() > ctx.policy.limits.max_source_shrink_percent
 
 
-def standing(tools: Tools) -> HeldPlan | None:
+def standing(ctx: AccountContext) -> HeldPlan | None:
     """The account's plan that waits for a person."""
-    return tools.plans.get(tools.rules.account, now_ms=tools.runs.now_ms())
+    return ctx.plans.get(ctx.policy.account, now_ms=ctx.runs.now_ms())
 
 
 def holds_of(run: Run) -> list[Held]:
@@ -109,49 +109,49 @@ def holds_of(run: Run) -> list[Held]:
     return msgspec.json.decode(run.facts.get("held", "[]"), type=list[Held])
 
 
-def settle(tools: Tools, run: Run) -> str:
+def settle(ctx: AccountContext, run: Run) -> str:
     """At the end of a run: keep what waits, under its old name if it is the same; returns that name, "" for nothing."""
-    account, plan = run.account, standing(tools)
+    account, plan = run.account, standing(ctx)
     if released := run.facts.get("released", ""):
-        tools.plans.close(account, released, "done")
-        tools.runs.note(released, released_by=run.id)
+        ctx.plans.close(account, released, "done")
+        ctx.runs.note(released, released_by=run.id)
         return ""
     holds, items = holds_of(run), json.loads(run.facts.get("held_items", "[]"))
     if not holds:
         if plan is not None:
-            tools.plans.forget(account)
+            ctx.plans.forget(account)
         return ""
-    if plan is not None and _covers(tools, plan, items):
+    if plan is not None and _covers(ctx, plan, items):
         return plan.run
-    now_ms = tools.runs.now_ms()
+    now_ms = ctx.runs.now_ms()
     fresh = HeldPlan(
-        run=run.id, mode=run.mode, created_ms=now_ms, expires_ms=now_ms + tools.rules.plan_expires_ms,
+        run=run.id, mode=run.mode, created_ms=now_ms, expires_ms=now_ms + ctx.policy.plan_expires_ms,
         holds=holds, items=items,
     )  # fmt: skip
-    tools.plans.keep(account, fresh)
+    ctx.plans.keep(account, fresh)
     return run.id
 
 
-def drop(tools: Tools, run: str) -> bool:
+def drop(ctx: AccountContext, run: str) -> bool:
     """A person says no: what waits is dropped; rows from before our time are left alone for good."""
-    plan = standing(tools)
-    if plan is None or not tools.plans.close(tools.rules.account, run, "dropped"):
+    plan = standing(ctx)
+    if plan is None or not ctx.plans.close(ctx.policy.account, run, "dropped"):
         return False
     if plan.takes_over:
-        tools.runs.note_account(tools.rules.account, take_over="decided")
+        ctx.runs.note_account(ctx.policy.account, take_over="decided")
     return True
 
 
-def show_adopted(tools: Tools, run: Run, verdict: Verdict) -> None:
+def show_adopted(ctx: AccountContext, run: Run, verdict: Verdict) -> None:
     """Rows from before our time stand in no partition's plan: a look at the plan must show their sells all the same."""
     adopted = {row.reference for row in verdict.adopts}
     changes = [change for change in verdict.sells if change.reference in adopted]
-    tools.runs.data.put(run.id, "sells", BUCKETS, changes)
+    ctx.runs.data.put(run.id, "sells", BUCKETS, changes)
 
 
-def adopt(tools: Tools, verdict: Verdict) -> None:
+def adopt(ctx: AccountContext, verdict: Verdict) -> None:
     """Take rows from before our time into the ledger, so that selling them goes the way of all sells."""
-    tools.ledger.swap(
+    ctx.ledger.swap(
         (
             row.reference,
             None,
@@ -170,13 +170,13 @@ def adopt(tools: Tools, verdict: Verdict) -> None:
 # -- rows from before our time -------------------------------------------------------------------------------------
 
 
-def own_provider(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> str:
+def own_provider(ctx: AccountContext, run: Run, outcomes: Sequence[Outcome]) -> str:
     """What the marketplace calls whoever made our rows: learned from rows of the ledger, else from those in the source.
 
     Its value is not documented (API docs, listings/list), so it is never taken from anywhere else.
     """
-    pages = [*tools.runs.parts.results(run.id, "first"), *tools.runs.parts.results(run.id, "walk")]
-    known = tools.runs.account(run.account).provider
+    pages = [*ctx.runs.parts.results(run.id, "first"), *ctx.runs.parts.results(run.id, "walk")]
+    known = ctx.runs.account(run.account).provider
     for told in ([page.get("providers", {}) for page in pages], [outcome.providers for outcome in outcomes]):
         votes = merge_counts(told)
         if votes:
@@ -186,12 +186,12 @@ def own_provider(tools: Tools, run: Run, outcomes: Sequence[Outcome]) -> str:
     return known
 
 
-def _strangers(tools: Tools, run: Run, provider: str) -> list[Remote]:
+def _strangers(ctx: AccountContext, run: Run, provider: str) -> list[Remote]:
     """Live rows that the source lacks and that are ours by their provider; on a hint of it only a person may say so."""
-    if not run.fact("taking_over") or run.fact("nameless") or not tools.rules.sells:
+    if not run.fact("taking_over") or run.fact("nameless") or not ctx.policy.sells:
         return []
     whose = provider or run.facts.get("partner_source", "")
-    found = {row.reference: row for rows in tools.runs.data.fetch(run.id, "strangers", list[Remote]) for row in rows}
+    found = {row.reference: row for rows in ctx.runs.data.fetch(run.id, "strangers", list[Remote]) for row in rows}
     return [found[name] for name in sorted(found) if whose and found[name].provider == whose]
 
 
@@ -214,19 +214,19 @@ def _taken(row: Remote, dealers: Mapping[str, DealerTotals]) -> Planned:
 # -- what waits ----------------------------------------------------------------------------------------------------
 
 
-def _planned_sells(tools: Tools, run: Run) -> Iterator[Planned]:
-    for changes in tools.runs.data.fetch(run.id, "sells", list[Planned]):
+def _planned_sells(ctx: AccountContext, run: Run) -> Iterator[Planned]:
+    for changes in ctx.runs.data.fetch(run.id, "sells", list[Planned]):
         yield from changes
 
 
-def _items(tools: Tools, run: Run, holds: Sequence[Held], sells: Sequence[Planned]) -> list[str]:
+def _items(ctx: AccountContext, run: Run, holds: Sequence[Held], sells: Sequence[Planned]) -> list[str]:
     """What exactly the holds make wait. Updates are only looked through when some of them are held."""
     changes = list(sells)
     if any(hold.what == "updates" for hold in holds):
         for place in json.loads(run.facts["slices"]):
-            for planned in tools.runs.data.fetch(run.id, f"sends:{place}", list[Planned]):
+            for planned in ctx.runs.data.fetch(run.id, f"sends:{place}", list[Planned]):
                 changes += planned
-        for losing in tools.runs.data.fetch(run.id, "losing", list[Planned]):
+        for losing in ctx.runs.data.fetch(run.id, "losing", list[Planned]):
             changes += losing
     return held_items(holds, changes)
 
@@ -239,19 +239,19 @@ def _carry(run: Run, verdict: Verdict, plan: HeldPlan | None) -> None:
     verdict.items += [kept for kept in plan.items if kept.startswith(f"{_TAKE_OVER} ")]
 
 
-def _is_released(tools: Tools, run: Run, verdict: Verdict, plan: HeldPlan | None) -> bool:
+def _is_released(ctx: AccountContext, run: Run, verdict: Verdict, plan: HeldPlan | None) -> bool:
     if plan is None or not verdict.items or run.facts.get("approves") != plan.run:
         return False
     if plan.takes_over and not run.fact("walked_all"):
         return False
-    return _covers(tools, plan, verdict.items)
+    return _covers(ctx, plan, verdict.items)
 
 
-def _covers(tools: Tools, plan: HeldPlan, items: Sequence[str]) -> bool:
+def _covers(ctx: AccountContext, plan: HeldPlan, items: Sequence[str]) -> bool:
     """Whether ``plan`` is what waits now; what a push or a sell by hand settled since does not outdate it."""
 
     def settled(gone: Collection[str]) -> set[str]:
-        found = tools.ledger.get(sorted({reference_of(one) for one in gone}))
+        found = ctx.ledger.get(sorted({reference_of(one) for one in gone}))
         return {one for one in gone if (entry := found.get(reference_of(one))) and _is_done(one, entry, plan)}
 
     return covers(plan, items, settled=settled)

@@ -17,7 +17,7 @@ from okasie_tasks.errors import ItemRejected
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync import audit
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 
 log = get_logger(__name__)
 
@@ -75,20 +75,20 @@ def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, no
     )
 
 
-def park(tools: Tools, rejects: Sequence[Reject], base: Mapping[str, Entry], *, in_source: bool = False) -> int:
+def park(ctx: AccountContext, rejects: Sequence[Reject], base: Mapping[str, Entry], *, in_source: bool = False) -> int:
     """Park these and mark their entries; returns how many. ``in_source``: it is their rows that were refused, so these
     stand in the source: once they vanish, the cars are gone. (A sold one is still to come back, with its next row.)
     """
-    known = tools.ledger.rejects([reject.reference for reject in rejects])
+    known = ctx.ledger.rejects([reject.reference for reject in rejects])
     for reject in rejects:
         if before := known.get(reject.reference):
             reject.attempts = before.attempts + 1
             reject.first_seen = before.first_seen
-    tools.ledger.park(rejects)
+    ctx.ledger.park(rejects)
     marks = [(r.reference, entry) for r in rejects if (entry := base.get(r.reference))]
-    tools.ledger.swap((name, entry, _refused(entry, in_source=in_source)) for name, entry in marks)
-    audit.refused(tools, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
-    tell(tools, rejects)
+    ctx.ledger.swap((name, entry, _refused(entry, in_source=in_source)) for name, entry in marks)
+    audit.refused(ctx, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
+    tell(ctx, rejects)
     return len(rejects)
 
 
@@ -98,11 +98,11 @@ def _refused(entry: Entry, *, in_source: bool) -> Entry:
     return entry.but(set_flags=Flag.PARKED)
 
 
-def tell(tools: Tools, rejects: Sequence[Reject]) -> None:
+def tell(ctx: AccountContext, rejects: Sequence[Reject]) -> None:
     """A line for each listing that is parked now and was not before."""
     lines = [
         {
-            "account": tools.rules.account,
+            "account": ctx.policy.account,
             "reference": reject.reference,
             "code": reject.code,
             "reason": reject.message,
@@ -137,13 +137,13 @@ class Freed(NamedTuple):
     not_parked: list[str]
 
 
-def free(tools: Tools, references: Sequence[str] = ()) -> Freed:
+def free(ctx: AccountContext, references: Sequence[str] = ()) -> Freed:
     """Let the next run send what was refused once more: these, or all. What is refused again keeps its count."""
-    parked = tools.ledger.rejects(references) if references else {r.reference: r for r in tools.ledger.all_rejects()}
+    parked = ctx.ledger.rejects(references) if references else {r.reference: r for r in ctx.ledger.all_rejects()}
     refused = [reject for reject in parked.values() if reject.attempts]
     for start in range(0, len(refused), _PER_TRIP):
         batch = refused[start : start + _PER_TRIP]
-        tools.ledger.park([msgspec.structs.replace(reject, contract="") for reject in batch])
+        ctx.ledger.park([msgspec.structs.replace(reject, contract="") for reject in batch])
     return Freed(
         [reject.reference for reject in refused],
         [reject.reference for reject in parked.values() if not reject.attempts],

@@ -12,27 +12,27 @@ from typing import Final
 from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.records import SkippedImages
 from okasie_tasks.ports import ItemAnswer
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 
 WAITS_SECONDS: Final = (3_600, 6 * 3_600, 24 * 3_600)
 """After each try; a listing whose images were skipped once more than that is given up until its content changes."""
 _KEPT: Final = 10
 
 
-def due(tools: Tools, base: Mapping[str, Entry], *, now: int) -> frozenset[str]:
+def due(ctx: AccountContext, base: Mapping[str, Entry], *, now: int) -> frozenset[str]:
     """Listings whose skipped images are to be tried again now. ``now``: whole seconds, Redis time."""
     waiting = [reference for reference, entry in base.items() if entry.having(Flag.IMAGES)]
-    return frozenset(name for name, found in tools.ledger.skipped(waiting).items() if found.next_try <= now)
+    return frozenset(name for name, found in ctx.ledger.skipped(waiting).items() if found.next_try <= now)
 
 
 def settle(
-    tools: Tools, accepted: Sequence[tuple[str, bytes, ItemAnswer]], *, now: int, again: bool = True
+    ctx: AccountContext, accepted: Sequence[tuple[str, bytes, ItemAnswer]], *, now: int, again: bool = True
 ) -> set[str]:
     """Note what was skipped of accepted listings, each with its content; returns those that are to be tried again.
 
     ``again`` False: their content is not kept, so that nothing can be sent again.
     """
-    known = tools.ledger.skipped([reference for reference, _, _ in accepted])
+    known = ctx.ledger.skipped([reference for reference, _, _ in accepted])
     kept: list[SkippedImages] = []
     for reference, content, answer in accepted:
         if not answer.skipped_images:
@@ -51,7 +51,7 @@ def settle(
                 given_up=given_up,
             )
         )
-    tools.ledger.keep_skipped(kept)
+    ctx.ledger.keep_skipped(kept)
     names = {found.reference for found in kept}
-    tools.ledger.forget_skipped([reference for reference in known if reference not in names])
+    ctx.ledger.forget_skipped([reference for reference in known if reference not in names])
     return {found.reference for found in kept if not found.given_up}

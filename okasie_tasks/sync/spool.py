@@ -17,7 +17,7 @@ from okasie_tasks.core.records import Outgoing, Planned, outgoing
 from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.ports import CachingSource, SourceRow
 from okasie_tasks.sync import plan_review
-from okasie_tasks.sync.context import LOAD_ROWS, SPOOL_ROWS, Part, Tools
+from okasie_tasks.sync.context import LOAD_ROWS, SPOOL_ROWS, AccountContext, Part
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -33,7 +33,7 @@ class Chunk(msgspec.Struct):
 # -- the spool -----------------------------------------------------------------------------------------------------
 
 
-def spool(tools: Tools, part: Part, run: Run, *, place: int, last: bool) -> dict[str, int]:
+def spool(ctx: AccountContext, part: Part, run: Run, *, place: int, last: bool) -> dict[str, int]:
     """Read the planned rows of one slice again and pack their bodies into chunks.
 
     A row that no longer equals the plan is left for the next run, which decides anew. What does not fill a chunk is
@@ -42,18 +42,18 @@ def spool(tools: Tools, part: Part, run: Run, *, place: int, last: bool) -> dict
     holds = plan_review.holds_of(run)
     wanted = {
         change.reference: change
-        for changes in tools.runs.data.fetch(part.run, f"sends:{place}", list[Planned])
+        for changes in ctx.runs.data.fetch(part.run, f"sends:{place}", list[Planned])
         for change in changes
         if not any(kept.holds(change) for kept in holds)
     }
-    rest: Chunk | None = tools.runs.data.fetch_one(part.run, "rest", part.number, Chunk)
+    rest: Chunk | None = ctx.runs.data.fetch_one(part.run, "rest", part.number, Chunk)
     items = rest.items if rest else []
     start = place * SPOOL_ROWS
-    source = tools.source()
+    source = ctx.source()
     stream: Iterator[SourceRow]
     if source.sliceable and isinstance(source, CachingSource):
         # The load has just noted what these rows come to: only those that are sent need to be read again.
-        known = RowCache(tools.ledger.known_rows(start // LOAD_ROWS), tools.ledger.place(source.version(), start))
+        known = RowCache(ctx.ledger.known_rows(start // LOAD_ROWS), ctx.ledger.place(source.version(), start))
         found = source.rows(start, start + SPOOL_ROWS, known=known)
         stream = (row if row.read is None else row.read() for row in found if row.reference in wanted)
     else:
@@ -67,7 +67,7 @@ def spool(tools: Tools, part: Part, run: Run, *, place: int, last: bool) -> dict
     chunks = [Chunk(items[begin:end]) for begin, end in pairwise(ends)]
     # Who does this part again after its worker died may find other rows: chunks and rest are those of the first time.
     left_over = ("rest", part.number + 1, Chunk(items[ends[-1] :]))
-    tools.runs.parts.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks, rest=left_over)
+    ctx.runs.parts.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks, rest=left_over)
     return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(wanted) - len(fresh)}
 
 
@@ -97,10 +97,10 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgo
 # -- the plan ------------------------------------------------------------------------------------------------------
 
 
-def changes_of(tools: Tools, run: str, slices: Sequence[int]) -> Iterator[Planned]:
+def changes_of(ctx: AccountContext, run: str, slices: Sequence[int]) -> Iterator[Planned]:
     """Every planned change of a run, sends in the order of the source, then sells."""
     for place in slices:
-        changes = [c for batch in tools.runs.data.fetch(run, f"sends:{place}", list[Planned]) for c in batch]
+        changes = [c for batch in ctx.runs.data.fetch(run, f"sends:{place}", list[Planned]) for c in batch]
         yield from sorted(changes, key=lambda change: change.row)
-    for batch in tools.runs.data.fetch(run, "sells", list[Planned]):
+    for batch in ctx.runs.data.fetch(run, "sells", list[Planned]):
         yield from batch

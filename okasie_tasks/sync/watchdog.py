@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from okasie_tasks.logs import get_logger
 from okasie_tasks.sync import finish, phases
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -54,7 +54,7 @@ HURRY_SECONDS: Final = 20.0
 
 
 def look(
-    tools: Tools,
+    ctx: AccountContext,
     account: str,
     patience: Patience = USUAL,
     *,
@@ -64,103 +64,105 @@ def look(
 
     ``waiting``: whether messages of a stage's kind are still to be taken up; then they are not lost but late.
     """
-    run_id = tools.runs.active(account)
-    run = tools.runs.get(run_id) if run_id else None
+    run_id = ctx.runs.active(account)
+    run = ctx.runs.get(run_id) if run_id else None
     if run is None or run.state != "running":
         return
-    if tools.runs.stops.paused_ms(account) and not run.cancelling:
+    if ctx.runs.stops.paused_ms(account) and not run.cancelling:
         return
-    now_ms = tools.runs.now_ms()
+    now_ms = ctx.runs.now_ms()
     if now_ms - run.started_ms > patience.deadline * 1000:
         hours = f"{patience.deadline / 3600:g}"
-        finish.stop(tools, run.id, "deadline", f"was not done after {hours} hours; the next run goes on from there", "")
+        finish.stop(ctx, run.id, "deadline", f"was not done after {hours} hours; the next run goes on from there", "")
         return
-    yield from _finished(tools, run, now_ms, patience)
+    yield from _finished(ctx, run, now_ms, patience)
     if now_ms - max(run.fact("republished_ms"), run.progress_ms) >= patience.stalled * 1000:
         late = now_ms - run.progress_ms < _LATE_NOT_LOST * patience.stalled * 1000
-        yield from _stalled(tools, run, now_ms, waiting if late else lambda _: False)
+        yield from _stalled(ctx, run, now_ms, waiting if late else lambda _: False)
     elif now_ms - run.fact("republished_ms") >= patience.stalled * 1000:
-        yield from _left_behind(tools, run, now_ms)
+        yield from _left_behind(ctx, run, now_ms)
 
 
-def after_a_death(tools: Tools, run_id: str, *, waiting: Callable[[str], bool] = lambda _: False) -> Iterator[Parts]:
+def after_a_death(
+    ctx: AccountContext, run_id: str, *, waiting: Callable[[str], bool] = lambda _: False
+) -> Iterator[Parts]:
     """What to publish again when a message came again whose part was closed before.
 
     Its worker died after closing the part: perhaps while it was publishing what comes next.
     """
-    run = tools.runs.get(run_id)
-    now_ms = tools.runs.now_ms()
+    run = ctx.runs.get(run_id)
+    now_ms = ctx.runs.now_ms()
     if run is None or run.state != "running" or now_ms - run.fact("republished_ms") < _DEATHS_APART_MS:
         return
-    yield from _finished(tools, run, now_ms, USUAL._replace(unmoved=0.0))
-    run = tools.runs.get(run_id)
+    yield from _finished(ctx, run, now_ms, USUAL._replace(unmoved=0.0))
+    run = ctx.runs.get(run_id)
     if run is not None and run.state == "running":
-        yield from _stalled(tools, run, now_ms, waiting)
+        yield from _stalled(ctx, run, now_ms, waiting)
 
 
 def _stages(run: Run) -> tuple[str, ...]:
     return ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,)
 
 
-def _finished(tools: Tools, run: Run, now_ms: int, patience: Patience) -> Iterator[Parts]:
+def _finished(ctx: AccountContext, run: Run, now_ms: int, patience: Patience) -> Iterator[Parts]:
     """Set aside what cannot be done, and move the run on if that, or a lost message, is all that it waits for."""
-    spent = [(stage, part) for stage in _stages(run) for part in tools.runs.parts.set_spent_aside(run.id, stage)]
+    spent = [(stage, part) for stage in _stages(run) for part in ctx.runs.parts.set_spent_aside(run.id, stage)]
     for stage, part in spent:
         told = f"{stage} part {part} was begun again and again and never ended: it seems to kill its worker"
         log.error("part quarantined", account=run.account, run=run.id, part=f"{stage} {part}", reason=told)
-        finish.note_error(tools, run.id, "poison", told, "")
+        finish.note_error(ctx, run.id, "poison", told, "")
     if spent or now_ms - run.progress_ms >= patience.unmoved * 1000:
-        phases.advance(tools, run.id)
-        yield from _windows(tools, run.id)
+        phases.advance(ctx, run.id)
+        yield from _windows(ctx, run.id)
 
 
-def _windows(tools: Tools, run_id: str) -> Iterator[Parts]:
-    run = tools.runs.get(run_id)
+def _windows(ctx: AccountContext, run_id: str) -> Iterator[Parts]:
+    run = ctx.runs.get(run_id)
     if run is not None and run.state == "running":
-        for stage, parts in phases.windows(tools, run_id, run.stage):
+        for stage, parts in phases.windows(ctx, run_id, run.stage):
             yield run_id, stage, parts
 
 
-def _stalled(tools: Tools, run: Run, now_ms: int, waiting: Callable[[str], bool]) -> Iterator[Parts]:
-    now = tools.runs.get(run.id)
+def _stalled(ctx: AccountContext, run: Run, now_ms: int, waiting: Callable[[str], bool]) -> Iterator[Parts]:
+    now = ctx.runs.get(run.id)
     if now is None or (now.stage, now.progress_ms) != (run.stage, run.progress_ms):
         return  # moved on just now
-    tools.runs.note(run.id, republished_ms=now_ms)
+    ctx.runs.note(run.id, republished_ms=now_ms)
     for stage in _stages(run):
-        lost = [] if waiting(stage) else tools.runs.parts.open_parts(run.id, stage)
+        lost = [] if waiting(stage) else ctx.runs.parts.open_parts(run.id, stage)
         if lost:
             log.warning("parts are published again", account=run.account, run=run.id, stage=stage, parts=len(lost))
             yield run.id, stage, lost[:10] if stage in ("walk", "upsert", "sell") else lost
 
 
-def open_again(tools: Tools, run_id: str) -> Iterator[Parts]:
+def open_again(ctx: AccountContext, run_id: str) -> Iterator[Parts]:
     """What a run goes on with when nobody knows which of its messages are left, as ``(run, stage, parts)``."""
-    phases.advance(tools, run_id)
-    yield from _windows(tools, run_id)
-    run = tools.runs.get(run_id)
+    phases.advance(ctx, run_id)
+    yield from _windows(ctx, run_id)
+    run = ctx.runs.get(run_id)
     if run is None or run.state != "running":
         return
     for stage in _stages(run):
-        if parts := tools.runs.parts.open_parts(run_id, stage):
+        if parts := ctx.runs.parts.open_parts(run_id, stage):
             yield run_id, stage, parts
 
 
-def _left_behind(tools: Tools, run: Run, now_ms: int) -> Iterator[Parts]:
-    behind = max(1, tools.rules.per_minute * _LEFT_BEHIND_SECONDS // 60)
+def _left_behind(ctx: AccountContext, run: Run, now_ms: int) -> Iterator[Parts]:
+    behind = max(1, ctx.policy.per_minute * _LEFT_BEHIND_SECONDS // 60)
     for stage in {"walk": ("walk",), "apply": ("upsert", "sell")}.get(run.stage, ()):
-        reached = tools.runs.parts.stage(run.id, stage).published - behind
-        if lost := [part for part in tools.runs.parts.open_parts(run.id, stage) if part < reached]:
-            tools.runs.note(run.id, republished_ms=now_ms)
+        reached = ctx.runs.parts.stage(run.id, stage).published - behind
+        if lost := [part for part in ctx.runs.parts.open_parts(run.id, stage) if part < reached]:
+            ctx.runs.note(run.id, republished_ms=now_ms)
             log.warning("parts left behind", account=run.account, run=run.id, stage=stage, parts=len(lost))
             yield run.id, stage, lost
 
 
-def may_begin(tools: Tools, account: str) -> bool:
+def may_begin(ctx: AccountContext, account: str) -> bool:
     """Whether a run waits although none is at work: the message that should have begun it was lost."""
-    if tools.runs.waiting(account) is None or tools.runs.stops.paused_ms(account):
+    if ctx.runs.waiting(account) is None or ctx.runs.stops.paused_ms(account):
         return False
-    active = tools.runs.active(account)
-    return active is None or tools.runs.state(active) != "running"
+    active = ctx.runs.active(account)
+    return active is None or ctx.runs.state(active) != "running"
 
 
 class WatchdogThread(threading.Thread):

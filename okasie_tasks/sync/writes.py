@@ -13,7 +13,7 @@ from okasie_tasks.core.records import Outgoing, Planned, Reject
 from okasie_tasks.errors import ItemRejected
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import audit, rejects, skipped_images
-from okasie_tasks.sync.context import ATTEMPTS, Part, Tools
+from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
 from okasie_tasks.sync.spool import Chunk, source_began_ms
 
 if TYPE_CHECKING:
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 # -- upserts -------------------------------------------------------------------------------------------------------
 
 
-def upsert_chunk(tools: Tools, part: Part, call: Call) -> dict[str, int]:
+def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
     """Send one chunk and settle the ledger item by item. The part is claimed and the permit taken by the caller."""
-    chunk: Chunk | None = tools.runs.data.fetch_one(part.run, "chunks", part.number, Chunk)
+    chunk: Chunk | None = ctx.runs.data.fetch_one(part.run, "chunks", part.number, Chunk)
     if chunk is None or not chunk.items:
         return {}
     references = [item.reference for item in chunk.items]
-    with tools.locks.all(references):
-        if not tools.runs.parts.holds(*part):
+    with ctx.locks.all(references):
+        if not ctx.runs.parts.holds(*part):
             return {}  # it stood still for so long that others did it; closing the part will tell the same
-        base = tools.ledger.get(references)
-        wishes = tools.inbox.waiting(references)
+        base = ctx.ledger.get(references)
+        wishes = ctx.inbox.waiting(references)
         late = [item for item in chunk.items if _overtaken(item, base.get(item.reference))]
         items = [item for item in chunk.items if item not in late and not _is_selling(wishes.get(item.reference))]
-        tools.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in late)
+        ctx.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in late)
         counts = {"overtaken": len(chunk.items) - len(items)}
         if not items:
             return counts
         try:
             answer = call.bulk_upsert([(item.reference, item.body) for item in items])
         except ItemRejected as refused:
-            return counts | _refused_whole(tools, part, items, refused)
+            return counts | _refused_whole(ctx, part, items, refused)
         counts["sent"] = len(items)
-        counts |= _settle(tools, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
+        counts |= _settle(ctx, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
     return counts
 
 
-def sent(tools: Tools, part: Part) -> None:
+def sent(ctx: AccountContext, part: Part) -> None:
     """Forget the bodies of a chunk whose part is closed; not sooner, or who does it again would find nothing to do."""
-    tools.runs.data.drop(part.run, "chunks", part.number)
+    ctx.runs.data.drop(part.run, "chunks", part.number)
 
 
 def _overtaken(item: Outgoing, entry: Entry | None) -> bool:
@@ -73,7 +73,7 @@ def _is_selling(wish: Wish | None) -> bool:
 
 
 def _settle(
-    tools: Tools,
+    ctx: AccountContext,
     part: Part,
     items: list[Outgoing],
     answers: Sequence[ItemAnswer],
@@ -82,15 +82,15 @@ def _settle(
     request_id: str,
     tries: int,
 ) -> dict[str, int]:
-    now_ms = tools.runs.now_ms()
+    now_ms = ctx.runs.now_ms()
     pairs = list(zip(items, answers, strict=True))
     accepted = [(item, answer) for item, answer in pairs if answer.outcome == "accepted"]
-    if not tools.runs.parts.holds(*part):
+    if not ctx.runs.parts.holds(*part):
         # Others did it meanwhile, and perhaps more: what they left stands. If nobody did, what was sent is known.
-        tools.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
+        ctx.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
         return {}
     lacking = skipped_images.settle(
-        tools, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000
+        ctx, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000
     )
     swaps: list[tuple[str, Entry | None, Entry]] = []
     counts = {"created": 0, "updated": 0, "skipped_images": 0}
@@ -108,11 +108,11 @@ def _settle(
             again.append(item)
         else:
             parked.append(_reject(item, answer, part.run, request_id, now_ms // 1000))
-    tools.ledger.swap(swaps)
-    tools.ledger.unpark([item.reference for item, _ in accepted])
-    audit.sent(tools, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
-    counts["new_rejects"] = rejects.park(tools, parked, base, in_source=True)
-    counts["unanswered"] = _again(tools, part, again, tries)
+    ctx.ledger.swap(swaps)
+    ctx.ledger.unpark([item.reference for item, _ in accepted])
+    audit.sent(ctx, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
+    counts["new_rejects"] = rejects.park(ctx, parked, base, in_source=True)
+    counts["unanswered"] = _again(ctx, part, again, tries)
     return counts
 
 
@@ -133,25 +133,25 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
     )
 
 
-def _again(tools: Tools, part: Part, items: list[Outgoing], tries: int) -> int:
+def _again(ctx: AccountContext, part: Part, items: list[Outgoing], tries: int) -> int:
     """Items the answer did not name are sent once more in a chunk of their own; returns those given up."""
     if not items:
         return 0
     if tries + 1 >= ATTEMPTS:
         return len(items)
-    tools.runs.parts.add(part.run, "upsert", f"again:{part.number}", "chunks", [Chunk(items, tries=tries + 1)])
+    ctx.runs.parts.add(part.run, "upsert", f"again:{part.number}", "chunks", [Chunk(items, tries=tries + 1)])
     return 0
 
 
-def _refused_whole(tools: Tools, part: Part, items: list[Outgoing], refused: ItemRejected) -> dict[str, int]:
+def _refused_whole(ctx: AccountContext, part: Part, items: list[Outgoing], refused: ItemRejected) -> dict[str, int]:
     """A chunk refused as a whole is halved until the culprit stands alone."""
     if len(items) == 1:
         answer = rejects.answer_of(items[0].reference, refused)
-        base = tools.ledger.get([items[0].reference])
-        reject = _reject(items[0], answer, part.run, refused.request_id, int(tools.runs.now()))
-        return {"new_rejects": rejects.park(tools, [reject], base, in_source=True)}
+        base = ctx.ledger.get([items[0].reference])
+        reject = _reject(items[0], answer, part.run, refused.request_id, int(ctx.runs.now()))
+        return {"new_rejects": rejects.park(ctx, [reject], base, in_source=True)}
     left, _ = halves(len(items))
-    tools.runs.parts.add(
+    ctx.runs.parts.add(
         part.run, "upsert", f"halves:{part.number}", "chunks", [Chunk(items[:left]), Chunk(items[left:])]
     )
     return {"halved": 1}
@@ -162,24 +162,24 @@ def _reject(item: Outgoing, answer: ItemAnswer, run: str, request_id: str | None
     return rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
 
 
-def mark_sold(tools: Tools, part: Part, run: Run, call: Call) -> dict[str, int]:
+def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str, int]:
     """Mark one listing sold. A reference that is not known there is settled: there is nothing left to sell."""
-    change: Planned | None = tools.runs.data.fetch_one(part.run, "selling", part.number, Planned)
+    change: Planned | None = ctx.runs.data.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
         return {}
     # Over a row that did not change it is an older sell said again: a push that waits may be newer than that.
     seen_ms = source_began_ms(run) if change.seen_ms is None else change.seen_ms
-    with tools.locks.all([change.reference]):
-        if not tools.runs.parts.holds(*part):
+    with ctx.locks.all([change.reference]):
+        if not ctx.runs.parts.holds(*part):
             return {}
-        entry = tools.ledger.get([change.reference]).get(change.reference)
+        entry = ctx.ledger.get([change.reference]).get(change.reference)
         if entry is None or not _still_to_sell(change, entry):
             return {"overtaken": 1}
         if entry.having(Flag.URGENT) and entry.seen_ms > seen_ms:
             spent = Flag.IN_SOURCE if change.row < 0 and entry.having(Flag.GIVEN) else Flag(0)
-            tools.ledger.swap([(change.reference, entry, entry.but(clear=spent))])
+            ctx.ledger.swap([(change.reference, entry, entry.but(clear=spent))])
             return {"overtaken": 1}
-        if _newer_waits(tools, change, seen_ms):
+        if _newer_waits(ctx, change, seen_ms):
             return {"overtaken": 1}
         try:
             answer = call.delete(change.reference)
@@ -194,7 +194,7 @@ def mark_sold(tools: Tools, part: Part, run: Run, call: Call) -> dict[str, int]:
         absence = Flag(0) if stands else Flag.IN_SOURCE | Flag.SOLD_BY_HAND
         over = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | Flag.REVIVED | absence
         again = Flag.RESENT if change.rendering_seen else Flag(0)
-        now_ms = tools.runs.now_ms()
+        now_ms = ctx.runs.now_ms()
         row = change.content if stands else entry.row
         # Nor has a sell a version of its own: what was pushed before this read of the source is older than it.
         settled = entry.but(
@@ -207,9 +207,9 @@ def mark_sold(tools: Tools, part: Part, run: Run, call: Call) -> dict[str, int]:
             set_flags=again | found,
             clear=over,
         )
-        if not tools.ledger.swap([(change.reference, entry, settled)]):
+        if not ctx.ledger.swap([(change.reference, entry, settled)]):
             event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
-            audit.sold(tools, change.reference, event, entry, status=status)
+            audit.sold(ctx, change.reference, event, entry, status=status)
     return {"sold": 1}
 
 
@@ -221,22 +221,22 @@ def _still_to_sell(change: Planned, entry: Entry) -> bool:
     return entry.status != "sold" and (change.row >= 0 or entry.having(Flag.IN_SOURCE))
 
 
-def _newer_waits(tools: Tools, change: Planned, seen_ms: int) -> bool:
+def _newer_waits(ctx: AccountContext, change: Planned, seen_ms: int) -> bool:
     """Whether something waits in the urgent lane that this sell must not come before."""
-    wish = tools.inbox.waiting([change.reference]).get(change.reference)
+    wish = ctx.inbox.waiting([change.reference]).get(change.reference)
     if wish is None:
         return False
     if wish.row_gone or not wish.stamp.older_than(Version(0, seen_ms)):
         if change.row < 0:
-            tools.inbox.row_gone(wish)
+            ctx.inbox.row_gone(wish)
         return True
     # Perhaps it was that push which listed it again, and its answer was lost.
     return bool(change.rendering_seen) and wish.kind == "push"
 
 
-def refused_sell(tools: Tools, part: Part, refused: ItemRejected) -> dict[str, int]:
+def refused_sell(ctx: AccountContext, part: Part, refused: ItemRejected) -> dict[str, int]:
     """Park a listing whose DELETE was refused."""
-    change: Planned | None = tools.runs.data.fetch_one(part.run, "selling", part.number, Planned)
+    change: Planned | None = ctx.runs.data.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
         return {}
     reject = rejects.reject_of(
@@ -245,6 +245,6 @@ def refused_sell(tools: Tools, part: Part, refused: ItemRejected) -> dict[str, i
         where=f"DELETE /listings/{change.reference}",
         run=part.run,
         request_id=refused.request_id,
-        now=int(tools.runs.now()),
+        now=int(ctx.runs.now()),
     )
-    return {"new_rejects": rejects.park(tools, [reject], tools.ledger.get([change.reference]))}
+    return {"new_rejects": rejects.park(ctx, [reject], ctx.ledger.get([change.reference]))}

@@ -38,7 +38,7 @@ from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.store.outbox import Asked
 from okasie_tasks.sync import phases, watchdog
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
     STORY,
@@ -86,39 +86,39 @@ def sync(
     Raises `ConfigurationError` for an unknown account or mode.
     """
     with _taken(str(self.request.id)):
-        tools = services().tools(account)
+        ctx = services().context(account)
         phases.check_mode(mode)
         if scheduled:
-            _request_daily(tools, services().account(account))
+            _request_daily(ctx, services().account(account))
         elif not requested and not _asked().was_taken(str(self.request.id)):
-            tools.runs.request(account, mode, plan_only=plan_only)
-    run = tools.runs.begin(account)
+            ctx.runs.request(account, mode, plan_only=plan_only)
+    run = ctx.runs.begin(account)
     if run is not None:
         log.info("run begins", account=account, run=run)
-        publish(tools, run)
-        STORY.tell(tools.runs, run, now=True)
+        publish(ctx, run)
+        STORY.tell(ctx.runs, run, now=True)
     return run or ""
 
 
-def _request_daily(tools: Tools, account: AccountSettings) -> None:
+def _request_daily(ctx: AccountContext, account: AccountSettings) -> None:
     if account.full_at is None:
         return
-    now = datetime.fromtimestamp(tools.runs.now_ms() / 1000, UTC)
+    now = datetime.fromtimestamp(ctx.runs.now_ms() / 1000, UTC)
     day = daily.due_day(now, account.full_at, ZoneInfo(account.timezone))
     if day is not None:
-        tools.runs.request(account.name, "full", day=day.isoformat())
+        ctx.runs.request(account.name, "full", day=day.isoformat())
 
 
 @app.task(name="okasie.advance", **_STEADY)
 def advance(account: str, run: str) -> None:
     """Move a run on when its phase is finished; the body of every window's chord."""
-    tools = services().tools(account)
-    ended = phases.advance(tools, run)
+    ctx = services().context(account)
+    ended = phases.advance(ctx, run)
     if ended is None:
-        publish(tools, run)
+        publish(ctx, run)
     else:
-        begin_waiting(tools)
-    STORY.tell(tools.runs, run, now=ended is not None)
+        begin_waiting(ctx)
+    STORY.tell(ctx.runs, run, now=ended is not None)
 
 
 # -- the watchdog --------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
     for account in found.settings.accounts:
         try:
             with about(account=account):
-                _watch_account(found.tools(account), account, patience)
+                _watch_account(found.context(account), account, patience)
         except TROUBLE:
             raise
         except Exception:
@@ -145,14 +145,14 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
     _ask_again(found.runs.now_ms(), patience)
 
 
-def _watch_account(tools: Tools, account: str, patience: watchdog.Patience) -> None:
-    at_work = tools.runs.active(account)
-    for run, stage, parts in watchdog.look(tools, account, patience, waiting=is_waiting):
-        send_parts(tools, run, [(stage, parts)])
-    if at_work and tools.runs.active(account) != at_work:
-        STORY.tell(tools.runs, at_work, now=True)
-    begin_waiting(tools)
-    if tools.inbox.unattended(tools.runs.now_ms()):
+def _watch_account(ctx: AccountContext, account: str, patience: watchdog.Patience) -> None:
+    at_work = ctx.runs.active(account)
+    for run, stage, parts in watchdog.look(ctx, account, patience, waiting=is_waiting):
+        send_parts(ctx, run, [(stage, parts)])
+    if at_work and ctx.runs.active(account) != at_work:
+        STORY.tell(ctx.runs, at_work, now=True)
+    begin_waiting(ctx)
+    if ctx.inbox.unattended(ctx.runs.now_ms()):
         _send_waiting(account)
 
 
@@ -204,13 +204,13 @@ def _start_threads(consumer: Any) -> None:
 @app.task(name="okasie.resume", throws=(OkasieError,))
 def resume(account: str) -> None:
     """Go on with what a pause left: parts whose messages found the account at rest, a run that waits, the inbox."""
-    tools = services().tools(account)
+    ctx = services().context(account)
     log.info("the account goes on", account=account)
-    if run := tools.runs.active(account):
-        for name, stage, parts in watchdog.open_again(tools, run):
-            send_parts(tools, name, [(stage, parts)])
-    begin_waiting(tools)
-    if tools.inbox.count():
+    if run := ctx.runs.active(account):
+        for name, stage, parts in watchdog.open_again(ctx, run):
+            send_parts(ctx, name, [(stage, parts)])
+    begin_waiting(ctx)
+    if ctx.inbox.count():
         _send_waiting(account)
 
 
@@ -230,35 +230,35 @@ def push_listings(
     ``version``: the caller's own version of the ``listings`` (ms since the epoch), where calls may overtake each other.
     """
     with _taken(str(self.request.id)):
-        tools = services().tools(account)
-        accept.accept_push(tools, str(self.request.id), references=references, listings=listings, version=version)
-    _send_urgent(tools, str(self.request.id))
+        ctx = services().context(account)
+        accept.accept_push(ctx, str(self.request.id), references=references, listings=listings, version=version)
+    _send_urgent(ctx, str(self.request.id))
 
 
 @app.task(name="okasie.sell", bind=True, **_STEADY)
 def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
     """Mark listings sold now."""
     with _taken(str(self.request.id)):
-        tools = services().tools(account)
-        accept.accept_sell(tools, str(self.request.id), references=references)
-    _send_urgent(tools, str(self.request.id))
+        ctx = services().context(account)
+        accept.accept_sell(ctx, str(self.request.id), references=references)
+    _send_urgent(ctx, str(self.request.id))
 
 
 @app.task(name="okasie.send_urgent", bind=True, **_STEADY)
 def send_urgent(self: Task[Any, Any], account: str) -> None:
     """Go on sending an account's inbox."""
     try:
-        _sender(services().tools(account), str(self.request.id)).run()
+        _sender(services().context(account), str(self.request.id)).run()
     except RetryLater as later:
         raise again_later(self, later, later.seconds) from None
 
 
-def _send_urgent(tools: Tools, token: str) -> None:
+def _send_urgent(ctx: AccountContext, token: str) -> None:
     """Send in this very slot: a message more would cost time. What must wait goes on in a message of its own."""
     try:
-        _sender(tools, token).run()
+        _sender(ctx, token).run()
     except RetryLater as later:
-        _send_waiting(tools.rules.account, countdown=min(later.seconds, LONGEST_COUNTDOWN_SECONDS))
+        _send_waiting(ctx.policy.account, countdown=min(later.seconds, LONGEST_COUNTDOWN_SECONDS))
 
 
 def _send_waiting(account: str, countdown: float = 0.0) -> None:
@@ -266,8 +266,8 @@ def _send_waiting(account: str, countdown: float = 0.0) -> None:
     send_urgent.apply_async(kwargs={"account": account}, countdown=countdown or None, argsrepr=told)
 
 
-def _sender(tools: Tools, token: str) -> Sender:
-    return Sender(tools, token, chance=CHANCE, coming=lambda: int(services().redis.llen(URGENT)))
+def _sender(ctx: AccountContext, token: str) -> Sender:
+    return Sender(ctx, token, chance=CHANCE, coming=lambda: int(services().redis.llen(URGENT)))
 
 
 @task_received.connect

@@ -9,7 +9,7 @@ from celery import Task, chord, group, signature
 from okasie_tasks.celery import app
 from okasie_tasks.services import services
 from okasie_tasks.sync import phases, watchdog
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.tasks.run_events import Story, part_told
 from okasie_tasks.worker.settings import QUEUE_OF
 
@@ -41,10 +41,10 @@ def is_waiting(stage: str) -> bool:
     return int(services().redis.llen(QUEUE_OF[TASK_OF[stage]])) > 0
 
 
-def begin_waiting(tools: Tools) -> None:
+def begin_waiting(ctx: AccountContext) -> None:
     """Let the account's next run begin if one waits and none is at work."""
-    account = tools.rules.account
-    if watchdog.may_begin(tools, account):
+    account = ctx.policy.account
+    if watchdog.may_begin(ctx, account):
         told = f"{account}: begin the run that waits"
         kwargs = {"account": account, "requested": True}
         signature("okasie.sync", kwargs=kwargs, app=app).apply_async(argsrepr=told)
@@ -53,31 +53,31 @@ def begin_waiting(tools: Tools) -> None:
 # -- windows -------------------------------------------------------------------------------------------------------
 
 
-def publish(tools: Tools, run: str) -> None:
+def publish(ctx: AccountContext, run: str) -> None:
     """Publish the next window of a run if it is time, as one flat chord."""
-    record = tools.runs.get(run)
+    record = ctx.runs.get(run)
     if record is not None and record.cancelling:
-        if phases.advance(tools, run) is not None:
-            STORY.tell(tools.runs, run, now=True)
-            begin_waiting(tools)
+        if phases.advance(ctx, run) is not None:
+            STORY.tell(ctx.runs, run, now=True)
+            begin_waiting(ctx)
     elif record is not None and record.state == "running":
-        send_parts(tools, run, phases.windows(tools, run, record.stage))
+        send_parts(ctx, run, phases.windows(ctx, run, record.stage))
 
 
-def send_parts(tools: Tools, run: str, stages: list[tuple[str, Any]]) -> None:
+def send_parts(ctx: AccountContext, run: str, stages: list[tuple[str, Any]]) -> None:
     """Publish these parts as one chord, whose body moves the run on."""
-    totals = {stage: tools.runs.parts.stage(run, stage).total for stage, _ in stages}
+    totals = {stage: ctx.runs.parts.stage(run, stage).total for stage, _ in stages}
     header = [
-        part_message(tools.rules.account, run, stage, number, of=totals[stage])
+        part_message(ctx.policy.account, run, stage, number, of=totals[stage])
         for stage, parts in stages
         for number in parts
     ]
     if header:
-        chord(group(header), advance_message(tools, run))()
+        chord(group(header), advance_message(ctx, run))()
 
 
-def advance_message(tools: Tools, run: str) -> Any:
-    account = tools.rules.account
+def advance_message(ctx: AccountContext, run: str) -> Any:
+    account = ctx.policy.account
     kwargs = {"account": account, "run": run}
     told = f"{account}: move the run on"
     return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=told)

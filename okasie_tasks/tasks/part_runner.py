@@ -26,7 +26,7 @@ from okasie_tasks.logs import get_logger
 from okasie_tasks.services import current_run, services
 from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import phases, watchdog
-from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.executor import Effect, perform, perform_next
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
@@ -111,19 +111,19 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
 
     Rebuilds the message, calls one plain function, turns `RetryLater` into a retry.
     """
-    tools = services().tools(account)
+    ctx = services().context(account)
     # A word of this delivery's own: the same message delivered again takes the part over, and fences this one.
     part = Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}")
     token = current_run.set(run)
     began = time.monotonic()
     again = task.request.retries > 0 or _came_again(task)
     try:
-        effect, told = _this(tools, part, again=again)
+        effect, told = _this(ctx, part, again=again)
         # If its worker died in the middle of the turn, what it held was held for this message.
-        held = tools.runs.parts.held_for(run, stage, str(task.request.id)) if effect == "nothing" and again else []
-        more = _resume(tools, part, held)
+        held = ctx.runs.parts.held_for(run, stage, str(task.request.id)) if effect == "nothing" and again else []
+        more = _resume(ctx, part, held)
         if stage in phases.CARRIED and (more or effect in _DONE):
-            more += _carry_on(tools, part, began)
+            more += _carry_on(ctx, part, began)
     except RetryLater as later:
         raise again_later(task, later, later.seconds) from None
     except TROUBLE as trouble:
@@ -136,14 +136,14 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
 # -- a turn --------------------------------------------------------------------------------------------------------
 
 
-def _resume(tools: Tools, part: Part, numbers: list[int]) -> int:
+def _resume(ctx: AccountContext, part: Part, numbers: list[int]) -> int:
     """Do these parts of the stage too; returns how many were done. One that must wait gets a message of its own."""
     done = 0
     for number in numbers:
         try:
-            effect, _ = _this(tools, part._replace(number=number))
+            effect, _ = _this(ctx, part._replace(number=number))
         except RetryLater as later:
-            _leave(tools, part, number, later.seconds)
+            _leave(ctx, part, number, later.seconds)
             continue
         if effect not in _DONE:
             break  # the run is over, or rests
@@ -151,7 +151,7 @@ def _resume(tools: Tools, part: Part, numbers: list[int]) -> int:
     return done
 
 
-def _carry_on(tools: Tools, part: Part, began: float) -> int:
+def _carry_on(ctx: AccountContext, part: Part, began: float) -> int:
     """Go on with the parts that follow; returns how many were done. The last one to go leaves a message for the next.
 
     ``began``: the turn, by the monotonic clock.
@@ -160,27 +160,27 @@ def _carry_on(tools: Tools, part: Part, began: float) -> int:
     while True:
         wanted, now = SLOTS.wanted(part.stage, is_waiting), time.monotonic()
         if SLOTS.stopping() or now - began >= (_TURN_SECONDS if wanted else _LONGEST_TURN_SECONDS):
-            _leave(tools, part, phases.one_more(tools, part.run, part.stage))
+            _leave(ctx, part, phases.one_more(ctx, part.run, part.stage))
             return done
-        if now >= call_at and not wanted and tools.market.short_handed(60 / tools.rules.per_minute):
+        if now >= call_at and not wanted and ctx.market.short_handed(60 / ctx.policy.per_minute):
             call_at = now + _HELP_SECONDS
-            _leave(tools, part, phases.one_more(tools, part.run, part.stage))
+            _leave(ctx, part, phases.one_more(ctx, part.run, part.stage))
         taken: list[int] = []
         try:
-            effect = _next(tools, part, taken, wait=not wanted)
+            effect = _next(ctx, part, taken, wait=not wanted)
         except RetryLater as later:
             if taken:
-                _leave(tools, part, taken[0], later.seconds)
+                _leave(ctx, part, taken[0], later.seconds)
             else:
                 seconds = max(later.seconds, _BACK_SECONDS if wanted else 0.0)
-                _leave(tools, part, phases.one_more(tools, part.run, part.stage, alone=True), seconds)
+                _leave(ctx, part, phases.one_more(ctx, part.run, part.stage, alone=True), seconds)
             return done
         if effect not in _DONE:
             return done  # nothing is left to take, or the run is over, or rests
         done += 1
 
 
-def _leave(tools: Tools, part: Part, number: int | None, seconds: float = 0.0) -> None:
+def _leave(ctx: AccountContext, part: Part, number: int | None, seconds: float = 0.0) -> None:
     """A message for this part of the stage, to be begun after so long.
 
     It is in no chord: who closes the last part of a stage that is carried on moves the run on. A chord of one would
@@ -189,23 +189,23 @@ def _leave(tools: Tools, part: Part, number: int | None, seconds: float = 0.0) -
     if number is not None:
         countdown = min(seconds, LONGEST_COUNTDOWN_SECONDS)
         message = part_message(
-            tools.rules.account, part.run, part.stage, number, of=tools.runs.parts.stage(*part[:2]).total
+            ctx.policy.account, part.run, part.stage, number, of=ctx.runs.parts.stage(*part[:2]).total
         )
         message.apply_async(countdown=countdown or None, ignore_result=True)
 
 
-def _this(tools: Tools, part: Part, *, again: bool = False) -> tuple[Effect, str]:
+def _this(ctx: AccountContext, part: Part, *, again: bool = False) -> tuple[Effect, str]:
     """Do this part; what became of it, and in words."""
     told = [_NOTHING]
 
     def do() -> Effect:
-        with tools.runs.parts.keeping(*part):
-            return perform(tools, part, chance=CHANCE, tell=told.append)
+        with ctx.runs.parts.keeping(*part):
+            return perform(ctx, part, chance=CHANCE, tell=told.append)
 
-    return _in_place(tools, part, do, again=again), told[-1]
+    return _in_place(ctx, part, do, again=again), told[-1]
 
 
-def _next(tools: Tools, part: Part, taken: list[int], *, wait: bool) -> Effect:
+def _next(ctx: AccountContext, part: Part, taken: list[int], *, wait: bool) -> Effect:
     """Do the next part of the stage, whichever that is by the time there is a permit for it.
 
     ``taken`` gets its number: it is taken once, however often Redis goes away meanwhile.
@@ -216,20 +216,20 @@ def _next(tools: Tools, part: Part, taken: list[int], *, wait: bool) -> Effect:
 
             def take() -> tuple[int, Claim]:
                 if taken:
-                    number, claim = taken[0], tools.runs.parts.claim(part.run, part.stage, taken[0], part.token)
+                    number, claim = taken[0], ctx.runs.parts.claim(part.run, part.stage, taken[0], part.token)
                 else:
-                    number, claim = phases.take(tools, part)
+                    number, claim = phases.take(ctx, part)
                 if claim.state == "claimed":
                     taken[:] = [number]
-                    kept.enter_context(tools.runs.parts.keeping(*part._replace(number=number)))
+                    kept.enter_context(ctx.runs.parts.keeping(*part._replace(number=number)))
                 return number, claim
 
-            return perform_next(tools, part, take, wait=wait, chance=CHANCE)
+            return perform_next(ctx, part, take, wait=wait, chance=CHANCE)
 
-    return _in_place(tools, part, do)
+    return _in_place(ctx, part, do)
 
 
-def _in_place(tools: Tools, part: Part, do: Callable[[], Effect], *, again: bool = False) -> Effect:
+def _in_place(ctx: AccountContext, part: Part, do: Callable[[], Effect], *, again: bool = False) -> Effect:
     """Do a part; while Redis is away, wait here: nothing else could be done in this slot.
 
     A task that fails then cannot even tell so: its result is refused like everything else, its message is neither
@@ -239,7 +239,7 @@ def _in_place(tools: Tools, part: Part, do: Callable[[], Effect], *, again: bool
     while True:
         try:
             effect = do()
-            _go_on(tools, part, effect, again=again)
+            _go_on(ctx, part, effect, again=again)
         except TROUBLE as error:
             if time.monotonic() > until:
                 raise
@@ -247,22 +247,22 @@ def _in_place(tools: Tools, part: Part, do: Callable[[], Effect], *, again: bool
             again = True
             time.sleep(_IN_PLACE_SECONDS)
         else:
-            STORY.tell(tools.runs, part.run, now=effect == "stopped")
+            STORY.tell(ctx.runs, part.run, now=effect == "stopped")
             return effect
 
 
-def _go_on(tools: Tools, part: Part, effect: Effect, *, again: bool) -> None:
+def _go_on(ctx: AccountContext, part: Part, effect: Effect, *, again: bool) -> None:
     """Publish what comes after a part. A stage that is carried on needs no windows, and has no chord for its end."""
     run, carried = part.run, part.stage in phases.CARRIED
     if effect == "last" and carried:
-        advance_message(tools, run).apply_async()
+        advance_message(ctx, run).apply_async()
     elif effect in ("closed", "last") and not carried:
-        publish(tools, run)
+        publish(ctx, run)
     elif effect == "stopped":
-        begin_waiting(tools)
+        begin_waiting(ctx)
     elif effect == "nothing" and again:
-        for _, stage, parts in watchdog.after_a_death(tools, run, waiting=is_waiting):
-            send_parts(tools, run, [(stage, parts)])
+        for _, stage, parts in watchdog.after_a_death(ctx, run, waiting=is_waiting):
+            send_parts(ctx, run, [(stage, parts)])
 
 
 def _came_again(task: Task[Any, Any]) -> bool:

@@ -18,14 +18,14 @@ from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import ConfigurationError, OkasieError, SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.sync import rejects
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 
 
 class _Accepted:
     """What one message came to."""
 
-    def __init__(self, tools: Tools, push: str, at_ms: int) -> None:
-        self._tools, self._push, self._at_ms = tools, push, at_ms
+    def __init__(self, ctx: AccountContext, push: str, at_ms: int) -> None:
+        self._ctx, self._push, self._at_ms = ctx, push, at_ms
         self.wishes: dict[str, Wish] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._rejects: list[Reject] = []
@@ -63,48 +63,48 @@ class _Accepted:
 
     def keep(self) -> None:
         """Wishes first: a caller that sees an outcome may rely on the rest being in the inbox."""
-        self._tools.inbox.put(self.wishes.values())
-        self._tools.ledger.park(self._rejects)
-        rejects.tell(self._tools, self._rejects)
-        self._tools.pushes.tell({self._push: self._outcomes} if self._outcomes else {})
+        self._ctx.inbox.put(self.wishes.values())
+        self._ctx.ledger.park(self._rejects)
+        rejects.tell(self._ctx, self._rejects)
+        self._ctx.pushes.tell({self._push: self._outcomes} if self._outcomes else {})
 
 
 def accept_push(
-    tools: Tools, push: str, *, references: object = None, listings: object = None, version: object = 0
+    ctx: AccountContext, push: str, *, references: object = None, listings: object = None, version: object = 0
 ) -> None:
     """Take in the message of an ``okasie.push``: ``references`` (read from the source) or ``listings`` (write shape).
 
     ``version``: the caller's own version of the ``listings``, ms since the epoch; 0 for none. Raises
     `ConfigurationError` for a message that makes no sense, `RunAborted` when the source cannot be read.
     """
-    at_ms = tools.pushes.receive(push)
+    at_ms = ctx.pushes.receive(push)
     if not at_ms:
         return
-    accepted = _Accepted(tools, push, at_ms)
+    accepted = _Accepted(ctx, push, at_ms)
     try:
         if (references is None) == (listings is None):
             raise ConfigurationError("expected references or listings, one of them", where="okasie.push")
         if references is not None:
-            _by_reference(tools, accepted, checked_references(references, "okasie.push"))
+            _by_reference(ctx, accepted, checked_references(references, "okasie.push"))
         else:
             _handed_in(accepted, checked_listings(listings), own=_checked_version(version), at_ms=at_ms)
     except OkasieError as error:
-        tools.pushes.fail(push, str(error))
+        ctx.pushes.fail(push, str(error))
         raise
     accepted.keep()
 
 
-def accept_sell(tools: Tools, push: str, *, references: object) -> None:
+def accept_sell(ctx: AccountContext, push: str, *, references: object) -> None:
     """Take in the message of an ``okasie.sell``. Raises `ConfigurationError` for one that makes no sense."""
-    at_ms = tools.pushes.receive(push)
+    at_ms = ctx.pushes.receive(push)
     if not at_ms:
         return
-    accepted = _Accepted(tools, push, at_ms)
+    accepted = _Accepted(ctx, push, at_ms)
     try:
         for reference in checked_references(references, "okasie.sell"):
             accepted.sell(reference)
     except OkasieError as error:
-        tools.pushes.fail(push, str(error))
+        ctx.pushes.fail(push, str(error))
         raise
     accepted.keep()
 
@@ -159,11 +159,11 @@ def _handed_in(accepted: _Accepted, rows: list[dict[str, Any]], *, own: int, at_
             accepted.refuse(reference or f"listing {number}", invalid.found, f"okasie.push, listing {number}")
 
 
-def _by_reference(tools: Tools, accepted: _Accepted, references: list[str]) -> None:
-    began_ms = tools.runs.now_ms()
+def _by_reference(ctx: AccountContext, accepted: _Accepted, references: list[str]) -> None:
+    began_ms = ctx.runs.now_ms()
     found: dict[str, list[SourceRow]] = defaultdict(list)
     try:
-        for row in tools.source().get(references):
+        for row in ctx.source().get(references):
             if row.reference is not None:
                 found[row.reference].append(row)
     except OSError as error:

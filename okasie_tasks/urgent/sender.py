@@ -23,7 +23,7 @@ from okasie_tasks.errors import ItemRejected, ListingLocked, RetryLater, RunAbor
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import audit, rejects, skipped_images
-from okasie_tasks.sync.context import ATTEMPTS, Tools
+from okasie_tasks.sync.context import ATTEMPTS, AccountContext
 
 log = get_logger(__name__)
 
@@ -50,14 +50,14 @@ class Sender:
 
     def __init__(
         self,
-        tools: Tools,
+        ctx: AccountContext,
         token: str,
         *,
         chance: Random,
         sleep: Callable[[float], None] = time.sleep,
         coming: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._tools, self._token, self._chance, self._sleep, self._coming = tools, token, chance, sleep, coming
+        self._ctx, self._token, self._chance, self._sleep, self._coming = ctx, token, chance, sleep, coming
         self._sold_last = False
         self._still: Callable[[], bool] = lambda: True
         """Whether what is being sent is still closed to others: who stood still for long was given up."""
@@ -68,7 +68,7 @@ class Sender:
         Raises `RetryLater` with the seconds after which to come again: no permit, a retry that is not due yet, or
         enough for one turn.
         """
-        inbox = self._tools.inbox
+        inbox = self._ctx.inbox
         if not inbox.lead(self._token):
             return
         try:
@@ -85,13 +85,13 @@ class Sender:
             raise
         inbox.leave(self._token, if_empty=False)
         if inbox.count():
-            raise RetryLater("more is waiting", seconds=0.0, where=self._tools.rules.account)
+            raise RetryLater("more is waiting", seconds=0.0, where=self._ctx.policy.account)
 
     def _gather(self) -> None:
         """Changes that come together go together: wait until nothing more comes, a quarter of a second at most."""
         waited, seen = 0.0, -1
         while waited < _GATHER_SECONDS:
-            now = self._tools.inbox.count()
+            now = self._ctx.inbox.count()
             if now == seen and not self._coming():
                 return
             seen = now
@@ -104,8 +104,8 @@ class Sender:
         waited = 0.0
         while True:
             try:
-                account = self._tools.rules.account
-                with self._tools.market.permit(ticket=f"urgent:{account}", lane="urgent") as call:
+                account = self._ctx.policy.account
+                with self._ctx.market.permit(ticket=f"urgent:{account}", lane="urgent") as call:
                     self._send(call, self._due())
             except ListingLocked as busy:
                 # A listing that is under way in the other lane: usually for some tenths of a second.
@@ -121,14 +121,14 @@ class Sender:
 
     def _due(self) -> list[Held]:
         """What may be sent now. Raises `RetryLater` when all of it must wait."""
-        if not self._tools.inbox.lead(self._token):
+        if not self._ctx.inbox.lead(self._token):
             raise _NoLongerSender
-        held = self._tools.inbox.first(_LOOK_AT)
+        held = self._ctx.inbox.first(_LOOK_AT)
         now_ms = self._now_ms()
         due = [pair for pair in held if pair[1].not_before_ms <= now_ms]
         if not due and held:
             first = min(wish.not_before_ms for _, wish in held)
-            raise RetryLater("waiting to try again", seconds=(first - now_ms) / 1000, where=self._tools.rules.account)
+            raise RetryLater("waiting to try again", seconds=(first - now_ms) / 1000, where=self._ctx.policy.account)
         return due
 
     def _batch(self, due: list[Held]) -> list[Held]:
@@ -149,11 +149,11 @@ class Sender:
         if not due:
             return
         # All that is due is closed to the other lane, so that one listing under way there does not stop the rest.
-        with self._tools.locks.free([wish.reference for _, wish in due]) as mine:
+        with self._ctx.locks.free([wish.reference for _, wish in due]) as mine:
             batch = self._batch([pair for pair in due if pair[1].reference in mine])
             if not batch:
-                raise ListingLocked("these listings are being written", seconds=0.05, where=self._tools.rules.account)
-            base = self._tools.ledger.get([wish.reference for _, wish in batch])
+                raise ListingLocked("these listings are being written", seconds=0.05, where=self._ctx.policy.account)
+            base = self._ctx.ledger.get([wish.reference for _, wish in batch])
             late = [pair for pair in batch if overtaken(pair[1], base.get(pair[1].reference))]
             self._over([(pair, "overtaken", "something newer was sent before it") for pair in late])
             batch = [pair for pair in batch if pair not in late]
@@ -210,7 +210,7 @@ class Sender:
         lacking: set[str] = set()
         for given in (True, False):
             taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].given is given]
-            lacking |= skipped_images.settle(self._tools, taken, now=now_ms // 1000, again=not given)
+            lacking |= skipped_images.settle(self._ctx, taken, now=now_ms // 1000, again=not given)
 
         def entry(reference: str, held: Entry | None) -> Entry:
             pair, item, answer = told[reference]
@@ -218,8 +218,8 @@ class Sender:
             return settled.but(set_flags=Flag.IMAGES) if reference in lacking else settled
 
         self._write(list(told), base, entry)
-        self._tools.ledger.unpark(list(told))
-        audit.pushed(self._tools, accepted, base, request_id=request_id, now_ms=now_ms)
+        self._ctx.ledger.unpark(list(told))
+        audit.pushed(self._ctx, accepted, base, request_id=request_id, now_ms=now_ms)
         self._over(
             [
                 (pair, "created" if answer.created else "updated", audit.skipped_images(answer))
@@ -241,9 +241,9 @@ class Sender:
             return
         now_ms = self._now_ms()
         self._write([wish.reference], base, lambda _, held: sold(wish, held, now_ms=now_ms))
-        self._tools.ledger.unpark([wish.reference])
+        self._ctx.ledger.unpark([wish.reference])
         event = Event(now_ms, "sold", "sold by hand", request_id=request_id, message=said or "")
-        audit.sold(self._tools, wish.reference, event, base.get(wish.reference))
+        audit.sold(self._ctx, wish.reference, event, base.get(wish.reference))
         self._over([(pair, outcome, said)])
 
     def _write(
@@ -252,14 +252,14 @@ class Sender:
         """Settle the ledger. A compare may have touched an entry meanwhile: what we sent stands all the same."""
         lost = list(references)
         while lost:
-            lost = self._tools.ledger.swap((name, base.get(name), entry(name, base.get(name))) for name in lost)
-            base = self._tools.ledger.get(lost)
+            lost = self._ctx.ledger.swap((name, base.get(name), entry(name, base.get(name))) for name in lost)
+            base = self._ctx.ledger.get(lost)
 
     # -- what did not work -----------------------------------------------------------------------------------------
 
     def _again(self, batch: list[Held], error: Unavailable) -> None:
         """Keep the wishes for another try, with growing waits; give them up after an hour."""
-        now_ms, since_ms = self._now_ms(), self._tools.runs.stops.resumed_ms(self._tools.rules.account)
+        now_ms, since_ms = self._now_ms(), self._ctx.runs.stops.resumed_ms(self._ctx.policy.account)
         for raw, wish in batch:
             tries = wish.tries + 1
             if _is_old(wish, since_ms, now_ms):
@@ -268,19 +268,19 @@ class Sender:
             wait = min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._chance.uniform(0.8, 1.2)
             wait = max(wait, DOUBT_SECONDS) if error.in_doubt else wait
             later = msgspec.structs.replace(wish, tries=tries, not_before_ms=now_ms + int(wait * 1000))
-            self._tools.inbox.swap([(raw, later)])
+            self._ctx.inbox.swap([(raw, later)])
             if tries >= ATTEMPTS:
                 self._tell([(wish, "waiting", f"{error.message}; it is tried again")])
 
     def _refused_key(self, batch: list[Held], error: RunAborted) -> None:
-        log.error("the API key is refused", account=self._tools.rules.account, reason=str(error))
-        now_ms, since_ms = self._now_ms(), self._tools.runs.stops.resumed_ms(self._tools.rules.account)
+        log.error("the API key is refused", account=self._ctx.policy.account, reason=str(error))
+        now_ms, since_ms = self._now_ms(), self._ctx.runs.stops.resumed_ms(self._ctx.policy.account)
         for raw, wish in batch:
             later = msgspec.structs.replace(wish, not_before_ms=now_ms + int(_LONGEST_WAIT_SECONDS * 1000))
             if _is_old(wish, since_ms, now_ms):
                 self._over([((raw, wish), "failed", str(error))])
             else:
-                self._tools.inbox.swap([(raw, later)])
+                self._ctx.inbox.swap([(raw, later)])
                 self._tell([(wish, "failed", str(error))])
 
     def _refused_whole(
@@ -291,7 +291,7 @@ class Sender:
             answer = rejects.answer_of(items[0].reference, refused)
             self._rejected(batch[0], items[0], answer, refused.request_id, base)
             return
-        self._tools.inbox.swap((raw, msgspec.structs.replace(wish, tries=ATTEMPTS - 1)) for raw, wish in batch)
+        self._ctx.inbox.swap((raw, msgspec.structs.replace(wish, tries=ATTEMPTS - 1)) for raw, wish in batch)
 
     def _rejected(
         self, pair: Held, item: Outgoing | None, answer: ItemAnswer, request_id: str | None, base: dict[str, Entry]
@@ -301,7 +301,7 @@ class Sender:
         run = "" if wish.given or item is None else rejects.PUSHED_ROW
         now = self._now_ms() // 1000
         reject = rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
-        rejects.park(self._tools, [reject], base)
+        rejects.park(self._ctx, [reject], base)
         self._over([(pair, "rejected", reject.message)], tuple(reject.fields))
 
     # -- telling ---------------------------------------------------------------------------------------------------
@@ -311,8 +311,8 @@ class Sender:
         self._tell([(wish, outcome, said) for (_, wish), outcome, said in done], fields)
         failed = [(wish, said or "") for (_, wish), outcome, said in done if outcome == "failed"]
         if failed:
-            audit.given_up(self._tools, failed, now_ms=self._now_ms())
-        self._tools.inbox.take(pair for pair, _, _ in done)
+            audit.given_up(self._ctx, failed, now_ms=self._now_ms())
+        self._ctx.inbox.take(pair for pair, _, _ in done)
 
     def _tell(self, news: list[tuple[Wish, str, str | None]], fields: tuple[str, ...] = ()) -> None:
         now_ms = self._now_ms()
@@ -320,10 +320,10 @@ class Sender:
         for wish, outcome, said in news:
             for push in wish.waiters:
                 told[push][wish.reference] = Outcome(outcome=outcome, at_ms=now_ms, message=said, fields=fields)
-        self._tools.pushes.tell(told)
+        self._ctx.pushes.tell(told)
 
     def _now_ms(self) -> int:
-        return self._tools.runs.now_ms()
+        return self._ctx.runs.now_ms()
 
 
 def _is_old(wish: Wish, resumed_ms: int, now_ms: int) -> bool:

@@ -32,16 +32,16 @@ def world(tmp_path: Path, redis_url: str) -> Iterator[HttpWorld]:
 def test_who_was_given_up_sends_nothing(world: HttpWorld) -> None:
     """It stood still before its request."""
     late = captured(world)
-    row = next(iter(world.tools.source().rows()))
+    row = next(iter(world.ctx.source().rows()))
     assert row.listing is not None
-    item = outgoing(row.listing, action="update", reason="price", version=0, seen_ms=world.tools.runs.now_ms())
-    world.tools.runs.data.put(late.run, "chunks", 0, Chunk([item]))
+    item = outgoing(row.listing, action="update", reason="price", version=0, seen_ms=world.ctx.runs.now_ms())
+    world.ctx.runs.data.put(late.run, "chunks", 0, Chunk([item]))
     gone = Planned(reference=item.reference, action="sell", reason="gone", row=-1, content=b"", dealer=b"")
-    world.tools.runs.data.put(late.run, "selling", 0, gone)
+    world.ctx.runs.data.put(late.run, "selling", 0, gone)
     answered = world.requests()
-    run, call = cast("Any", world.tools.runs.get(late.run)), cast("Any", None)
-    assert writes.upsert_chunk(world.tools, late, call) == {}
-    assert writes.mark_sold(world.tools, late, run, call) == {}
+    run, call = cast("Any", world.ctx.runs.get(late.run)), cast("Any", None)
+    assert writes.upsert_chunk(world.ctx, late, call) == {}
+    assert writes.mark_sold(world.ctx, late, run, call) == {}
     assert world.requests() == answered
 
 
@@ -53,18 +53,18 @@ def test_who_was_given_up_leaves_what_others_left(world: HttpWorld, monkeypatch:
     def stands_still(door: Door, items: Any) -> Any:
         answer = bulk_upsert(door, items)
         monkeypatch.undo()
-        run = world.tools.runs.active(ACCOUNT)
+        run = world.ctx.runs.active(ACCOUNT)
         assert run is not None
-        world.tools.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}")
-        (held,) = world.tools.runs.redis.hvals(world.tools.runs.key(run, "upsert", "parts"))
+        world.ctx.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}")
+        (held,) = world.ctx.runs.redis.hvals(world.ctx.runs.key(run, "upsert", "parts"))
         again = Part(run, "upsert", 0, f"{held.decode().split(' ')[2]}/again")
-        assert perform(world.tools, again, chance=Random(0)) == "closed"
-        known.append(world.tools.history.get(reference))
+        assert perform(world.ctx, again, chance=Random(0)) == "closed"
+        known.append(world.ctx.history.get(reference))
         return answer
 
     monkeypatch.setattr(Door, "bulk_upsert", stands_still)
     assert world.run("full").state == "done"
-    assert world.tools.history.get(reference) == known[0]
+    assert world.ctx.history.get(reference) == known[0]
 
 
 def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
@@ -72,25 +72,25 @@ def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
 ) -> None:
     world.run("full")
     reference, body = next(iter(world.wanted().items()))
-    tools, put = world.tools, Door.put
+    ctx, put = world.ctx, Door.put
 
     def pushed(name: str, price: int) -> None:
         listing = body | {"externalReference": reference, "price": price}
-        accept.accept_push(tools, name, listings=[listing])
-        Sender(tools, name, chance=Random(0)).run()
+        accept.accept_push(ctx, name, listings=[listing])
+        Sender(ctx, name, chance=Random(0)).run()
 
     def stands_still(door: Door, name: str, item: bytes) -> Any:
         answer = put(door, name, item)
         monkeypatch.undo()
-        tools.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}", f"{world.prefix}urgent:{ACCOUNT}:sender")
+        ctx.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}", f"{world.prefix}urgent:{ACCOUNT}:sender")
         pushed("second", 22_222)
-        newest.append(tools.ledger.get([reference]))
+        newest.append(ctx.ledger.get([reference]))
         return answer
 
     newest: list[Any] = []
     monkeypatch.setattr(Door, "put", stands_still)
     pushed("first", 11_111)
-    assert tools.ledger.get([reference]) == newest[0]
+    assert ctx.ledger.get([reference]) == newest[0]
     assert world.standing()[reference]["price"] == 22_222
 
 

@@ -109,19 +109,19 @@ def test_redis_being_away_is_no_attempt_of_the_part(
 ) -> None:
     part = Part(begun(world), "first", 0, "me/1")
     with monkeypatch.context() as patched:
-        patched.setattr(world.tools.runs, "note", raising(away))
+        patched.setattr(world.ctx.runs, "note", raising(away))
         for _ in range(2 * MOST_CLAIMS):
             with pytest.raises(type(away)):
-                perform(world.tools, part, chance=Random(0))
-    assert perform(world.tools, part, chance=Random(0)) == "last"
-    assert world.tools.runs.parts.stage(part.run, "first").failed == 0
+                perform(world.ctx, part, chance=Random(0))
+    assert perform(world.ctx, part, chance=Random(0)) == "last"
+    assert world.ctx.runs.parts.stage(part.run, "first").failed == 0
 
 
 def test_a_defect_that_redis_tells_of_is_an_attempt(world: HttpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     part = Part(begun(world), "first", 0, "me/1")
-    monkeypatch.setattr(world.tools.runs, "note", raising(redis.ResponseError("ERR unknown command")))
+    monkeypatch.setattr(world.ctx.runs, "note", raising(redis.ResponseError("ERR unknown command")))
     with pytest.raises(RetryLater):
-        perform(world.tools, part, chance=Random(0))
+        perform(world.ctx, part, chance=Random(0))
 
 
 def raising(error: Exception) -> Callable[..., None]:
@@ -138,7 +138,7 @@ class Killed(BaseException):
 def test_who_dies_between_sending_a_chunk_and_closing_its_part_leaves_the_chunk_to_the_next(
     world: HttpWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, held = world.tools.runs, []
+    runs, held = world.ctx.runs, []
     close = runs.parts.close
 
     def dies(run: str, stage: str, part: int, token: str, *rest: object, **more: Any) -> bool:
@@ -152,8 +152,8 @@ def test_who_dies_between_sending_a_chunk_and_closing_its_part_leaves_the_chunk_
         world.run("full")
     monkeypatch.undo()
     (part,) = held
-    perform(world.tools, part._replace(token=f"{part.token}/again"), chance=Random(0))
-    ended = finish(world.tools, part.run)
+    perform(world.ctx, part._replace(token=f"{part.token}/again"), chance=Random(0))
+    ended = finish(world.ctx, part.run)
     assert json.loads(ended.facts["listings"])["created"] == len(world.rows)
     assert not runs.data.has(part.run, "chunks"), "what is done need not be kept"
 
@@ -180,9 +180,9 @@ def test_a_run_that_could_not_send_everything_is_partial_and_leaves_the_cursor(w
         f"{world.sandbox.admin_url}/faults", json={"kind": "500", "match": {"path": "bulk"}, "times": 3}, timeout=10
     ).raise_for_status()
     run = world.run("full")
-    assert (run.state, world.tools.runs.account(ACCOUNT).cursor) == ("partial", "")
+    assert (run.state, world.ctx.runs.account(ACCOUNT).cursor) == ("partial", "")
     assert world.run("incremental").state == "done"
-    assert world.tools.runs.account(ACCOUNT).generation == "1"
+    assert world.ctx.runs.account(ACCOUNT).generation == "1"
 
 
 # -- the watchdog --------------------------------------------------------------------------------------------------
@@ -202,19 +202,19 @@ def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpW
 
 def begun(world: HttpWorld) -> str:
     """A run that has published its first part."""
-    world.tools.runs.request(ACCOUNT, "full")
-    run = world.tools.runs.begin(ACCOUNT)
+    world.ctx.runs.request(ACCOUNT, "full")
+    run = world.ctx.runs.begin(ACCOUNT)
     assert run is not None
-    phases.windows(world.tools, run, "first")
+    phases.windows(world.ctx, run, "first")
     return run
 
 
 def looked(world: HttpWorld, *, waiting: bool = False) -> list[watchdog.Parts]:
-    return list(watchdog.look(world.tools, ACCOUNT, waiting=lambda _: waiting))
+    return list(watchdog.look(world.ctx, ACCOUNT, waiting=lambda _: waiting))
 
 
 def ago(world: HttpWorld, run: str, seconds: float, *, name: str = "progress_ms") -> None:
-    world.tools.runs.note(run, **{name: world.tools.runs.now_ms() - int(seconds * 1000)})
+    world.ctx.runs.note(run, **{name: world.ctx.runs.now_ms() - int(seconds * 1000)})
 
 
 def test_a_lost_message_is_sent_again_once_in_its_time(world: HttpWorld) -> None:
@@ -236,7 +236,7 @@ def test_a_message_that_waits_in_its_queue_is_late_and_not_lost(world: HttpWorld
 
 def test_a_finished_phase_goes_on_without_the_message_that_should_have_moved_it(world: HttpWorld) -> None:
     run = begun(world)
-    perform(world.tools, Part(run, "first", 0, "me/1"), chance=Random(0))
+    perform(world.ctx, Part(run, "first", 0, "me/1"), chance=Random(0))
     assert looked(world) == []
     ago(world, run, USUAL.unmoved)
     assert [(stage, list(parts)) for _, stage, parts in looked(world)] == [("load", [0])]
@@ -246,18 +246,18 @@ def test_a_run_past_its_deadline_ends_and_leaves_the_cursor(world: HttpWorld) ->
     run = begun(world)
     ago(world, run, USUAL.deadline + 1, name="started_ms")
     assert looked(world) == []
-    record = world.tools.runs.get(run)
+    record = world.ctx.runs.get(run)
     assert record is not None
-    assert (record.state, world.tools.runs.account(ACCOUNT).cursor) == ("failed", "")
+    assert (record.state, world.ctx.runs.account(ACCOUNT).cursor) == ("failed", "")
     assert '"deadline"' in record.facts["error"]
 
 
 def test_a_poisonous_part_ends_its_run_with_the_reason(world: HttpWorld) -> None:
     run = begun(world)
     for delivery in range(MOST_CLAIMS + 1):
-        world.tools.runs.parts.claim(run, "first", 0, f"poison/{delivery}", lease_seconds=60)
+        world.ctx.runs.parts.claim(run, "first", 0, f"poison/{delivery}", lease_seconds=60)
     assert looked(world) == []
-    record = world.tools.runs.get(run)
+    record = world.ctx.runs.get(run)
     assert record is not None
     assert record.state == "failed"
     assert '"poison"' in record.facts["error"]

@@ -8,46 +8,46 @@ from random import Random
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync import phases
-from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.executor import perform
 
 
 def drive(
-    tools: Tools, mode: str = "incremental", *, plan_only: bool = False,
+    ctx: AccountContext, mode: str = "incremental", *, plan_only: bool = False,
     wait: Callable[[float], None] = lambda _: None, chance: Random | None = None,
 ) -> Run:  # fmt: skip
     """Ask for a run of the account and do its parts until it ends. ``wait``: what a `RetryLater` costs, in seconds."""
-    asked, _ = tools.runs.request(tools.rules.account, mode, plan_only=plan_only)
-    begun = tools.runs.begin(tools.rules.account)
+    asked, _ = ctx.runs.request(ctx.policy.account, mode, plan_only=plan_only)
+    begun = ctx.runs.begin(ctx.policy.account)
     assert begun == asked, "another run is at work"
-    return finish(tools, asked, wait=wait, chance=chance)
+    return finish(ctx, asked, wait=wait, chance=chance)
 
 
 def finish(
-    tools: Tools, run: str, *, wait: Callable[[float], None] = lambda _: None, chance: Random | None = None
+    ctx: AccountContext, run: str, *, wait: Callable[[float], None] = lambda _: None, chance: Random | None = None
 ) -> Run:
     """Do the parts of a run that has begun until it ends."""
     luck, number = chance or Random(0), 0
-    while (record := tools.runs.get(run)) is not None and record.open:
-        parts = [(stage, part) for stage, found in phases.windows(tools, run, record.stage) for part in found]
+    while (record := ctx.runs.get(run)) is not None and record.open:
+        parts = [(stage, part) for stage, found in phases.windows(ctx, run, record.stage) for part in found]
         if not parts:
             before = (record.stage, record.progress_ms)
-            phases.advance(tools, run)
-            record = tools.runs.get(run)
+            phases.advance(ctx, run)
+            record = ctx.runs.get(run)
             assert record is not None
             assert not record.open or (record.stage, record.progress_ms) != before, f"{run} stands still: {record}"
         for stage, part in parts:
             number += 1
-            _one(tools, Part(run, stage, part, f"task-{number}"), luck, wait)
-            phases.advance(tools, run)
+            _one(ctx, Part(run, stage, part, f"task-{number}"), luck, wait)
+            phases.advance(ctx, run)
     assert record is not None
     return record
 
 
-def _one(tools: Tools, part: Part, luck: Random, wait: Callable[[float], None]) -> None:
+def _one(ctx: AccountContext, part: Part, luck: Random, wait: Callable[[float], None]) -> None:
     while True:
         try:
-            perform(tools, part, chance=luck)
+            perform(ctx, part, chance=luck)
         except RetryLater as later:
             wait(later.seconds)
         else:

@@ -34,19 +34,19 @@ class GuardedWorld(HttpWorld):
 
     def told(self, mode: str = "incremental", *, approves: str = "") -> dict[str, Any]:
         """Play a run; its document."""
-        return run_document(self.tools.runs, self.ask(mode, approves=approves))
+        return run_document(self.ctx.runs, self.ask(mode, approves=approves))
 
     def look(self, mode: str = "incremental") -> dict[str, Any]:
         """What ``okasie plan`` shows."""
-        return plan_document(self.tools, self.ask(mode, plan_only=True), self.services.limiter(ACCOUNT).status())
+        return plan_document(self.ctx, self.ask(mode, plan_only=True), self.services.limiter(ACCOUNT).status())
 
     def status(self) -> dict[str, Any]:
         """The account as ``okasie status`` shows it."""
-        return account_document(self.tools, self.services.limiter(ACCOUNT).status())
+        return account_document(self.ctx, self.services.limiter(ACCOUNT).status())
 
     def sell(self, reference: str) -> None:
         """What ``okasie sell`` does."""
-        accept.accept_sell(self.tools, uuid4().hex, references=[reference])
+        accept.accept_sell(self.ctx, uuid4().hex, references=[reference])
         self._send()
 
     def push(self, row: Row, *, price: int) -> None:
@@ -54,17 +54,17 @@ class GuardedWorld(HttpWorld):
         kept, self.rows = self.rows, [row]
         body = {**self.wanted()[row["stock_no"]], "externalReference": row["stock_no"], "price": price}
         self.rows = kept
-        accept.accept_push(self.tools, uuid4().hex, listings=[body])
+        accept.accept_push(self.ctx, uuid4().hex, listings=[body])
         self._send()
 
     def push_reference(self, reference: str) -> None:
         """What ``okasie push`` does."""
         self._write_feed()
-        accept.accept_push(self.tools, uuid4().hex, references=[reference])
+        accept.accept_push(self.ctx, uuid4().hex, references=[reference])
         self._send()
 
     def _send(self) -> None:
-        Sender(self.tools, "sender", chance=Random(0), sleep=lambda _: None).run()
+        Sender(self.ctx, "sender", chance=Random(0), sleep=lambda _: None).run()
 
     def scope(self, *codes: str) -> None:
         """From now on the key reaches these dealers only; none: all of them again."""

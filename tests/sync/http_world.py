@@ -101,7 +101,7 @@ class HttpWorld:
         config = folder / "okasie.toml"
         config.write_text(f'[redis]\nurl = "{redis_url}"\nkey_prefix = "{self.prefix}"\n\n{text}', encoding="utf-8")
         self.services = Services(load_settings(config, environ={}))
-        self.tools = self.services.tools(ACCOUNT)
+        self.ctx = self.services.context(ACCOUNT)
         self._first_quirks = quirks or {}
 
     def __enter__(self) -> HttpWorld:
@@ -110,7 +110,7 @@ class HttpWorld:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.tools.market.connections.close()  # type: ignore[attr-defined]
+        self.ctx.market.connections.close()  # type: ignore[attr-defined]
         self.services.redis.close()
         self.sandbox.stop()
 
@@ -124,18 +124,18 @@ class HttpWorld:
         if step:
             self.clock.ahead += OVERLAP_SECONDS * 5
         self._write_feed()
-        asked, _ = self.tools.runs.request(ACCOUNT, mode, **ask)
-        assert self.tools.runs.begin(ACCOUNT) == asked, "another run is at work"
+        asked, _ = self.ctx.runs.request(ACCOUNT, mode, **ask)
+        assert self.ctx.runs.begin(ACCOUNT) == asked, "another run is at work"
         token = current_run.set(asked)
         try:
-            return finish(self.tools, asked)
+            return finish(self.ctx, asked)
         finally:
             current_run.reset(token)
 
     def good_run(self, mode: str = "full", *, step: bool = True) -> dict[str, Any]:
         """A run that must succeed; its document."""
         run = self.run(mode, step=step)
-        document = run_document(self.tools.runs, run)
+        document = run_document(self.ctx.runs, run)
         assert (run.state, document["error"]) == ("done", None), document
         return document
 
@@ -188,7 +188,7 @@ class HttpWorld:
         """What should stand: the body of every valid row of the feed, by reference."""
         self._write_feed()
         found = {}
-        for row in self.tools.source().rows():
+        for row in self.ctx.source().rows():
             if row.listing is not None:
                 body = json.loads(bulk_item(row.listing))
                 found[body.pop("externalReference")] = body

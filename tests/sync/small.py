@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 
 from okasie_tasks.core.records import bucket_of
-from okasie_tasks.services import rules_of
+from okasie_tasks.services import policy_of
 from okasie_tasks.settings.model import AccountSettings, GuardSettings
 from okasie_tasks.store.ledger import Ledger
-from okasie_tasks.sync.context import Rules
+from okasie_tasks.sync.context import AccountPolicy
 from tests.sync.model_cars import Policy
 
 ACCOUNT: Final = "dex"
@@ -35,8 +35,8 @@ class SmallLedger(Ledger):
         return super().packed_buckets(sorted(self._IN_USE.intersection(buckets)))
 
 
-def rules(policy: Policy, missing_reads: int) -> Rules:
+def account_policy(conflict: Policy, missing_reads: int) -> AccountPolicy:
     account = AccountSettings(
-        name=ACCOUNT, api_key="env:MODEL_KEY", base_url="http://127.0.0.1:1", conflict=policy, guard=_GUARD
+        name=ACCOUNT, api_key="env:MODEL_KEY", base_url="http://127.0.0.1:1", conflict=conflict, guard=_GUARD
     )
-    return msgspec.structs.replace(rules_of(account), missing_reads=missing_reads, overlap_seconds=60.0)
+    return msgspec.structs.replace(policy_of(account), missing_reads=missing_reads, overlap_seconds=60.0)

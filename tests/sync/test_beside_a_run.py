@@ -12,7 +12,7 @@ from okasie_tasks.core.pending import Wish, merged
 from okasie_tasks.core.records import Planned
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync import writes
-from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from tests.sync.market import raw_listing
@@ -29,22 +29,22 @@ def world(client: redis.Redis) -> World:
     return found
 
 
-def about_to_sell(tools: Tools, entry: Entry) -> Part:
+def about_to_sell(ctx: AccountContext, entry: Entry) -> Part:
     """A run that found the row of R0 gone."""
-    tools.ledger.swap([("R0", None, entry)])
-    tools.runs.request(ACCOUNT, "full")
-    run = tools.runs.begin(ACCOUNT)
+    ctx.ledger.swap([("R0", None, entry)])
+    ctx.runs.request(ACCOUNT, "full")
+    run = ctx.runs.begin(ACCOUNT)
     assert run is not None
-    tools.runs.note(run, source_began_ms=BEGAN_MS)
-    tools.runs.data.put(run, "selling", 0, Planned("R0", "sell", "gone", -1, b"", b""))
-    tools.runs.advance(run, "first", "apply", parts=0)
+    ctx.runs.note(run, source_began_ms=BEGAN_MS)
+    ctx.runs.data.put(run, "selling", 0, Planned("R0", "sell", "gone", -1, b"", b""))
+    ctx.runs.advance(run, "first", "apply", parts=0)
     part = Part(run, "sell", 0, "task")
-    assert tools.runs.parts.claim(*part).state == "claimed"
+    assert ctx.runs.parts.claim(*part).state == "claimed"
     return part
 
 
-def record(tools: Tools, part: Part) -> Run:
-    found = tools.runs.get(part.run)
+def record(ctx: AccountContext, part: Part) -> Run:
+    found = ctx.runs.get(part.run)
     assert found is not None
     return found
 
@@ -54,15 +54,15 @@ def known(flags: Flag = Flag.OWNED | Flag.IN_SOURCE) -> Entry:
 
 
 def test_a_push_that_waits_while_its_car_would_be_sold_spends_the_absence(world: World) -> None:
-    tools = world.plain
-    part = about_to_sell(tools, known())
+    ctx = world.plain
+    part = about_to_sell(ctx, known())
     for number in range(2):  # the second replaces the first, and is newer still
-        accept.accept_push(tools, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
-        assert writes.mark_sold(tools, part, record(tools, part), world.market) == {"overtaken": 1}
-    assert tools.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE), "a push that is refused spends nothing"
-    Sender(tools, "sender", chance=Random(0), sleep=lambda _: None).run()
+        accept.accept_push(ctx, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
+        assert writes.mark_sold(ctx, part, record(ctx, part), world.market) == {"overtaken": 1}
+    assert ctx.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE), "a push that is refused spends nothing"
+    Sender(ctx, "sender", chance=Random(0), sleep=lambda _: None).run()
     assert world.market.stands() == {"R0": 6}
-    assert not tools.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE)
+    assert not ctx.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE)
 
 
 def test_a_newer_push_is_told_of_the_absence_that_the_older_one_met() -> None:
@@ -81,7 +81,7 @@ def test_a_push_that_arrived_unanswered_is_not_undone_as_drift(world: World) -> 
     """The row did not change: that ours is sent again makes it no newer than the push."""
     world.inventory.prices["R0"] = 10
     world.quiet_run()
-    accept.accept_push(world.tools, "push", listings=[raw_listing("R0", 5)])
+    accept.accept_push(world.ctx, "push", listings=[raw_listing("R0", 5)])
     world.market.rows["R0"]["price"] = 5
     world.quiet_run()  # the watchdog of this world sends what nobody else does
     assert world.market.stands()["R0"] == 5

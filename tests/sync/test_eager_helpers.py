@@ -25,9 +25,9 @@ class Helper:
     """Takes and does whatever can be taken whenever the run's own worker has told Redis something."""
 
     def __init__(self, world: HttpWorld, patch: pytest.MonkeyPatch) -> None:
-        self._tools, self._at_work = world.tools, False
+        self._ctx, self._at_work = world.ctx, False
         self.done: list[str] = []
-        runs = world.tools.runs
+        runs = world.ctx.runs
         for store, name in ((runs.data, "put"), (runs.parts, "extend"), (runs, "note"), (runs.parts, "add")):
             patch.setattr(store, name, self._then_look(getattr(store, name)))
 
@@ -43,15 +43,15 @@ class Helper:
         return then_look
 
     def _look(self) -> None:
-        runs = self._tools.runs
+        runs = self._ctx.runs
         run = runs.get(runs.active(ACCOUNT) or "")
         if run is None or run.state != "running":
             return
-        for stage, parts in phases.windows(self._tools, run.id, run.stage):
+        for stage, parts in phases.windows(self._ctx, run.id, run.stage):
             for part in parts:
                 self.done.append(stage)
                 try:
-                    perform(self._tools, Part(run.id, stage, part, f"helper{len(self.done)}/1"), chance=Random(0))
+                    perform(self._ctx, Part(run.id, stage, part, f"helper{len(self.done)}/1"), chance=Random(0))
                 except NoPermit:
                     pytest.fail("the helper is to be at work at once")
 
@@ -73,22 +73,22 @@ def test_a_chunk_can_be_taken_only_once_it_is_there(world: HttpWorld, monkeypatc
 def test_a_round_of_the_walk_can_be_taken_only_once_its_pages_are_known(
     world: HttpWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tools, seen = world.tools, list[int]()
-    tools.runs.request(ACCOUNT, "full")
-    run = tools.runs.begin(ACCOUNT) or ""
-    tools.runs.note(run, pages=3)
-    tools.runs.advance(run, "first", "walk", parts=2)
-    extend = tools.runs.parts.extend
+    ctx, seen = world.ctx, list[int]()
+    ctx.runs.request(ACCOUNT, "full")
+    run = ctx.runs.begin(ACCOUNT) or ""
+    ctx.runs.note(run, pages=3)
+    ctx.runs.advance(run, "first", "walk", parts=2)
+    extend = ctx.runs.parts.extend
 
     def then_look(*args: Any, **kwargs: Any) -> int:
         first: int = extend(*args, **kwargs)
-        record = tools.runs.get(run)
+        record = ctx.runs.get(run)
         assert record is not None
-        seen.extend(fetch.page_of(record, part) for part in range(tools.runs.parts.stage(run, "walk").total))
+        seen.extend(fetch.page_of(record, part) for part in range(ctx.runs.parts.stage(run, "walk").total))
         return first
 
-    monkeypatch.setattr(tools.runs.parts, "extend", then_look)
-    record = tools.runs.get(run)
+    monkeypatch.setattr(ctx.runs.parts, "extend", then_look)
+    record = ctx.runs.get(run)
     assert record is not None
-    assert fetch.repeat(tools, record)
+    assert fetch.repeat(ctx, record)
     assert seen == [2, 3, 1, 2, 3]

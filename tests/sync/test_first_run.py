@@ -32,9 +32,9 @@ def test_a_draft_with_its_blanks_filled_brings_every_car(
             "OKASIE_ACCOUNTS__DEX__REQUESTS_PER_MINUTE": "100000", "OKASIE_ACCOUNTS__DEX__BURST_PER_SECOND": "10000",
         }  # fmt: skip
         services = Services(load_settings(config, environ))
-        first, second = (run_document(services.runs, drive(services.tools("dex"), "full")) for _ in range(2))
+        first, second = (run_document(services.runs, drive(services.context("dex"), "full")) for _ in range(2))
         there = stored(sandbox, "dex")
-        services.tools("dex").market.connections.close()  # type: ignore[attr-defined]
+        services.context("dex").market.connections.close()  # type: ignore[attr-defined]
         services.redis.close()
     cars = len(text.splitlines()) - 1
     assert (first["state"], first["listings"]["created"], first["new_rejects"]) == ("done", cars, 0), first
@@ -53,8 +53,8 @@ def test_a_draft_whose_blanks_are_left_puts_nothing_on_the_marketplace(
             "DEX_API_KEY": SECRET, "OKASIE_ACCOUNTS__DEX__BASE_URL": sandbox.base_url, "OKASIE_REDIS__URL": redis_url,
         }  # fmt: skip
         services = Services(load_settings(config, environ))
-        document = run_document(services.runs, drive(services.tools("dex"), "full"))
+        document = run_document(services.runs, drive(services.context("dex"), "full"))
         assert stored(sandbox, "dex") == {}
-        services.tools("dex").market.connections.close()  # type: ignore[attr-defined]
+        services.context("dex").market.connections.close()  # type: ignore[attr-defined]
         services.redis.close()
     assert (document["listings"]["created"], document["new_rejects"]) == (0, 5)

@@ -42,7 +42,7 @@ def test_too_many_sells_of_one_dealer_wait_prices_and_other_dealers_do_not(world
     released = world.told(approves=held["run"])
     assert (released["state"], released["approved"], released["listings"]["sold"]) == ("done", held["run"], 10)
     assert world.sold() == gone | other
-    before = world.tools.runs.get(held["run"])
+    before = world.ctx.runs.get(held["run"])
     assert before is not None
     assert (before.state, world.status()["held_plan"]) == ("done", None)
     assert world.good_run()["requests"]["delete"] == 0
@@ -88,9 +88,9 @@ def test_a_plan_that_is_no_longer_what_waits_is_not_sent(world: GuardedWorld, mo
 def test_a_dropped_plan_is_not_sent_and_later_runs_plan_anew(world: GuardedWorld) -> None:
     world.remove(world.of_dealer("DEMO-GENT")[:10])
     first = world.told()
-    assert plan_review.drop(world.tools, first["run"])
-    assert not plan_review.drop(world.tools, first["run"]), "once"
-    assert world.tools.runs.state(first["run"]) == "dropped"
+    assert plan_review.drop(world.ctx, first["run"])
+    assert not plan_review.drop(world.ctx, first["run"]), "once"
+    assert world.ctx.runs.state(first["run"]) == "dropped"
     assert world.told(approves=first["run"])["approved"] is None
     second = world.told()
     assert (second["state"], world.sold()) == ("held", set())
@@ -100,13 +100,13 @@ def test_a_dropped_plan_is_not_sent_and_later_runs_plan_anew(world: GuardedWorld
 def test_a_plan_expires(world: GuardedWorld, client: redis.Redis) -> None:
     world.remove(world.of_dealer("DEMO-GENT")[:10])
     first = world.told()
-    plan = plan_review.standing(world.tools)
+    plan = plan_review.standing(world.ctx)
     assert plan is not None
-    now_ms = world.tools.runs.now_ms()
+    now_ms = world.ctx.runs.now_ms()
     assert abs(plan.expires_ms - now_ms - 72 * 3600 * 1000) < 60_000, "plan_expires = 72h"
-    assert world.tools.plans.get(ACCOUNT, now_ms=plan.expires_ms - 1) is not None
-    assert world.tools.plans.get(ACCOUNT, now_ms=plan.expires_ms) is None
-    assert world.tools.runs.state(first["run"]) == "expired"
+    assert world.ctx.plans.get(ACCOUNT, now_ms=plan.expires_ms - 1) is not None
+    assert world.ctx.plans.get(ACCOUNT, now_ms=plan.expires_ms) is None
+    assert world.ctx.runs.state(first["run"]) == "expired"
     assert world.told(approves=first["run"])["approved"] is None
     assert world.sold() == set()
 
@@ -244,7 +244,7 @@ def test_rows_from_before_our_time(tmp_path: Path, redis_url: str, client: redis
             released = world.told("full", approves=run["run"])
             assert (released["approved"], released["listings"]["sold"], world.sold()) == (run["run"], 3, gone)
         if word == "drop":
-            assert plan_review.drop(world.tools, run["run"])
+            assert plan_review.drop(world.ctx, run["run"])
         last = world.good_run()
         assert (last["listings"]["sold"], last["listings"]["foreign"]) == (0, 4 if word == "drop" else 1)
         assert world.sold() == (set() if word == "drop" else gone)

@@ -29,25 +29,25 @@ def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[Guard
 
 def time_comes(world: GuardedWorld) -> None:
     """As if the next try were due: Redis keeps the time, and no test waits for it."""
-    (record,) = world.tools.ledger.skipped([BAD]).values()
-    world.tools.ledger.keep_skipped([msgspec.structs.replace(record, next_try=0)])
+    (record,) = world.ctx.ledger.skipped([BAD]).values()
+    world.ctx.ledger.keep_skipped([msgspec.structs.replace(record, next_try=0)])
 
 
 def waits(world: GuardedWorld) -> bool:
-    return world.tools.ledger.get([BAD])[BAD].having(Flag.IMAGES)
+    return world.ctx.ledger.get([BAD])[BAD].having(Flag.IMAGES)
 
 
 def test_they_are_tried_again_slowly_and_then_given_up(world: GuardedWorld) -> None:
     for tries, seconds in enumerate(skipped_images.WAITS_SECONDS, start=1):
-        (record,) = world.tools.ledger.skipped([BAD]).values()
-        now = int(world.tools.runs.now())
+        (record,) = world.ctx.ledger.skipped([BAD]).values()
+        now = int(world.ctx.runs.now())
         assert (record.tries, record.images[0][1], record.given_up) == (tries, "mirror_failed", False)
         assert 0 <= now + seconds - record.next_try < 60
         for mode in ("incremental", "full"):
             assert world.good_run(mode)["requests"]["bulk"] == 0, "not yet"
         time_comes(world)
         assert world.good_run("incremental" if tries % 2 else "full")["listings"]["updated"] == 1
-    (record,) = world.tools.ledger.skipped([BAD]).values()
+    (record,) = world.ctx.ledger.skipped([BAD]).values()
     assert (record.given_up, waits(world)) == (True, False)
     time_comes(world)
     for mode in ("incremental", "full"):
@@ -62,7 +62,7 @@ def test_once_they_are_there_it_is_in_step(world: GuardedWorld) -> None:
     plan = world.look()
     assert [(c["reference"], c["reason"]) for c in plan["changes"]] == [(BAD, "images were skipped, tried again")]
     assert world.good_run("incremental")["listings"]["updated"] == 1
-    assert (waits(world), world.tools.ledger.skipped([BAD]), world.status()["skipped_images"]) == (False, {}, 0)
+    assert (waits(world), world.ctx.ledger.skipped([BAD]), world.status()["skipped_images"]) == (False, {}, 0)
     time_comes_never = world.good_run("full")
     assert time_comes_never["requests"]["bulk"] == 0
 
@@ -70,7 +70,7 @@ def test_once_they_are_there_it_is_in_step(world: GuardedWorld) -> None:
 def test_a_new_content_begins_anew(world: GuardedWorld) -> None:
     time_comes(world)
     world.good_run("incremental")
-    assert world.tools.ledger.skipped([BAD])[BAD].tries == 2
+    assert world.ctx.ledger.skipped([BAD])[BAD].tries == 2
     next(row for row in world.rows if row["stock_no"] == BAD)["price_eur"] = "4321"
     assert world.good_run("incremental")["listings"]["updated"] == 1
-    assert world.tools.ledger.skipped([BAD])[BAD].tries == 1
+    assert world.ctx.ledger.skipped([BAD])[BAD].tries == 1

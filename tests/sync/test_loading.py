@@ -23,7 +23,7 @@ def test_no_slice_is_read_to_find_nothing(
         world.good_run()
         run = world.run()
         assert (run.state, run.fact("rows")) == ("done", rows)
-        assert world.tools.runs.parts.stage(run.id, "load").total == parts
+        assert world.ctx.runs.parts.stage(run.id, "load").total == parts
         assert len(world.stored()) == rows
 
 

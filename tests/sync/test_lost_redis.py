@@ -40,7 +40,7 @@ def test_the_ledger_is_rebuilt_without_a_write(world: HttpWorld, client: redis.R
     sent = world.writes[before:]
     assert sent == [], f"{len(sent)} of {CARS} listings written: {document['listings']}"
     assert document["listings"]["unchanged"] == CARS
-    entries = world.tools.ledger.get([row["stock_no"] for row in world.rows])
+    entries = world.ctx.ledger.get([row["stock_no"] for row in world.rows])
     assert len(entries) == CARS
     assert {entry.flags & Flag.OWNED for entry in entries.values()} == {Flag.OWNED}
     _goes_on_as_ever(world)

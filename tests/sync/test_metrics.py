@@ -189,13 +189,13 @@ def test_the_breaker_and_its_pause_are_told(world: GuardedWorld) -> None:
     world.faults({"kind": "500", "match": {"path": "list"}, "times": 5})
     limiter = world.services.limiter(ACCOUNT)
     for _ in range(5):
-        with pytest.raises(Exception, match="HTTP 500"), world.tools.market.permit(ticket="t") as call:
+        with pytest.raises(Exception, match="HTTP 500"), world.ctx.market.permit(ticket="t") as call:
             call.list_page(1)
     assert limiter.status().pause_reason == "breaker"
     found = look(world)
     assert found['okasie_breaker_open{account="dex"}'] == 1
     assert 0 < found['okasie_pause_seconds{account="dex"}'] <= 5
-    with pytest.raises(NoPermit), world.tools.market.permit(ticket="urgent", lane="urgent"):
+    with pytest.raises(NoPermit), world.ctx.market.permit(ticket="urgent", lane="urgent"):
         pass
     assert look(world)['okasie_waiting_tickets{account="dex",lane="urgent"}'] == 1
 
@@ -210,7 +210,7 @@ def test_a_wait_over_several_calls_is_one_wait(tmp_path: Path, redis_url: str) -
         client.hset(f"{world.prefix}rl:{{dex}}:h", mapping={"pause": pause, "pr": "429"})
         while time.monotonic() < until:
             try:
-                with world.tools.market.permit(ticket="slow", lane="urgent") as call:
+                with world.ctx.market.permit(ticket="slow", lane="urgent") as call:
                     call.list_page(1)
                 break
             except NoPermit as later:
@@ -227,7 +227,7 @@ def test_pushes_and_messages_that_wait_are_told(world: GuardedWorld) -> None:
     before = look(world)
     from okasie_tasks.urgent import accept
 
-    accept.accept_sell(world.tools, "somebody", references=[world.rows[0]["stock_no"]])
+    accept.accept_sell(world.ctx, "somebody", references=[world.rows[0]["stock_no"]])
     world.services.redis.lpush("okasie.urgent", b"a message")
     try:
         after = look(world)

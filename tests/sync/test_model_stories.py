@@ -335,14 +335,14 @@ def test_a_comparison_that_is_done_twice_counts_a_missing_row_once(
     shop.put("R0", LIVE)
     runs(shop, "full")
     shop.remove("R0")
-    close, deaths = shop.tools.runs.parts.close, iter([True])
+    close, deaths = shop.ctx.runs.parts.close, iter([True])
 
     def dies(run: str, stage: str, *args: Any, **kwargs: Any) -> Any:
         if stage == "diff" and next(deaths, False):
             raise Killed
         return close(run, stage, *args, **kwargs)
 
-    monkeypatch.setattr(shop.tools.runs.parts, "close", dies)
+    monkeypatch.setattr(shop.ctx.runs.parts, "close", dies)
     assert shop.run("full") is None
     shop.recover()
     assert shop.market.rows["R0"].live

@@ -65,7 +65,7 @@ def test_an_edit_there_while_our_row_stands(
         document = world.good_run(mode, step=False)
         assert document["listings"]["drifted"] == 1, document
         assert price(world) == (ours if ours_stands else 1111)
-        events = why_document(world.tools, CAR)["events"]
+        events = why_document(world.ctx, CAR)["events"]
         assert [{"field": "price", "ours": ours, "theirs": 1111}] in [event["changes"] for event in events], events
         seen = world.status()["conflicts"][0]
         assert (seen["reference"], seen["changes"]) == (CAR, [{"field": "price", "ours": ours, "theirs": 1111}]), seen

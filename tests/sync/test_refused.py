@@ -58,7 +58,7 @@ class Refused:
         )
 
     def rejects(self) -> dict[str, Reject]:
-        return {reject.reference: reject for reject in self.world.tools.ledger.all_rejects()}
+        return {reject.reference: reject for reject in self.world.ctx.ledger.all_rejects()}
 
 
 @pytest.fixture
@@ -143,4 +143,4 @@ def test_a_listing_that_stands_and_is_then_refused_keeps_its_old_content(
         row["version"] = "Style"
         world.good_run("incremental")
         assert world.standing() == world.wanted()
-        assert not list(world.tools.ledger.all_rejects())
+        assert not list(world.ctx.ledger.all_rejects())

@@ -19,7 +19,7 @@ from okasie_tasks.reports import listing
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync import rejects
 from okasie_tasks.sync.audit import Noted
-from okasie_tasks.sync.context import Tools
+from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from tests.sync.driver import drive
@@ -61,25 +61,25 @@ class Dealer:
         world.inventory.places = {name: number for number, name in enumerate((ANCHOR, "A", "B"), start=1)}
         self.prices.update({ANCHOR: 1, "A": 10, "B": 20})
         source = FakeSource(world.inventory, Reading("test", ("", ""), 0))
-        self.tools: Tools = world.plain._replace(market=self.market, source=lambda: source)
+        self.ctx: AccountContext = world.plain._replace(market=self.market, source=lambda: source)
 
     def run(self, mode: str = "full", *, plan_only: bool = False) -> Run:
         self.market.sent.clear()
-        found = drive(self.tools, mode, plan_only=plan_only)
+        found = drive(self.ctx, mode, plan_only=plan_only)
         assert found.state == "done", found
         return found
 
     def send(self) -> None:
-        Sender(self.tools, "sender", chance=Random(0), sleep=lambda _: None).run()
+        Sender(self.ctx, "sender", chance=Random(0), sleep=lambda _: None).run()
 
     def events(self, reference: str = "A") -> list[Event]:
-        return self.tools.history.get(reference)
+        return self.ctx.history.get(reference)
 
     def told(self, reference: str = "A") -> list[tuple[Any, ...]]:
         return [(event.kind, event.reason, event.changes) for event in self.events(reference)]
 
     def reject(self, reference: str = "A") -> Reject:
-        return self.tools.ledger.rejects([reference])[reference]
+        return self.ctx.ledger.rejects([reference])[reference]
 
 
 @pytest.fixture
@@ -124,11 +124,11 @@ def test_skipped_images_are_a_warning(dealer: Dealer) -> None:
 
 def test_pushes_and_sells_are_told_with_their_outcome(dealer: Dealer) -> None:
     dealer.run()
-    accept.accept_push(dealer.tools, "p1", listings=[raw_listing("A", 5), raw_listing("NEW", 6)])
+    accept.accept_push(dealer.ctx, "p1", listings=[raw_listing("A", 5), raw_listing("NEW", 6)])
     dealer.send()
-    accept.accept_push(dealer.tools, "p2", references=["A"])
+    accept.accept_push(dealer.ctx, "p2", references=["A"])
     dealer.send()
-    accept.accept_sell(dealer.tools, "p3", references=["A", "NOBODY"])
+    accept.accept_sell(dealer.ctx, "p3", references=["A", "NOBODY"])
     dealer.send()
     assert dealer.told() == [
         ("sold", "sold by hand", (("status", "active", "sold"),)),
@@ -142,7 +142,7 @@ def test_pushes_and_sells_are_told_with_their_outcome(dealer: Dealer) -> None:
 
 def test_a_refused_push_is_told_with_code_and_message(dealer: Dealer) -> None:
     dealer.market.refused.add("A")
-    accept.accept_push(dealer.tools, "p", references=["A"])
+    accept.accept_push(dealer.ctx, "p", references=["A"])
     dealer.send()
     (event,) = dealer.events()
     assert (event.kind, event.run, event.code, event.message) == (
@@ -161,7 +161,7 @@ def test_a_push_that_was_given_up_is_told(dealer: Dealer, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(dealer.market, "_upsert", fail)
     monkeypatch.setattr("okasie_tasks.urgent.sender._GIVE_UP_SECONDS", -1.0)
-    accept.accept_push(dealer.tools, "p", references=["A"])
+    accept.accept_push(dealer.ctx, "p", references=["A"])
     with pytest.raises(RetryLater):
         dealer.send()
     (event,) = dealer.events()
@@ -183,13 +183,13 @@ def test_a_change_on_the_marketplace_is_told_once_with_both_versions(dealer: Dea
     assert [change[0] for change in found.changes] == ["price", "title"]
     assert found.changes[0] == ("price", 10, 4)
     assert found.changes[1][2] == "Cheap"
-    assert dealer.tools.history.conflicts(10) == [("A", found)]
+    assert dealer.ctx.history.conflicts(10) == [("A", found)]
     dealer.run()
     dealer.run()
     assert len(dealer.events()) == 3, "once it is answered there is nothing new to tell"
     dealer.market.rows["A"] |= {"price": 4, "title": "Cheap"}
     dealer.run()
-    assert len(dealer.tools.history.conflicts(10)) == 2, "done again, it is told again"
+    assert len(dealer.ctx.history.conflicts(10)) == 2, "done again, it is told again"
 
 
 def test_a_change_on_both_sides_is_a_conflict_with_both_values(dealer: Dealer) -> None:
@@ -210,12 +210,12 @@ def test_sold_by_somebody_is_told_once_however_often_it_is_met(dealer: Dealer) -
         assert '"conflicts": 1' in dealer.run().facts["listings"]
     conflict = ("conflict", "sold on the marketplace by someone", (("status", "active", "sold"),))
     assert dealer.told() == [conflict, CREATED]
-    assert [name for name, _ in dealer.tools.history.conflicts(10)] == ["A"]
+    assert [name for name, _ in dealer.ctx.history.conflicts(10)] == ["A"]
 
 
 def test_what_was_handed_in_is_what_theirs_is_held_against(dealer: Dealer) -> None:
     dealer.run()
-    accept.accept_push(dealer.tools, "p", listings=[raw_listing("A", 5)])
+    accept.accept_push(dealer.ctx, "p", listings=[raw_listing("A", 5)])
     dealer.send()
     dealer.run()
     dealer.market.rows["A"]["price"] = 4
@@ -254,14 +254,14 @@ def test_a_plan_is_only_a_look(dealer: Dealer) -> None:
     dealer.market.rows["A"]["status"] = SOLD
     dealer.run(plan_only=True)
     assert dealer.told() == [CREATED]
-    assert dealer.tools.history.conflicts(10) == []
+    assert dealer.ctx.history.conflicts(10) == []
 
 
 # -- what was refused ----------------------------------------------------------------------------------------------
 
 
 def age(dealer: Dealer, **changes: Any) -> None:
-    dealer.tools.ledger.park([msgspec.structs.replace(dealer.reject(), **changes)])
+    dealer.ctx.ledger.park([msgspec.structs.replace(dealer.reject(), **changes)])
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -310,25 +310,25 @@ def test_retry_frees_what_was_refused_and_counts_the_tries(dealer: Dealer) -> No
     dealer.run()
     age(dealer, first_seen=1_000)
     bad = rejects.invalid("C", [rejects.Issue("price", "required", "none")], where="row 3", run="", now=1)
-    dealer.tools.ledger.park([bad])
-    assert rejects.free(dealer.tools, ["A", "C", "D"]) == (["A"], ["C"], ["D"])
+    dealer.ctx.ledger.park([bad])
+    assert rejects.free(dealer.ctx, ["A", "C", "D"]) == (["A"], ["C"], ["D"])
     assert rejects.is_free(dealer.reject())
-    assert listing.why_document(dealer.tools, "A")["reject"]["state"] == "free"
+    assert listing.why_document(dealer.ctx, "A")["reject"]["state"] == "free"
     dealer.run("incremental")
     assert dealer.market.sent == ["A"], "B is still parked"
     assert (dealer.reject().attempts, dealer.reject().first_seen) == (2, 1_000)
     dealer.market.refused.clear()
-    assert sorted(rejects.free(dealer.tools).freed) == ["A", "B"]
+    assert sorted(rejects.free(dealer.ctx).freed) == ["A", "B"]
     dealer.run("incremental")
     assert sorted(dealer.market.sent) == ["A", "B"]
-    assert dealer.tools.ledger.rejects(["A", "B"]) == {}
+    assert dealer.ctx.ledger.rejects(["A", "B"]) == {}
 
 
 # -- why -----------------------------------------------------------------------------------------------------------
 
 
 def why(dealer: Dealer, reference: str = "A") -> dict[str, Any]:
-    found = listing.why_document(dealer.tools, reference)
+    found = listing.why_document(dealer.ctx, reference)
     names = {"reference", "account", "ledger", "reject", "waiting", "held_run", "skipped_images", "events", "next"}
     assert set(found) == names
     return found
@@ -348,7 +348,7 @@ def test_why_tells_what_stands_and_what_comes_next(dealer: Dealer) -> None:
     assert (found["ledger"]["status"], found["ledger"]["owned"], found["ledger"]["disputed"]) == ("active", True, False)
     assert found["ledger"]["last_sent"]
     assert found["next"] == "nothing is sent until its row changes, or somebody changes it on the marketplace"
-    accept.accept_sell(dealer.tools, "p", references=["A"])
+    accept.accept_sell(dealer.ctx, "p", references=["A"])
     assert (why(dealer)["waiting"]["kind"], why(dealer)["next"][:12]) == ("sell", "a sell waits")
     dealer.send()
     assert why(dealer)["next"].startswith("it was sold by hand")
@@ -366,7 +366,7 @@ def test_why_tells_that_something_is_parked_and_how_to_free_it(dealer: Dealer) -
     assert f"okasie retry {ACCOUNT} A" in found["next"]
     (event,) = found["events"]
     assert (event["kind"], event["code"], event["request_id"]) == ("refused", "VALIDATION_FAILED", "request-1")
-    assert listing.rejects_document(dealer.tools) == [found["reject"]]
+    assert listing.rejects_document(dealer.ctx) == [found["reject"]]
 
 
 def test_a_value_that_was_not_kept_is_not_made_up() -> None:

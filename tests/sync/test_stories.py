@@ -127,7 +127,7 @@ def test_a_dealer_out_of_reach_parks_his_own_items_only(world: GuardedWorld) -> 
         row["price_eur"] = "6666"
     run = world.told("incremental")
     assert run["listings"]["updated"] == len(world.rows) - len(far), run
-    rejects = list(world.tools.ledger.all_rejects())
+    rejects = list(world.ctx.ledger.all_rejects())
     assert {reject.reference for reject in rejects} == {row["stock_no"] for row in far}
     assert {reject.code for reject in rejects} == {"PROFILE_FORBIDDEN"}
     for _ in range(2):
@@ -149,7 +149,7 @@ def test_a_sell_that_was_refused_is_parked_like_anything_else(world: GuardedWorl
     assert world.told("incremental")["requests"]["delete"] == 1
     quiet(world)
     assert (world.sold(), world.status()["rejects"]) == (set(), 1)
-    assert rejects.free(world.tools, [row["stock_no"]]).freed == [row["stock_no"]]
+    assert rejects.free(world.ctx, [row["stock_no"]]).freed == [row["stock_no"]]
     assert world.good_run("incremental")["listings"]["sold"] == 1
     assert (world.sold(), world.status()["rejects"]) == ({row["stock_no"]}, 0)
 
@@ -159,8 +159,8 @@ def test_a_held_listing_says_so(world: GuardedWorld) -> None:
     held = world.told("incremental")
     assert held["state"] == "held", held
     for reference in sorted(gone):
-        assert why_document(world.tools, reference)["held_run"] == held["run"]
-    assert why_document(world.tools, world.rows[0]["stock_no"])["held_run"] is None
+        assert why_document(world.ctx, reference)["held_run"] == held["run"]
+    assert why_document(world.ctx, world.rows[0]["stock_no"])["held_run"] is None
 
 
 @pytest.mark.parametrize("how", ["gone from the feed", "sold by hand"])

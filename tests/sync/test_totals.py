@@ -22,8 +22,8 @@ def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[Guard
 
 def a_day_later(world: GuardedWorld) -> None:
     """As if the last count were a day old: Redis keeps the time, and no test waits for it."""
-    counted_ms = world.tools.runs.account(ACCOUNT).counted_ms
-    world.tools.runs.note_account(ACCOUNT, counted_ms=counted_ms - control_totals.EVERY_MS)
+    counted_ms = world.ctx.runs.account(ACCOUNT).counted_ms
+    world.ctx.runs.note_account(ACCOUNT, counted_ms=counted_ms - control_totals.EVERY_MS)
 
 
 def counts(world: GuardedWorld) -> int:
@@ -60,12 +60,12 @@ def test_two_differences_in_a_row_ask_for_a_full_run(world: GuardedWorld) -> Non
     document = world.good_run("full")
     assert (document["control"]["theirs"] - document["control"]["ours"]) > 0
     assert "the marketplace counts" in document["notes"][0]
-    assert world.tools.runs.waiting(ACCOUNT) is None, "one may be a push that came between"
+    assert world.ctx.runs.waiting(ACCOUNT) is None, "one may be a push that came between"
     a_day_later(world)
     world.good_run("full")
-    waiting = world.tools.runs.waiting(ACCOUNT)
+    waiting = world.ctx.runs.waiting(ACCOUNT)
     assert waiting is not None
-    run = world.tools.runs.get(waiting)
+    run = world.ctx.runs.get(waiting)
     assert run is not None
     assert run.mode == "full"
 
@@ -75,7 +75,7 @@ def test_a_count_that_is_right_again_forgets_the_difference(world: GuardedWorld)
         world.quirks(count_error=error)
         a_day_later(world)
         world.good_run("full")
-    assert world.tools.runs.waiting(ACCOUNT) is None
+    assert world.ctx.runs.waiting(ACCOUNT) is None
 
 
 def test_a_key_that_may_not_read_locations_is_no_fault(world: GuardedWorld) -> None:

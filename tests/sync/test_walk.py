@@ -81,7 +81,7 @@ class Round:
     def _run(self, mode: str) -> None:
         before, here = len(self.world.writes), {row["stock_no"] for row in self.world.rows}
         run = self.world.run(mode)
-        document = run_document(self.world.tools.runs, run)
+        document = run_document(self.world.ctx.runs, run)
         moving = self.world.sandbox.store.quirks.shuffle_pages or self.world.sandbox.store.quirks.insert_during_walk
         # Without a ledger, what a walk did not read may stand there all the same: it waits, and the run says so.
         waits = moving and (document["error"] or {}).get("code") == "walk_incomplete"

@@ -17,7 +17,7 @@ from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Inbox, Pushes
 from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync import phases, watchdog
-from okasie_tasks.sync.context import Part, Tools
+from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.spool import changes_of
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
@@ -25,7 +25,7 @@ from tests.sync.driver import _one as do_part
 from tests.sync.driver import drive, finish
 from tests.sync.model import Model
 from tests.sync.model_cars import AlertContext, Policy, Running, Said, Stamp
-from tests.sync.small import ACCOUNT, ANCHOR, SmallLedger, rules
+from tests.sync.small import ACCOUNT, ANCHOR, SmallLedger, account_policy
 from tests.sync.stock import SOLD, Clock, Inventory, Reading, content_of, raw_car
 from tests.sync.support import Killed, SteppingRedis
 from tests.sync.twins import Row, TwinMarket
@@ -55,8 +55,8 @@ class Workshop(AlertContext):
         self.market = TwinMarket(self.clock, self.model, page_size=page_size)
         self.inventory = Inventory(self.clock, self._opened, sliceable=sliceable)
         stepping: Any = SteppingRedis(plain, self.clock)  # type: ignore[arg-type]
-        self.rules = rules(policy, missing_reads)
-        self.tools, self.plain = self._tools(stepping), self._tools(plain)
+        self.policy = account_policy(policy, missing_reads)
+        self.ctx, self.plain = self._ctx(stepping), self._ctx(plain)
         self.crashed: str | None = None
         self._run = ""
         self._messages = 0
@@ -64,9 +64,9 @@ class Workshop(AlertContext):
         """The last message, for once more."""
         self.put(ANCHOR, raw_car(ANCHOR, 1, "Anchor", "GENT", 0))
 
-    def _tools(self, client: redis.Redis) -> Tools:
-        return Tools(
-            rules=self.rules, runs=Runs(client, prefix=_PREFIX), ledger=SmallLedger(client, prefix=_PREFIX, account=ACCOUNT),
+    def _ctx(self, client: redis.Redis) -> AccountContext:
+        return AccountContext(
+            policy=self.policy, runs=Runs(client, prefix=_PREFIX), ledger=SmallLedger(client, prefix=_PREFIX, account=ACCOUNT),
             market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
             pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
             plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
@@ -125,7 +125,7 @@ class Workshop(AlertContext):
         asked, _ = self.plain.runs.request(ACCOUNT, mode, plan_only=plan_only)
         self._run = asked
         faults, broken, writes = list(self.market.faults), self.inventory.broken, self.market.writes
-        record = self._work(lambda: drive(self.tools, mode, plan_only=plan_only, wait=self.clock.sleep))
+        record = self._work(lambda: drive(self.ctx, mode, plan_only=plan_only, wait=self.clock.sleep))
         if plan_only:
             assert self.market.writes == writes, "a look at the plan writes nothing"
             for name, car in self.model.cars.items():
@@ -164,11 +164,11 @@ class Workshop(AlertContext):
     def _go_on(self, run: str) -> Run:
         begun = self.plain.runs.begin(ACCOUNT)
         assert begun in (None, run)
-        for _, stage, parts in list(watchdog.look(self.tools, ACCOUNT)):
+        for _, stage, parts in list(watchdog.look(self.ctx, ACCOUNT)):
             for number in parts:
-                do_part(self.tools, Part(run, stage, number, f"again-{number}"), Random(0), self.clock.sleep)
-                phases.advance(self.tools, run)
-        return finish(self.tools, run, wait=self.clock.sleep)
+                do_part(self.ctx, Part(run, stage, number, f"again-{number}"), Random(0), self.clock.sleep)
+                phases.advance(self.ctx, run)
+        return finish(self.ctx, run, wait=self.clock.sleep)
 
     def give_up(self) -> None:
         """Somebody ends the run whose worker died."""
@@ -189,7 +189,7 @@ class Workshop(AlertContext):
             reads: list[Reading] = []
             opened, self.inventory._opened = self.inventory._opened, reads.append
             try:
-                self._accept(lambda: accept.accept_push(self.tools, name, references=list(references)))
+                self._accept(lambda: accept.accept_push(self.ctx, name, references=list(references)))
             finally:
                 self.inventory._opened = opened
                 for reading in reads:
@@ -211,7 +211,7 @@ class Workshop(AlertContext):
         rows = [json.loads(car) for car in cars.values()]
 
         def deliver() -> None:
-            self._accept(lambda: accept.accept_push(self.tools, name, listings=rows, version=version))
+            self._accept(lambda: accept.accept_push(self.ctx, name, listings=rows, version=version))
             stamp = Stamp(version, self.plain.pushes.get(name).at_ms)
             for reference, car in cars.items():
                 self.model.said(reference, Said(content_of(car), stamp, given=True))
@@ -222,7 +222,7 @@ class Workshop(AlertContext):
         name = self._message()
 
         def deliver() -> None:
-            self._accept(lambda: accept.accept_sell(self.tools, name, references=list(references)))
+            self._accept(lambda: accept.accept_sell(self.ctx, name, references=list(references)))
             for reference in references:
                 self.model.said(reference, Said(None, Stamp(0, self.plain.pushes.get(name).at_ms)))
 
@@ -252,7 +252,7 @@ class Workshop(AlertContext):
         while True:
             self._messages += 1
             try:
-                Sender(self.tools, f"sender-{self._messages}", chance=Random(0), sleep=self.clock.sleep).run()
+                Sender(self.ctx, f"sender-{self._messages}", chance=Random(0), sleep=self.clock.sleep).run()
             except RetryLater as later:
                 if not patience:
                     return

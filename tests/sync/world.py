@@ -18,7 +18,7 @@ from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Inbox, Pushes
 from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync import phases, watchdog
-from okasie_tasks.sync.context import Part, Rules, Tools
+from okasie_tasks.sync.context import AccountContext, AccountPolicy, Part
 from okasie_tasks.sync.executor import perform
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
@@ -30,8 +30,8 @@ ACCOUNT: Final = "dex"
 ANCHOR: Final = "ANCHOR"
 """A car that nobody touches: an empty source sells nothing."""
 _PREFIX: Final = "okasie:"
-_RULES: Final = Rules(
-    account=ACCOUNT, market="fake", overlap_seconds=60, policy="local", missing_reads=1, sells=True,
+_POLICY: Final = AccountPolicy(
+    account=ACCOUNT, market="fake", overlap_seconds=60, conflict="local", missing_reads=1, sells=True,
     limits=Limits(
         max_sold_percent=100, max_sold_count=1000, free_sold_count=1000, max_source_shrink_percent=100,
         max_changed_percent=100, free_changed_count=1000, max_field_loss_percent=100, free_field_loss_count=1000,
@@ -59,8 +59,8 @@ class World:
             lazy=self.chance.random() < 0.5, sliceable=self.chance.random() < 0.5, versioned=versioned,
         )  # fmt: skip
         self.market = FakeMarket(self.scheduler, page_size=self.chance.choice((2, 200)))
-        self.tools = self._tools(SteppingRedis(plain, self.scheduler))
-        self.plain = self._tools(plain)
+        self.ctx = self._ctx(SteppingRedis(plain, self.scheduler))
+        self.plain = self._ctx(plain)
         self.messages: list[Message] = []
         self.runs: list[str] = []
         self.quiet_runs: set[str] = set()
@@ -72,9 +72,9 @@ class World:
         self._names = self._price = 0
         self.scheduler.may_die = self._may_die
 
-    def _tools(self, client: redis.Redis) -> Tools:
-        return Tools(
-            rules=_RULES, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
+    def _ctx(self, client: redis.Redis) -> AccountContext:
+        return AccountContext(
+            policy=_POLICY, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
             market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
             pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
             plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
@@ -167,37 +167,37 @@ class World:
     def _accept(self, message: Message) -> None:
         references = list(message.references)
         if message.kind == "sell":
-            accept.accept_sell(self.tools, message.id, references=references)
+            accept.accept_sell(self.ctx, message.id, references=references)
         elif message.kind == "read":
-            accept.accept_push(self.tools, message.id, references=references)
+            accept.accept_push(self.ctx, message.id, references=references)
         else:
             rows = [raw_listing(name, price) for name, price in zip(references, message.prices, strict=True)]
             version = message.prices[0] if self.inventory.versioned else 0
-            accept.accept_push(self.tools, message.id, listings=rows, version=version)
+            accept.accept_push(self.ctx, message.id, listings=rows, version=version)
 
     def _send(self, token: str, chance: Random) -> None:
         while True:
             try:
-                Sender(self.tools, token, chance=chance, sleep=self.scheduler.sleep).run()
+                Sender(self.ctx, token, chance=chance, sleep=self.scheduler.sleep).run()
             except RetryLater as later:
                 self.scheduler.sleep(max(later.seconds, 0.3))
             else:
                 return
 
     def _request_run(self) -> None:
-        self.tools.runs.request(ACCOUNT, "full")
+        self.ctx.runs.request(ACCOUNT, "full")
         self._begin()
 
     def _begin(self) -> None:
-        run = self.tools.runs.begin(ACCOUNT)
+        run = self.ctx.runs.begin(ACCOUNT)
         if run is not None:
             self.runs.append(run)
             self._publish(run)
 
     def _publish(self, run: str) -> None:
-        record = self.tools.runs.get(run)
+        record = self.ctx.runs.get(run)
         if record is not None and record.state == "running":
-            for stage, parts in phases.windows(self.tools, run, record.stage):
+            for stage, parts in phases.windows(self.ctx, run, record.stage):
                 self._queue += [(run, stage, number) for number in parts]
 
     def _add_worker(self) -> None:
@@ -218,12 +218,12 @@ class World:
         while True:
             self.inventory.labels[name] = (run, stage)
             try:
-                effect = perform(self.tools, Part(run, stage, number, token), chance=chance)
+                effect = perform(self.ctx, Part(run, stage, number, token), chance=chance)
             except RetryLater as later:
                 self.scheduler.sleep(max(later.seconds, 0.3))
             else:
                 break
-        if effect == "closed" and phases.advance(self.tools, run) is None:
+        if effect == "closed" and phases.advance(self.ctx, run) is None:
             self._publish(run)
         elif effect != "nothing":
             self._begin()
@@ -231,11 +231,11 @@ class World:
     def _watch(self) -> None:
         while True:
             self.scheduler.sleep(10)
-            for run, stage, parts in watchdog.look(self.tools, ACCOUNT):
+            for run, stage, parts in watchdog.look(self.ctx, ACCOUNT):
                 self._queue += [(run, stage, number) for number in parts]
-            if watchdog.may_begin(self.tools, ACCOUNT):
+            if watchdog.may_begin(self.ctx, ACCOUNT):
                 self._begin()
-            if self.tools.inbox.unattended(self.scheduler.now_ms):
+            if self.ctx.inbox.unattended(self.scheduler.now_ms):
                 name, chance = self._name("urgent"), Random(self.chance.random())
                 self.scheduler.add(name, lambda name=name, chance=chance: self._send(name, chance))
 
