@@ -80,7 +80,7 @@ def measure(
 ) -> dict[str, Any]:
     with fleet(folder) as deployed:
         crowd = Crowd(deployed, accounts, nodes, threads, memory=memory, delay_seconds=delay_seconds)
-        client, chance = Client(deployed.server.url), Random(1)
+        client, rng = Client(deployed.server.url), Random(1)
         for number in range(accounts):
             client.sync(f"a{number}", "full")
         poll(lambda: len(crowd.log()) >= accounts, seconds=300, what="a request of every account")
@@ -88,7 +88,7 @@ def measure(
         begin, spent, commands = time.time(), deployed.spent(), calls(deployed.client)
         pushed: list[tuple[str, str, float]] = []
         while time.time() < begin + 60 * minutes:
-            name, reference = f"a{chance.randrange(accounts)}", f"PUSH-{len(pushed)}"
+            name, reference = f"a{rng.randrange(accounts)}", f"PUSH-{len(pushed)}"
             car = {"externalReference": reference, "status": "draft", "title": "A car", "dealerLocationCode": "GENT"}
             pushed.append((name, reference, time.time()))
             client.push(name, listings=[car])

@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from okasie_tasks.celery import app
-from okasie_tasks.marketplace.client import Door
-from okasie_tasks.marketplace.connections import Line
+from okasie_tasks.marketplace.client import PermittedCall
+from okasie_tasks.marketplace.connections import PooledConnection
 
 PER_MINUTE = 120
 _LARGE, _OTHER = 1_000_000, 100_000
@@ -110,7 +110,7 @@ def _in_memory(folder: Path) -> None:
     files: dict[int, int] = {}
 
     def exchange(
-        _: Door, __: str, method: str, url: str, headers: dict[str, str], body: bytes | None
+        _: PermittedCall, __: str, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, dict[str, str], bytes]:
         if (pid := os.getpid()) not in files:
             files[pid] = os.open(folder / f"{pid}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -119,8 +119,8 @@ def _in_memory(folder: Path) -> None:
         os.write(files[pid], "".join(f"{key}\t{now}\t{what}\n" for what in came).encode())
         return 200, _headers(), msgspec.json.encode(document)
 
-    Door._exchange = exchange  # type: ignore[method-assign,assignment]
-    Line.warm = lambda _: None  # type: ignore[method-assign]
+    PermittedCall._exchange = exchange  # type: ignore[method-assign,assignment]
+    PooledConnection.warm = lambda _: None  # type: ignore[method-assign]
 
 
 def read_logs(folder: Path) -> Log:

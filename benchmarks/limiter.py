@@ -46,7 +46,7 @@ class SlidingLog:
         self._now, self._seconds = now, seconds
         self._log: deque[float] = deque()
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
         now = self._now()
         while self._log and self._log[0] <= now - self._seconds:
             self._log.popleft()
@@ -65,7 +65,7 @@ class FixedWindow:
         self._now = now
         self._minute, self._used = -1, 0
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
         now = self._now()
         if int(now // 60) != self._minute:
             self._minute, self._used = int(now // 60), 0
@@ -84,13 +84,13 @@ class FiveASecond:
         self._inner, self._now = inner, now
         self._log: deque[float] = deque()
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
         now = self._now()
         while self._log and self._log[0] <= now - 1.0:
             self._log.popleft()
         if len(self._log) >= 5:
             return Wait(max(0.001, self._log[0] + 1.0 - now), "burst")
-        answer = self._inner.acquire(ticket, lane, hold_seconds)
+        answer = self._inner.acquire(ticket, lane, reserve_seconds)
         if isinstance(answer, Permit):
             self._log.append(now)
         return answer
@@ -105,7 +105,7 @@ class Leaky:
         self._now, self._step = now, 60 / per_minute
         self._next = 0.0
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
         now = self._now()
         if now < self._next:
             return Wait(min(max(0.001, self._next - now), 12.0), "pace")
@@ -115,10 +115,10 @@ class Leaky:
     def report(self, permit: Permit, feedback: Feedback) -> None: ...
 
 
-def network(chance: Random) -> float:
+def network(rng: Random) -> float:
     """Seconds to the server: 35 ms, now and then one or three seconds."""
-    roll = chance.random()
-    return 3.0 if roll < 0.0005 else 1.0 if roll < 0.005 else chance.gauss(0.035, 0.01) % 0.2
+    roll = rng.random()
+    return 3.0 if roll < 0.0005 else 1.0 if roll < 0.005 else rng.gauss(0.035, 0.01) % 0.2
 
 
 @contextmanager
@@ -192,8 +192,8 @@ class World:
         self._time = now
 
     def urgent(self, until: float, per_second: float) -> None:
-        chance, moment = Random(7), 60.0
-        while (moment := moment + chance.expovariate(per_second)) < until:
+        rng, moment = Random(7), 60.0
+        while (moment := moment + rng.expovariate(per_second)) < until:
             self.simulation.urgent(moment, f"urgent-{moment}")
 
     def run(self, seconds: float) -> Simulation:

@@ -168,20 +168,20 @@ class Pusher(threading.Thread):
         self._pushes = deployed.pushes
         self._account, self._references, self._bodies = account, references, bodies
         self._every, self._together_after = every, together_after
-        self._chance = Random(f"7:{account}")
+        self._rng = Random(f"7:{account}")
         self._done = threading.Event()
         self.single: list[tuple[str, str, float]] = []
         self.together: list[tuple[str, str, float]] = []
 
     def run(self) -> None:
         began = time.monotonic()
-        while not self._done.wait(self._chance.uniform(*self._every)):
-            self.single.append(self._push(self._chance.randrange(len(self._references))))
+        while not self._done.wait(self._rng.uniform(*self._every)):
+            self.single.append(self._push(self._rng.randrange(len(self._references))))
             if self._together_after is not None and time.monotonic() - began > self._together_after:
                 self._together_after = None
                 # The one before must be answered: it would be counted among the thirty.
                 self._done.wait(5)
-                chosen = self._chance.sample(range(len(self._references)), TOGETHER)
+                chosen = self._rng.sample(range(len(self._references)), TOGETHER)
                 self.together = [self._push(index) for index in chosen]
                 self._done.wait(5)
 
@@ -190,7 +190,7 @@ class Pusher(threading.Thread):
         if self._bodies is None:
             push = self._client.push(self._account, [reference])
         else:
-            changed = {**self._bodies[index], "price": self._chance.randrange(4_500, 62_000)}
+            changed = {**self._bodies[index], "price": self._rng.randrange(4_500, 62_000)}
             push = self._client.push(self._account, listings=[changed])
         return push, reference, seconds + micros / 1e6
 
@@ -392,7 +392,7 @@ def saturated(deployed: Deployment, minutes: float, *, kill: bool) -> dict[str, 
 def scanned(deployed: Deployment, minutes: float, feed: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
     """Pushes by reference while the same source's full runs, in which every price has changed, use up the quota."""
     client = Client(deployed.server.url)
-    chance = Random(3)
+    rng = Random(3)
     client.sync(SCANNED, "full")
     begin = poll(lambda: deployed.first_upsert(SCANNED), seconds=120, what="a first upsert")
     end = begin + 60 * minutes
@@ -403,7 +403,7 @@ def scanned(deployed: Deployment, minutes: float, feed: Path, rows: list[dict[st
         while time.time() < end:
             if not deployed.at_work(SCANNED):
                 for row in rows:
-                    row["price_eur"] = str(chance.randrange(4_500, 62_000))
+                    row["price_eur"] = str(rng.randrange(4_500, 62_000))
                 write_csv(feed, rows)
                 client.sync(SCANNED, "full")
             wait_until(time.time() + 1, deployed, around.load)

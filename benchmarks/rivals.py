@@ -63,8 +63,8 @@ class Order(msgspec.Struct, frozen=True):
 
 def wanted(seconds: float) -> list[float]:
     """When an urgent request is wanted, in seconds from the start: the same moments for every contender."""
-    chance, moments = Random(1), [0.0]
-    while (moment := moments[-1] + chance.uniform(5, 10)) < seconds:
+    rng, moments = Random(1), [0.0]
+    while (moment := moments[-1] + rng.uniform(5, 10)) < seconds:
         moments.append(moment)
     return moments[1:]
 

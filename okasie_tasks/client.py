@@ -124,10 +124,10 @@ class Client:
             now_ms = seconds * 1000 + micros // 1000
             ask.update(at_ms=now_ms, expires_ms=now_ms + int(self._expires_seconds * 1000))
             pipe = redis.pipeline()
-            pipe.hset(f"{self._key_prefix}asked", task_id, json.dumps(ask))
-            pipe.zadd(f"{self._key_prefix}asked:sent", {task_id: now_ms})
-            pipe.expire(f"{self._key_prefix}asked", keep)
-            pipe.expire(f"{self._key_prefix}asked:sent", keep)
+            pipe.hset(f"{self._key_prefix}outbox", task_id, json.dumps(ask))
+            pipe.zadd(f"{self._key_prefix}outbox:sent", {task_id: now_ms})
+            pipe.expire(f"{self._key_prefix}outbox", keep)
+            pipe.expire(f"{self._key_prefix}outbox:sent", keep)
             pipe.execute()
 
         pool: Any = app.pool  # typed as another pool than it is

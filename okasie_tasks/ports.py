@@ -112,7 +112,7 @@ class Marketplace(Protocol):
         self, *, ticket: str, lane: Lane = "bulk", wait: bool = True, keep_place: bool = True
     ) -> PermitContext: ...
 
-    def short_handed(self, pace_seconds: float) -> bool:
+    def needs_more_workers(self, pace_seconds: float) -> bool:
         """Whether one more at a time could send more, where a request may leave every ``pace_seconds``."""
         ...
 
@@ -166,8 +166,8 @@ class Feedback(msgspec.Struct, frozen=True):
 class Limiter(Protocol):
     """One account's share of the quota, shared by all workers."""
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
-        """``hold_seconds``: total time-out of the very call the permit is for."""
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
+        """``reserve_seconds``: total time-out of the very call the permit is for."""
         ...
 
     def report(self, permit: Permit, feedback: Feedback) -> None: ...

@@ -30,7 +30,7 @@ from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.limiter import RedisLimiter
 from okasie_tasks.store.request_stats import Counters
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.store.urgent_queue import Inbox, Pushes
+from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
 from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync.context import AccountContext, AccountPolicy
 
@@ -79,8 +79,8 @@ class Services:
     def ledger(self, name: str) -> Ledger:
         return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)
 
-    def inbox(self, name: str) -> Inbox:
-        return Inbox(self.redis, prefix=self.settings.redis.key_prefix, account=name)
+    def urgent_queue(self, name: str) -> UrgentQueue:
+        return UrgentQueue(self.redis, prefix=self.settings.redis.key_prefix, account=name)
 
     def history(self, name: str) -> History:
         return History(self.redis, prefix=self.settings.redis.key_prefix, account=name)
@@ -130,7 +130,7 @@ class Services:
                     ledger=self.ledger(name),
                     market=self.market(name),
                     source=lambda: self.source(name),
-                    inbox=self.inbox(name),
+                    urgent_queue=self.urgent_queue(name),
                     pushes=self.pushes,
                     locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
                     plans=self.plans,

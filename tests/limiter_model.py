@@ -34,12 +34,12 @@ _MORE_FIELDS: Final[dict[str, Callable[[str], object]]] = {
 
 
 class Ask(NamedTuple):
-    """Who wants a permit. ``lane``: 0 urgent, 1 bulk; ``hold_ms``: total time-out of the call it is for."""
+    """Who wants a permit. ``lane``: 0 urgent, 1 bulk; ``reserve_ms``: total time-out of the call it is for."""
 
     ticket: str
     permit: str
     lane: int
-    hold_ms: int
+    reserve_ms: int
 
 
 class Answer(NamedTuple):
@@ -122,7 +122,7 @@ class HeldLog(BucketState):
         now = max(self.now, now_ms)
         stamp = self.log.get(ask.permit)
         if stamp is not None:
-            return Answer(True, max(0, stamp - ask.hold_ms - now))
+            return Answer(True, max(0, stamp - ask.reserve_ms - now))
         self.now = now
         quota = self.quota(now, limits)
         self._clean(now)
@@ -198,16 +198,16 @@ class HeldLog(BucketState):
     def _grant(self, moment: int, ask: Ask, tau: float) -> None:
         bulk_waits = self._bulk_waits()
         self.drop(ask.ticket)
-        self.log.add(ask.permit, self._latest(moment, ask.hold_ms))
+        self.log.add(ask.permit, self._latest(moment, ask.reserve_ms))
         self.second.add(ask.permit, moment + _BURST_HOLD)
         self.tat = float(f"{min(max(self.tat, moment - _CATCH_UP * tau) + tau, moment + 4 * tau):.3f}")
         self.st = 0 if ask.lane == 1 else self.st + bulk_waits
         if not self.ok:
             self.pt, self.pp = moment, ask.permit
 
-    def _latest(self, moment: int, hold_ms: int) -> int:
+    def _latest(self, moment: int, reserve_ms: int) -> int:
         """The latest moment at which the server can count a request granted for ``moment``."""
-        return moment + hold_ms
+        return moment + reserve_ms
 
     def _wait(self, now: int, lane: int, place: int, quota: Quota, *, moment: float, blocked: bool) -> int:
         """When a slot is likely to be there, with those ahead served: early rather than late, 12 s at the most."""
@@ -228,13 +228,13 @@ class HeldLog(BucketState):
         permit: str,
         status: int,
         *,
-        hold_ms: int,
+        reserve_ms: int,
         limits: Limits,
         limit: int | None = None,
         remaining: int | None = None,
         retry_after_ms: int | None = None,
     ) -> bool:
-        """What became of a permit; False when that was told before. ``hold_ms`` as given when it was granted.
+        """What became of a permit; False when that was told before. ``reserve_ms`` as given when it was granted.
 
         ``status``: HTTP status, 0 no answer though bytes were written, -1 never connected.
         """
@@ -243,7 +243,7 @@ class HeldLog(BucketState):
         if stamp is None or stamp <= now:
             return False
         self.now = now
-        granted = stamp - hold_ms
+        granted = stamp - reserve_ms
         self._restamp(now, permit, status, granted)
         explained = False
         if limit is not None and limit >= 1:
@@ -359,8 +359,8 @@ class MemoryLimiter:
         self._ids = count()
         self._one_at_a_time = Lock()
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
-        hold = round(hold_seconds * 1000)
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
+        hold = round(reserve_seconds * 1000)
         with self._one_at_a_time:
             permit = f"{ticket}/{next(self._ids)}.{hold}"
             answer = self._log.acquire(self._now(), Ask(ticket, permit, int(lane == "bulk"), hold), self._limits)
@@ -374,7 +374,7 @@ class MemoryLimiter:
                 self._now(),
                 permit.id,
                 feedback.status,
-                hold_ms=int(permit.id.rsplit(".", 1)[1]),
+                reserve_ms=int(permit.id.rsplit(".", 1)[1]),
                 limits=self._limits,
                 limit=feedback.limit,
                 remaining=feedback.remaining,

@@ -220,10 +220,10 @@ def test_a_part_that_must_wait_is_published_for_later(client: redis.Redis, redis
     file.write_text(CONFIG.replace("redis://127.0.0.1:6379/5", redis_url))
     code = """
 from okasie_tasks.services import services
-from okasie_tasks.tasks.part_runner import _leave
+from okasie_tasks.tasks.part_runner import requeue_part
 from okasie_tasks.tasks.dispatch import send_parts
 from okasie_tasks.sync.context import Part
-_leave(services().context("dex"), Part("a-run", "walk", 3, "token"), 7, 9.5)
+requeue_part(services().context("dex"), Part("a-run", "walk", 3, "token"), 7, 9.5)
 send_parts(services().context("dex"), "a-run", [("walk", [8])])
 """
     assert celery(file, code) == ""

@@ -35,7 +35,7 @@ class Account:
         self.left: list[tuple[int, float]] = []
         """Messages for the next: the part, and the seconds until it is begun."""
         self.moved_on = 0
-        self.short_handed = False
+        self.needs_more_workers = False
         self.waits: dict[int, Exception] = {}
         """By part: what it meets with its permit in hand."""
         self.permits = 100
@@ -44,10 +44,10 @@ class Account:
         """For each permit after the first: whether it would have been waited for."""
         self.after: dict[int, Callable[[], object]] = {}
         self.seconds = 0.0
-        self.wanted = self.stopping = False
-        slots = SimpleNamespace(wanted=lambda *_: self.wanted, stopping=lambda: self.stopping)
+        self.contended = self.stopping = False
+        slots = SimpleNamespace(contended=lambda *_: self.contended, stopping=lambda: self.stopping)
         nothing: dict[str, Any] = dict.fromkeys(AccountContext._fields)
-        market = SimpleNamespace(short_handed=lambda pace: self.short_handed and pace == 0.5)
+        market = SimpleNamespace(needs_more_workers=lambda pace: self.needs_more_workers and pace == 0.5)
         ctx = cast(
             "AccountContext",
             AccountContext(**{**nothing, "policy": account_policy("local", 1), "runs": self.runs, "market": market}),
@@ -60,7 +60,7 @@ class Account:
         patch.setattr(part_runner, "part_message", self.left_for)
         patch.setattr(part_runner, "advance_message", lambda *_: SimpleNamespace(apply_async=self.move_on))
         patch.setattr(part_runner, "SLOTS", slots)
-        patch.setattr(part_runner.STORY, "tell", lambda *_, **__: None)
+        patch.setattr(part_runner.RUN_EVENTS, "publish", lambda *_, **__: None)
         patch.setattr(part_runner, "time", SimpleNamespace(monotonic=lambda: self.seconds, sleep=time.sleep))
 
     def perform(self, _: AccountContext, part: Part, **__: Any) -> Effect:
@@ -145,7 +145,7 @@ def test_a_turn_ends_after_ten_seconds_with_a_message_for_the_next_part(account:
 
 
 def test_while_a_message_waits_for_a_slot_a_turn_lasts_half_a_second_and_waits_for_nothing(account: Account) -> None:
-    account.wanted = True
+    account.contended = True
     account.after = {6: lambda: setattr(account, "seconds", 0.4), 7: lambda: setattr(account, "seconds", 0.5)}
     account.message(0)
     assert (account.done, account.left) == ([0, 5, 6, 7], [(8, 0.0)])
@@ -155,7 +155,7 @@ def test_while_a_message_waits_for_a_slot_a_turn_lasts_half_a_second_and_waits_f
 def test_where_slots_are_scarce_who_waits_comes_back_when_there_are_two_permits(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account.wanted = True
+    account.contended = True
     account.others_are_done()
     account.permits = 0
     monkeypatch.setattr(part_runner, "_BACK_SECONDS", 4.0)
@@ -170,7 +170,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_turns_on(account: Account) -> N
 
 
 def test_where_answers_take_longer_than_the_quota_one_more_is_called_to_help_each_second(account: Account) -> None:
-    account.short_handed = True
+    account.needs_more_workers = True
     account.after = {
         6: lambda: setattr(account, "seconds", 1.0),
         9: lambda: setattr(account, "seconds", 1.9),
@@ -181,11 +181,11 @@ def test_where_answers_take_longer_than_the_quota_one_more_is_called_to_help_eac
     assert account.done == [number for number in (0, *range(5, _PARTS)) if number not in (7, 13)]
 
 
-@pytest.mark.parametrize("why", ["not short handed", "wanted"])
+@pytest.mark.parametrize("why", ["not short handed", "contended"])
 def test_no_help_is_called_where_it_would_not_help(account: Account, why: str) -> None:
-    account.short_handed = why == "wanted"
-    account.wanted = why == "wanted"
-    account.after = {6: lambda: setattr(account, "seconds", 0.45 if why == "wanted" else 1.0)}
+    account.needs_more_workers = why == "contended"
+    account.contended = why == "contended"
+    account.after = {6: lambda: setattr(account, "seconds", 0.45 if why == "contended" else 1.0)}
     account.message(0)
     assert account.left == []
 

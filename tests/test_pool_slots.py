@@ -7,7 +7,7 @@ from celery.concurrency.prefork import TaskPool as Prefork
 from celery.concurrency.thread import TaskPool as Threads
 from celery.worker import state
 
-from okasie_tasks.tasks.part_runner import Slots
+from okasie_tasks.tasks.part_runner import PoolSlots
 
 
 class Clock:
@@ -17,9 +17,9 @@ class Clock:
         return self.seconds
 
 
-def threads(count: int, clock: Clock) -> Slots:
-    slots = Slots(clock)
-    slots.of(Threads(limit=count))
+def threads(count: int, clock: Clock) -> PoolSlots:
+    slots = PoolSlots(clock)
+    slots.bind(Threads(limit=count))
     return slots
 
 
@@ -29,7 +29,7 @@ def at_work(patch: pytest.MonkeyPatch, active: int, waiting: int = 0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("active", "in_worker", "in_queue", "wanted"),
+    ("active", "in_worker", "in_queue", "contended"),
     [
         (4, 1, False, True),
         (4, 0, True, True),
@@ -42,15 +42,15 @@ def test_a_slot_is_wanted_when_all_are_taken_and_a_message_waits(
     monkeypatch: pytest.MonkeyPatch, active: int, in_worker: int, *, in_queue: bool, wanted: bool
 ) -> None:
     at_work(monkeypatch, active, in_worker)
-    assert threads(4, Clock()).wanted("walk", lambda _: in_queue) is wanted
+    assert threads(4, Clock()).contended("walk", lambda _: in_queue) is wanted
 
 
 def test_a_child_of_a_prefork_pool_looks_at_the_queue_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     at_work(monkeypatch, 0, 3)  # what its parent had when it was made
-    slots = Slots(Clock())
-    slots.of(Prefork.__new__(Prefork))
-    assert not slots.wanted("walk", lambda _: False)
-    assert slots.wanted("load", lambda _: True)
+    slots = PoolSlots(Clock())
+    slots.bind(Prefork.__new__(Prefork))
+    assert not slots.contended("walk", lambda _: False)
+    assert slots.contended("load", lambda _: True)
 
 
 def test_each_queue_is_looked_at_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,12 +58,12 @@ def test_each_queue_is_looked_at_ten_times_a_second_at_most(monkeypatch: pytest.
     clock, looks = Clock(), list[str]()
     slots = threads(4, clock)
     for clock.seconds in (0.0, 0.05, 0.09, 0.1, 0.15):
-        slots.wanted("walk", lambda queue: bool(looks.append(queue)))
-    slots.wanted("load", lambda queue: bool(looks.append(queue)))
+        slots.contended("walk", lambda queue: bool(looks.append(queue)))
+    slots.contended("load", lambda queue: bool(looks.append(queue)))
     assert looks == ["walk", "walk", "load"]
 
 
 @pytest.mark.parametrize(("told", "stopping"), [(None, False), (False, False), (0, True), (1, True), (True, True)])
 def test_a_worker_stops_when_celery_says_so(monkeypatch: pytest.MonkeyPatch, told: object, *, stopping: bool) -> None:
     monkeypatch.setattr(state, "should_stop", told)
-    assert Slots.stopping() is stopping
+    assert PoolSlots.stopping() is stopping

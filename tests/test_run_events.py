@@ -11,7 +11,7 @@ import redis
 from celery.events.state import State
 
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.tasks.run_events import Story, part_told, some_told
+from okasie_tasks.tasks.run_events import RunEvents, part_label, push_label
 
 
 class Monitor:
@@ -41,10 +41,10 @@ def monitor() -> Monitor:
 
 
 @pytest.fixture
-def story(monitor: Monitor) -> Story:
-    story = Story(monitor)  # type: ignore[arg-type]
-    story.home = "control@here"
-    return story
+def events(monitor: Monitor) -> RunEvents:
+    events = RunEvents(monitor)  # type: ignore[arg-type]
+    events.home = "control@here"
+    return events
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def begun(runs: Runs) -> str:
     return run
 
 
-def test_a_run_at_work_is_progress_and_its_end_replaces_it(runs: Runs, monitor: Monitor, story: Story) -> None:
+def test_a_run_at_work_is_progress_and_its_end_replaces_it(runs: Runs, monitor: Monitor, events: RunEvents) -> None:
     run = begun(runs)
-    story.tell(runs, run)
+    events.publish(runs, run)
     row = monitor.state.tasks[run]
     assert (row.name, row.state, row.args) == ("okasie.run", "PROGRESS", "dex: full run")
     assert row.result == "pages 0/1; 0 requests"
@@ -69,7 +69,7 @@ def test_a_run_at_work_is_progress_and_its_end_replaces_it(runs: Runs, monitor: 
     assert record is not None
     runs.note(run, error='{"code": "x", "message": "is empty", "where": "dex.csv"}')
     runs.end(record, "failed")
-    story.tell(runs, run, now=True)
+    events.publish(runs, run, now=True)
     row = monitor.state.tasks[run]
     assert (row.state, row.exception) == (
         "FAILURE",
@@ -78,49 +78,49 @@ def test_a_run_at_work_is_progress_and_its_end_replaces_it(runs: Runs, monitor: 
     assert monitor.hosts == {"control@here"}
 
 
-def test_a_cancelled_run_does_not_stay_at_work(runs: Runs, monitor: Monitor, story: Story) -> None:
+def test_a_cancelled_run_does_not_stay_at_work(runs: Runs, monitor: Monitor, events: RunEvents) -> None:
     run = begun(runs)
-    story.tell(runs, run)
+    events.publish(runs, run)
     record = runs.get(run)
     assert record is not None
     runs.end(record, "cancelled")
-    story.tell(runs, run, now=True)
+    events.publish(runs, run, now=True)
     assert monitor.state.tasks[run].state == "FAILURE"
     assert monitor.state.tasks[run].result.startswith("cancelled: ")
 
 
-def test_progress_is_told_once_a_second_and_the_end_always(runs: Runs, monitor: Monitor, story: Story) -> None:
+def test_progress_is_told_once_a_second_and_the_end_always(runs: Runs, monitor: Monitor, events: RunEvents) -> None:
     run = begun(runs)
     for _ in range(5):
-        story.tell(runs, run)
+        events.publish(runs, run)
     assert monitor.kinds == ["task-progress"]
-    story.tell(runs, run, now=True)
+    events.publish(runs, run, now=True)
     assert len(monitor.kinds) == 2
 
 
-def test_a_plan_and_an_unknown_run_are_not_told(runs: Runs, monitor: Monitor, story: Story) -> None:
+def test_a_plan_and_an_unknown_run_are_not_told(runs: Runs, monitor: Monitor, events: RunEvents) -> None:
     run, _ = runs.request("dex", "full", plan_only=True)
     runs.begin("dex")
-    story.tell(runs, run)
-    story.tell(runs, "nobody")
+    events.publish(runs, run)
+    events.publish(runs, "nobody")
     assert monitor.kinds == []
 
 
-def test_redis_that_is_away_costs_nothing_but_the_words(monitor: Monitor, story: Story) -> None:
+def test_redis_that_is_away_costs_nothing_but_the_words(monitor: Monitor, events: RunEvents) -> None:
     away = redis.Redis(host="127.0.0.1", port=1)
-    story.tell(Runs(away, prefix="okasie:"), "run")
+    events.publish(Runs(away, prefix="okasie:"), "run")
     assert monitor.kinds == []
 
 
 def test_words_for_people() -> None:
-    assert part_told("dex", "walk", 3, 17) == "dex: page 3 of 17"
-    assert part_told("dex", "upsert", 1, 0) == "dex: chunk 1"
-    assert some_told("dex", "push", ["A", "B"]) == "dex: push of 2: A, B"
-    assert some_told("dex", "sell", ["A", "B", "C", "D"]) == "dex: sell of 4: A, B, C, ..."
+    assert part_label("dex", "walk", 3, 17) == "dex: page 3 of 17"
+    assert part_label("dex", "upsert", 1, 0) == "dex: chunk 1"
+    assert push_label("dex", "push", ["A", "B"]) == "dex: push of 2: A, B"
+    assert push_label("dex", "sell", ["A", "B", "C", "D"]) == "dex: sell of 4: A, B, C, ..."
 
 
 def test_with_many_runs_at_work_each_is_told_of_more_seldom(
-    story: Story, monitor: Monitor, runs: Runs, monkeypatch: pytest.MonkeyPatch
+    events: RunEvents, monitor: Monitor, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thirty accounts, looked at every tenth of a second for a minute: ten events a second, not thirty."""
     begun_runs = []
@@ -131,10 +131,10 @@ def test_with_many_runs_at_work_each_is_told_of_more_seldom(
     now = 1000.0
     monkeypatch.setattr("okasie_tasks.tasks.run_events.time.monotonic", lambda: now)
     for run in begun_runs:
-        story.tell(runs, run)
+        events.publish(runs, run)
     assert len(monitor.kinds) == 30, "each of them at first"
     for _ in range(60):
         now += 1.0
         for run in begun_runs:
-            story.tell(runs, run)
+            events.publish(runs, run)
     assert len(monitor.kinds) == 30 + 60 * 10

@@ -111,10 +111,10 @@ def _of_run(ctx: AlertContext, name: str) -> Alert | None:
 
 def _stale(ctx: AlertContext, account: str, seconds: float) -> Alert | None:
     now_ms = ctx.runs.now_ms()
-    if ctx.runs.stops.paused_ms(account):
+    if ctx.runs.controls.paused_ms(account):
         return None
     success = max(ctx.counters.read(account).success_ms.values(), default=0)
-    resumed = ctx.runs.stops.resumed_ms(account)
+    resumed = ctx.runs.controls.resumed_ms(account)
     since = max(success or ctx.queue.first_looked_ms(account, now_ms), resumed)
     active = ctx.runs.active(account)
     run: Run | None = ctx.runs.get(active) if active else None

@@ -107,7 +107,7 @@ def _held(context: Context, run: str) -> tuple[AccountContext, HeldPlan]:
     services = services_of(context)
     record = known_run(services, run, told_by="`okasie status` names the plans that wait")
     ctx = services.context(record.account)
-    plan = plan_review.standing(ctx)
+    plan = plan_review.held_plan(ctx)
     if plan is not None and plan.run == run:
         return ctx, plan
     state = services.runs.state(run)

@@ -33,7 +33,8 @@ class Check(msgspec.Struct, frozen=True):
     name: str
     ok: bool | None
     detail: str
-    mend: str | None = None
+    fix: str | None = msgspec.field(default=None, name="mend")
+    """What to do about it; ``mend`` is its permanent name in JSON."""
 
 
 @click.command()
@@ -52,8 +53,8 @@ def doctor(context: Context, account: str | None) -> None:
         for check in checks:
             mark = {True: "ok", False: "FAILED", None: "not checked"}[check.ok]
             click.echo(f"{mark:<12}{check.name}: {check.detail}")
-            if check.mend and not check.ok:
-                click.echo(f"{'':12}{'to mend: ' + check.mend}")
+            if check.fix and not check.ok:
+                click.echo(f"{'':12}{'to fix: ' + check.fix}")
 
     emit(context, document, show)
     sys.exit(1 if wrong else 0)
@@ -153,7 +154,7 @@ class _Spaced:
     def __init__(self) -> None:
         self._next = 0.0
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:  # noqa: ARG002 - a port
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:  # noqa: ARG002 - a port
         now = time.monotonic()
         if now < self._next:
             return Wait(self._next - now, "spacing")
@@ -197,8 +198,8 @@ def _api_checks(name: str, account: AccountSettings, market: OkasieApi) -> Itera
         try:
             yield Check(f"{name}: {scope}", True, _permitted(market, scope, call))
         except RunAborted as error:
-            mend = mend_key if error.code != "scope" else f"ask info@okasie.be for the scope {scope}"
-            yield Check(f"{name}: {scope}", False, str(error), mend)
+            fix = mend_key if error.code != "scope" else f"ask info@okasie.be for the scope {scope}"
+            yield Check(f"{name}: {scope}", False, str(error), fix)
             if error.code != "scope":
                 return
         except OkasieError as error:
@@ -233,10 +234,8 @@ def _source(settings: Settings, name: str) -> Check:
     except OkasieError as error:
         return Check(f"{name}: source", False, str(error), f"correct accounts.{name}.source, or the feed")
     detail = f"{rows} rows, {rows - invalid} valid" + (f"; the first that is not: {first}" if invalid else "")
-    mend = (
-        "an empty feed marks nothing sold, but nothing can be sent either" if not rows else "correct fields or values"
-    )
-    return Check(f"{name}: source", rows > invalid, detail, mend)
+    fix = "an empty feed marks nothing sold, but nothing can be sent either" if not rows else "correct fields or values"
+    return Check(f"{name}: source", rows > invalid, detail, fix)
 
 
 def _why(row: SourceRow) -> str:

@@ -92,11 +92,11 @@ def _metric(family: Family, samples: list[Sample]) -> Metric:
 
 def account_samples(ctx: AccountContext, quota: LimiterStatus) -> Iterator[Sample]:
     """The present state of an account; a bounded number of commands, however large its ledger is."""
-    account, plan = ctx.policy.account, plan_review.standing(ctx)
+    account, plan = ctx.policy.account, plan_review.held_plan(ctx)
     for name, value in {
         **_quota(quota),
-        "okasie_paused": int(ctx.runs.stops.paused_ms(account) > 0),
-        "okasie_waiting_pushes": ctx.inbox.count(),
+        "okasie_paused": int(ctx.runs.controls.paused_ms(account) > 0),
+        "okasie_waiting_pushes": ctx.urgent_queue.count(),
         "okasie_rejected_listings": ctx.ledger.reject_count(),
         "okasie_skipped_image_listings": ctx.ledger.skipped_count(),
         "okasie_held_runs": int(plan is not None),

@@ -121,7 +121,7 @@ def cancel(context: Context, name: str) -> dict[str, Any]:
     services = services_of(context)
     record = known_run(services, name)
     ctx = services.context(record.account)
-    _open(ctx.runs.stops.cancel(name, record.account), name)
+    _open(ctx.runs.controls.cancel(name, record.account), name)
     told = False
     # It ends here if no worker is left to end it.
     while phases.advance(ctx, name) is None:
@@ -149,22 +149,22 @@ def _open(state: str, name: str) -> None:
 def pause(context: Context, account: str) -> dict[str, Any]:
     """Stop the account's work."""
     ctx = services_of(context).context(account)
-    before = ctx.runs.stops.paused_ms(account)
-    since = ctx.runs.stops.pause(account)
+    before = ctx.runs.controls.paused_ms(account)
+    since = ctx.runs.controls.pause(account)
     return {
         "account": account,
         "paused_since": iso(since),
         "was_paused": bool(before),
         "active": ctx.runs.active(account),
         "waiting": ctx.runs.waiting(account),
-        "pushes_waiting": ctx.inbox.count(),
+        "pushes_waiting": ctx.urgent_queue.count(),
     }
 
 
 def resume(context: Context, account: str) -> dict[str, Any]:
     """Let the account's work go on."""
     ctx = services_of(context).context(account)
-    since = ctx.runs.stops.resume(account)
+    since = ctx.runs.controls.resume(account)
     if since:
         _send("okasie.resume", account=account)
     return {
@@ -173,7 +173,7 @@ def resume(context: Context, account: str) -> dict[str, Any]:
         "was_paused_since": iso(since),
         "active": ctx.runs.active(account),
         "waiting": ctx.runs.waiting(account),
-        "pushes_waiting": ctx.inbox.count(),
+        "pushes_waiting": ctx.urgent_queue.count(),
     }
 
 

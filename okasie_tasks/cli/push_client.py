@@ -15,7 +15,7 @@ from okasie_tasks.cli.fleet_client import consumers, services_of
 from okasie_tasks.core.pending import Push
 from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.reports.runs import pause_hint
-from okasie_tasks.tasks.run_events import some_told
+from okasie_tasks.tasks.run_events import push_label
 from okasie_tasks.urgent.accept import checked_references
 from okasie_tasks.worker.settings import URGENT
 
@@ -44,7 +44,7 @@ class Waiter:
         kwargs = {"account": self._account, "references": self._references}
         try:
             what = task.removeprefix("okasie.")
-            told = some_told(self._account, what, self._references)
+            told = push_label(self._account, what, self._references)
             app.send_task(task, kwargs=kwargs, task_id=push, expires=3600, argsrepr=told)
         except OperationalError as error:
             raise ConnectionFailed("the broker did not take the message", where="redis") from error

@@ -17,7 +17,7 @@ Count = Literal["unchanged", "foreign", "drifted", "conflicts", "parked", "settl
 SENDS: Final = frozenset({"create", "update"})
 
 
-class World(msgspec.Struct, frozen=True, kw_only=True):
+class ReadEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """What this run knows of its own reading, and the account's policies."""
 
     full: bool
@@ -51,22 +51,22 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Theirs stands: the source is offered their version of ``fields``."""
 
 
-def look(base: Entry, remote: Remote | None) -> Entry:
+def with_remote_state(base: Entry, remote: Remote | None) -> Entry:
     """The entry with the marketplace's row as the new picture of it."""
     if remote is None:
         return base
-    return base.but(status=remote.status, rendering=remote.rendering, changed_at=remote.changed_at)
+    return base.replace(status=remote.status, rendering=remote.rendering, changed_at=remote.changed_at)
 
 
 def status_of(base: Entry, remote: Remote | None) -> Entry:
     """The entry with the marketplace's status alone: what else differs there is yet to be decided."""
-    return base.but(status=remote.status) if remote is not None else base
+    return base.replace(status=remote.status) if remote is not None else base
 
 
-def seen(entry: Entry, local: Local, *, keep_row: bool = False) -> Entry:
+def with_row_seen(entry: Entry, local: Local, *, keep_row: bool = False) -> Entry:
     """The entry after its row was read; with ``keep_row`` an older or unreadable row changes nothing but that."""
     row = entry.row if keep_row else local.content
-    return entry.but(set_flags=Flag.IN_SOURCE, missed=0, row=row)
+    return entry.replace(set_flags=Flag.IN_SOURCE, missed=0, row=row)
 
 
 def adoption_of(local: Local) -> Entry:
@@ -81,7 +81,7 @@ def adoption_of(local: Local) -> Entry:
     )
 
 
-def if_new(entry: Entry, base: Entry) -> Entry | None:
+def changed_or_none(entry: Entry, base: Entry) -> Entry | None:
     """The entry where it differs from what the ledger holds, else None: nothing is to be written."""
     return None if entry == base else entry
 
@@ -91,9 +91,9 @@ def fields_between(local: Local, remote: Remote) -> tuple[str, ...]:
     fields = () if same_dealer(local.dealer, remote) else ("dealer",)
     if local.rendering == remote.rendering:
         return fields
-    if local.form is None or remote.form is None:
+    if local.values is None or remote.values is None:
         return (*fields, "unknown")
-    return (*fields, *differing(decode_compared(local.form), decode_compared(remote.form)))
+    return (*fields, *differing(decode_compared(local.values), decode_compared(remote.values)))
 
 
 def same_dealer(dealer: bytes, remote: Remote) -> bool:
@@ -103,6 +103,6 @@ def same_dealer(dealer: bytes, remote: Remote) -> bool:
 
 def is_spelling(local: Local, remote: Remote) -> bool:
     """Whether they differ in the spelling of free text only."""
-    if local.form is None or remote.form is None:
+    if local.values is None or remote.values is None:
         return False
-    return echo_learnable(decode_compared(local.form), decode_compared(remote.form))
+    return echo_learnable(decode_compared(local.values), decode_compared(remote.values))

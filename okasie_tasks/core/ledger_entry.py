@@ -56,7 +56,7 @@ class Flag(IntFlag):
     """The marketplace keeps a price, status or mileage that is not ours; a person must look."""
     URGENT = 128
     """Last sent by the urgent lane."""
-    GIVEN = 256
+    INLINE_CONTENT = 256
     """Last sent with a content that was handed in, not read from the source: it stands until its row changes."""
     IMAGES = 512
     """The marketplace skipped some of its images: it is not in step until they are there or were given up."""
@@ -140,25 +140,25 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     def answered(self, rendering: bytes) -> bool:
         """Whether this is the rendering that what we last sent was the answer to: it came back all the same."""
-        return self.having(Flag.RESENT) and self.changed_at == answer_mark(rendering)
+        return self.has(Flag.RESENT) and self.changed_at == answer_mark(rendering)
 
     @property
     def sold_before(self) -> bool:
         """We hold it for sold; so one that stands there live was listed again by somebody."""
-        return self.status == "sold" or self.having(Flag.REVIVED)
+        return self.status == "sold" or self.has(Flag.REVIVED)
 
     @property
     def live(self) -> bool:
         return self.status in LIVE
 
-    def having(self, flag: Flag) -> bool:
+    def has(self, flag: Flag) -> bool:
         return bool(self.flags & flag)
 
-    def yielded(self) -> Entry:
+    def with_remote_accepted(self) -> Entry:
         """A copy after theirs was let stand: nothing of ours is what stands there, so whatever changes here is sent."""
         return msgspec.structs.replace(self, content=_NEVER)
 
-    def but(self, *, set_flags: Flag = _NO_FLAG, clear: Flag = _NO_FLAG, **changes: object) -> Entry:
+    def replace(self, *, set_flags: Flag = _NO_FLAG, clear: Flag = _NO_FLAG, **changes: object) -> Entry:
         """A copy with ``changes``, and with flags set and cleared."""
         return msgspec.structs.replace(self, flags=(self.flags | set_flags) & ~clear, **changes)
 
@@ -185,7 +185,7 @@ SHARED: Final = slice(25, 41)
 _SHARED_LAYOUT: Final = struct.Struct("<4sQBHB")
 
 
-class Standing(NamedTuple):
+class EntryState(NamedTuple):
     """What entries share by the thousand: the bytes between the fingerprints and the times."""
 
     dealer: bytes = NO_DEALER
@@ -206,17 +206,17 @@ class Standing(NamedTuple):
         return self.owned and self.status in LIVE
 
 
-def standing(packed: bytes) -> Standing:
+def entry_state(packed: bytes) -> EntryState:
     """Of a packed entry; of `ABSENT` one that is nothing. Raises `ValueError` for bytes of another layout."""
     if packed[0] != _FORMAT:
         if packed == ABSENT:
-            return Standing()
+            return EntryState()
         raise ValueError(f"a ledger entry of layout {packed[0]} is not known here")
     return shared(packed[SHARED])
 
 
 @lru_cache(maxsize=20_000)
-def shared(between: bytes) -> Standing:
+def shared(between: bytes) -> EntryState:
     """Of the bytes between an entry's fingerprints and its times."""
     dealer, filled, status, flags, missed = _SHARED_LAYOUT.unpack(between)
     if status >= len(STATUSES):
@@ -224,20 +224,20 @@ def shared(between: bytes) -> Standing:
     name = STATUSES[status]
     again = bool(flags & LOOK_AGAIN.value)
     settled = name in LIVE and bool(flags & Flag.IN_SOURCE.value) and not again and missed == 0
-    return Standing(dealer, filled, name, flags, missed, settled, bool(flags & Flag.OWNED.value), again)
+    return EntryState(dealer, filled, name, flags, missed, settled, bool(flags & Flag.OWNED.value), again)
 
 
 def is_as_rendered(packed: bytes, rendering: bytes, status: str, dealers: tuple[bytes, bytes]) -> bool:
     """Whether a row of the marketplace equals the picture: `okasie_tasks.sync.fetch.remote_record` gives None."""
     if packed[_RENDERING] != rendering:
         return False
-    found = standing(packed)
+    found = entry_state(packed)
     return found.status == status and found.dealer in dealers and not found.open
 
 
 def is_as_read(packed: bytes, content: bytes) -> bool:
     """Whether a row of the source equals what is held of it: `okasie_tasks.sync.fetch.local_record` gives None."""
-    return packed[_ROW] == content and standing(packed).settled
+    return packed[_ROW] == content and entry_state(packed).settled
 
 
 def _split(milliseconds: int) -> tuple[int, int]:

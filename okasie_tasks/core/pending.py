@@ -13,7 +13,7 @@ MOST_REFERENCES: Final = 1_000
 """Per message: more than that is a run's work."""
 
 
-class Wish(msgspec.Struct, frozen=True, array_like=True):
+class PendingChange(msgspec.Struct, frozen=True, array_like=True):
     """``item`` is what to send, None for a sell. Times in ms since the epoch, Redis time."""
 
     reference: str
@@ -24,7 +24,7 @@ class Wish(msgspec.Struct, frozen=True, array_like=True):
     item: Outgoing | None = None
     status: str = ""
     """The status that the listing is to have."""
-    given: bool = False
+    inline: bool = False
     """The content was handed in, not read from the source."""
     tries: int = 0
     """Requests that brought no answer for it."""
@@ -41,7 +41,7 @@ class Wish(msgspec.Struct, frozen=True, array_like=True):
         return Version(self.own, self.seen_ms)
 
 
-class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
+class PushOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What became of one reference of a push. Told again when it changes: a ``waiting`` one is not over."""
 
     outcome: str
@@ -56,10 +56,10 @@ class Push(msgspec.Struct, kw_only=True):
 
     at_ms: int = 0
     error: str | None = None
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, PushOutcome] = {}
 
 
-def merged(held: Wish | None, new: Wish) -> Wish:
+def merged(held: PendingChange | None, new: PendingChange) -> PendingChange:
     """What stands of two wishes for one reference: the newer one, and both sets of waiters are told of it."""
     if held is None:
         return new
@@ -68,49 +68,49 @@ def merged(held: Wish | None, new: Wish) -> Wish:
     return msgspec.structs.replace(last, waiters=waiters, row_gone=held.row_gone or new.row_gone)
 
 
-def overtaken(wish: Wish, entry: Entry | None) -> bool:
+def is_superseded(change: PendingChange, entry: Entry | None) -> bool:
     """Whether the ledger tells of something newer that was sent.
 
     For a sell only a later push counts: a run that still finds the row in the source says nothing against it.
     """
-    if entry is None or (wish.kind == "sell" and not entry.having(Flag.URGENT)):
+    if entry is None or (change.kind == "sell" and not entry.has(Flag.URGENT)):
         return False
-    return wish.stamp.older_than(entry.stamp)
+    return change.stamp.older_than(entry.stamp)
 
 
-def pushed(wish: Wish, item: Outgoing, base: Entry | None, *, status: str, now_ms: int) -> Entry:
+def pushed(change: PendingChange, item: Outgoing, base: Entry | None, *, status: str, now_ms: int) -> Entry:
     """The ledger's entry once a push was accepted by the marketplace."""
     flags = Flag.OWNED | Flag.ECHO_DUE | Flag.URGENT
-    if wish.given:
-        flags |= Flag.GIVEN | (base.flags & Flag.IN_SOURCE if base and not wish.row_gone else Flag(0))
+    if change.inline:
+        flags |= Flag.INLINE_CONTENT | (base.flags & Flag.IN_SOURCE if base and not change.row_gone else Flag(0))
     else:
         flags |= Flag.IN_SOURCE
     known = base or Entry()
     return Entry(
         content=item.content,
         rendering=item.rendering,
-        row=known.row if wish.given else item.row,
+        row=known.row if change.inline else item.row,
         dealer=item.dealer,
         filled=item.filled,
         status=status,
         flags=flags,
-        missed=known.missed if wish.given else 0,
+        missed=known.missed if change.inline else 0,
         sent_ms=now_ms,
-        version=wish.own,
-        seen_ms=wish.seen_ms,
+        version=change.own,
+        seen_ms=change.seen_ms,
     )
 
 
-def sold(wish: Wish, base: Entry | None, *, now_ms: int) -> Entry:
+def sold(change: PendingChange, base: Entry | None, *, now_ms: int) -> Entry:
     """The ledger's entry once a sell was accepted, or there was nothing to sell.
 
     Also for a reference that the ledger did not know: a run that is under way may be about to create it.
     """
-    return (base or Entry()).but(
+    return (base or Entry()).replace(
         status="sold",
         set_flags=Flag.SOLD_BY_HAND | Flag.URGENT,
-        clear=Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED | Flag.GIVEN | Flag.DISPUTED | Flag.REVIVED,
+        clear=Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED | Flag.INLINE_CONTENT | Flag.DISPUTED | Flag.REVIVED,
         sent_ms=now_ms,
-        version=wish.own,
-        seen_ms=wish.seen_ms,
+        version=change.own,
+        seen_ms=change.seen_ms,
     )

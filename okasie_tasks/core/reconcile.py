@@ -9,15 +9,15 @@ from __future__ import annotations
 from okasie_tasks.core.decision import (
     Count,
     Decision,
-    World,
+    ReadEvidence,
     adoption_of,
+    changed_or_none,
     fields_between,
-    if_new,
     is_spelling,
-    look,
     same_dealer,
-    seen,
     status_of,
+    with_remote_state,
+    with_row_seen,
 )
 from okasie_tasks.core.fingerprint import never_learned
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag, Version
@@ -31,7 +31,7 @@ def decide(
     local: Local | None,
     remote: Remote | None,
     base: Entry | None,
-    world: World,
+    evidence: ReadEvidence,
     *,
     same: bool,
     images_due: bool = False,
@@ -42,7 +42,7 @@ def decide(
     equals the ledger's picture, or that an incremental read did not return it at all. ``images_due``: the marketplace
     skipped some of its images, and it is time to try them again.
     """
-    decision = _decide(local, remote, base, world, same=same)
+    decision = _decide(local, remote, base, evidence, same=same)
     if (
         images_due
         and (decision.action, decision.count) == ("none", "unchanged")
@@ -50,24 +50,26 @@ def decide(
         and not local.issues
         and base is not None
         and base.live
-        and not base.having(Flag.GIVEN)
+        and not base.has(Flag.INLINE_CONTENT)
     ):
         return Decision(action="update", reason="images were skipped, tried again", fields=("images",))
     return decision
 
 
-def _decide(local: Local | None, remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:
-    if base is not None and base.sent_ms >= world.began_ms > 0:
+def _decide(
+    local: Local | None, remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *, same: bool
+) -> Decision:
+    if base is not None and base.sent_ms >= evidence.began_ms > 0:
         # Sent by the urgent lane while the pages were read: the row that was returned may be older than that.
         remote, same = None, True
     if local is None:
-        return absent(remote, base, world, same=same)
+        return absent(remote, base, evidence, same=same)
     if local.issues:
         kept = _invalid(local, remote, base)
         return Decision(action="none", reason="the row is invalid", count="parked", entry=kept)
     if base is None:
-        return _unknown(local, remote, world)
-    return _known(local, remote, base, world, same=same)
+        return _unknown(local, remote, evidence)
+    return _known(local, remote, base, evidence, same=same)
 
 
 def _invalid(local: Local, remote: Remote | None, base: Entry | None) -> Entry | None:
@@ -75,25 +77,25 @@ def _invalid(local: Local, remote: Remote | None, base: Entry | None) -> Entry |
     if base is None:
         # What is sold there must not count as new, and be revived, once the row is mended.
         unread = Entry(flags=Flag.OWNED | Flag.IN_SOURCE)
-        return look(unread, remote) if remote is not None and remote.status == "sold" else None
+        return with_remote_state(unread, remote) if remote is not None and remote.status == "sold" else None
     # Of a car that was sold as gone it proves nothing yet: it comes back with the row that can be listed.
-    stands = base.live or base.having(Flag.IN_SOURCE)
+    stands = base.live or base.has(Flag.IN_SOURCE)
     sold_there = remote is not None and remote.status == "sold"
-    return seen(status_of(base, remote) if sold_there else base, local, keep_row=True) if stands else None
+    return with_row_seen(status_of(base, remote) if sold_there else base, local, keep_row=True) if stands else None
 
 
 # -- the ledger does not have it -----------------------------------------------------------------------------------
 
 
-def _unknown(local: Local, remote: Remote | None, world: World) -> Decision:
+def _unknown(local: Local, remote: Remote | None, evidence: ReadEvidence) -> Decision:
     if remote is None:
         if local.status == "sold":
             return Decision(action="none", reason="sold before it was ever listed", count="settled")
-        if world.taking_over and world.full and not world.walk_complete:
+        if evidence.taking_over and evidence.full and not evidence.walk_complete:
             # It may stand there, edited or sold, on a page that moved away from us.
             return Decision(action="none", reason="new, but the list was not read completely", count="unread")
         return Decision(action="create", reason="new in the source")
-    adopted = look(adoption_of(local), remote)
+    adopted = with_remote_state(adoption_of(local), remote)
     if "sold" in (local.status, remote.status):
         return _sold_somewhere(local, remote, adopted)
     fields = fields_between(local, remote)
@@ -108,7 +110,7 @@ def _sold_somewhere(local: Local, remote: Remote, adopted: Entry) -> Decision:
         return Decision(action="none", reason="sold on both sides", count="settled", entry=adopted)
     if local.status == "sold":
         # By the next run, as a sell that the guards see; so its row counts as not yet read.
-        reason, unread = "sold in the source, taken over to be sold", adopted.but(row=Entry().row)
+        reason, unread = "sold in the source, taken over to be sold", adopted.replace(row=Entry().row)
         return Decision(action="none", reason=reason, count="waiting", entry=unread)
     reason = "sold on the marketplace by someone"
     return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=adopted)
@@ -128,63 +130,66 @@ def _why_adopted(local: Local, remote: Remote, fields: tuple[str, ...]) -> str:
 # -- both have it --------------------------------------------------------------------------------------------------
 
 
-def _known(local: Local, remote: Remote | None, base: Entry, world: World, *, same: bool) -> Decision:  # noqa: PLR0911
-    picture = look(base, remote)
+def _known(local: Local, remote: Remote | None, base: Entry, evidence: ReadEvidence, *, same: bool) -> Decision:  # noqa: PLR0911
+    picture = with_remote_state(base, remote)
     changed = local.content != base.row
-    if changed and Version(local.version, world.source_began_ms).older_than(base.stamp):
+    if changed and Version(local.version, evidence.source_began_ms).older_than(base.stamp):
         # A push that read the source has seen a newer row than this one.
-        newer_row = base.having(Flag.URGENT) and not base.having(Flag.GIVEN)
-        entry = if_new(seen(status_of(base, remote), local, keep_row=newer_row), base)
+        newer_row = base.has(Flag.URGENT) and not base.has(Flag.INLINE_CONTENT)
+        entry = changed_or_none(with_row_seen(status_of(base, remote), local, keep_row=newer_row), base)
         return Decision(action="none", reason="older than what was pushed", count="unchanged", entry=entry)
-    if base.having(Flag.GIVEN) and not changed and (same or remote is not None):
+    if base.has(Flag.INLINE_CONTENT) and not changed and (same or remote is not None):
         return _given(local, None if same else remote, base, picture)
     if local.status == "sold":
         if base.sold_before and picture.live:
-            return revived(remote, base, world, local=local, source_says_sold=True)
-        return _sold_in_source(local, base, picture, world)
+            return revived(remote, base, evidence, local=local, source_says_sold=True)
+        return _sold_in_source(local, base, picture, evidence)
     if picture.status == "sold":
         return _sold_there(local, base, picture, changed=changed)
-    if base.sold_before and base.having(Flag.SOLD_BY_HAND):
-        return revived(remote, base, world, local=local)
-    if not same and remote is None and world.full and world.walk_complete:
+    if base.sold_before and base.has(Flag.SOLD_BY_HAND):
+        return revived(remote, base, evidence, local=local)
+    if not same and remote is None and evidence.full and evidence.walk_complete:
         return Decision(action="create", reason="missing on the marketplace")
     if remote is None or same:
         if changed and local.content != base.content:
             return Decision(action="update", reason="changed in the source")
         return _nothing("equal", local, base, picture)
-    return _compare(local, remote, base, picture, world, changed=changed and local.content != base.content)
+    return _compare(local, remote, base, picture, evidence, changed=changed and local.content != base.content)
 
 
 def _given(local: Local, remote: Remote | None, base: Entry, picture: Entry) -> Decision:
     """A content that was handed in stands until its row changes. It is not kept, so a drift cannot be answered."""
     if picture.status == "sold":
         return _sold_there(local, base, picture, changed=False)
-    drifted = remote is not None and remote.rendering != base.rendering and not base.having(Flag.ECHO_DUE)
+    drifted = remote is not None and remote.rendering != base.rendering and not base.has(Flag.ECHO_DUE)
     clear = Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED if remote is not None else Flag.PARKED
-    after = picture.but(clear=clear)
+    after = picture.replace(clear=clear)
     return Decision(
         action="none",
         reason="changed on the marketplace after it was pushed, theirs stands" if drifted else "pushed, its row stands",
         count="drifted" if drifted else "unchanged",
-        entry=if_new(seen(after.yielded() if drifted else after, local), base),
+        entry=changed_or_none(with_row_seen(after.with_remote_accepted() if drifted else after, local), base),
     )
 
 
-def _sold_in_source(local: Local, base: Entry, picture: Entry, world: World) -> Decision:
+def _sold_in_source(local: Local, base: Entry, picture: Entry, evidence: ReadEvidence) -> Decision:
     if picture.status == "sold":
         return Decision(
-            action="none", reason="sold on both sides", count="settled", entry=if_new(seen(picture, local), base)
+            action="none",
+            reason="sold on both sides",
+            count="settled",
+            entry=changed_or_none(with_row_seen(picture, local), base),
         )
-    if not base.having(Flag.OWNED) or not world.sells:
+    if not base.has(Flag.OWNED) or not evidence.sells:
         return Decision(action="none", reason="sold in the source, but not ours to sell", count="foreign")
-    return Decision(action="sell", reason="sold in the source", entry=if_new(picture, base))
+    return Decision(action="sell", reason="sold in the source", entry=changed_or_none(picture, base))
 
 
 def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> Decision:
-    if base.having(Flag.SOLD_BY_HAND):
-        entry = if_new(seen(picture.but(clear=Flag.REVIVED), local), base)
+    if base.has(Flag.SOLD_BY_HAND):
+        entry = changed_or_none(with_row_seen(picture.replace(clear=Flag.REVIVED), local), base)
         return Decision(action="none", reason="sold by hand, the row still stands", count="settled", entry=entry)
-    if not base.having(Flag.IN_SOURCE):
+    if not base.has(Flag.IN_SOURCE):
         return Decision(action="update", reason="back in the source")
     if changed and base.row != Entry().row:
         return Decision(action="update", reason="changed in the source after it was sold on the marketplace")
@@ -193,18 +198,20 @@ def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> 
         reason="sold on the marketplace by someone",
         count="conflicts",
         fields=("status",),
-        entry=if_new(seen(picture.but(clear=_ANSWERED, rendering=base.rendering), local), base),
+        entry=changed_or_none(with_row_seen(picture.replace(clear=_ANSWERED, rendering=base.rendering), local), base),
     )
 
 
-def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: World, *, changed: bool) -> Decision:
+def _compare(
+    local: Local, remote: Remote, base: Entry, picture: Entry, evidence: ReadEvidence, *, changed: bool
+) -> Decision:
     drifted = remote.rendering != base.rendering or not same_dealer(base.dealer, remote)
-    if drifted and base.having(Flag.ECHO_DUE) and not changed and same_dealer(base.dealer, remote):
+    if drifted and base.has(Flag.ECHO_DUE) and not changed and same_dealer(base.dealer, remote):
         fields = fields_between(local, remote)
         if _may_learn(local, remote, base, fields):
             return _nothing("the marketplace's rendering, learned", local, base, picture)
         if base.answered(remote.rendering):
-            disputed = seen(picture.but(set_flags=Flag.DISPUTED, clear=_ANSWERED), local)
+            disputed = with_row_seen(picture.replace(set_flags=Flag.DISPUTED, clear=_ANSWERED), local)
             return Decision(
                 action="none",
                 reason="the marketplace keeps its own value",
@@ -212,19 +219,19 @@ def _compare(local: Local, remote: Remote, base: Entry, picture: Entry, world: W
                 fields=fields,
                 entry=disputed,
             )
-    if changed and (not drifted or base.having(Flag.ECHO_DUE)):
+    if changed and (not drifted or base.has(Flag.ECHO_DUE)):
         # What differs there may be no more than the echo of our last write, which nobody has read yet.
         return Decision(action="update", reason="changed in the source")
     if not drifted:
         return _nothing("equal", local, base, picture)
-    fields = fields_between(local, remote) if local.form and remote.form else ()
+    fields = fields_between(local, remote) if local.values and remote.values else ()
     count: Count = "conflicts" if changed else "drifted"
-    if not _ours_wins(local, remote, world, changed=changed):
+    if not _ours_wins(local, remote, evidence, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
         # Their version becomes the picture, so that it is decided once and recorded once.
-        entry = seen(picture.but(clear=_ANSWERED).yielded(), local)
+        entry = with_row_seen(picture.replace(clear=_ANSWERED).with_remote_accepted(), local)
         if not same_dealer(base.dealer, remote):
-            entry = entry.but(dealer=remote.dealer_code or remote.dealer_profile or NO_DEALER)
+            entry = entry.replace(dealer=remote.dealer_code or remote.dealer_profile or NO_DEALER)
         return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry, yields=True)
     reason = "changed on both sides, ours sent" if changed else "changed on the marketplace, ours sent again"
     return Decision(action="update", reason=reason, count=count, fields=fields, answers=remote.rendering)
@@ -236,109 +243,120 @@ def _may_learn(local: Local, remote: Remote, base: Entry, fields: tuple[str, ...
         return True
     if never_learned.intersection(fields):
         return False
-    if local.form is None or remote.form is None:
+    if local.values is None or remote.values is None:
         return False
     return base.answered(remote.rendering) or is_spelling(local, remote)
 
 
-def _ours_wins(local: Local, remote: Remote, world: World, *, changed: bool) -> bool:
-    if world.policy == "newest":
+def _ours_wins(local: Local, remote: Remote, evidence: ReadEvidence, *, changed: bool) -> bool:
+    if evidence.policy == "newest":
         # Without a change of ours the newest is theirs. Newer is the source's own version, else when it was read.
-        return changed and (local.version or world.source_began_ms) >= remote.changed_at * 1000
-    return world.policy == "local"
+        return changed and (local.version or evidence.source_began_ms) >= remote.changed_at * 1000
+    return evidence.policy == "local"
 
 
 def _nothing(reason: str, local: Local, base: Entry, picture: Entry) -> Decision:
-    disputed = base.having(Flag.DISPUTED) and picture.rendering == base.rendering
+    disputed = base.has(Flag.DISPUTED) and picture.rendering == base.rendering
     clear = _ANSWERED | (Flag(0) if disputed else Flag.DISPUTED)
     # An echo that was not returned is still due.
     if picture is base:
         clear = Flag.REVIVED
     # The row is again what stands there: whatever was refused in between is over.
     clear |= Flag.PARKED
-    entry = if_new(seen(picture.but(clear=clear), local), base)
+    entry = changed_or_none(with_row_seen(picture.replace(clear=clear), local), base)
     count: Count = "conflicts" if disputed else "unchanged"
     return Decision(action="none", reason=reason, count=count, entry=entry)
 
 
-def absent(remote: Remote | None, base: Entry | None, world: World, *, same: bool) -> Decision:  # noqa: PLR0911
+def absent(remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *, same: bool) -> Decision:  # noqa: PLR0911
     """Decide for a reference that the source does not have; arguments as in `okasie_tasks.core.reconcile.decide`."""
     if base is None:
         return Decision(action="none", reason="never ours", count="foreign")
     picture = status_of(base, remote)
     if picture.status == "sold":
         # Absent once, and since it was sold: a car sold by hand may be listed again when its row comes back.
-        proven = world.source_complete and base.seen_ms <= world.source_began_ms
+        proven = evidence.source_complete and base.seen_ms <= evidence.source_began_ms
         gone = Flag.IN_SOURCE | Flag.SOLD_BY_HAND if proven else Flag(0)
-        settled = look(base, remote) if proven else picture
-        settled = settled.but(clear=gone | Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED, missed=0)
-        return Decision(action="none", reason="sold on both sides", count="settled", entry=if_new(settled, base))
-    if not same and remote is None and world.full and world.walk_complete:
-        return Decision(action="none", reason="gone on both sides", count="settled", entry=base.but(status="sold"))
+        settled = with_remote_state(base, remote) if proven else picture
+        settled = settled.replace(clear=gone | Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED, missed=0)
+        return Decision(
+            action="none", reason="sold on both sides", count="settled", entry=changed_or_none(settled, base)
+        )
+    if not same and remote is None and evidence.full and evidence.walk_complete:
+        return Decision(action="none", reason="gone on both sides", count="settled", entry=base.replace(status="sold"))
     if base.sold_before:
-        if world.source_complete:
-            return revived(remote, base, world)
-        kept = if_new(picture.but(set_flags=Flag.REVIVED), base)
+        if evidence.source_complete:
+            return revived(remote, base, evidence)
+        kept = changed_or_none(picture.replace(set_flags=Flag.REVIVED), base)
         return Decision(action="none", reason="the source was not read completely", count="waiting", entry=kept)
-    if not base.having(Flag.IN_SOURCE):
+    if not base.has(Flag.IN_SOURCE):
         return _pushed(remote, base, same=same)
-    if base.having(Flag.URGENT) and base.seen_ms > world.source_began_ms:
+    if base.has(Flag.URGENT) and base.seen_ms > evidence.source_began_ms:
         # A content that was handed in after the row had gone stands: this absence is spent, it never sells.
-        spent = Flag.IN_SOURCE if base.having(Flag.GIVEN) and world.source_complete else Flag(0)
-        entry = if_new(picture.but(clear=spent), base)
+        spent = Flag.IN_SOURCE if base.has(Flag.INLINE_CONTENT) and evidence.source_complete else Flag(0)
+        entry = changed_or_none(picture.replace(clear=spent), base)
         return Decision(action="none", reason="pushed after the source was read", count="unchanged", entry=entry)
-    if not world.source_complete:
+    if not evidence.source_complete:
         return Decision(action="none", reason="the source was not read completely", count="waiting")
-    if not base.having(Flag.OWNED):
+    if not base.has(Flag.OWNED):
         return Decision(action="none", reason="not owned", count="foreign")
-    missed = picture.but(missed=base.missed + 1)
-    if missed.missed < world.missing_reads:
+    missed = picture.replace(missed=base.missed + 1)
+    if missed.missed < evidence.missing_reads:
         return Decision(action="none", reason="missing, waiting for another read", count="waiting", entry=missed)
-    if not world.sells:
+    if not evidence.sells:
         return Decision(action="none", reason="gone, but this account never sells", count="waiting", entry=missed)
-    return Decision(action="sell", reason="gone from the source", entry=if_new(picture, base))
+    return Decision(action="sell", reason="gone from the source", entry=changed_or_none(picture, base))
 
 
 def _pushed(remote: Remote | None, base: Entry, *, same: bool) -> Decision:
     """Pushed, and never in the source: it stands. What was sent is not kept, so a drift cannot be answered."""
     if same or remote is None:
         return Decision(action="none", reason="pushed, not from the source", count="unchanged")
-    drifted = remote.rendering != base.rendering and not base.having(Flag.ECHO_DUE)
-    after = look(base, remote).but(clear=Flag.ECHO_DUE | Flag.RESENT)
+    drifted = remote.rendering != base.rendering and not base.has(Flag.ECHO_DUE)
+    after = with_remote_state(base, remote).replace(clear=Flag.ECHO_DUE | Flag.RESENT)
     return Decision(
         action="none",
         reason="changed on the marketplace after it was pushed, theirs stands"
         if drifted
         else "pushed, not from the source",
         count="drifted" if drifted else "unchanged",
-        entry=if_new(after.yielded() if drifted else after, base),
+        entry=changed_or_none(after.with_remote_accepted() if drifted else after, base),
     )
 
 
 def revived(
-    remote: Remote | None, base: Entry, world: World, *, local: Local | None = None, source_says_sold: bool = False
+    remote: Remote | None,
+    base: Entry,
+    evidence: ReadEvidence,
+    *,
+    local: Local | None = None,
+    source_says_sold: bool = False,
 ) -> Decision:
     """What we had sold stands there again, and nobody of ours has said so: a difference made on their side.
 
     Answered once; a marketplace that lists it again all the same is told as a conflict, not fought.
     """
-    picture = look(base, remote) if local is None else seen(look(base, remote), local, keep_row=True)
-    if base.having(Flag.RESENT):
-        entry = picture.but(set_flags=Flag.DISPUTED, clear=Flag.RESENT | Flag.SOLD_BY_HAND | Flag.REVIVED)
+    picture = (
+        with_remote_state(base, remote)
+        if local is None
+        else with_row_seen(with_remote_state(base, remote), local, keep_row=True)
+    )
+    if base.has(Flag.RESENT):
+        entry = picture.replace(set_flags=Flag.DISPUTED, clear=Flag.RESENT | Flag.SOLD_BY_HAND | Flag.REVIVED)
         reason = "the marketplace keeps it listed"
         return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=entry)
-    if (source_says_sold or world.policy == "local") and base.having(Flag.OWNED) and world.sells:
+    if (source_says_sold or evidence.policy == "local") and base.has(Flag.OWNED) and evidence.sells:
         # Until it was sold again this is remembered: an incremental run does not return the row a second time.
-        entry = status_of(base, remote).but(set_flags=Flag.REVIVED)
+        entry = status_of(base, remote).replace(set_flags=Flag.REVIVED)
         reason = "listed again on the marketplace, sold again"
         return Decision(
             action="sell",
             reason=reason,
             count="drifted",
             fields=("status",),
-            entry=if_new(entry, base),
+            entry=changed_or_none(entry, base),
             answers=picture.rendering,
         )
-    entry = picture.but(clear=Flag.SOLD_BY_HAND | Flag.REVIVED)
+    entry = picture.replace(clear=Flag.SOLD_BY_HAND | Flag.REVIVED)
     reason = "listed again on the marketplace, theirs stands"
     return Decision(action="none", reason=reason, count="drifted", fields=("status",), entry=entry)

@@ -1,7 +1,7 @@
 """The small records that both sides write into the partitions of a run, and how they travel between tasks.
 
 A row that equals the ledger's picture is only the 8-byte hash of its reference; everything else is a record. The
-values of a listing (``form``) travel only where a comparison by value may be needed: see `Remote.form`.
+values of a listing (``values``) travel only where a comparison by value may be needed: see `Remote.values`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Local(msgspec.Struct, frozen=True, array_like=True):
     status: str = ""
     version: int = 0
     issues: tuple[Issue, ...] = ()
-    form: bytes | None = None
+    values: bytes | None = None
     """Encoded compared values, when the marketplace's row must be compared by value."""
     where: str = ""
 
@@ -56,7 +56,7 @@ class Remote(msgspec.Struct, frozen=True, array_like=True):
     dealer_profile: bytes = b""
     dealer_code: bytes = b""
     images: int = 0
-    form: bytes | None = None
+    values: bytes | None = None
     """Encoded compared values, unless the ledger already knows this rendering."""
     provider: str = ""
     """Who made it, as the marketplace tells; "" for a row that the ledger has and that bears our name."""

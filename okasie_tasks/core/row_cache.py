@@ -14,7 +14,7 @@ PLACE_ROWS: Final = 5_000
 """The beginning of every row whose number this divides is remembered: all parts of a load or a spool begin at one."""
 
 
-class Place(NamedTuple):
+class RowOffset(NamedTuple):
     """Where a row of a file begins: so many rows, bytes and lines stand before it."""
 
     row: int
@@ -29,10 +29,10 @@ class RowCache:
     ``every``: so many rows apart are the places that are noted.
     """
 
-    def __init__(self, kept: bytes = b"", begin: Place | None = None, *, every: int = PLACE_ROWS) -> None:
+    def __init__(self, kept: bytes = b"", begin: RowOffset | None = None, *, every: int = PLACE_ROWS) -> None:
         self._kept = kept
         self.begin, self._every = begin, every
-        self.passed: list[Place] = []
+        self.passed: list[RowOffset] = []
         """Places that the reader came by, for the next time."""
         self._version = b""
         self._now: list[bytes] = []
@@ -57,7 +57,7 @@ class RowCache:
     def at(self, row: int, byte: int, line: int) -> None:
         """Told by the source at each row, before it: how many stand before it."""
         if row % self._every == 0:
-            self.passed.append(Place(row, byte, line))
+            self.passed.append(RowOffset(row, byte, line))
 
     def pack(self) -> bytes | None:
         """What is to be kept now; None when it is kept already, or the source told no version."""

@@ -75,15 +75,17 @@ class OkasieApi:
     def __repr__(self) -> str:
         return f"OkasieApi({self.base_url!r}, account={self.account!r})"
 
-    def permit(self, *, ticket: str, lane: Lane = "bulk", wait: bool = True, keep_place: bool = True) -> Door:
+    def permit(self, *, ticket: str, lane: Lane = "bulk", wait: bool = True, keep_place: bool = True) -> PermittedCall:
         """The right to send one request, as a context.
 
         Entering raises `NoPermit` when half a second is not enough; without ``wait``, when there is none at once. The
         ticket keeps its place for whoever comes again with it, unless ``keep_place`` is False.
         """
-        return Door(self, ticket, lane, max_wait_seconds=self._max_wait_seconds if wait else 0.0, keep_place=keep_place)
+        return PermittedCall(
+            self, ticket, lane, max_wait_seconds=self._max_wait_seconds if wait else 0.0, keep_place=keep_place
+        )
 
-    def short_handed(self, pace_seconds: float) -> bool:
+    def needs_more_workers(self, pace_seconds: float) -> bool:
         """Whether one more at a time could send more, where a request may leave every ``pace_seconds``.
 
         That is so where answers take longer than that, and no permit that this process asked for had to wait within
@@ -92,16 +94,16 @@ class OkasieApi:
         flowing = time.monotonic() - self._waited_at > _FLOWING_SECONDS
         return flowing and self._answer_seconds > pace_seconds
 
-    def had_to_wait(self) -> None:
-        """For `short_handed`."""
+    def record_wait(self) -> None:
+        """For `needs_more_workers`."""
         self._waited_at = time.monotonic()
 
-    def was_answered(self, seconds: float) -> None:
-        """For `short_handed`: how long an answer took."""
+    def record_latency(self, seconds: float) -> None:
+        """For `needs_more_workers`: how long an answer took."""
         self._answer_seconds += (seconds - self._answer_seconds) * _LAST_COUNTS
 
     @property
-    def hold_seconds(self) -> float:
+    def reserve_seconds(self) -> float:
         """The longest that any call can take; each permit is held for so long until its answer is reported."""
         return max(self._read_timeout, self._write_timeout) + _CONNECT_SECONDS
 
@@ -120,7 +122,7 @@ class OkasieApi:
         return know(key)
 
 
-class Door:
+class PermittedCall:
     """One permit and the one request it is for."""
 
     def __init__(
@@ -132,32 +134,32 @@ class Door:
         self._send_by = 0.0
         self._used = False
 
-    def __enter__(self) -> Door:
+    def __enter__(self) -> PermittedCall:
         self._api.key()  # a key that cannot be had costs no permit
-        self._line = self._api.connections.lend()
+        self._connection = self._api.connections.acquire()
         try:
-            self._line.warm()
+            self._connection.preconnect()
             self._permit = self._wait()
         except BaseException:
-            self._api.connections.take_back(self._line)
+            self._api.connections.release(self._connection)
             raise
         self._send_by = time.monotonic() + _FRESH_SECONDS
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._api.connections.take_back(self._line)
+        self._api.connections.release(self._connection)
         if self._permit is not None and not self._used:
             self._api.limiter.cancel(self._permit)
 
     def _wait(self) -> Permit:
         give_up = time.monotonic() + self._max_wait_seconds
         while True:
-            answer = self._api.limiter.acquire(self._ticket, self._lane, self._api.hold_seconds)
+            answer = self._api.limiter.acquire(self._ticket, self._lane, self._api.reserve_seconds)
             if isinstance(answer, Permit):
                 if answer.after_seconds:
                     time.sleep(answer.after_seconds)
                 return answer
-            self._api.had_to_wait()
+            self._api.record_wait()
             if time.monotonic() + answer.seconds > give_up:
                 if not self._keep_place:
                     self._api.limiter.drop(self._ticket)
@@ -231,7 +233,7 @@ class Door:
         try:
             with in_time():
                 status, answered, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
-            self._api.was_answered(time.monotonic() - started)
+            self._api.record_latency(time.monotonic() - started)
             # Straight to what is compared, where the page allows it.
             decoded = (decode_rows(raw) if kind == "list" and status == 200 else None) or _decode(raw)
             seen = answers.feedback(status, answered, decoded)
@@ -277,7 +279,7 @@ class Door:
     def _exchange(
         self, kind: Kind, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        with self._line.send(method, url, headers, body, timeout=self._api.timeout(kind)) as answer:
+        with self._connection.send(method, url, headers, body, timeout=self._api.timeout(kind)) as answer:
             # The read time-out of requests is per socket read: a body that trickles must not outlive its permit.
             ends_at = time.monotonic() + self._api.timeout(kind)[1]
             parts = bytearray()

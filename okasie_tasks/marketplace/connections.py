@@ -18,7 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
-class Line:
+class PooledConnection:
     """One connection, with what `requests` needs to use it."""
 
     def __init__(self, base_url: str, user_agent: str, connect_seconds: float) -> None:
@@ -39,7 +39,7 @@ class Line:
         request = requests.Request(method, url, headers={**self._headers, **headers}, data=body).prepare()
         return self._adapter.send(request, stream=True, timeout=timeout, verify=True, proxies=self._proxies)
 
-    def warm(self) -> None:
+    def preconnect(self) -> None:
         """Open the connection, so that a permit is not spent on waiting for one.
 
         A failure is not told here: the request that follows meets it again and reports it. What urllib3 keeps to
@@ -68,19 +68,19 @@ class Connections:
 
     def __init__(self, base_url: str, user_agent: str, *, connect_seconds: float) -> None:
         self._made_of = (base_url, user_agent, connect_seconds)
-        self._idle: list[Line] = []
+        self._idle: list[PooledConnection] = []
         self._pid = os.getpid()
 
-    def lend(self) -> Line:
-        """A connection for the caller alone, until `take_back`. A child process has none of its parent's."""
+    def acquire(self) -> PooledConnection:
+        """A connection for the caller alone, until `release`. A child process has none of its parent's."""
         if self._pid != os.getpid():
             self._idle, self._pid = [], os.getpid()
         try:
             return self._idle.pop()
         except IndexError:
-            return Line(*self._made_of)
+            return PooledConnection(*self._made_of)
 
-    def take_back(self, line: Line) -> None:
+    def release(self, line: PooledConnection) -> None:
         self._idle.append(line)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from okasie_tasks.core.history import NOT_KEPT, Event
 from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.listing import parse_reference
-from okasie_tasks.core.pending import Wish
+from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Reject, SkippedImages
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import AccountContext, AccountPolicy
@@ -24,13 +24,13 @@ def iso(milliseconds: int) -> str | None:
 
 def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
     """Everything that is known of one listing. A reference that nobody has heard of has nulls and no events."""
-    entry, reject, wish, skipped, events = None, None, None, None, list[Event]()
-    plan = plan_review.standing(ctx)
+    entry, reject, change, skipped, events = None, None, None, None, list[Event]()
+    plan = plan_review.held_plan(ctx)
     held = plan.run if plan and plan.holds_reference(reference) else None
     if parse_reference(reference) == reference:
         entry = ctx.ledger.get([reference]).get(reference)
         reject = ctx.ledger.rejects([reference]).get(reference)
-        wish = ctx.inbox.waiting([reference]).get(reference)
+        change = ctx.urgent_queue.waiting([reference]).get(reference)
         skipped = ctx.ledger.skipped([reference]).get(reference)
         events = ctx.history.get(reference)
     return {
@@ -38,20 +38,20 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
         "account": ctx.policy.account,
         "ledger": _ledger(entry) if entry else None,
         "reject": reject_document(reject) if reject else None,
-        "waiting": _waiting(wish) if wish else None,
+        "waiting": _waiting(change) if change else None,
         "held_run": held,
         "skipped_images": _skipped(skipped) if skipped else None,
         "events": [event_document(event) for event in events],
-        "next": _next(ctx, held, wish) or next_step(entry, reject, wish, events, ctx.policy),
+        "next": _next(ctx, held, change) or next_step(entry, reject, change, events, ctx.policy),
     }
 
 
-def _next(ctx: AccountContext, held: str | None, wish: Wish | None) -> str:
+def _next(ctx: AccountContext, held: str | None, change: PendingChange | None) -> str:
     """What a person has to do first, "" if nothing."""
     account = ctx.policy.account
-    if wish and ctx.runs.stops.paused_ms(account):
-        return f"a {wish.kind} waits: the account is paused, `okasie resume {account}` lets it be sent"
-    return f"it is held: `okasie approve {held}` sends it" if held and not wish else ""
+    if change and ctx.runs.controls.paused_ms(account):
+        return f"a {change.kind} waits: the account is paused, `okasie resume {account}` lets it be sent"
+    return f"it is held: `okasie approve {held}` sends it" if held and not change else ""
 
 
 def rejects_document(ctx: AccountContext) -> list[dict[str, Any]]:
@@ -98,13 +98,13 @@ def event_document(event: Event) -> dict[str, Any]:
 
 
 def _ledger(entry: Entry) -> dict[str, Any]:
-    flags = {(flag.name or "").lower(): entry.having(flag) for flag in Flag}
+    flags = {(flag.name or "").lower(): entry.has(flag) for flag in Flag}
     return {
         "status": entry.status or None,
         **flags,
         "missed_reads": entry.missed,
         "last_sent": iso(entry.sent_ms),
-        "changed_there": None if entry.having(Flag.ECHO_DUE) else iso(entry.changed_at * 1000),
+        "changed_there": None if entry.has(Flag.ECHO_DUE) else iso(entry.changed_at * 1000),
     }
 
 
@@ -118,13 +118,13 @@ def _skipped(skipped: SkippedImages) -> dict[str, Any]:
     }
 
 
-def _waiting(wish: Wish) -> dict[str, Any]:
+def _waiting(change: PendingChange) -> dict[str, Any]:
     return {
-        "kind": wish.kind,
-        "status": wish.status or None,
-        "accepted": iso(wish.seen_ms),
-        "tries": wish.tries,
-        "not_before": iso(wish.not_before_ms),
+        "kind": change.kind,
+        "status": change.status or None,
+        "accepted": iso(change.seen_ms),
+        "tries": change.tries,
+        "not_before": iso(change.not_before_ms),
     }
 
 
@@ -132,12 +132,16 @@ def _waiting(wish: Wish) -> dict[str, Any]:
 
 
 def next_step(
-    entry: Entry | None, reject: Reject | None, wish: Wish | None, events: Sequence[Event], policy: AccountPolicy
+    entry: Entry | None,
+    reject: Reject | None,
+    change: PendingChange | None,
+    events: Sequence[Event],
+    policy: AccountPolicy,
 ) -> str:
     """One sentence about what happens next, if nobody does anything."""
-    if wish is not None:
-        again = f" again, after {wish.tries} tries without an answer" if wish.tries else ""
-        return f"a {wish.kind} waits and is sent{again} as soon as there is a permit"
+    if change is not None:
+        again = f" again, after {change.tries} tries without an answer" if change.tries else ""
+        return f"a {change.kind} waits and is sent{again} as soon as there is a permit"
     if reject is not None:
         return _while_parked(reject, policy)
     if entry is None:
@@ -157,25 +161,25 @@ def _while_parked(reject: Reject, policy: AccountPolicy) -> str:
 
 
 def _after_a_sale(entry: Entry, events: Sequence[Event]) -> str:
-    if entry.having(Flag.SOLD_BY_HAND) and entry.having(Flag.IN_SOURCE):
+    if entry.has(Flag.SOLD_BY_HAND) and entry.has(Flag.IN_SOURCE):
         return "it was sold by hand and stays sold while its row stands; a push lists it again"
-    if entry.having(Flag.IN_SOURCE) and events and events[0].kind == "conflict":
+    if entry.has(Flag.IN_SOURCE) and events and events[0].kind == "conflict":
         return "somebody sold it on the marketplace: it stays so until its row changes, or it is pushed"
     return "it is sold: nothing is sent, unless its row comes back or it is pushed"
 
 
 def _while_it_stands(entry: Entry, policy: AccountPolicy) -> str:
-    if entry.having(Flag.DISPUTED):
+    if entry.has(Flag.DISPUTED):
         return "the marketplace keeps a price, status or mileage that is not ours: a person must look there"
-    if entry.having(Flag.GIVEN):
+    if entry.has(Flag.INLINE_CONTENT):
         return "what was handed in stands until its row changes, or it is pushed again"
-    if not entry.having(Flag.IN_SOURCE):
+    if not entry.has(Flag.IN_SOURCE):
         return "it is not in the source: it stands as it is until it is pushed, sold, or its row appears"
     if entry.missed:
         return (
             f"{entry.missed} complete reads of the source lacked it: at {policy.missing_reads} it is sold, if sells"
             " are allowed and not held"
         )
-    if entry.having(Flag.ECHO_DUE):
+    if entry.has(Flag.ECHO_DUE):
         return "the next run reads back how the marketplace shows what was sent; its row's next change is sent"
     return "nothing is sent until its row changes, or somebody changes it on the marketplace"

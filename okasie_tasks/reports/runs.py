@@ -179,14 +179,14 @@ def account_document(ctx: AccountContext, limiter: LimiterStatus) -> dict[str, A
     history = [run for name in runs.history(account, 20) if (run := runs.get(name)) is not None]
     now = runs.now()
     good = next((run for run in history if run.state in ("done", "held") and not run.plan_only), None)
-    plan = plan_review.standing(ctx)
+    plan = plan_review.held_plan(ctx)
     active, listings = runs.active(account), ledger.count()
     working = next((run for run in history if run.id == active and run.open), None)
     return {
         "account": account,
         "active": active,
         "waiting": runs.waiting(account),
-        "paused_since": iso(runs.stops.paused_ms(account)),
+        "paused_since": iso(runs.controls.paused_ms(account)),
         "cursor": runs.account(account).cursor or None,
         "last_run": run_document(runs, history[0]) if history else None,
         "last_success_run": good.id if good else None,
@@ -196,7 +196,7 @@ def account_document(ctx: AccountContext, limiter: LimiterStatus) -> dict[str, A
         **_held(plan),
         "quota": _quota(limiter),
         "lanes": {"urgent": limiter.waiting_urgent, "bulk": limiter.waiting_bulk},
-        "pushes_waiting": ctx.inbox.count(),
+        "pushes_waiting": ctx.urgent_queue.count(),
         "conflicts": [
             {"reference": name, **event_document(event)} for name, event in ctx.history.conflicts(_CONFLICTS)
         ],
@@ -224,7 +224,7 @@ def _quota(limiter: LimiterStatus) -> dict[str, Any]:
 def pause_hint(ctx: AccountContext) -> str:
     """What somebody who waits for this account should know; "" when it works."""
     account = ctx.policy.account
-    since = ctx.runs.stops.paused_ms(account)
+    since = ctx.runs.controls.paused_ms(account)
     if not since:
         return ""
     return f"{account} is paused since {iso(since)}: nothing is sent until `okasie resume {account}`"

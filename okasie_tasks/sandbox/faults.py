@@ -43,7 +43,7 @@ class Fault:
         ends = time.monotonic() + float(rule["for_seconds"]) if "for_seconds" in rule else None
         self._ends: float | None = ends
         self.seconds = float(rule.get("seconds", 1.0))
-        self._chance = Random(rule.get("seed", 0))  # noqa: S311 - chance for tests, repeatable
+        self._rng = Random(rule.get("seed", 0))  # noqa: S311 - chance for tests, repeatable
 
     @property
     def over(self) -> bool:
@@ -53,7 +53,7 @@ class Fault:
         """Whether this request is to suffer; counts down ``times``."""
         if (self.path and self.path != path) or (self.key and self.key != key) or self.over:
             return False
-        if self._chance.random() >= self.probability:
+        if self._rng.random() >= self.probability:
             return False
         if self.times is not None:
             self.times -= 1

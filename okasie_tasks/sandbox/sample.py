@@ -42,33 +42,32 @@ def cars(count: int, *, seed: int, first: int = 1) -> list[dict[str, str]]:
     ]
 
 
-def _car(number: int, chance: Random) -> dict[str, str]:
-    make, model, body, doors = chance.choice(_CARS)
-    year, month = chance.randint(2012, 2026), chance.randint(1, 12)
+def _car(number: int, rng: Random) -> dict[str, str]:
+    make, model, body, doors = rng.choice(_CARS)
+    year, month = rng.randint(2012, 2026), rng.randint(1, 12)
     stock = f"DG-{number:05d}"
     photos = [
-        f"https://photos.invalid/{stock}/{index}.jpg?v={chance.randrange(16**4):04x}"
-        for index in range(chance.randint(2, 6))
+        f"https://photos.invalid/{stock}/{index}.jpg?v={rng.randrange(16**4):04x}" for index in range(rng.randint(2, 6))
     ]
     return {
         "stock_no": stock,
-        "branch": chance.choice(tuple(DEALERS)),
+        "branch": rng.choice(tuple(DEALERS)),
         "make": make,
         "model": model,
-        "version": chance.choice(("", "1.0 TSI", "1.6 TDI", "2.0 D", "GT-Line", "Style")),
-        "price_eur": str(chance.randrange(4_500, 62_000, 50)),
-        "km": str(chance.randrange(500, 240_000, 10)),
+        "version": rng.choice(("", "1.0 TSI", "1.6 TDI", "2.0 D", "GT-Line", "Style")),
+        "price_eur": str(rng.randrange(4_500, 62_000, 50)),
+        "km": str(rng.randrange(500, 240_000, 10)),
         "year": str(year),
         "first_reg": f"{year}-{month:02d}",
-        "fuel": chance.choice(_FUELS),
-        "gearbox": chance.choice(("Manueel", "Automaat")),
+        "fuel": rng.choice(_FUELS),
+        "gearbox": rng.choice(("Manueel", "Automaat")),
         "body": body,
-        "kw": str(chance.choice((51, 63, 81, 96, 110, 140, 180))),
+        "kw": str(rng.choice((51, 63, 81, 96, 110, 140, 180))),
         "doors": str(doors),
-        "colour": chance.choice(_COLOURS),
-        "vat": chance.choice(("marge", "btw")),
+        "colour": rng.choice(_COLOURS),
+        "vat": rng.choice(("marge", "btw")),
         "photos": "|".join(photos),
-        "notes": chance.choice(
+        "notes": rng.choice(
             ("", "Eerste eigenaar.", "Volledig onderhouden; met Car-Pass.", "Nieuw binnen, nog te poetsen.")
         ),
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import IO, Any, Final
 
-from okasie_tasks.core.row_cache import Place
+from okasie_tasks.core.row_cache import RowOffset
 
 _BLANK: Final = ("\n", "\r\n", "\r")
 _BUFFER_BYTES: Final = 256 * 1024
@@ -72,7 +72,7 @@ class CsvReader:
         self._count(line)
         return self._quoted(line) if line else []
 
-    def go_to(self, place: Place) -> bool:
+    def go_to(self, place: RowOffset) -> bool:
         """Go on with the row that begins there; False, and nothing done, if none can."""
         if not self.counts:
             return False
@@ -152,7 +152,7 @@ def cells_of(line: str, delimiter: str) -> list[str]:
     return next(csv.reader((line,), delimiter=delimiter, strict=True))
 
 
-def full_lines(file: IO[bytes], begin: Place) -> Iterator[tuple[tuple[int, int], bytes]]:
+def full_lines(file: IO[bytes], begin: RowOffset) -> Iterator[tuple[tuple[int, int], bytes]]:
     """Lines that are not blank, each with the bytes and lines before it."""
     byte, number = begin.byte, begin.line
     for text in file:

@@ -19,7 +19,7 @@ from typing import IO, Any, Final, cast
 import msgspec
 
 from okasie_tasks.core.listing import Issue
-from okasie_tasks.core.row_cache import Place, RowCache, raw_fingerprint
+from okasie_tasks.core.row_cache import RowCache, RowOffset, raw_fingerprint
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
@@ -180,7 +180,7 @@ class FileSource:
     def _jsonl(self, file: IO[bytes], start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
         mapping = self._mapping(None)
         known.under(mapping.version)
-        begin, first = Place(0, 0, 0), start
+        begin, first = RowOffset(0, 0, 0), start
         if known.begin is not None and known.begin.row == start and is_line_end(file, known.begin.byte):
             begin, first = known.begin, 0
         file.seek(begin.byte)

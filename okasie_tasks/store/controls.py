@@ -6,7 +6,7 @@ Keys, all under the configured prefix::
     account:{a}          hash     resumed_ms: when the last pause ended
     run:{r}              hash     cancel_ms: when it was asked to end; its parts under way are finished first
 
-Nothing may begin while one of them stands: `run_begin`, `part_claim` and `inbox_lead` look in the very step in which
+Nothing may begin while one of them stands: `run_begin`, `part_claim` and `urgent_lead` look in the very step in which
 they hand work out, and `rests` is asked before parts are published.
 """
 
@@ -24,7 +24,7 @@ from okasie_tasks.store.scripts import redis_now_ms, script
 _KEEP_RUN_SECONDS: Final = 30 * 86_400
 
 
-class Stops:
+class Controls:
     """All accounts' pauses and the runs that are to end."""
 
     def __init__(self, client: redis.Redis, *, prefix: str) -> None:
@@ -63,7 +63,7 @@ class Stops:
         )
         return str(found.decode())
 
-    def rests(self, run: str, account: str) -> bool:
+    def is_stopped(self, run: str, account: str) -> bool:
         """Whether nothing of this run may be published now."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hexists(f"{self._prefix}run:{run}", "cancel_ms")

@@ -18,7 +18,7 @@ import redis
 
 from okasie_tasks.core.ledger_entry import PACKED_BYTES, Entry
 from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
-from okasie_tasks.core.row_cache import Place
+from okasie_tasks.core.row_cache import RowOffset
 from okasie_tasks.store.scripts import script
 
 _PIPELINE = 200
@@ -122,13 +122,13 @@ class Ledger:
     def keep_rows(self, place: int, known: bytes) -> None:
         self._redis.hset(self._rows, str(place), cast("Any", known))
 
-    def place(self, version: str, row: int) -> Place | None:
+    def row_offset(self, version: str, row: int) -> RowOffset | None:
         """Where this row of the source begins, if that was kept of this version of it."""
         kept = cast("bytes | None", self._redis.hget(self._places, str(row)))
         byte, line, told = kept.decode().split(" ", 2) if kept else ("", "", "")
-        return Place(row, int(byte), int(line)) if version and told == version else None
+        return RowOffset(row, int(byte), int(line)) if version and told == version else None
 
-    def keep_places(self, version: str, places: Iterable[Place]) -> None:
+    def keep_row_offsets(self, version: str, places: Iterable[RowOffset]) -> None:
         """Places of another version are overwritten, or stay: they say of which they are."""
         if found := {str(place.row): f"{place.byte} {place.line} {version}" for place in places}:
             self._redis.hset(self._places, mapping=cast("Any", found))

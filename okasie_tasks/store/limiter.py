@@ -63,19 +63,19 @@ class RedisLimiter:
         self._report = script(client, "limiter_report")
         self._cancel = script(client, "limiter_cancel")
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
         """A permit, or how long to wait before asking again with the same ticket (at most 12 s).
 
-        ``hold_seconds`` is the total time-out of the call the permit is for. A permit may have to be kept for up to
+        ``reserve_seconds`` is the total time-out of the call the permit is for. A permit may have to be kept for up to
         20 ms (``Permit.after_seconds``) before the request is sent.
         """
-        hold = round(hold_seconds * 1000)
-        permit = f"{ticket}/{uuid4().hex[:12]}.{hold}"
+        reserve = round(reserve_seconds * 1000)
+        permit = f"{ticket}/{uuid4().hex[:12]}.{reserve}"
         per_minute, burst, adapt = self._limits
         answer = self._run(
             self._acquire,
             [self._log, self._second, self._queue, self._due, self._state, self._asked],
-            [ticket, permit, _LANES[lane], hold, per_minute, burst, "1" if adapt else "", self._now()],
+            [ticket, permit, _LANES[lane], reserve, per_minute, burst, "1" if adapt else "", self._now()],
         )
         if answer[0] == 0:
             return Permit(permit, after_seconds=answer[1] / 1000, waited_seconds=answer[2] / 1000)
@@ -83,14 +83,14 @@ class RedisLimiter:
 
     def report(self, permit: Permit, feedback: Feedback) -> None:
         """Tell what the answer said. Reporting twice is reporting once."""
-        hold = permit.id.rsplit(".", 1)[1]
+        reserve = permit.id.rsplit(".", 1)[1]
         retry_ms = "" if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000)
         told = ["" if value is None else value for value in (feedback.limit, feedback.remaining)]
         per_minute, _, adapt = self._limits
         self._run(
             self._report,
             [self._log, self._second, self._state],
-            [permit.id, feedback.status, *told, retry_ms, hold, per_minute, "1" if adapt else "", self._now()],
+            [permit.id, feedback.status, *told, retry_ms, reserve, per_minute, "1" if adapt else "", self._now()],
         )
 
     def cancel(self, permit: Permit) -> None:

@@ -36,63 +36,66 @@ class RunData:
         self._redis, self._key = client, keys.run
         self._spool = script(client, "run_spool")
 
-    def put(self, run: str, place: str, field: str | int, value: object) -> None:
+    def put(self, run: str, collection: str, field: str | int, value: object) -> None:
         """Keep something of the run's own until it is over; writing the same field twice is one write."""
-        self.put_all(run, field, {place: value})
+        self.put_all(run, field, {collection: value})
 
     def put_all(self, run: str, field: str | int, values: Mapping[str, object]) -> None:
         """The same for a value in each of these places, in one round trip."""
         pipe = self._redis.pipeline(transaction=False)
-        for place, value in values.items():
-            pipe.hset(self._key(run, "data", place), str(field), msgspec.msgpack.encode(value))
-            self.keep_on(pipe, run, place)
+        for collection, value in values.items():
+            pipe.hset(self._key(run, "data", collection), str(field), msgspec.msgpack.encode(value))
+            self.keep_on(pipe, run, collection)
         pipe.execute()
 
     def put_sorted(self, run: str, field: str | int, found: Mapping[str, object]) -> None:
         """Keep what one part has found in each of these places, in one step."""
-        pairs = [item for place, value in found.items() for item in (place, msgspec.msgpack.encode(value))]
+        pairs = [item for collection, value in found.items() for item in (collection, msgspec.msgpack.encode(value))]
         args: list[Any] = [field, KEEP_PARTS_SECONDS, *pairs]
-        self._spool(keys=[self._key(run, "data", ""), self._key(run, "places")], args=args)
+        self._spool(keys=[self._key(run, "data", ""), self._key(run, "collections")], args=args)
 
-    def mark(self, run: str, place: str, members: Sequence[bytes]) -> None:
+    def mark(self, run: str, collection: str, members: Sequence[bytes]) -> None:
         """Add members to a set of the run's own."""
         pipe = self._redis.pipeline(transaction=False)
-        pipe.sadd(self._key(run, "data", place), *members)
-        self.keep_on(pipe, run, place)
+        pipe.sadd(self._key(run, "data", collection), *members)
+        self.keep_on(pipe, run, collection)
         pipe.execute()
 
-    def marked(self, run: str, place: str, members: Sequence[bytes]) -> list[bool]:
+    def marked(self, run: str, collection: str, members: Sequence[bytes]) -> list[bool]:
         """Which of these the set holds."""
-        return [bool(found) for found in self._redis.smismember(self._key(run, "data", place), list(members))]
+        return [bool(found) for found in self._redis.smismember(self._key(run, "data", collection), list(members))]
 
-    def has(self, run: str, place: str) -> bool:
+    def has(self, run: str, collection: str) -> bool:
         """Whether the run keeps anything there."""
-        return bool(self._redis.exists(self._key(run, "data", place)))
+        return bool(self._redis.exists(self._key(run, "data", collection)))
 
-    def keep_on(self, pipe: Any, run: str, place: str) -> None:
-        """Let what the run keeps there expire, and note the place for `clear`; a command on ``pipe``."""
-        pipe.expire(self._key(run, "data", place), KEEP_PARTS_SECONDS)
-        pipe.sadd(self._key(run, "places"), place)
-        pipe.expire(self._key(run, "places"), KEEP_PARTS_SECONDS)
+    def keep_on(self, pipe: Any, run: str, collection: str) -> None:
+        """Let what the run keeps there expire, and note the collection for `clear`; a command on ``pipe``."""
+        pipe.expire(self._key(run, "data", collection), KEEP_PARTS_SECONDS)
+        pipe.sadd(self._key(run, "collections"), collection)
+        pipe.expire(self._key(run, "collections"), KEEP_PARTS_SECONDS)
 
-    def fetch(self, run: str, place: str, kind: type[Any]) -> Iterator[Any]:
-        """All values of a place, by field number."""
-        found = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, "data", place)))
+    def fetch(self, run: str, collection: str, kind: type[Any]) -> Iterator[Any]:
+        """All values of a collection, by field number."""
+        found = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, "data", collection)))
         return (msgspec.msgpack.decode(found[field], type=kind) for field in sorted(found, key=int))
 
-    def fetch_one(self, run: str, place: str, field: str | int, kind: type[Any]) -> Any:
-        value = cast("bytes | None", self._redis.hget(self._key(run, "data", place), str(field)))
+    def fetch_one(self, run: str, collection: str, field: str | int, kind: type[Any]) -> Any:
+        value = cast("bytes | None", self._redis.hget(self._key(run, "data", collection), str(field)))
         return None if value is None else msgspec.msgpack.decode(value, type=kind)
 
-    def drop(self, run: str, place: str, field: str | int) -> None:
-        self._redis.hdel(self._key(run, "data", place), str(field))
+    def drop(self, run: str, collection: str, field: str | int) -> None:
+        self._redis.hdel(self._key(run, "data", collection), str(field))
 
     def clear(self, run: str, *, but: tuple[str, ...] = ()) -> None:
         """Forget what the run kept of its own, except places whose names begin with one of ``but``."""
-        places = [place.decode() for place in cast("set[bytes]", self._redis.smembers(self._key(run, "places")))]
-        gone = [place for place in places if not place.startswith(but)]
+        collections = [
+            collection.decode()
+            for collection in cast("set[bytes]", self._redis.smembers(self._key(run, "collections")))
+        ]
+        gone = [collection for collection in collections if not collection.startswith(but)]
         for start in range(0, len(gone), 500):
-            self._redis.unlink(*(self._key(run, "data", place) for place in gone[start : start + 500]))
+            self._redis.unlink(*(self._key(run, "data", collection) for collection in gone[start : start + 500]))
 
 
 class RunParts:
@@ -134,20 +137,20 @@ class RunParts:
         run: str,
         stage: str,
         token: str,
-        place: str,
+        collection: str,
         values: Sequence[object],
         *,
         rest: tuple[str, int, object] | None = None,
     ) -> int:
-        """Add a part for each of these, which it finds at ``place`` under its number; returns that of the first.
+        """Add a part for each of these, which it finds at ``collection`` under its number; returns that of the first.
 
         Both at the same moment: a part that can be taken before its work is there would find nothing to do. ``rest``:
-        place, field and value of what is left over, kept at that moment too, so that it belongs to what was added.
+        collection, field and value of what is left over, kept at that moment too, so that it belongs to what was added.
         """
         for number, value in enumerate(values):
-            self._data.put(run, place, f"{token}:{number}", value)
-        where, field, left = rest or (place, "", None)
-        keys = [self._key(run, stage), self._key(run, "data", place), self._key(run, "data", where)]
+            self._data.put(run, collection, f"{token}:{number}", value)
+        where, field, left = rest or (collection, "", None)
+        keys = [self._key(run, stage), self._key(run, "data", collection), self._key(run, "data", where)]
         left_over = b"" if rest is None else msgspec.msgpack.encode(left)
         first = int(self._steps["stage_add"](keys=keys, args=[token, len(values), field, left_over]))
         if rest is not None:
@@ -157,7 +160,7 @@ class RunParts:
         return first
 
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
-        """Take a part for at most so long, and for at most `LEASE_SECONDS` at a time; see `keeping`."""
+        """Take a part for at most so long, and for at most `LEASE_SECONDS` at a time; see `renewing_claim`."""
         lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
         state, attempts = self._steps["part_claim"](
             keys=[self._key(run), self._key(run, stage, "parts")],
@@ -168,7 +171,7 @@ class RunParts:
         )  # fmt: skip
         return Claim(state.decode(), int(attempts))
 
-    def take(self, run: str, stage: str, token: str, *, most_open: int) -> tuple[int, Claim]:
+    def claim_next(self, run: str, stage: str, token: str, *, most_open: int) -> tuple[int, Claim]:
         """Take the next part of a stage and claim it, in one step; -1 and why where there is none to be had.
 
         ``most_open``: parts of the stage that may be published and not closed, this one included.
@@ -183,7 +186,7 @@ class RunParts:
         return number, Claim(state.decode(), int(number >= 0))
 
     @contextlib.contextmanager
-    def keeping(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:
+    def renewing_claim(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:
         """Within the block the claim is renewed if there is one: parts may take longer than a lease."""
         held = (run, stage, part, token)
         self._held[held] = time.monotonic() + LONGEST_SECONDS
@@ -196,10 +199,10 @@ class RunParts:
         finally:
             self._held.pop(held, None)
 
-    def holds(self, run: str, stage: str, part: int, token: str) -> bool:
+    def owns_claim(self, run: str, stage: str, part: int, token: str) -> bool:
         """Whether a claim is still the holder's, who keeps it for a whole lease more then.
 
-        Asked before what nobody else stops: who stood still may have been given up long ago.
+        Outbox before what nobody else stops: who stood still may have been given up long ago.
         """
         args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
         return bool(self._steps["part_keep"](keys=[self._key(run, stage, "parts")], args=args))
@@ -211,7 +214,7 @@ class RunParts:
             for (run, stage, part, token), until in list(self._held.items()):
                 if time.monotonic() < until:
                     with contextlib.suppress(redis.RedisError):
-                        self.holds(run, stage, part, token)
+                        self.owns_claim(run, stage, part, token)
 
     def close(
         self,
@@ -257,16 +260,16 @@ class RunParts:
         """Published parts that are neither closed nor held under a lease."""
         return [part for part, _, _ in self._idle(run, stage)]
 
-    def held_for(self, run: str, stage: str, message: str) -> list[int]:
+    def claimed_by(self, run: str, stage: str, message: str) -> list[int]:
         """Open parts that were claimed last by deliveries of this message, in order."""
         held = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "parts")))
         mine = b" %s/" % message.encode()
         return sorted(int(part) for part, value in held.items() if mine in value)
 
-    def set_spent_aside(self, run: str, stage: str) -> list[int]:
+    def quarantine_exhausted(self, run: str, stage: str) -> list[int]:
         """Close as failed what was begun too often without a word of its end; returns these parts."""
-        spent = [(part, token) for part, attempts, token in self._idle(run, stage) if attempts >= MOST_CLAIMS]
-        return [part for part, token in spent if self.close(run, stage, part, token, {}, failed=True)]
+        exhausted = [(part, token) for part, attempts, token in self._idle(run, stage) if attempts >= MOST_CLAIMS]
+        return [part for part, token in exhausted if self.close(run, stage, part, token, {}, failed=True)]
 
     def _idle(self, run: str, stage: str) -> Iterator[tuple[int, int, str]]:
         """Published parts that are open and held by nobody, as ``(part, attempts, last token)``."""

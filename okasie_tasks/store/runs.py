@@ -11,7 +11,7 @@ Keys, all under the configured prefix::
     run:{r}:{stage}            hash   total, published, closed, failed parts
     run:{r}:{stage}:parts      hash   part -> claim, or D (done) or F (failed)
     run:{r}:{stage}:results    hash   part -> small msgpack result
-    run:{r}:data:{place}       hash   or set: what the run keeps of its own until its end; run:{r}:places names them
+    run:{r}:data:{collection}  hash or set: what the run keeps until it ends; run:{r}:collections names them
 
 Every transition is one Lua step with Redis time; a claim carries a fencing token, so that a late finisher of a part
 that was given to somebody else changes nothing.
@@ -26,7 +26,7 @@ import msgspec
 import redis
 from ulid import ULID
 
-from okasie_tasks.store.controls import Stops, paused_key
+from okasie_tasks.store.controls import Controls, paused_key
 from okasie_tasks.store.parts import RunData, RunParts
 from okasie_tasks.store.records import (
     FIRST_STAGE,
@@ -52,7 +52,7 @@ class Runs:
         self.key, self.account_key = keys.run, keys.account
         self.data = RunData(client, keys)
         self.parts = RunParts(client, keys, self.data)
-        self.stops = Stops(client, prefix=prefix)
+        self.controls = Controls(client, prefix=prefix)
         self._lua = {name: script(client, name) for name in ("run_request", "run_begin", "run_advance", "run_end")}
 
     # -- the life of a run -----------------------------------------------------------------------------------------

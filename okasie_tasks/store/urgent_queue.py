@@ -2,7 +2,7 @@
 
 Keys, all under the configured prefix::
 
-    urgent:{a}:wishes   hash    reference -> packed `Wish`
+    urgent:{a}:changes   hash    reference -> packed `PendingChange`
     urgent:{a}:order    zset    reference -> when it was first accepted
     urgent:{a}:sender   string  who is sending for this account; it runs out
     account:{a}:paused  string  see `okasie_tasks.store.controls`
@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 import msgspec
 import redis
 
-from okasie_tasks.core.pending import Outcome, Push, Wish, merged
+from okasie_tasks.core.pending import PendingChange, Push, PushOutcome, merged
 from okasie_tasks.store.controls import paused_key
 from okasie_tasks.store.scripts import script
 
@@ -27,59 +27,61 @@ SENDER_SECONDS: Final = 30.0
 _PER_TRIP: Final = 250
 
 
-class Inbox:
+class UrgentQueue:
     """One account's inbox."""
 
     def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
         self._redis = client
         base = f"{prefix}urgent:{account}:"
-        self._wishes, self._order, self._sender = f"{base}wishes", f"{base}order", f"{base}sender"
+        self._changes, self._order, self._sender = f"{base}changes", f"{base}order", f"{base}sender"
         self._paused = paused_key(prefix, account)
-        self._swap, self._leave = script(client, "inbox_swap"), script(client, "inbox_leave")
-        self._lead = script(client, "inbox_lead")
+        self._swap, self._leave = script(client, "urgent_swap"), script(client, "urgent_leave")
+        self._lead = script(client, "urgent_lead")
 
     # -- wishes ----------------------------------------------------------------------------------------------------
 
-    def put(self, wishes: Iterable[Wish]) -> None:
+    def put(self, pending: Iterable[PendingChange]) -> None:
         """Add wishes; for each reference the newest stands."""
-        left = {wish.reference: wish for wish in wishes}
+        left = {change.reference: change for change in pending}
         while left:
             held = self._raw(list(left))
-            changes = [(held.get(name, b""), merged(_unpack(held.get(name)), wish)) for name, wish in left.items()]
+            changes = [(held.get(name, b""), merged(_unpack(held.get(name)), change)) for name, change in left.items()]
             lost = set(self.swap(changes))
-            left = {name: wish for name, wish in left.items() if name in lost}
+            left = {name: change for name, change in left.items() if name in lost}
 
-    def swap(self, changes: Iterable[tuple[bytes, Wish]]) -> list[str]:
+    def swap(self, changes: Iterable[tuple[bytes, PendingChange]]) -> list[str]:
         """Write each wish where the inbox still holds the bytes as read; returns the references that it does not."""
-        return self._write((wish.reference, old, msgspec.msgpack.encode(wish), wish.seen_ms) for old, wish in changes)
+        return self._write(
+            (change.reference, old, msgspec.msgpack.encode(change), change.seen_ms) for old, change in changes
+        )
 
-    def take(self, done: Iterable[tuple[bytes, Wish]]) -> list[str]:
+    def take(self, done: Iterable[tuple[bytes, PendingChange]]) -> list[str]:
         """Take out what is over; returns the references for which something newer has come meanwhile."""
-        return self._write((wish.reference, old, b"", 0) for old, wish in done)
+        return self._write((change.reference, old, b"", 0) for old, change in done)
 
     def _write(self, changes: Iterable[tuple[str, bytes, bytes, int]]) -> list[str]:
         rows = list(changes)
         lost: list[str] = []
         for start in range(0, len(rows), _PER_TRIP):
             arguments = [value for row in rows[start : start + _PER_TRIP] for value in row]
-            lost += [name.decode() for name in self._swap(keys=[self._wishes, self._order], args=arguments)]
+            lost += [name.decode() for name in self._swap(keys=[self._changes, self._order], args=arguments)]
         return lost
 
-    def row_gone(self, wish: Wish) -> None:
+    def row_gone(self, change: PendingChange) -> None:
         """Note that a read of the source from before this wish lacked its row; what replaced it is newer."""
-        held: Wish | None = wish
+        held: PendingChange | None = change
         while held and self.swap([(msgspec.msgpack.encode(held), msgspec.structs.replace(held, row_gone=True))]):
-            held = self.waiting([wish.reference]).get(wish.reference)
+            held = self.waiting([change.reference]).get(change.reference)
 
-    def first(self, count: int) -> list[tuple[bytes, Wish]]:
+    def first(self, count: int) -> list[tuple[bytes, PendingChange]]:
         """The wishes that have waited longest, as ``(bytes as held, wish)``."""
         names = cast("list[bytes]", self._redis.zrange(self._order, 0, count - 1))
         held = self._raw([name.decode() for name in names])
-        return [(raw, wish) for raw in held.values() if (wish := _unpack(raw)) is not None]
+        return [(raw, change) for raw in held.values() if (change := _unpack(raw)) is not None]
 
-    def waiting(self, references: Sequence[str]) -> dict[str, Wish]:
+    def waiting(self, references: Sequence[str]) -> dict[str, PendingChange]:
         """The wishes for these references."""
-        return {name: wish for name, raw in self._raw(references).items() if (wish := _unpack(raw)) is not None}
+        return {name: change for name, raw in self._raw(references).items() if (change := _unpack(raw)) is not None}
 
     def count(self) -> int:
         return self._redis.zcard(self._order)
@@ -87,7 +89,7 @@ class Inbox:
     def _raw(self, references: Sequence[str]) -> dict[str, bytes]:
         if not references:
             return {}
-        found = cast("list[bytes | None]", self._redis.hmget(self._wishes, list(references)))
+        found = cast("list[bytes | None]", self._redis.hmget(self._changes, list(references)))
         return {name: raw for name, raw in zip(references, found, strict=True) if raw is not None}
 
     # -- the sender ------------------------------------------------------------------------------------------------
@@ -104,11 +106,11 @@ class Inbox:
         """Whether a wish is due and nobody is sending: the message that should have begun it was lost."""
         if self._redis.exists(self._sender, self._paused):
             return False
-        return any(wish.not_before_ms <= now_ms for _, wish in self.first(_PER_TRIP))
+        return any(change.not_before_ms <= now_ms for _, change in self.first(_PER_TRIP))
 
 
-def _unpack(raw: bytes | None) -> Wish | None:
-    return None if raw is None else msgspec.msgpack.decode(raw, type=Wish)
+def _unpack(raw: bytes | None) -> PendingChange | None:
+    return None if raw is None else msgspec.msgpack.decode(raw, type=PendingChange)
 
 
 KEEP_PUSH_SECONDS: Final = 12 * 3600
@@ -135,7 +137,7 @@ class Pushes:
         """The push as a whole came to nothing."""
         self._redis.hset(self._key(push), "error", message)
 
-    def tell(self, outcomes: Mapping[str, Mapping[str, Outcome]]) -> None:
+    def tell(self, outcomes: Mapping[str, Mapping[str, PushOutcome]]) -> None:
         """Write down outcomes: push -> reference -> outcome."""
         pipe = self._redis.pipeline(transaction=False)
         for push, told in outcomes.items():
@@ -153,7 +155,7 @@ class Pushes:
             at_ms=int(found.get("at", 0)),
             error=error.decode() if error else None,
             outcomes={
-                name[1:]: msgspec.json.decode(value, type=Outcome)
+                name[1:]: msgspec.json.decode(value, type=PushOutcome)
                 for name, value in found.items()
                 if name.startswith("=")
             },

@@ -30,10 +30,10 @@ _AGAIN_SECONDS: Final = 0.5
 """Between two tries to let go while Redis is away."""
 
 
-class Mine(frozenset[str]):
-    """References that are held. ``still()``: whether all of them are, for a whole lease more then."""
+class HeldLocks(frozenset[str]):
+    """References that are held. ``still_held()``: whether all of them are, for a whole lease more then."""
 
-    still: Callable[[], bool]
+    still_held: Callable[[], bool]
 
 
 class WriteLocks:
@@ -47,7 +47,7 @@ class WriteLocks:
     @contextlib.contextmanager
     def all(self, references: Sequence[str]) -> Iterator[None]:
         """Hold every one of these. Raises `ListingLocked`, holding none, when one of them is being written."""
-        with self._held(references, "all") as mine:
+        with self._acquire(references, "all") as mine:
             if len(mine) < len(references):
                 raise ListingLocked(
                     "one of these listings is being written", seconds=_BUSY_SECONDS, where=self._account
@@ -55,26 +55,26 @@ class WriteLocks:
             yield
 
     @contextlib.contextmanager
-    def free(self, references: Sequence[str]) -> Iterator[Mine]:
+    def free(self, references: Sequence[str]) -> Iterator[HeldLocks]:
         """Hold those of these that nobody is writing."""
-        with self._held(references, "some") as mine:
+        with self._acquire(references, "some") as mine:
             yield mine
 
     @contextlib.contextmanager
-    def _held(self, references: Sequence[str], how: str) -> Iterator[Mine]:
+    def _acquire(self, references: Sequence[str], how: str) -> Iterator[HeldLocks]:
         token = uuid4().hex[:12]
         try:
             found: list[bytes] = self._lock(keys=[self._key], args=[token, _ms(LEASE_SECONDS), how, *references])
         except redis.RedisError:
             # It may have been done all the same, and only the answer was lost.
-            self._let_go_later(token, references, 0.0)
+            self._release_later(token, references, 0.0)
             raise
         mine = [reference.decode() for reference in found]
         after = 0.0
         with self._renewed(token, mine):
             try:
-                held = Mine(mine)
-                held.still = lambda: self._extend(token, mine, LEASE_SECONDS) == len(mine)
+                held = HeldLocks(mine)
+                held.still_held = lambda: self._extend(token, mine, LEASE_SECONDS) == len(mine)
                 yield held
             except Unavailable as error:
                 after = _DOUBT_SECONDS if error.in_doubt else 0.0
@@ -83,9 +83,9 @@ class WriteLocks:
                 try:
                     self._extend(token, mine, after)
                 except redis.RedisError:
-                    self._let_go_later(token, mine, after)
+                    self._release_later(token, mine, after)
 
-    def _let_go_later(self, token: str, references: Sequence[str], after: float) -> None:
+    def _release_later(self, token: str, references: Sequence[str], after: float) -> None:
         """Redis is away: let go as soon as it is back, or others would wait for the rest of the lease.
 
         The step lets go what still has this very token, so it may come as late as it likes. After a lease's time all

@@ -15,7 +15,7 @@ from okasie_tasks.core.decision import Decision
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.history import NOT_KEPT, Change, Event, both_versions, fit
 from okasie_tasks.core.ledger_entry import Entry, Flag
-from okasie_tasks.core.pending import Wish
+from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Local, Outgoing, Reject, Remote
 from okasie_tasks.core.snapshot import Snapshot, diff, theirs
 from okasie_tasks.logs import each, get_logger
@@ -46,7 +46,7 @@ def sent(
 
 def pushed(
     ctx: AccountContext,
-    accepted: Sequence[tuple[tuple[bytes, Wish], Outgoing, ItemAnswer]],
+    accepted: Sequence[tuple[tuple[bytes, PendingChange], Outgoing, ItemAnswer]],
     base: Mapping[str, Entry],
     *,
     request_id: str,
@@ -54,8 +54,11 @@ def pushed(
 ) -> None:
     """What the urgent lane has created or updated."""
     events = []
-    for (_, wish), item, answer in accepted:
-        outcome, origin = "created" if answer.created else "updated", "handed in" if wish.given else "from the source"
+    for (_, change), item, answer in accepted:
+        outcome, origin = (
+            "created" if answer.created else "updated",
+            "handed in" if change.inline else "from the source",
+        )
         event = Event(now_ms, "pushed", f"{outcome} by a push, {origin}", request_id=request_id)
         events.append((item, event, answer))
     _written(ctx, events, base, now_ms)
@@ -109,14 +112,14 @@ def refused(ctx: AccountContext, rejects: Sequence[tuple[Reject, str]]) -> None:
     )
 
 
-def given_up(ctx: AccountContext, wishes: Sequence[tuple[Wish, str]], *, now_ms: int) -> None:
+def given_up(ctx: AccountContext, changes: Sequence[tuple[PendingChange, str]], *, now_ms: int) -> None:
     """What the urgent lane has tried for too long, each with what was said last."""
     ctx.history.add(
-        (wish.reference, Event(now_ms, "failed", f"the {wish.kind} was given up", message=said))
-        for wish, said in wishes
+        (change.reference, Event(now_ms, "failed", f"the {change.kind} was given up", message=said))
+        for change, said in changes
     )
     whose = {"account": ctx.policy.account}
-    lines = [{**whose, "reference": wish.reference, "kind": wish.kind, "reason": said} for wish, said in wishes]
+    lines = [{**whose, "reference": change.reference, "kind": change.kind, "reason": said} for change, said in changes]
     each(log, ERROR, "given up", lines)
 
 
@@ -133,19 +136,19 @@ class Noted(NamedTuple):
     base: Entry | None
 
     @property
-    def form(self) -> bytes | None:
+    def values(self) -> bytes | None:
         """The values of ours: the row's, unless something else was handed in and stands over a row that is the same."""
         if self.local is None:
             return None
-        given = self.base is not None and self.base.having(Flag.GIVEN) and self.local.content == self.base.row
-        return None if given else self.local.form
+        given = self.base is not None and self.base.has(Flag.INLINE_CONTENT) and self.local.content == self.base.row
+        return None if given else self.local.values
 
 
 def worth_noting(decision: Decision, base: Entry | None) -> bool:
     """Drifts and conflicts; not a conflict that merely goes on, which was told when it began."""
     if decision.count not in ("drifted", "conflicts"):
         return False
-    goes_on = base is not None and base.having(Flag.DISPUTED) and decision.action == "none" and not decision.fields
+    goes_on = base is not None and base.has(Flag.DISPUTED) and decision.action == "none" and not decision.fields
     return not goes_on
 
 
@@ -175,7 +178,7 @@ def decided(ctx: AccountContext, noted: Sequence[Noted], *, run: str) -> None:
 
 def _needs_ours(found: Noted) -> bool:
     """Whether our values are not at hand: a row that did not change travels without them."""
-    return found.remote is not None and found.remote.form is not None and found.form is None
+    return found.remote is not None and found.remote.values is not None and found.values is None
 
 
 def _both(found: Noted, ours: Snapshot | None) -> tuple[Change, ...]:
@@ -184,9 +187,9 @@ def _both(found: Noted, ours: Snapshot | None) -> tuple[Change, ...]:
     other: list[Change] = [(name, NOT_KEPT, NOT_KEPT) for name in fields if name not in (*COMPARED_FIELDS, "unknown")]
     if local is not None and fields == ("status",):
         return (("status", local.status or None, remote.status if remote else "sold"),)
-    if remote is None or remote.form is None:
+    if remote is None or remote.values is None:
         return tuple(other)
-    row = decode_compared(remote.form)
-    if found.form is not None:
-        return (*both_versions(decode_compared(found.form), row), *other)
+    row = decode_compared(remote.values)
+    if found.values is not None:
+        return (*both_versions(decode_compared(found.values), row), *other)
     return (*theirs(ours, row), *other)

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from okasie_tasks.core.decision import SENDS, Decision, World, seen
+from okasie_tasks.core.decision import SENDS, Decision, ReadEvidence, with_row_seen
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.guards import DealerTotals, fields_of
-from okasie_tasks.core.ledger_entry import LIVE, Entry, Flag, Standing
+from okasie_tasks.core.ledger_entry import LIVE, Entry, EntryState, Flag
 from okasie_tasks.core.reconcile import decide
 from okasie_tasks.core.records import (
     Local,
@@ -25,13 +25,13 @@ from okasie_tasks.ports import Offer
 from okasie_tasks.sync import audit, skipped_images
 from okasie_tasks.sync import rejects as parked
 from okasie_tasks.sync.context import SPOOL_ROWS, AccountContext, Part
-from okasie_tasks.sync.partition import Sides
+from okasie_tasks.sync.partition import Partition
 
 _MISSED = "missed"
 """A place of the run: what a partition was about to count, written before the ledger is."""
 
 
-class Outcome(msgspec.Struct):
+class PartitionResult(msgspec.Struct):
     """What one partition came to. The names in ``counts`` are those of the run report."""
 
     counts: dict[str, int] = {}
@@ -40,45 +40,54 @@ class Outcome(msgspec.Struct):
     """Sends per slice of the source, for the spool."""
     sells: int = 0
     new_rejects: int = 0
-    strangers: int = 0
+    preexisting: int = 0
     """Live rows there that neither side knows, while the account's first full reading goes on."""
     providers: dict[str, int] = {}
     """``externalProvider`` -> rows under it that stand in the source too, on an empty ledger."""
 
 
-def diff_chunk(ctx: AccountContext, part: Part, world: World, *, partitions: int, plan_only: bool) -> Outcome:
+def diff_chunk(
+    ctx: AccountContext, part: Part, evidence: ReadEvidence, *, partitions: int, plan_only: bool
+) -> PartitionResult:
     """Decide for every reference of one partition; the ledger learns, the plan is written, counts come back."""
-    sides = Sides(ctx, part.run, part.number, partitions)
-    settled = sides.settle(full=world.full)
-    rejects = ctx.ledger.rejects(sorted({*sides.rows, *(r for r, e in sides.base.items() if e.flags & Flag.PARKED)}))
-    verdict = _Verdict(ctx, part, world, rejects, sides.base)
-    verdict.add_settled(settled)
-    for reference in sides.references():
-        verdict.add(
+    partition = Partition(ctx, part.run, part.number, partitions)
+    settled = partition.settle(full=evidence.full)
+    rejects = ctx.ledger.rejects(
+        sorted({*partition.rows, *(r for r, e in partition.base.items() if e.flags & Flag.PARKED)})
+    )
+    plan = PartitionPlan(ctx, part, evidence, rejects, partition.base)
+    plan.add_settled(settled)
+    for reference in partition.references():
+        plan.add(
             reference,
-            sides.local(reference),
-            sides.remote.get(reference),
-            sides.base.get(reference),
-            same=_is_same(sides, reference, world),
+            partition.local(reference),
+            partition.remote.get(reference),
+            partition.base.get(reference),
+            same=_is_same(partition, reference, evidence),
         )
-    verdict.write(plan_only=plan_only)
-    return verdict.outcome
+    plan.write(plan_only=plan_only)
+    return plan.outcome
 
 
-def _is_same(sides: Sides, reference: str, world: World) -> bool:
-    if reference in sides.remote:
+def _is_same(partition: Partition, reference: str, evidence: ReadEvidence) -> bool:
+    if reference in partition.remote:
         return False
-    return reference in sides.remote_same or not world.full
+    return reference in partition.remote_same or not evidence.full
 
 
-class _Verdict:
+class PartitionPlan:
     """Collects the decisions of a partition and writes them at once."""
 
     def __init__(
-        self, ctx: AccountContext, part: Part, world: World, rejects: dict[str, Reject], base: dict[str, Entry]
+        self,
+        ctx: AccountContext,
+        part: Part,
+        evidence: ReadEvidence,
+        rejects: dict[str, Reject],
+        base: dict[str, Entry],
     ) -> None:
-        self.outcome = Outcome()
-        self._ctx, self._part, self._world, self._rejects = ctx, part, world, rejects
+        self.outcome = PartitionResult()
+        self._ctx, self._part, self._evidence, self._rejects = ctx, part, evidence, rejects
         self._swaps: list[tuple[str, Entry | None, Entry]] = []
         self._park: list[Reject] = []
         self._fresh: list[Reject] = []
@@ -86,14 +95,14 @@ class _Verdict:
         self._planned: list[Planned] = []
         self._noted: list[audit.Noted] = []
         self._losing: list[Planned] = []
-        self._strangers: list[Remote] = []
+        self._preexisting: list[Remote] = []
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(ctx.runs.now())
         self._images_due = skipped_images.due(ctx, base, now=self._now)
         self._missed: dict[str, int] = {}
         """Reference -> how many reads had lacked it before this one, of those that this one lacks."""
-        if world.missing_reads > 1:
+        if evidence.missing_reads > 1:
             self._missed = ctx.runs.data.fetch_one(part.run, _MISSED, part.number, dict[str, int]) or {}
 
     def add(
@@ -101,7 +110,7 @@ class _Verdict:
     ) -> None:
         """Decide for one reference and keep the result."""
         counted = self._once(reference, base)
-        decision = decide(local, remote, counted, self._world, same=same, images_due=reference in self._images_due)
+        decision = decide(local, remote, counted, self._evidence, same=same, images_due=reference in self._images_due)
         if counted is not None and decision.entry is not None and decision.entry.missed > counted.missed:
             self._missed[reference] = counted.missed
         if base is not None and _ours(base):
@@ -112,9 +121,9 @@ class _Verdict:
             self._invalid(local, base)
         elif (reject := self._rejects.get(reference)) is not None:
             if self._parked(reject, local, decision):
-                if base is not None and local is not None and base.live and not base.having(Flag.IN_SOURCE):
+                if base is not None and local is not None and base.live and not base.has(Flag.IN_SOURCE):
                     # Its row was seen, though it cannot be sent: once it vanishes, the car is gone.
-                    self._swaps.append((reference, base, seen(base, local, keep_row=True)))
+                    self._swaps.append((reference, base, with_row_seen(base, local, keep_row=True)))
                 return
             decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)
@@ -128,7 +137,7 @@ class _Verdict:
             made = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
             self._offers += [made] if made else []
 
-    def add_settled(self, settled: Counter[Standing]) -> None:
+    def add_settled(self, settled: Counter[EntryState]) -> None:
         """What is unchanged and was not looked at one by one."""
         if settled:
             self.outcome.counts["unchanged"] = settled.total()
@@ -140,7 +149,7 @@ class _Verdict:
         """The entry as it was before this run has counted a missing row: a part may be done twice."""
         if base is None or base.missed <= self._missed.get(reference, base.missed):
             return base
-        return base.but(missed=self._missed[reference])
+        return base.replace(missed=self._missed[reference])
 
     def _met(self, local: Local | None, remote: Remote) -> None:
         """A row there that the ledger does not have: the source's own car, or perhaps one from before our time."""
@@ -148,9 +157,9 @@ class _Verdict:
             self.outcome.counts["foreign_active"] = self.outcome.counts.get("foreign_active", 0) + (local is None)
         if local is not None and remote.provider:
             self.outcome.providers[remote.provider] = self.outcome.providers.get(remote.provider, 0) + 1
-        if local is None and self._world.taking_over and remote.status in LIVE:
-            self._strangers.append(msgspec.structs.replace(remote, form=None))
-            self.outcome.strangers += 1
+        if local is None and self._evidence.taking_over and remote.status in LIVE:
+            self._preexisting.append(msgspec.structs.replace(remote, values=None))
+            self.outcome.preexisting += 1
 
     def _parked(self, reject: Reject, local: Local | None, decision: Decision) -> bool:
         """Whether the marketplace refused just this before; a row that changed is free again."""
@@ -163,12 +172,14 @@ class _Verdict:
         """Nothing is to be done: what was refused is over, unless this run could not see what there was to answer."""
         if decision.action != "none" or local is None:
             return decision
-        if self._world.full or not parked.is_parked(reject, local.content):
+        if self._evidence.full or not parked.is_parked(reject, local.content):
             self._unpark.append(reject.reference)
             return decision
         self._park.append(msgspec.structs.replace(reject, run=self._part.run))
         entry = decision.entry or base
-        return decision if entry is None else msgspec.structs.replace(decision, entry=entry.but(set_flags=Flag.PARKED))
+        return (
+            decision if entry is None else msgspec.structs.replace(decision, entry=entry.replace(set_flags=Flag.PARKED))
+        )
 
     def _invalid(self, local: Local, base: Entry | None) -> None:
         missing = tuple(issue.field for issue in local.issues if issue.code == "required")
@@ -197,7 +208,7 @@ class _Verdict:
         ours = base if base is not None and _ours(base) else None
         # Judged with those of the dealer who has it now.
         dealer = ours.dealer if ours else local.dealer if local and local.dealer else base.dealer if base else b""
-        unchanged = local is not None and base is not None and base.having(Flag.IN_SOURCE) and local.content == base.row
+        unchanged = local is not None and base is not None and base.has(Flag.IN_SOURCE) and local.content == base.row
         changed = ours is not None and local is not None and decision.action in SENDS and local.content != ours.row
         loses = fields_of(ours.filled & ~local.filled) if changed and ours and local else ()
         change = Planned(
@@ -246,8 +257,8 @@ class _Verdict:
         places: dict[str, list[Any]] = defaultdict(list)
         if self._losing:
             places["losing"] = self._losing
-        if self._strangers:
-            places["strangers"] = self._strangers
+        if self._preexisting:
+            places["preexisting"] = self._preexisting
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             places["sells" if change.action == "sell" else sends].append(change)
@@ -258,7 +269,7 @@ class _Verdict:
             self.outcome.counts["unoffered"] = len(self._offers)
             again = {offer.reference for offer in self._offers}
             self._swaps = [swap for swap in self._swaps if swap[0] not in again]
-        if self._missed and self._world.missing_reads > 1:
+        if self._missed and self._evidence.missing_reads > 1:
             self._ctx.runs.data.put(self._part.run, _MISSED, self._part.number, self._missed)
         # A change that was lost to the urgent lane is newer than what this run read: it stays.
         self._ctx.ledger.swap(self._swaps)
@@ -269,7 +280,7 @@ class _Verdict:
 
 
 def _ours(base: Entry) -> bool:
-    return base.live and base.having(Flag.OWNED)
+    return base.live and base.has(Flag.OWNED)
 
 
 log = get_logger(__name__)
@@ -277,9 +288,9 @@ log = get_logger(__name__)
 
 def offer_of(local: Local, remote: Remote, fields: Sequence[str], *, run: str, at_ms: int) -> Offer | None:
     """Both versions of the fields that differ; None where the values did not travel, or only the dealer differs."""
-    if local.form is None or remote.form is None:
+    if local.values is None or remote.values is None:
         return None
-    ours, theirs = decode_compared(local.form), decode_compared(remote.form)
+    ours, theirs = decode_compared(local.values), decode_compared(remote.values)
     places = [(name, COMPARED_FIELDS.index(name)) for name in fields if name in COMPARED_FIELDS]
     changes = tuple((name, ours[place], theirs[place]) for name, place in places)
     return Offer(reference=local.reference, run=run, at_ms=at_ms, changes=changes) if changes else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from okasie_tasks.store.history import History
     from okasie_tasks.store.ledger import Ledger
     from okasie_tasks.store.runs import Runs
-    from okasie_tasks.store.urgent_queue import Inbox, Pushes
+    from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
     from okasie_tasks.store.write_locks import WriteLocks
 
 LOAD_ROWS: Final = 25_000
@@ -53,7 +53,7 @@ class AccountContext(NamedTuple):
     ledger: Ledger
     market: Marketplace
     source: Callable[[], Source]
-    inbox: Inbox
+    urgent_queue: UrgentQueue
     pushes: Pushes
     locks: WriteLocks
     plans: HeldPlans

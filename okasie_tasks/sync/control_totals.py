@@ -15,7 +15,7 @@ from okasie_tasks.core.records import BUCKETS
 from okasie_tasks.errors import RunAborted
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
-from okasie_tasks.sync.compare import Outcome
+from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext, Part
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _believed(ctx: AccountContext, run: str) -> int:
         entries = ctx.ledger.buckets(range(start, start + _BUCKETS_PER_TRIP))
         ours += sum(entry.status == "active" for entry in entries.values())
     pages = [*ctx.runs.parts.results(run, "first"), *ctx.runs.parts.results(run, "walk")]
-    outcomes = [msgspec.convert(result, Outcome) for result in ctx.runs.parts.results(run, "diff")]
+    outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run, "diff")]
     foreign = sum(outcome.counts.get("foreign_active", 0) for outcome in outcomes)
     nameless: int = sum(page.get("nameless_active", 0) for page in pages)
     return ours + foreign + nameless

@@ -36,7 +36,7 @@ Effect = Literal["closed", "quiet", "last", "nothing", "stopped"]
 or ended the run."""
 
 
-def perform(ctx: AccountContext, part: Part, *, chance: Random, tell: Tell = str) -> Effect:
+def perform(ctx: AccountContext, part: Part, *, rng: Random, tell: Tell = str) -> Effect:
     """Do one part, and ``tell`` what became of it.
 
     Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back. What the
@@ -46,7 +46,7 @@ def perform(ctx: AccountContext, part: Part, *, chance: Random, tell: Tell = str
     def do() -> Effect:
         with ctx.market.permit(ticket=part.ticket) if part.stage in _NEEDS_PERMIT else nullcontext() as call:
             claim = ctx.runs.parts.claim(part.run, part.stage, part.number, part.token)
-            return _claimed(ctx, part, claim, call, chance=chance, tell=tell)
+            return _claimed(ctx, part, claim, call, rng=rng, tell=tell)
 
     return _or_stopped(ctx, part, tell, do) if ctx.runs.state(part.run) == "running" else "nothing"
 
@@ -57,7 +57,7 @@ def perform_next(
     take: Callable[[], tuple[int, Claim]],
     *,
     wait: bool,
-    chance: Random,
+    rng: Random,
     tell: Tell = str,
 ) -> Effect:
     """Do the part that ``take`` claims once there is a permit for it: "nothing" when it claims none.
@@ -70,7 +70,7 @@ def perform_next(
         ticket = f"{part.run}:{part.stage}:{part.token}"
         with ctx.market.permit(ticket=ticket, wait=wait, keep_place=False) as call:
             number, claim = take()
-            return _claimed(ctx, part._replace(number=number), claim, call, chance=chance, tell=tell)
+            return _claimed(ctx, part._replace(number=number), claim, call, rng=rng, tell=tell)
 
     return _or_stopped(ctx, part, tell, do)
 
@@ -90,7 +90,7 @@ def _or_stopped(ctx: AccountContext, part: Part, tell: Tell, do: Callable[[], Ef
         return "stopped"
 
 
-def _claimed(ctx: AccountContext, part: Part, claim: Claim, call: Call | None, *, chance: Random, tell: Tell) -> Effect:
+def _claimed(ctx: AccountContext, part: Part, claim: Claim, call: Call | None, *, rng: Random, tell: Tell) -> Effect:
     if claim.state == "cancelled" and finish.cancelled(ctx, part.run):
         return "stopped"
     if claim.state != "claimed":
@@ -105,7 +105,7 @@ def _claimed(ctx: AccountContext, part: Part, claim: Claim, call: Call | None, *
         raise
     except RetryLater as later:
         ctx.runs.count(part.run, "retried" if later.counted else "rate_limited")
-        return _later(ctx, part, later, claim.attempts, chance, tell=tell)
+        return _later(ctx, part, later, claim.attempts, rng, tell=tell)
     except (RunAborted, ConfigurationError):
         raise
     except ItemRejected as refused:
@@ -122,7 +122,7 @@ def _claimed(ctx: AccountContext, part: Part, claim: Claim, call: Call | None, *
         # A defect of ours must not end a run without a word, nor be tried for ever.
         log.exception("a defect in a part", **_facts(ctx, part))
         broken = RetryLater(f"{type(error).__name__} in {part.stage} part {part.number}", seconds=1, code="internal")
-        return _later(ctx, part, broken, claim.attempts, chance, tell=tell)
+        return _later(ctx, part, broken, claim.attempts, rng, tell=tell)
     tell(_words(result))
     return _close(ctx, part, result)
 
@@ -152,7 +152,7 @@ def _words(result: object) -> str:
     return ", ".join(numbers) or "done"
 
 
-def _later(ctx: AccountContext, part: Part, later: RetryLater, attempts: int, chance: Random, *, tell: Tell) -> Effect:
+def _later(ctx: AccountContext, part: Part, later: RetryLater, attempts: int, rng: Random, *, tell: Tell) -> Effect:
     if later.counted and attempts >= ATTEMPTS:
         finish.note_error(ctx, part.run, later.code, later.message, later.where or "")
         log.error("part failed", **_facts(ctx, part), code=later.code, reason=str(later), attempts=attempts)
@@ -162,7 +162,7 @@ def _later(ctx: AccountContext, part: Part, later: RetryLater, attempts: int, ch
     if later.counted:
         log.warning("part is tried again", **_facts(ctx, part), code=later.code, reason=str(later), attempts=attempts)
         # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not march.
-        later.seconds = max(later.seconds, 2.0**attempts * chance.uniform(0.8, 1.2))
+        later.seconds = max(later.seconds, 2.0**attempts * rng.uniform(0.8, 1.2))
     raise later
 
 
@@ -227,8 +227,8 @@ def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
 
 
 def _diff(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
-    world = phases.world_of(ctx, run)
-    return compare.diff_chunk(ctx, part, world, partitions=run.fact("partitions", 1), plan_only=run.plan_only)
+    evidence = phases.evidence_of(ctx, run)
+    return compare.diff_chunk(ctx, part, evidence, partitions=run.fact("partitions", 1), plan_only=run.plan_only)
 
 
 def _spool(ctx: AccountContext, part: Part, run: Run, _: None) -> object:

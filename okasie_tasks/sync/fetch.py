@@ -18,7 +18,7 @@ from okasie_tasks.core.fingerprint import (
     dealer_fingerprint,
     encode_compared,
 )
-from okasie_tasks.core.ledger_entry import ABSENT, LOOK_AGAIN, Entry, is_as_rendered, standing
+from okasie_tasks.core.ledger_entry import ABSENT, LOOK_AGAIN, Entry, entry_state, is_as_rendered
 from okasie_tasks.core.records import (
     Remote,
     RemoteBatch,
@@ -71,11 +71,11 @@ def write_page(
     keys = [hash8(reference) for reference in references]
     same: dict[int, list[bytes]] = defaultdict(list)
     batches: dict[int, RemoteBatch] = defaultdict(RemoteBatch)
-    formed: list[bytes] = []
+    with_values: list[bytes] = []
     providers: Counter[str] = Counter()
     rows = active = 0
     for row, key, packed in zip(named, keys, ctx.ledger.packed(references, keys), strict=True):
-        owned = standing(packed).owned
+        owned = entry_state(packed).owned
         if not owned and provider and row.provider and row.provider != provider:
             continue
         rows += 1
@@ -90,14 +90,14 @@ def write_page(
         record = remote_record(row, None if packed == ABSENT else Entry.unpack(packed), provider)
         assert record is not None  # noqa: S101 - the quick question has the same answer
         batches[partition].rows.append(record)
-        if record.form is not None:
-            formed.append(key)
+        if record.values is not None:
+            with_values.append(key)
     for partition, found in same.items():
         batches[partition].same = b"".join(found)
     places: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
-    if formed:
+    if with_values:
         # Before the rows: whoever meets them must find their values wanted.
-        ctx.runs.data.mark(run, "formed", formed)
+        ctx.runs.data.mark(run, "with_values", with_values)
     ctx.runs.data.put_sorted(run, place, places | {"ids": b"".join(hash8(row.id) for row in page.rows)})
     return {
         "rows": len(page.rows),
@@ -152,7 +152,7 @@ def remote_record(row: RemoteListing, base: Entry | None, provider: str = "") ->
         dealer_profile=profile,
         dealer_code=code,
         images=row.image_count,
-        form=None if known else encode_compared(row.compared),
+        values=None if known else encode_compared(row.compared),
         provider=(row.provider or "") if base is None or row.provider != provider else "",
     )
 

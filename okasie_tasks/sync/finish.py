@@ -12,7 +12,7 @@ from okasie_tasks.core.estimates import minimum_requests
 from okasie_tasks.core.records import merge_counts
 from okasie_tasks.logs import get_logger
 from okasie_tasks.sync import fetch, plan_review
-from okasie_tasks.sync.compare import Outcome
+from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def cancelled(ctx: AccountContext, run_id: str) -> Run | None:
     """
     run = ctx.runs.get(run_id)
     if run is not None and run.open:
-        if ctx.runs.stops.in_flight(run_id, _SENDING):
+        if ctx.runs.controls.in_flight(run_id, _SENDING):
             return None
         end(ctx, run, "cancelled")
         run = ctx.runs.get(run_id)
@@ -57,7 +57,7 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
     run = ctx.runs.get(run.id) or run
     if not run.open:
         return  # by somebody else, and what it held may be of the past by now
-    outcomes = [msgspec.convert(result, Outcome) for result in ctx.runs.parts.results(run.id, "diff")]
+    outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run.id, "diff")]
     applied = merge_counts(result for stage in ("upsert", "sell") for result in ctx.runs.parts.results(run.id, stage))
     if state == "done" and not run.plan_only:
         state = _state(ctx, run, outcomes, applied)
@@ -103,7 +103,7 @@ def _tell(ctx: AccountContext, run_id: str, cursor_before: str) -> None:
         log.info("cursor moved", **whose, before=cursor_before or None, cursor=run.facts["cursor"])
 
 
-def _state(ctx: AccountContext, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> str:
+def _state(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], applied: dict[str, int]) -> str:
     failed = sum(ctx.runs.parts.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
     if unread := sum(outcome.counts.get("unread", 0) for outcome in outcomes):
         told = (
@@ -115,14 +115,14 @@ def _state(ctx: AccountContext, run: Run, outcomes: list[Outcome], applied: dict
     return "held" if plan_review.holds_of(run) else "done"
 
 
-def _learned(ctx: AccountContext, run: Run, outcomes: list[Outcome]) -> dict[str, str]:
+def _learned(ctx: AccountContext, run: Run, outcomes: list[PartitionResult]) -> dict[str, str]:
     """What this run taught about the account, whether or not something is held."""
     facts: dict[str, str] = {}
     if provider := plan_review.own_provider(ctx, run, outcomes):
         facts["provider"] = provider
     waiting = any(found.what == "take-over" for found in plan_review.holds_of(run))
     # Whose the rows are that the source lacks may only be known once there are rows of ours beside them.
-    known = provider or not any(outcome.strangers for outcome in outcomes)
+    known = provider or not any(outcome.preexisting for outcome in outcomes)
     if run.fact("taking_over"):
         decided = run.fact("walk_complete") and known and not waiting
         facts["take_over"] = "decided" if decided else "open"
@@ -143,10 +143,10 @@ def _forget_vanished_rejects(ctx: AccountContext, run: Run) -> None:
     ctx.ledger.unpark(gone)
 
 
-def _report(ctx: AccountContext, run: Run, outcomes: list[Outcome], applied: dict[str, int]) -> dict[str, Any]:
+def _report(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], applied: dict[str, int]) -> dict[str, Any]:
     decided = merge_counts(outcome.counts for outcome in outcomes)
     pages = fetch.last_round(ctx, run)
-    taken = run.fact("strangers")
+    taken = run.fact("preexisting")
     listings = {
         "local": run.fact("rows"),
         "remote": sum(page.get("rows", 0) for page in pages),

@@ -25,7 +25,7 @@ from okasie_tasks.core.records import (
     partition_of_hash,
     same_row,
 )
-from okasie_tasks.core.row_cache import Place, RowCache
+from okasie_tasks.core.row_cache import RowCache, RowOffset
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import CachingSource, SourceRow
 from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
@@ -49,7 +49,7 @@ def load_slice(ctx: AccountContext, part: Part, *, partitions: int) -> dict[str,
         return {"rows": 0, "ended": 1, "version": "", "nameless": 0, "where": []}  # the first part reads it all
     # One row more than the slice tells whether it is the last: else a part would be needed to find nothing.
     stop = start + LOAD_ROWS + 1 if source.sliceable else None
-    sorter = _Sorter(ctx, part, partitions, ctx.ledger.place(version, start) if source.sliceable else None)
+    sorter = _Sorter(ctx, part, partitions, ctx.ledger.row_offset(version, start) if source.sliceable else None)
     if isinstance(source, CachingSource):
         stream = source.rows(start, stop, known=sorter.known)
     else:
@@ -65,7 +65,7 @@ def load_slice(ctx: AccountContext, part: Part, *, partitions: int) -> dict[str,
     if source.version() != version:
         raise SourceError("the source changed while it was being read; the next run reads it anew", code="changed")
     sorter.write()
-    ctx.ledger.keep_places(version, sorter.known.passed)
+    ctx.ledger.keep_row_offsets(version, sorter.known.passed)
     return {
         "rows": rows,
         "ended": int(ended),
@@ -79,9 +79,9 @@ def load_slice(ctx: AccountContext, part: Part, *, partitions: int) -> dict[str,
 class _Sorter:
     """Sorts the rows of one slice of the source into the partitions."""
 
-    def __init__(self, ctx: AccountContext, part: Part, partitions: int, begin: Place | None) -> None:
+    def __init__(self, ctx: AccountContext, part: Part, partitions: int, begin: RowOffset | None) -> None:
         self._ctx, self._part, self._partitions = ctx, part, partitions
-        self._formed = ctx.runs.data.has(part.run, "formed")
+        self._any_with_values = ctx.runs.data.has(part.run, "with_values")
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
         self.known = RowCache(ctx.ledger.known_rows(part.number), begin)
@@ -90,9 +90,9 @@ class _Sorter:
         """Rows that have a reference."""
         references = [row.reference or "" for row in chunk]
         keys = [hash8(reference) for reference in references]
-        formed = self._found_formed(keys)
+        with_values = self._found_with_values(keys)
         for row, key, packed in zip(chunk, keys, self._ctx.ledger.packed(references, keys), strict=True):
-            partition, whole = partition_of_hash(key, self._partitions), key in formed
+            partition, whole = partition_of_hash(key, self._partitions), key in with_values
             if row.read is not None and not whole and is_as_read(packed, row.content):
                 self.known.note(row.raw, row.content)
                 self._same[partition].append(same_row(key, row.row))
@@ -110,13 +110,13 @@ class _Sorter:
             self._same[partition].append(same_row(key, row.row))
             return
         form = encode_compared(values) if whole and values else None
-        self._rows[partition].append(record if form is None else msgspec.structs.replace(record, form=form))
+        self._rows[partition].append(record if form is None else msgspec.structs.replace(record, values=form))
 
-    def _found_formed(self, keys: list[bytes]) -> set[bytes]:
+    def _found_with_values(self, keys: list[bytes]) -> set[bytes]:
         """Which of these the marketplace's side has written with values: they are compared, or told, by value."""
-        if not self._formed:
+        if not self._any_with_values:
             return set()
-        found = self._ctx.runs.data.marked(self._part.run, "formed", keys)
+        found = self._ctx.runs.data.marked(self._part.run, "with_values", keys)
         return {key for key, member in zip(keys, found, strict=True) if member}
 
     def write(self) -> None:

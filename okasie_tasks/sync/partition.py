@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from okasie_tasks.core.ledger_entry import SHARED, Entry, Standing, shared, standing
+from okasie_tasks.core.ledger_entry import SHARED, Entry, EntryState, entry_state, shared
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import (
     Local,
@@ -20,7 +20,7 @@ from okasie_tasks.core.records import (
 from okasie_tasks.sync.context import AccountContext
 
 
-class Sides:
+class Partition:
     """One partition of a run. ``base``: the ledger's entries, filled by `settle`; the sides are asked by reference."""
 
     def __init__(self, ctx: AccountContext, run: str, partition: int, partitions: int) -> None:
@@ -40,7 +40,7 @@ class Sides:
                 del self.remote[reference]
         self.base: dict[str, Entry] = {}
 
-    def settle(self, *, full: bool) -> Counter[Standing]:
+    def settle(self, *, full: bool) -> Counter[EntryState]:
         """Take out what needs no decision, and count it: entries with which both sides are as they were.
 
         The others are in ``base`` then. ``full``: the whole marketplace was walked, so it must have told so; else what
@@ -55,7 +55,7 @@ class Sides:
                 and (reference in told or not full)
                 and reference not in rows
                 and reference not in self.remote
-                and standing(packed).settled
+                and entry_state(packed).settled
             ):
                 found[packed[SHARED]] += 1
             else:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from okasie_tasks.core.decision import World
+from okasie_tasks.core.decision import ReadEvidence
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.sync import control_totals, fetch, plan_review
-from okasie_tasks.sync.compare import Outcome
+from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
 from okasie_tasks.sync.finish import cancelled, end, note_error
 
@@ -38,9 +38,9 @@ WINDOWS: Final = {
 """Writes: 20 tickets wait 10 s at most, within the limiter's longest answer; and when a worker dies with its share of
 the messages, half of them where there are two, what is left still uses up the quota. The messages of a walk go on by
 themselves with the parts that follow, so a new window is due only when nobody is at it any more."""
-CARRIED: Final = frozenset({"walk"})
+DRAINED_STAGES: Final = frozenset({"walk"})
 """Stages with whose parts a slot goes on. Not with writes: what a worker dies of is made good by its message."""
-_MOST_CARRIED: Final = 20
+_MOST_DRAINED: Final = 20
 """Parts of such a stage that are open at a time, by whomever: 20 tickets wait 10 s at most."""
 APPLY: Final = ("spool", "upsert", "sell")
 """The stages that share a phase: what is published next depends on all of them."""
@@ -58,7 +58,7 @@ def check_mode(mode: str) -> None:
 
 def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, range]]:
     """What to publish now: ``(stage, parts)``. Each part is handed out once; calling it too often costs nothing."""
-    if ctx.runs.stops.rests(run_id, ctx.policy.account):
+    if ctx.runs.controls.is_stopped(run_id, ctx.policy.account):
         return []
     if phase != "apply":
         found = [(phase, ctx.runs.parts.window(run_id, phase, size=WINDOWS[phase][0], when_open=WINDOWS[phase][1]))]
@@ -76,9 +76,9 @@ def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, ran
     return [(stage, parts) for stage, parts in found if parts]
 
 
-def take(ctx: AccountContext, part: Part) -> tuple[int, Claim]:
+def claim_next(ctx: AccountContext, part: Part) -> tuple[int, Claim]:
     """The next part of the stage for whoever goes on, claimed by its token; -1 and why where there is none."""
-    return ctx.runs.parts.take(part.run, part.stage, part.token, most_open=_MOST_CARRIED)
+    return ctx.runs.parts.claim_next(part.run, part.stage, part.token, most_open=_MOST_DRAINED)
 
 
 def one_more(ctx: AccountContext, run_id: str, stage: str, *, alone: bool = False) -> int | None:
@@ -86,7 +86,7 @@ def one_more(ctx: AccountContext, run_id: str, stage: str, *, alone: bool = Fals
 
     ``alone``: only if no other part is open, so that nobody else goes on.
     """
-    taken = ctx.runs.parts.window(run_id, stage, size=1, when_open=0 if alone else _MOST_CARRIED - 1)
+    taken = ctx.runs.parts.window(run_id, stage, size=1, when_open=0 if alone else _MOST_DRAINED - 1)
     return taken[0] if taken else None
 
 
@@ -175,9 +175,9 @@ def _after_load(ctx: AccountContext, run: Run) -> None:
     ctx.runs.advance(run.id, "load", "diff", parts=run.fact("partitions", 1), facts=facts)
 
 
-def world_of(ctx: AccountContext, run: Run) -> World:
+def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
     """What the decisions of this run may rely on."""
-    return World(
+    return ReadEvidence(
         full=run.fact("walked_all") == 1,
         walk_complete=run.fact("walk_complete") == 1,
         source_complete=run.fact("nameless") == 0,
@@ -191,33 +191,33 @@ def world_of(ctx: AccountContext, run: Run) -> World:
 
 
 def _after_diff(ctx: AccountContext, run: Run) -> None:
-    outcomes = [msgspec.convert(result, Outcome) for result in ctx.runs.parts.results(run.id, "diff")]
+    outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run.id, "diff")]
     slices = sorted({place for outcome in outcomes for place in outcome.slices})
     run.facts["slices"] = json.dumps(slices)
-    verdict = plan_review.verdict_of(ctx, run, outcomes)
+    review = plan_review.review_plan(ctx, run, outcomes)
     planned = sum(count for outcome in outcomes for count in outcome.slices.values())
     facts: dict[str, str | int] = {
         "slices": run.facts["slices"],
-        "planned_upserts": planned - verdict.held_updates,
-        "planned_sells": len(verdict.sells),
-        "held": json.dumps([msgspec.to_builtins(found) for found in verdict.holds]),
-        "held_items": json.dumps(verdict.items),
-        "held_count": verdict.held,
-        "released": verdict.released,
-        "strangers": verdict.strangers,
+        "planned_upserts": planned - review.held_updates,
+        "planned_sells": len(review.sells),
+        "held": json.dumps([msgspec.to_builtins(found) for found in review.holds]),
+        "held_items": json.dumps(review.items),
+        "held_count": review.held,
+        "released": review.released,
+        "preexisting": review.preexisting,
     }
     if run.plan_only:
-        plan_review.show_adopted(ctx, run, verdict)
+        plan_review.show_preexisting(ctx, run, review)
         ctx.runs.note(run.id, **facts)
         end(ctx, run, "done")
         return
-    plan_review.adopt(ctx, verdict)
-    for number, change in enumerate(verdict.sells):
+    plan_review.claim_preexisting(ctx, review)
+    for number, change in enumerate(review.sells):
         ctx.runs.data.put(run.id, "selling", number, change)
-    for stage, parts in (("spool", len(slices)), ("upsert", 0), ("sell", len(verdict.sells))):
+    for stage, parts in (("spool", len(slices)), ("upsert", 0), ("sell", len(review.sells))):
         ctx.runs.parts.prepare(run.id, stage, parts)
     ctx.runs.advance(run.id, "diff", "apply", parts=0, facts=facts)
-    if not slices and not verdict.sells:
+    if not slices and not review.sells:
         advance(ctx, run.id)
 
 

@@ -26,7 +26,7 @@ from okasie_tasks.core.guards import (
 )
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
-from okasie_tasks.sync.compare import Outcome
+from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 _TAKE_OVER: Final = "take-over"
 
 
-class Verdict(msgspec.Struct):
+class PlanReview(msgspec.Struct):
     """What becomes of a plan: what waits and why, and what goes out."""
 
     holds: list[Held] = []
     items: list[str] = []
     """What exactly waits; see `okasie_tasks.core.guards.item`."""
     sells: list[Planned] = []
-    adopts: list[Remote] = []
+    claimed: list[Remote] = []
     """Rows from before our time that are ours from now on, to be sold."""
-    strangers: int = 0
+    preexisting: int = 0
     """Rows from before our time that are not counted as foreign: they wait, or go out."""
     held_updates: int = 0
     released: str = ""
@@ -56,36 +56,36 @@ class Verdict(msgspec.Struct):
         return listings_in(self.items)
 
 
-def verdict_of(ctx: AccountContext, run: Run, outcomes: Sequence[Outcome]) -> Verdict:
+def review_plan(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResult]) -> PlanReview:
     """Judge the whole plan of a run that has compared everything."""
     dealers = _totals(outcomes)
     provider = own_provider(ctx, run, outcomes)
-    strangers = _strangers(ctx, run, provider)
+    preexisting = _preexisting(ctx, run, provider)
     # Whose rows they are is only known from rows of our own: without any a person must say so.
-    adopts = strangers if ctx.policy.take_over and provider else []
-    for stranger in adopts:
-        totals = dealers.setdefault(_dealer_of(stranger, dealers).hex(), DealerTotals())
+    claimed = preexisting if ctx.policy.take_over and provider else []
+    for row in claimed:
+        totals = dealers.setdefault(_dealer_of(row, dealers).hex(), DealerTotals())
         totals.live, totals.sells = totals.live + 1, totals.sells + 1
     lost = tuple(json.loads(run.facts.get("profiles_lost", "[]")))
     reading = Reading(rows=run.fact("rows"), rows_before=run.fact("rows_before"), profiles_lost=lost)
-    verdict = Verdict(holds=judge(dealers, reading, ctx.policy.limits), adopts=adopts)
-    sells = [*_planned_sells(ctx, run), *(_taken(stranger, dealers) for stranger in adopts)]
-    verdict.items = [*_items(ctx, run, verdict.holds, sells), *(item(name, "scope") for name in lost)]
-    if strangers and not adopts:
-        verdict.holds.append(_take_over(strangers, provider))
-        verdict.items += [item(stranger.reference, _TAKE_OVER) for stranger in strangers]
-    plan = standing(ctx)
-    _carry(run, verdict, plan)
-    if _is_released(ctx, run, verdict, plan):
-        verdict = Verdict(adopts=strangers, released=run.facts["approves"])
-        sells += [_taken(stranger, dealers) for stranger in strangers if stranger not in adopts]
-    verdict.strangers = len(strangers)
-    verdict.sells = [change for change in sells if not any(hold.holds(change) for hold in verdict.holds)]
-    verdict.held_updates = sum(kept.startswith(("create ", "update ")) for kept in verdict.items)
-    return verdict
+    review = PlanReview(holds=judge(dealers, reading, ctx.policy.limits), claimed=claimed)
+    sells = [*_planned_sells(ctx, run), *(_taken(row, dealers) for row in claimed)]
+    review.items = [*_items(ctx, run, review.holds, sells), *(item(name, "scope") for name in lost)]
+    if preexisting and not claimed:
+        review.holds.append(_take_over(preexisting, provider))
+        review.items += [item(row.reference, _TAKE_OVER) for row in preexisting]
+    plan = held_plan(ctx)
+    _carry(run, review, plan)
+    if _is_released(ctx, run, review, plan):
+        review = PlanReview(claimed=preexisting, released=run.facts["approves"])
+        sells += [_taken(row, dealers) for row in preexisting if row not in claimed]
+    review.preexisting = len(preexisting)
+    review.sells = [change for change in sells if not any(hold.holds(change) for hold in review.holds)]
+    review.held_updates = sum(kept.startswith(("create ", "update ")) for kept in review.items)
+    return review
 
 
-def _totals(outcomes: Sequence[Outcome]) -> dict[str, DealerTotals]:
+def _totals(outcomes: Sequence[PartitionResult]) -> dict[str, DealerTotals]:
     dealers: dict[str, DealerTotals] = {}
     for outcome in outcomes:
         for name, totals in outcome.dealers.items():
@@ -99,7 +99,7 @@ def has_shrunk(ctx: AccountContext, run: Run, rows: int) -> bool:
     return reading.shrunk_percent() > ctx.policy.limits.max_source_shrink_percent
 
 
-def standing(ctx: AccountContext) -> HeldPlan | None:
+def held_plan(ctx: AccountContext) -> HeldPlan | None:
     """The account's plan that waits for a person."""
     return ctx.plans.get(ctx.policy.account, now_ms=ctx.runs.now_ms())
 
@@ -111,7 +111,7 @@ def holds_of(run: Run) -> list[Held]:
 
 def settle(ctx: AccountContext, run: Run) -> str:
     """At the end of a run: keep what waits, under its old name if it is the same; returns that name, "" for nothing."""
-    account, plan = run.account, standing(ctx)
+    account, plan = run.account, held_plan(ctx)
     if released := run.facts.get("released", ""):
         ctx.plans.close(account, released, "done")
         ctx.runs.note(released, released_by=run.id)
@@ -134,7 +134,7 @@ def settle(ctx: AccountContext, run: Run) -> str:
 
 def drop(ctx: AccountContext, run: str) -> bool:
     """A person says no: what waits is dropped; rows from before our time are left alone for good."""
-    plan = standing(ctx)
+    plan = held_plan(ctx)
     if plan is None or not ctx.plans.close(ctx.policy.account, run, "dropped"):
         return False
     if plan.takes_over:
@@ -142,14 +142,14 @@ def drop(ctx: AccountContext, run: str) -> bool:
     return True
 
 
-def show_adopted(ctx: AccountContext, run: Run, verdict: Verdict) -> None:
+def show_preexisting(ctx: AccountContext, run: Run, review: PlanReview) -> None:
     """Rows from before our time stand in no partition's plan: a look at the plan must show their sells all the same."""
-    adopted = {row.reference for row in verdict.adopts}
-    changes = [change for change in verdict.sells if change.reference in adopted]
+    adopted = {row.reference for row in review.claimed}
+    changes = [change for change in review.sells if change.reference in adopted]
     ctx.runs.data.put(run.id, "sells", BUCKETS, changes)
 
 
-def adopt(ctx: AccountContext, verdict: Verdict) -> None:
+def claim_preexisting(ctx: AccountContext, review: PlanReview) -> None:
     """Take rows from before our time into the ledger, so that selling them goes the way of all sells."""
     ctx.ledger.swap(
         (
@@ -163,14 +163,14 @@ def adopt(ctx: AccountContext, verdict: Verdict) -> None:
                 changed_at=row.changed_at,
             ),
         )
-        for row in verdict.adopts
+        for row in review.claimed
     )
 
 
 # -- rows from before our time -------------------------------------------------------------------------------------
 
 
-def own_provider(ctx: AccountContext, run: Run, outcomes: Sequence[Outcome]) -> str:
+def own_provider(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResult]) -> str:
     """What the marketplace calls whoever made our rows: learned from rows of the ledger, else from those in the source.
 
     Its value is not documented (API docs, listings/list), so it is never taken from anywhere else.
@@ -186,19 +186,19 @@ def own_provider(ctx: AccountContext, run: Run, outcomes: Sequence[Outcome]) -> 
     return known
 
 
-def _strangers(ctx: AccountContext, run: Run, provider: str) -> list[Remote]:
+def _preexisting(ctx: AccountContext, run: Run, provider: str) -> list[Remote]:
     """Live rows that the source lacks and that are ours by their provider; on a hint of it only a person may say so."""
     if not run.fact("taking_over") or run.fact("nameless") or not ctx.policy.sells:
         return []
     whose = provider or run.facts.get("partner_source", "")
-    found = {row.reference: row for rows in ctx.runs.data.fetch(run.id, "strangers", list[Remote]) for row in rows}
+    found = {row.reference: row for rows in ctx.runs.data.fetch(run.id, "preexisting", list[Remote]) for row in rows}
     return [found[name] for name in sorted(found) if whose and found[name].provider == whose]
 
 
-def _take_over(strangers: Sequence[Remote], provider: str) -> Held:
+def _take_over(preexisting: Sequence[Remote], provider: str) -> Held:
     whose = "" if provider else "; they bear the key's name, but no row there is known to be ours yet"
-    reason = f"{len(strangers)} live listings were there before us and are not in the source{whose}"
-    return Held(guard="take_over", dealer=None, what=_TAKE_OVER, count=len(strangers), reason=reason)
+    reason = f"{len(preexisting)} live listings were there before us and are not in the source{whose}"
+    return Held(guard="take_over", dealer=None, what=_TAKE_OVER, count=len(preexisting), reason=reason)
 
 
 def _dealer_of(row: Remote, dealers: Mapping[str, DealerTotals]) -> bytes:
@@ -231,20 +231,20 @@ def _items(ctx: AccountContext, run: Run, holds: Sequence[Held], sells: Sequence
     return held_items(holds, changes)
 
 
-def _carry(run: Run, verdict: Verdict, plan: HeldPlan | None) -> None:
+def _carry(run: Run, review: PlanReview, plan: HeldPlan | None) -> None:
     """Only a walk of everything meets rows from before our time: until the next one their plan stands as it is."""
     if plan is None or not plan.takes_over or run.fact("walked_all"):
         return
-    verdict.holds += [hold for hold in plan.holds if hold.what == _TAKE_OVER]
-    verdict.items += [kept for kept in plan.items if kept.startswith(f"{_TAKE_OVER} ")]
+    review.holds += [hold for hold in plan.holds if hold.what == _TAKE_OVER]
+    review.items += [kept for kept in plan.items if kept.startswith(f"{_TAKE_OVER} ")]
 
 
-def _is_released(ctx: AccountContext, run: Run, verdict: Verdict, plan: HeldPlan | None) -> bool:
-    if plan is None or not verdict.items or run.facts.get("approves") != plan.run:
+def _is_released(ctx: AccountContext, run: Run, review: PlanReview, plan: HeldPlan | None) -> bool:
+    if plan is None or not review.items or run.facts.get("approves") != plan.run:
         return False
     if plan.takes_over and not run.fact("walked_all"):
         return False
-    return _covers(ctx, plan, verdict.items)
+    return _covers(ctx, plan, review.items)
 
 
 def _covers(ctx: AccountContext, plan: HeldPlan, items: Sequence[str]) -> bool:

@@ -94,8 +94,8 @@ def park(ctx: AccountContext, rejects: Sequence[Reject], base: Mapping[str, Entr
 
 def _refused(entry: Entry, *, in_source: bool) -> Entry:
     if in_source and entry.live:
-        return entry.but(set_flags=Flag.PARKED | Flag.IN_SOURCE, missed=0)
-    return entry.but(set_flags=Flag.PARKED)
+        return entry.replace(set_flags=Flag.PARKED | Flag.IN_SOURCE, missed=0)
+    return entry.replace(set_flags=Flag.PARKED)
 
 
 def tell(ctx: AccountContext, rejects: Sequence[Reject]) -> None:

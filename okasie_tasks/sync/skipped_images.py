@@ -21,7 +21,7 @@ _KEPT: Final = 10
 
 def due(ctx: AccountContext, base: Mapping[str, Entry], *, now: int) -> frozenset[str]:
     """Listings whose skipped images are to be tried again now. ``now``: whole seconds, Redis time."""
-    waiting = [reference for reference, entry in base.items() if entry.having(Flag.IMAGES)]
+    waiting = [reference for reference, entry in base.items() if entry.has(Flag.IMAGES)]
     return frozenset(name for name, found in ctx.ledger.skipped(waiting).items() if found.next_try <= now)
 
 

@@ -53,7 +53,7 @@ def spool(ctx: AccountContext, part: Part, run: Run, *, place: int, last: bool) 
     stream: Iterator[SourceRow]
     if source.sliceable and isinstance(source, CachingSource):
         # The load has just noted what these rows come to: only those that are sent need to be read again.
-        known = RowCache(ctx.ledger.known_rows(start // LOAD_ROWS), ctx.ledger.place(source.version(), start))
+        known = RowCache(ctx.ledger.known_rows(start // LOAD_ROWS), ctx.ledger.row_offset(source.version(), start))
         found = source.rows(start, start + SPOOL_ROWS, known=known)
         stream = (row if row.read is None else row.read() for row in found if row.reference in wanted)
     else:

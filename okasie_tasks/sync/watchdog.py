@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 LOOK_SECONDS: Final = 5.0
-"""Between two looks: with `Patience.stalled` a lost message is made good within 18 s."""
+"""Between two looks: with `WatchdogTimeouts.stalled` a lost message is made good within 18 s."""
 Parts = tuple[str, str, Sequence[int]]
 """What to publish: run, stage, parts."""
 
@@ -36,7 +36,7 @@ _LATE_NOT_LOST: Final = 4
 """So many times as long a run waits behind messages of others before its own are taken for lost all the same."""
 
 
-class Patience(NamedTuple):
+class WatchdogTimeouts(NamedTuple):
     """How long the watchdog waits before it acts, in seconds."""
 
     stalled: float = 13.0
@@ -47,8 +47,8 @@ class Patience(NamedTuple):
     """A run in all: full runs are daily, and the quota of a day is seventeen million listings."""
 
 
-USUAL: Final = Patience()
-HURRIED: Final = Patience(stalled=4.0, unmoved=1.0)
+USUAL: Final = WatchdogTimeouts()
+HURRIED: Final = WatchdogTimeouts(stalled=4.0, unmoved=1.0)
 """Just after Redis was away: messages and claims have been lost then, and who lives has taken up work again by now."""
 HURRY_SECONDS: Final = 20.0
 
@@ -56,7 +56,7 @@ HURRY_SECONDS: Final = 20.0
 def look(
     ctx: AccountContext,
     account: str,
-    patience: Patience = USUAL,
+    timeouts: WatchdogTimeouts = USUAL,
     *,
     waiting: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[Parts]:
@@ -68,18 +68,18 @@ def look(
     run = ctx.runs.get(run_id) if run_id else None
     if run is None or run.state != "running":
         return
-    if ctx.runs.stops.paused_ms(account) and not run.cancelling:
+    if ctx.runs.controls.paused_ms(account) and not run.cancelling:
         return
     now_ms = ctx.runs.now_ms()
-    if now_ms - run.started_ms > patience.deadline * 1000:
-        hours = f"{patience.deadline / 3600:g}"
+    if now_ms - run.started_ms > timeouts.deadline * 1000:
+        hours = f"{timeouts.deadline / 3600:g}"
         finish.stop(ctx, run.id, "deadline", f"was not done after {hours} hours; the next run goes on from there", "")
         return
-    yield from _finished(ctx, run, now_ms, patience)
-    if now_ms - max(run.fact("republished_ms"), run.progress_ms) >= patience.stalled * 1000:
-        late = now_ms - run.progress_ms < _LATE_NOT_LOST * patience.stalled * 1000
+    yield from _finished(ctx, run, now_ms, timeouts)
+    if now_ms - max(run.fact("republished_ms"), run.progress_ms) >= timeouts.stalled * 1000:
+        late = now_ms - run.progress_ms < _LATE_NOT_LOST * timeouts.stalled * 1000
         yield from _stalled(ctx, run, now_ms, waiting if late else lambda _: False)
-    elif now_ms - run.fact("republished_ms") >= patience.stalled * 1000:
+    elif now_ms - run.fact("republished_ms") >= timeouts.stalled * 1000:
         yield from _left_behind(ctx, run, now_ms)
 
 
@@ -104,14 +104,14 @@ def _stages(run: Run) -> tuple[str, ...]:
     return ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,)
 
 
-def _finished(ctx: AccountContext, run: Run, now_ms: int, patience: Patience) -> Iterator[Parts]:
+def _finished(ctx: AccountContext, run: Run, now_ms: int, timeouts: WatchdogTimeouts) -> Iterator[Parts]:
     """Set aside what cannot be done, and move the run on if that, or a lost message, is all that it waits for."""
-    spent = [(stage, part) for stage in _stages(run) for part in ctx.runs.parts.set_spent_aside(run.id, stage)]
-    for stage, part in spent:
+    exhausted = [(stage, part) for stage in _stages(run) for part in ctx.runs.parts.quarantine_exhausted(run.id, stage)]
+    for stage, part in exhausted:
         told = f"{stage} part {part} was begun again and again and never ended: it seems to kill its worker"
         log.error("part quarantined", account=run.account, run=run.id, part=f"{stage} {part}", reason=told)
         finish.note_error(ctx, run.id, "poison", told, "")
-    if spent or now_ms - run.progress_ms >= patience.unmoved * 1000:
+    if exhausted or now_ms - run.progress_ms >= timeouts.unmoved * 1000:
         phases.advance(ctx, run.id)
         yield from _windows(ctx, run.id)
 
@@ -159,7 +159,7 @@ def _left_behind(ctx: AccountContext, run: Run, now_ms: int) -> Iterator[Parts]:
 
 def may_begin(ctx: AccountContext, account: str) -> bool:
     """Whether a run waits although none is at work: the message that should have begun it was lost."""
-    if ctx.runs.waiting(account) is None or ctx.runs.stops.paused_ms(account):
+    if ctx.runs.waiting(account) is None or ctx.runs.controls.paused_ms(account):
         return False
     active = ctx.runs.active(account)
     return active is None or ctx.runs.state(active) != "running"

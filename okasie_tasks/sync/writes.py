@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from okasie_tasks.core.estimates import halves
 from okasie_tasks.core.history import Event
 from okasie_tasks.core.ledger_entry import Entry, Flag, Version, answer_mark
-from okasie_tasks.core.pending import Wish
+from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Outgoing, Planned, Reject
 from okasie_tasks.errors import ItemRejected
 from okasie_tasks.ports import Call, ItemAnswer
@@ -29,12 +29,12 @@ def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
         return {}
     references = [item.reference for item in chunk.items]
     with ctx.locks.all(references):
-        if not ctx.runs.parts.holds(*part):
+        if not ctx.runs.parts.owns_claim(*part):
             return {}  # it stood still for so long that others did it; closing the part will tell the same
         base = ctx.ledger.get(references)
-        wishes = ctx.inbox.waiting(references)
-        late = [item for item in chunk.items if _overtaken(item, base.get(item.reference))]
-        items = [item for item in chunk.items if item not in late and not _is_selling(wishes.get(item.reference))]
+        changes = ctx.urgent_queue.waiting(references)
+        late = [item for item in chunk.items if _is_superseded(item, base.get(item.reference))]
+        items = [item for item in chunk.items if item not in late and not _is_selling(changes.get(item.reference))]
         ctx.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in late)
         counts = {"overtaken": len(chunk.items) - len(items)}
         if not items:
@@ -53,23 +53,23 @@ def sent(ctx: AccountContext, part: Part) -> None:
     ctx.runs.data.drop(part.run, "chunks", part.number)
 
 
-def _overtaken(item: Outgoing, entry: Entry | None) -> bool:
+def _is_superseded(item: Outgoing, entry: Entry | None) -> bool:
     """An older version never overwrites a newer one, and a car sold by hand stays sold while its row stands."""
     if entry is None:
         return False
-    return entry.having(Flag.SOLD_BY_HAND) or Version(item.version, item.seen_ms).older_than(entry.stamp)
+    return entry.has(Flag.SOLD_BY_HAND) or Version(item.version, item.seen_ms).older_than(entry.stamp)
 
 
 def _row_seen(item: Outgoing, entry: Entry) -> Entry:
     """The row was read, though not sent: only its next change counts. Who read the source since saw a newer one."""
-    newer_read = entry.having(Flag.URGENT) or entry.seen_ms > item.seen_ms
-    newer_row = newer_read and not entry.flags & (Flag.GIVEN | Flag.SOLD_BY_HAND)
-    return entry if newer_row else entry.but(set_flags=Flag.IN_SOURCE, row=item.row, missed=0)
+    newer_read = entry.has(Flag.URGENT) or entry.seen_ms > item.seen_ms
+    newer_row = newer_read and not entry.flags & (Flag.INLINE_CONTENT | Flag.SOLD_BY_HAND)
+    return entry if newer_row else entry.replace(set_flags=Flag.IN_SOURCE, row=item.row, missed=0)
 
 
-def _is_selling(wish: Wish | None) -> bool:
+def _is_selling(change: PendingChange | None) -> bool:
     """A sell that waits for its permit: what would be sent now would be sold at once."""
-    return wish is not None and wish.kind == "sell"
+    return change is not None and change.kind == "sell"
 
 
 def _settle(
@@ -85,7 +85,7 @@ def _settle(
     now_ms = ctx.runs.now_ms()
     pairs = list(zip(items, answers, strict=True))
     accepted = [(item, answer) for item, answer in pairs if answer.outcome == "accepted"]
-    if not ctx.runs.parts.holds(*part):
+    if not ctx.runs.parts.owns_claim(*part):
         # Others did it meanwhile, and perhaps more: what they left stands. If nobody did, what was sent is known.
         ctx.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
         return {}
@@ -97,7 +97,7 @@ def _settle(
     for item, answer in accepted:
         entry = _sent(item, answer, now_ms)
         if item.reference in lacking:
-            entry = entry.but(set_flags=Flag.IMAGES)
+            entry = entry.replace(set_flags=Flag.IMAGES)
         swaps.append((item.reference, base.get(item.reference), entry))
         counts["created" if item.action == "create" else "updated"] += 1
         counts["skipped_images"] += len(answer.skipped_images)
@@ -170,14 +170,14 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
     # Over a row that did not change it is an older sell said again: a push that waits may be newer than that.
     seen_ms = source_began_ms(run) if change.seen_ms is None else change.seen_ms
     with ctx.locks.all([change.reference]):
-        if not ctx.runs.parts.holds(*part):
+        if not ctx.runs.parts.owns_claim(*part):
             return {}
         entry = ctx.ledger.get([change.reference]).get(change.reference)
         if entry is None or not _still_to_sell(change, entry):
             return {"overtaken": 1}
-        if entry.having(Flag.URGENT) and entry.seen_ms > seen_ms:
-            spent = Flag.IN_SOURCE if change.row < 0 and entry.having(Flag.GIVEN) else Flag(0)
-            ctx.ledger.swap([(change.reference, entry, entry.but(clear=spent))])
+        if entry.has(Flag.URGENT) and entry.seen_ms > seen_ms:
+            spent = Flag.IN_SOURCE if change.row < 0 and entry.has(Flag.INLINE_CONTENT) else Flag(0)
+            ctx.ledger.swap([(change.reference, entry, entry.replace(clear=spent))])
             return {"overtaken": 1}
         if _newer_waits(ctx, change, seen_ms):
             return {"overtaken": 1}
@@ -192,12 +192,12 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
         stands = change.row >= 0
         found = Flag.IN_SOURCE if stands else Flag(0)
         absence = Flag(0) if stands else Flag.IN_SOURCE | Flag.SOLD_BY_HAND
-        over = Flag.ECHO_DUE | Flag.URGENT | Flag.GIVEN | Flag.REVIVED | absence
+        over = Flag.ECHO_DUE | Flag.URGENT | Flag.INLINE_CONTENT | Flag.REVIVED | absence
         again = Flag.RESENT if change.rendering_seen else Flag(0)
         now_ms = ctx.runs.now_ms()
         row = change.content if stands else entry.row
         # Nor has a sell a version of its own: what was pushed before this read of the source is older than it.
-        settled = entry.but(
+        settled = entry.replace(
             status=status,
             missed=0,
             row=row,
@@ -216,22 +216,22 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
 def _still_to_sell(change: Planned, entry: Entry) -> bool:
     """Whether the ledger still tells what the sell was decided by."""
     if change.rendering_seen:  # listed again by somebody; a push since then lists it for us
-        return entry.having(Flag.REVIVED)
+        return entry.has(Flag.REVIVED)
     # Without a row: pushed since it was decided, and its absence was spent.
-    return entry.status != "sold" and (change.row >= 0 or entry.having(Flag.IN_SOURCE))
+    return entry.status != "sold" and (change.row >= 0 or entry.has(Flag.IN_SOURCE))
 
 
 def _newer_waits(ctx: AccountContext, change: Planned, seen_ms: int) -> bool:
     """Whether something waits in the urgent lane that this sell must not come before."""
-    wish = ctx.inbox.waiting([change.reference]).get(change.reference)
-    if wish is None:
+    waiting = ctx.urgent_queue.waiting([change.reference]).get(change.reference)
+    if waiting is None:
         return False
-    if wish.row_gone or not wish.stamp.older_than(Version(0, seen_ms)):
+    if waiting.row_gone or not waiting.stamp.older_than(Version(0, seen_ms)):
         if change.row < 0:
-            ctx.inbox.row_gone(wish)
+            ctx.urgent_queue.row_gone(waiting)
         return True
     # Perhaps it was that push which listed it again, and its answer was lost.
-    return bool(change.rendering_seen) and wish.kind == "push"
+    return bool(change.rendering_seen) and waiting.kind == "push"
 
 
 def refused_sell(ctx: AccountContext, part: Part, refused: ItemRejected) -> dict[str, int]:

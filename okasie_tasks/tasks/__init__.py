@@ -36,19 +36,19 @@ from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.store.outbox import Asked
+from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
-    STORY,
+    RUN_EVENTS,
     again_later,
     begin_waiting,
     is_waiting,
     publish,
     send_parts,
 )
-from okasie_tasks.tasks.part_runner import CHANCE, SLOTS, TROUBLE, TROUBLE_SECONDS, do_part
+from okasie_tasks.tasks.part_runner import BROKER_ERRORS, BROKER_RETRY_SECONDS, RNG, SLOTS, do_part
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
@@ -57,8 +57,8 @@ from okasie_tasks.worker.settings import CONTROL, QUEUE_OF, URGENT
 log = get_logger(__name__)
 
 _STEADY: dict[str, Any] = {
-    "autoretry_for": TROUBLE,
-    "default_retry_delay": TROUBLE_SECONDS,
+    "autoretry_for": BROKER_ERRORS,
+    "default_retry_delay": BROKER_RETRY_SECONDS,
     "max_retries": None,
     "throws": (OkasieError,),
 }
@@ -90,13 +90,13 @@ def sync(
         phases.check_mode(mode)
         if scheduled:
             _request_daily(ctx, services().account(account))
-        elif not requested and not _asked().was_taken(str(self.request.id)):
+        elif not requested and not _outbox().was_taken(str(self.request.id)):
             ctx.runs.request(account, mode, plan_only=plan_only)
     run = ctx.runs.begin(account)
     if run is not None:
         log.info("run begins", account=account, run=run)
         publish(ctx, run)
-        STORY.tell(ctx.runs, run, now=True)
+        RUN_EVENTS.publish(ctx.runs, run, now=True)
     return run or ""
 
 
@@ -118,7 +118,7 @@ def advance(account: str, run: str) -> None:
         publish(ctx, run)
     else:
         begin_waiting(ctx)
-    STORY.tell(ctx.runs, run, now=ended is not None)
+    RUN_EVENTS.publish(ctx.runs, run, now=ended is not None)
 
 
 # -- the watchdog --------------------------------------------------------------------------------------------------
@@ -130,51 +130,51 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
 
     Whoever comes while somebody else is at it, or was just now, has nothing to do.
     """
-    found, patience = services(), watchdog.HURRIED if hurried else _patience()
+    found, timeouts = services(), watchdog.HURRIED if hurried else _timeouts()
     if not found.runs.watch(uuid4().hex, seconds=every_seconds * 0.9):
         return
     for account in found.settings.accounts:
         try:
             with about(account=account):
-                _watch_account(found.context(account), account, patience)
-        except TROUBLE:
+                _watch_account(found.context(account), account, timeouts)
+        except BROKER_ERRORS:
             raise
         except Exception:
             # One account's trouble must not leave the others alone.
             log.exception("the watchdog could not look after an account", account=account)
-    _ask_again(found.runs.now_ms(), patience)
+    _send_again(found.runs.now_ms(), timeouts)
 
 
-def _watch_account(ctx: AccountContext, account: str, patience: watchdog.Patience) -> None:
+def _watch_account(ctx: AccountContext, account: str, timeouts: watchdog.WatchdogTimeouts) -> None:
     at_work = ctx.runs.active(account)
-    for run, stage, parts in watchdog.look(ctx, account, patience, waiting=is_waiting):
+    for run, stage, parts in watchdog.look(ctx, account, timeouts, waiting=is_waiting):
         send_parts(ctx, run, [(stage, parts)])
     if at_work and ctx.runs.active(account) != at_work:
-        STORY.tell(ctx.runs, at_work, now=True)
+        RUN_EVENTS.publish(ctx.runs, at_work, now=True)
     begin_waiting(ctx)
-    if ctx.inbox.unattended(ctx.runs.now_ms()):
+    if ctx.urgent_queue.unattended(ctx.runs.now_ms()):
         _send_waiting(account)
 
 
-def _patience() -> watchdog.Patience:
+def _timeouts() -> watchdog.WatchdogTimeouts:
     """``okasie_stalled_seconds`` and ``okasie_watchdog_seconds`` may stand in celeryconfig.py, for tests in a hurry."""
     usual = watchdog.USUAL
     stalled = float(app.conf.get("okasie_stalled_seconds", usual.stalled))
     return usual._replace(stalled=stalled, unmoved=min(usual.unmoved, stalled))
 
 
-def _ask_again(now_ms: int, patience: watchdog.Patience) -> None:
+def _send_again(now_ms: int, timeouts: watchdog.WatchdogTimeouts) -> None:
     """Send other applications' requests again whose message was lost, under the same id: taken up twice is once."""
-    for task_id, ask in _asked().lost(now_ms, after_seconds=patience.stalled):
-        queue = QUEUE_OF[ask.task]
+    for task_id, entry in _outbox().lost(now_ms, after_seconds=timeouts.stalled):
+        queue = QUEUE_OF[entry.task]
         if not services().redis.llen(queue):
-            log.warning("asked for and never taken up; it is sent again", task=ask.task, task_id=task_id)
-            left = (ask.expires_ms - now_ms) / 1000
-            app.send_task(ask.task, kwargs=ask.kwargs, task_id=task_id, queue=queue, expires=left)
+            log.warning("asked for and never taken up; it is sent again", task=entry.task, task_id=task_id)
+            left = (entry.expires_ms - now_ms) / 1000
+            app.send_task(entry.task, kwargs=entry.kwargs, task_id=task_id, queue=queue, expires=left)
 
 
-def _asked() -> Asked:
-    return Asked(services().redis, prefix=services().settings.redis.key_prefix)
+def _outbox() -> Outbox:
+    return Outbox(services().redis, prefix=services().settings.redis.key_prefix)
 
 
 @contextlib.contextmanager
@@ -185,16 +185,16 @@ def _taken(task_id: str) -> Iterator[None]:
     except RetryLater:
         raise
     except OkasieError:
-        _asked().taken(task_id)
+        _outbox().taken(task_id)
         raise
-    _asked().taken(task_id)
+    _outbox().taken(task_id)
 
 
 @on_first_start
 def _start_threads(consumer: Any) -> None:
     """Every control worker has a watchdog thread, so that the watchdog needs neither Beat nor any one worker."""
-    STORY.home = str(consumer.hostname)
-    SLOTS.of(consumer.pool)
+    RUN_EVENTS.home = str(consumer.hostname)
+    SLOTS.bind(consumer.pool)
     if CONTROL in consumer.app.amqp.queues.consume_from:
         watchdog.WatchdogThread(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:
@@ -210,7 +210,7 @@ def resume(account: str) -> None:
         for name, stage, parts in watchdog.open_again(ctx, run):
             send_parts(ctx, name, [(stage, parts)])
     begin_waiting(ctx)
-    if ctx.inbox.count():
+    if ctx.urgent_queue.count():
         _send_waiting(account)
 
 
@@ -267,7 +267,7 @@ def _send_waiting(account: str, countdown: float = 0.0) -> None:
 
 
 def _sender(ctx: AccountContext, token: str) -> Sender:
-    return Sender(ctx, token, chance=CHANCE, coming=lambda: int(services().redis.llen(URGENT)))
+    return Sender(ctx, token, rng=RNG, coming=lambda: int(services().redis.llen(URGENT)))
 
 
 @task_received.connect

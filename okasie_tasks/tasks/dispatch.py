@@ -10,10 +10,10 @@ from okasie_tasks.celery import app
 from okasie_tasks.services import services
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
-from okasie_tasks.tasks.run_events import Story, part_told
+from okasie_tasks.tasks.run_events import RunEvents, part_label
 from okasie_tasks.worker.settings import QUEUE_OF
 
-STORY: Final = Story(app)
+RUN_EVENTS: Final = RunEvents(app)
 LONGEST_COUNTDOWN_SECONDS: Final = 12.0
 TASK_OF: Final = {
     "first": "okasie.fetch_page",
@@ -58,7 +58,7 @@ def publish(ctx: AccountContext, run: str) -> None:
     record = ctx.runs.get(run)
     if record is not None and record.cancelling:
         if phases.advance(ctx, run) is not None:
-            STORY.tell(ctx.runs, run, now=True)
+            RUN_EVENTS.publish(ctx.runs, run, now=True)
             begin_waiting(ctx)
     elif record is not None and record.state == "running":
         send_parts(ctx, run, phases.windows(ctx, run, record.stage))
@@ -90,5 +90,5 @@ def part_message(account: str, run: str, stage: str, number: int, *, of: int) ->
         kwargs = {"account": account, "run": run, "page": count, "of": of}
     else:
         count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
-    told = part_told(account, stage, count, of)
+    told = part_label(account, stage, count, of)
     return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=told)

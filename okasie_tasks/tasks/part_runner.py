@@ -30,7 +30,7 @@ from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.executor import Effect, perform, perform_next
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
-    STORY,
+    RUN_EVENTS,
     advance_message,
     again_later,
     begin_waiting,
@@ -42,14 +42,14 @@ from okasie_tasks.tasks.dispatch import (
 
 log = get_logger(__name__)
 
-CHANCE: Final = SystemRandom()
-TROUBLE: Final = (redis.RedisError, OperationalError)
+RNG: Final = SystemRandom()
+BROKER_ERRORS: Final = (redis.RedisError, OperationalError)
 """Redis is away or refuses. A task that fails is over and its message gone: so it is tried again."""
-TROUBLE_SECONDS: Final = 2.0
+BROKER_RETRY_SECONDS: Final = 2.0
 
-_TURN_SECONDS: Final = 0.5
+_BATCH_SECONDS: Final = 0.5
 """How long a slot goes on with what has no message while any message waits for a slot."""
-_LONGEST_TURN_SECONDS: Final = 10.0
+_LONGEST_BATCH_SECONDS: Final = 10.0
 """How long it goes on while none does: in Flower, and when a worker is to stop, a turn is one task."""
 _HELP_SECONDS: Final = 1.0
 """How often whoever goes on calls one more to help, where answers take longer than the quota."""
@@ -57,7 +57,7 @@ _BACK_SECONDS: Final = 1.0
 """Where slots are scarce, whoever has to wait for a permit comes back when there are two: the limiter makes good what
 was missed, up to a second and a half, and a message for two costs as much as for one."""
 _IN_PLACE_SECONDS: Final = 0.5
-_LONGEST_TROUBLE_SECONDS: Final = 200.0
+_BROKER_OUTAGE_SECONDS: Final = 200.0
 """Below the soft time limit, with room for the part itself."""
 _NOTHING: Final = "nothing to do: done before, taken by another, or the run is over"
 _DONE: Final = frozenset({"closed", "quiet", "last"})
@@ -65,7 +65,7 @@ _LOOK_SECONDS: Final = 0.1
 _IN_PROCESS: Final = ("celery.concurrency.thread", "celery.concurrency.solo")
 
 
-class Slots:
+class PoolSlots:
     """The slots of this worker's pool: whether a waiting message wants one, and whether the worker is to stop.
 
     Celery keeps in memory what its worker has taken from the queues and what of that is running. That covers slots
@@ -77,12 +77,12 @@ class Slots:
         self._count = 0
         self._looked: dict[str, tuple[float, bool]] = {}
 
-    def of(self, pool: Any) -> None:
+    def bind(self, pool: Any) -> None:
         """Tell the pool of the worker, once it is ready."""
         if type(pool).__module__ in _IN_PROCESS:
             self._count = int(pool.limit)
 
-    def wanted(self, stage: str, waiting: Callable[[str], bool]) -> bool:
+    def contended(self, stage: str, waiting: Callable[[str], bool]) -> bool:
         """Whether a message waits for a slot and none is free. ``waiting`` looks at the stage's queue, now and then."""
         if not self._count:
             return self._look(stage, waiting)
@@ -103,7 +103,7 @@ class Slots:
         return found
 
 
-SLOTS: Final = Slots()
+SLOTS: Final = PoolSlots()
 
 
 def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> str:
@@ -118,16 +118,16 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
     began = time.monotonic()
     again = task.request.retries > 0 or _came_again(task)
     try:
-        effect, told = _this(ctx, part, again=again)
+        effect, told = run_part(ctx, part, again=again)
         # If its worker died in the middle of the turn, what it held was held for this message.
-        held = ctx.runs.parts.held_for(run, stage, str(task.request.id)) if effect == "nothing" and again else []
-        more = _resume(ctx, part, held)
-        if stage in phases.CARRIED and (more or effect in _DONE):
-            more += _carry_on(ctx, part, began)
+        held = ctx.runs.parts.claimed_by(run, stage, str(task.request.id)) if effect == "nothing" and again else []
+        more = resume_parts(ctx, part, held)
+        if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
+            more += drain_parts(ctx, part, began)
     except RetryLater as later:
         raise again_later(task, later, later.seconds) from None
-    except TROUBLE as trouble:
-        raise again_later(task, trouble, TROUBLE_SECONDS) from None
+    except BROKER_ERRORS as trouble:
+        raise again_later(task, trouble, BROKER_RETRY_SECONDS) from None
     finally:
         current_run.reset(token)
     return told + (f"; and {more} more in the same turn" if more else "")
@@ -136,14 +136,14 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
 # -- a turn --------------------------------------------------------------------------------------------------------
 
 
-def _resume(ctx: AccountContext, part: Part, numbers: list[int]) -> int:
+def resume_parts(ctx: AccountContext, part: Part, numbers: list[int]) -> int:
     """Do these parts of the stage too; returns how many were done. One that must wait gets a message of its own."""
     done = 0
     for number in numbers:
         try:
-            effect, _ = _this(ctx, part._replace(number=number))
+            effect, _ = run_part(ctx, part._replace(number=number))
         except RetryLater as later:
-            _leave(ctx, part, number, later.seconds)
+            requeue_part(ctx, part, number, later.seconds)
             continue
         if effect not in _DONE:
             break  # the run is over, or rests
@@ -151,36 +151,36 @@ def _resume(ctx: AccountContext, part: Part, numbers: list[int]) -> int:
     return done
 
 
-def _carry_on(ctx: AccountContext, part: Part, began: float) -> int:
+def drain_parts(ctx: AccountContext, part: Part, began: float) -> int:
     """Go on with the parts that follow; returns how many were done. The last one to go leaves a message for the next.
 
     ``began``: the turn, by the monotonic clock.
     """
     done, call_at = 0, began + _HELP_SECONDS
     while True:
-        wanted, now = SLOTS.wanted(part.stage, is_waiting), time.monotonic()
-        if SLOTS.stopping() or now - began >= (_TURN_SECONDS if wanted else _LONGEST_TURN_SECONDS):
-            _leave(ctx, part, phases.one_more(ctx, part.run, part.stage))
+        wanted, now = SLOTS.contended(part.stage, is_waiting), time.monotonic()
+        if SLOTS.stopping() or now - began >= (_BATCH_SECONDS if wanted else _LONGEST_BATCH_SECONDS):
+            requeue_part(ctx, part, phases.one_more(ctx, part.run, part.stage))
             return done
-        if now >= call_at and not wanted and ctx.market.short_handed(60 / ctx.policy.per_minute):
+        if now >= call_at and not wanted and ctx.market.needs_more_workers(60 / ctx.policy.per_minute):
             call_at = now + _HELP_SECONDS
-            _leave(ctx, part, phases.one_more(ctx, part.run, part.stage))
+            requeue_part(ctx, part, phases.one_more(ctx, part.run, part.stage))
         taken: list[int] = []
         try:
-            effect = _next(ctx, part, taken, wait=not wanted)
+            effect = run_next_part(ctx, part, taken, wait=not wanted)
         except RetryLater as later:
             if taken:
-                _leave(ctx, part, taken[0], later.seconds)
+                requeue_part(ctx, part, taken[0], later.seconds)
             else:
                 seconds = max(later.seconds, _BACK_SECONDS if wanted else 0.0)
-                _leave(ctx, part, phases.one_more(ctx, part.run, part.stage, alone=True), seconds)
+                requeue_part(ctx, part, phases.one_more(ctx, part.run, part.stage, alone=True), seconds)
             return done
         if effect not in _DONE:
             return done  # nothing is left to take, or the run is over, or rests
         done += 1
 
 
-def _leave(ctx: AccountContext, part: Part, number: int | None, seconds: float = 0.0) -> None:
+def requeue_part(ctx: AccountContext, part: Part, number: int | None, seconds: float = 0.0) -> None:
     """A message for this part of the stage, to be begun after so long.
 
     It is in no chord: who closes the last part of a stage that is carried on moves the run on. A chord of one would
@@ -194,18 +194,18 @@ def _leave(ctx: AccountContext, part: Part, number: int | None, seconds: float =
         message.apply_async(countdown=countdown or None, ignore_result=True)
 
 
-def _this(ctx: AccountContext, part: Part, *, again: bool = False) -> tuple[Effect, str]:
+def run_part(ctx: AccountContext, part: Part, *, again: bool = False) -> tuple[Effect, str]:
     """Do this part; what became of it, and in words."""
     told = [_NOTHING]
 
     def do() -> Effect:
-        with ctx.runs.parts.keeping(*part):
-            return perform(ctx, part, chance=CHANCE, tell=told.append)
+        with ctx.runs.parts.renewing_claim(*part):
+            return perform(ctx, part, rng=RNG, tell=told.append)
 
-    return _in_place(ctx, part, do, again=again), told[-1]
+    return retrying_redis(ctx, part, do, again=again), told[-1]
 
 
-def _next(ctx: AccountContext, part: Part, taken: list[int], *, wait: bool) -> Effect:
+def run_next_part(ctx: AccountContext, part: Part, taken: list[int], *, wait: bool) -> Effect:
     """Do the next part of the stage, whichever that is by the time there is a permit for it.
 
     ``taken`` gets its number: it is taken once, however often Redis goes away meanwhile.
@@ -218,42 +218,42 @@ def _next(ctx: AccountContext, part: Part, taken: list[int], *, wait: bool) -> E
                 if taken:
                     number, claim = taken[0], ctx.runs.parts.claim(part.run, part.stage, taken[0], part.token)
                 else:
-                    number, claim = phases.take(ctx, part)
+                    number, claim = phases.claim_next(ctx, part)
                 if claim.state == "claimed":
                     taken[:] = [number]
-                    kept.enter_context(ctx.runs.parts.keeping(*part._replace(number=number)))
+                    kept.enter_context(ctx.runs.parts.renewing_claim(*part._replace(number=number)))
                 return number, claim
 
-            return perform_next(ctx, part, take, wait=wait, chance=CHANCE)
+            return perform_next(ctx, part, take, wait=wait, rng=RNG)
 
-    return _in_place(ctx, part, do)
+    return retrying_redis(ctx, part, do)
 
 
-def _in_place(ctx: AccountContext, part: Part, do: Callable[[], Effect], *, again: bool = False) -> Effect:
+def retrying_redis(ctx: AccountContext, part: Part, do: Callable[[], Effect], *, again: bool = False) -> Effect:
     """Do a part; while Redis is away, wait here: nothing else could be done in this slot.
 
     A task that fails then cannot even tell so: its result is refused like everything else, its message is neither
     acknowledged nor given back, and the worker takes it for work in hand for ever.
     """
-    until = time.monotonic() + _LONGEST_TROUBLE_SECONDS
+    until = time.monotonic() + _BROKER_OUTAGE_SECONDS
     while True:
         try:
             effect = do()
-            _go_on(ctx, part, effect, again=again)
-        except TROUBLE as error:
+            after_part(ctx, part, effect, again=again)
+        except BROKER_ERRORS as error:
             if time.monotonic() > until:
                 raise
             log.warning("Redis is in trouble; the part is tried again", part=part.ticket, error=type(error).__name__)
             again = True
             time.sleep(_IN_PLACE_SECONDS)
         else:
-            STORY.tell(ctx.runs, part.run, now=effect == "stopped")
+            RUN_EVENTS.publish(ctx.runs, part.run, now=effect == "stopped")
             return effect
 
 
-def _go_on(ctx: AccountContext, part: Part, effect: Effect, *, again: bool) -> None:
+def after_part(ctx: AccountContext, part: Part, effect: Effect, *, again: bool) -> None:
     """Publish what comes after a part. A stage that is carried on needs no windows, and has no chord for its end."""
-    run, carried = part.run, part.stage in phases.CARRIED
+    run, carried = part.run, part.stage in phases.DRAINED_STAGES
     if effect == "last" and carried:
         advance_message(ctx, run).apply_async()
     elif effect in ("closed", "last") and not carried:

@@ -34,18 +34,18 @@ _PART: Final = {
 }  # fmt: skip
 
 
-def part_told(account: str, stage: str, number: int, of: int) -> str:
+def part_label(account: str, stage: str, number: int, of: int) -> str:
     """A part for people: ``dex: page 3 of 17``, numbered from 1. ``of`` 0: nobody knows yet."""
     return f"{account}: {_PART[stage]} {number}" + (f" of {of}" if of else "")
 
 
-def some_told(account: str, what: str, references: Sequence[str]) -> str:
+def push_label(account: str, what: str, references: Sequence[str]) -> str:
     """A push or sell for people: ``dex: push of 5: DEX-1, DEX-2, DEX-3, ...``."""
     shown = ", ".join(references[:_SHOWN]) + (", ..." if len(references) > _SHOWN else "")
     return f"{account}: {what} of {len(references)}: {shown}"
 
 
-class Story:
+class RunEvents:
     """Tells of runs as events, in the name of the worker that a task runs in."""
 
     def __init__(self, app: Celery[Any]) -> None:
@@ -54,7 +54,7 @@ class Story:
         self._app = app
         self._told: dict[str, float] = {}
 
-    def tell(self, runs: Runs, run: str, *, now: bool = False) -> None:
+    def publish(self, runs: Runs, run: str, *, now: bool = False) -> None:
         """Tell where a run is: at most once a second, but its end always. ``now``: do not wait for the second."""
         moment = time.monotonic()
         every = _EVERY_SECONDS * max(1.0, len(self._told) / _RUNS_A_SECOND)

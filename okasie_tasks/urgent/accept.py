@@ -12,7 +12,7 @@ from typing import Any
 
 from okasie_tasks.core.fingerprint import content_fingerprint
 from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_reference
-from okasie_tasks.core.pending import MOST_REFERENCES, Outcome, Wish
+from okasie_tasks.core.pending import MOST_REFERENCES, PendingChange, PushOutcome
 from okasie_tasks.core.records import Reject, outgoing
 from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import ConfigurationError, OkasieError, SourceError
@@ -26,44 +26,46 @@ class _Accepted:
 
     def __init__(self, ctx: AccountContext, push: str, at_ms: int) -> None:
         self._ctx, self._push, self._at_ms = ctx, push, at_ms
-        self.wishes: dict[str, Wish] = {}
-        self._outcomes: dict[str, Outcome] = {}
+        self.changes: dict[str, PendingChange] = {}
+        self._outcomes: dict[str, PushOutcome] = {}
         self._rejects: list[Reject] = []
 
-    def listing(self, listing: Listing, *, own: int, seen_ms: int, given: bool) -> None:
+    def listing(self, listing: Listing, *, own: int, seen_ms: int, inline: bool) -> None:
         item = outgoing(listing, action="push", reason="pushed", version=own, seen_ms=seen_ms)
         sells = listing.status == "sold"
-        self.wishes[listing.external_reference] = Wish(
+        self.changes[listing.external_reference] = PendingChange(
             reference=listing.external_reference,
             own=own,
             seen_ms=seen_ms,
             waiters=(self._push,),
             item=None if sells else item,
             status=listing.status,
-            given=given,
+            inline=inline,
         )
 
     def sell(self, reference: str) -> None:
-        self.wishes[reference] = Wish(
+        self.changes[reference] = PendingChange(
             reference=reference, own=0, seen_ms=self._at_ms, waiters=(self._push,), status="sold"
         )
 
     def refuse(self, reference: str, issues: Sequence[Issue], where: str, run: str = "") -> None:
         """Told to the caller, and parked where the reference is one that can be."""
         reject = rejects.invalid(reference, issues, where=where, run=run, now=self._at_ms // 1000)
-        self._outcomes[reference] = Outcome(
+        self._outcomes[reference] = PushOutcome(
             outcome="rejected", at_ms=self._at_ms, message=reject.message, fields=tuple(reject.fields)
         )
         if parse_reference(reference) == reference:
             self._rejects.append(reject)
 
     def missing(self, reference: str) -> None:
-        told = Outcome(outcome="not_found", at_ms=self._at_ms, message="the source does not have it; nothing was sent")
+        told = PushOutcome(
+            outcome="not_found", at_ms=self._at_ms, message="the source does not have it; nothing was sent"
+        )
         self._outcomes[reference] = told
 
     def keep(self) -> None:
         """Wishes first: a caller that sees an outcome may rely on the rest being in the inbox."""
-        self._ctx.inbox.put(self.wishes.values())
+        self._ctx.urgent_queue.put(self.changes.values())
         self._ctx.ledger.park(self._rejects)
         rejects.tell(self._ctx, self._rejects)
         self._ctx.pushes.tell({self._push: self._outcomes} if self._outcomes else {})
@@ -152,7 +154,7 @@ def _handed_in(accepted: _Accepted, rows: list[dict[str, Any]], *, own: int, at_
     year = datetime.now(UTC).year
     for number, row in enumerate(rows, start=1):
         try:
-            accepted.listing(parse_listing(row, current_year=year), own=own, seen_ms=at_ms, given=True)
+            accepted.listing(parse_listing(row, current_year=year), own=own, seen_ms=at_ms, inline=True)
         except InvalidListing as invalid:
             named = row.get("externalReference", row.get("external_reference"))
             reference = parse_reference(named)
@@ -177,7 +179,7 @@ def _by_reference(ctx: AccountContext, accepted: _Accepted, references: list[str
         else:
             listing = rows[0].listing
             assert listing is not None  # noqa: S101 - it has no issues
-            accepted.listing(listing, own=rows[0].version, seen_ms=began_ms, given=False)
+            accepted.listing(listing, own=rows[0].version, seen_ms=began_ms, inline=False)
 
 
 def _issues(rows: list[SourceRow]) -> Sequence[Issue]:

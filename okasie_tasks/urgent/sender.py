@@ -17,7 +17,7 @@ import msgspec
 from okasie_tasks.core.estimates import ITEMS_PER_BULK, pack
 from okasie_tasks.core.history import Event
 from okasie_tasks.core.ledger_entry import Entry, Flag
-from okasie_tasks.core.pending import Outcome, Wish, overtaken, pushed, sold
+from okasie_tasks.core.pending import PendingChange, PushOutcome, is_superseded, pushed, sold
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.errors import ItemRejected, ListingLocked, RetryLater, RunAborted, Unavailable
 from okasie_tasks.logs import get_logger
@@ -29,7 +29,7 @@ log = get_logger(__name__)
 
 DOUBT_SECONDS: Final = 5.5
 """After a request without an answer its listings stay closed for 5 s (see `okasie_tasks.store.write_locks`)."""
-Held = tuple[bytes, Wish]
+Held = tuple[bytes, PendingChange]
 """A wish and its bytes as the inbox held them."""
 
 _QUIET_SECONDS: Final = 0.06
@@ -46,20 +46,20 @@ class _NoLongerSender(Exception):
 
 
 class Sender:
-    """One turn of sending for an account. ``token`` names the turn; ``chance`` spreads retries; ``sleep`` waits."""
+    """One turn of sending for an account. ``token`` names the turn; ``rng`` spreads retries; ``sleep`` waits."""
 
     def __init__(
         self,
         ctx: AccountContext,
         token: str,
         *,
-        chance: Random,
+        rng: Random,
         sleep: Callable[[float], None] = time.sleep,
         coming: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._ctx, self._token, self._chance, self._sleep, self._coming = ctx, token, chance, sleep, coming
+        self._ctx, self._token, self._rng, self._sleep, self._coming = ctx, token, rng, sleep, coming
         self._sold_last = False
-        self._still: Callable[[], bool] = lambda: True
+        self._still_held: Callable[[], bool] = lambda: True
         """Whether what is being sent is still closed to others: who stood still for long was given up."""
 
     def run(self) -> None:
@@ -68,30 +68,30 @@ class Sender:
         Raises `RetryLater` with the seconds after which to come again: no permit, a retry that is not due yet, or
         enough for one turn.
         """
-        inbox = self._ctx.inbox
-        if not inbox.lead(self._token):
+        urgent_queue = self._ctx.urgent_queue
+        if not urgent_queue.lead(self._token):
             return
         try:
             self._gather()
             for _ in range(_REQUESTS_PER_TASK):
-                if inbox.leave(self._token, if_empty=True):
+                if urgent_queue.leave(self._token, if_empty=True):
                     return
                 self._one()
         except _NoLongerSender:
-            inbox.leave(self._token, if_empty=False)
+            urgent_queue.leave(self._token, if_empty=False)
             return
         except BaseException:
-            inbox.leave(self._token, if_empty=False)
+            urgent_queue.leave(self._token, if_empty=False)
             raise
-        inbox.leave(self._token, if_empty=False)
-        if inbox.count():
+        urgent_queue.leave(self._token, if_empty=False)
+        if urgent_queue.count():
             raise RetryLater("more is waiting", seconds=0.0, where=self._ctx.policy.account)
 
     def _gather(self) -> None:
         """Changes that come together go together: wait until nothing more comes, a quarter of a second at most."""
         waited, seen = 0.0, -1
         while waited < _GATHER_SECONDS:
-            now = self._ctx.inbox.count()
+            now = self._ctx.urgent_queue.count()
             if now == seen and not self._coming():
                 return
             seen = now
@@ -121,13 +121,13 @@ class Sender:
 
     def _due(self) -> list[Held]:
         """What may be sent now. Raises `RetryLater` when all of it must wait."""
-        if not self._ctx.inbox.lead(self._token):
+        if not self._ctx.urgent_queue.lead(self._token):
             raise _NoLongerSender
-        held = self._ctx.inbox.first(_LOOK_AT)
+        held = self._ctx.urgent_queue.first(_LOOK_AT)
         now_ms = self._now_ms()
         due = [pair for pair in held if pair[1].not_before_ms <= now_ms]
         if not due and held:
-            first = min(wish.not_before_ms for _, wish in held)
+            first = min(change.not_before_ms for _, change in held)
             raise RetryLater("waiting to try again", seconds=(first - now_ms) / 1000, where=self._ctx.policy.account)
         return due
 
@@ -142,23 +142,23 @@ class Sender:
         if pushes and pushes[0][1].tries >= ATTEMPTS - 1:
             return pushes[:1]
         together = [pair for pair in pushes if pair[1].tries < ATTEMPTS - 1]
-        sizes = pack([len(wish.item.body) for _, wish in together if wish.item is not None], flush=True)
+        sizes = pack([len(change.item.body) for _, change in together if change.item is not None], flush=True)
         return together[: sizes[0]] if sizes else []
 
     def _send(self, call: Call, due: list[Held]) -> None:
         if not due:
             return
         # All that is due is closed to the other lane, so that one listing under way there does not stop the rest.
-        with self._ctx.locks.free([wish.reference for _, wish in due]) as mine:
+        with self._ctx.locks.free([change.reference for _, change in due]) as mine:
             batch = self._batch([pair for pair in due if pair[1].reference in mine])
             if not batch:
                 raise ListingLocked("these listings are being written", seconds=0.05, where=self._ctx.policy.account)
-            base = self._ctx.ledger.get([wish.reference for _, wish in batch])
-            late = [pair for pair in batch if overtaken(pair[1], base.get(pair[1].reference))]
+            base = self._ctx.ledger.get([change.reference for _, change in batch])
+            late = [pair for pair in batch if is_superseded(pair[1], base.get(pair[1].reference))]
             self._over([(pair, "overtaken", "something newer was sent before it") for pair in late])
             batch = [pair for pair in batch if pair not in late]
             if batch:
-                self._still = mine.still
+                self._still_held = mine.still_held
                 self._request(call, batch, base)
 
     def _request(self, call: Call, batch: list[Held], base: dict[str, Entry]) -> None:
@@ -177,7 +177,7 @@ class Sender:
     # -- one request -----------------------------------------------------------------------------------------------
 
     def _push(self, call: Call, batch: list[Held], base: dict[str, Entry]) -> None:
-        items = [wish.item for _, wish in batch if wish.item is not None]
+        items = [change.item for _, change in batch if change.item is not None]
         try:
             if len(items) == 1:
                 answer = call.put(items[0].reference, _put_body(items[0].body))
@@ -186,7 +186,7 @@ class Sender:
         except ItemRejected as refused:
             self._refused_whole(batch, items, refused, base)
             return
-        if not self._still():
+        if not self._still_held():
             return  # others have sent it since, and perhaps something newer; if not, it still waits
         accepted: list[tuple[Held, Outgoing, ItemAnswer]] = []
         again: list[Held] = []
@@ -208,14 +208,14 @@ class Sender:
         now_ms = self._now_ms()
         told = {pair[1].reference: (pair, item, answer) for pair, item, answer in accepted}
         lacking: set[str] = set()
-        for given in (True, False):
-            taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].given is given]
-            lacking |= skipped_images.settle(self._ctx, taken, now=now_ms // 1000, again=not given)
+        for inline in (True, False):
+            taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].inline is inline]
+            lacking |= skipped_images.settle(self._ctx, taken, now=now_ms // 1000, again=not inline)
 
         def entry(reference: str, held: Entry | None) -> Entry:
             pair, item, answer = told[reference]
             settled = pushed(pair[1], item, held, status=answer.status or pair[1].status, now_ms=now_ms)
-            return settled.but(set_flags=Flag.IMAGES) if reference in lacking else settled
+            return settled.replace(set_flags=Flag.IMAGES) if reference in lacking else settled
 
         self._write(list(told), base, entry)
         self._ctx.ledger.unpark(list(told))
@@ -228,22 +228,22 @@ class Sender:
         )
 
     def _sell(self, call: Call, pair: Held, base: dict[str, Entry]) -> None:
-        wish, outcome, said = pair[1], "sold", None
+        change, outcome, said = pair[1], "sold", None
         try:
-            request_id = call.delete(wish.reference).request_id
+            request_id = call.delete(change.reference).request_id
         except ItemRejected as refused:
             if refused.status != 404:
-                self._rejected(pair, None, rejects.answer_of(wish.reference, refused), refused.request_id, base)
+                self._rejected(pair, None, rejects.answer_of(change.reference, refused), refused.request_id, base)
                 return
             outcome, said = "not_found", "the marketplace does not have it; it will not be created either"
             request_id = refused.request_id or ""
-        if not self._still():
+        if not self._still_held():
             return
         now_ms = self._now_ms()
-        self._write([wish.reference], base, lambda _, held: sold(wish, held, now_ms=now_ms))
-        self._ctx.ledger.unpark([wish.reference])
+        self._write([change.reference], base, lambda _, held: sold(change, held, now_ms=now_ms))
+        self._ctx.ledger.unpark([change.reference])
         event = Event(now_ms, "sold", "sold by hand", request_id=request_id, message=said or "")
-        audit.sold(self._ctx, wish.reference, event, base.get(wish.reference))
+        audit.sold(self._ctx, change.reference, event, base.get(change.reference))
         self._over([(pair, outcome, said)])
 
     def _write(
@@ -259,29 +259,29 @@ class Sender:
 
     def _again(self, batch: list[Held], error: Unavailable) -> None:
         """Keep the wishes for another try, with growing waits; give them up after an hour."""
-        now_ms, since_ms = self._now_ms(), self._ctx.runs.stops.resumed_ms(self._ctx.policy.account)
-        for raw, wish in batch:
-            tries = wish.tries + 1
-            if _is_old(wish, since_ms, now_ms):
-                self._over([((raw, wish), "failed", error.message)])
+        now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
+        for raw, change in batch:
+            tries = change.tries + 1
+            if _is_old(change, since_ms, now_ms):
+                self._over([((raw, change), "failed", error.message)])
                 continue
-            wait = min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._chance.uniform(0.8, 1.2)
+            wait = min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._rng.uniform(0.8, 1.2)
             wait = max(wait, DOUBT_SECONDS) if error.in_doubt else wait
-            later = msgspec.structs.replace(wish, tries=tries, not_before_ms=now_ms + int(wait * 1000))
-            self._ctx.inbox.swap([(raw, later)])
+            later = msgspec.structs.replace(change, tries=tries, not_before_ms=now_ms + int(wait * 1000))
+            self._ctx.urgent_queue.swap([(raw, later)])
             if tries >= ATTEMPTS:
-                self._tell([(wish, "waiting", f"{error.message}; it is tried again")])
+                self._tell([(change, "waiting", f"{error.message}; it is tried again")])
 
     def _refused_key(self, batch: list[Held], error: RunAborted) -> None:
         log.error("the API key is refused", account=self._ctx.policy.account, reason=str(error))
-        now_ms, since_ms = self._now_ms(), self._ctx.runs.stops.resumed_ms(self._ctx.policy.account)
-        for raw, wish in batch:
-            later = msgspec.structs.replace(wish, not_before_ms=now_ms + int(_LONGEST_WAIT_SECONDS * 1000))
-            if _is_old(wish, since_ms, now_ms):
-                self._over([((raw, wish), "failed", str(error))])
+        now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
+        for raw, change in batch:
+            later = msgspec.structs.replace(change, not_before_ms=now_ms + int(_LONGEST_WAIT_SECONDS * 1000))
+            if _is_old(change, since_ms, now_ms):
+                self._over([((raw, change), "failed", str(error))])
             else:
-                self._ctx.inbox.swap([(raw, later)])
-                self._tell([(wish, "failed", str(error))])
+                self._ctx.urgent_queue.swap([(raw, later)])
+                self._tell([(change, "failed", str(error))])
 
     def _refused_whole(
         self, batch: list[Held], items: list[Outgoing], refused: ItemRejected, base: dict[str, Entry]
@@ -291,14 +291,14 @@ class Sender:
             answer = rejects.answer_of(items[0].reference, refused)
             self._rejected(batch[0], items[0], answer, refused.request_id, base)
             return
-        self._ctx.inbox.swap((raw, msgspec.structs.replace(wish, tries=ATTEMPTS - 1)) for raw, wish in batch)
+        self._ctx.urgent_queue.swap((raw, msgspec.structs.replace(change, tries=ATTEMPTS - 1)) for raw, change in batch)
 
     def _rejected(
         self, pair: Held, item: Outgoing | None, answer: ItemAnswer, request_id: str | None, base: dict[str, Entry]
     ) -> None:
-        wish = pair[1]
-        where = f"okasie.{wish.kind}, {wish.reference}"
-        run = "" if wish.given or item is None else rejects.PUSHED_ROW
+        change = pair[1]
+        where = f"okasie.{change.kind}, {change.reference}"
+        run = "" if change.inline or item is None else rejects.PUSHED_ROW
         now = self._now_ms() // 1000
         reject = rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
         rejects.park(self._ctx, [reject], base)
@@ -308,27 +308,27 @@ class Sender:
 
     def _over(self, done: list[tuple[Held, str, str | None]], fields: tuple[str, ...] = ()) -> None:
         """Tell who waits and take wishes out. What was replaced meanwhile stays, and its waiters hear more later."""
-        self._tell([(wish, outcome, said) for (_, wish), outcome, said in done], fields)
-        failed = [(wish, said or "") for (_, wish), outcome, said in done if outcome == "failed"]
+        self._tell([(change, outcome, said) for (_, change), outcome, said in done], fields)
+        failed = [(change, said or "") for (_, change), outcome, said in done if outcome == "failed"]
         if failed:
             audit.given_up(self._ctx, failed, now_ms=self._now_ms())
-        self._ctx.inbox.take(pair for pair, _, _ in done)
+        self._ctx.urgent_queue.take(pair for pair, _, _ in done)
 
-    def _tell(self, news: list[tuple[Wish, str, str | None]], fields: tuple[str, ...] = ()) -> None:
+    def _tell(self, news: list[tuple[PendingChange, str, str | None]], fields: tuple[str, ...] = ()) -> None:
         now_ms = self._now_ms()
-        told: dict[str, dict[str, Outcome]] = defaultdict(dict)
-        for wish, outcome, said in news:
-            for push in wish.waiters:
-                told[push][wish.reference] = Outcome(outcome=outcome, at_ms=now_ms, message=said, fields=fields)
+        told: dict[str, dict[str, PushOutcome]] = defaultdict(dict)
+        for change, outcome, said in news:
+            for push in change.waiters:
+                told[push][change.reference] = PushOutcome(outcome=outcome, at_ms=now_ms, message=said, fields=fields)
         self._ctx.pushes.tell(told)
 
     def _now_ms(self) -> int:
         return self._ctx.runs.now_ms()
 
 
-def _is_old(wish: Wish, resumed_ms: int, now_ms: int) -> bool:
+def _is_old(change: PendingChange, resumed_ms: int, now_ms: int) -> bool:
     """Whether a wish has been tried for long enough; while its account was paused it was not."""
-    return now_ms - max(wish.seen_ms, resumed_ms) > _GIVE_UP_SECONDS * 1000
+    return now_ms - max(change.seen_ms, resumed_ms) > _GIVE_UP_SECONDS * 1000
 
 
 def _put_body(item: bytes) -> bytes:

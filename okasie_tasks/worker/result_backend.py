@@ -44,7 +44,7 @@ _Answer = TypeVar("_Answer")
 _PASSING: Final = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
 
 
-class Patience(Retry):
+class RedisRetry(Retry):
     """Tries again with growing waits. redis-py connects within a try, with tries of its own: only the outer count.
 
     A connection has a copy of this for itself, and one thread at a time uses a connection.
@@ -76,7 +76,7 @@ class SteadyRedisBackend(RedisBackend):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.connparams["retry"] = Patience()
+        self.connparams["retry"] = RedisRetry()
 
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS

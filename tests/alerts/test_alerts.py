@@ -104,9 +104,9 @@ def test_an_account_without_success_is_told_until_it_succeeds(fleet: Senders, ho
 
 def test_who_is_paused_or_at_work_is_not_stale(fleet: Senders, hook: Hook) -> None:
     fleet.services.redis.hset("okasie:alerts:since", "dex", fleet.runs.now_ms() - 86_400_000)
-    fleet.runs.stops.pause("dex")
+    fleet.runs.controls.pause("dex")
     assert fleet.tick() == 0
-    fleet.runs.stops.resume("dex")
+    fleet.runs.controls.resume("dex")
     assert fleet.tick() == 0, "it has had no time yet"
     fleet.services.redis.hdel("okasie:account:dex", "resumed_ms")
     run, _ = fleet.runs.request("dex", "full")

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 
 from okasie_tasks.celery import configuration
 from okasie_tasks.settings import load_settings
-from okasie_tasks.worker.result_backend import Patience, SteadyRedisBackend
+from okasie_tasks.worker.result_backend import RedisRetry, SteadyRedisBackend
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,14 @@ def test_every_kind_of_address_gets_the_steady_backend(tmp_path: Path, url: str,
     app.conf.update(configuration(load_settings(tmp_path / "okasie.toml", {})))
     assert type(app.backend) is SteadyRedisBackend
     assert expected.items() <= app.backend.connparams.items()
-    assert isinstance(app.backend.connparams["retry"], Patience)
-    assert isinstance(app.backend.client.connection_pool.make_connection().retry, Patience)
+    assert isinstance(app.backend.connparams["retry"], RedisRetry)
+    assert isinstance(app.backend.client.connection_pool.make_connection().retry, RedisRetry)
     assert "pw" not in app.backend.as_uri()
 
 
 def test_tries_are_counted_once_though_redis_py_nests_them() -> None:
     """A command that needs a connection connects within its own try."""
-    patience = copy.deepcopy(Patience(tries=3))
+    patience = copy.deepcopy(RedisRetry(tries=3))
     patience._backoff = NoBackoff()
     connects: list[int] = []
 

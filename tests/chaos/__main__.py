@@ -38,7 +38,7 @@ class Player:
         self._calm: dict[int, float] = {}
         self._played = 0
 
-    def lend(self) -> tuple[Fleet, str]:
+    def acquire(self) -> tuple[Fleet, str]:
         """A fleet that is whole, and an account that has seen nothing."""
         if self._fleet is None:
             self._begin()
@@ -50,7 +50,7 @@ class Player:
 
     def play(self, seed: int) -> Result:
         """One round; the fleet's folder stays, and is told, when it went wrong."""
-        fleet, account = self.lend()
+        fleet, account = self.acquire()
         result = Round(fleet, account, seed, calm=self._calm, plans=plans_of(seed)).play()
         if result.wrong or self._played >= self._most:
             self.stop(keep=bool(result.wrong))

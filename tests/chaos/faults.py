@@ -36,60 +36,60 @@ Fault = Callable[[Fleet, str, Random], None]
 # -- processes -----------------------------------------------------------------------------------------------------
 
 
-def child_kill(fleet: Fleet, account: str, chance: Random) -> None:
+def child_kill(fleet: Fleet, account: str, rng: Random) -> None:
     """SIGKILL a pool child of the worker that compares."""
     children = list(tree(fleet.children["diff"]))[1:]
     if children:
         with contextlib.suppress(psutil.Error):
-            chance.choice(children).kill()
+            rng.choice(children).kill()
 
 
-def worker_kill(fleet: Fleet, account: str, chance: Random) -> None:
+def worker_kill(fleet: Fleet, account: str, rng: Random) -> None:
     """SIGKILL a whole worker; its supervisor starts it again."""
-    fleet.kill(chance.choice(WORKERS), back_after=chance.uniform(*RESTART_SECONDS))
+    fleet.kill(rng.choice(WORKERS), back_after=rng.uniform(*RESTART_SECONDS))
 
 
-def worker_gone(fleet: Fleet, account: str, chance: Random) -> None:
+def worker_gone(fleet: Fleet, account: str, rng: Random) -> None:
     """SIGKILL one of two workers for good."""
-    fleet.kill(chance.choice(("api", "api2")), back_after=None)
+    fleet.kill(rng.choice(("api", "api2")), back_after=None)
 
 
-def publisher_kill(fleet: Fleet, account: str, chance: Random) -> None:
+def publisher_kill(fleet: Fleet, account: str, rng: Random) -> None:
     """SIGKILL the application that asks, at one of its calls: played by the round itself, see `tests.chaos.round`."""
 
 
-def beat_kill(fleet: Fleet, account: str, chance: Random) -> None:
+def beat_kill(fleet: Fleet, account: str, rng: Random) -> None:
     """SIGKILL Beat, which comes back or not."""
-    fleet.kill("beat", back_after=chance.choice((None, 1.0)))
+    fleet.kill("beat", back_after=rng.choice((None, 1.0)))
 
 
-def stop_cont(fleet: Fleet, account: str, chance: Random) -> None:
+def stop_cont(fleet: Fleet, account: str, rng: Random) -> None:
     """SIGSTOP a worker and let it go on: it finishes late what others have done since."""
-    child = fleet.children[chance.choice(WORKERS)]
+    child = fleet.children[rng.choice(WORKERS)]
     signal_tree(child, signal.SIGSTOP)
-    time.sleep(chance.uniform(*_STOP_SECONDS[fleet.quick]))
+    time.sleep(rng.uniform(*_STOP_SECONDS[fleet.quick]))
     signal_tree(child, signal.SIGCONT)
 
 
 # -- Redis ---------------------------------------------------------------------------------------------------------
 
 
-def client_kill(fleet: Fleet, account: str, chance: Random) -> None:
+def client_kill(fleet: Fleet, account: str, rng: Random) -> None:
     """All connections are cut, some times in a row."""
-    for _ in range(chance.randint(1, 3)):
+    for _ in range(rng.randint(1, 3)):
         with contextlib.suppress(redis.RedisError):
             fleet.redis.execute_command("CLIENT", "KILL", "TYPE", "normal")
-        time.sleep(chance.uniform(0.05, 0.5))
+        time.sleep(rng.uniform(0.05, 0.5))
 
 
-def redis_kill(fleet: Fleet, account: str, chance: Random) -> None:
+def redis_kill(fleet: Fleet, account: str, rng: Random) -> None:
     """kill -9 of the server, which comes back on its append-only file at once."""
     _redis_down(fleet, 0.2)
 
 
-def redis_down(fleet: Fleet, account: str, chance: Random) -> None:
+def redis_down(fleet: Fleet, account: str, rng: Random) -> None:
     """The server is away for some seconds."""
-    _redis_down(fleet, chance.choice(_OUTAGE_SECONDS[fleet.quick]))
+    _redis_down(fleet, rng.choice(_OUTAGE_SECONDS[fleet.quick]))
 
 
 def _redis_down(fleet: Fleet, seconds: float) -> None:
@@ -97,19 +97,19 @@ def _redis_down(fleet: Fleet, seconds: float) -> None:
     poll(fleet.answers, seconds=seconds + 30, what="Redis answering again")
 
 
-def debug_sleep(fleet: Fleet, account: str, chance: Random) -> None:
+def debug_sleep(fleet: Fleet, account: str, rng: Random) -> None:
     """The server stands still: a slow disk, a long command, a machine that swaps."""
     with contextlib.suppress(redis.RedisError):
-        fleet.redis.execute_command("DEBUG", "SLEEP", str(round(chance.uniform(1, 4 if fleet.quick else 12), 1)))
+        fleet.redis.execute_command("DEBUG", "SLEEP", str(round(rng.uniform(1, 4 if fleet.quick else 12), 1)))
     poll(fleet.answers, what="Redis answering again")
 
 
-def out_of_memory(fleet: Fleet, account: str, chance: Random) -> None:
+def out_of_memory(fleet: Fleet, account: str, rng: Random) -> None:
     """Every write is refused for a moment."""
     try:
         with contextlib.suppress(redis.RedisError):
             fleet.redis.config_set("maxmemory", 1)
-        time.sleep(chance.uniform(0.5, 2.5))
+        time.sleep(rng.uniform(0.5, 2.5))
     finally:
         poll(lambda: _unlimited(fleet), what="memory")
 
@@ -145,43 +145,43 @@ def _length(fleet: Fleet, queue: str) -> int:
     return 0
 
 
-def duplicated(fleet: Fleet, account: str, chance: Random) -> None:
+def duplicated(fleet: Fleet, account: str, rng: Random) -> None:
     """Messages of every queue are there twice or three times: some next in turn, some last."""
-    for queue in chance.sample(tuple(_READERS), len(_READERS)) * 2:
+    for queue in rng.sample(tuple(_READERS), len(_READERS)) * 2:
         with _held(fleet, queue, 0.5), contextlib.suppress(redis.RedisError):
-            for message in fleet.redis.lrange(queue, 0, -1) * chance.randint(1, 2):
-                chance.choice((fleet.redis.lpush, fleet.redis.rpush))(queue, message)
+            for message in fleet.redis.lrange(queue, 0, -1) * rng.randint(1, 2):
+                rng.choice((fleet.redis.lpush, fleet.redis.rpush))(queue, message)
 
 
-def dropped(fleet: Fleet, account: str, chance: Random) -> None:
+def dropped(fleet: Fleet, account: str, rng: Random) -> None:
     """One message of a queue is lost, or all of them: as when a publisher dies before it has sent them."""
-    queue = chance.choice(tuple(_READERS))
+    queue = rng.choice(tuple(_READERS))
     with _held(fleet, queue), contextlib.suppress(redis.RedisError):
         messages = fleet.redis.lrange(queue, 0, -1)
-        lost = messages if chance.random() < 0.5 else messages[:1]
+        lost = messages if rng.random() < 0.5 else messages[:1]
         for message in lost:
             fleet.redis.lrem(queue, 1, message)
 
 
-def popped_and_lost(fleet: Fleet, account: str, chance: Random) -> None:
+def popped_and_lost(fleet: Fleet, account: str, rng: Random) -> None:
     """A worker dies between taking a message from its queue and noting that it has it: nobody has it now."""
-    queue = chance.choice(tuple(_READERS))
+    queue = rng.choice(tuple(_READERS))
     for name in _READERS[queue]:
         signal_tree(fleet.children[name], signal.SIGSTOP)
     # The first message that comes goes to the connection that waits for it, and no further.
-    time.sleep(chance.uniform(0.3, _HELD_SECONDS))
+    time.sleep(rng.uniform(0.3, _HELD_SECONDS))
     for name in _READERS[queue]:
-        fleet.kill(name, back_after=chance.uniform(*RESTART_SECONDS))
+        fleet.kill(name, back_after=rng.uniform(*RESTART_SECONDS))
 
 
 # -- the marketplace -----------------------------------------------------------------------------------------------
 
 
 def _api(kind: str, *, times: tuple[int, int], seconds: float = 1.0) -> Fault:
-    def fault(fleet: Fleet, account: str, chance: Random) -> None:
-        path = chance.choice((None, None, "list", "bulk", "delete", "put"))
+    def fault(fleet: Fleet, account: str, rng: Random) -> None:
+        path = rng.choice((None, None, "list", "bulk", "delete", "put"))
         match: dict[str, Any] = {"key": account} | ({"path": path} if path else {})
-        lasts = {"times": chance.randint(*times), "for_seconds": _API_SECONDS}
+        lasts = {"times": rng.randint(*times), "for_seconds": _API_SECONDS}
         rule = {"kind": kind, "match": match, "seconds": seconds, **lasts}
         requests.post(f"{fleet.sandbox.admin_url}/faults", json=rule, timeout=10).raise_for_status()
 

@@ -27,10 +27,10 @@ from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.limits import Quota, Verdict
 from okasie_tasks.settings import load_settings
-from okasie_tasks.store.outbox import Asked
+from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.store.records import Run
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.store.urgent_queue import Inbox
+from okasie_tasks.store.urgent_queue import UrgentQueue
 from tests.support import Place, poll
 
 PER_MINUTE = 600
@@ -144,7 +144,7 @@ class Fleet:
         self.redis = redis.Redis.from_url(self.url, socket_timeout=5)
         self.settings = load_settings(self.place.config, self.place.env)
         self.runs = Runs(self.redis, prefix=self.settings.redis.key_prefix)
-        self.asked = Asked(self.redis, prefix=self.settings.redis.key_prefix)
+        self.outbox = Outbox(self.redis, prefix=self.settings.redis.key_prefix)
         self.client = Client(self.url)
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self._keeper.start()
@@ -202,8 +202,8 @@ class Fleet:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    def inbox(self, account: str) -> Inbox:
-        return Inbox(self.redis, prefix=self.settings.redis.key_prefix, account=account)
+    def urgent_queue(self, account: str) -> UrgentQueue:
+        return UrgentQueue(self.redis, prefix=self.settings.redis.key_prefix, account=account)
 
     def history(self, account: str) -> list[Run]:
         """All runs of the account, oldest first."""
@@ -215,8 +215,8 @@ class Fleet:
         prefix = self.settings.redis.key_prefix
         active = self.runs.active(account)
         busy = active is not None and self.runs.state(active) == "running"
-        waits = self.runs.waiting(account) is not None or self.inbox(account).count() > 0
-        return not (busy or waits or self.redis.exists(f"{prefix}asked"))
+        waits = self.runs.waiting(account) is not None or self.urgent_queue(account).count() > 0
+        return not (busy or waits or self.redis.exists(f"{prefix}outbox"))
 
     def messages(self) -> dict[str, int]:
         """Messages in the queues, and those that a worker has or had."""

@@ -55,7 +55,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         (
             Cut(
                 "okasie_tasks/sync/watchdog.py",
-                "    run_id = tools.runs.active(account)\n    run = tools.runs.get(run_id) if run_id else None\n",
+                "    run_id = ctx.runs.active(account)\n    run = ctx.runs.get(run_id) if run_id else None\n",
                 "    run = run_id = None\n",
             ),
         ),
@@ -65,7 +65,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         (
             Cut(
                 "okasie_tasks/client.py",
-                '            pipe.hset(f"{self._key_prefix}asked", task_id, json.dumps(ask))\n',
+                '            pipe.hset(f"{self._key_prefix}outbox", task_id, json.dumps(ask))\n',
                 "",
             ),
         ),

@@ -57,12 +57,12 @@ class Result(msgspec.Struct):
 
 def plans_of(seed: int) -> list[Plan]:
     """The faults of a seed; known without playing it."""
-    chance = Random(f"faults:{seed}")
+    rng = Random(f"faults:{seed}")
     found = []
-    for fault in chance.sample(sorted(FAULTS), chance.choice((1, 2, 2))):
+    for fault in rng.sample(sorted(FAULTS), rng.choice((1, 2, 2))):
         # The application that dies asks in the second turn only.
-        turn = 2 if fault == "publisher_kill" else chance.choice((1, 2, 2))
-        found.append(Plan(fault, turn, chance.choice(PHASES), chance.uniform(0, 0.6)))
+        turn = 2 if fault == "publisher_kill" else rng.choice((1, 2, 2))
+        found.append(Plan(fault, turn, rng.choice(PHASES), rng.uniform(0, 0.6)))
     return found
 
 
@@ -71,7 +71,7 @@ class Round:
 
     def __init__(self, fleet: Fleet, account: str, seed: int, *, calm: dict[int, float], plans: list[Plan]) -> None:
         self._fleet, self._account, self._seed, self._calm = fleet, account, seed, calm
-        self._chance = Random(f"round:{seed}")
+        self._rng = Random(f"round:{seed}")
         self._stock = Stock(fleet.folder / f"{account}.csv", fleet.settings.accounts[account], Random(f"stock:{seed}"))
         self._plans = plans
         self._over: dict[str, float] = {}
@@ -99,15 +99,15 @@ class Round:
     def _calls(self) -> list[Call]:
         """What an application asks for after the changes, in an order of its own."""
         stock, base = self._stock, {"account": self._account}
-        given = list(stock.bodies(stock.some(self._chance.randint(1, 4))).values())
+        given = list(stock.bodies(stock.some(self._rng.randint(1, 4))).values())
         calls: list[Call] = [
-            ("push", base | {"references": stock.some(self._chance.randint(1, 6))}),
+            ("push", base | {"references": stock.some(self._rng.randint(1, 6))}),
             ("push", base | {"listings": given}),
-            ("sell", base | {"references": self._chance.sample(sorted(stock.gone), 1)}),
-            ("sync", base | {"mode": self._chance.choice(("incremental", "full"))}),
+            ("sell", base | {"references": self._rng.sample(sorted(stock.gone), 1)}),
+            ("sync", base | {"mode": self._rng.choice(("incremental", "full"))}),
             ("sync", base | {"mode": "incremental"}),
         ]
-        self._chance.shuffle(calls)
+        self._rng.shuffle(calls)
         return calls
 
     def _ask(self, calls: list[Call]) -> None:
@@ -121,12 +121,12 @@ class Round:
                 except (ConnectionFailed, redis.RedisError):
                     assert time.monotonic() < deadline, f"{method} was not accepted"
                     time.sleep(0.3)
-            time.sleep(self._chance.uniform(0, 0.15))
+            time.sleep(self._rng.uniform(0, 0.15))
 
     def _ask_and_die(self, calls: list[Call]) -> None:
         """The application is killed at one of its calls; another one goes on with those after it."""
-        dies_at = self._chance.randrange(len(calls))
-        when = self._chance.choice(("before", "after"))
+        dies_at = self._rng.randrange(len(calls))
+        when = self._rng.choice(("before", "after"))
         argv = [
             sys.executable, "-m", "tests.chaos.application", self._fleet.url, json.dumps(calls), str(dies_at), when,
         ]  # fmt: skip

@@ -54,11 +54,11 @@ _GROWN: Final = 1.05
 _MB: Final = 1024 * 1024
 
 
-def _api2_kill(fleet: Fleet, account: str, chance: Random) -> None:
+def _api2_kill(fleet: Fleet, account: str, rng: Random) -> None:
     fleet.kill("api2", back_after=1.0)
 
 
-def _beat_kill(fleet: Fleet, account: str, chance: Random) -> None:
+def _beat_kill(fleet: Fleet, account: str, rng: Random) -> None:
     fleet.kill("beat", back_after=1.0)
 
 
@@ -82,8 +82,8 @@ class Sample(msgspec.Struct):
 
 
 class Soak:
-    def __init__(self, fleet: Fleet, results: Path, chance: Random) -> None:
-        self._fleet, self._results, self._chance = fleet, results, chance
+    def __init__(self, fleet: Fleet, results: Path, rng: Random) -> None:
+        self._fleet, self._results, self._rng = fleet, results, rng
         account = fleet.settings.accounts[ACCOUNT]
         self._stock = Stock(fleet.folder / f"{ACCOUNT}.csv", account, Random("soak"))
         self._began, self._over = time.monotonic(), threading.Event()
@@ -96,7 +96,7 @@ class Soak:
             thread.start()
         try:
             while not self._over.wait(_RUN_SECONDS) and time.monotonic() - self._began < seconds:
-                self._stock.reprice(self._chance.randint(1, 20))
+                self._stock.reprice(self._rng.randint(1, 20))
                 with contextlib.suppress(ConnectionFailed, redis.RedisError):
                     self._fleet.client.sync(ACCOUNT, "full" if self._runs % 20 == 0 else "incremental")
                     self._runs += 1
@@ -123,9 +123,9 @@ class Soak:
 
     def _break(self) -> None:
         while not self._over.wait(_FAULT_SECONDS):
-            name = self._chance.choice(sorted(_ACCIDENTS))
+            name = self._rng.choice(sorted(_ACCIDENTS))
             with contextlib.suppress(redis.RedisError, AssertionError):
-                _ACCIDENTS[name](self._fleet, ACCOUNT, self._chance)
+                _ACCIDENTS[name](self._fleet, ACCOUNT, self._rng)
             self._faults += 1
 
     def _measure(self) -> None:

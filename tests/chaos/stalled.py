@@ -28,7 +28,7 @@ from tests.support import poll
 _SLOW_SECONDS = 3.0
 """How long its calls are under way: time enough to stop it."""
 _MANY = 1000
-_VOLATILE = ("watchdog", "asked", "beat", "limit", "pushes", "writing")
+_VOLATILE = ("watchdog", "outbox", "beat", "limit", "pushes", "writing")
 _COUNTED = b"n:requests"
 """A request whose answer is read late is counted late, and enters the trace of its run late."""
 
@@ -75,10 +75,10 @@ def stall(fleet: Fleet, account: str, *, seconds: float, patience_seconds: float
 
 
 def _rest(fleet: Fleet, account: str, runs: int, seconds: float) -> None:
-    def rests() -> bool:
+    def at_rest() -> bool:
         return len(fleet.history(account)) == runs and fleet.at_rest(account)
 
-    poll(rests, seconds=seconds, what=f"the end of run {runs} without the worker that stands still")
+    poll(at_rest, seconds=seconds, what=f"the end of run {runs} without the worker that stands still")
 
 
 def _unfinished(log: str) -> set[str]:

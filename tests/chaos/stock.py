@@ -22,39 +22,39 @@ MOST_SELLS = 5
 
 
 class Stock:
-    """All choices come from ``chance``."""
+    """All choices come from ``rng``."""
 
-    def __init__(self, feed: Path, account: AccountSettings, chance: Random) -> None:
-        self._feed, self._account, self._chance = feed, account, chance
-        self._seed = chance.randrange(10**6)
-        self.rows = cars(chance.randint(*ROWS), seed=self._seed)
+    def __init__(self, feed: Path, account: AccountSettings, rng: Random) -> None:
+        self._feed, self._account, self._rng = feed, account, rng
+        self._seed = rng.randrange(10**6)
+        self.rows = cars(rng.randint(*ROWS), seed=self._seed)
         self._next = len(self.rows) + 1
         self.gone: set[str] = set()
         self._write()
 
     def change(self) -> None:
         """Prices change, cars come, cars go."""
-        for row in self._chance.sample(self.rows, self._chance.randint(20, 45)):
-            row["price_eur"] = str(int(row["price_eur"]) + self._chance.randrange(50, 3_000, 50))
-        leaving = self._chance.sample(self.rows, self._chance.randint(1, MOST_SELLS))
+        for row in self._rng.sample(self.rows, self._rng.randint(20, 45)):
+            row["price_eur"] = str(int(row["price_eur"]) + self._rng.randrange(50, 3_000, 50))
+        leaving = self._rng.sample(self.rows, self._rng.randint(1, MOST_SELLS))
         self.gone |= {row["stock_no"] for row in leaving}
         self.rows = [row for row in self.rows if row not in leaving]
-        fresh = cars(self._chance.randint(40, 160), seed=self._seed, first=self._next)
+        fresh = cars(self._rng.randint(40, 160), seed=self._seed, first=self._next)
         self._next += len(fresh)
         self.rows += fresh
         self._write()
 
     def reprice(self, count: int) -> None:
         """Prices change, and nothing else."""
-        for row in self._chance.sample(self.rows, count):
-            row["price_eur"] = str(int(row["price_eur"]) + self._chance.randrange(-500, 550, 50))
+        for row in self._rng.sample(self.rows, count):
+            row["price_eur"] = str(int(row["price_eur"]) + self._rng.randrange(-500, 550, 50))
         self._write()
 
     def _write(self) -> None:
         write_csv(self._feed, self.rows)
 
     def some(self, count: int) -> list[str]:
-        return [row["stock_no"] for row in self._chance.sample(self.rows, count)]
+        return [row["stock_no"] for row in self._rng.sample(self.rows, count)]
 
     def bodies(self, references: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
         """The listings of the feed as they are to be sent, in write shape."""

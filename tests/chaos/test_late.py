@@ -12,7 +12,7 @@ import pytest
 
 from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.records import Planned, outgoing
-from okasie_tasks.marketplace.client import Door
+from okasie_tasks.marketplace.client import PermittedCall
 from okasie_tasks.sandbox.sample import cars
 from okasie_tasks.sync import writes
 from okasie_tasks.sync.context import Part
@@ -47,10 +47,10 @@ def test_who_was_given_up_sends_nothing(world: HttpWorld) -> None:
 
 def test_who_was_given_up_leaves_what_others_left(world: HttpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stood still while its answer came: others did the same, and it has no more to tell."""
-    bulk_upsert, known = Door.bulk_upsert, list[Any]()
+    bulk_upsert, known = PermittedCall.bulk_upsert, list[Any]()
     reference = next(iter(world.wanted()))
 
-    def stands_still(door: Door, items: Any) -> Any:
+    def stands_still(door: PermittedCall, items: Any) -> Any:
         answer = bulk_upsert(door, items)
         monkeypatch.undo()
         run = world.ctx.runs.active(ACCOUNT)
@@ -58,11 +58,11 @@ def test_who_was_given_up_leaves_what_others_left(world: HttpWorld, monkeypatch:
         world.ctx.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}")
         (held,) = world.ctx.runs.redis.hvals(world.ctx.runs.key(run, "upsert", "parts"))
         again = Part(run, "upsert", 0, f"{held.decode().split(' ')[2]}/again")
-        assert perform(world.ctx, again, chance=Random(0)) == "closed"
+        assert perform(world.ctx, again, rng=Random(0)) == "closed"
         known.append(world.ctx.history.get(reference))
         return answer
 
-    monkeypatch.setattr(Door, "bulk_upsert", stands_still)
+    monkeypatch.setattr(PermittedCall, "bulk_upsert", stands_still)
     assert world.run("full").state == "done"
     assert world.ctx.history.get(reference) == known[0]
 
@@ -72,14 +72,14 @@ def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
 ) -> None:
     world.run("full")
     reference, body = next(iter(world.wanted().items()))
-    ctx, put = world.ctx, Door.put
+    ctx, put = world.ctx, PermittedCall.put
 
     def pushed(name: str, price: int) -> None:
         listing = body | {"externalReference": reference, "price": price}
         accept.accept_push(ctx, name, listings=[listing])
-        Sender(ctx, name, chance=Random(0)).run()
+        Sender(ctx, name, rng=Random(0)).run()
 
-    def stands_still(door: Door, name: str, item: bytes) -> Any:
+    def stands_still(door: PermittedCall, name: str, item: bytes) -> Any:
         answer = put(door, name, item)
         monkeypatch.undo()
         ctx.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}", f"{world.prefix}urgent:{ACCOUNT}:sender")
@@ -88,7 +88,7 @@ def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
         return answer
 
     newest: list[Any] = []
-    monkeypatch.setattr(Door, "put", stands_still)
+    monkeypatch.setattr(PermittedCall, "put", stands_still)
     pushed("first", 11_111)
     assert ctx.ledger.get([reference]) == newest[0]
     assert world.standing()[reference]["price"] == 22_222
@@ -98,7 +98,7 @@ def test_a_row_that_was_overtaken_by_a_later_read_is_not_put_back(world: HttpWor
     item = SimpleNamespace(seen_ms=5, row=b"older...")
     later = Entry(content=b"newer...", row=b"newer...", seen_ms=6)
     assert writes._row_seen(cast("Any", item), later) == later
-    given = later.but(set_flags=Flag.GIVEN | Flag.URGENT)
+    given = later.replace(set_flags=Flag.INLINE_CONTENT | Flag.URGENT)
     assert writes._row_seen(cast("Any", item), given).row == item.row, "what was handed in says nothing of the row"
 
 

@@ -16,7 +16,7 @@ import requests
 from okasie_tasks.client import Client
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.sandbox.sample import cars
-from okasie_tasks.store.outbox import Asked
+from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.store.parts import LEASE_SECONDS, MOST_CLAIMS
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.sync import phases, watchdog
@@ -78,7 +78,7 @@ def test_a_living_holder_keeps_its_part_and_a_closed_one_is_left_alone(
 ) -> None:
     monkeypatch.setattr("okasie_tasks.store.parts._RENEW_SECONDS", 0.01)
     runs.parts.claim(run, "first", 0, "slow/1", lease_seconds=0.05)
-    with runs.parts.keeping(run, "first", 0, "slow/1"):
+    with runs.parts.renewing_claim(run, "first", 0, "slow/1"):
         time.sleep(0.15)
         assert claim(runs, run, "other/1") == "busy"
         assert runs.parts.close(run, "first", 0, "slow/1", {})
@@ -89,11 +89,11 @@ def test_a_living_holder_keeps_its_part_and_a_closed_one_is_left_alone(
 def test_a_part_that_kills_whoever_works_on_it_is_set_aside(runs: Runs, run: str) -> None:
     for delivery in range(MOST_CLAIMS):
         assert claim(runs, run, f"poison/{delivery}") == "claimed"
-        assert runs.parts.set_spent_aside(run, "first") == [], "somebody is at it"
+        assert runs.parts.quarantine_exhausted(run, "first") == [], "somebody is at it"
     assert claim(runs, run, "poison/last") == "spent"
-    assert runs.parts.set_spent_aside(run, "first") == [0]
+    assert runs.parts.quarantine_exhausted(run, "first") == [0]
     assert runs.parts.stage(run, "first")[2:] == (1, 1)
-    assert runs.parts.set_spent_aside(run, "first") == []
+    assert runs.parts.quarantine_exhausted(run, "first") == []
 
 
 def test_a_delivery_that_claims_again_goes_on_with_its_attempt(runs: Runs, run: str) -> None:
@@ -112,8 +112,8 @@ def test_redis_being_away_is_no_attempt_of_the_part(
         patched.setattr(world.ctx.runs, "note", raising(away))
         for _ in range(2 * MOST_CLAIMS):
             with pytest.raises(type(away)):
-                perform(world.ctx, part, chance=Random(0))
-    assert perform(world.ctx, part, chance=Random(0)) == "last"
+                perform(world.ctx, part, rng=Random(0))
+    assert perform(world.ctx, part, rng=Random(0)) == "last"
     assert world.ctx.runs.parts.stage(part.run, "first").failed == 0
 
 
@@ -121,7 +121,7 @@ def test_a_defect_that_redis_tells_of_is_an_attempt(world: HttpWorld, monkeypatc
     part = Part(begun(world), "first", 0, "me/1")
     monkeypatch.setattr(world.ctx.runs, "note", raising(redis.ResponseError("ERR unknown command")))
     with pytest.raises(RetryLater):
-        perform(world.ctx, part, chance=Random(0))
+        perform(world.ctx, part, rng=Random(0))
 
 
 def raising(error: Exception) -> Callable[..., None]:
@@ -152,7 +152,7 @@ def test_who_dies_between_sending_a_chunk_and_closing_its_part_leaves_the_chunk_
         world.run("full")
     monkeypatch.undo()
     (part,) = held
-    perform(world.ctx, part._replace(token=f"{part.token}/again"), chance=Random(0))
+    perform(world.ctx, part._replace(token=f"{part.token}/again"), rng=Random(0))
     ended = finish(world.ctx, part.run)
     assert json.loads(ended.facts["listings"])["created"] == len(world.rows)
     assert not runs.data.has(part.run, "chunks"), "what is done need not be kept"
@@ -236,7 +236,7 @@ def test_a_message_that_waits_in_its_queue_is_late_and_not_lost(world: HttpWorld
 
 def test_a_finished_phase_goes_on_without_the_message_that_should_have_moved_it(world: HttpWorld) -> None:
     run = begun(world)
-    perform(world.ctx, Part(run, "first", 0, "me/1"), chance=Random(0))
+    perform(world.ctx, Part(run, "first", 0, "me/1"), rng=Random(0))
     assert looked(world) == []
     ago(world, run, USUAL.unmoved)
     assert [(stage, list(parts)) for _, stage, parts in looked(world)] == [("load", [0])]
@@ -267,32 +267,32 @@ def test_a_poisonous_part_ends_its_run_with_the_reason(world: HttpWorld) -> None
 
 
 @pytest.fixture
-def asked(client: redis.Redis) -> Asked:
-    return Asked(client, prefix="okasie:")
+def asked(client: redis.Redis) -> Outbox:
+    return Outbox(client, prefix="okasie:")
 
 
 def test_a_request_whose_message_was_lost_is_found_until_somebody_takes_it_up(
-    redis_url: str, client: redis.Redis, runs: Runs, asked: Asked
+    redis_url: str, client: redis.Redis, runs: Runs, outbox: Outbox
 ) -> None:
     task_id = Client(redis_url).push("dex", ["DEX-1"])
     client.delete("okasie.urgent")
     now_ms = runs.now_ms()
-    assert list(asked.lost(now_ms, after_seconds=20)) == [], "its message may only be late"
-    (found, ask), = asked.lost(now_ms + 20_000, after_seconds=20)  # fmt: skip
+    assert list(outbox.lost(now_ms, after_seconds=20)) == [], "its message may only be late"
+    (found, ask), = outbox.lost(now_ms + 20_000, after_seconds=20)  # fmt: skip
     assert (found, ask.task, ask.kwargs) == (task_id, "okasie.push", {"account": "dex", "references": ["DEX-1"]})
-    assert list(asked.lost(now_ms + 20_000, after_seconds=20)) == [], "it was sent again just now"
-    assert not asked.was_taken(task_id)
-    asked.taken(task_id)
-    assert asked.was_taken(task_id), "its message may come again"
-    assert list(asked.lost(now_ms + 90_000, after_seconds=20)) == []
-    assert client.exists("okasie:asked", "okasie:asked:sent") == 0
+    assert list(outbox.lost(now_ms + 20_000, after_seconds=20)) == [], "it was sent again just now"
+    assert not outbox.was_taken(task_id)
+    outbox.taken(task_id)
+    assert outbox.was_taken(task_id), "its message may come again"
+    assert list(outbox.lost(now_ms + 90_000, after_seconds=20)) == []
+    assert client.exists("okasie:outbox", "okasie:outbox:sent") == 0
 
 
 def test_a_request_that_nobody_wants_any_more_is_crossed_out(
-    redis_url: str, client: redis.Redis, runs: Runs, asked: Asked
+    redis_url: str, client: redis.Redis, runs: Runs, outbox: Outbox
 ) -> None:
     Client(redis_url, expires_seconds=60, key_prefix="okasie:").sync("dex")
-    client.hset("okasie:asked", "wrong", '{"task": "os.system", "kwargs": {}, "at_ms": 0, "expires_ms": 9e15}')
-    client.zadd("okasie:asked:sent", {"wrong": 0, "gone": 0})
-    assert list(asked.lost(runs.now_ms() + 61_000, after_seconds=20)) == []
-    assert client.exists("okasie:asked", "okasie:asked:sent") == 0
+    client.hset("okasie:outbox", "wrong", '{"task": "os.system", "kwargs": {}, "at_ms": 0, "expires_ms": 9e15}')
+    client.zadd("okasie:outbox:sent", {"wrong": 0, "gone": 0})
+    assert list(outbox.lost(runs.now_ms() + 61_000, after_seconds=20)) == []
+    assert client.exists("okasie:outbox", "okasie:outbox:sent") == 0

@@ -9,12 +9,12 @@ import msgspec
 from okasie_tasks.core.fingerprint import compared, compared_fingerprint, content_fingerprint, encode_compared
 from okasie_tasks.core.ledger_entry import Entry, Flag, answer_mark
 from okasie_tasks.core.listing import Issue, Listing
-from okasie_tasks.core.reconcile import World
+from okasie_tasks.core.reconcile import ReadEvidence
 from okasie_tasks.core.records import Local, Remote
 from okasie_tasks.core.validate import parse_listing
 
 DEALER, OTHER = b"dea1", b"dea2"
-FULL = World(full=True, walk_complete=True, source_complete=True)
+FULL = ReadEvidence(full=True, walk_complete=True, source_complete=True)
 LATER = msgspec.structs.replace(FULL, began_ms=1_000, source_began_ms=2_000)
 """A run that began to read the marketplace at 1,000 ms and the source at 2,000 ms."""
 OURS = Flag.OWNED | Flag.IN_SOURCE
@@ -28,21 +28,21 @@ def listing(**changes: Any) -> Listing:
     return parse_listing(raw | changes, current_year=2026)
 
 
-def local(form: bool = False, version: int = 0, **changes: Any) -> Local:
+def local(with_values: bool = False, version: int = 0, **changes: Any) -> Local:
     car = listing(**changes)
     return Local(
         reference="A-1", row=1, content=content_fingerprint(car), rendering=compared_fingerprint(compared(car)),
-        dealer=DEALER, status=car.status, version=version, form=encode_compared(compared(car)) if form else None,
+        dealer=DEALER, status=car.status, version=version, values=encode_compared(compared(car)) if with_values else None,
     )  # fmt: skip
 
 
 def remote(
-    form: bool = False, dealer: bytes = DEALER, changed_at: int = 100, images: int = 0, **changes: Any
+    with_values: bool = False, dealer: bytes = DEALER, changed_at: int = 100, images: int = 0, **changes: Any
 ) -> Remote:
     car = listing(**changes)
     return Remote(
         id="id-1", reference="A-1", status=car.status, changed_at=changed_at, dealer_code=dealer, images=images,
-        rendering=compared_fingerprint(compared(car)), form=encode_compared(compared(car)) if form else None,
+        rendering=compared_fingerprint(compared(car)), values=encode_compared(compared(car)) if with_values else None,
     )  # fmt: skip
 
 
@@ -61,9 +61,9 @@ def base(
 def resent(answered: Remote) -> Entry:
     """Ours was sent again, against this row of theirs, and the echo was not read yet."""
     mark = answer_mark(answered.rendering)
-    return base(OURS | Flag.ECHO_DUE | Flag.RESENT).but(changed_at=mark)
+    return base(OURS | Flag.ECHO_DUE | Flag.RESENT).replace(changed_at=mark)
 
 
-GIVEN = OURS | Flag.URGENT | Flag.GIVEN
+INLINE_CONTENT = OURS | Flag.URGENT | Flag.INLINE_CONTENT
 
 INVALID = Local(reference="A-1", row=1, issues=(Issue("price", "not_a_number", "expected a number, got 'N/A'"),))

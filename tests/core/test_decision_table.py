@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from okasie_tasks.core.ledger_entry import Entry, Flag
-from okasie_tasks.core.reconcile import World, decide
+from okasie_tasks.core.reconcile import ReadEvidence, decide
 from okasie_tasks.core.records import Local, Remote
-from tests.core.cases import FULL, GIVEN, INVALID, LATER, OTHER, OURS, base, listing, local, remote, resent
+from tests.core.cases import FULL, INLINE_CONTENT, INVALID, LATER, OTHER, OURS, base, listing, local, remote, resent
 
 
 class Case(NamedTuple):
@@ -23,14 +23,14 @@ class Case(NamedTuple):
     remote: Remote | None
     same: bool
     base: Entry | None
-    world: World
+    evidence: ReadEvidence
     action: str
     reason: str
     count: str | None = None
 
 
 def check(name: str, case: Case) -> None:
-    decision = decide(case.local, case.remote, case.base, case.world, same=case.same)
+    decision = decide(case.local, case.remote, case.base, case.evidence, same=case.same)
     found = (decision.action, case.reason in decision.reason, decision.count)
     assert found == (case.action, True, case.count or decision.count), f"{name}: {decision}"
 
@@ -112,12 +112,19 @@ DESIGN: dict[str, dict[str, Case]] = {
     "new, no base | present, equal": {
         "new, no base, present and equal": Case(local(), remote(), False, None, FULL, "none", "adopted", "unchanged"),
         "new, no base, equal within tolerance": Case(
-            local(form=True), remote(form=True, powerKw=85.3), False, None, FULL, "none", "adopted", "unchanged"
+            local(with_values=True),
+            remote(with_values=True, powerKw=85.3),
+            False,
+            None,
+            FULL,
+            "none",
+            "adopted",
+            "unchanged",
         ),
     },
     "new, no base | present, different": {
         "new, no base, present, different": Case(
-            local(form=True), remote(form=True, price=1), False, None, FULL, "update", "different"
+            local(with_values=True), remote(with_values=True, price=1), False, None, FULL, "update", "different"
         ),
         "new, no base, other number of images": Case(
             local(), remote(images=3), False, None, FULL, "update", "different"
@@ -151,7 +158,7 @@ DESIGN: dict[str, dict[str, Case]] = {
             local(),
             remote(status="sold"),
             False,
-            base(GIVEN, row=listing()),
+            base(INLINE_CONTENT, row=listing()),
             FULL,
             "none",
             "sold on the marketplace",
@@ -174,7 +181,7 @@ DESIGN: dict[str, dict[str, Case]] = {
             local(price=2),
             None,
             True,
-            base(GIVEN, row=listing(), price=1, seen=2_500),
+            base(INLINE_CONTENT, row=listing(), price=1, seen=2_500),
             LATER,
             "none",
             "older than what was",
@@ -194,7 +201,7 @@ DESIGN: dict[str, dict[str, Case]] = {
             local(), remote(price=1), False, base(sent=1_500), LATER, "none", "equal", "unchanged"
         ),
         "gone before the push": Case(
-            None, None, True, base(GIVEN, seen=2_500), LATER, "none", "pushed after the source", "unchanged"
+            None, None, True, base(INLINE_CONTENT, seen=2_500), LATER, "none", "pushed after the source", "unchanged"
         ),
     },
 }
@@ -239,13 +246,21 @@ TEXT: dict[str, Case] = {
     "missing, but the walk was not complete": Case(
         local(), None, False, base(), msgspec.structs.replace(FULL, walk_complete=False), "none", "equal"
     ),
-    "echo as expected": Case(local(form=True), remote(), False, base(OURS | Flag.ECHO_DUE), FULL, "none", "equal"),
+    "echo as expected": Case(
+        local(with_values=True), remote(), False, base(OURS | Flag.ECHO_DUE), FULL, "none", "equal"
+    ),
     "echo rounded: learned": Case(
-        local(form=True), remote(form=True, powerKw=85.3), False, base(OURS | Flag.ECHO_DUE), FULL, "none", "learned"
+        local(with_values=True),
+        remote(with_values=True, powerKw=85.3),
+        False,
+        base(OURS | Flag.ECHO_DUE),
+        FULL,
+        "none",
+        "learned",
     ),
     "echo with another price: never learned": Case(
-        local(form=True),
-        remote(form=True, price=1),
+        local(with_values=True),
+        remote(with_values=True, price=1),
         False,
         base(OURS | Flag.ECHO_DUE),
         FULL,
@@ -253,8 +268,8 @@ TEXT: dict[str, Case] = {
         "ours sent again",
     ),
     "the same price came back after we sent ours again": Case(
-        local(form=True),
-        remote(form=True, price=1),
+        local(with_values=True),
+        remote(with_values=True, price=1),
         False,
         resent(remote(price=1)),
         FULL,
@@ -262,8 +277,8 @@ TEXT: dict[str, Case] = {
         "keeps its own value",
     ),
     "another text came back after we sent ours again": Case(
-        local(form=True),
-        remote(form=True, title="OCTAVIA!"),
+        local(with_values=True),
+        remote(with_values=True, title="OCTAVIA!"),
         False,
         resent(remote(title="OCTAVIA!")),
         FULL,
@@ -271,11 +286,17 @@ TEXT: dict[str, Case] = {
         "learned",
     ),
     "another price than the one we answered came": Case(
-        local(form=True), remote(form=True, price=2), False, resent(remote(price=1)), FULL, "update", "ours sent again"
+        local(with_values=True),
+        remote(with_values=True, price=2),
+        False,
+        resent(remote(price=1)),
+        FULL,
+        "update",
+        "ours sent again",
     ),
     "another text than the one we answered came": Case(
-        local(form=True),
-        remote(form=True, title="Octavia!"),
+        local(with_values=True),
+        remote(with_values=True, title="Octavia!"),
         False,
         resent(remote(title="Octav")),
         FULL,
@@ -295,7 +316,7 @@ TEXT: dict[str, Case] = {
         None,
         remote(price=3),
         False,
-        base(Flag.OWNED | Flag.URGENT | Flag.GIVEN),
+        base(Flag.OWNED | Flag.URGENT | Flag.INLINE_CONTENT),
         FULL,
         "none",
         "theirs stands",
@@ -312,38 +333,52 @@ TEXT: dict[str, Case] = {
         "waiting",
     ),
     "changed in the source after the push": Case(
-        local(price=2), None, True, base(GIVEN, row=listing(), price=1, seen=1_500), LATER, "update", "changed in the"
+        local(price=2),
+        None,
+        True,
+        base(INLINE_CONTENT, row=listing(), price=1, seen=1_500),
+        LATER,
+        "update",
+        "changed in the",
     ),
     "changed before the push, but newer by the source's own version": Case(
         local(price=2, version=9),
         None,
         True,
-        base(GIVEN, row=listing(), price=1, seen=2_500, version=5),
+        base(INLINE_CONTENT, row=listing(), price=1, seen=2_500, version=5),
         LATER,
         "update",
         "changed in the source",
     ),
-    "gone after the push": Case(None, None, True, base(GIVEN, seen=1_500), LATER, "sell", "gone from the source"),
+    "gone after the push": Case(
+        None, None, True, base(INLINE_CONTENT, seen=1_500), LATER, "sell", "gone from the source"
+    ),
     "pushed, its row unchanged, its echo rendered": Case(
-        local(form=True),
-        remote(form=True, price=15000.5),
+        local(with_values=True),
+        remote(with_values=True, price=15000.5),
         False,
-        base(GIVEN | Flag.ECHO_DUE, row=listing(), price=15000),
+        base(INLINE_CONTENT | Flag.ECHO_DUE, row=listing(), price=15000),
         FULL,
         "none",
         "its row stands",
     ),
     "pushed, its row unchanged, then edited there": Case(
-        local(form=True),
-        remote(form=True, price=1),
+        local(with_values=True),
+        remote(with_values=True, price=1),
         False,
-        base(GIVEN, row=listing(), price=15000),
+        base(INLINE_CONTENT, row=listing(), price=15000),
         FULL,
         "none",
         "theirs stands",
     ),
     "pushed although its row says sold": Case(
-        local(status="sold"), None, True, base(GIVEN, row=listing(status="sold")), FULL, "none", "its row stands"
+        local(status="sold"),
+        None,
+        True,
+        base(INLINE_CONTENT, row=listing(status="sold")),
+        FULL,
+        "none",
+        "its row stands",
     ),
 }
 

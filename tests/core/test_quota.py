@@ -14,7 +14,7 @@ def ask(log: HeldLog, now: int, name: str, *, lane: int = 0, limits: Limits = LI
 
 
 def answer(log: HeldLog, now: int, name: str, status: int = 200, **told: int) -> None:
-    log.report(now, f"{name}/p", status, hold_ms=10_000, limits=LIMITS, **told)
+    log.report(now, f"{name}/p", status, reserve_ms=10_000, limits=LIMITS, **told)
 
 
 def warm(now: int = 1_000_000) -> HeldLog:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.ledger_entry import Entry, Flag
-from okasie_tasks.core.reconcile import Decision, World, decide
+from okasie_tasks.core.reconcile import Decision, ReadEvidence, decide
 from okasie_tasks.core.records import Local, Remote
-from tests.core.cases import FULL, GIVEN, INVALID, LATER, OURS, base, listing, local, remote, resent
+from tests.core.cases import FULL, INLINE_CONTENT, INVALID, LATER, OURS, base, listing, local, remote, resent
 
 
 def settled(decision: Decision, entry: Entry | None) -> Entry:
@@ -20,9 +20,11 @@ def settled(decision: Decision, entry: Entry | None) -> Entry:
 
 
 def test_a_learned_rendering_costs_nothing_afterwards() -> None:
-    first = decide(local(form=True), remote(form=True, powerKw=85.3), base(OURS | Flag.ECHO_DUE), FULL, same=False)
+    first = decide(
+        local(with_values=True), remote(with_values=True, powerKw=85.3), base(OURS | Flag.ECHO_DUE), FULL, same=False
+    )
     entry = settled(first, None)
-    assert not entry.having(Flag.ECHO_DUE)
+    assert not entry.has(Flag.ECHO_DUE)
     again = decide(local(), remote(powerKw=85.3), entry, FULL, same=False)
     assert (again.action, again.entry) == ("none", None)
 
@@ -30,37 +32,37 @@ def test_a_learned_rendering_costs_nothing_afterwards() -> None:
 def test_a_disputed_price_is_counted_every_time_but_sent_no_more() -> None:
     entry = resent(remote(price=1))
     for _ in range(3):
-        decision = decide(local(form=True), remote(form=True, price=1), entry, FULL, same=False)
+        decision = decide(local(with_values=True), remote(with_values=True, price=1), entry, FULL, same=False)
         assert (decision.action, decision.count) == ("none", "conflicts")
         entry = settled(decision, entry)
 
 
 def test_their_version_is_recorded_once_and_then_stands() -> None:
-    world = msgspec.structs.replace(FULL, policy="remote")
-    first = decide(local(), remote(price=1), base(), world, same=False)
+    evidence = msgspec.structs.replace(FULL, policy="remote")
+    first = decide(local(), remote(price=1), base(), evidence, same=False)
     assert (first.action, first.count) == ("none", "drifted")
-    again = decide(local(), remote(price=1), settled(first, None), world, same=False)
+    again = decide(local(), remote(price=1), settled(first, None), evidence, same=False)
     assert (again.action, again.count) == ("none", "unchanged")
 
 
 def test_a_missing_read_is_forgotten_when_the_car_is_back() -> None:
-    world = msgspec.structs.replace(FULL, missing_reads=3)
-    away = decide(None, None, base(), world, same=True)
+    evidence = msgspec.structs.replace(FULL, missing_reads=3)
+    away = decide(None, None, base(), evidence, same=True)
     assert settled(away, None).missed == 1
-    back = decide(local(), None, settled(away, None), world, same=True)
+    back = decide(local(), None, settled(away, None), evidence, same=True)
     assert settled(back, None).missed == 0
 
 
 def test_an_invalid_row_proves_that_the_car_is_there() -> None:
-    world = msgspec.structs.replace(FULL, missing_reads=2)
-    entry = settled(decide(INVALID, None, base(missed=1), world, same=True), None)
+    evidence = msgspec.structs.replace(FULL, missing_reads=2)
+    entry = settled(decide(INVALID, None, base(missed=1), evidence, same=True), None)
     assert entry.missed == 0
     assert entry.row == base().row  # what the row said when it was last valid
 
 
 def test_a_push_is_not_undone_by_the_absence_it_came_after() -> None:
     """The row had vanished when the car was pushed: the next read, which lacks it too, sells nothing either."""
-    pushed = base(GIVEN, seen=2_500)
+    pushed = base(INLINE_CONTENT, seen=2_500)
     entry = settled(decide(None, None, pushed, LATER, same=True), pushed)
     assert decide(None, None, entry, msgspec.structs.replace(LATER, source_began_ms=9_000), same=True).action == "none"
 
@@ -76,9 +78,9 @@ def test_a_row_older_than_a_push_that_read_the_source_is_not_taken_for_its_row()
     ids=["half a read", "a read from before the sell"],
 )
 @pytest.mark.parametrize("flags", [OURS | Flag.SOLD_BY_HAND, OURS], ids=["by hand", "by someone"])
-def test_a_sold_car_is_not_revived_by_an_absence_that_proves_nothing(world: World, flags: Flag) -> None:
-    sold = base(flags, row=listing(), status="sold", seen=1_800 if world.source_complete else 0)
-    entry = settled(decide(None, None, sold, world, same=True), sold)
+def test_a_sold_car_is_not_revived_by_an_absence_that_proves_nothing(evidence: ReadEvidence, flags: Flag) -> None:
+    sold = base(flags, row=listing(), status="sold", seen=1_800 if evidence.source_complete else 0)
+    entry = settled(decide(None, None, sold, evidence, same=True), sold)
     assert (
         decide(local(), None, entry, msgspec.structs.replace(FULL, source_began_ms=9_000), same=True).action == "none"
     )
@@ -95,7 +97,7 @@ entries = st.builds(
     status=st.sampled_from(["active", "pending", "draft", "sold"]),
 )  # fmt: skip
 worlds = st.builds(
-    World, source_began_ms=st.sampled_from([0, 2_000]), full=st.booleans(), walk_complete=st.booleans(), source_complete=st.booleans(),
+    ReadEvidence, source_began_ms=st.sampled_from([0, 2_000]), full=st.booleans(), walk_complete=st.booleans(), source_complete=st.booleans(),
     policy=st.sampled_from(["local", "remote", "newest"]), missing_reads=st.integers(1, 3), sells=st.booleans(),
 )  # fmt: skip
 rows = st.none() | st.just(INVALID) | st.builds(local, form=st.booleans(), price=st.integers(1, 3))
@@ -104,19 +106,19 @@ theirs = st.none() | st.builds(remote, form=st.booleans(), price=st.integers(1, 
 
 @given(rows, theirs, st.none() | entries, worlds, st.booleans())
 def test_a_sell_always_has_its_proofs(
-    row: Local | None, there: Remote | None, entry: Entry | None, world: World, same: bool
+    row: Local | None, there: Remote | None, entry: Entry | None, evidence: ReadEvidence, same: bool
 ) -> None:
-    decision = decide(row, there, entry, world, same=same)
+    decision = decide(row, there, entry, evidence, same=same)
     assert decision.reason
     if decision.action != "sell":
         return
     assert entry is not None
-    assert entry.having(Flag.OWNED)
-    assert world.sells
+    assert entry.has(Flag.OWNED)
+    assert evidence.sells
     if row is None:
-        assert world.source_complete
-        assert entry.having(Flag.IN_SOURCE)
-        assert entry.missed + 1 >= world.missing_reads
+        assert evidence.source_complete
+        assert entry.has(Flag.IN_SOURCE)
+        assert entry.missed + 1 >= evidence.missing_reads
 
 
 @given(entries)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okasie_tasks.core.decision import World
+from okasie_tasks.core.decision import ReadEvidence
 from okasie_tasks.core.fields import FIELDS, PLACE
 from okasie_tasks.core.fingerprint import compared_fingerprint, dealer_fingerprint
 from okasie_tasks.core.ledger_entry import (
@@ -19,10 +19,10 @@ from okasie_tasks.core.ledger_entry import (
     STATUSES,
     Entry,
     Flag,
+    entry_state,
     is_as_read,
     is_as_rendered,
     shared,
-    standing,
 )
 from okasie_tasks.core.reconcile import decide
 from okasie_tasks.core.records import Local
@@ -67,22 +67,22 @@ def test_a_row_of_the_source_is_judged_alike(entry: Entry) -> None:
 
 @given(ENTRIES, st.booleans())
 def test_what_is_settled_needs_no_decision(entry: Entry, full: bool) -> None:
-    found = standing(entry.pack())
+    found = entry_state(entry.pack())
     assert found == shared(entry.pack()[SHARED])
     assert (found.dealer, found.filled, found.status) == (entry.dealer, entry.filled, entry.status)
-    assert found.ours is (entry.live and entry.having(Flag.OWNED))
+    assert found.ours is (entry.live and entry.has(Flag.OWNED))
     if found.settled:
         local = Local("A", 1, content=entry.row, dealer=entry.dealer, filled=entry.filled, status=entry.status)
-        world = World(full=full, walk_complete=True, source_complete=True, began_ms=1, source_began_ms=2)
-        decision = decide(local, None, entry, world, same=True)
+        evidence = ReadEvidence(full=full, walk_complete=True, source_complete=True, began_ms=1, source_began_ms=2)
+        decision = decide(local, None, entry, evidence, same=True)
         assert (decision.action, decision.count, decision.entry) == ("none", "unchanged", None)
 
 
 def test_nothing_is_known_of_what_is_not_there_and_other_layouts_are_refused() -> None:
-    assert not standing(ABSENT).settled
-    assert not standing(ABSENT).ours
+    assert not entry_state(ABSENT).settled
+    assert not entry_state(ABSENT).ours
     with pytest.raises(ValueError, match="layout 9"):
-        standing(b"\x09" + ABSENT[1:])
+        entry_state(b"\x09" + ABSENT[1:])
 
 
 # -- pages -----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from okasie_tasks.errors import (
 )
 from okasie_tasks.marketplace import connections
 from okasie_tasks.marketplace.client import OkasieApi
-from okasie_tasks.marketplace.connections import Line
+from okasie_tasks.marketplace.connections import PooledConnection
 from okasie_tasks.ports import Feedback, Lane, Permit, RequestLog, Wait
 from tests.limiter_model import MemoryLimiter
 from tests.support import poll
@@ -43,8 +43,8 @@ class Recorder:
         self.answer = answer
         self.said: list[tuple[str, Any]] = []
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
-        self.said.append(("acquire", (ticket, lane, hold_seconds)))
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
+        self.said.append(("acquire", (ticket, lane, reserve_seconds)))
         return self.answer or Permit(f"{ticket}/1")
 
     def report(self, permit: Permit, feedback: Feedback) -> None:
@@ -76,13 +76,13 @@ def api(limiter: Recorder, log: list[RequestLog]) -> OkasieApi:
     return OkasieApi(BASE, lambda: KEY, limiter, account="dex", on_request=log.append)
 
 
-WARM = Line.warm
+WARM = PooledConnection.preconnect
 
 
 @pytest.fixture(autouse=True)
 def cold(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not there cannot be connected to; `test_the_connection_is_open_before_the_permit` uses a real server."""
-    monkeypatch.setattr(Line, "warm", lambda _: None)
+    monkeypatch.setattr(PooledConnection, "preconnect", lambda _: None)
 
 
 @pytest.fixture
@@ -467,33 +467,33 @@ def test_one_more_could_send_more_while_answers_take_longer_than_the_pace_and_no
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     api = OkasieApi(BASE, lambda: KEY, MemoryLimiter(per_minute=1), account="dex", max_wait_seconds=0)
-    assert not api.short_handed(0.5), "nothing is known of its answers"
+    assert not api.needs_more_workers(0.5), "nothing is known of its answers"
     for _ in range(20):
-        api.was_answered(0.7)
-    assert api.short_handed(0.5)
-    assert not api.short_handed(0.8)
+        api.record_latency(0.7)
+    assert api.needs_more_workers(0.5)
+    assert not api.needs_more_workers(0.8)
     with api.permit(ticket="t2"), pytest.raises(NoPermit), api.permit(ticket="t3"):
         pass
-    assert not api.short_handed(0.5)
+    assert not api.needs_more_workers(0.5)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 3)
-    assert api.short_handed(0.5)
+    assert api.needs_more_workers(0.5)
 
 
 def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Line, "warm", WARM)
+    monkeypatch.setattr(PooledConnection, "preconnect", WARM)
     opened: list[int] = []
 
     class Watching(Recorder):
-        def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+        def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
             poll(lambda: len(server.accepted) > len(opened), what="a connection before the permit")
             opened.append(len(server.accepted))
-            return super().acquire(ticket, lane, hold_seconds)
+            return super().acquire(ticket, lane, reserve_seconds)
 
-    def warm_again() -> None:
-        line = api.connections.lend()
-        line.warm()
-        api.connections.take_back(line)
+    def preconnect_again() -> None:
+        line = api.connections.acquire()
+        line.preconnect()
+        api.connections.release(line)
 
     with Server() as server:
         api = OkasieApi(f"http://127.0.0.1:{server.server_port}", lambda: KEY, Watching(), account="dex")
@@ -502,7 +502,7 @@ def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatc
                 assert call.list_page(1).total_items == 0
             assert len(server.accepted) == turn, "the request used the connection that was opened for it"
             # The server closes it meanwhile; the next permit must not be spent on finding that out.
-            poll(lambda n=turn: warm_again() or len(server.accepted) > n, what="the closed one replaced")
+            poll(lambda n=turn: preconnect_again() or len(server.accepted) > n, what="the closed one replaced")
         server.shutdown()
 
 
@@ -535,7 +535,7 @@ def test_a_server_that_is_not_there_costs_a_permit_and_is_reported(
     monkeypatch: pytest.MonkeyPatch, limiter: Recorder
 ) -> None:
     """So that the breaker sees it: warming up fails in silence."""
-    monkeypatch.setattr(Line, "warm", WARM)
+    monkeypatch.setattr(PooledConnection, "preconnect", WARM)
     api = OkasieApi("http://127.0.0.1:9", lambda: KEY, limiter, account="dex")
     with pytest.raises(Unavailable, match="cannot connect"), api.permit(ticket="t") as call:
         call.list_page(1)

@@ -19,7 +19,7 @@ Latency = Callable[[Random], float]
 
 
 class AnyLimiter(Protocol):
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait: ...
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait: ...
     def report(self, permit: Permit, feedback: Feedback) -> None: ...
 
 
@@ -155,8 +155,8 @@ class Simulation:
         *,
         workers: int = 12,
         latency: Latency,
-        answer: Latency = lambda chance: 0.05 + chance.random() * 0.2,
-        hold_seconds: float = 25.0,
+        answer: Latency = lambda rng: 0.05 + rng.random() * 0.2,
+        reserve_seconds: float = 25.0,
         lost: float = 0.0,
         seed: int = 1,
         start: float = 1_000_000.0,
@@ -164,9 +164,9 @@ class Simulation:
         retry_after: float | None = 1.0,
     ) -> None:
         self._limiter, self._set_clock, self._windows = limiter, set_clock, windows
-        self._latency, self._answer, self._hold, self._lost = latency, answer, hold_seconds, lost
+        self._latency, self._answer, self._hold, self._lost = latency, answer, reserve_seconds, lost
         self._headers, self._retry_after = headers, retry_after
-        self._chance = Random(seed)
+        self._rng = Random(seed)
         self._order = count()
         self._events: list[tuple[float, int, str, Any]] = []
         self._start = self.now = start
@@ -180,7 +180,7 @@ class Simulation:
         self.asked = 0
         self.clock_error = 0.0
         for worker in range(workers):
-            self._at(self._chance.random(), "ask", (f"bulk-{worker}", 0, "bulk", None))
+            self._at(self._rng.random(), "ask", (f"bulk-{worker}", 0, "bulk", None))
 
     @property
     def refused(self) -> int:
@@ -200,7 +200,7 @@ class Simulation:
     def foreign(self, after: float, until: float, per_minute: float) -> None:
         """Somebody else sends on the same key, at uneven moments."""
         moment = after
-        while (moment := moment + self._chance.expovariate(per_minute / 60)) < until:
+        while (moment := moment + self._rng.expovariate(per_minute / 60)) < until:
             self.later(moment, lambda: [window.admits(self.now) for window in self._windows])
 
     def run(self, seconds: float) -> None:
@@ -228,7 +228,7 @@ class Simulation:
             self._at(answer.seconds, "ask", (worker, turn, lane, since))
             return
         self.grants.append((self.now, self.now - since, lane))
-        travel = answer.after_seconds + self._latency(self._chance)
+        travel = answer.after_seconds + self._latency(self._rng)
         self._at(travel, "arrive", (worker, turn, lane, answer))
 
     def _arrive(self, worker: str, turn: int, lane: Lane, permit: Permit) -> None:
@@ -237,10 +237,10 @@ class Simulation:
         if not admitted:
             self.refusals.append(self.now)
         feedback = self._say(500 if self.broken else 200 if admitted else 429)
-        if self._chance.random() < self._lost:
+        if self._rng.random() < self._lost:
             self._at(self._hold, "answered", (worker, turn, lane, permit, Feedback(0)))
         else:
-            self._at(self._answer(self._chance), "answered", (worker, turn, lane, permit, feedback))
+            self._at(self._answer(self._rng), "answered", (worker, turn, lane, permit, feedback))
 
     def _say(self, status: int) -> Feedback:
         window = self._windows[0]

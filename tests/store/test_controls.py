@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.store.urgent_queue import Inbox
-from tests.core.test_pending import wish
+from okasie_tasks.store.urgent_queue import UrgentQueue
+from tests.core.test_pending import pending_change
 from tests.store.test_runs import begun
 
 
@@ -18,19 +18,19 @@ def runs(client: redis.Redis) -> Runs:
 
 def test_a_run_that_waits_ends_at_once_and_makes_room(runs: Runs) -> None:
     run, _ = runs.request("dex", "full")
-    assert runs.stops.cancel(run, "dex") == "queued"
+    assert runs.controls.cancel(run, "dex") == "queued"
     record = runs.get(run)
     assert record is not None
     assert (record.state, record.open, record.ended_ms > 0) == ("cancelled", False, True)
     assert (runs.waiting("dex"), runs.begin("dex")) == (None, None)
-    assert runs.stops.cancel(run, "dex") == "cancelled"
+    assert runs.controls.cancel(run, "dex") == "cancelled"
 
 
 def test_only_its_own_place_is_given_up(runs: Runs) -> None:
     begun(runs)
     other, _ = runs.request("dex", "full")
     gone, _ = runs.request("dax", "full")
-    runs.stops.cancel(gone, "dax")
+    runs.controls.cancel(gone, "dax")
     assert (runs.waiting("dex"), runs.waiting("dax")) == (other, None)
 
 
@@ -38,14 +38,14 @@ def test_a_run_at_work_hands_out_no_part_and_keeps_its_place_until_it_has_ended(
     run = begun(runs)
     follow_up, _ = runs.request("dex", "incremental")
     assert runs.parts.claim(run, "first", 0, "a", lease_seconds=60).state == "claimed"
-    assert not runs.stops.rests(run, "dex")
-    assert runs.stops.cancel(run, "dex") == "running"
-    assert runs.stops.rests(run, "dex")
+    assert not runs.controls.is_stopped(run, "dex")
+    assert runs.controls.cancel(run, "dex") == "running"
+    assert runs.controls.is_stopped(run, "dex")
     assert runs.parts.claim(run, "first", 0, "b", lease_seconds=60).state == "cancelled"
-    assert runs.stops.in_flight(run, ["first", "walk"]) == 1
+    assert runs.controls.in_flight(run, ["first", "walk"]) == 1
     assert runs.begin("dex") is None, "its request may still be under way"
     assert runs.parts.close(run, "first", 0, "a", {})
-    assert runs.stops.in_flight(run, ["first", "walk"]) == 0
+    assert runs.controls.in_flight(run, ["first", "walk"]) == 0
     record = runs.get(run)
     assert record is not None
     assert (record.state, record.cancelling) == ("running", True)
@@ -57,16 +57,16 @@ def test_a_claim_that_was_given_back_or_ran_out_is_not_under_way(runs: Runs, cli
     run = begun(runs)
     runs.parts.claim(run, "first", 0, "a", lease_seconds=60)
     runs.parts.release(run, "first", 0, "a", counted=True)
-    assert runs.stops.in_flight(run, ["first"]) == 0
+    assert runs.controls.in_flight(run, ["first"]) == 0
     client.hset(f"okasie:run:{run}:first:parts", "0", "1 1000 dead")
-    assert runs.stops.in_flight(run, ["first"]) == 0
+    assert runs.controls.in_flight(run, ["first"]) == 0
 
 
 def test_asked_twice_the_first_moment_stands(runs: Runs) -> None:
     run = begun(runs)
-    runs.stops.cancel(run, "dex")
+    runs.controls.cancel(run, "dex")
     first = runs.get(run)
-    runs.stops.cancel(run, "dex")
+    runs.controls.cancel(run, "dex")
     assert runs.get(run) == first
 
 
@@ -74,45 +74,45 @@ def test_asked_twice_the_first_moment_stands(runs: Runs) -> None:
 def test_a_run_that_is_over_stays_as_it_ended(runs: Runs, state: str) -> None:
     run = begun(runs)
     runs.end(runs.get(run), state)  # type: ignore[arg-type]
-    assert runs.stops.cancel(run, "dex") == state
+    assert runs.controls.cancel(run, "dex") == state
     assert runs.state(run) == state
-    assert runs.stops.cancel("nobody", "dex") == ""
+    assert runs.controls.cancel("nobody", "dex") == ""
     assert runs.get("nobody") is None
 
 
 def test_of_a_paused_account_no_run_begins_and_no_part_is_handed_out(runs: Runs) -> None:
     run = begun(runs)
-    since = runs.stops.pause("dex")
+    since = runs.controls.pause("dex")
     assert since > 0
-    assert runs.stops.pause("dex") == since == runs.stops.paused_ms("dex"), "a second pause changes nothing"
+    assert runs.controls.pause("dex") == since == runs.controls.paused_ms("dex"), "a second pause changes nothing"
     assert runs.parts.claim(run, "first", 0, "a", lease_seconds=60).state == "paused"
-    assert runs.stops.rests(run, "dex")
+    assert runs.controls.is_stopped(run, "dex")
     runs.end(runs.get(run), "done")  # type: ignore[arg-type]
     waiting, _ = runs.request("dex", "incremental")
     for _ in range(5):
         assert runs.request("dex", "incremental") == (waiting, False), "Beat's ticks are one waiting run"
     assert runs.begin("dex") is None
     assert begun(runs, "dax"), "another account goes on"
-    assert runs.stops.resume("dex") == since
-    assert (runs.stops.paused_ms("dex"), runs.stops.resume("dex")) == (0, 0)
-    assert runs.stops.resumed_ms("dex") >= since
+    assert runs.controls.resume("dex") == since
+    assert (runs.controls.paused_ms("dex"), runs.controls.resume("dex")) == (0, 0)
+    assert runs.controls.resumed_ms("dex") >= since
     assert runs.begin("dex") == waiting
 
 
 def test_a_pause_never_runs_out(runs: Runs, client: redis.Redis) -> None:
-    runs.stops.pause("dex")
+    runs.controls.pause("dex")
     assert client.ttl("okasie:account:dex:paused") == -1
 
 
 def test_nobody_becomes_or_stays_the_sender_of_a_paused_account(runs: Runs, client: redis.Redis) -> None:
-    inbox = Inbox(client, prefix="okasie:", account="dex")
-    inbox.put([wish(100)])
-    assert inbox.lead("one")
-    runs.stops.pause("dex")
-    assert not inbox.lead("one")
-    assert not inbox.unattended(1_000)
-    inbox.leave("one", if_empty=False)
-    assert not inbox.lead("two")
-    runs.stops.resume("dex")
-    assert inbox.unattended(1_000), "the wish was kept"
-    assert inbox.lead("two")
+    urgent_queue = UrgentQueue(client, prefix="okasie:", account="dex")
+    urgent_queue.put([pending_change(100)])
+    assert urgent_queue.lead("one")
+    runs.controls.pause("dex")
+    assert not urgent_queue.lead("one")
+    assert not urgent_queue.unattended(1_000)
+    urgent_queue.leave("one", if_empty=False)
+    assert not urgent_queue.lead("two")
+    runs.controls.resume("dex")
+    assert urgent_queue.unattended(1_000), "the wish was kept"
+    assert urgent_queue.lead("two")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from okasie_tasks.core.ledger_entry import ABSENT, STATUSES, Entry, Flag
 from okasie_tasks.core.records import Reject, bucket_of, hash8
-from okasie_tasks.core.row_cache import Place
+from okasie_tasks.core.row_cache import RowOffset
 from okasie_tasks.store.ledger import Ledger
 
 FINGERPRINT = st.binary(min_size=8, max_size=8)
@@ -82,15 +82,15 @@ def test_what_is_known_of_rows_is_kept_by_slice(ledger: Ledger) -> None:
 
 
 def test_a_place_is_that_of_its_version_alone(ledger: Ledger) -> None:
-    assert ledger.place("one two", 5_000) is None
-    ledger.keep_places("one two", [Place(0, 9, 1), Place(5_000, 70_000, 5_003)])
-    assert ledger.place("one two", 5_000) == Place(5_000, 70_000, 5_003)
-    assert ledger.place("three", 5_000) is ledger.place("one two", 10_000) is None
-    ledger.keep_places("three", [Place(5_000, 8, 5_001)])
-    assert ledger.place("three", 5_000) == Place(5_000, 8, 5_001)
-    assert ledger.place("one two", 5_000) is None
-    ledger.keep_places("", [Place(5_000, 8, 5_001)])
-    assert ledger.place("", 5_000) is None, "a source without a version may change unseen"
+    assert ledger.row_offset("one two", 5_000) is None
+    ledger.keep_row_offsets("one two", [RowOffset(0, 9, 1), RowOffset(5_000, 70_000, 5_003)])
+    assert ledger.row_offset("one two", 5_000) == RowOffset(5_000, 70_000, 5_003)
+    assert ledger.row_offset("three", 5_000) is ledger.row_offset("one two", 10_000) is None
+    ledger.keep_row_offsets("three", [RowOffset(5_000, 8, 5_001)])
+    assert ledger.row_offset("three", 5_000) == RowOffset(5_000, 8, 5_001)
+    assert ledger.row_offset("one two", 5_000) is None
+    ledger.keep_row_offsets("", [RowOffset(5_000, 8, 5_001)])
+    assert ledger.row_offset("", 5_000) is None, "a source without a version may change unseen"
 
 
 def test_a_write_that_somebody_overtook_changes_nothing_and_is_named(ledger: Ledger) -> None:

@@ -433,13 +433,13 @@ def test_accounts_do_not_share_a_bucket(client: redis.Redis) -> None:
 # -- virtual time --------------------------------------------------------------------------------------------------
 
 
-def steady(chance: Random) -> float:
-    return 0.02 + chance.random() * 0.05
+def steady(rng: Random) -> float:
+    return 0.02 + rng.random() * 0.05
 
 
-def wild(chance: Random) -> float:
+def wild(rng: Random) -> float:
     """Now and then a request is seconds on its way."""
-    return chance.choice((1.0, 3.0, 8.0)) if chance.random() < 0.03 else steady(chance)
+    return rng.choice((1.0, 3.0, 8.0)) if rng.random() < 0.03 else steady(rng)
 
 
 SERVERS: dict[str, Callable[[], list[Window]]] = {
@@ -575,7 +575,7 @@ class StampedAtGrant:
         self._now = now
         self._log: deque[float] = deque()
 
-    def acquire(self, ticket: str, lane: Lane, hold_seconds: float) -> Permit | Wait:
+    def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
         now = self._now()
         while self._log and self._log[0] <= now - 60.0:
             self._log.popleft()

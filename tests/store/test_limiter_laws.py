@@ -39,7 +39,7 @@ class Plan:
     seed: int
     steps: int
     limits: Limits
-    hold_ms: tuple[int, int]
+    reserve_ms: tuple[int, int]
     workers: int
     urgent: float
     """Chance that a worker is an urgent one."""
@@ -54,7 +54,7 @@ def plans(most_steps: int) -> st.SearchStrategy[Plan]:
         seed=st.integers(0, 2**32),
         steps=st.integers(most_steps // 4, most_steps),
         limits=st.builds(Limits, st.integers(3, 20), st.integers(1, 5), st.booleans()),
-        hold_ms=holds,
+        reserve_ms=holds,
         workers=st.integers(1, 10),
         urgent=st.sampled_from([0.0, 0.3, 1.0]),
         faults=st.sampled_from([0.0, 0.02, 0.1]),
@@ -152,7 +152,7 @@ class World:
 
     def __init__(self, plan: Plan, client: redis.Redis | None, twin: type[HeldLog] = HeldLog) -> None:
         self.plan, self.client, self._kind = plan, client, twin
-        self.chance = Random(plan.seed)
+        self.rng = Random(plan.seed)
         self.true, self.offset = START, 0
         self.twin = twin()
         self.judge = Judge(plan.limits)
@@ -175,8 +175,8 @@ class World:
         self._events: list[tuple[int, int, str, Any]] = []
         self._order = 0
         for number in range(plan.workers):
-            lane: Lane = "urgent" if self.chance.random() < plan.urgent else "bulk"
-            self._at(self.chance.randrange(3_000), "ask", (f"w{number}", lane, 0))
+            lane: Lane = "urgent" if self.rng.random() < plan.urgent else "bulk"
+            self._at(self.rng.randrange(3_000), "ask", (f"w{number}", lane, 0))
 
     def clock(self) -> int:
         return self.true + self.offset
@@ -195,7 +195,7 @@ class World:
             getattr(self, f"_{what}")(*data)
             if self.twin.now < before:
                 raise BrokenLaw("I8: the clock fell")
-            if self.chance.random() < self.plan.faults:
+            if self.rng.random() < self.plan.faults:
                 self._fault()
             if step % 16 == 0:
                 self._compare()
@@ -217,7 +217,7 @@ class World:
         assert fields[0] == fields[1]
 
     def _ask(self, worker: str, lane: Lane, turn: int) -> None:
-        hold = self.chance.randint(*self.plan.hold_ms)
+        hold = self.rng.randint(*self.plan.reserve_ms)
         self.judge.now = max(self.judge.now, self.clock())
         ticket, permit = f"{worker}:{turn}", f"{worker}:{turn}/{self._order}.{hold}"
         theirs = None
@@ -232,8 +232,8 @@ class World:
             assert answer == self._as_answer(theirs), (answer, theirs)
         if not answer.granted:
             # Mostly they come when they said; some come early, some late, some never.
-            late = self.chance.choice([0, 0, 0, 0, -3, 40, 700, 9_000])
-            if self.chance.random() < 0.98:
+            late = self.rng.choice([0, 0, 0, 0, -3, 40, 700, 9_000])
+            if self.rng.random() < 0.98:
                 self._at(max(1, answer.ms + late), "ask", (worker, lane, turn))
             else:
                 self._at(20_000, "ask", (worker, lane, turn + 1))
@@ -246,13 +246,13 @@ class World:
             assert again == answer._replace(waited_ms=0), "the same command again"
         self.judge.grant(permit, self.judge.now + answer.ms, self.true + answer.ms, hold)
         self.flying.append((permit, worker))
-        fate = self.chance.choice(["quick", "quick", "quick", "slow", "slow", "late", "cancel", "dead"])
+        fate = self.rng.choice(["quick", "quick", "quick", "slow", "slow", "late", "cancel", "dead"])
         if fate == "cancel":
-            self._at(self.chance.choice([0, 0, 30]), "cancel", (permit,))
+            self._at(self.rng.choice([0, 0, 30]), "cancel", (permit,))
         elif fate != "dead":
             after = {"quick": 150, "slow": hold - 1, "late": hold + 2_000}[fate]
-            self._at(answer.ms + self.chance.randint(after // 2, after), "answer", (permit,))
-        self._at(self.chance.choice([1, 1, 1, 300, 5_000]), "ask", (worker, lane, turn + 1))
+            self._at(answer.ms + self.rng.randint(after // 2, after), "answer", (permit,))
+        self._at(self.rng.choice([1, 1, 1, 300, 5_000]), "ask", (worker, lane, turn + 1))
 
     def _as_answer(self, theirs: Any) -> Answer:
         if isinstance(theirs, Permit):
@@ -261,12 +261,12 @@ class World:
         return Answer(False, round(theirs.seconds * 1000), theirs.reason)
 
     def _feedback(self) -> Feedback:
-        status = self.chance.choice([200] * 30 + [404, 429, 500, 503, 0, -1])
-        feedback = Feedback(status, retry_after=self.chance.uniform(0.2, 40) if status == 429 else None)
-        if status <= 0 or self.chance.random() < 0.5:
+        status = self.rng.choice([200] * 30 + [404, 429, 500, 503, 0, -1])
+        feedback = Feedback(status, retry_after=self.rng.uniform(0.2, 40) if status == 429 else None)
+        if status <= 0 or self.rng.random() < 0.5:
             return feedback
         used = self.twin.status(self.clock(), self.plan.limits).used_last_minute
-        foreign = self.chance.choice([0, 0, 0, 2, 4])
+        foreign = self.rng.choice([0, 0, 0, 2, 4])
         remaining = max(0, self.server_limit - used - foreign)
         return msgspec.structs.replace(feedback, limit=self.server_limit, remaining=remaining)
 
@@ -278,7 +278,7 @@ class World:
             self.clock(),
             permit,
             feedback.status,
-            hold_ms=int(permit.rsplit(".", 1)[1]),
+            reserve_ms=int(permit.rsplit(".", 1)[1]),
             limits=self.plan.limits,
             limit=feedback.limit,
             remaining=feedback.remaining,
@@ -298,11 +298,11 @@ class World:
         self.judge.entries.pop(permit, None)
 
     def _fault(self) -> None:
-        fault = self.chance.choice(["back", "forth", "flush", "limit", "limit", "drop", "night"])
+        fault = self.rng.choice(["back", "forth", "flush", "limit", "limit", "drop", "night"])
         if fault == "back":
-            self.offset -= self.chance.choice([1, 500, 7_000, 30_000])
+            self.offset -= self.rng.choice([1, 500, 7_000, 30_000])
         elif fault == "forth":
-            self.offset += self.chance.choice([1, 500, 7_000, 30_000])
+            self.offset += self.rng.choice([1, 500, 7_000, 30_000])
             self.judge.stepped_forward = True
         elif fault == "flush":
             if self.client is not None:
@@ -310,14 +310,14 @@ class World:
             self.twin = self._kind()
             self.judge = Judge(self.plan.limits, stepped_forward=self.judge.stepped_forward)
         elif fault == "limit":
-            self.server_limit = self.chance.choice([2, 3, 6, 12, 20, 30])
+            self.server_limit = self.rng.choice([2, 3, 6, 12, 20, 30])
         elif fault == "drop":
-            ticket = f"w{self.chance.randrange(self.plan.workers)}:{self.chance.randrange(20)}"
+            ticket = f"w{self.rng.randrange(self.plan.workers)}:{self.rng.randrange(20)}"
             self.twin.drop(ticket)
             if self.redis is not None:
                 self.redis.drop(ticket)
         else:
-            self.true += self.chance.choice([59_950, 60_049, 60_051, 200_000])
+            self.true += self.rng.choice([59_950, 60_049, 60_051, 200_000])
 
 
 # -- the laws ------------------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_redis_and_its_twin_answer_alike_and_keep_the_laws(client: redis.Redis, 
 
 
 class StampedAtGrant(HeldLog):
-    def _latest(self, moment: int, hold_ms: int) -> int:
+    def _latest(self, moment: int, reserve_ms: int) -> int:
         return moment + 1
 
 

@@ -167,18 +167,20 @@ def test_a_part_is_taken_and_claimed_in_one_step(runs: Runs, client: redis.Redis
     run = begun(runs)
     runs.advance(run, "first", "walk", parts=4)
     runs.parts.window(run, "walk", size=1, when_open=0)
-    assert runs.parts.take(run, "walk", "me/1", most_open=2) == (1, Claim("claimed", 1))
-    assert runs.parts.take(run, "walk", "you/1", most_open=2) == (-1, Claim("none", 0)), "two are open"
+    assert runs.parts.claim_next(run, "walk", "me/1", most_open=2) == (1, Claim("claimed", 1))
+    assert runs.parts.claim_next(run, "walk", "you/1", most_open=2) == (-1, Claim("none", 0)), "two are open"
     assert runs.parts.claim(run, "walk", 1, "you/1").state == "busy"
     assert runs.parts.claim(run, "walk", 1, "me/1") == Claim("claimed", 1), "the same attempt"
-    assert runs.parts.held_for(run, "walk", "me") == [1]
+    assert runs.parts.claimed_by(run, "walk", "me") == [1]
     assert runs.parts.close(run, "walk", 1, "me/1", {}, when_open=0)
     client.set("okasie:account:dex:paused", "1")
-    assert runs.parts.take(run, "walk", "me/1", most_open=2) == (-1, Claim("paused", 0))
+    assert runs.parts.claim_next(run, "walk", "me/1", most_open=2) == (-1, Claim("paused", 0))
     client.delete("okasie:account:dex:paused")
-    assert [runs.parts.take(run, "walk", "me/1", most_open=9)[0] for _ in range(3)] == [2, 3, -1]
+    assert [runs.parts.claim_next(run, "walk", "me/1", most_open=9)[0] for _ in range(3)] == [2, 3, -1]
     assert runs.parts.stage(run, "walk").published == 4
-    assert runs.parts.take(run, "load", "me/1", most_open=9) == (-1, Claim("ended", 0)), "the run is in another phase"
+    assert runs.parts.claim_next(run, "load", "me/1", most_open=9) == (-1, Claim("ended", 0)), (
+        "the run is in another phase"
+    )
 
 
 def test_an_extension_is_added_once(runs: Runs) -> None:

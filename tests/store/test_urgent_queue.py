@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from okasie_tasks.core.pending import Outcome
-from okasie_tasks.store.urgent_queue import Inbox, Pushes
-from tests.core.test_pending import wish
+from okasie_tasks.core.pending import PushOutcome
+from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
+from tests.core.test_pending import pending_change
 
 
 @pytest.fixture
-def inbox(client: redis.Redis) -> Inbox:
-    return Inbox(client, prefix="okasie:", account="dex")
+def urgent_queue(client: redis.Redis) -> UrgentQueue:
+    return UrgentQueue(client, prefix="okasie:", account="dex")
 
 
 @pytest.fixture
@@ -22,71 +22,71 @@ def pushes(client: redis.Redis) -> Pushes:
     return Pushes(client, prefix="okasie:")
 
 
-def test_the_newest_wish_stands_whatever_the_order_of_arrival(inbox: Inbox) -> None:
+def test_the_newest_wish_stands_whatever_the_order_of_arrival(urgent_queue: UrgentQueue) -> None:
     for seen in (200, 300, 100):
-        inbox.put([wish(seen, waiters=(f"p{seen}",))])
-    ((_, stands),) = inbox.first(10)
+        urgent_queue.put([pending_change(seen, waiters=(f"p{seen}",))])
+    ((_, stands),) = urgent_queue.first(10)
     assert stands.seen_ms == 300
     assert set(stands.waiters) == {"p100", "p200", "p300"}
 
 
-def test_wishes_put_at_the_same_time_are_all_heard(inbox: Inbox) -> None:
+def test_wishes_put_at_the_same_time_are_all_heard(urgent_queue: UrgentQueue) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: inbox.put([wish(n, waiters=(f"p{n}",))]), range(1, 41)))
-    ((_, stands),) = inbox.first(10)
+        list(pool.map(lambda n: urgent_queue.put([pending_change(n, waiters=(f"p{n}",))]), range(1, 41)))
+    ((_, stands),) = urgent_queue.first(10)
     assert stands.seen_ms == 40
     assert len(stands.waiters) == 40
 
 
-def test_who_has_waited_longest_is_first_also_after_a_change(inbox: Inbox) -> None:
+def test_who_has_waited_longest_is_first_also_after_a_change(urgent_queue: UrgentQueue) -> None:
     import msgspec
 
-    inbox.put([msgspec.structs.replace(wish(100 + n), reference=f"R-{n}") for n in (3, 1, 2)])
-    inbox.put([msgspec.structs.replace(wish(900), reference="R-1")])
-    assert [found.reference for _, found in inbox.first(2)] == ["R-1", "R-2"]
-    assert inbox.count() == 3
+    urgent_queue.put([msgspec.structs.replace(pending_change(100 + n), reference=f"R-{n}") for n in (3, 1, 2)])
+    urgent_queue.put([msgspec.structs.replace(pending_change(900), reference="R-1")])
+    assert [found.reference for _, found in urgent_queue.first(2)] == ["R-1", "R-2"]
+    assert urgent_queue.count() == 3
 
 
-def test_what_came_while_a_wish_was_sent_is_not_taken_out_with_it(inbox: Inbox) -> None:
-    inbox.put([wish(100)])
-    sent = inbox.first(1)
-    inbox.put([wish(200)])
-    assert inbox.take(sent) == ["A-1"]
-    ((_, left),) = inbox.first(1)
+def test_what_came_while_a_wish_was_sent_is_not_taken_out_with_it(urgent_queue: UrgentQueue) -> None:
+    urgent_queue.put([pending_change(100)])
+    sent = urgent_queue.first(1)
+    urgent_queue.put([pending_change(200)])
+    assert urgent_queue.take(sent) == ["A-1"]
+    ((_, left),) = urgent_queue.first(1)
     assert left.seen_ms == 200
-    assert inbox.take(inbox.first(1)) == []
-    assert (inbox.count(), inbox.waiting(["A-1"])) == (0, {})
+    assert urgent_queue.take(urgent_queue.first(1)) == []
+    assert (urgent_queue.count(), urgent_queue.waiting(["A-1"])) == (0, {})
 
 
-def test_taking_out_twice_is_taking_out_once(inbox: Inbox) -> None:
-    inbox.put([wish(100)])
-    sent = inbox.first(1)
-    assert inbox.take(sent) == inbox.take(sent) == []
+def test_taking_out_twice_is_taking_out_once(urgent_queue: UrgentQueue) -> None:
+    urgent_queue.put([pending_change(100)])
+    sent = urgent_queue.first(1)
+    assert urgent_queue.take(sent) == urgent_queue.take(sent) == []
 
 
-def test_one_sender_at_a_time_and_none_leaves_while_something_waits(inbox: Inbox) -> None:
-    assert inbox.lead("one")
-    assert not inbox.lead("two")
-    assert inbox.lead("one"), "the sender itself stays"
-    inbox.put([wish(100)])
-    assert not inbox.leave("one", if_empty=True)
-    assert not inbox.lead("two")
-    inbox.take(inbox.first(1))
-    assert inbox.leave("one", if_empty=True)
-    assert inbox.lead("two")
-    assert inbox.leave("one", if_empty=True), "somebody else is at it: nothing more to do"
-    assert not inbox.lead("three")
+def test_one_sender_at_a_time_and_none_leaves_while_something_waits(urgent_queue: UrgentQueue) -> None:
+    assert urgent_queue.lead("one")
+    assert not urgent_queue.lead("two")
+    assert urgent_queue.lead("one"), "the sender itself stays"
+    urgent_queue.put([pending_change(100)])
+    assert not urgent_queue.leave("one", if_empty=True)
+    assert not urgent_queue.lead("two")
+    urgent_queue.take(urgent_queue.first(1))
+    assert urgent_queue.leave("one", if_empty=True)
+    assert urgent_queue.lead("two")
+    assert urgent_queue.leave("one", if_empty=True), "somebody else is at it: nothing more to do"
+    assert not urgent_queue.lead("three")
 
 
-def test_a_wish_that_is_due_without_a_sender_is_noticed(inbox: Inbox) -> None:
+def test_a_wish_that_is_due_without_a_sender_is_noticed(urgent_queue: UrgentQueue) -> None:
     import msgspec
 
-    assert not inbox.unattended(1_000)
-    inbox.put([msgspec.structs.replace(wish(100), not_before_ms=500)])
-    assert not inbox.unattended(499)
-    assert inbox.unattended(500)
-    inbox.lead("one")
-    assert not inbox.unattended(500)
+    assert not urgent_queue.unattended(1_000)
+    urgent_queue.put([msgspec.structs.replace(pending_change(100), not_before_ms=500)])
+    assert not urgent_queue.unattended(499)
+    assert urgent_queue.unattended(500)
+    urgent_queue.lead("one")
+    assert not urgent_queue.unattended(500)
 
 
 def test_a_push_keeps_the_moment_of_its_first_delivery(pushes: Pushes, client: redis.Redis) -> None:
@@ -104,8 +104,8 @@ def test_a_withdrawn_push_is_not_accepted_later(pushes: Pushes) -> None:
 
 
 def test_outcomes_are_told_to_every_push_and_kept_for_a_while(pushes: Pushes, client: redis.Redis) -> None:
-    done = Outcome(outcome="updated", at_ms=5)
-    waiting = Outcome(outcome="waiting", at_ms=3, message="HTTP 500", fields=("price",))
+    done = PushOutcome(outcome="updated", at_ms=5)
+    waiting = PushOutcome(outcome="waiting", at_ms=3, message="HTTP 500", fields=("price",))
     pushes.tell({"p1": {"A-1": waiting, "B": done}, "p2": {"A-1": waiting}})
     pushes.tell({"p1": {"A-1": done}})
     assert pushes.get("p1").outcomes == {"A-1": done, "B": done}

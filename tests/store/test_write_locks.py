@@ -86,11 +86,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_holder_can_tell_whether_it_was_given_up(client: redis.Redis, locks: WriteLocks) -> None:
     with locks.free(["A", "B"]) as mine:
-        assert mine.still()
+        assert mine.still_held()
         client.hset("okasie:writing:dex", "B", "99999999999999 another")
-        assert not mine.still()
+        assert not mine.still_held()
         client.hdel("okasie:writing:dex", "B")
-        assert not mine.still()
+        assert not mine.still_held()
 
 
 class Away:

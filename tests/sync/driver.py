@@ -14,20 +14,20 @@ from okasie_tasks.sync.executor import perform
 
 def drive(
     ctx: AccountContext, mode: str = "incremental", *, plan_only: bool = False,
-    wait: Callable[[float], None] = lambda _: None, chance: Random | None = None,
+    wait: Callable[[float], None] = lambda _: None, rng: Random | None = None,
 ) -> Run:  # fmt: skip
     """Ask for a run of the account and do its parts until it ends. ``wait``: what a `RetryLater` costs, in seconds."""
     asked, _ = ctx.runs.request(ctx.policy.account, mode, plan_only=plan_only)
     begun = ctx.runs.begin(ctx.policy.account)
     assert begun == asked, "another run is at work"
-    return finish(ctx, asked, wait=wait, chance=chance)
+    return finish(ctx, asked, wait=wait, rng=rng)
 
 
 def finish(
-    ctx: AccountContext, run: str, *, wait: Callable[[float], None] = lambda _: None, chance: Random | None = None
+    ctx: AccountContext, run: str, *, wait: Callable[[float], None] = lambda _: None, rng: Random | None = None
 ) -> Run:
     """Do the parts of a run that has begun until it ends."""
-    luck, number = chance or Random(0), 0
+    luck, number = rng or Random(0), 0
     while (record := ctx.runs.get(run)) is not None and record.open:
         parts = [(stage, part) for stage, found in phases.windows(ctx, run, record.stage) for part in found]
         if not parts:
@@ -47,7 +47,7 @@ def finish(
 def _one(ctx: AccountContext, part: Part, luck: Random, wait: Callable[[float], None]) -> None:
     while True:
         try:
-            perform(ctx, part, chance=luck)
+            perform(ctx, part, rng=luck)
         except RetryLater as later:
             wait(later.seconds)
         else:

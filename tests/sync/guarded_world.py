@@ -64,7 +64,7 @@ class GuardedWorld(HttpWorld):
         self._send()
 
     def _send(self) -> None:
-        Sender(self.ctx, "sender", chance=Random(0), sleep=lambda _: None).run()
+        Sender(self.ctx, "sender", rng=Random(0), sleep=lambda _: None).run()
 
     def scope(self, *codes: str) -> None:
         """From now on the key reaches these dealers only; none: all of them again."""

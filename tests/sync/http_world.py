@@ -62,11 +62,11 @@ def varied(count: int, *, seed: int, first: int = 1) -> list[Row]:
     """Sample cars with what a marketplace likes to render anew: features, odd powers, untrimmed text."""
     rows = cars(count, seed=seed, first=first)
     for row in rows:
-        chance = Random(f"{seed}:{row['stock_no']}")
-        row["features"] = "|".join(chance.sample(_FEATURES, chance.randint(0, 5)))
-        row["kw"] = chance.choice(("85", "51.5", "77", "110.3", "81", "135"))
-        row["notes"] = chance.choice(_NOTES)
-        row["colour"] = chance.choice((f" {row['colour']}", f"donker-{row['colour']}", row["colour"]))
+        rng = Random(f"{seed}:{row['stock_no']}")
+        row["features"] = "|".join(rng.sample(_FEATURES, rng.randint(0, 5)))
+        row["kw"] = rng.choice(("85", "51.5", "77", "110.3", "81", "135"))
+        row["notes"] = rng.choice(_NOTES)
+        row["colour"] = rng.choice((f" {row['colour']}", f"donker-{row['colour']}", row["colour"]))
     return rows
 
 

@@ -58,13 +58,13 @@ class FakeMarket:
         """Answers still to be lost, permits still to be refused."""
         self._scheduler, self._page_size = scheduler, page_size
 
-    def short_handed(self, pace_seconds: float) -> bool:
+    def needs_more_workers(self, pace_seconds: float) -> bool:
         return False
 
     @contextmanager
     def permit(self, *, ticket: str, lane: Lane = "bulk", **_: bool) -> Iterator[FakeMarket]:
         self._scheduler.step()
-        if self.refusals and self._scheduler.chance.random() < 0.2:
+        if self.refusals and self._scheduler.rng.random() < 0.2:
             self.refusals -= 1
             raise NoPermit("no room", seconds=0.2)
         yield self
@@ -122,10 +122,10 @@ class FakeMarket:
 
     def _fate(self) -> str:
         """Whether the answer of a write is lost, and when the request itself arrives."""
-        if not self.losses or self._scheduler.chance.random() > 0.15:
+        if not self.losses or self._scheduler.rng.random() > 0.15:
             return "answered"
         self.losses -= 1
-        return self._scheduler.chance.choice(("done", "soon", "slow"))
+        return self._scheduler.rng.choice(("done", "soon", "slow"))
 
     def _request(self, references: Sequence[str], effect: Callable[[], Any]) -> Any:
         """Sent, arrived, answered: three moments, and others may act between them."""

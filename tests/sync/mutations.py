@@ -23,22 +23,22 @@ _SYNC: Final = "okasie_tasks/sync"
 
 MUTATIONS: Final[dict[str, Cut]] = {
     "completeness": Cut(
-        f"{_CORE}/reconcile.py", "    if not world.source_complete:\n        return", "    if False:\n        return"
+        f"{_CORE}/reconcile.py", "    if not evidence.source_complete:\n        return", "    if False:\n        return"
     ),
     "ownership": Cut(
         f"{_CORE}/reconcile.py",
         '    if base is None:\n        return Decision(action="none", reason="never ours"',
         '    if base is None and remote is None:\n        return Decision(action="none", reason="never ours"',
     ),
-    "missing_reads": Cut(f"{_CORE}/reconcile.py", "missed.missed < world.missing_reads", "missed.missed < 1"),
-    "in_source": Cut(f"{_CORE}/reconcile.py", "if not base.having(Flag.IN_SOURCE):\n        return _pushed", "if False:\n        return _pushed"),
-    "sold_by_hand": Cut(f"{_SYNC}/writes.py", "entry.having(Flag.SOLD_BY_HAND) or Version", "Version"),
+    "missing_reads": Cut(f"{_CORE}/reconcile.py", "missed.missed < evidence.missing_reads", "missed.missed < 1"),
+    "in_source": Cut(f"{_CORE}/reconcile.py", "if not base.has(Flag.IN_SOURCE):\n        return _pushed", "if False:\n        return _pushed"),
+    "sold_by_hand": Cut(f"{_SYNC}/writes.py", "entry.has(Flag.SOLD_BY_HAND) or Version", "Version"),
     "older_rows": Cut(
-        f"{_CORE}/reconcile.py", "if changed and Version(local.version, world.source_began_ms).older_than(base.stamp):", "if False:"
+        f"{_CORE}/reconcile.py", "if changed and Version(local.version, evidence.source_began_ms).older_than(base.stamp):", "if False:"
     ),
-    "older_pushes": Cut(f"{_CORE}/pending.py", "return wish.stamp.older_than(entry.stamp)", "return False"),
+    "older_pushes": Cut(f"{_CORE}/pending.py", "return change.stamp.older_than(entry.stamp)", "return False"),
     "sold_there": Cut(f"{_CORE}/reconcile.py", '    if picture.status == "sold":\n        return _sold_there(local, base, picture, changed=changed)\n    if base.sold', "    if base.sold"),
-    "policy": Cut(f"{_CORE}/reconcile.py", 'return world.policy == "local"', "return True"),
+    "policy": Cut(f"{_CORE}/reconcile.py", 'return evidence.policy == "local"', "return True"),
     "left_out": Cut(f"{_SYNC}/writes.py", 'if answer.outcome == "accepted"]', 'if answer.outcome != "refused"]'),
     "a_look": Cut(f"{_SYNC}/compare.py", "        if plan_only:\n            return\n", ""),
     "rejects": Cut(f"{_SYNC}/compare.py", 'if decision.action == "none" or not parked', "if True or not parked"),

@@ -73,8 +73,8 @@ class Actor:
 class Scheduler:
     """Runs actors by the choices of a seed. What is on its way over a network is an event of its own."""
 
-    def __init__(self, chance: Random) -> None:
-        self.chance = chance
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
         self.now_ms = _START_MS
         self.actors: list[Actor] = []
         self._slow: list[tuple[int, Callable[[], None]]] = []
@@ -146,18 +146,18 @@ class Scheduler:
         for events in (self._slow, self._arrivals):
             if events and events[0][0] <= self.now_ms:
                 events.pop(0)[1]()
-        if self.chance.random() < 0.03:
+        if self.rng.random() < 0.03:
             for actor in self.actors:
-                actor.weight = self.chance.choice((1, 4, 16, 64))
+                actor.weight = self.rng.choice((1, 4, 16, 64))
         ready = [actor for actor in self.actors if actor.ready(self.now_ms)]
         choices: list[Actor | None] = [*ready, *([None] if self._arrivals else [])]
         if not choices:
             return self._jump(settled)
-        if self.chance.random() < 0.02:
+        if self.rng.random() < 0.02:
             self._jump_near()
-        chosen = self.chance.choices(choices, [actor.weight if actor else 4 for actor in choices])[0]
+        chosen = self.rng.choices(choices, [actor.weight if actor else 4 for actor in choices])[0]
         if chosen is None:
-            self._arrivals.pop(self.chance.randrange(len(self._arrivals)))[1]()
+            self._arrivals.pop(self.rng.randrange(len(self._arrivals)))[1]()
             return True
         chosen.killed = self.may_die(chosen)
         chosen.resume()

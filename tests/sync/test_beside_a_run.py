@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from okasie_tasks.core.ledger_entry import Entry, Flag
-from okasie_tasks.core.pending import Wish, merged
+from okasie_tasks.core.pending import PendingChange, merged
 from okasie_tasks.core.records import Planned
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync import writes
@@ -59,20 +59,20 @@ def test_a_push_that_waits_while_its_car_would_be_sold_spends_the_absence(world:
     for number in range(2):  # the second replaces the first, and is newer still
         accept.accept_push(ctx, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
         assert writes.mark_sold(ctx, part, record(ctx, part), world.market) == {"overtaken": 1}
-    assert ctx.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE), "a push that is refused spends nothing"
-    Sender(ctx, "sender", chance=Random(0), sleep=lambda _: None).run()
+    assert ctx.ledger.get(["R0"])["R0"].has(Flag.IN_SOURCE), "a push that is refused spends nothing"
+    Sender(ctx, "sender", rng=Random(0), sleep=lambda _: None).run()
     assert world.market.stands() == {"R0": 6}
-    assert not ctx.ledger.get(["R0"])["R0"].having(Flag.IN_SOURCE)
+    assert not ctx.ledger.get(["R0"])["R0"].has(Flag.IN_SOURCE)
 
 
 def test_a_newer_push_is_told_of_the_absence_that_the_older_one_met() -> None:
-    one, two = (Wish(reference="R0", own=0, seen_ms=moment, waiters=()) for moment in (1, 2))
-    gone = Wish(reference="R0", own=0, seen_ms=1, waiters=(), row_gone=True)
+    one, two = (PendingChange(reference="R0", own=0, seen_ms=moment, waiters=()) for moment in (1, 2))
+    gone = PendingChange(reference="R0", own=0, seen_ms=1, waiters=(), row_gone=True)
     assert (merged(gone, two).row_gone, merged(one, two).row_gone) == (True, False)
 
 
 def test_a_car_whose_absence_was_spent_since_the_plan_is_not_sold(world: World) -> None:
-    part = about_to_sell(world.plain, known(Flag.OWNED | Flag.GIVEN | Flag.URGENT))
+    part = about_to_sell(world.plain, known(Flag.OWNED | Flag.INLINE_CONTENT | Flag.URGENT))
     assert writes.mark_sold(world.plain, part, record(world.plain, part), world.market) == {"overtaken": 1}
     assert world.market.writes == []
 

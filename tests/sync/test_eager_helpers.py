@@ -51,7 +51,7 @@ class Helper:
             for part in parts:
                 self.done.append(stage)
                 try:
-                    perform(self._ctx, Part(run.id, stage, part, f"helper{len(self.done)}/1"), chance=Random(0))
+                    perform(self._ctx, Part(run.id, stage, part, f"helper{len(self.done)}/1"), rng=Random(0))
                 except NoPermit:
                     pytest.fail("the helper is to be at work at once")
 

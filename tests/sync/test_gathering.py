@@ -36,7 +36,7 @@ def sent(world: World, *, arriving: int, announced: int = 0) -> tuple[list[int],
             accept(len(slept))
 
     accept(0)
-    Sender(world.plain, "sender", chance=Random(0), sleep=sleep, coming=lambda: next(looks, 0)).run()
+    Sender(world.plain, "sender", rng=Random(0), sleep=sleep, coming=lambda: next(looks, 0)).run()
     return [len(request.references) for request in world.market.writes], sum(slept)
 
 

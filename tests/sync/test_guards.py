@@ -100,7 +100,7 @@ def test_a_dropped_plan_is_not_sent_and_later_runs_plan_anew(world: GuardedWorld
 def test_a_plan_expires(world: GuardedWorld, client: redis.Redis) -> None:
     world.remove(world.of_dealer("DEMO-GENT")[:10])
     first = world.told()
-    plan = plan_review.standing(world.ctx)
+    plan = plan_review.held_plan(world.ctx)
     assert plan is not None
     now_ms = world.ctx.runs.now_ms()
     assert abs(plan.expires_ms - now_ms - 72 * 3600 * 1000) < 60_000, "plan_expires = 72h"

@@ -34,7 +34,7 @@ def time_comes(world: GuardedWorld) -> None:
 
 
 def waits(world: GuardedWorld) -> bool:
-    return world.ctx.ledger.get([BAD])[BAD].having(Flag.IMAGES)
+    return world.ctx.ledger.get([BAD])[BAD].has(Flag.IMAGES)
 
 
 def test_they_are_tried_again_slowly_and_then_given_up(world: GuardedWorld) -> None:

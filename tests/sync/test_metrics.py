@@ -252,7 +252,7 @@ def test_all_that_an_account_learns_of_the_quota_is_told(world: GuardedWorld) ->
 
 def test_an_account_that_a_person_paused_is_told(world: GuardedWorld) -> None:
     assert look(world)['okasie_paused{account="dex"}'] == 0
-    world.services.runs.stops.pause(ACCOUNT)
+    world.services.runs.controls.pause(ACCOUNT)
     assert look(world)['okasie_paused{account="dex"}'] == 1
-    world.services.runs.stops.resume(ACCOUNT)
+    world.services.runs.controls.resume(ACCOUNT)
     assert look(world)['okasie_paused{account="dex"}'] == 0

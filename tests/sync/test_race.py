@@ -26,27 +26,27 @@ _ONE = os.environ.get("RACE_SEED")
 def race(client: redis.Redis, seed: int, *, versioned: bool = False) -> World:
     """Some cars are known, some pushed, some sold; then everybody at once."""
     world = World(client, seed, versioned=versioned)
-    chance = world.chance
+    rng = world.rng
     kinds = ("given", "read") if versioned else ("given", "read", "sell")
     world.inventory.prices[ANCHOR] = world.new_price()
     for reference in world.references:
-        if chance.random() < 0.7:
+        if rng.random() < 0.7:
             world.inventory.prices[reference] = world.new_price()
     client.hset("okasie:account:dex", "rows", 1)  # so that a run of few cars has one partition
     world.quiet_run()
-    if chance.random() < 0.5:
-        world.add_pusher(chance.choices(kinds, k=2))
+    if rng.random() < 0.5:
+        world.add_pusher(rng.choices(kinds, k=2))
         world.play()
-    for _ in range(chance.randint(0, 3)):
-        world.change(chance)
-    world.market.losses, world.deaths = chance.choice(((0, 0), (0, 0), (1, 0), (2, 0), (0, 1), (1, 1)))
-    world.market.refusals = chance.choice((0, 3))
-    world.add_runner(chance.randint(1, 2))
-    world.add_dealer(chance.randint(0, 5))
-    for _ in range(chance.randint(1, 3)):
-        world.add_pusher(chance.choices(("given", "read"), k=chance.randint(1, 3)))
-    for _ in range(0 if versioned else chance.randint(0, 2)):
-        world.add_pusher(["sell"] * chance.randint(1, 2))
+    for _ in range(rng.randint(0, 3)):
+        world.change(rng)
+    world.market.losses, world.deaths = rng.choice(((0, 0), (0, 0), (1, 0), (2, 0), (0, 1), (1, 1)))
+    world.market.refusals = rng.choice((0, 3))
+    world.add_runner(rng.randint(1, 2))
+    world.add_dealer(rng.randint(0, 5))
+    for _ in range(rng.randint(1, 3)):
+        world.add_pusher(rng.choices(("given", "read"), k=rng.randint(1, 3)))
+    for _ in range(0 if versioned else rng.randint(0, 2)):
+        world.add_pusher(["sell"] * rng.randint(1, 2))
     world.play()
     return world
 

@@ -70,7 +70,7 @@ class Dealer:
         return found
 
     def send(self) -> None:
-        Sender(self.ctx, "sender", chance=Random(0), sleep=lambda _: None).run()
+        Sender(self.ctx, "sender", rng=Random(0), sleep=lambda _: None).run()
 
     def events(self, reference: str = "A") -> list[Event]:
         return self.ctx.history.get(reference)
@@ -226,9 +226,13 @@ def test_what_was_handed_in_is_what_theirs_is_held_against(dealer: Dealer) -> No
 
 def test_ours_is_the_row_unless_something_else_was_handed_in_over_the_same_row() -> None:
     decision = Decision(action="none", reason="r", count="drifted")
-    for row, given, form in ((b"row", Flag.GIVEN, None), (b"old", Flag.GIVEN, b"form"), (b"row", Flag(0), b"form")):
-        local = Local("A", 1, b"row", form=b"form")
-        assert Noted("A", decision, local, None, Entry(row=row, flags=given)).form == form
+    for row, given, form in (
+        (b"row", Flag.INLINE_CONTENT, None),
+        (b"old", Flag.INLINE_CONTENT, b"form"),
+        (b"row", Flag(0), b"form"),
+    ):
+        local = Local("A", 1, b"row", values=b"form")
+        assert Noted("A", decision, local, None, Entry(row=row, flags=given)).values == form
 
 
 def test_a_dispute_is_told_when_it_begins(dealer: Dealer, monkeypatch: pytest.MonkeyPatch) -> None:

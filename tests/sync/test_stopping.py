@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from okasie_tasks.errors import NoPermit, RetryLater
-from okasie_tasks.marketplace.client import Door
+from okasie_tasks.marketplace.client import PermittedCall
 from okasie_tasks.reports.listing import why_document
 from okasie_tasks.reports.runs import pause_hint, run_document
 from okasie_tasks.services import current_run
@@ -49,7 +49,7 @@ def do(world: GuardedWorld, part: Part) -> str:
     try:
         while True:
             try:
-                return perform(world.ctx, part, chance=Random(0))
+                return perform(world.ctx, part, rng=Random(0))
             except NoPermit:  # this machine was busy for longer than a permit is good
                 continue
     finally:
@@ -73,15 +73,15 @@ def until(world: GuardedWorld, run: str, stage: str) -> Part:
 
 def in_flight(monkeypatch: pytest.MonkeyPatch, call: str, happens: Callable[[], object]) -> None:
     """``happens`` once while a request of this kind is under way: the marketplace has it, we do not have its answer."""
-    plain, done = getattr(Door, call), []
+    plain, done = getattr(PermittedCall, call), []
 
-    def meanwhile(self: Door, *arguments: Any, **named: Any) -> Any:
+    def meanwhile(self: PermittedCall, *arguments: Any, **named: Any) -> Any:
         answer = plain(self, *arguments, **named)
         if not done:
             done.append(happens())
         return answer
 
-    monkeypatch.setattr(Door, call, meanwhile)
+    monkeypatch.setattr(PermittedCall, call, meanwhile)
 
 
 def go_on(world: GuardedWorld, run: str) -> Run:
@@ -103,7 +103,7 @@ def test_the_request_in_flight_is_finished_and_settled_and_the_cursor_stays(
     part = until(world, run, "upsert")
 
     def cancelled() -> None:
-        assert ctx.runs.stops.cancel(run, ACCOUNT) == "running"
+        assert ctx.runs.controls.cancel(run, ACCOUNT) == "running"
         assert phases.advance(ctx, run) is None, "a request is under way"
         assert phases.windows(ctx, run, "apply") == []
         assert ctx.runs.begin(ACCOUNT) is None
@@ -140,7 +140,7 @@ def test_a_sell_in_flight_is_settled_too(world: GuardedWorld, monkeypatch: pytes
     gone = world.remove(world.rows[:3])
     run = start(world, "incremental")
     part = until(world, run, "sell")
-    in_flight(monkeypatch, "delete", lambda: world.ctx.runs.stops.cancel(run, ACCOUNT))
+    in_flight(monkeypatch, "delete", lambda: world.ctx.runs.controls.cancel(run, ACCOUNT))
     do(world, part)
     record = phases.advance(world.ctx, run)
     assert record is not None
@@ -153,7 +153,7 @@ def test_a_sell_in_flight_is_settled_too(world: GuardedWorld, monkeypatch: pytes
 def test_a_part_that_finds_the_run_cancelled_ends_it(world: GuardedWorld) -> None:
     run = start(world)
     part = until(world, run, "load")
-    world.ctx.runs.stops.cancel(run, ACCOUNT)
+    world.ctx.runs.controls.cancel(run, ACCOUNT)
     assert do(world, part) == "stopped"
     assert world.ctx.runs.state(run) == "cancelled"
     assert world.ctx.runs.begin(ACCOUNT) is None, "nothing waits"
@@ -165,15 +165,15 @@ def test_a_request_that_is_to_be_tried_again_is_not(world: GuardedWorld) -> None
     world.faults({"kind": "500", "match": {"key": ACCOUNT, "path": "bulk"}, "times": 1})
     with pytest.raises(RetryLater):
         do(world, part)
-    world.ctx.runs.stops.cancel(run, ACCOUNT)
+    world.ctx.runs.controls.cancel(run, ACCOUNT)
     assert do(world, part) == "stopped"
     assert world.ctx.runs.state(run) == "cancelled"
 
 
 def test_the_watchdog_ends_a_cancelled_run_that_nobody_works_on(world: GuardedWorld) -> None:
     run = start(world)
-    world.ctx.runs.stops.pause(ACCOUNT)
-    world.ctx.runs.stops.cancel(run, ACCOUNT)
+    world.ctx.runs.controls.pause(ACCOUNT)
+    world.ctx.runs.controls.cancel(run, ACCOUNT)
     world.ctx.runs.note(run, progress_ms=1)
     assert list(watchdog.look(world.ctx, ACCOUNT)) == []
     assert world.ctx.runs.state(run) == "cancelled"
@@ -181,13 +181,13 @@ def test_the_watchdog_ends_a_cancelled_run_that_nobody_works_on(world: GuardedWo
 
 def test_nothing_is_published_of_a_run_that_is_to_end_or_rests(world: GuardedWorld) -> None:
     ctx, run = world.ctx, start(world)
-    ctx.runs.stops.pause(ACCOUNT)
+    ctx.runs.controls.pause(ACCOUNT)
     assert phases.windows(ctx, run, "first") == []
-    ctx.runs.stops.resume(ACCOUNT)
+    ctx.runs.controls.resume(ACCOUNT)
     assert phases.windows(ctx, run, "first") == [("first", range(1))], "it was not handed out before"
     do(world, Part(run, "first", 0, "a"))
     do(world, until(world, run, "spool"))
-    ctx.runs.stops.cancel(run, ACCOUNT)
+    ctx.runs.controls.cancel(run, ACCOUNT)
     assert phases.windows(ctx, run, "apply") == []
 
 
@@ -198,7 +198,7 @@ def test_nothing_is_published_of_a_run_that_is_to_end_or_rests(world: GuardedWor
 def test_a_paused_run_stands_still_in_any_stage_and_goes_on_to_the_same_end(world: GuardedWorld, stage: str) -> None:
     ctx, run = world.ctx, start(world)
     part = until(world, run, stage)
-    since = ctx.runs.stops.pause(ACCOUNT)
+    since = ctx.runs.controls.pause(ACCOUNT)
     sent = len(world.requests())
     assert do(world, part) == "nothing"
     record = ctx.runs.get(run)
@@ -209,7 +209,7 @@ def test_a_paused_run_stands_still_in_any_stage_and_goes_on_to_the_same_end(worl
     assert len(world.requests()) == sent
     assert world.status()["paused_since"] is not None
     assert f"okasie resume {ACCOUNT}" in pause_hint(ctx)
-    assert ctx.runs.stops.resume(ACCOUNT) == since
+    assert ctx.runs.controls.resume(ACCOUNT) == since
     document = run_document(ctx.runs, go_on(world, run))
     assert (document["state"], document["listings"]["created"], document["error"]) == ("done", CARS, None), document
     assert world.requests() == ["list", "bulk", "bulk"]
@@ -221,10 +221,10 @@ def test_a_request_in_flight_when_the_account_is_paused_is_settled(
 ) -> None:
     ctx, run = world.ctx, start(world)
     part = until(world, run, "upsert")
-    in_flight(monkeypatch, "bulk_upsert", lambda: ctx.runs.stops.pause(ACCOUNT))
+    in_flight(monkeypatch, "bulk_upsert", lambda: ctx.runs.controls.pause(ACCOUNT))
     assert do(world, part) == "closed"
     assert ctx.ledger.count() == 100
-    ctx.runs.stops.resume(ACCOUNT)
+    ctx.runs.controls.resume(ACCOUNT)
     assert go_on(world, run).state == "done"
     assert world.requests().count("bulk") == 2
 
@@ -232,12 +232,12 @@ def test_a_request_in_flight_when_the_account_is_paused_is_settled(
 def test_ticks_while_paused_are_one_run_that_begins_when_it_goes_on(world: GuardedWorld) -> None:
     ctx = world.ctx
     world.good_run()
-    ctx.runs.stops.pause(ACCOUNT)
+    ctx.runs.controls.pause(ACCOUNT)
     asked = {ctx.runs.request(ACCOUNT, mode)[0] for mode in ("incremental", "full", "incremental")}
     assert len(asked) == 1
     assert ctx.runs.begin(ACCOUNT) is None
     assert not watchdog.may_begin(ctx, ACCOUNT)
-    ctx.runs.stops.resume(ACCOUNT)
+    ctx.runs.controls.resume(ACCOUNT)
     assert watchdog.may_begin(ctx, ACCOUNT)
     assert {ctx.runs.begin(ACCOUNT)} == asked
 
@@ -245,15 +245,15 @@ def test_ticks_while_paused_are_one_run_that_begins_when_it_goes_on(world: Guard
 def test_pushes_and_sells_are_kept_while_paused_and_sent_after(world: GuardedWorld) -> None:
     world.good_run()
     ctx, sent = world.ctx, len(world.requests())
-    ctx.runs.stops.pause(ACCOUNT)
+    ctx.runs.controls.pause(ACCOUNT)
     new_price, sold = world.rows[0]["stock_no"], world.rows[1]["stock_no"]
     world.rows[0]["price_eur"] = "4321"
     world.push_reference(new_price)
     world.sell(sold)
     assert len(world.requests()) == sent
-    assert ctx.inbox.count() == 2
+    assert ctx.urgent_queue.count() == 2
     assert f"okasie resume {ACCOUNT}" in why_document(ctx, new_price)["next"]
-    ctx.runs.stops.resume(ACCOUNT)
+    ctx.runs.controls.resume(ACCOUNT)
     world._send()
     assert sorted(world.requests(sent)) == ["delete", "put"]
     assert (world.sold(), world.standing()[new_price]["price"]) == ({sold}, 4321)
@@ -266,23 +266,23 @@ def test_a_pause_between_two_requests_of_the_urgent_lane_stops_the_second(
     ctx, sent = world.ctx, len(world.requests())
     for row in world.rows[:2]:
         accept.accept_sell(ctx, uuid4().hex, references=[row["stock_no"]])
-    in_flight(monkeypatch, "delete", lambda: ctx.runs.stops.pause(ACCOUNT))
+    in_flight(monkeypatch, "delete", lambda: ctx.runs.controls.pause(ACCOUNT))
     world._send()
-    assert (world.requests(sent), ctx.inbox.count()) == (["delete"], 1)
-    ctx.runs.stops.resume(ACCOUNT)
+    assert (world.requests(sent), ctx.urgent_queue.count()) == (["delete"], 1)
+    ctx.runs.controls.resume(ACCOUNT)
     world._send()
-    assert (world.requests(sent), ctx.inbox.count()) == (["delete", "delete"], 0)
+    assert (world.requests(sent), ctx.urgent_queue.count()) == (["delete", "delete"], 0)
 
 
 def test_a_wish_that_waited_through_a_long_pause_is_not_given_up_at_its_first_failure(world: GuardedWorld) -> None:
     ctx = world.ctx
-    ctx.runs.stops.pause(ACCOUNT)
+    ctx.runs.controls.pause(ACCOUNT)
     world.push_reference(world.rows[0]["stock_no"])
-    ((raw, wish),) = ctx.inbox.first(1)
+    ((raw, wish),) = ctx.urgent_queue.first(1)
     two_hours_old = msgspec.structs.replace(wish, seen_ms=wish.seen_ms - 2 * 3600 * 1000)
-    ctx.inbox.swap([(raw, two_hours_old)])
-    ctx.runs.stops.resume(ACCOUNT)
+    ctx.urgent_queue.swap([(raw, two_hours_old)])
+    ctx.runs.controls.resume(ACCOUNT)
     world.faults({"kind": "500", "match": {"key": ACCOUNT, "path": "put"}, "times": 1})
     with pytest.raises(RetryLater):
         world._send()
-    assert ctx.inbox.count() == 1
+    assert ctx.urgent_queue.count() == 1

@@ -31,19 +31,19 @@ class Round:
     """One dealer's days: the feed changes, the marketplace's pages move, sometimes the ledger is lost."""
 
     def __init__(self, world: HttpWorld, seed: int) -> None:
-        self.world, self.chance = world, Random(seed)
+        self.world, self.rng = world, Random(seed)
         self.gone: list[Row] = []
         self._next = len(world.rows) + 1
 
     def play(self) -> None:
-        self._foreign(self.chance.randint(0, 8))
+        self._foreign(self.rng.randint(0, 8))
         self._theirs = self._others()
-        if self.chance.random() < 0.7:
+        if self.rng.random() < 0.7:
             self.world.good_run()
-        for _ in range(self.chance.randint(1, 4)):
+        for _ in range(self.rng.randint(1, 4)):
             self._day()
             self._moving_pages()
-            self._run(self.chance.choice(("full", "full", "incremental")))
+            self._run(self.rng.choice(("full", "full", "incremental")))
         self.world.quirks()
         self._run("full")
 
@@ -55,16 +55,16 @@ class Round:
         self.world.edit(*({"create": made, "reference": name} for name in names))
 
     def _day(self) -> None:
-        rows, chance = self.world.rows, self.chance
-        leave = chance.random() < 0.25
-        if not leave and self.gone and chance.random() < 0.5:
-            rows.append(self.gone.pop(chance.randrange(len(self.gone))))
-        for row in chance.sample(rows, chance.randint(0, 6)):
+        rows, rng = self.world.rows, self.rng
+        leave = rng.random() < 0.25
+        if not leave and self.gone and rng.random() < 0.5:
+            rows.append(self.gone.pop(rng.randrange(len(self.gone))))
+        for row in rng.sample(rows, rng.randint(0, 6)):
             row["price_eur"] = str(int(row["price_eur"]) + 50)
-        left = chance.sample(rows, chance.randint(0, 6))
+        left = rng.sample(rows, rng.randint(0, 6))
         self.gone += left
         rows[:] = [row for row in rows if row not in left]
-        fresh = chance.randint(0, 6)
+        fresh = rng.randint(0, 6)
         rows += varied(fresh, seed=1, first=self._next)
         self._next += fresh
         if leave:
@@ -74,8 +74,8 @@ class Round:
 
     def _moving_pages(self) -> None:
         self.world.quirks(
-            shuffle_pages=self.chance.random() < 0.8, walk_seed=self.chance.randrange(1000), page_rows=_PAGE,
-            insert_during_walk=self.chance.choice((0, 0, 1, 3)),
+            shuffle_pages=self.rng.random() < 0.8, walk_seed=self.rng.randrange(1000), page_rows=_PAGE,
+            insert_during_walk=self.rng.choice((0, 0, 1, 3)),
         )  # fmt: skip
 
     def _run(self, mode: str) -> None:

@@ -64,7 +64,7 @@ class TwinMarket:
         self.writes = self.requests = 0
         self._lane: Lane = "bulk"
 
-    def short_handed(self, pace_seconds: float) -> bool:
+    def needs_more_workers(self, pace_seconds: float) -> bool:
         return False
 
     @contextmanager

@@ -14,7 +14,7 @@ from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.history import History
 from okasie_tasks.store.records import Run
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.store.urgent_queue import Inbox, Pushes
+from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
 from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext, Part
@@ -67,7 +67,7 @@ class Workshop(AlertContext):
     def _ctx(self, client: redis.Redis) -> AccountContext:
         return AccountContext(
             policy=self.policy, runs=Runs(client, prefix=_PREFIX), ledger=SmallLedger(client, prefix=_PREFIX, account=ACCOUNT),
-            market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
+            market=self.market, source=self.inventory.open, urgent_queue=UrgentQueue(client, prefix=_PREFIX, account=ACCOUNT),
             pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
             plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
             history=History(client, prefix=_PREFIX, account=ACCOUNT),
@@ -89,7 +89,7 @@ class Workshop(AlertContext):
         return list(self.running().plan)
 
     def waiting(self, reference: str) -> Stamp | None:
-        wish = self.plain.inbox.waiting([reference]).get(reference)
+        wish = self.plain.urgent_queue.waiting([reference]).get(reference)
         return wish and Stamp(wish.own, wish.seen_ms)
 
     def _opened(self, reading: Reading) -> None:
@@ -252,7 +252,7 @@ class Workshop(AlertContext):
         while True:
             self._messages += 1
             try:
-                Sender(self.ctx, f"sender-{self._messages}", chance=Random(0), sleep=self.clock.sleep).run()
+                Sender(self.ctx, f"sender-{self._messages}", rng=Random(0), sleep=self.clock.sleep).run()
             except RetryLater as later:
                 if not patience:
                     return
@@ -285,4 +285,4 @@ class Workshop(AlertContext):
         self.recover()
         self.clock.sleep(60)
         self.send(patience=50)
-        assert not self.plain.inbox.count(), "a wish waits for ever"
+        assert not self.plain.urgent_queue.count(), "a wish waits for ever"

@@ -15,7 +15,7 @@ from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.history import History
 from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.store.urgent_queue import Inbox, Pushes
+from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
 from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext, AccountPolicy, Part
@@ -51,14 +51,14 @@ class Message(NamedTuple):
 class World:
     def __init__(self, plain: redis.Redis, seed: int, *, versioned: bool = False) -> None:
         plain.flushall()
-        self.chance = Random(seed)
-        self.references = [f"R{number}" for number in range(self.chance.randint(2, 5))]
-        self.scheduler = Scheduler(Random(self.chance.random()))
+        self.rng = Random(seed)
+        self.references = [f"R{number}" for number in range(self.rng.randint(2, 5))]
+        self.scheduler = Scheduler(Random(self.rng.random()))
         self.inventory = Inventory(
             self.scheduler, references=[*self.references, ANCHOR],
-            lazy=self.chance.random() < 0.5, sliceable=self.chance.random() < 0.5, versioned=versioned,
+            lazy=self.rng.random() < 0.5, sliceable=self.rng.random() < 0.5, versioned=versioned,
         )  # fmt: skip
-        self.market = FakeMarket(self.scheduler, page_size=self.chance.choice((2, 200)))
+        self.market = FakeMarket(self.scheduler, page_size=self.rng.choice((2, 200)))
         self.ctx = self._ctx(SteppingRedis(plain, self.scheduler))
         self.plain = self._ctx(plain)
         self.messages: list[Message] = []
@@ -75,7 +75,7 @@ class World:
     def _ctx(self, client: redis.Redis) -> AccountContext:
         return AccountContext(
             policy=_POLICY, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
-            market=self.market, source=self.inventory.open, inbox=Inbox(client, prefix=_PREFIX, account=ACCOUNT),
+            market=self.market, source=self.inventory.open, urgent_queue=UrgentQueue(client, prefix=_PREFIX, account=ACCOUNT),
             pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
             plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
             history=History(client, prefix=_PREFIX, account=ACCOUNT),
@@ -103,30 +103,30 @@ class World:
         return 10_000 + self._price
 
     def add_dealer(self, changes: int) -> None:
-        chance = Random(self.chance.random())
+        rng = Random(self.rng.random())
 
         def deal() -> None:
             for _ in range(changes):
-                self._idle(chance)
-                self.change(chance)
+                self._idle(rng)
+                self.change(rng)
 
         self.scheduler.add(self._name("dealer"), deal)
 
-    def change(self, chance: Random) -> None:
-        reference = chance.choice(self.references)
+    def change(self, rng: Random) -> None:
+        reference = rng.choice(self.references)
         if self.inventory.versioned:
-            self.inventory.prices[reference] = self.inventory.prices.get(reference, 10_000) + chance.randint(1, 5_000)
-        elif reference in self.inventory.prices and chance.random() < 0.4:
+            self.inventory.prices[reference] = self.inventory.prices.get(reference, 10_000) + rng.randint(1, 5_000)
+        elif reference in self.inventory.prices and rng.random() < 0.4:
             del self.inventory.prices[reference]
         else:
             self.inventory.prices[reference] = self.new_price()
 
     def add_runner(self, count: int) -> None:
-        chance = Random(self.chance.random())
+        rng = Random(self.rng.random())
 
         def run() -> None:
             for _ in range(count):
-                self._idle(chance)
+                self._idle(rng)
                 self._request_run()
 
         self.scheduler.add(self._name("runner"), run)
@@ -137,29 +137,29 @@ class World:
         self._deliver(messages)
 
     def _message(self, kind: str) -> Message:
-        references = tuple(self.chance.sample(self.references, self.chance.randint(1, min(3, len(self.references)))))
+        references = tuple(self.rng.sample(self.references, self.rng.randint(1, min(3, len(self.references)))))
         prices = tuple(self.new_price() for _ in references) if kind == "given" else ()
         if prices and self.inventory.versioned:
-            prices = (self.chance.randint(10_001, 20_000),) * len(references)
-        return Message(f"push-{len(self.messages)}-{self.chance.randrange(10**9)}", kind, references, prices)
+            prices = (self.rng.randint(10_001, 20_000),) * len(references)
+        return Message(f"push-{len(self.messages)}-{self.rng.randrange(10**9)}", kind, references, prices)
 
     # -- the actors ------------------------------------------------------------------------------------------------
 
-    def _idle(self, chance: Random) -> None:
-        for _ in range(chance.choice((0, 0, 5, 40))):
+    def _idle(self, rng: Random) -> None:
+        for _ in range(rng.choice((0, 0, 5, 40))):
             self.scheduler.step()
 
     def _deliver(self, messages: list[Message]) -> None:
-        name, chance = self._name("pusher"), Random(self.chance.random())
+        name, rng = self._name("pusher"), Random(self.rng.random())
         self._at_work[name] = messages
 
         def work() -> None:
             while messages:
-                self._idle(chance)
+                self._idle(rng)
                 message = messages[0]
                 self.inventory.labels[name] = ("push", message.id)
                 self._accept(message)
-                self._send(message.id, chance)
+                self._send(message.id, rng)
                 del messages[0]
 
         self.scheduler.add(name, work)
@@ -175,10 +175,10 @@ class World:
             version = message.prices[0] if self.inventory.versioned else 0
             accept.accept_push(self.ctx, message.id, listings=rows, version=version)
 
-    def _send(self, token: str, chance: Random) -> None:
+    def _send(self, token: str, rng: Random) -> None:
         while True:
             try:
-                Sender(self.ctx, token, chance=chance, sleep=self.scheduler.sleep).run()
+                Sender(self.ctx, token, rng=rng, sleep=self.scheduler.sleep).run()
             except RetryLater as later:
                 self.scheduler.sleep(max(later.seconds, 0.3))
             else:
@@ -201,24 +201,24 @@ class World:
                 self._queue += [(run, stage, number) for number in parts]
 
     def _add_worker(self) -> None:
-        name, chance = self._name("worker"), Random(self.chance.random())
+        name, rng = self._name("worker"), Random(self.rng.random())
 
         def work() -> None:
             while True:
                 self.scheduler.wait(until=lambda: self._queue)
                 if self._queue:
-                    self._part(name, self._queue.pop(chance.randrange(len(self._queue))), chance)
+                    self._part(name, self._queue.pop(rng.randrange(len(self._queue))), rng)
 
         self.scheduler.add(name, work, daemon=True)
 
-    def _part(self, name: str, message: tuple[str, str, int], chance: Random) -> None:
+    def _part(self, name: str, message: tuple[str, str, int], rng: Random) -> None:
         run, stage, number = message
         self._names += 1
         token = f"task-{self._names}"
         while True:
             self.inventory.labels[name] = (run, stage)
             try:
-                effect = perform(self.ctx, Part(run, stage, number, token), chance=chance)
+                effect = perform(self.ctx, Part(run, stage, number, token), rng=rng)
             except RetryLater as later:
                 self.scheduler.sleep(max(later.seconds, 0.3))
             else:
@@ -235,13 +235,13 @@ class World:
                 self._queue += [(run, stage, number) for number in parts]
             if watchdog.may_begin(self.ctx, ACCOUNT):
                 self._begin()
-            if self.ctx.inbox.unattended(self.scheduler.now_ms):
-                name, chance = self._name("urgent"), Random(self.chance.random())
-                self.scheduler.add(name, lambda name=name, chance=chance: self._send(name, chance))
+            if self.ctx.urgent_queue.unattended(self.scheduler.now_ms):
+                name, rng = self._name("urgent"), Random(self.rng.random())
+                self.scheduler.add(name, lambda name=name, rng=rng: self._send(name, rng))
 
     def _may_die(self, actor: Actor) -> bool:
         kind = actor.name.split("-")[0]
-        if not self.deaths or kind not in ("worker", "pusher") or self.scheduler.chance.random() > 0.004:
+        if not self.deaths or kind not in ("worker", "pusher") or self.scheduler.rng.random() > 0.004:
             return False
         self.deaths -= 1
         self._died.add(actor.name)
@@ -257,7 +257,7 @@ class World:
 
     def _settled(self) -> bool:
         runs = self.plain.runs
-        return not (self._queue or runs.active(ACCOUNT) or runs.waiting(ACCOUNT) or self.plain.inbox.count())
+        return not (self._queue or runs.active(ACCOUNT) or runs.waiting(ACCOUNT) or self.plain.urgent_queue.count())
 
     # -- what was said ---------------------------------------------------------------------------------------------
 

@@ -25,17 +25,17 @@ ALL_QUEUES = "okasie.control,okasie.urgent,okasie.api,okasie.diff"
 
 def generated(count: int = 6_005) -> list[Row]:
     """Rows with the traits of the real export: one price ``N/A``, some models and powers missing, rare fuels."""
-    chance = Random(24)
+    rng = Random(24)
     fuels = ("Gasoline", "Diesel", "Electric", "Electric/Gasoline", "LPG", "CNG", "-/- (Fuel)", "Ethanol")
     rows = [
         {
-            "offer_id": f"AS24-{number:06d}", "mileage": str(chance.randrange(0, 300_000)),
-            "make": chance.choice(("Volkswagen", "Opel", "Citroën", "Mercedes-Benz")),
-            "model": "" if number % 331 == 0 else chance.choice(("Golf", "Corsa", "C3", "A 180")),
-            "fuel": chance.choice(fuels), "gear": chance.choice(("Manual", "Automatic", "Semi-automatic", "")),
-            "offerType": chance.choice(("Used", "Demonstration", "Pre-registered", "Employee's car", "New")),
-            "price": str(chance.randrange(1_100, 90_000)), "hp": "" if number % 600 == 0 else str(chance.randrange(40, 400)),
-            "year": str(chance.randrange(2011, 2022)),
+            "offer_id": f"AS24-{number:06d}", "mileage": str(rng.randrange(0, 300_000)),
+            "make": rng.choice(("Volkswagen", "Opel", "Citroën", "Mercedes-Benz")),
+            "model": "" if number % 331 == 0 else rng.choice(("Golf", "Corsa", "C3", "A 180")),
+            "fuel": rng.choice(fuels), "gear": rng.choice(("Manual", "Automatic", "Semi-automatic", "")),
+            "offerType": rng.choice(("Used", "Demonstration", "Pre-registered", "Employee's car", "New")),
+            "price": str(rng.randrange(1_100, 90_000)), "hp": "" if number % 600 == 0 else str(rng.randrange(40, 400)),
+            "year": str(rng.randrange(2011, 2022)),
         }
         for number in range(count)
     ]  # fmt: skip
@@ -142,9 +142,9 @@ def sent(document: dict[str, dict[str, int]]) -> int:
 
 def change(rows: list[Row]) -> list[Row]:
     """300 new prices, 40 more cars, 25 fewer."""
-    chance = Random(7)
+    rng = Random(7)
     fine = [index for index, row in enumerate(rows) if row["price"] != "N/A"]
-    picked = chance.sample(fine, 325)
+    picked = rng.sample(fine, 325)
     cheaper, gone = set(picked[:300]), set(picked[300:])
     kept = [
         row | {"price": str(int(row["price"]) + 1)} if index in cheaper else row

@@ -20,7 +20,7 @@ from sqlalchemy.pool import StaticPool
 
 from okasie_tasks.client import Client
 from okasie_tasks.errors import ConnectionFailed
-from okasie_tasks.store.outbox import Asked
+from okasie_tasks.store.outbox import Outbox
 from tests.support import poll, stored
 from tests.system.conftest import Fleet
 from tests.system.test_push import CAR, url
@@ -72,7 +72,7 @@ def test_a_price_changed_in_node_arrives_and_a_car_sold_there_is_sold(fleet: Fle
     node(url(fleet), "sell", "node", "NODE-1", folder=tmp_path)
     poll(lambda: stored(fleet.sandbox, "node")["NODE-1"]["status"] == "sold", what="the sell")
     with redis.Redis.from_url(url(fleet)) as connection:
-        poll(lambda: connection.hlen("okasie:asked") == 0, what="every request crossed out")
+        poll(lambda: connection.hlen("okasie:outbox") == 0, what="every request crossed out")
 
 
 @needs_node
@@ -88,9 +88,9 @@ def test_a_message_of_node_that_is_lost_is_found_and_sent_again(
     assert set(theirs) <= set(ours)
     assert set(theirs["headers"]) <= set(ours["headers"])
     client.delete("okasie.urgent")
-    asked = Asked(client, prefix="okasie:")
+    outbox = Outbox(client, prefix="okasie:")
     now_ms = int(client.time()[0]) * 1000 + 60_000
-    found = dict(asked.lost(now_ms, after_seconds=5))
+    found = dict(outbox.lost(now_ms, after_seconds=5))
     assert found[task].kwargs == {"account": "dex", "references": ["A-1", "A-2"]}
     assert {ask.task for ask in found.values()} == {"okasie.push"}
     assert len({ask.expires_ms - ask.at_ms for ask in found.values()}) == 1, "as long as the client's"
@@ -122,7 +122,7 @@ def test_a_price_saved_in_django_arrives_and_one_that_is_rolled_back_does_not(fl
     assert done.returncode == 0, done.stderr
     poll(lambda: price_there(fleet, "django", "DJ-1"), what="the car on the marketplace")
     with redis.Redis.from_url(url(fleet)) as connection:
-        poll(lambda: connection.hlen("okasie:asked") == 0, what="every request crossed out")
+        poll(lambda: connection.hlen("okasie:outbox") == 0, what="every request crossed out")
     assert price_there(fleet, "django", "DJ-1") == 8750
 
 

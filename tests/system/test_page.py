@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.test_page import Page
+from tests.cli.test_html_report import Page
 from tests.support import faults
 from tests.system.conftest import CARS, Fleet, feed
 

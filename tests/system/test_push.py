@@ -16,7 +16,7 @@ from okasie_tasks.core.pending import Push
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings.redis_url import find_embedded
-from okasie_tasks.store.urgent_queue import Inbox, Pushes
+from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
 from tests.support import Place, faults, poll, state, stored
 from tests.system.conftest import Fleet, feed
 
@@ -93,8 +93,8 @@ def test_thirty_pushes_that_wait_together_are_one_request(fleet: Fleet) -> None:
         for number in range(30)
     ]
     with redis.Redis.from_url(url(fleet)) as connection:
-        inbox = Inbox(connection, prefix="okasie:", account="many")
-        poll(lambda: inbox.count() == 30, what="all of them in the inbox")
+        urgent_queue = UrgentQueue(connection, prefix="okasie:", account="many")
+        poll(lambda: urgent_queue.count() == 30, what="all of them in the inbox")
     fleet.place.okasie("resume", "many")
     for push in pushes:
         (told,) = settled(fleet, push).outcomes.values()
@@ -194,7 +194,7 @@ def test_a_key_that_is_not_accepted_is_said_and_the_push_is_kept(fleet: Fleet) -
     assert told["outcome"] == "failed"
     assert "401" in told["message"]
     with redis.Redis.from_url(url(fleet)) as connection:
-        assert connection.hlen("okasie:urgent:pushed_wrong_key:wishes") == 1
+        assert connection.hlen("okasie:urgent:pushed_wrong_key:changes") == 1
 
 
 @pytest.mark.parametrize(

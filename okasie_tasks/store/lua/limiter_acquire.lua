@@ -61,12 +61,12 @@ if #gone > 0 then
   redis.call('HDEL', asked, unpack(gone))
 end
 
-local place = tonumber(redis.call('ZSCORE', queue, ticket) or -1)
-local waited = place >= 0
+local collection = tonumber(redis.call('ZSCORE', queue, ticket) or -1)
+local waited = collection >= 0
 local since = waited and tonumber(redis.call('HGET', asked, ticket) or now) or now
 if not waited then
-  place = lane * BULK + redis.call('HINCRBY', state, 'seq', 1)
-  redis.call('ZADD', queue, string.format('%.0f', place), ticket)
+  collection = lane * BULK + redis.call('HINCRBY', state, 'seq', 1)
+  redis.call('ZADD', queue, string.format('%.0f', collection), ticket)
 end
 local bulk_waits = redis.call('ZCOUNT', queue, BULK, '+inf') > 0
 local bulk_turn = streak >= TURN and bulk_waits
@@ -95,10 +95,10 @@ local blocked = false
 if t <= now + HORIZON then
   local before
   if bulk_turn then
-    before = lane == 1 and redis.call('ZRANGEBYSCORE', queue, BULK, '(' .. string.format('%.0f', place), 'LIMIT', 0, 8)
+    before = lane == 1 and redis.call('ZRANGEBYSCORE', queue, BULK, '(' .. string.format('%.0f', collection), 'LIMIT', 0, 8)
       or redis.call('ZRANGEBYSCORE', queue, BULK, '+inf', 'LIMIT', 0, 1)
   else
-    before = redis.call('ZRANGEBYSCORE', queue, '-inf', '(' .. string.format('%.0f', place), 'LIMIT', 0, 8)
+    before = redis.call('ZRANGEBYSCORE', queue, '-inf', '(' .. string.format('%.0f', collection), 'LIMIT', 0, 8)
   end
   for _, other in ipairs(before) do
     local promised = tonumber(redis.call('ZSCORE', due, other) or -1)
@@ -130,7 +130,7 @@ if t <= now + HORIZON and not blocked then
 else
   local ahead = redis.call('ZRANK', queue, ticket)
   if lane == 1 then
-    local bulk_ahead = redis.call('ZCOUNT', queue, BULK, '(' .. string.format('%.0f', place))
+    local bulk_ahead = redis.call('ZCOUNT', queue, BULK, '(' .. string.format('%.0f', collection))
     ahead = math.min(ahead, bulk_ahead * (TURN + 1) + math.max(TURN - streak, 0))
   end
   local step = (lane == 0 and used < n) and math.min(250, tau) or tau

@@ -5,7 +5,7 @@
 -- KEYS[4]  string: since when the account rests, if it does
 -- ARGV     1 key prefix of runs, 2 first stage, 3 seconds to keep the stage
 -- Returns  the id of the run that begins now, or ""
--- Invariant: one run per account, and none begins while a person has paused it. A run at work whose record says that it ended gives its place up.
+-- Invariant: one run per account, and none begins while a person has paused it. A run at work whose record says that it ended gives its collection up.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if redis.call('EXISTS', KEYS[4]) == 1 then return '' end

@@ -1,6 +1,6 @@
--- Keeps what one part of a run has found, sorted into places, in one step.
--- KEYS[1]  prefix of the run's places (hashes)   KEYS[2] set: names of the places
--- ARGV     1 field: the part, 2 seconds to keep, then pairs: place, value
+-- Keeps what one part of a run has found, sorted into collections, in one step.
+-- KEYS[1]  prefix of the run's collections (hashes)   KEYS[2] set: names of the collections
+-- ARGV     1 field: the part, 2 seconds to keep, then pairs: collection, value
 -- Idempotent: the same part writes the same fields.
 for i = 3, #ARGV, 2 do
   local key = KEYS[1] .. ARGV[i]
