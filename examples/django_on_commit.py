@@ -17,7 +17,7 @@ from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save
 
 from okasie_tasks.client import Client
-from okasie_tasks.errors import NotReachable
+from okasie_tasks.errors import ConnectionFailed
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def connect(model: type[models.Model], okasie: Client, account: str) -> None:
 def _send(call: Any, *arguments: Any, **named: Any) -> None:
     try:
         call(*arguments, **named)
-    except NotReachable:
+    except ConnectionFailed:
         log.warning("a change of account %s was not enqueued; its next run finds it", arguments[0])
 
 

@@ -13,7 +13,7 @@ from fastapi import BackgroundTasks, FastAPI
 from pydantic import BaseModel, PositiveInt
 
 from okasie_tasks.client import Client
-from okasie_tasks.errors import NotReachable
+from okasie_tasks.errors import ConnectionFailed
 
 log = logging.getLogger(__name__)
 app = FastAPI()
@@ -36,7 +36,7 @@ def enqueue(reference: str) -> None:
     """Runs in a thread after the response: `Client.push` waits for the broker."""
     try:
         okasie.push("dex", [reference])
-    except NotReachable:
+    except ConnectionFailed:
         log.warning("the change of %s was not enqueued; the next run finds it", reference)
 
 

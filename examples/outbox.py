@@ -36,8 +36,8 @@ def enqueue(connection: Connection, account: str, kind: str, *references: str) -
 def relay(connection: Connection, okasie: Client, *, most: int = 1_000) -> int:
     """Send up to ``most`` unsent rows in order, within the caller's transaction; returns how many.
 
-    Raises `NotReachable`: nothing is marked then, and the next call sends all of them. Several relays may run at once
-    where the database can lock rows.
+    Raises `ConnectionFailed`: nothing is marked then, and the next call sends all of them. Several relays may run at
+    once where the database can lock rows.
     """
     waiting = select(outbox).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(most)
     rows = connection.execute(waiting.with_for_update(skip_locked=True)).all()

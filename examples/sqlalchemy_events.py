@@ -9,7 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from okasie_tasks.client import Client
-from okasie_tasks.errors import NotReachable
+from okasie_tasks.errors import ConnectionFailed
 
 log = logging.getLogger(__name__)
 _CHANGED, _GONE = "okasie_changed", "okasie_gone"
@@ -45,5 +45,5 @@ def _send(call: Any, account: str, references: list[str]) -> None:
     try:
         for start in range(0, len(references), 1_000):
             call(account, references[start : start + 1_000])
-    except NotReachable:
+    except ConnectionFailed:
         log.warning("changes of account %s were not enqueued; its next run finds them", account)
