@@ -96,10 +96,10 @@ export async function enqueue(redis, task, queue, kwargs) {
   const until = now + EXPIRES_SECONDS * 1000;
   await redis.send("MULTI");
   const queued = [
-    redis.send("HSET", `${PREFIX}asked`, id, JSON.stringify({ task, kwargs, at_ms: now, expires_ms: until })),
-    redis.send("ZADD", `${PREFIX}asked:sent`, now, id),
-    redis.send("EXPIRE", `${PREFIX}asked`, EXPIRES_SECONDS + 3600),
-    redis.send("EXPIRE", `${PREFIX}asked:sent`, EXPIRES_SECONDS + 3600),
+    redis.send("HSET", `${PREFIX}outbox`, id, JSON.stringify({ task, kwargs, at_ms: now, expires_ms: until })),
+    redis.send("ZADD", `${PREFIX}outbox:sent`, now, id),
+    redis.send("EXPIRE", `${PREFIX}outbox`, EXPIRES_SECONDS + 3600),
+    redis.send("EXPIRE", `${PREFIX}outbox:sent`, EXPIRES_SECONDS + 3600),
     redis.send("LPUSH", queue, message(id, task, queue, kwargs, new Date(until))),
   ];
   await Promise.all(queued);
