@@ -26,6 +26,7 @@ from okasie_tasks.settings.redis_url import redis_url, redis_urls
 from okasie_tasks.sources import open_source, open_write_back
 from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.history import History
+from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.limiter import RedisLimiter
 from okasie_tasks.store.request_stats import Counters
@@ -51,6 +52,10 @@ class Services:
     def redis(self) -> redis.Redis:
         url = redis_urls(redis_url(self.settings)).client
         return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=15)
+
+    def check_layout(self) -> None:
+        """Raises `ConfigurationError` when Redis holds state that another release wrote in another layout."""
+        check_layout(self.redis, prefix=self.settings.redis.key_prefix, accounts=self.settings.accounts)
 
     @cached_property
     def runs(self) -> Runs:

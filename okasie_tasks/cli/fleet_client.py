@@ -34,7 +34,7 @@ def services_of(context: Context) -> Services:
     os.environ["OKASIE_CONFIG"] = str(settings.config_file)
     services = Services(settings)
     try:
-        services.redis.ping()
+        services.check_layout()
     except redis.RedisError as error:
         raise ConnectionFailed(f"Redis does not answer ({type(error).__name__})", where="redis") from error
     return services

@@ -25,6 +25,7 @@ from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.settings import Settings, load_settings
 from okasie_tasks.settings.redis_url import redis_urls
+from okasie_tasks.store.layout import check_layout
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _READY_SECONDS: Final = 90.0
@@ -98,7 +99,7 @@ class LocalFleet:
 
     def _start_redis(self, starting: contextlib.ExitStack) -> None:
         if self.settings.redis.url is not None:
-            _reach(self.settings)
+            _check_redis(self.settings, self.settings.redis.url)
             return
         # A ledger of what the sandbox holds must never be taken for one of the marketplace: data of its own.
         server = EmbeddedRedis(self.settings.redis.state_dir, data=_SANDBOX if self._with_sandbox else "")
@@ -108,6 +109,7 @@ class LocalFleet:
         child = self._supervisor.add(server.child())
         server.wait(child)
         self._redis = (server, child)
+        _check_redis(self.settings, server.url)
 
     def _start_celery(self, starting: contextlib.ExitStack) -> None:
         for name, options in _WORKERS.items():
@@ -184,11 +186,10 @@ def _reserve(port: int, held: contextlib.ExitStack) -> bool:
     return False
 
 
-def _reach(settings: Settings) -> None:
-    assert settings.redis.url is not None  # noqa: S101 - asked for by the caller
-    client = redis.Redis.from_url(redis_urls(settings.redis.url).client, socket_timeout=5, socket_connect_timeout=5)
+def _check_redis(settings: Settings, url: str) -> None:
+    client = redis.Redis.from_url(redis_urls(url).client, socket_timeout=5, socket_connect_timeout=5)
     try:
-        client.ping()
+        check_layout(client, prefix=settings.redis.key_prefix, accounts=settings.accounts)
     except (redis.RedisError, ValueError) as error:
         raise ConnectionFailed(f"Redis does not answer ({type(error).__name__})", where="redis.url") from error
     finally:

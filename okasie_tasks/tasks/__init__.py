@@ -27,12 +27,13 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from celery import Task
+from celery.exceptions import WorkerShutdown
 from celery.signals import task_received
 
 from okasie_tasks.alerting import notifier
 from okasie_tasks.celery import app
 from okasie_tasks.core import daily
-from okasie_tasks.errors import OkasieError, RetryLater
+from okasie_tasks.errors import ConfigurationError, OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
@@ -193,6 +194,11 @@ def _taken(task_id: str) -> Iterator[None]:
 @on_first_start
 def _start_threads(consumer: Any) -> None:
     """Every control worker has a watchdog thread, so that the watchdog needs neither Beat nor any one worker."""
+    try:
+        services().check_layout()
+    except ConfigurationError as error:
+        log.critical("worker stops", reason=str(error))
+        raise WorkerShutdown(1) from error
     RUN_EVENTS.home = str(consumer.hostname)
     SLOTS.bind(consumer.pool)
     if CONTROL in consumer.app.amqp.queues.consume_from:

@@ -267,7 +267,7 @@ def test_a_poisonous_part_ends_its_run_with_the_reason(world: HttpWorld) -> None
 
 
 @pytest.fixture
-def asked(client: redis.Redis) -> Outbox:
+def outbox(client: redis.Redis) -> Outbox:
     return Outbox(client, prefix="okasie:")
 
 
