@@ -12,3 +12,6 @@ broker_transport_options = {
     "unacked_restore_interval": SWEEP_SECONDS,
 }
 imports = ("tests.celery.jobs",)
+# The watchdog looks when a test asks for it, and takes what is not at work then for lost.
+okasie_watchdog_seconds = 3600.0
+okasie_stalled_seconds = 0.0

@@ -19,7 +19,7 @@ def test_a_worker_waits_for_a_full_server(world: World) -> None:
     node, client = world.nodes["ours-prefork"].ready(), world.client("ours-prefork")
     node.signal(signal.SIGKILL)
     for number in range(3):
-        world.post("ours-prefork", "jobs.hold", node.queue, name=f"full-{number}", seconds=0)
+        world.post("ours-prefork", "jobs.hold", node.queue, name=f"full-{number}")
     before = refusals(client)
     room = client.config_get("maxmemory")["maxmemory"]
     client.config_set("maxmemory", "1kb")

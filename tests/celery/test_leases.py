@@ -4,82 +4,102 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from okasie_tasks.worker.bootsteps import Leases, held
 from okasie_tasks.worker.settings import SETTINGS
-from tests.celery.ours import VISIBLE_SECONDS
+from tests.celery.ours import SWEEP_SECONDS, VISIBLE_SECONDS
 from tests.celery.world import World
 from tests.support import poll
 
-LONG_SECONDS = 1.7 * VISIBLE_SECONDS
+LONG_SECONDS = VISIBLE_SECONDS + 2 * SWEEP_SECONDS
+"""By then a message whose lease nobody renews is taken from its worker."""
+HASTY = ("hasty-prefork", "hasty-threads")
 OURS = ("ours-prefork", "ours-threads")
 
 
-def test_a_long_task_runs_once_with_leases_and_more_than_once_without(world: World) -> None:
-    nodes = ("hasty-prefork", "hasty-threads", *OURS)
+@pytest.fixture
+def end(tmp_path: Path) -> Path:
+    """The file that the tasks wait for. However slow the machine is, they last until the test has seen enough."""
+    return tmp_path / "the-tasks-end"
+
+
+def hold(world: World, end: Path, *nodes: str) -> None:
+    """Let each of these workers be at a task that lasts until ``end`` is there."""
     for node in nodes:
-        world.send(node, "jobs.hold", name=node, seconds=LONG_SECONDS)
+        world.send(node, "jobs.hold", name=node, until=str(end))
+    poll(lambda: all(world.noted(f"{node}:begun") for node in nodes), what="the beginning")
+
+
+def outlast_the_timeout() -> None:
+    began = time.monotonic()
+    poll(lambda: time.monotonic() > began + LONG_SECONDS, what="a time in which the leases were renewed")
+
+
+def begun(world: World, *nodes: str) -> list[int]:
+    """How often the task of each node was begun."""
+    return [len(world.noted(f"{node}:begun")) for node in nodes]
+
+
+def test_a_long_task_runs_once_with_leases_and_more_than_once_without(world: World, end: Path) -> None:
+    nodes = (*HASTY, *OURS)
+    hold(world, end, *nodes)
+    outlast_the_timeout()
+    poll(lambda: min(begun(world, *HASTY)) > 1, what="a second beginning where there are no leases")
+    end.touch()
     for node in nodes:
         poll(lambda node=node: world.noted(f"{node}:ended") and world.idle(node), what=f"the end at {node}")
-    runs = {node: len(world.noted(f"{node}:begun")) for node in nodes}
-    assert runs["hasty-prefork"] > 1
-    assert runs["hasty-threads"] > 1
-    assert (runs["ours-prefork"], runs["ours-threads"]) == (1, 1)
+    assert begun(world, *OURS) == [1, 1]
 
 
-def test_a_dead_workers_message_comes_again(world: World) -> None:
+def test_a_dead_workers_message_comes_again(world: World, end: Path) -> None:
     """Long after its beginning: the lease was renewed, and is not any more."""
-    node = world.nodes["ours-prefork"]
-    world.send("ours-prefork", "jobs.hold", name="taken", seconds=LONG_SECONDS)
-    began = time.monotonic()
-    poll(lambda: world.noted("taken:begun"), what="the beginning")
-    poll(lambda: time.monotonic() > began + 1.2 * VISIBLE_SECONDS, what="a time in which it was renewed")
-    assert len(world.noted("taken:begun")) == 1
-    node.signal(signal.SIGKILL)
-    node.start()
-    poll(lambda: len(world.noted("taken:begun")) == 2, what="the second beginning")
-    poll(lambda: world.noted("taken:ended") and world.idle("ours-prefork"), what="the end")
-    assert len(world.noted("taken:begun")) == 2
+    name = "ours-prefork"
+    hold(world, end, name)
+    outlast_the_timeout()
+    assert begun(world, name) == [1]
+    world.nodes[name].signal(signal.SIGKILL)
+    world.nodes[name].start()
+    poll(lambda: begun(world, name) == [2], what="the second beginning")
+    end.touch()
+    poll(lambda: world.noted(f"{name}:ended") and world.idle(name), what="the end")
+    assert begun(world, name) == [2]
 
 
-def hold(world: World) -> None:
-    """Let each of our workers be at a long task."""
-    for name in OURS:
-        world.send(name, "jobs.hold", name=name, seconds=LONG_SECONDS)
-    poll(lambda: all(world.noted(f"{name}:begun") for name in OURS), what="the beginning")
-
-
-def test_a_warm_shutdown_keeps_what_it_waits_for(world: World) -> None:
+def test_a_warm_shutdown_keeps_what_it_waits_for(world: World, end: Path) -> None:
     """While another worker sweeps, and would take it."""
-    hold(world)
+    hold(world, end, *OURS)
     ending = [process for name in OURS if (process := world.nodes[name].child.process)]
     for process in ending:
         process.send_signal(signal.SIGTERM)
     others = [world.beside(name) for name in OURS]
     try:
+        outlast_the_timeout()
+        end.touch()
         for process in ending:
             process.wait(60)
         assert [len(world.noted(f"{name}:ended")) for name in OURS] == [1, 1]
         poll(lambda: all(world.idle(name) for name in OURS), what="the end")
-        assert [len(world.noted(f"{name}:begun")) for name in OURS] == [1, 1]
+        assert begun(world, *OURS) == [1, 1]
     finally:
         for other in others:
             other.signal(signal.SIGKILL)
 
 
-def test_workers_outlive_the_loss_of_their_server_while_tasks_run(world: World) -> None:
+def test_workers_outlive_the_loss_of_their_server_while_tasks_run(world: World, end: Path) -> None:
     for name in OURS:
         world.nodes[name].ready()
     pids = [world.nodes[name].pid for name in OURS]
-    hold(world)
+    hold(world, end, *OURS)
     world.kill_redis()
     world.start_redis()
+    end.touch()
     poll(lambda: all(world.noted(f"{name}:ended") and world.idle(name) for name in OURS), what="the end")
     for name in OURS:
-        world.send(name, "jobs.hold", name=f"next-{name}", seconds=0)
+        world.send(name, "jobs.hold", name=f"next-{name}")
         poll(lambda name=name: world.noted(f"next-{name}:ended"), what="the next task")
     assert [world.nodes[name].pid for name in OURS] == pids
     assert all(world.nodes[name].child.alive for name in OURS)

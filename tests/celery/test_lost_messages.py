@@ -14,9 +14,9 @@ PLAIN, OURS = "plain-prefork", "ours-threads"
 
 def test_plain_a_message_popped_by_a_worker_that_dies_is_lost(world: World) -> None:
     queue = world.nodes[PLAIN].queue
-    world.lose(PLAIN, lambda: world.post(PLAIN, "jobs.hold", queue, name="gap", seconds=0))
+    world.lose(PLAIN, lambda: world.post(PLAIN, "jobs.hold", queue, name="gap"))
     assert world.idle(PLAIN), "neither queued nor unacknowledged"
-    world.send(PLAIN, "jobs.hold", name="after", seconds=0)
+    world.send(PLAIN, "jobs.hold", name="after")
     poll(lambda: world.noted("after:ended") and world.idle(PLAIN), what="the end")
     assert world.noted("gap:begun") == []
 
@@ -34,10 +34,10 @@ def test_ours_the_watchdog_finds_the_part_and_publishes_it_again(world: World) -
         world.nodes[OURS].ready()
 
         def ended() -> bool:
-            world.post(OURS, "okasie.watchdog", CONTROL)
             found = runs.get(run)
             return found is not None and not found.open
 
+        world.post(OURS, "okasie.watchdog", CONTROL)
         poll(ended, what="the end of the run")
         found = runs.get(run)
         assert found is not None

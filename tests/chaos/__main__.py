@@ -24,6 +24,7 @@ import msgspec
 from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import Fleet
 from tests.chaos.round import Result, Round, plans_of
+from tests.chaos.scripted import Script
 
 ROUNDS_PER_FLEET = 20
 CALM = "calm"
@@ -55,6 +56,16 @@ class Player:
         if result.wrong or self._played >= self._most:
             self.stop(keep=bool(result.wrong))
         return result
+
+    def play_script(self, script: Script) -> list[str]:
+        """One scripted accident. Returns what is wrong; the fleet's folder stays then, as after a round."""
+        try:
+            wrong = script(*self.lend())
+        except AssertionError as error:
+            wrong = [str(error)]
+        if wrong:
+            self.stop(keep=True)
+        return wrong
 
     def _begin(self) -> None:
         accounts = [CALM, *(f"r{number}" for number in range(self._most))]

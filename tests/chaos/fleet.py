@@ -211,12 +211,16 @@ class Fleet:
         return [run for run in found if run is not None]
 
     def at_rest(self, account: str) -> bool:
-        """Whether nothing that was asked for is still to be done."""
-        prefix = self.settings.redis.key_prefix
+        """Whether nothing that was asked for is still to be done.
+
+        Looks in the order in which work moves on, so that what moves between two looks is seen at the second.
+        """
+        if self.redis.exists(f"{self.settings.redis.key_prefix}outbox"):
+            return False
+        if self.urgent_queue(account).count() > 0 or self.runs.waiting(account) is not None:
+            return False
         active = self.runs.active(account)
-        busy = active is not None and self.runs.state(active) == "running"
-        waits = self.runs.waiting(account) is not None or self.urgent_queue(account).count() > 0
-        return not (busy or waits or self.redis.exists(f"{prefix}outbox"))
+        return active is None or self.runs.state(active) != "running"
 
     def messages(self) -> dict[str, int]:
         """Messages in the queues, and those that a worker has or had."""

@@ -28,7 +28,7 @@ PHASES: Final = ("", "first", "walk", "load", "diff", "apply")
 """Of a run; "" is before it has begun."""
 END_SECONDS: Final = {True: 75.0, False: 200.0}
 _CALM_SECONDS: Final = 90.0
-_DRAINED_SECONDS: Final = {True: 20.0, False: 90.0}
+_DRAINED_SECONDS: Final = {True: 60.0, False: 120.0}
 """With room beyond the time after which the broker delivers a dead worker's messages again."""
 
 Call = tuple[str, dict[str, Any]]

@@ -42,4 +42,4 @@ def test_a_round(player: Player, seed: int) -> None:
 @pytest.mark.parametrize("name", IN_CI)
 def test_an_accident(player: Player, name: str) -> None:
     """For 60 s of the first: ``python -m tests.chaos.stalled``. What each is for: ``tests/chaos/mutations.py``."""
-    assert SCRIPTS[name](*player.acquire()) == []
+    assert player.play_script(SCRIPTS[name]) == []
