@@ -24,6 +24,7 @@ def test_every_script_can_be_loaded() -> None:
 
 
 @pytest.mark.system
+@pytest.mark.slow
 def test_the_engine_and_its_rivals_find_the_same(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(HERE / "engine.py"), "--rows", "400", "--repeats", "1", "--json"],

@@ -105,7 +105,7 @@ class World:
         self.redis.process.wait()
 
     def _client(self, db: int) -> redis.Redis:
-        return redis.Redis.from_url(f"{self.server.url}?db={db}", decode_responses=True)
+        return redis.Redis.from_url(f"{self.server.url}?db={db}", decode_responses=True, socket_timeout=60)
 
     def configure(self, account: str) -> None:
         """Write an ``okasie.toml`` with this account."""

@@ -433,6 +433,13 @@ def test_accounts_do_not_share_a_bucket(client: redis.Redis) -> None:
 # -- virtual time --------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=[in_memory, pytest.param(on_redis, marks=pytest.mark.slow)], ids=["memory", "redis"])
+def simulated(request: pytest.FixtureRequest) -> Maker:
+    """Redis answers as memory does (see the laws), only slower."""
+    found: Maker = request.param
+    return found
+
+
 def steady(rng: Random) -> float:
     return 0.02 + rng.random() * 0.05
 
@@ -453,8 +460,10 @@ SERVERS: dict[str, Callable[[], list[Window]]] = {
 
 @pytest.mark.parametrize("server", list(SERVERS))
 @pytest.mark.parametrize("seed", [1, 2])
-def test_no_server_refuses_anything_and_the_quota_is_used(client: redis.Redis, server: str, seed: int) -> None:
-    clocked = on_redis(client)
+def test_no_server_refuses_anything_and_the_quota_is_used(
+    client: redis.Redis, simulated: Maker, server: str, seed: int
+) -> None:
+    clocked = simulated(client)
     simulation = Simulation(clocked.limiter, clocked.set_clock, SERVERS[server](), latency=steady, seed=seed)
     simulation.run(600)
     assert simulation.refused == 0
@@ -465,8 +474,10 @@ def test_no_server_refuses_anything_and_the_quota_is_used(client: redis.Redis, s
 
 
 @pytest.mark.parametrize("server", ["sliding", "fixed, phase 37"])
-def test_a_wild_network_with_lost_answers_costs_quota_but_never_the_limit(client: redis.Redis, server: str) -> None:
-    clocked = on_redis(client)
+def test_a_wild_network_with_lost_answers_costs_quota_but_never_the_limit(
+    client: redis.Redis, simulated: Maker, server: str
+) -> None:
+    clocked = simulated(client)
     simulation = Simulation(clocked.limiter, clocked.set_clock, SERVERS[server](), latency=wild, lost=0.01, seed=3)
     simulation.run(1200)
     assert simulation.refused == 0
@@ -486,8 +497,8 @@ def test_urgent_requests_overtake_a_saturated_bulk_lane(client: redis.Redis) -> 
     assert simulation.refused == 0
 
 
-def test_bulk_is_not_starved_by_urgent_requests(client: redis.Redis) -> None:
-    clocked = on_redis(client)
+def test_bulk_is_not_starved_by_urgent_requests(client: redis.Redis, simulated: Maker) -> None:
+    clocked = simulated(client)
     simulation = Simulation(clocked.limiter, clocked.set_clock, [Sliding(120)], latency=steady, workers=4, seed=5)
     for number in range(1200):
         simulation.urgent(5 + number * 0.25, f"urgent-{number}")
@@ -504,8 +515,8 @@ USED = 0.97
 KINDS = ["sliding", "fixed, phase 37", "token bucket of 5"]
 
 
-def world(client: redis.Redis, server: str, **options: int | bool) -> tuple[Simulation, Window]:
-    clocked, windows = on_redis(client, **options), SERVERS[server]()
+def world(maker: Maker, client: redis.Redis, server: str, **options: int | bool) -> tuple[Simulation, Window]:
+    clocked, windows = maker(client, **options), SERVERS[server]()
     simulation = Simulation(
         clocked.limiter, clocked.set_clock, windows, workers=6, latency=steady, seed=6, headers=True, retry_after=None
     )
@@ -514,7 +525,7 @@ def world(client: redis.Redis, server: str, **options: int | bool) -> tuple[Simu
 
 @pytest.mark.parametrize("server", KINDS)
 def test_a_flushed_redis_costs_a_minute_and_no_refusal(client: redis.Redis, server: str) -> None:
-    simulation, _ = world(client, server)
+    simulation, _ = world(on_redis, client, server)
     simulation.later(300, client.flushall)
     simulation.run(600)
     assert simulation.refused <= 1
@@ -525,9 +536,9 @@ def test_a_flushed_redis_costs_a_minute_and_no_refusal(client: redis.Redis, serv
 @pytest.mark.parametrize("server", KINDS)
 @pytest.mark.parametrize("step", [30.0, -30.0])
 def test_a_clock_that_steps_costs_a_minute_and_at_most_one_refusal(
-    client: redis.Redis, server: str, step: float
+    client: redis.Redis, simulated: Maker, server: str, step: float
 ) -> None:
-    simulation, _ = world(client, server)
+    simulation, _ = world(simulated, client, server)
     simulation.later(300, lambda: setattr(simulation, "clock_error", step))
     simulation.run(600)
     assert simulation.refused <= (1 if step > 0 else 0)
@@ -535,8 +546,8 @@ def test_a_clock_that_steps_costs_a_minute_and_at_most_one_refusal(
 
 
 @pytest.mark.parametrize("server", KINDS)
-def test_a_changed_limit_is_followed_down_and_up(client: redis.Redis, server: str) -> None:
-    simulation, window = world(client, server, adapt_limit=True, burst_per_second=10)
+def test_a_changed_limit_is_followed_down_and_up(client: redis.Redis, simulated: Maker, server: str) -> None:
+    simulation, window = world(simulated, client, server, adapt_limit=True, burst_per_second=10)
     simulation.later(240, lambda: setattr(window, "limit", 60))
     simulation.later(480, lambda: setattr(window, "limit", 300))
     simulation.run(720)
@@ -546,8 +557,8 @@ def test_a_changed_limit_is_followed_down_and_up(client: redis.Redis, server: st
 
 
 @pytest.mark.parametrize("server", ["sliding", "fixed, phase 37"])
-def test_somebody_else_on_the_key_is_given_way(client: redis.Redis, server: str) -> None:
-    simulation, _ = world(client, server)
+def test_somebody_else_on_the_key_is_given_way(client: redis.Redis, simulated: Maker, server: str) -> None:
+    simulation, _ = world(simulated, client, server)
     simulation.foreign(240, 540, 30)
     simulation.run(840)
     # 30 of 120 are his. A careless client is refused every one of them: 150 in these five minutes.
@@ -558,8 +569,10 @@ def test_somebody_else_on_the_key_is_given_way(client: redis.Redis, server: str)
 
 
 @pytest.mark.parametrize("server", KINDS)
-def test_a_server_that_fails_is_left_alone_and_then_used_again(client: redis.Redis, server: str) -> None:
-    simulation, _ = world(client, server)
+def test_a_server_that_fails_is_left_alone_and_then_used_again(
+    client: redis.Redis, simulated: Maker, server: str
+) -> None:
+    simulation, _ = world(simulated, client, server)
     simulation.later(240, lambda: setattr(simulation, "broken", True))
     simulation.later(360, lambda: setattr(simulation, "broken", False))
     simulation.run(720)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 import redis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from okasie_tasks.ports import Feedback, Lane, Permit
@@ -322,20 +322,25 @@ class World:
 
 # -- the laws ------------------------------------------------------------------------------------------------------
 
-MANY = settings(max_examples=3_000, suppress_health_check=[HealthCheck.too_slow])
-FEW = settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+@pytest.mark.parametrize("examples", [300, pytest.param(3_000, marks=pytest.mark.slow)])
+def test_no_schedule_breaks_a_law(examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(plan=plans(300))
+    def kept(plan: Plan) -> None:
+        World(plan, None).run()
+
+    kept()
 
 
-@MANY
-@given(plan=plans(300))
-def test_no_schedule_breaks_a_law(plan: Plan) -> None:
-    World(plan, None).run()
+@pytest.mark.parametrize("examples", [60, pytest.param(500, marks=pytest.mark.slow)])
+def test_redis_and_its_twin_answer_alike_and_keep_the_laws(client: redis.Redis, examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(plan=plans(160))
+    def kept(plan: Plan) -> None:
+        World(plan, client).run()
 
-
-@FEW
-@given(plan=plans(160))
-def test_redis_and_its_twin_answer_alike_and_keep_the_laws(client: redis.Redis, plan: Plan) -> None:
-    World(plan, client).run()
+    kept()
 
 
 # -- the judge itself is judged ------------------------------------------------------------------------------------

@@ -110,9 +110,12 @@ def play(client: redis.Redis, seed: int) -> None:
 
 
 _SEEDS = [range(int(_ONE), int(_ONE) + 1)] if _ONE else [range(n, n + _BLOCK) for n in range(0, _ROUNDS, _BLOCK)]
+_USUAL = 2
+_BLOCKS = [*_SEEDS[:_USUAL], *(pytest.param(seeds, marks=pytest.mark.slow) for seeds in _SEEDS[_USUAL:])]
+"""The first ones are played each time, the others with `make test-all`."""
 
 
-@pytest.mark.parametrize("seeds", _SEEDS, ids=str)
+@pytest.mark.parametrize("seeds", _BLOCKS, ids=str)
 def test_the_newest_version_stands_at_the_end(client: redis.Redis, seeds: Sequence[int]) -> None:
     for seed in seeds:
         try:

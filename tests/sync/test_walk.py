@@ -113,9 +113,12 @@ class Round:
 
 
 _SEEDS = [range(int(_ONE), int(_ONE) + 1)] if _ONE else [range(n, n + _BLOCK) for n in range(0, _ROUNDS, _BLOCK)]
+_USUAL = 1
+_BLOCKS = [*_SEEDS[:_USUAL], *(pytest.param(seeds, marks=pytest.mark.slow) for seeds in _SEEDS[_USUAL:])]
+"""The first ones are played each time, the others with `make test-all`."""
 
 
-@pytest.mark.parametrize("seeds", _SEEDS, ids=str)
+@pytest.mark.parametrize("seeds", _BLOCKS, ids=str)
 def test_moving_pages_sell_nothing_and_make_nothing_twice(
     tmp_path: Path, redis_url: str, client: redis.Redis, seeds: Sequence[int]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import requests
 
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
-from tests.support import Place, Up
+from tests.support import Place, Up, poll
 
 CARS = 12
+WORKERS = 4
 READ_ONLY = ("read:listings", "read:locations")
 ACCOUNTS = (
     "good", "missing", "encoding", "quoting", "columns", "html", "duplicate", "wrong_key", "no_scope",
@@ -63,6 +66,13 @@ class Fleet(NamedTuple):
         (found,) = re.findall(r"Flower at (http://127\.0\.0\.1:\d+)", self.up.said())
         return str(found)
 
+    def flower_hears_all(self) -> bool:
+        """Whether Flower has heard of each worker: only from then on it knows every task."""
+        with contextlib.suppress(requests.ConnectionError):
+            answer = requests.get(f"{self.flower_url}/workers", params={"json": "1"}, timeout=60)
+            return len(answer.json()["data"]) == WORKERS
+        return False
+
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
@@ -74,10 +84,13 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         for name in ACCOUNTS:
             write_csv(place.folder / f"{name}.csv", cars(CARS, seed=1))
             place.env[f"KEY_{name}"] = f"SECRET-nobody-{name}-4b1d5e" if "wrong_key" in name else secret(name)
-            place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"env:KEY_{name}")
+            extra = "requests_per_minute = 60\n" if name == "stopped" else ""
+            place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"env:KEY_{name}", extra=extra)
         _canaries(place, sandbox)
         with Up(place) as up:
-            yield Fleet(place, up, sandbox)
+            found = Fleet(place, up, sandbox)
+            poll(found.flower_hears_all, what="Flower")
+            yield found
 
 
 def _canaries(place: Place, sandbox: Sandbox) -> None:

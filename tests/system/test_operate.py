@@ -88,8 +88,8 @@ def test_a_run_that_waits_is_cancelled_at_once_and_one_that_is_over_is_refused(f
 
 
 def test_a_run_at_work_ends_after_its_requests_and_the_one_that_waits_begins(fleet: Fleet) -> None:
-    """Its quota of two bulk calls a second leaves time to look at it."""
-    place, more = fleet.place, 5_000
+    """Its quota of one bulk call a second leaves time to look at it."""
+    place, more = fleet.place, 2_000
     assert place.sync("stopped", "--full")[0] == 0
     cursor = account(fleet, "stopped")["cursor"]
     write_csv(feed(place, "stopped"), cars(CARS + more, seed=1))

@@ -15,6 +15,7 @@ from uuid import uuid4
 import psutil
 import pytest
 import redis
+import requests
 
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.settings.redis_url import find_embedded
@@ -47,7 +48,7 @@ def test_the_walk_from_a_feed_to_the_sandbox(dealer: Place) -> None:
     started, *lines = [line[1:] for line in words(FEED, "okasie")]
     assert started == ["up", "--sandbox"]
     assert [" ".join(line) for line in lines] == ["plan dex --full", "sync dex --full", "push dex DEX-1", "status dex"]
-    with Up(dealer, *started[1:]):
+    with Up(dealer, *started[1:]) as up:
         assert [dealer.okasie(*line).status for line in lines] == [0, 4, 0, 0]
         assert "3 to upsert" in dealer.said[0].stdout
         assert "DEX-4  dex.csv:5  price:" in dealer.said[1].stdout
@@ -71,6 +72,11 @@ def test_the_walk_from_a_feed_to_the_sandbox(dealer: Place) -> None:
             client.lpush("okasie.control", json.dumps(json.loads(message)))
         poll(lambda: len(done(dealer)) == before + 2, what="the run of the message in JSON")
         assert done(dealer)[0]["mode"] == "full"
+        address = up.said().split("state under ")[1].split("/\n")[0]
+        counted = requests.get(f"{address}/state", timeout=10).json()
+        assert sum(counted["dex"]["listings"].values()) == 3, "a sandbox of its own: no key, no marketplace"
+        assert (dealer.folder / ".okasie" / "sandbox").is_dir()
+        assert not list((dealer.folder / ".okasie").glob("valkey-*")), "the real ledger's folder is another"
 
 
 def assert_shaped(documented: Any, printed: Any) -> None:
@@ -88,6 +94,7 @@ def done(place: Place) -> list[dict[str, object]]:
     return [run for run in place.okasie("runs", "dex", "--json").document["runs"] if run["state"] == "done"]
 
 
+@pytest.mark.slow
 def test_single_workers_beat_and_flower(dealer: Place, redis_url: str, client: redis.Redis) -> None:
     dealer.env |= {"OKASIE_REDIS__URL": redis_url, "OKASIE_CONFIG": str(dealer.config)}
     commands = words(page("deployment"), "celery")
@@ -114,6 +121,7 @@ def shape(text: str) -> list[str]:
     return [re.sub(r"[\d.,]*\d", "N", line).rstrip() for line in text.strip().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_demo_prints_what_readme_shows_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = uuid4().hex  # tests run side by side: processes are recognised by what they inherit
     (block,) = [b for b in blocks(README, "console") if "make demo" in b]

@@ -85,9 +85,17 @@ def pages(fleet: Fleet) -> dict[str, str]:
     names = [f"worker/{name}@{_host(fleet)}" for name in ("control", "urgent", "api", "diff")]
     tasks = [f"task/{task}" for task in (_some_task(fleet), *_failed_tasks(fleet))]
     paths = ["", "workers", "tasks", "broker", "metrics", *names, *tasks]
-    found = {path: requests.get(f"{fleet.flower_url}/{path}", timeout=300) for path in paths}
-    assert {path: page.status_code for path, page in found.items()} == dict.fromkeys(paths, 200)
-    return {path: page.text for path, page in found.items()}
+    return {path: page(fleet, path) for path in paths}
+
+
+def page(fleet: Fleet, path: str) -> str:
+    """The text of one of Flower's pages, once it has heard of what the page is about."""
+
+    def look() -> requests.Response | None:
+        answer = requests.get(f"{fleet.flower_url}/{path}", timeout=300)
+        return answer if answer.status_code == 200 else None
+
+    return str(poll(look, what=f"Flower's page {path!r}").text)
 
 
 def _host(fleet: Fleet) -> str:
@@ -96,7 +104,7 @@ def _host(fleet: Fleet) -> str:
 
 
 def _some_task(fleet: Fleet) -> str:
-    return log(fleet, "api").split("Task okasie.fetch_page[")[1].split("]")[0]
+    return log(fleet, "api").split("Task okasie.fetch_page[")[-1].split("]")[0]
 
 
 def _failed_tasks(fleet: Fleet) -> list[str]:

@@ -73,6 +73,7 @@ def messages(workers: Workers) -> int:
 
 
 @pytest.mark.system
+@pytest.mark.slow
 def test_thirty_pages_take_few_messages_and_each_is_read_in_spite_of_ends_and_deaths(dealer: Dealer) -> None:
     with Workers(dealer.place, _QUEUES) as workers:
         status, first = dealer.place.sync("dex", "--full")

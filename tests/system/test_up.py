@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,11 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-import requests
 
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
-from tests.support import Place, Up, poll
+from tests.support import HANG_SECONDS, Place, Up, poll
 
 pytestmark = pytest.mark.system
 
@@ -47,65 +44,45 @@ def worker(up: Up, name: str) -> psutil.Process | None:
     return None
 
 
-def test_sigterm_ends_everything_and_a_new_start_knows_what_was_sent(place: Place) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a killed parent")
+def test_an_end_of_any_kind_leaves_no_process_and_what_dies_is_started_again(place: Place) -> None:
+    """One after another, because starting takes most of the time."""
     with Up(place) as up:
         assert place.sync("dex", "--full")[1]["listings"]["created"] == 30
         everything = up.tree()
         assert len(everything) >= 6
         up.process.send_signal(signal.SIGTERM)
-        assert up.process.wait(60) == 0
+        assert up.process.wait(HANG_SECONDS) == 0
     assert ended(everything)
     assert place.okasie("status").status == 5
-    with Up(place) as up:
-        status, document = place.sync("dex", "--full")
-        assert (status, document["requests"]["bulk"], document["listings"]["unchanged"]) == (0, 0, 30)
-        (last, first) = place.okasie("runs", "dex", "--json").document["runs"]
-        assert (first["listings"]["created"], last["run"]) == (30, document["run"])
-        assert place.okasie("run", document["run"], "--json").document["state"] == "done"
 
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a killed parent")
-def test_sigkill_leaves_no_process_and_the_next_start_works(place: Place) -> None:
     with Up(place) as up:
+        assert_nothing_is_sent_anew(place)
         everything = up.tree()
         up.process.kill()
-        up.process.wait(10)
+        up.process.wait(HANG_SECONDS)
         poll(lambda: ended(everything), what="the end of all children")
-    with Up(place):
-        assert place.sync("dex", "--full")[0] == 0
 
-
-def test_a_worker_that_dies_is_started_again(place: Place) -> None:
     with Up(place) as up:
+        assert_nothing_is_sent_anew(place)
         victim = worker(up, "api")
         assert victim is not None
-        os.kill(victim.pid, signal.SIGKILL)
+        victim.kill()
         poll(lambda: (new := worker(up, "api")) is not None and new.pid != victim.pid, what="a new worker")
         assert "api ended (status -9)" in up.said()
-        assert place.sync("dex", "--full")[0] == 0
-
-
-def test_a_redis_that_dies_is_started_again_and_forgets_nothing_that_was_settled(place: Place) -> None:
-    with Up(place) as up:
-        assert place.sync("dex", "--full")[0] == 0
+        assert_nothing_is_sent_anew(place)
         (victim,) = [p for p in up.tree() if "valkey-server" in p.name() or "redis-server" in p.name()]
         # A killed server loses nothing that it has written to its file; only a machine that dies loses a second.
         victim.kill()
         poll(lambda: "redis ended (status -9)" in up.said(), what="the supervisor's notice")
         poll(lambda: place.okasie("status").status == 0, what="a system that answers again")
-        status, document = place.sync("dex", "--full")
-        assert (status, document["requests"]["bulk"], document["listings"]["unchanged"]) == (0, 0, 30)
+        assert_nothing_is_sent_anew(place)
+        last, *_, first = place.okasie("runs", "dex", "--json").document["runs"]
+        assert (first["listings"]["created"], last["listings"]["unchanged"]) == (30, 30)
+        assert place.okasie("run", last["run"], "--json").document["state"] == "done"
 
 
-def test_up_with_a_sandbox_needs_no_key_and_no_marketplace(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    write_csv(tmp_path / "feed.csv", cars(30, seed=5))
-    place.account("dex", feed="feed.csv", base_url="https://www.okasie.be/api/external/v1", key="env:NOT_SET_ANYWHERE")
-    with Up(place, "--sandbox") as up:
-        status, document = place.sync("dex", "--full")
-        assert (status, document["listings"]["created"]) == (0, 30)
-        address = up.said().split("state under ")[1].split("/\n")[0]
-        state = json.loads(requests.get(f"{address}/state", timeout=10).text)
-        assert state["dex"]["listings"]["active"] == 30
-        assert (tmp_path / ".okasie" / "sandbox").is_dir()
-        assert not list((tmp_path / ".okasie").glob("valkey-*")), "a sandbox must not share the real ledger's folder"
+def assert_nothing_is_sent_anew(place: Place) -> None:
+    """What was settled before is still known."""
+    status, document = place.sync("dex", "--full")
+    assert (status, document["requests"]["bulk"], document["listings"]["unchanged"]) == (0, 0, 30)
