@@ -39,10 +39,10 @@ def at_work(patch: pytest.MonkeyPatch, active: int, waiting: int = 0) -> None:
     ],
 )
 def test_a_slot_is_wanted_when_all_are_taken_and_a_message_waits(
-    monkeypatch: pytest.MonkeyPatch, active: int, in_worker: int, *, in_queue: bool, wanted: bool
+    monkeypatch: pytest.MonkeyPatch, active: int, in_worker: int, *, in_queue: bool, contended: bool
 ) -> None:
     at_work(monkeypatch, active, in_worker)
-    assert threads(4, Clock()).contended("walk", lambda _: in_queue) is wanted
+    assert threads(4, Clock()).contended("walk", lambda _: in_queue) is contended
 
 
 def test_a_child_of_a_prefork_pool_looks_at_the_queue_alone(monkeypatch: pytest.MonkeyPatch) -> None:

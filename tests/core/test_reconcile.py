@@ -100,8 +100,8 @@ worlds = st.builds(
     ReadEvidence, source_began_ms=st.sampled_from([0, 2_000]), full=st.booleans(), walk_complete=st.booleans(), source_complete=st.booleans(),
     policy=st.sampled_from(["local", "remote", "newest"]), missing_reads=st.integers(1, 3), sells=st.booleans(),
 )  # fmt: skip
-rows = st.none() | st.just(INVALID) | st.builds(local, form=st.booleans(), price=st.integers(1, 3))
-theirs = st.none() | st.builds(remote, form=st.booleans(), price=st.integers(1, 3))
+rows = st.none() | st.just(INVALID) | st.builds(local, with_values=st.booleans(), price=st.integers(1, 3))
+theirs = st.none() | st.builds(remote, with_values=st.booleans(), price=st.integers(1, 3))
 
 
 @given(rows, theirs, st.none() | entries, worlds, st.booleans())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.fingerprint import content_fingerprint
-from okasie_tasks.core.row_cache import Place, RowCache
+from okasie_tasks.core.row_cache import RowOffset, RowCache
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import CachingSource, SourceRow
 from okasie_tasks.sources.csv_reader import CsvReader, LastByte, cells_of
@@ -191,9 +191,9 @@ def test_skipping_rows_passes_just_what_reading_them_would(rows: list[list[str]]
     quick = reader()
     done = quick.skip(count)
     assert done == min(count, len(wanted))
-    left, places = list[list[str]](), list[Place]()
+    left, places = list[list[str]](), list[RowOffset]()
     for line, quoted in quick.read():
-        places.append(Place(done + len(left), *quick.row))
+        places.append(RowOffset(done + len(left), *quick.row))
         left.append(cells_of(line, ";") if quoted is None else quoted)
     assert left == wanted[count:]
     assert quick.line_num == plain.line_num
@@ -271,10 +271,10 @@ def test_the_rows_before_a_known_place_are_not_looked_at(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "begin",
-    [Place(1, 20, 2), Place(1, 10_000, 2), Place(2, 27, 2)],
+    [RowOffset(1, 20, 2), RowOffset(1, 10_000, 2), RowOffset(2, 27, 2)],
     ids=["inside a row", "behind the end", "another row"],
 )
-def test_a_place_that_cannot_be_that_of_the_row_is_not_used(tmp_path: Path, begin: Place) -> None:
+def test_a_place_that_cannot_be_that_of_the_row_is_not_used(tmp_path: Path, begin: RowOffset) -> None:
     (tmp_path / "feed.csv").write_text(CSV)
     found = source(tmp_path, "feed.csv")
     assert isinstance(found, CachingSource)
@@ -288,7 +288,7 @@ def test_in_an_encoding_whose_bytes_are_not_counted_no_place_is_told(tmp_path: P
     known = RowCache(every=1)
     assert len(list(found.rows(known=known))) == 3
     assert known.passed == []
-    assert brief(found.rows(1, known=RowCache(begin=Place(1, 27, 2)))) == ALL[1:]
+    assert brief(found.rows(1, known=RowCache(begin=RowOffset(1, 27, 2)))) == ALL[1:]
 
 
 def test_a_known_row_has_its_reference_wherever_it_stands(tmp_path: Path) -> None:
