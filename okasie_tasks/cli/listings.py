@@ -61,7 +61,7 @@ def retry(context: Context, account: str, references: tuple[str, ...]) -> None:
     document: dict[str, Any] = {"account": account, "run": None, "state": None, **found._asdict(), "still_parked": []}
     if found.freed or found.invalid:
         document |= follower.follow(follower.start("incremental"))
-        document["still_parked"] = follower.parked([*found.freed, *found.invalid])
+        document["still_parked"] = follower.still_rejected([*found.freed, *found.invalid])
     emit(context, document, lambda: _print_retry(document))
     if document["run"]:
         sys.exit(exit_status(document))

@@ -87,7 +87,7 @@ class Follower:
         """Free what the marketplace refused: these, or all."""
         return free(self._ctx, checked_references(list(references), "okasie retry") if references else ())
 
-    def parked(self, references: Sequence[str]) -> list[str]:
+    def still_rejected(self, references: Sequence[str]) -> list[str]:
         """Which of these are parked."""
         found = self._ctx.ledger.rejects(references)
         return [reference for reference in references if reference in found]

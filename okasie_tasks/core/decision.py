@@ -12,7 +12,7 @@ from okasie_tasks.core.records import Local, Remote
 
 Action = Literal["none", "create", "update", "sell"]
 Policy = Literal["local", "remote", "newest"]
-Count = Literal["unchanged", "foreign", "drifted", "conflicts", "parked", "settled", "waiting", "unread"]
+Count = Literal["unchanged", "foreign", "drifted", "conflicts", "rejected", "settled", "waiting", "unread"]
 
 SENDS: Final = frozenset({"create", "update"})
 

@@ -48,7 +48,7 @@ class Flag(IntFlag):
     """We wrote it and have not yet read back how the marketplace renders it."""
     RESENT = 8
     """A difference made on the marketplace's side was answered by sending ours again, once."""
-    PARKED = 16
+    REJECTED = 16
     """The newest local content was refused; the entry tells of the older content that stands."""
     SOLD_BY_HAND = 32
     """Sold through ``okasie.sell`` while the row still stood in the source: stays sold until the row was absent."""
@@ -175,7 +175,7 @@ def answer_mark(rendering: bytes) -> int:
 PACKED_BYTES: Final = _LAYOUT.size
 ABSENT: Final = b"\0" * _LAYOUT.size
 """Stands for an entry that is not there: of no known layout."""
-LOOK_AGAIN: Final = Flag.ECHO_DUE | Flag.PARKED | Flag.DISPUTED | Flag.RESENT | Flag.IMAGES | Flag.REVIVED
+LOOK_AGAIN: Final = Flag.ECHO_DUE | Flag.REJECTED | Flag.DISPUTED | Flag.RESENT | Flag.IMAGES | Flag.REVIVED
 """While any of these is set, the listing is decided anew in every run."""
 
 _RENDERING: Final = slice(9, 17)

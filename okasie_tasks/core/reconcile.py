@@ -66,7 +66,7 @@ def _decide(
         return absent(remote, base, evidence, same=same)
     if local.issues:
         kept = _invalid(local, remote, base)
-        return Decision(action="none", reason="the row is invalid", count="parked", entry=kept)
+        return Decision(action="none", reason="the row is invalid", count="rejected", entry=kept)
     if base is None:
         return _unknown(local, remote, evidence)
     return _known(local, remote, base, evidence, same=same)
@@ -162,7 +162,7 @@ def _given(local: Local, remote: Remote | None, base: Entry, picture: Entry) -> 
     if picture.status == "sold":
         return _sold_there(local, base, picture, changed=False)
     drifted = remote is not None and remote.rendering != base.rendering and not base.has(Flag.ECHO_DUE)
-    clear = Flag.ECHO_DUE | Flag.RESENT | Flag.PARKED if remote is not None else Flag.PARKED
+    clear = Flag.ECHO_DUE | Flag.RESENT | Flag.REJECTED if remote is not None else Flag.REJECTED
     after = picture.replace(clear=clear)
     return Decision(
         action="none",
@@ -262,7 +262,7 @@ def _nothing(reason: str, local: Local, base: Entry, picture: Entry) -> Decision
     if picture is base:
         clear = Flag.REVIVED
     # The row is again what stands there: whatever was refused in between is over.
-    clear |= Flag.PARKED
+    clear |= Flag.REJECTED
     entry = changed_or_none(with_row_seen(picture.replace(clear=clear), local), base)
     count: Count = "conflicts" if disputed else "unchanged"
     return Decision(action="none", reason=reason, count=count, entry=entry)

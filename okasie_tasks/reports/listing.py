@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from okasie_tasks.core.history import NOT_KEPT, Event
 from okasie_tasks.core.ledger_entry import Entry, Flag
@@ -14,6 +14,21 @@ from okasie_tasks.core.records import Reject, SkippedImages
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import AccountContext, AccountPolicy
 from okasie_tasks.sync.rejects import is_free
+
+FLAG_NAMES: Final = {
+    Flag.OWNED: "owned",
+    Flag.IN_SOURCE: "in_source",
+    Flag.ECHO_DUE: "echo_due",
+    Flag.RESENT: "resent",
+    Flag.REJECTED: "parked",
+    Flag.SOLD_BY_HAND: "sold_by_hand",
+    Flag.DISPUTED: "disputed",
+    Flag.URGENT: "urgent",
+    Flag.INLINE_CONTENT: "given",
+    Flag.IMAGES: "images",
+    Flag.REVIVED: "revived",
+}
+"""The permanent names of a ledger entry's flags in JSON documents."""
 
 
 def iso(milliseconds: int) -> str | None:
@@ -98,7 +113,7 @@ def event_document(event: Event) -> dict[str, Any]:
 
 
 def _ledger(entry: Entry) -> dict[str, Any]:
-    flags = {(flag.name or "").lower(): entry.has(flag) for flag in Flag}
+    flags = {name: entry.has(flag) for flag, name in FLAG_NAMES.items()}
     return {
         "status": entry.status or None,
         **flags,

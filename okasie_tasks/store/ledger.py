@@ -144,10 +144,10 @@ class Ledger:
     def rejects(self, references: Sequence[str]) -> dict[str, Reject]:
         return self._kept(self._rejects, references, Reject)
 
-    def park(self, rejects: Sequence[Reject]) -> None:
+    def put_rejects(self, rejects: Sequence[Reject]) -> None:
         self._keep(self._rejects, rejects)
 
-    def unpark(self, references: Sequence[str]) -> None:
+    def remove_rejects(self, references: Sequence[str]) -> None:
         if references:
             self._redis.hdel(self._rejects, *references)
 

@@ -22,8 +22,7 @@ from okasie_tasks.core.records import (
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import audit, skipped_images
-from okasie_tasks.sync import rejects as parked
+from okasie_tasks.sync import audit, rejects, skipped_images
 from okasie_tasks.sync.context import SPOOL_ROWS, AccountContext, Part
 from okasie_tasks.sync.partition import Partition
 
@@ -53,7 +52,7 @@ def diff_chunk(
     partition = Partition(ctx, part.run, part.number, partitions)
     settled = partition.settle(full=evidence.full)
     rejects = ctx.ledger.rejects(
-        sorted({*partition.rows, *(r for r, e in partition.base.items() if e.flags & Flag.PARKED)})
+        sorted({*partition.rows, *(r for r, e in partition.base.items() if e.flags & Flag.REJECTED)})
     )
     plan = PartitionPlan(ctx, part, evidence, rejects, partition.base)
     plan.add_settled(settled)
@@ -89,9 +88,9 @@ class PartitionPlan:
         self.outcome = PartitionResult()
         self._ctx, self._part, self._evidence, self._rejects = ctx, part, evidence, rejects
         self._swaps: list[tuple[str, Entry | None, Entry]] = []
-        self._park: list[Reject] = []
+        self._rejected: list[Reject] = []
         self._fresh: list[Reject] = []
-        self._unpark: list[str] = []
+        self._freed: list[str] = []
         self._planned: list[Planned] = []
         self._noted: list[audit.Noted] = []
         self._losing: list[Planned] = []
@@ -120,7 +119,7 @@ class PartitionPlan:
         if local is not None and local.issues:
             self._invalid(local, base)
         elif (reject := self._rejects.get(reference)) is not None:
-            if self._parked(reject, local, decision):
+            if self._stays_rejected(reject, local, decision):
                 if base is not None and local is not None and base.live and not base.has(Flag.IN_SOURCE):
                     # Its row was seen, though it cannot be sent: once it vanishes, the car is gone.
                     self._swaps.append((reference, base, with_row_seen(base, local, keep_row=True)))
@@ -161,24 +160,26 @@ class PartitionPlan:
             self._preexisting.append(msgspec.structs.replace(remote, values=None))
             self.outcome.preexisting += 1
 
-    def _parked(self, reject: Reject, local: Local | None, decision: Decision) -> bool:
+    def _stays_rejected(self, reject: Reject, local: Local | None, decision: Decision) -> bool:
         """Whether the marketplace refused just this before; a row that changed is free again."""
-        if decision.action == "none" or not parked.is_parked(reject, parked.sent_as(decision.action, local)):
+        if decision.action == "none" or not rejects.is_still_rejected(reject, rejects.sent_as(decision.action, local)):
             return False
-        self._park.append(msgspec.structs.replace(reject, last_seen=self._now, run=self._part.run))
+        self._rejected.append(msgspec.structs.replace(reject, last_seen=self._now, run=self._part.run))
         return True
 
     def _after_reject(self, reject: Reject, local: Local | None, decision: Decision, base: Entry | None) -> Decision:
         """Nothing is to be done: what was refused is over, unless this run could not see what there was to answer."""
         if decision.action != "none" or local is None:
             return decision
-        if self._evidence.full or not parked.is_parked(reject, local.content):
-            self._unpark.append(reject.reference)
+        if self._evidence.full or not rejects.is_still_rejected(reject, local.content):
+            self._freed.append(reject.reference)
             return decision
-        self._park.append(msgspec.structs.replace(reject, run=self._part.run))
+        self._rejected.append(msgspec.structs.replace(reject, run=self._part.run))
         entry = decision.entry or base
         return (
-            decision if entry is None else msgspec.structs.replace(decision, entry=entry.replace(set_flags=Flag.PARKED))
+            decision
+            if entry is None
+            else msgspec.structs.replace(decision, entry=entry.replace(set_flags=Flag.REJECTED))
         )
 
     def _invalid(self, local: Local, base: Entry | None) -> None:
@@ -187,14 +188,14 @@ class PartitionPlan:
             self._lose(base, lost)
             where = Planned(local.reference, "invalid", "its row is invalid", -1, b"", base.dealer, loses=lost)
             self._losing.append(where)
-        reject = parked.invalid(local.reference, local.issues, where=local.where, run=self._part.run, now=self._now)
+        reject = rejects.invalid(local.reference, local.issues, where=local.where, run=self._part.run, now=self._now)
         before = self._rejects.get(local.reference)
         if before is not None and before.content == reject.content:
             reject.first_seen = before.first_seen
         else:
             self.outcome.new_rejects += 1
             self._fresh.append(reject)
-        self._park.append(reject)
+        self._rejected.append(reject)
 
     def _count(self, decision: Decision, local: Local | None) -> None:
         counts = self.outcome.counts
@@ -273,9 +274,9 @@ class PartitionPlan:
             self._ctx.runs.data.put(self._part.run, _MISSED, self._part.number, self._missed)
         # A change that was lost to the urgent lane is newer than what this run read: it stays.
         self._ctx.ledger.swap(self._swaps)
-        self._ctx.ledger.park(self._park)
-        parked.tell(self._ctx, self._fresh)
-        self._ctx.ledger.unpark(self._unpark)
+        self._ctx.ledger.put_rejects(self._rejected)
+        rejects.tell(self._ctx, self._fresh)
+        self._ctx.ledger.remove_rejects(self._freed)
         audit.decided(self._ctx, self._noted, run=self._part.run)
 
 

@@ -140,7 +140,7 @@ def _accepted(run: Run) -> dict[str, str]:
 def _forget_vanished_rejects(ctx: AccountContext, run: Run) -> None:
     """A parked row that this complete read did not meet again is no longer a reject."""
     gone = [r.reference for r in ctx.ledger.all_rejects() if r.run and r.run != run.id]
-    ctx.ledger.unpark(gone)
+    ctx.ledger.remove_rejects(gone)
 
 
 def _report(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], applied: dict[str, int]) -> dict[str, Any]:

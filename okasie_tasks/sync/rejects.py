@@ -75,7 +75,9 @@ def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, no
     )
 
 
-def park(ctx: AccountContext, rejects: Sequence[Reject], base: Mapping[str, Entry], *, in_source: bool = False) -> int:
+def record(
+    ctx: AccountContext, rejects: Sequence[Reject], base: Mapping[str, Entry], *, in_source: bool = False
+) -> int:
     """Park these and mark their entries; returns how many. ``in_source``: it is their rows that were refused, so these
     stand in the source: once they vanish, the cars are gone. (A sold one is still to come back, with its next row.)
     """
@@ -84,7 +86,7 @@ def park(ctx: AccountContext, rejects: Sequence[Reject], base: Mapping[str, Entr
         if before := known.get(reject.reference):
             reject.attempts = before.attempts + 1
             reject.first_seen = before.first_seen
-    ctx.ledger.park(rejects)
+    ctx.ledger.put_rejects(rejects)
     marks = [(r.reference, entry) for r in rejects if (entry := base.get(r.reference))]
     ctx.ledger.swap((name, entry, _refused(entry, in_source=in_source)) for name, entry in marks)
     audit.refused(ctx, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
@@ -94,8 +96,8 @@ def park(ctx: AccountContext, rejects: Sequence[Reject], base: Mapping[str, Entr
 
 def _refused(entry: Entry, *, in_source: bool) -> Entry:
     if in_source and entry.live:
-        return entry.replace(set_flags=Flag.PARKED | Flag.IN_SOURCE, missed=0)
-    return entry.replace(set_flags=Flag.PARKED)
+        return entry.replace(set_flags=Flag.REJECTED | Flag.IN_SOURCE, missed=0)
+    return entry.replace(set_flags=Flag.REJECTED)
 
 
 def tell(ctx: AccountContext, rejects: Sequence[Reject]) -> None:
@@ -119,7 +121,7 @@ def sent_as(action: str, local: Local | None) -> bytes:
     return local.content if local is not None and action != "sell" else b""
 
 
-def is_parked(reject: Reject, content: bytes) -> bool:
+def is_still_rejected(reject: Reject, content: bytes) -> bool:
     """Whether this very content was refused, and is not free again."""
     return reject.content == content.hex() and not is_free(reject)
 
@@ -139,13 +141,13 @@ class Freed(NamedTuple):
 
 def free(ctx: AccountContext, references: Sequence[str] = ()) -> Freed:
     """Let the next run send what was refused once more: these, or all. What is refused again keeps its count."""
-    parked = ctx.ledger.rejects(references) if references else {r.reference: r for r in ctx.ledger.all_rejects()}
-    refused = [reject for reject in parked.values() if reject.attempts]
+    rejected = ctx.ledger.rejects(references) if references else {r.reference: r for r in ctx.ledger.all_rejects()}
+    refused = [reject for reject in rejected.values() if reject.attempts]
     for start in range(0, len(refused), _PER_TRIP):
         batch = refused[start : start + _PER_TRIP]
-        ctx.ledger.park([msgspec.structs.replace(reject, contract="") for reject in batch])
+        ctx.ledger.put_rejects([msgspec.structs.replace(reject, contract="") for reject in batch])
     return Freed(
         [reject.reference for reject in refused],
-        [reject.reference for reject in parked.values() if not reject.attempts],
-        [reference for reference in references if reference not in parked],
+        [reject.reference for reject in rejected.values() if not reject.attempts],
+        [reference for reference in references if reference not in rejected],
     )

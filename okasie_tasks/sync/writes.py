@@ -101,17 +101,17 @@ def _settle(
         swaps.append((item.reference, base.get(item.reference), entry))
         counts["created" if item.action == "create" else "updated"] += 1
         counts["skipped_images"] += len(answer.skipped_images)
-    parked: list[Reject] = []
+    refused: list[Reject] = []
     again: list[Outgoing] = []
     for item, answer in (pair for pair in pairs if pair[1].outcome != "accepted"):
         if answer.outcome == "unknown" or answer.http_status >= 500:
             again.append(item)
         else:
-            parked.append(_reject(item, answer, part.run, request_id, now_ms // 1000))
+            refused.append(_reject(item, answer, part.run, request_id, now_ms // 1000))
     ctx.ledger.swap(swaps)
-    ctx.ledger.unpark([item.reference for item, _ in accepted])
+    ctx.ledger.remove_rejects([item.reference for item, _ in accepted])
     audit.sent(ctx, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
-    counts["new_rejects"] = rejects.park(ctx, parked, base, in_source=True)
+    counts["new_rejects"] = rejects.record(ctx, refused, base, in_source=True)
     counts["unanswered"] = _again(ctx, part, again, tries)
     return counts
 
@@ -149,7 +149,7 @@ def _refused_whole(ctx: AccountContext, part: Part, items: list[Outgoing], refus
         answer = rejects.answer_of(items[0].reference, refused)
         base = ctx.ledger.get([items[0].reference])
         reject = _reject(items[0], answer, part.run, refused.request_id, int(ctx.runs.now()))
-        return {"new_rejects": rejects.park(ctx, [reject], base, in_source=True)}
+        return {"new_rejects": rejects.record(ctx, [reject], base, in_source=True)}
     left, _ = halves(len(items))
     ctx.runs.parts.add(
         part.run, "upsert", f"halves:{part.number}", "chunks", [Chunk(items[:left]), Chunk(items[left:])]
@@ -247,4 +247,4 @@ def refused_sell(ctx: AccountContext, part: Part, refused: ItemRejected) -> dict
         request_id=refused.request_id,
         now=int(ctx.runs.now()),
     )
-    return {"new_rejects": rejects.park(ctx, [reject], ctx.ledger.get([change.reference]))}
+    return {"new_rejects": rejects.record(ctx, [reject], ctx.ledger.get([change.reference]))}

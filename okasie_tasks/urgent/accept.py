@@ -66,7 +66,7 @@ class _Accepted:
     def keep(self) -> None:
         """Wishes first: a caller that sees an outcome may rely on the rest being in the inbox."""
         self._ctx.urgent_queue.put(self.changes.values())
-        self._ctx.ledger.park(self._rejects)
+        self._ctx.ledger.put_rejects(self._rejects)
         rejects.tell(self._ctx, self._rejects)
         self._ctx.pushes.tell({self._push: self._outcomes} if self._outcomes else {})
 

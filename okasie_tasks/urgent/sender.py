@@ -218,7 +218,7 @@ class Sender:
             return settled.replace(set_flags=Flag.IMAGES) if reference in lacking else settled
 
         self._write(list(told), base, entry)
-        self._ctx.ledger.unpark(list(told))
+        self._ctx.ledger.remove_rejects(list(told))
         audit.pushed(self._ctx, accepted, base, request_id=request_id, now_ms=now_ms)
         self._over(
             [
@@ -241,7 +241,7 @@ class Sender:
             return
         now_ms = self._now_ms()
         self._write([change.reference], base, lambda _, held: sold(change, held, now_ms=now_ms))
-        self._ctx.ledger.unpark([change.reference])
+        self._ctx.ledger.remove_rejects([change.reference])
         event = Event(now_ms, "sold", "sold by hand", request_id=request_id, message=said or "")
         audit.sold(self._ctx, change.reference, event, base.get(change.reference))
         self._over([(pair, outcome, said)])
@@ -301,7 +301,7 @@ class Sender:
         run = "" if change.inline or item is None else rejects.PUSHED_ROW
         now = self._now_ms() // 1000
         reject = rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
-        rejects.park(self._ctx, [reject], base)
+        rejects.record(self._ctx, [reject], base)
         self._over([(pair, "rejected", reject.message)], tuple(reject.fields))
 
     # -- telling ---------------------------------------------------------------------------------------------------

@@ -169,11 +169,11 @@ DESIGN: dict[str, dict[str, Case]] = {
         ),
     },
     "invalid by the contract | any": {
-        "invalid": Case(INVALID, None, True, base(), FULL, "none", "invalid", "parked"),
-        "invalid and new": Case(INVALID, None, False, None, FULL, "none", "invalid", "parked"),
-        "invalid, and edited there": Case(INVALID, remote(price=1), False, base(), FULL, "none", "invalid", "parked"),
+        "invalid": Case(INVALID, None, True, base(), FULL, "none", "invalid", "rejected"),
+        "invalid and new": Case(INVALID, None, False, None, FULL, "none", "invalid", "rejected"),
+        "invalid, and edited there": Case(INVALID, remote(price=1), False, base(), FULL, "none", "invalid", "rejected"),
         "invalid, and sold there": Case(
-            INVALID, remote(status="sold"), False, base(), FULL, "none", "invalid", "parked"
+            INVALID, remote(status="sold"), False, base(), FULL, "none", "invalid", "rejected"
         ),
     },
     "sent newer by the urgent lane | any": {

@@ -89,7 +89,7 @@ def test_what_is_older_than_the_ledger_is_dropped_but_a_run_does_not_undo_a_sell
 
 
 def test_a_content_that_was_handed_in_leaves_the_sources_row_as_it_was() -> None:
-    before = Entry(row=b"o" * 8, flags=Flag.OWNED | Flag.IN_SOURCE | Flag.SOLD_BY_HAND | Flag.PARKED, missed=1)
+    before = Entry(row=b"o" * 8, flags=Flag.OWNED | Flag.IN_SOURCE | Flag.SOLD_BY_HAND | Flag.REJECTED, missed=1)
     after = pushed(pending_change(100, own=7, inline=True), item(), before, status="active", now_ms=150)
     assert (after.row, after.missed, after.stamp, after.sent_ms) == (b"o" * 8, 1, Version(7, 100), 150)
     assert after.flags == Flag.OWNED | Flag.IN_SOURCE | Flag.ECHO_DUE | Flag.URGENT | Flag.INLINE_CONTENT

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.fingerprint import content_fingerprint
-from okasie_tasks.core.row_cache import RowOffset, RowCache
+from okasie_tasks.core.row_cache import RowCache, RowOffset
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import CachingSource, SourceRow
 from okasie_tasks.sources.csv_reader import CsvReader, LastByte, cells_of

@@ -113,11 +113,11 @@ def test_accounts_are_apart(ledger: Ledger, client: redis.Redis) -> None:
 
 def test_rejects_are_parked_counted_and_freed(ledger: Ledger) -> None:
     parked = [Reject(reference=f"R-{n}", where="row", code="x", message="m", fields=["price"]) for n in range(3)]
-    ledger.park(parked)
+    ledger.put_rejects(parked)
     assert ledger.reject_count() == 3
     assert ledger.rejects(["R-1", "R-9"]) == {"R-1": parked[1]}
-    ledger.unpark(["R-0", "R-9"])
+    ledger.remove_rejects(["R-0", "R-9"])
     assert sorted(reject.reference for reject in ledger.all_rejects()) == ["R-1", "R-2"]
-    ledger.park([])
-    ledger.unpark([])
+    ledger.put_rejects([])
+    ledger.remove_rejects([])
     assert ledger.rejects([]) == {}

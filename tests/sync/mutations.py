@@ -41,7 +41,7 @@ MUTATIONS: Final[dict[str, Cut]] = {
     "policy": Cut(f"{_CORE}/reconcile.py", 'return evidence.policy == "local"', "return True"),
     "left_out": Cut(f"{_SYNC}/writes.py", 'if answer.outcome == "accepted"]', 'if answer.outcome != "refused"]'),
     "a_look": Cut(f"{_SYNC}/compare.py", "        if plan_only:\n            return\n", ""),
-    "rejects": Cut(f"{_SYNC}/compare.py", 'if decision.action == "none" or not parked', "if True or not parked"),
+    "rejects": Cut(f"{_SYNC}/compare.py", 'if decision.action == "none" or not rejects', "if True or not rejects"),
     "drift": Cut(f"{_CORE}/reconcile.py", "drifted = remote.rendering != base.rendering or", "drifted ="),
 }  # fmt: skip
 

@@ -265,7 +265,7 @@ def test_a_plan_is_only_a_look(dealer: Dealer) -> None:
 
 
 def age(dealer: Dealer, **changes: Any) -> None:
-    dealer.ctx.ledger.park([msgspec.structs.replace(dealer.reject(), **changes)])
+    dealer.ctx.ledger.put_rejects([msgspec.structs.replace(dealer.reject(), **changes)])
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -314,7 +314,7 @@ def test_retry_frees_what_was_refused_and_counts_the_tries(dealer: Dealer) -> No
     dealer.run()
     age(dealer, first_seen=1_000)
     bad = rejects.invalid("C", [rejects.Issue("price", "required", "none")], where="row 3", run="", now=1)
-    dealer.ctx.ledger.park([bad])
+    dealer.ctx.ledger.put_rejects([bad])
     assert rejects.free(dealer.ctx, ["A", "C", "D"]) == (["A"], ["C"], ["D"])
     assert rejects.is_free(dealer.reject())
     assert listing.why_document(dealer.ctx, "A")["reject"]["state"] == "free"
