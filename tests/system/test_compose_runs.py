@@ -1,4 +1,4 @@
-"""Each command of docker-compose.yml, as it is written there, on this machine: only with COMPOSE=1, it takes a minute.
+"""Each command of docker-compose.yml, as it is written there, on this machine.
 
 What differs: ports are free ones, ``valkey-server`` is the bundled binary, and what a container would be is a process with
 only the variables that its service has. Prometheus and Grafana are images of others and were not run.
@@ -7,7 +7,6 @@ only the variables that its service has. Prometheus and Grafana are images of ot
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import sys
@@ -24,10 +23,7 @@ from okasie_tasks.sandbox.sample import cars, write_csv
 from tests.support import Place, poll
 from tests.test_compose import OURS, SERVICES
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not os.environ.get("COMPOSE"), reason="COMPOSE=1 runs every command of docker-compose.yml"),
-]
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 BIN = Path(sys.executable).parent
 KEY = "sandbox-key"
