@@ -60,7 +60,7 @@ class Player:
     def play_script(self, script: Script) -> list[str]:
         """One scripted accident. Returns what is wrong; the fleet's folder stays then, as after a round."""
         try:
-            wrong = script(*self.lend())
+            wrong = script(*self.acquire())
         except AssertionError as error:
             wrong = [str(error)]
         if wrong:
