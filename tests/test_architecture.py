@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -54,6 +54,9 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
 
 
+KNOWN = {f"{PACKAGE}.{module}".removesuffix(".__init__"): path for module, path in modules()}
+
+
 def package_of(module: str) -> str:
     return module.split(".", maxsplit=1)[0]
 
@@ -93,23 +96,28 @@ def test_every_package_has_a_layer() -> None:
 
 def test_no_module_imports_itself_over_others() -> None:
     """Inside a package either, and for type checkers either."""
-    known = {f"{PACKAGE}.{module}".removesuffix(".__init__"): path for module, path in modules()}
-    graph = {module: _modules_in(path, known) - {module, PACKAGE} for module, path in known.items()}
+    graph = {module: _modules_in(path) - {module, PACKAGE} for module, path in KNOWN.items()}
     try:
         tuple(TopologicalSorter(graph).static_order())
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-def _modules_in(path: Path, known: Collection[str]) -> set[str]:
+def test_the_urgent_lane_imports_nothing_of_the_bulk_lane() -> None:
+    shared = {f"{PACKAGE}.sync.{module}" for module in ("context", "audit", "rejects", "skipped_images")}
+    used = {name for module, path in KNOWN.items() if ".urgent." in module for name in _modules_in(path)}
+    assert {name for name in used if name.startswith(f"{PACKAGE}.sync")} <= shared
+
+
+def _modules_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-            if any(f"{node.module}.{alias.name}" in known for alias in node.names):
+            if any(f"{node.module}.{alias.name}" in KNOWN for alias in node.names):
                 names.discard(str(node.module))
-    return names.intersection(known)
+    return names.intersection(KNOWN)
 
 
 @pytest.mark.parametrize(("module", "path"), [m for m in modules() if package_of(m[0]) == "core"])
