@@ -73,7 +73,7 @@ def test_a_row_older_than_a_push_that_read_the_source_is_not_taken_for_its_row()
 
 
 @pytest.mark.parametrize(
-    "world",
+    "evidence",
     [msgspec.structs.replace(FULL, source_complete=False), msgspec.structs.replace(LATER, source_began_ms=1_500)],
     ids=["half a read", "a read from before the sell"],
 )

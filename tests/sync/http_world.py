@@ -101,6 +101,7 @@ class HttpWorld:
         config = folder / "okasie.toml"
         config.write_text(f'[redis]\nurl = "{redis_url}"\nkey_prefix = "{self.prefix}"\n\n{text}', encoding="utf-8")
         self.services = Services(load_settings(config, environ={}))
+        self.services.check_layout()
         self.ctx = self.services.context(ACCOUNT)
         self._first_quirks = quirks or {}
 
