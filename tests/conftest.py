@@ -38,12 +38,13 @@ class SideBySide(LoadScopeScheduling):
 
 @cache
 def _shared(file: str) -> str:
-    """Which long-lived processes the tests of this file share; empty for none."""
+    """What takes long to set up and is shared by the tests of this file; empty for nothing."""
     if file.startswith("tests/celery/"):
         return "five workers"
-    if file == "tests/chaos/test_rounds.py":
-        return "a fleet that is broken"
-    return "a fleet" if re.search(r"\bFleet\b", (ROOT / file).read_text(encoding="utf-8")) else ""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    if 'scope="module"' in text:
+        return file
+    return "a fleet" if re.search(r"\bFleet\b", text) else ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,6 +102,10 @@ class Place:
         return answer.status, answer.document
 
 
+_WORKERS = 4
+"""Of `okasie up`."""
+
+
 class Up:
     """``okasie up`` as a process. Use as a context manager."""
 
@@ -126,6 +132,22 @@ class Up:
 
     def said(self) -> str:
         return self.log.read_text()
+
+    @property
+    def flower_url(self) -> str:
+        (found,) = re.findall(r"Flower at (http://127\.0\.0\.1:\d+)", self.said())
+        return str(found)
+
+    def wait_for_flower(self) -> None:
+        """Until Flower has heard of each worker: it never knows a task that ran before."""
+
+        def hears_all() -> bool:
+            with contextlib.suppress(requests.ConnectionError):
+                answer = requests.get(f"{self.flower_url}/workers", params={"json": "1"}, timeout=60)
+                return len(answer.json()["data"]) == _WORKERS
+            return False
+
+        poll(hears_all, what="Flower that hears of all workers")
 
     def tree(self) -> list[psutil.Process]:
         """Every process of the group."""

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import requests
 
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
-from tests.support import Place, Up, poll
+from tests.support import Place, Up
 
 CARS = 12
-WORKERS = 4
 READ_ONLY = ("read:listings", "read:locations")
 ACCOUNTS = (
     "good", "missing", "encoding", "quoting", "columns", "html", "duplicate", "wrong_key", "no_scope",
@@ -63,15 +59,7 @@ class Fleet(NamedTuple):
 
     @property
     def flower_url(self) -> str:
-        (found,) = re.findall(r"Flower at (http://127\.0\.0\.1:\d+)", self.up.said())
-        return str(found)
-
-    def flower_hears_all(self) -> bool:
-        """Whether Flower has heard of each worker: only from then on it knows every task."""
-        with contextlib.suppress(requests.ConnectionError):
-            answer = requests.get(f"{self.flower_url}/workers", params={"json": "1"}, timeout=60)
-            return len(answer.json()["data"]) == WORKERS
-        return False
+        return self.up.flower_url
 
 
 @pytest.fixture(scope="session")
@@ -88,9 +76,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"env:KEY_{name}", extra=extra)
         _canaries(place, sandbox)
         with Up(place) as up:
-            found = Fleet(place, up, sandbox)
-            poll(found.flower_hears_all, what="Flower")
-            yield found
+            up.wait_for_flower()
+            yield Fleet(place, up, sandbox)
 
 
 def _canaries(place: Place, sandbox: Sandbox) -> None:

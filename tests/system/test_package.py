@@ -11,6 +11,7 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from email.parser import Parser
 from pathlib import Path
 from typing import NamedTuple
@@ -173,16 +174,17 @@ def test_the_first_steps_of_a_new_user_are_as_the_page_shows_them(built: Built, 
     installing, started, steps = typed()[:4], typed()[4], typed()[5:]
     assert [line for line, _ in installing][1].endswith(f"'{built.wheel.name}[all]'")
     assert started == ("okasie up --sandbox", [])
-    with Up(place, "--sandbox", program=[str(built.environment / "bin" / "okasie")]) as up:
-        shell = Shell(built, place)
+    with (
+        Up(place, "--sandbox", program=[str(built.environment / "bin" / "okasie")]) as up,
+        closing(Shell(built, place)) as shell,
+    ):
+        up.wait_for_flower()
         for line, shown in steps:
             assert shape(shell.type(line)) == shape(shown), line
         assert "has no column price_eur" in (tmp_path / "run.html").read_text()
-        (flower,) = re.findall(r"Flower at (http://127\.0\.0\.1:\d+)", up.said())
         asked = {
             "draw": "1", "start": "0", "length": "9", "search[value]": "okasie.run kwargs:account=garage state:FAILURE",
             "order[0][column]": "0", "order[0][dir]": "asc", "columns[0][data]": "received",
         }  # fmt: skip
-        (row,) = requests.get(f"{flower}/tasks/datatable", params=asked, timeout=10).json()["data"]
+        (row,) = requests.get(f"{up.flower_url}/tasks/datatable", params=asked, timeout=10).json()["data"]
         assert row["result"].startswith("stock.csv:1: has no column price_eur")
-        shell.close()
