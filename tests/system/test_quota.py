@@ -1,7 +1,11 @@
-"""The quota under load: two accounts, four worker processes, the marketplace's own limit. Never one request too many."""
+"""The quota under load: two accounts, four worker processes, the marketplace's own limit. Never one request too many.
+
+That the limiter uses the quota is shown in virtual time (tests/store/test_limiter.py): here a busy machine would decide.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +38,13 @@ def busiest(moments: list[float], seconds: float) -> int:
     return most
 
 
+def _more_than(sandbox: Sandbox, name: str) -> str:
+    """What the sandbox saw, for a count that is not the expected one."""
+    writes = requests.get(f"{sandbox.admin_url}/writes", params={"key": name}, timeout=10).json()
+    again = [reference for reference, times in Counter(w["reference"] for w in writes).items() if times > 1]
+    return f"{len(again)} listings were sent more than once, {again[:3]}; {state(sandbox, name)}"
+
+
 @pytest.mark.system
 @pytest.mark.slow
 def test_two_accounts_and_four_workers_keep_the_limit(
@@ -49,9 +60,9 @@ def test_two_accounts_and_four_workers_keep_the_limit(
         runs = list(pool.map(lambda name: place.sync(name, "--full"), ACCOUNTS))
     for name, (status, document) in zip(ACCOUNTS, runs, strict=True):
         assert (status, document["state"]) == (0, "done"), document
-        assert document["requests"]["bulk"] == BULK_CALLS
-        assert document["requests"]["rate_limited"] == document["requests"]["retried"] == 0
         counted = state(sandbox, name)
+        assert document["requests"]["bulk"] == counted["requests"]["bulk"] == BULK_CALLS, _more_than(sandbox, name)
+        assert document["requests"]["rate_limited"] == document["requests"]["retried"] == 0
         assert counted["rate_limited"] == 0
         seen = requests.get(f"{sandbox.admin_url}/requests", params={"key": name}, timeout=10).json()
         moments = sorted(request["at"] for request in seen)
@@ -59,5 +70,3 @@ def test_two_accounts_and_four_workers_keep_the_limit(
         assert moments[-1] - moments[0] > 60, "the load must last longer than the window, else nothing was shown"
         assert busiest(moments, 60.0) <= 120
         assert busiest(moments, 1.0) <= 5
-        # A limiter that lets almost nothing through would pass the lines above.
-        assert busiest(moments, 60.0) >= 100
