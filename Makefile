@@ -13,8 +13,9 @@ demo: .venv/.run
 
 # Most of the time goes into waiting for real processes: four at a time, also on two cores.
 PYTEST_ARGS ?= -n 4
-# The order of sets is the same each time too, so that the model-based tests take the same steps.
-PYTEST := PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS)
+# The order of sets is the same each time too, so that the model-based tests take the same steps. The tests start
+# hundreds of processes: none of them compiles the sources anew.
+PYTEST := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # What a newcomer runs: every part of the system, in minutes.
 test: .venv/.dev

@@ -27,7 +27,7 @@ settings.load_profile("house")
 
 
 class SideBySide(LoadScopeScheduling):
-    """Under ``pytest -n 2`` tests that share a running fleet stay in one process; every other test goes to any.
+    """Under ``pytest -n 2`` tests that share what takes long to set up stay in one process; every other test goes to any.
 
     (xdist's own groups do not work with this pytest: it no longer lets a plugin change a test's id.)
     """
@@ -41,15 +41,22 @@ def _shared(file: str) -> str:
     """What takes long to set up and is shared by the tests of this file; empty for nothing."""
     if file.startswith("tests/celery/"):
         return "five workers"
-    text = (ROOT / file).read_text(encoding="utf-8")
-    if 'scope="module"' in text:
-        return file
-    return "a fleet" if re.search(r"\bFleet\b", text) else ""
+    if file in _on_fleets():
+        # Two fleets: the tests of one would take longer than all the others together.
+        return f"fleet {_on_fleets().index(file) % 2}"
+    return file if 'scope="module"' in (ROOT / file).read_text(encoding="utf-8") else ""
+
+
+@cache
+def _on_fleets() -> list[str]:
+    """The files whose tests share a running fleet."""
+    files = sorted((ROOT / "tests" / "system").glob("test_*.py"))
+    return [str(f.relative_to(ROOT)) for f in files if re.search(r"\bFleet\b", f.read_text(encoding="utf-8"))]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no process has it left over at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("slow", "system")])
 
 
 @pytest.hookimpl(optionalhook=True)
