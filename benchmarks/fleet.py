@@ -51,8 +51,8 @@ class Fleet:
     def ready(self, name: str, argv: Sequence[str], *, seconds: float = 600) -> dict[str, Any]:
         """Start a server that prints one line of JSON once it is ready; returns that."""
         child = self.child(name, argv)
-        poll(lambda: child.last_words().startswith("{") or not child.alive, seconds=seconds, what=name)
-        found: dict[str, Any] = json.loads(child.last_words())
+        poll(lambda: child.last_line().startswith("{") or not child.alive, seconds=seconds, what=name)
+        found: dict[str, Any] = json.loads(child.last_line())
         return found
 
     def worker(self, name: str, *options: str, app: str = "okasie_tasks") -> Child:

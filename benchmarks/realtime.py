@@ -98,8 +98,8 @@ class Deployment:
         window = name if name in WINDOWS else "sliding"
         argv = [*OKASIE, "sandbox", "--port", "0", "--window", window, "--key", f"key-{name}", "--json"]
         child = self._child(f"sandbox-{name}", argv, self.place.env)
-        poll(lambda: "admin_url" in child.last_words(), what=child.name)
-        ready = json.loads(child.last_words())
+        poll(lambda: "admin_url" in child.last_line(), what=child.name)
+        ready = json.loads(child.last_line())
         self.admin[name] = ready["admin_url"]
         self.place.account(name, feed=feed, base_url=ready["base_url"], key=f"key-{name}")
 

@@ -100,7 +100,7 @@ def said(supervisor: Supervisor, child: Child, pattern: str) -> re.Match[str]:
         if found := re.search(pattern, child.log.read_text(errors="replace"), re.MULTILINE):
             return found
         time.sleep(0.05)
-    raise Failed(f"{child.name} was not ready within {_START_SECONDS:g} s: {child.last_words()}")
+    raise Failed(f"{child.name} was not ready within {_START_SECONDS:g} s: {child.last_line()}")
 
 
 def programs(order: Order) -> list[Child]:

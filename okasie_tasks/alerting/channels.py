@@ -57,11 +57,7 @@ def post(url: str, document: Mapping[str, Any]) -> None:
             session.proxies = requests.utils.get_environ_proxies(url)
             session.headers["User-Agent"] = f"okasie-tasks/{__version__}"
             with session.post(
-                url,
-                json=dict(document),
-                timeout=timeout,
-                allow_redirects=False,
-                stream=True,
+                url, json=dict(document), timeout=timeout, allow_redirects=False, stream=True
             ) as response:
                 status = response.status_code
     except requests.RequestException as error:

@@ -169,7 +169,7 @@ class Fleet:
     def _keep(self) -> None:
         while not self._over.wait(0.1):
             with self._look:
-                self.supervisor.look()
+                self.supervisor.restart_ended()
 
     # -- breaking and mending --------------------------------------------------------------------------------------
 
