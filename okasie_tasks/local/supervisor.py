@@ -102,7 +102,7 @@ class Supervisor:
                 child.start()
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """End all children, those with ``stop_last`` last. Kills what does not end in time, with its child processes."""
+        """End all children, those with ``stop_last`` last. Kills what does not end in time, with its children."""
         for wave in (False, True):
             children = [child for child in self.children if child.stop_last is wave and child.process is not None]
             trees = [process for child in children for process in _tree(child)]
