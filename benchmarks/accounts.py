@@ -1,9 +1,9 @@
 """Many accounts at once: does each get its whole quota, and is a pushed price change still quick?
 
-Every account has a key of its own and is saturated: its marketplace has more pages than can be read in the time, each
-with a single row, so that what is measured is limiter and dispatch, not comparing. Single listings are pushed to
-accounts by chance meanwhile. All figures are read from the marketplace's own log; the first minute is not measured. One
-account is `large`: its marketplace tells of 1,000,000 listings, the others' of 100,000.
+Every account has its own key and is saturated: its marketplace has more pages than can be read in the time. Each page
+has a single row, so the limiter and the dispatch are measured, not comparing. At the same time, single listings are
+pushed to random accounts. All figures are read from the marketplace's log; the first minute is not measured. One
+account is `large`: its marketplace reports 1,000,000 listings, the others report 100,000.
 
     python benchmarks/accounts.py [--accounts 40] [--minutes 3] [--nodes 2] [--threads 32] [--memory | --delay 0.7]
 
@@ -71,8 +71,8 @@ class Crowd:
     def log(self) -> Log:
         if self._memory:
             return read_logs(self._logs)
-        found: Log = json.loads(urllib.request.urlopen(f"{self._url}/log", timeout=60).read())
-        return found
+        document: Log = json.loads(urllib.request.urlopen(f"{self._url}/log", timeout=60).read())
+        return document
 
 
 def measure(
@@ -95,10 +95,10 @@ def measure(
             time.sleep(PUSH_EVERY)
         end, used, after = time.time(), deployed.spent(), calls(deployed.client)
         time.sleep(5)
-        found = crowd.log()
-    told = figures(found, pushed, accounts, begin, end)
-    requests = told["mean_use"] * accounts * PER_MINUTE / 60 * (end - begin)
-    return told | {
+        log = crowd.log()
+    result = figures(log, pushed, accounts, begin, end)
+    requests = result["mean_use"] * accounts * PER_MINUTE / 60 * (end - begin)
+    return result | {
         "redis_commands_per_request": round((sum(after.values()) - sum(commands.values())) / requests, 1),
         "messages_per_request": round((after["lpush"] - commands["lpush"]) / requests, 2),
         "cpu_ms_per_request": round((sum(used.values()) - sum(spent.values())) / requests * 1000, 2),
@@ -109,7 +109,7 @@ def measure(
 
 
 def calls(client: Any) -> dict[str, int]:
-    return {name.removeprefix("cmdstat_"): told["calls"] for name, told in client.info("commandstats").items()}
+    return {name.removeprefix("cmdstat_"): entry["calls"] for name, entry in client.info("commandstats").items()}
 
 
 def figures(log: Log, pushed: list[tuple[str, str, float]], accounts: int, begin: float, end: float) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ob-"))
     try:
-        found = measure(
+        result = measure(
             options.accounts,
             options.minutes,
             options.nodes,
@@ -163,9 +163,9 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
     else:
-        Console(width=120).print(found)
+        Console(width=120).print(result)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The marketplace of `benchmarks/accounts.py`: a page of one row, whatever page; every write is accepted.
+"""The marketplace of `benchmarks/accounts.py`: every page has one row; every write is accepted.
 
-Over HTTP it is one small server. In memory it answers in the worker's own process, in the place of the connection:
-everything else is as ever, the door, the permits, the decoding. A worker gets it by ``celery -A
-benchmarks.accounts_market``, and writes what came when into a file of its own in ``$MARKET_LOG``.
+Over HTTP it is one small server. In memory it answers in the worker's process, in the place of the connection; the
+client, the permits and the decoding are unchanged. A worker uses it with ``celery -A benchmarks.accounts_market``, and
+writes its requests with their times into a separate file in ``$MARKET_LOG``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PER_MINUTE = 120
 _LARGE, _OTHER = 1_000_000, 100_000
 
 Log = dict[str, list[tuple[float, str]]]
-"""By key: when a request came, and what; a line more for each listing that was written."""
+"""By key: the time and kind of each request, and one more entry for each listing that was written."""
 
 __all__ = ["PER_MINUTE", "Log", "app", "read_logs", "serve"]
 
 
 def _answer(method: str, path: str, key: str, body: bytes) -> tuple[object, list[str]]:
-    """What the marketplace says, and what came in words."""
+    """The response of the marketplace, and the log entries of the request."""
     if method == "GET":
         return _page(int(path.partition("page=")[2].partition("&")[0] or 1), key), ["page"]
     many = path.endswith("bulk-upsert")
@@ -49,8 +49,8 @@ def _answer(method: str, path: str, key: str, body: bytes) -> tuple[object, list
 def _page(page: int, key: str) -> dict[str, Any]:
     total = _LARGE if key == "key-0" else _OTHER
     row = {"id": f"{key}-{page}", "externalReference": f"P-{page}", "externalProvider": "us", "status": "active"}
-    told = {"page": page, "pageSize": 200, "totalItems": total, "totalPages": total // 200}
-    return {"data": [row], "pagination": told, "meta": {}}
+    pagination = {"page": page, "pageSize": 200, "totalItems": total, "totalPages": total // 200}
+    return {"data": [row], "pagination": pagination, "meta": {}}
 
 
 def _headers() -> dict[str, str]:
@@ -96,7 +96,7 @@ class _Market(asyncio.Protocol):
 
 
 async def serve(delay_seconds: float) -> None:
-    """Until the process ends; prints one line of JSON with its ``base_url``, and tells its log under ``/log``."""
+    """Serve until the process ends. Prints one line of JSON with its ``base_url``; ``/log`` returns its log."""
     _Market.delay_seconds = delay_seconds
     server = await asyncio.get_running_loop().create_server(_Market, "127.0.0.1", 0, backlog=1000)
     print(f'{{"base_url": "http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}}', flush=True)
@@ -120,17 +120,17 @@ def _in_memory(folder: Path) -> None:
         return 200, _headers(), msgspec.json.encode(document)
 
     PermittedCall._exchange = exchange  # type: ignore[method-assign,assignment]
-    PooledConnection.warm = lambda _: None  # type: ignore[method-assign]
+    PooledConnection.preconnect = lambda _: None  # type: ignore[method-assign]
 
 
 def read_logs(folder: Path) -> Log:
-    """What all processes that answered in memory wrote down."""
-    found: defaultdict[str, list[tuple[float, str]]] = defaultdict(list)
+    """The requests that all processes answered in memory."""
+    log: defaultdict[str, list[tuple[float, str]]] = defaultdict(list)
     for file in folder.glob("*.log"):
         for line in file.read_text().splitlines():
             key, at, what = line.split("\t")
-            found[key].append((float(at), what))
-    return found
+            log[key].append((float(at), what))
+    return log
 
 
 if "MARKET_LOG" in os.environ:

@@ -1,8 +1,8 @@
-"""All that `make bench` measures, as one table: ours, the guide's comparison in Node.js and in Python, and the target.
+"""The figures of `make bench` as one table: ours, the guide's comparison in Node.js and in Python, and the target.
 
-It is written into docs/speed.md between its markers, with the command beside each row and the machine
-below. About twenty minutes on two quiet cores. `--quick` takes small sizes and prints only: it proves that the scripts
-run.
+The table is written into docs/speed.md between its markers, with the command beside each row and the machine below. It
+takes about twenty minutes on two idle cores. `--quick` uses small sizes and only prints the table, to check that the
+scripts run.
 
     python benchmarks/bench.py [--quick]
 """
@@ -28,7 +28,7 @@ Row = tuple[str, str, str, str, str, str]
 
 
 def run(script: str, *options: str) -> Any:
-    """What a benchmark found; growth tells in its --out file, the others as JSON."""
+    """The result of a benchmark. growth.py writes it to its --out file, the others print it as JSON."""
     print(f"{script} {' '.join(options)}", file=sys.stderr, flush=True)
     done = subprocess.run([sys.executable, str(HERE / script), *options], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -37,8 +37,8 @@ def run(script: str, *options: str) -> Any:
 
 
 def engine(rows: int, repeats: int) -> list[Row]:
-    found = run("engine.py", "--rows", str(rows), "--repeats", str(repeats), "--json")
-    wall, cpu, command = found["wall"], found["cpu"], f"engine.py --rows {rows}"
+    result = run("engine.py", "--rows", str(rows), "--repeats", str(repeats), "--json")
+    wall, cpu, command = result["wall"], result["cpu"], f"engine.py --rows {rows}"
     node_wall, node_cpu = (f"{each['node']:.2f}" if "node" in each else "" for each in (wall, cpu))
     return [
         (
@@ -53,11 +53,11 @@ def engine(rows: int, repeats: int) -> list[Row]:
 
 
 def growth(sizes: list[int]) -> list[Row]:
-    found = run("growth.py", "--rows", *map(str, sizes), "--json")
+    result = run("growth.py", "--rows", *map(str, sizes), "--json")
     command = f"growth.py --rows {' '.join(map(str, sizes))}"
 
     def each(what: Any) -> str:
-        return " / ".join(str(what(one)) for one in found)
+        return " / ".join(str(what(one)) for one in result)
 
     def worker(one: Any) -> int:
         return max(mib for name, mib in one["idle"]["peak_mib"].items() if name.startswith("w"))
@@ -69,38 +69,38 @@ def growth(sizes: list[int]) -> list[Row]:
         return f"{sum(one['first']['requests'].values()) / one['first']['minimum']:.2f}"
 
     labels = " / ".join(f"{size:,}" for size in sizes)
-    told = (
+    rows = (
         (f"µs of CPU a listing, idle full run of {labels}", lambda one: one["idle"]["cpu_us_a_listing"], "flat, 20 %"),
         ("peak MiB of a worker in it", worker, "flat"),
         ("Redis bytes per unchanged listing", kept, "<= 150"),
         ("longest queue, first sync", lambda one: one["first"]["longest_queue"], "bounded"),
         ("requests used / fewest, first sync", requests, "1.00"),
     )
-    return [(what, each(answer), "", "", target, command) for what, answer, target in told]
+    return [(what, each(answer), "", "", target, command) for what, answer, target in rows]
 
 
 def accounts(count: int, minutes: float, threads: int, *, memory: bool) -> list[Row]:
     options = ["--accounts", str(count), "--threads", str(threads), *(["--memory"] if memory else [])]
-    found = run("accounts.py", *options, "--minutes", str(minutes), "--json")
+    result = run("accounts.py", *options, "--minutes", str(minutes), "--json")
     where, command = "in memory" if memory else "over HTTP", f"accounts.py {' '.join(options)}"
-    least, each = f"{found['least_use']:.1%}", f"{count} saturated accounts {where}"
+    least, each = f"{result['least_use']:.1%}", f"{count} saturated accounts {where}"
     return [
         (f"{each}: least use of a quota", least, "", "", ">= 95 %", command),
-        ("fairness (Jain)", str(found["jain"]), "", "", ">= 0.99", command),
-        ("a push in any of them, p99 s", str(found["push_p99_s"]), "", "", "<= 2", command),
-        ("CPU ms of all processes per request", str(found["cpu_ms_per_request"]), "", "", "", command),
+        ("fairness (Jain)", str(result["jain"]), "", "", ">= 0.99", command),
+        ("a push in any of them, p99 s", str(result["push_p99_s"]), "", "", "<= 2", command),
+        ("CPU ms of all processes per request", str(result["cpu_ms_per_request"]), "", "", "", command),
     ]
 
 
 def nodes(rows: int, repeats: int) -> list[Row]:
-    found = run("nodes.py", "--rows", str(rows), "--repeats", str(repeats), "--json")["nodes"]
-    gain = found["1"]["compare"] / found["2"]["compare"]
+    result = run("nodes.py", "--rows", str(rows), "--repeats", str(repeats), "--json")["nodes"]
+    gain = result["1"]["compare"] / result["2"]["compare"]
     return [("comparing on 2 nodes, times 1 node", f"{gain:.2f}", "", "", ">= 1.7", f"nodes.py --rows {rows}")]
 
 
 def startup(repeats: int, seconds: float) -> list[Row]:
-    found = run("startup.py", "--repeats", str(repeats), "--seconds", str(seconds), "--json")
-    starts, idle = {name: min(each) for name, each in found["starts"].items()}, found["idle"]
+    result = run("startup.py", "--repeats", str(repeats), "--seconds", str(seconds), "--json")
+    starts, idle = {name: min(each) for name, each in result["starts"].items()}, result["idle"]
     imported = starts["import okasie_tasks.client"]
     return [
         ("the command, to its help text, s", f"{starts['okasie --help']:.2f}", "", "", "<= 0.3", "startup.py"),

@@ -3,8 +3,8 @@
     celery -A celery_rival worker ...    (two of them)
     python celery_rival.py               the publisher
 
-Bulk and urgent are one task, because a rate limit belongs to a task; urgent has a queue of its own that the workers
-empty first. A 429's ``Retry-After`` is slept out in the task.
+Bulk and urgent are one task, because a rate limit belongs to a task; urgent has a separate queue that the workers
+empty first. After a 429 the task sleeps for its ``Retry-After``.
 
 Measured with Celery 5.7.0 and a concurrency of 4: within half a minute of saturation a worker lets one task a second
 through although its limit is two, in threads and in processes, with a prefetch multiplier of 1 and of 4; with 4 an
@@ -42,17 +42,17 @@ def send(index: int | None = None) -> None:
         if index is not None:
             answered(order, index)
     except Exception:
-        # A failed task is a line in a log; a worker that ends is seen by the benchmark.
+        # A failed task is only logged. The benchmark detects a worker that ends.
         traceback.print_exc()
         os._exit(1)
 
 
 def main() -> None:
     start = start_time(order)
-    for _ in range(int(order.seconds * 5)):  # more than any rate limit here lets through
+    for _ in range(int(order.seconds * 5)):  # more than any rate limit here allows
         send.apply_async(queue=f"{order.contender}.bulk")
     at_each(start, order.seconds, lambda index: send.apply_async((index,), queue=f"{order.contender}.urgent"))
-    threading.Event().wait()  # side_by_side.py ends us
+    threading.Event().wait()  # side_by_side.py ends this process
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The engine against what a user would write instead: comparing an inventory in which nothing changed.
+"""The engine against the program that a user would write instead: comparing an inventory in which nothing changed.
 
-Ours: two worker processes, a real Redis, a full run over a filled ledger. Beside it one Node.js process and one Python
-process doing the guide's full comparison, on the same feed and the same pages, served from memory by one server. Each
-repeat runs all of them, one after another, so that noise hits all alike. The limiter lets everything through here. CPU
-is user and system time of all processes of a contender, Redis included, the server of the pages not.
+Ours: two worker processes, a real Redis, a full run over a filled ledger. The rivals: one Node.js process and one
+Python process that do the guide's full comparison. All use the same feed and the same pages, served from memory by one
+server. Each repeat runs all of them in sequence, so that noise affects all alike. The limiter allows everything here.
+CPU is the user and system time of all processes of a contender, including Redis, without the server of the pages.
 
     python benchmarks/engine.py [--rows 100000] [--repeats 5] [--json]
 """
@@ -36,13 +36,13 @@ def guide(argv: list[str], base_url: str, feed: Path, rows: int) -> tuple[float,
     """Wall seconds of the comparison itself, without the start of the program, and CPU seconds of the process."""
     process = subprocess.Popen([*argv, base_url, str(feed)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    said = process.stdout.read()
+    output = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, argv
-    found = json.loads(said)
-    assert (found["same"], found["create"], found["update"], found["gone"]) == (rows, 0, 0, 0), found
-    return found["seconds"], used.ru_utime + used.ru_stime
+    result = json.loads(output)
+    assert (result["same"], result["create"], result["update"], result["gone"]) == (rows, 0, 0, 0), result
+    return result["seconds"], used.ru_utime + used.ru_stime
 
 
 def ours(deployed: Fleet, rows: int) -> tuple[float, dict[str, float]]:
@@ -65,7 +65,7 @@ def measure(rows: int, repeats: int, folder: Path, *, threads: int, plain: bool)
         base_url = deployed.ready("pages", argv)["base_url"]
         deployed.place.account(ACCOUNT, feed="feed.csv", base_url=base_url, key="k", extra=NO_LIMIT)
         deployed.nodes(2, threads=threads)
-        _, first_seconds = deployed.sync(ACCOUNT)  # fills the ledger: what stands there already is adopted
+        _, first_seconds = deployed.sync(ACCOUNT)  # fills the ledger, which claims the preexisting listings
         deployed.sync(ACCOUNT)
         for _ in range(repeats):
             seconds, used = ours(deployed, rows)
@@ -80,28 +80,28 @@ def measure(rows: int, repeats: int, folder: Path, *, threads: int, plain: bool)
     return {
         "rows": rows, "repeats": repeats, "machine": machine(), "load": os.getloadavg()[0],
         "first_seconds": first_seconds,
-        "wall": {name: median(found) for name, found in walls.items()},
-        "cpu": {name: median(found) for name, found in spent.items()},
+        "wall": {name: median(seconds) for name, seconds in walls.items()},
+        "cpu": {name: median(seconds) for name, seconds in spent.items()},
         "walls": walls, "parts": parts[-1], "stages": stages,
     }  # fmt: skip
 
 
-def show(found: dict[str, Any]) -> None:
+def show(result: dict[str, Any]) -> None:
     table = Table("contender", "wall s", "times ours", "CPU s", "µs of CPU a listing")
     names = {
         "ours": "ours: 2 worker processes and Redis",
         "node": "the guide's comparison, one Node.js process",
         "python": "the guide's comparison, one Python process",
     }
-    for name in (name for name in names if name in found["wall"]):
-        wall, cpu = found["wall"][name], found["cpu"][name]
-        each = f"{cpu / found['rows'] * 1e6:.1f}"
-        table.add_row(names[name], f"{wall:.2f}", f"{wall / found['wall']['ours']:.2f}", f"{cpu:.2f}", each)
+    for name in (name for name in names if name in result["wall"]):
+        wall, cpu = result["wall"][name], result["cpu"][name]
+        each = f"{cpu / result['rows'] * 1e6:.1f}"
+        table.add_row(names[name], f"{wall:.2f}", f"{wall / result['wall']['ours']:.2f}", f"{cpu:.2f}", each)
     console = Console(width=120)
     console.print(table)
-    console.print(f"{found['rows']:,} unchanged listings, medians of {found['repeats']}; {found['machine']}")
-    console.print(f"ours by stage, s: { {name: round(used, 2) for name, used in found['stages'].items()} }")
-    console.print(f"ours by process, CPU s: { {name: round(used, 2) for name, used in found['parts'].items()} }")
+    console.print(f"{result['rows']:,} unchanged listings, medians of {result['repeats']}; {result['machine']}")
+    console.print(f"ours by stage, s: { {name: round(used, 2) for name, used in result['stages'].items()} }")
+    console.print(f"ours by process, CPU s: { {name: round(used, 2) for name, used in result['parts'].items()} }")
 
 
 def main() -> None:
@@ -115,11 +115,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ob-"))
     try:
-        found = measure(options.rows, options.repeats, folder, threads=options.threads, plain=options.plain)
+        result = measure(options.rows, options.repeats, folder, threads=options.threads, plain=options.plain)
     finally:
         if "OB_KEEP" not in os.environ:
             shutil.rmtree(folder, ignore_errors=True)
-    print(json.dumps(found)) if options.json else show(found)
+    print(json.dumps(result)) if options.json else show(result)
 
 
 if __name__ == "__main__":

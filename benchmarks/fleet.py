@@ -1,4 +1,4 @@
-"""What the benchmarks of the engine share: Redis and worker processes of our own, and what each of them used."""
+"""Shared by the benchmarks of the engine: Redis and worker processes, and the processor time and memory of each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support import Place, poll
 
 ALL_QUEUES = "okasie.control,okasie.urgent,okasie.api,okasie.diff"
 NO_LIMIT = "requests_per_minute = 1000000\nburst_per_second = 100000\n"
-"""What the sandbox of a benchmark bears. A marketplace that allows 120 a minute would answer 429."""
+"""For the sandbox of a benchmark, which has no limit. A marketplace that allows 120 a minute would answer 429."""
 
 
 class Fleet:
@@ -42,18 +42,18 @@ class Fleet:
         self.client = redis.Redis.from_url(self.server.url)
         self.runs = Runs(self.client, prefix="okasie:")
         self.stages: dict[str, float] = {}
-        """Seconds of each stage of the last run, by its record."""
+        """The seconds of each stage of the last run, from its record."""
 
     def child(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
         log = self.place.folder / "logs" / f"{name}.log"
         return self.supervisor.add(Child(name, [*argv], log=log, env=dict(env or self.place.env)))
 
     def ready(self, name: str, argv: Sequence[str], *, seconds: float = 600) -> dict[str, Any]:
-        """Start a server that prints one line of JSON once it is ready; returns that."""
+        """Start a server that prints one line of JSON when it is ready; returns its document."""
         child = self.child(name, argv)
-        poll(lambda: child.last_words().startswith("{") or not child.alive, seconds=seconds, what=name)
-        found: dict[str, Any] = json.loads(child.last_words())
-        return found
+        poll(lambda: child.last_line().startswith("{") or not child.alive, seconds=seconds, what=name)
+        document: dict[str, Any] = json.loads(child.last_line())
+        return document
 
     def worker(self, name: str, *options: str, app: str = "okasie_tasks") -> Child:
         env = {**self.place.env, "OKASIE_CONFIG": str(self.place.config), "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -64,13 +64,13 @@ class Fleet:
         return self.child(name, argv, env)
 
     def nodes(self, count: int, *, threads: int = 4) -> list[Child]:
-        """Worker processes that do everything, and wait until they take up work."""
+        """Start workers that consume all queues, and wait until they do."""
         nodes = [self.worker(f"w{n}", "-Q", ALL_QUEUES, "-P", "threads", "-c", str(threads)) for n in range(count)]
         poll(lambda: self.place.okasie("status").status == 0, seconds=120, what="a consumer everywhere")
         return nodes
 
     def sync(self, account: str, mode: str = "full", *, seconds: float = 600) -> tuple[Run, float]:
-        """A run from its request to its end, and the wall time of that."""
+        """A run from its request to its end, and its wall time in seconds."""
         before = set(self.runs.history(account))
         began = time.perf_counter()
         Client(self.server.url).sync(account, mode)
@@ -110,7 +110,7 @@ class Fleet:
 
 
 def stages(run: Run) -> dict[str, float]:
-    """Seconds of each stage of a run that is over, by Redis time."""
+    """The seconds of each stage of an ended run, by Redis time."""
     begun = {"first": run.started_ms} | {
         name.removeprefix("at:"): int(at) for name, at in run.facts.items() if name.startswith("at:")
     }
@@ -127,15 +127,15 @@ def tree(child: Child) -> list[psutil.Process]:
 
 @contextmanager
 def fleet(folder: Path) -> Iterator[Fleet]:
-    found = Fleet(folder)
+    deployed = Fleet(folder)
     try:
-        yield found
+        yield deployed
     finally:
-        found.supervisor.stop(10)
+        deployed.supervisor.stop(10)
 
 
 def machine() -> str:
-    """What it was measured on, in one line."""
+    """The machine, in one line."""
     model = (
         next(
             (

@@ -1,8 +1,8 @@
 """What grows with the inventory, and what must not: 10,000, 100,000 and 1,000,000 listings, end to end.
 
-Of each size a feed is synced into an empty sandbox without limit, then runs in which nothing changed. Told are the time
-per listing of each stage, the resident memory of every process at its peak, Redis' memory and what it holds of an
-unchanged listing, and the longest queue. One line of JSON per size goes to --out as soon as it is known.
+For each size a feed is synced into an empty sandbox without limit, followed by runs in which nothing changed. The
+results are the time per listing of each stage, the peak resident memory of every process, the memory of Redis and its
+share for an unchanged listing, and the longest queue. One line of JSON per size is written to --out when it is known.
 
     python benchmarks/growth.py [--rows 10000 100000 1000000] [--out growth.jsonl]
 """
@@ -48,33 +48,33 @@ def write_feed(path: Path, rows: int) -> None:
 
 
 class Watch(threading.Thread):
-    """Looks at memory and queues twice a second; the peaks are kept."""
+    """Samples memory and queues twice a second, and keeps the peaks."""
 
     def __init__(self, deployed: Fleet) -> None:
         super().__init__(daemon=True)
-        self._deployed, self._over = deployed, threading.Event()
+        self._deployed, self._stopped = deployed, threading.Event()
         self.resident: dict[str, int] = {}
         self.redis_bytes = 0
         self.queue = 0
 
     def run(self) -> None:
-        while not self._over.wait(0.5):
-            self._look()
+        while not self._stopped.wait(0.5):
+            self._sample()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         with suppress(psutil.Error):
-            for name, found in self._deployed.memory().items():
-                self.resident[name] = max(self.resident.get(name, 0), found)
+            for name, size in self._deployed.memory().items():
+                self.resident[name] = max(self.resident.get(name, 0), size)
         with suppress(Exception):
             self.redis_bytes = max(self.redis_bytes, self._deployed.redis_bytes())
             waiting = sum(self._deployed.client.llen(queue) for queue in (CONTROL, URGENT, API, DIFF))  # type: ignore[misc]
             self.queue = max(self.queue, waiting)
 
     def stop(self) -> dict[str, Any]:
-        self._over.set()
+        self._stopped.set()
         self.join(5)
-        self._look()  # a run may be over before the first half second
-        mib = {name: round(found / 2**20) for name, found in self.resident.items()}
+        self._sample()  # a run may end before the first half second
+        mib = {name: round(size / 2**20) for name, size in self.resident.items()}
         return {"peak_mib": mib, "redis_peak_mib": round(self.redis_bytes / 2**20), "longest_queue": self.queue}
 
 
@@ -90,8 +90,8 @@ def one_run(deployed: Fleet, rows: int, seconds: float) -> dict[str, Any]:
         "wall_s": round(wall, 2),
         "cpu_s": cpu,
         "cpu_us_a_listing": round(ours / rows * 1e6, 1),
-        "stages_s": {name: round(found, 2) for name, found in deployed.stages.items()},
-        "stages_us_a_listing": {name: round(found / rows * 1e6, 1) for name, found in deployed.stages.items()},
+        "stages_s": {name: round(took, 2) for name, took in deployed.stages.items()},
+        "stages_us_a_listing": {name: round(took / rows * 1e6, 1) for name, took in deployed.stages.items()},
         "requests": requests,
         "minimum": run.fact("minimum"),
         "listings": json.loads(run.facts["listings"]),
@@ -100,7 +100,7 @@ def one_run(deployed: Fleet, rows: int, seconds: float) -> dict[str, Any]:
 
 
 def kept(deployed: Fleet, rows: int) -> dict[str, float]:
-    """Bytes a listing that stay in Redis: the ledger, and what is known of the source's rows."""
+    """Bytes per listing that stay in Redis: the ledger, and the cache of the source's rows."""
     client = deployed.client
     ledger = sum(client.memory_usage(f"okasie:ledger:{ACCOUNT}:{bucket}", samples=0) or 0 for bucket in range(1024))
     known = client.memory_usage(f"okasie:rows:{ACCOUNT}", samples=0) or 0
@@ -114,15 +114,15 @@ def measure(rows: int, folder: Path, *, threads: int, seconds: float) -> dict[st
         base_url = deployed.ready("sandbox", argv)["base_url"]
         deployed.place.account(ACCOUNT, feed="feed.csv", base_url=base_url, key=KEY, extra=NO_LIMIT)
         deployed.nodes(2, threads=threads)
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "rows": rows,
             "machine": machine(),
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        found["first"] = one_run(deployed, rows, seconds)
-        found["idle"] = [one_run(deployed, rows, seconds) for _ in range(IDLE_RUNS)][-1]
-        found["redis_bytes_a_listing"] = kept(deployed, rows)
-    return found
+        result["first"] = one_run(deployed, rows, seconds)
+        result["idle"] = [one_run(deployed, rows, seconds) for _ in range(IDLE_RUNS)][-1]
+        result["redis_bytes_a_listing"] = kept(deployed, rows)
+    return result
 
 
 def show(results: list[dict[str, Any]]) -> None:
@@ -139,20 +139,22 @@ def show(results: list[dict[str, Any]]) -> None:
         "Redis MiB",
         "queue",
     )
-    for found in results:
+    for result in results:
         for name in ("first", "idle"):
-            run = found[name]
+            run = result[name]
             stages = [str(run["stages_us_a_listing"].get(stage, "")) for stage in ("walk", "load", "diff", "apply")]
             workers = max(mib for child, mib in run["peak_mib"].items() if child.startswith("w"))
             table.add_row(
-                f"{found['rows']:,}", name, str(run["wall_s"]), str(run["cpu_us_a_listing"]), *stages,
+                f"{result['rows']:,}", name, str(run["wall_s"]), str(run["cpu_us_a_listing"]), *stages,
                 str(workers), str(run["redis_peak_mib"]), str(run["longest_queue"]),
             )  # fmt: skip
     console = Console(width=150)
     console.print(table)
     console.print("stages: µs of wall time a listing")
-    for found in results:
-        console.print(f"{found['rows']:,}: Redis keeps {found['redis_bytes_a_listing']} bytes of an unchanged listing")
+    for result in results:
+        console.print(
+            f"{result['rows']:,}: Redis keeps {result['redis_bytes_a_listing']} bytes of an unchanged listing"
+        )
     console.print(results[-1]["machine"])
 
 
@@ -160,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=5_400, help="the longest that one run may take")
+    parser.add_argument("--seconds", type=float, default=5_400, help="the longest time of one run")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""How much of the quota a limiter uses, and what it costs in refusals: ours beside those that most libraries offer.
+"""How much of the quota a limiter uses, and how many refusals it causes: ours beside those of most libraries.
 
-Virtual time: an hour of a saturated account against a server that allows 120 in any 60 s and 5 in any second, over a
-network that is now and then slow. ``share`` is of the 120 a minute that the server would take at the very best.
+In virtual time: an hour of a saturated account against a server that allows 120 in any 60 s and 5 in any second, over a
+network that is sometimes slow. ``share`` is the share of the 120 a minute that the server accepts at best.
 
     python benchmarks/limiter.py [MINUTES]
 
-And alone, through a day, against other kinds of servers, and with something going wrong:
+Our limiter alone, for a day, against other kinds of servers, and with faults:
 
     python benchmarks/limiter.py --scenarios [--hours 24]
 """
@@ -40,7 +40,7 @@ Clock = Callable[[], float]
 
 
 class SlidingLog:
-    """120 permits in 60 s, counted from the moment they were given."""
+    """120 permits in 60 s, counted from the moment they were granted."""
 
     def __init__(self, now: Clock, seconds: float = 60.0) -> None:
         self._now, self._seconds = now, seconds
@@ -59,7 +59,7 @@ class SlidingLog:
 
 
 class FixedWindow:
-    """120 permits in each minute of our own clock: Celery's and many others' idea of a rate."""
+    """120 permits in each minute of the local clock, as Celery and many others define a rate."""
 
     def __init__(self, now: Clock) -> None:
         self._now = now
@@ -78,7 +78,7 @@ class FixedWindow:
 
 
 class FiveASecond:
-    """Any of these, and no more than 5 permits in a second, counted when they are given."""
+    """Any of these, with at most 5 permits in a second, counted when they are granted."""
 
     def __init__(self, inner: AnyLimiter, now: Clock) -> None:
         self._inner, self._now = inner, now
@@ -99,7 +99,7 @@ class FiveASecond:
 
 
 class Leaky:
-    """One permit each half second, no memory of answers: smooth, and a little too fast for a jittery network."""
+    """One permit each half second, without regard to responses: smooth, but slightly too fast for a jittery network."""
 
     def __init__(self, now: Clock, per_minute: float) -> None:
         self._now, self._step = now, 60 / per_minute
@@ -116,7 +116,7 @@ class Leaky:
 
 
 def network(rng: Random) -> float:
-    """Seconds to the server: 35 ms, now and then one or three seconds."""
+    """Seconds to the server: 35 ms, sometimes one or three seconds."""
     roll = rng.random()
     return 3.0 if roll < 0.0005 else 1.0 if roll < 0.005 else rng.gauss(0.035, 0.01) % 0.2
 
@@ -171,7 +171,7 @@ def compare(minutes: int) -> Table:
 
 
 class World:
-    """A server, and the limiter's twin in plain Python: the same answers as Redis (test_limiter_laws.py), faster."""
+    """A server, and the reference model of the limiter: as exact as Redis (test_limiter_laws.py), but faster."""
 
     def __init__(self, *windows: Window, adapt: bool = False, burst: int = 5, seed: int = 1, workers: int = 6) -> None:
         self._time = 0.0
@@ -214,7 +214,7 @@ SERVERS: dict[str, Callable[[], Window]] = {
 
 
 def steady(hours: float) -> Table:
-    """B1: a day like any other."""
+    """B1: an ordinary day."""
     world = World(Sliding(120), Sliding(5, 1.0))
     world.urgent(hours * 3600, 0.05)
     done = world.run(hours * 3600)
@@ -233,7 +233,7 @@ def steady(hours: float) -> Table:
 
 
 def servers(hours: float) -> Table:
-    """B2: whatever kind of window the server keeps."""
+    """B2: each kind of window that the server may use."""
     table = Table(f"B2 server, {hours:g} h", "used", "refused", "most in 60 s")
     for name, window in SERVERS.items():
         done = World(window()).run(hours * 3600)
@@ -294,11 +294,11 @@ FAULTS: dict[str, Callable[[World], float]] = {
     "30 / min of others": _foreign,
     "2 minutes of 500": _broken,
 }
-"""What happens at 20 minutes, and when it is over."""
+"""The event at 20 minutes, and when it ends."""
 
 
 def faults() -> Table:
-    """B6: something happens at 20 minutes; how much of the quota is used before, then, and from 3 minutes after."""
+    """B6: an event at 20 minutes; how much of the quota is used before it, during it, and from 3 minutes after it."""
     table = Table("B6", "server", "refused", "before", "meanwhile", "after", "most in 60 s", "caution after")
     for fault, happen in FAULTS.items():
         for name in ("fixed, phase 17", "sliding", "sliding counter", "token bucket of 5"):

@@ -1,4 +1,4 @@
-"""What a line of the logs costs: formatted, with facts and context, with as many secrets to mask as there are accounts.
+"""The processor time of a log line, formatted with facts and context, for several numbers of secrets to mask.
 
 python benchmarks/logs.py
 """

@@ -1,8 +1,8 @@
-"""Many nodes: how much of the diff stage 1, 2 and 4 worker nodes get done, and one that joins or leaves in the middle.
+"""Several nodes: the throughput of 1, 2 and 4 worker nodes, and a node that joins or leaves during a run.
 
-A node is a worker process of its own, as it would run on a machine of its own. Here all share this machine's cores:
-more of them than cores cannot scale. Throughput is listings a second of the stages that compare (load and diff), in
-full runs over the same filled ledger; pages come from memory.
+A node is one worker process, as it would run on one machine. Here all share this machine's cores, so more nodes than
+cores cannot scale. Throughput is listings a second of the stages that compare (load and diff), in full runs over the
+same filled ledger; pages come from memory.
 
     python benchmarks/nodes.py [--rows 100000] [--repeats 3] [--json]
 """
@@ -34,8 +34,8 @@ _NODE = ("-Q", ALL_QUEUES, "-P", "threads", "-c", "2")
 
 
 def run(deployed: Fleet, rows: int) -> dict[str, float]:
-    found, wall = deployed.sync(ACCOUNT)
-    listings = json.loads(found.facts["listings"])
+    record, wall = deployed.sync(ACCOUNT)
+    listings = json.loads(record.facts["listings"])
     assert listings["unchanged"] == rows, listings
     return {"wall": wall, "compare": deployed.stages.get("load", 0.0) + deployed.stages.get("diff", 0.0)}
 
@@ -60,7 +60,7 @@ def measure(rows: int, repeats: int, folder: Path) -> dict[str, Any]:
                 nodes.append(deployed.worker(f"w{len(nodes)}", *_NODE))
                 time.sleep(4)
             results[count] = [run(deployed, rows) for _ in range(repeats)]
-        # One leaves while a run is at work, then one joins: the outcome is checked by `run`.
+        # One leaves during a run, then one joins: `run` checks the outcome.
         threading.Timer(results[COUNTS[-1]][0]["wall"] / 3, leave, [nodes[-1]]).start()
         left = run(deployed, rows)
         threading.Timer(0.0, deployed.worker, ["joins", *_NODE]).start()
@@ -80,27 +80,26 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ob-"))
     try:
-        found = measure(options.rows, options.repeats, folder)
+        result = measure(options.rows, options.repeats, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
         return
     console, table = (
         Console(width=120),
         Table("nodes", "run s", "load + diff s", "listings / s compared", "times one node"),
     )
-    one = found["nodes"][1]["compare"]
-    for count, told in found["nodes"].items():
-        speed = f"{options.rows / told['compare']:,.0f}"
+    one = result["nodes"][1]["compare"]
+    for count, figures in result["nodes"].items():
+        speed = f"{options.rows / figures['compare']:,.0f}"
         table.add_row(
-            str(count), f"{told['wall']:.2f}", f"{told['compare']:.2f}", speed, f"{one / told['compare']:.2f}"
+            str(count), f"{figures['wall']:.2f}", f"{figures['compare']:.2f}", speed, f"{one / figures['compare']:.2f}"
         )
     console.print(table)
-    console.print(
-        f"one of {COUNTS[-1]} left mid-run: {found['left']['wall']:.2f} s; one joined: {found['joined']['wall']:.2f} s"
-    )
-    console.print(found["machine"])
+    left, joined = result["left"]["wall"], result["joined"]["wall"]
+    console.print(f"one of {COUNTS[-1]} left mid-run: {left:.2f} s; one joined: {joined:.2f} s")
+    console.print(result["machine"])
 
 
 if __name__ == "__main__":

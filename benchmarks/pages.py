@@ -1,7 +1,8 @@
-"""A marketplace that only reads: pages of 200 rows in the real read shape, served from memory.
+"""A read-only marketplace: pages of 200 rows in the real read shape, served from memory.
 
-The rows are what the sandbox shows of a sample dealer's cars. Bytes are made before the first request, plain and
-gzipped, so that a client is measured and not this. Run by itself it writes the feed into FOLDER and prints its address.
+The rows are a sample dealer's cars as the sandbox returns them. Bytes are made before the first request, plain and
+gzipped, so that the client is measured and not this server. As a script it writes the feed into FOLDER and prints its
+address.
 
     python benchmarks/pages.py ROWS FOLDER
 """
@@ -32,7 +33,7 @@ from okasie_tasks.sources import open_source
 
 PARTNER = "bench"
 PAGE_ROWS = 200
-_ASKED = re.compile(rb"GET (?:/\S*)?/(listings|locations)(?:\?\S*?\bpage=(\d+))?")
+_REQUEST = re.compile(rb"GET (?:/\S*)?/(listings|locations)(?:\?\S*?\bpage=(\d+))?")
 
 
 def write_feed(folder: Path, rows: int) -> Path:
@@ -42,7 +43,7 @@ def write_feed(folder: Path, rows: int) -> Path:
 
 
 def render(folder: Path, rows: int) -> list[bytes]:
-    """The pages on which the marketplace shows what the feed holds."""
+    """The marketplace's pages for the rows of the feed."""
     config = folder / "pages.toml"
     config.write_text(config_text(feed="feed.csv", base_url="http://127.0.0.1:1", key="k", account=PARTNER))
     account = load_settings(config).accounts[PARTNER]
@@ -81,12 +82,12 @@ class _Server(asyncio.Protocol):
         self._read += data
         while b"\r\n\r\n" in self._read:
             head, _, self._read = self._read.partition(b"\r\n\r\n")
-            asked = _ASKED.match(head)
-            if asked is None or asked[1] == b"locations":
+            request = _REQUEST.match(head)
+            if request is None or request[1] == b"locations":
                 self._transport.write(self.other)
                 continue
             pages = self.zipped if self.zipped and b"gzip" in head.lower() else self.plain
-            self._transport.write(pages[int(asked[2] or b"1") - 1])
+            self._transport.write(pages[int(request[2] or b"1") - 1])
 
 
 async def _serve() -> None:

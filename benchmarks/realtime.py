@@ -1,9 +1,10 @@
-"""The quota and the urgent lane under full load, in real time: real workers, a real Redis, sandboxes that count.
+"""The quota and the urgent lane under full load, in real time: real workers, a real Redis, sandboxes with a quota.
 
-Three accounts, one for each way in which the marketplace may count a minute, are saturated at once by first full runs
-of a large csv feed; single price changes are pushed meanwhile, and once thirty at a time. Then an account whose source
-must be scanned, saturated by full runs in which every price has changed. All numbers but the pushes' are read from the
-sandboxes' own logs. ``--kill``: one of the two api workers is killed half-way and stays dead; no scanned source then.
+Three accounts, one for each way in which the marketplace may count a minute, are saturated at the same time by first
+full runs of a large csv feed. During these, single price changes are pushed, and once thirty at a time. Next comes an
+account whose source must be scanned, saturated by full runs in which every price has changed. All figures except those
+of pushes are read from the sandboxes' logs. ``--kill``: one of the two api workers is killed half-way and stays dead;
+the scanned source is left out.
 
     python benchmarks/realtime.py [--minutes 5] [--kill] [--json]
 """
@@ -40,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from okasie_tasks.client import Client
 from okasie_tasks.core.listing import bulk_item
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
-from okasie_tasks.local.fleet import _WORKERS  # the very workers of `okasie up`
+from okasie_tasks.local.fleet import _WORKERS  # the workers of `okasie up`
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings import load_settings
@@ -55,10 +56,10 @@ WINDOWS = ("fixed", "sliding", "bucket")
 SCANNED = "scanned"
 SCANNED_ROWS = 12_000
 WARM_SECONDS = 60.0
-"""The first minute is not measured: a limiter that lets everything through at once would look best in it."""
+"""The first minute is not measured: a limiter that allows everything at once would look best in it."""
 TOGETHER = 30
 KNOWN = 3_000
-"""Rows of which prices are pushed: they are sent first, so the marketplace has them when the measurement begins."""
+"""Rows whose prices are pushed. They are sent first, so the marketplace has them when the measurement begins."""
 
 
 def say(text: str) -> None:
@@ -76,7 +77,7 @@ class Deployment:
         self.children: dict[str, Child] = {}
 
     def start(self, feeds: dict[str, str]) -> None:
-        """Start all of it, with an account for each feed."""
+        """Start everything, with an account for each feed."""
         self.server.wait(self.supervisor.add(self.server.child()))
         self.place.env["OKASIE_REDIS__URL"] = self.server.url
         for account, feed in feeds.items():
@@ -98,8 +99,8 @@ class Deployment:
         window = name if name in WINDOWS else "sliding"
         argv = [*OKASIE, "sandbox", "--port", "0", "--window", window, "--key", f"key-{name}", "--json"]
         child = self._child(f"sandbox-{name}", argv, self.place.env)
-        poll(lambda: "admin_url" in child.last_words(), what=child.name)
-        ready = json.loads(child.last_words())
+        poll(lambda: "admin_url" in child.last_line(), what=child.name)
+        ready = json.loads(child.last_line())
         self.admin[name] = ready["admin_url"]
         self.place.account(name, feed=feed, base_url=ready["base_url"], key=f"key-{name}")
 
@@ -113,8 +114,8 @@ class Deployment:
 
     def arrivals(self, account: str) -> list[dict[str, Any]]:
         """Every request that the account's sandbox has seen, in order."""
-        found = requests.get(f"{self.admin[account]}/requests", timeout=60).json()
-        return sorted(found, key=lambda request: request["at"])
+        entries = requests.get(f"{self.admin[account]}/requests", timeout=60).json()
+        return sorted(entries, key=lambda request: request["at"])
 
     def first_upsert(self, account: str) -> float:
         return next((seen["at"] for seen in self.arrivals(account) if seen["kind"] == "bulk"), 0.0)
@@ -124,7 +125,7 @@ class Deployment:
         return run is not None and self.runs.state(run) == "running"
 
     def processor_seconds(self) -> dict[str, float]:
-        """By kind of process, children included."""
+        """Processor seconds by kind of process, including children."""
         spent: dict[str, float] = {}
         for child in self.supervisor.children:
             if child.process is not None and child.alive:
@@ -149,7 +150,7 @@ def deployment(feeds: dict[str, str], folder: Path) -> Iterator[Deployment]:
 class Pusher(threading.Thread):
     """Sends price changes for an account at random moments, and once `TOGETHER` of them at the same time.
 
-    ``bodies``: listings to hand in; without them only references are sent, and the worker reads the source.
+    ``bodies``: listings to push inline; without them only references are sent, and the worker reads the source.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class Pusher(threading.Thread):
             self.single.append(self._push(self._rng.randrange(len(self._references))))
             if self._together_after is not None and time.monotonic() - began > self._together_after:
                 self._together_after = None
-                # The one before must be answered: it would be counted among the thirty.
+                # The push before must be answered first, or it would be counted among the thirty.
                 self._done.wait(5)
                 chosen = self._rng.sample(range(len(self._references)), TOGETHER)
                 self.together = [self._push(index) for index in chosen]
@@ -199,12 +200,12 @@ class Pusher(threading.Thread):
         self.join(30)
 
     def answered(self, sent: Sequence[tuple[str, str, float]]) -> list[float]:
-        """When each was answered (Redis time); waits for what is still under way."""
+        """When each push was answered (Redis time). Waits for pending ones."""
 
         def answer(push: str, reference: str) -> float:
-            found = self._pushes.get(push)
-            outcome = found.outcomes.get(reference)
-            assert found.error is None, found.error
+            report = self._pushes.get(push)
+            outcome = report.outcomes.get(reference)
+            assert report.error is None, report.error
             assert outcome is None or outcome.outcome in ("created", "updated"), outcome
             return outcome.at_ms / 1000 if outcome else 0.0
 
@@ -214,14 +215,14 @@ class Pusher(threading.Thread):
         ]
 
     def waits(self) -> list[tuple[float, float]]:
-        """Of each single push when it was sent, and the seconds until it was answered."""
+        """For each single push, when it was sent, and the seconds until it was answered."""
         moments = zip(self.single, self.answered(self.single), strict=True)
         return [(sent, answered - sent) for (_, _, sent), answered in moments]
 
 
 @dataclass
 class Figures:
-    """What is told of one account in one span of time."""
+    """The figures of one account in one span of time."""
 
     account: str
     span: str
@@ -241,11 +242,11 @@ class Figures:
 
 @dataclass
 class Noise:
-    """How busy the machine was, with our own part by kind of process (in cores)."""
+    """How busy the machine was, with this project's share by kind of process (in cores)."""
 
     load: list[float] = field(default_factory=list)
     stood_still: list[float] = field(default_factory=list)
-    """Seconds by which a thread that only sleeps was woken more than 0.2 s late: no product can send anything then."""
+    """Delays over 0.2 s in waking a thread that only sleeps, in seconds: no program can send anything in that time."""
     busy: float = 0.0
     steal: float = 0.0
     ours: dict[str, float] = field(default_factory=dict)
@@ -253,29 +254,29 @@ class Noise:
 
 @contextmanager
 def noise(deployed: Deployment) -> Iterator[Noise]:
-    """Fills what it yields when the span ends; ``load`` is for the caller to sample."""
-    found, before, spent, began = Noise(), psutil.cpu_times(), deployed.processor_seconds(), time.monotonic()
-    over = threading.Event()
+    """Yields a `Noise` that is filled when the span ends; the caller samples ``load``."""
+    result, before, spent, began = Noise(), psutil.cpu_times(), deployed.processor_seconds(), time.monotonic()
+    ended = threading.Event()
 
     def watch() -> None:
-        while not over.is_set():
+        while not ended.is_set():
             asleep = time.monotonic()
             time.sleep(0.05)
             if (late := time.monotonic() - asleep - 0.05) > 0.2:
-                found.stood_still.append(round(late, 2))
+                result.stood_still.append(round(late, 2))
 
     threading.Thread(target=watch, daemon=True).start()
     try:
-        yield found
+        yield result
     finally:
-        over.set()
+        ended.set()
     after, seconds = psutil.cpu_times(), time.monotonic() - began
     total = sum(after) - sum(before) - (after.guest - before.guest)
-    found.busy = 1 - (after.idle - before.idle + after.iowait - before.iowait) / total
-    found.steal = (after.steal - before.steal) / total
+    result.busy = 1 - (after.idle - before.idle + after.iowait - before.iowait) / total
+    result.steal = (after.steal - before.steal) / total
     now = deployed.processor_seconds()
-    # A killed worker took its count along.
-    found.ours = {kind: round((now[kind] - spent.get(kind, 0)) / seconds, 3) for kind in now}
+    # The processor time of a killed worker is lost.
+    result.ours = {kind: round((now[kind] - spent.get(kind, 0)) / seconds, 3) for kind in now}
 
 
 def wait_until(moment: float, deployed: Deployment, loads: list[float]) -> None:
@@ -285,7 +286,7 @@ def wait_until(moment: float, deployed: Deployment, loads: list[float]) -> None:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """By nearest rank, so that it is a value that was measured."""
+    """By nearest rank, so that it is a measured value."""
     return ordered[max(0, -(-len(ordered) * int(share * 100) // 100) - 1)] if ordered else None
 
 
@@ -296,7 +297,7 @@ def figures(
     bounds: tuple[float, float],
     pushed: Sequence[tuple[float, float]],
 ) -> Figures:
-    """``most_in_*`` and ``refused`` are of the whole log: no moment of the run may break the rule."""
+    """The figures of a span. ``most_in_*`` and ``refused`` cover the whole log: the limit holds at every moment."""
     begin, end = bounds
     waits = sorted(wait for sent, wait in pushed if begin <= sent < end)
     seen = [request for request in arrivals if begin <= request["at"] < end]
@@ -323,7 +324,7 @@ def figures(
 
 
 def together(pusher: Pusher, arrivals: list[dict[str, Any]]) -> dict[str, Any]:
-    """How many requests the thirty took; the run's own have a hundred items."""
+    """How many requests the thirty took. Requests of the run have a hundred items."""
     answered = pusher.answered(pusher.together)
     begin, end = pusher.together[0][2], max(answered)
     own = [seen for seen in arrivals if begin <= seen["at"] <= end and (seen["kind"] == "put" or seen["items"] < 100)]
@@ -345,7 +346,7 @@ def saturated(deployed: Deployment, minutes: float, *, kill: bool) -> dict[str, 
         poll(lambda account=account: deployed.first_upsert(account), seconds=600, what="a first upsert")
         for account in WINDOWS
     ]
-    say(f"upserts began {max(firsts) - began:.0f} s after the runs were asked for; a minute to warm up")
+    say(f"upserts began {max(firsts) - began:.0f} s after the runs were requested; a minute to warm up")
     account = deployed.settings.accounts["sliding"]
     source = open_source(account, cache_dir=deployed.place.folder, current_year=datetime.now(UTC).year)
     known = [row.listing for row in islice(source.rows(), KNOWN) if row.listing is not None]
@@ -371,7 +372,7 @@ def saturated(deployed: Deployment, minutes: float, *, kill: bool) -> dict[str, 
             say("killed the worker api1; it stays dead")
         wait_until(end, deployed, around.load)
     idle = [name for name in WINDOWS if not deployed.at_work(name)]
-    assert not idle, f"nothing was left to do for {idle}: this was no full load"
+    assert not idle, f"no work was left for {idle}: this was no full load"
     for pusher in pushers:
         pusher.stop()
     spans = {"before the kill": (begin, middle), "after the kill": (middle, end)} if kill else {"": (begin, end)}
@@ -390,7 +391,7 @@ def saturated(deployed: Deployment, minutes: float, *, kill: bool) -> dict[str, 
 
 
 def scanned(deployed: Deployment, minutes: float, feed: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """Pushes by reference while the same source's full runs, in which every price has changed, use up the quota."""
+    """Pushes by reference, while full runs of the same source, in which every price has changed, use up the quota."""
     client = Client(deployed.server.url)
     rng = Random(3)
     client.sync(SCANNED, "full")
@@ -409,20 +410,20 @@ def scanned(deployed: Deployment, minutes: float, feed: Path, rows: list[dict[st
             wait_until(time.time() + 1, deployed, around.load)
     pusher.stop()
     waits = pusher.waits()
-    found = figures(deployed.arrivals(SCANNED), SCANNED, f"csv of {len(rows):,} rows", (begin, end), waits)
-    return {"account": found, "noise": around}
+    account = figures(deployed.arrivals(SCANNED), SCANNED, f"csv of {len(rows):,} rows", (begin, end), waits)
+    return {"account": account, "noise": around}
 
 
-def shown(found: Figures) -> list[str]:
-    waits = [f"{value:.2f}" if value is not None else "" for value in (found.p50, found.p99, found.slowest)]
+def shown(row: Figures) -> list[str]:
+    waits = [f"{value:.2f}" if value is not None else "" for value in (row.p50, row.p99, row.slowest)]
     return [
-        f"{found.account} {found.span}".strip(), f"{found.accepted_per_minute:.2f}", f"{found.use:.2%}",
-        str(found.refused), str(found.most_in_60_s), str(found.most_in_1_s),
-        f"{found.gaps_over_1_s} ({found.largest_gap:.2f} s)", str(found.pushes), *waits,
+        f"{row.account} {row.span}".strip(), f"{row.accepted_per_minute:.2f}", f"{row.use:.2%}",
+        str(row.refused), str(row.most_in_60_s), str(row.most_in_1_s),
+        f"{row.gaps_over_1_s} ({row.largest_gap:.2f} s)", str(row.pushes), *waits,
     ]  # fmt: skip
 
 
-def told(around: Noise) -> str:
+def noise_text(around: Noise) -> str:
     load = around.load or [0.0]
     ours = ", ".join(f"{kind} {cores:.2f}" for kind, cores in sorted(around.ours.items()))
     return (
@@ -446,14 +447,14 @@ def show(result: dict[str, Any]) -> None:
         f"single pushes, the three accounts together: {pushes['n']}, p50 {pushes['p50']:.2f} s,"
         f" p99 {pushes['p99']:.2f} s, max {pushes['max']:.2f} s"
     )
-    for name, found in result["saturated"]["together"].items():
+    for name, burst in result["saturated"]["together"].items():
         console.print(
-            f"{TOGETHER} at once, {name}: {found['requests']} request(s) of {found['items']} items, sent within"
-            f" {found['sending']:.2f} s, all answered after {found['all_answered_after']:.2f} s"
+            f"{TOGETHER} at once, {name}: {burst['requests']} request(s) of {burst['items']} items, sent within"
+            f" {burst['sending']:.2f} s, all answered after {burst['all_answered_after']:.2f} s"
         )
-    console.print(f"saturated: {told(result['saturated']['noise'])}")
+    console.print(f"saturated: {noise_text(result['saturated']['noise'])}")
     if "scanned" in result:
-        console.print(f"scanned: {told(result['scanned']['noise'])}")
+        console.print(f"scanned: {noise_text(result['scanned']['noise'])}")
 
 
 def main() -> None:
@@ -464,13 +465,13 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="leave the logs and the requests seen in this folder")
     options = parser.parse_args()
     with ExitStack() as ending:
-        # An end by SIGTERM must take the children along as well.
+        # SIGTERM must end the children, too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         folder = Path(tempfile.mkdtemp(prefix="ob-"))
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
         if options.keep:
             ending.callback(lambda: shutil.copytree(folder / "logs", options.keep, dirs_exist_ok=True))
-        # What is sent until the end of the span, and half a minute more.
+        # The rows that can be sent until the end of the span, and for half a minute more.
         count = int((options.minutes + 1.5) * PER_MINUTE * 100)
         say(f"writing a feed of {count:,} rows")
         write_csv(folder / "large.csv", cars(count, seed=1))

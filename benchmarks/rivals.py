@@ -1,8 +1,8 @@
-"""The contenders of side_by_side.py that are plain processes: each is one way to send a request in its turn.
+"""The contenders of side_by_side.py that are plain processes. Each is one way to limit the rate of requests.
 
-A process has four threads of bulk work. The first process also sends the urgent requests, each from a thread of its own
-that starts when it is wanted: none of them waits for a free thread or for the one before. Whoever meets a 429 sleeps
-its ``Retry-After`` and asks for the same request again.
+A process has four threads of bulk work. The first process also sends the urgent requests, each from a new thread, so
+that none waits for a free thread or for the request before it. After a 429 a thread sleeps for its ``Retry-After`` and
+repeats the request.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Send = Callable[[Lane], None]
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What one process is told. The contender's name is also its API key, so that each has a quota of its own."""
+    """The parameters of a process. The contender's name is also its API key, so that each has a separate quota."""
 
     contender: str
     number: int
@@ -61,23 +61,23 @@ class Order(msgspec.Struct, frozen=True):
 # -- urgent requests -------------------------------------------------------------------------------------------------
 
 
-def wanted(seconds: float) -> list[float]:
-    """When an urgent request is wanted, in seconds from the start: the same moments for every contender."""
+def due_times(seconds: float) -> list[float]:
+    """When urgent requests are due, in seconds from the start: the same times for every contender."""
     rng, moments = Random(1), [0.0]
     while (moment := moments[-1] + rng.uniform(5, 10)) < seconds:
         moments.append(moment)
     return moments[1:]
 
 
-def at_each(start: float, seconds: float, ask: Callable[[int], object]) -> None:
-    """Call ``ask`` with the number of each urgent request when it is wanted, whatever became of those before it."""
-    for index, moment in enumerate(wanted(seconds)):
+def at_each(start: float, seconds: float, send: Callable[[int], object]) -> None:
+    """Call ``send`` with the number of each urgent request when it is due, independently of earlier requests."""
+    for index, moment in enumerate(due_times(seconds)):
         time.sleep(max(0.0, start + moment - time.time()))
-        ask(index)
+        send(index)
 
 
 def answered(order: Order, index: int) -> None:
-    """Note that this urgent request has its 2xx. Other processes append to the same file: one short write."""
+    """Record that an urgent request has its 2xx. One short write, as other processes append to the same file."""
     with (Path(order.folder) / f"{order.contender}.urgent").open("a") as file:
         file.write(f"{index} {time.time()}\n")
 
@@ -96,7 +96,7 @@ class Post:
     def __call__(self) -> float:
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
-            self._local.session.trust_env = False  # as ours: no .netrc, no proxy on the way to this machine
+            self._local.session.trust_env = False  # as in ours: no .netrc, no proxy
         answer = self._local.session.post(self._url, json={"items": [_CAR]}, headers=self._headers, timeout=60)
         if answer.status_code == 429:
             return float(answer.headers["Retry-After"])
@@ -107,9 +107,9 @@ class Post:
 
 
 def guide(order: Order) -> Send:
-    """What the marketplace's pages tell: 100 ms between requests; after a failure 2 s, after the next ones 4 s, and at
-    least ``Retry-After``. The guide gives up after three attempts; here the request stays wanted. It knows no other
-    process or thread, so each follows it alone. One loop by itself had 110 and 124 refusals,
+    """The advice of the marketplace's guide: 100 ms between requests; after a failure 2 s, after the next ones 4 s, and
+    at least ``Retry-After``. The guide gives up after three attempts; here the request is repeated. It does not
+    coordinate processes or threads, so each follows it alone. A single loop had 110 and 124 refusals,
     151 and 160 in 60 s, and a longest urgent wait of 6 and 15 s (two runs of 4 minutes, sliding window).
     """
     post = Post(order)
@@ -140,7 +140,7 @@ def limits_window(order: Order) -> Send:
             if full is None:
                 if all(limiter.hit(rule, order.contender) for rule in rules):
                     return
-                continue  # another took the place between the test and the hit
+                continue  # another process took the permit between the test and the hit
             time.sleep(max(0.01, limiter.get_window_stats(full, order.contender).reset_time - time.time()))
 
     return _after(acquire, Post(order))
@@ -148,9 +148,9 @@ def limits_window(order: Order) -> Send:
 
 def pyrate(order: Order) -> Send:
     """PyrateLimiter: both rates in one Redis bucket, and its own blocking call. That call adds up its planned sleeps
-    and does not read the clock again, so a waiter falls behind those who come new: with the clock read at each try it
+    and does not read the clock again, so a waiter falls behind newer requests. With the clock read at each try it
     used 100 % instead of 89 %, with 1 refusal instead of 50 and a longest urgent wait of 37 s instead of 137 s (one run
-    of 4 minutes, both at once). Published as it is, it is measured as it is.
+    of 4 minutes, both at once). It is measured as published.
     """
     rates = [
         pyrate_limiter.Rate(PER_SECOND, pyrate_limiter.Duration.SECOND),
@@ -167,7 +167,7 @@ def pyrate(order: Order) -> Send:
 
 
 def ours(order: Order) -> Send:
-    """The package's own door and limiter, as its tasks use them: the ticket is kept until the request is accepted."""
+    """This package's client and limiter, as its tasks use them: the ticket is kept until the request is accepted."""
     limiter = RedisLimiter(redis.Redis.from_url(order.redis_url), prefix="side-by-side:", bucket=order.contender)
     api = OkasieApi(order.base_url, lambda: order.contender, limiter, account=order.contender)
     item = (_REFERENCE, msgspec.json.encode(_CAR))
@@ -189,7 +189,7 @@ def ours(order: Order) -> Send:
 
 
 def _after(acquire: Callable[[], None], post: Post) -> Send:
-    """Each attempt asks the limiter first, also the one after a 429."""
+    """Each attempt acquires a permit first, including those after a 429."""
 
     def send(lane: Lane) -> None:
         acquire()
@@ -212,7 +212,7 @@ WAYS: Final[dict[str, Callable[[Order], Send]]] = {
 
 
 def start_time(order: Order) -> float:
-    """Tell that this process is ready; the Unix time at which all contenders start."""
+    """Report that this process is ready; returns the Unix time at which all contenders start."""
     print("ready", flush=True)
     go = Path(order.folder) / "go"
     while not go.exists():
@@ -223,7 +223,7 @@ def start_time(order: Order) -> float:
 
 
 def _die(what: threading.ExceptHookArgs) -> None:
-    """A thread that fails takes the process along, so that the benchmark sees it."""
+    """End the process when a thread fails, so that the benchmark detects it."""
     threading.__excepthook__(what)
     sys.stderr.flush()
     os._exit(1)
@@ -247,7 +247,7 @@ def main() -> None:
         threading.Thread(target=bulk, daemon=True).start()
     if order.number == 0:
         at_each(start, order.seconds, lambda index: threading.Thread(target=urgent, args=(index,), daemon=True).start())
-    threading.Event().wait()  # side_by_side.py ends us
+    threading.Event().wait()  # side_by_side.py ends this process
 
 
 if __name__ == "__main__":

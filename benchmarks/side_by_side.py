@@ -1,17 +1,18 @@
 """Six ways to stay within the marketplace's quota, side by side in one run against one sandbox.
 
-Each contender has a key, and so a quota, of its own (120 a minute, 5 a second), two processes with four threads each,
-bulk work without end, and an urgent request wanted every 5 to 10 s. All run at the same time on the same Redis and the
-same machine. What the table says comes from the sandbox's log of arrivals, and from the time between the moment an
-urgent request is wanted and its 2xx; a contender's own books are not asked. The network is this machine's, so nothing
-here shows what jitter does: that is in limiter.py.
+Each contender has a separate key, and so a separate quota (120 a minute, 5 a second). It has two processes with four
+threads each, unlimited bulk work, and an urgent request every 5 to 10 s. All run at the same time on the same Redis and
+the same machine. The figures come from the sandbox's log of arrivals, and from the time between the moment an urgent
+request is due and its 2xx; the contenders' own figures are not used. The network is local, so the effect of jitter does
+not show here: see limiter.py.
 
-The first minute is warm-up: it is left out of ``sent``, ``use`` and the urgent waits, and counts for the refusals and
-for the most in 60 s and 1 s. An urgent request without an answer at the end counts with its age. Among fewer than 100
-the p99 is the longest. ``use`` needs whole minutes: who sends 120 at once and then waits looks busier in half of one.
+The first minute is warm-up. It is left out of ``sent``, ``use`` and the urgent waits, and counts for the refusals and
+for the most in 60 s and 1 s. An urgent request without a response at the end counts with its age. Among fewer than 100
+the p99 is the longest. ``use`` needs whole minutes: a contender that sends 120 at once and then waits looks busier in
+half a minute.
 
-The two rows of Celery: a ``rate_limit`` is per worker, so ``120/m`` on a task is 240 with two workers; ``60/m`` is the
-same divided by hand, which must be done again whenever a worker is added or lost.
+The two rows of Celery: a ``rate_limit`` is per worker, so ``120/m`` on a task is 240 with two workers. ``60/m`` is the
+limit divided by the number of workers, which must be changed whenever a worker is added or lost.
 
     python benchmarks/side_by_side.py [--minutes 5] [--window sliding|fixed|bucket] [--json]
 """
@@ -40,7 +41,7 @@ HERE: Final = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 try:
-    from rivals import ORDER, PER_MINUTE, PER_SECOND, PROCESSES, THREADS, Order, wanted
+    from rivals import ORDER, PER_MINUTE, PER_SECOND, PROCESSES, THREADS, Order, due_times
 except ModuleNotFoundError as missing:
     raise SystemExit(f"{missing.name} is not installed: pip install -c constraints.txt -e '.[bench]'") from None
 
@@ -59,7 +60,7 @@ CONTENDERS: Final = {
     "ours": "ours",
 }
 RATES: Final = {"celery": f"{PER_MINUTE}/m", "celery-by-hand": f"{PER_MINUTE // PROCESSES}/m"}
-"""As one would write it, and divided by the number of workers."""
+"""The limit as documented, and divided by the number of workers."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -82,7 +83,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Failed(Exception):
-    """A process ended that should run to the end, or a contender did nothing: no table is better than a wrong one."""
+    """A process ended early, or a contender did nothing: no table is better than a wrong one."""
 
 
 def watch(children: Sequence[Child]) -> None:
@@ -92,7 +93,7 @@ def watch(children: Sequence[Child]) -> None:
             raise Failed(f"{child.name} ended (status {status}):\n{child.log.read_text(errors='replace')[-3000:]}")
 
 
-def said(supervisor: Supervisor, child: Child, pattern: str) -> re.Match[str]:
+def log_match(supervisor: Supervisor, child: Child, pattern: str) -> re.Match[str]:
     """Wait until the child's log matches."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
@@ -100,7 +101,7 @@ def said(supervisor: Supervisor, child: Child, pattern: str) -> re.Match[str]:
         if found := re.search(pattern, child.log.read_text(errors="replace"), re.MULTILINE):
             return found
         time.sleep(0.05)
-    raise Failed(f"{child.name} was not ready within {_START_SECONDS:g} s: {child.last_words()}")
+    raise Failed(f"{child.name} was not ready within {_START_SECONDS:g} s: {child.last_line()}")
 
 
 def programs(order: Order) -> list[Child]:
@@ -117,8 +118,8 @@ def programs(order: Order) -> list[Child]:
     children = []
     for number, argv in enumerate(argvs):
         name = f"{order.contender}-{number}"
-        told = msgspec.json.encode(msgspec.structs.replace(order, number=number)).decode()
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), ORDER: told}
+        text = msgspec.json.encode(msgspec.structs.replace(order, number=number)).decode()
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), ORDER: text}
         children.append(Child(name, argv, log=Path(order.folder) / f"{name}.log", env=env))
     return children
 
@@ -134,7 +135,7 @@ def sandbox(folder: Path, window: str) -> Child:
 
 
 def measure(name: str, arrivals: list[dict[str, Any]], answers: dict[int, float], start: float, end: float) -> Row:
-    """``arrivals``: the sandbox's log; ``answers``: when each urgent request had its 2xx."""
+    """The row of a contender. ``arrivals``: the sandbox's log; ``answers``: when each urgent request had its 2xx."""
     arrivals = [arrival for arrival in arrivals if arrival["at"] < end]
     accepted = [arrival["at"] for arrival in arrivals if arrival["status"] == 200]
     refused = sum(arrival["status"] == 429 for arrival in arrivals)
@@ -142,11 +143,13 @@ def measure(name: str, arrivals: list[dict[str, Any]], answers: dict[int, float]
         raise Failed(f"{name}: answers that are neither 200 nor 429")
     steady, minutes = start + WARM_UP_SECONDS, (end - start - WARM_UP_SECONDS) / 60
     sent = sum(arrival["at"] >= steady for arrival in arrivals)
-    moments = [(index, start + moment) for index, moment in enumerate(wanted(end - start)) if start + moment >= steady]
+    moments = [
+        (index, start + moment) for index, moment in enumerate(due_times(end - start)) if start + moment >= steady
+    ]
     waits = sorted(min(answers.get(index, end), end) - moment for index, moment in moments)
     if not sent or not waits:
         raise Failed(
-            f"{name}: {sent} requests and {len(waits)} urgent ones after the first minute are nothing to measure"
+            f"{name}: {sent} requests and {len(waits)} urgent ones after the first minute are too few to measure"
         )
     return Row(
         contender=CONTENDERS[name],
@@ -164,19 +167,19 @@ def measure(name: str, arrivals: list[dict[str, Any]], answers: dict[int, float]
 
 
 def _percentile(ordered: list[float], share: float) -> float:
-    """Nearest rank."""
+    """A percentile by nearest rank."""
     return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 def run(folder: Path, supervisor: Supervisor, seconds: float, window: str) -> list[Row]:
     server = EmbeddedRedis(folder)
     server.wait(supervisor.add(server.child()))
-    ready = json.loads(said(supervisor, supervisor.add(sandbox(folder, window)), r"^\{.*\}$")[0])
+    ready = json.loads(log_match(supervisor, supervisor.add(sandbox(folder, window)), r"^\{.*\}$")[0])
     for name in CONTENDERS:
         order = Order(name, 0, ready["base_url"], server.url, str(folder), seconds, RATES.get(name, ""))
         for child in programs(order):
             supervisor.add(child)
-            said(supervisor, child, r"\bready\b")
+            log_match(supervisor, child, r"\bready\b")
     start = time.time() + 1.0
     end = start + seconds
     (folder / "go.part").write_text(repr(start))
@@ -186,7 +189,7 @@ def run(folder: Path, supervisor: Supervisor, seconds: float, window: str) -> li
         time.sleep(min(0.5, max(0.0, end - time.time())))
     rows = []
     for number, name in enumerate(CONTENDERS, 1):
-        key = "sandbox" if number == 1 else f"sandbox{number}"  # how the command names its keys
+        key = "sandbox" if number == 1 else f"sandbox{number}"  # the names that the command gives its keys
         arrivals = requests.get(f"{ready['admin_url']}/requests", params={"key": key}, timeout=60).json()
         file = folder / f"{name}.urgent"
         lines = file.read_text().splitlines() if file.exists() else []

@@ -1,7 +1,7 @@
-"""Start-up and idling: how long a command or an import takes, and what a fleet costs that has nothing to do.
+"""Start-up and idling: how long a command or an import takes, and the load of an idle fleet.
 
-The fastest of some starts is told besides the median: on a busy machine it is the start itself. The idle fleet is that
-of `okasie up`: four workers, Beat, Redis; no Flower.
+The fastest of several starts is shown besides the median: on a busy machine it is closest to the time of the start
+itself. The idle fleet is that of `okasie up`: four workers, Beat, Redis; no Flower.
 
     python benchmarks/startup.py [--repeats 9] [--seconds 30] [--json]
 """
@@ -31,15 +31,15 @@ IMPORT = "import time; a = time.perf_counter(); import okasie_tasks.client; prin
 
 
 def starts(repeats: int) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {"okasie --help": [], "python -c pass": [], "import okasie_tasks.client": []}
+    result: dict[str, list[float]] = {"okasie --help": [], "python -c pass": [], "import okasie_tasks.client": []}
     for _ in range(repeats):
         for name, argv in (("okasie --help", [*OKASIE, "--help"]), ("python -c pass", [sys.executable, "-c", "pass"])):
             began = time.perf_counter()
             subprocess.run(argv, check=True, capture_output=True)
-            found[name].append(time.perf_counter() - began)
+            result[name].append(time.perf_counter() - began)
         done = subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True)
-        found["import okasie_tasks.client"].append(float(done.stdout))
-    return found
+        result["import okasie_tasks.client"].append(float(done.stdout))
+    return result
 
 
 def idle(folder: Path, seconds: float) -> dict[str, Any]:
@@ -60,34 +60,34 @@ def idle(folder: Path, seconds: float) -> dict[str, Any]:
                 n: round((after[n] - before.get(n, 0)) / lasted, 2) for n in after if after[n] > before.get(n, 0)
             },
             "cpu_percent": {n: round((used[n] - spent[n]) / lasted * 100, 2) for n in spent},
-            "resident_mib": {n: round(found / 2**20) for n, found in deployed.memory().items()},
+            "resident_mib": {n: round(size / 2**20) for n, size in deployed.memory().items()},
         }
 
 
 def commands(client: Any) -> dict[str, int]:
-    return {name.removeprefix("cmdstat_"): told["calls"] for name, told in client.info("commandstats").items()}
+    return {name.removeprefix("cmdstat_"): entry["calls"] for name, entry in client.info("commandstats").items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=30.0, help="the fleet is left idle for so long")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long the fleet is left idle")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ob-"))
     try:
-        found = {"machine": machine(), "starts": starts(options.repeats), "idle": idle(folder, options.seconds)}
+        result = {"machine": machine(), "starts": starts(options.repeats), "idle": idle(folder, options.seconds)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
         return
     console, table = Console(width=120), Table("start", "median s", "fastest s")
-    for name, seconds in found["starts"].items():
+    for name, seconds in result["starts"].items():
         table.add_row(name, f"{median(seconds):.3f}", f"{min(seconds):.3f}")
     console.print(table)
-    console.print("idle fleet:", found["idle"])
-    console.print(found["machine"])
+    console.print("idle fleet:", result["idle"])
+    console.print(result["machine"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a run costs beside the work that no run can save: ratios within one run of this script.
+"""The time of a run as a multiple of its unavoidable work, measured within one run of this script.
 
-Real Redis, two real worker processes, real HTTP against a sandbox without limit. The floor is one process that reads
-and validates the feed and nothing else.
+Real Redis, two real worker processes, real HTTP against a sandbox without limit. The floor is one process that only
+reads and validates the feed.
 
     python benchmarks/throughput.py [VEHICLES]
 """

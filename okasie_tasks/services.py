@@ -19,7 +19,7 @@ from okasie_tasks.alerting.queue import AlertQueue
 from okasie_tasks.core.guards import Limits
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.marketplace.client import OkasieApi
-from okasie_tasks.marketplace.request_log import tell_failed
+from okasie_tasks.marketplace.request_log import log_failed
 from okasie_tasks.ports import RequestLog, Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls
@@ -154,7 +154,7 @@ class Services:
 
     def _count_request(self, request: RequestLog) -> None:
         self.counters.sent(request, current_run.get())
-        tell_failed(request, self.limiter(request.account))
+        log_failed(request, self.limiter(request.account))
 
 
 def policy_of(account: AccountSettings) -> AccountPolicy:

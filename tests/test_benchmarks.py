@@ -15,12 +15,12 @@ SCRIPTS = ("accounts", "bench", "engine", "growth", "nodes", "startup")
 
 
 def test_every_script_can_be_loaded() -> None:
-    told = "; ".join(f"import benchmarks.{name}; print(benchmarks.{name}.__doc__)" for name in (*SCRIPTS, "pages"))
+    code = "; ".join(f"import benchmarks.{name}; print(benchmarks.{name}.__doc__)" for name in (*SCRIPTS, "pages"))
     done = subprocess.run(
-        [sys.executable, "-c", told], cwd=HERE.parent, capture_output=True, text=True, timeout=300, check=True
+        [sys.executable, "-c", code], cwd=HERE.parent, capture_output=True, text=True, timeout=300, check=True
     )
     for name in SCRIPTS:
-        assert f"python benchmarks/{name}.py" in done.stdout, f"{name} tells how it is run"
+        assert f"python benchmarks/{name}.py" in done.stdout, f"{name} shows how it is run"
 
 
 @pytest.mark.system

@@ -62,7 +62,7 @@ def configured(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def celery(config: Path, code: str, **env: str) -> str:
-    """Run code in a process of its own, which reads the configuration as a worker does."""
+    """Run code in a separate process, which reads the configuration as a worker does."""
     argv = [sys.executable, "-c", code]
     environ = {"OKASIE_CONFIG": str(config), "PATH": "/usr/bin:/bin", **env}
     done = subprocess.run(
@@ -108,10 +108,10 @@ def test_a_chord_part_is_never_skipped_and_never_lost() -> None:
 
 
 NEVER_WAIT = ("okasie.sync", "okasie.advance", "okasie.watchdog", "okasie.push", "okasie.sell", "okasie.resume")
-"""What must wait for a permit goes on in a message of another task."""
+"""What must wait for a permit is continued by a message of another task."""
 
 
-def test_tasks_that_retry_do_so_without_end_and_tell_chords_their_result() -> None:
+def test_tasks_retry_without_end_and_return_results_to_chords() -> None:
     for name, task in app.tasks.items():
         if name.startswith("okasie.") and name not in NEVER_WAIT:
             assert task.max_retries is None, f"{name}: waiting for a permit must not run out"
@@ -124,8 +124,8 @@ def test_beat_triggers_both_kinds_for_every_account_and_the_watchdog(config: Pat
     incremental, full = entries["okasie-dex-incremental"], entries["okasie-dex-full"]
     assert incremental["schedule"].run_every == timedelta(minutes=5)
     assert incremental["kwargs"] == {"account": "dex", "mode": "incremental"}
-    told = "dex: incremental run, by the clock"
-    assert incremental["options"] == {"queue": CONTROL, "expires": 300.0, "argsrepr": told}
+    label = "dex: incremental run, by the clock"
+    assert incremental["options"] == {"queue": CONTROL, "expires": 300.0, "argsrepr": label}
     assert full["kwargs"] == {"account": "dex", "mode": "full", "scheduled": True}
     assert (full["schedule"].hour, full["schedule"].minute) == ({1, 2}, {30}), "03:30 in Brussels, winter and summer"
 
@@ -152,7 +152,7 @@ print(runs_after("quiet", scheduled=True))
     assert celery(file, code) == ("1 1 2 2\n0\n" if due else "0 0 1 1\n0\n")
 
 
-def test_an_account_has_its_own_way_back_or_none(config: Path) -> None:
+def test_an_account_has_a_write_back_or_none(config: Path) -> None:
     config.write_text(CONFIG + '[accounts.quiet.source.write_back]\nfile = "changes.jsonl"\n')
     services = Services(load_settings(config, {}))
     assert services.write_back("dex") is None
@@ -163,10 +163,10 @@ def test_an_account_has_its_own_way_back_or_none(config: Path) -> None:
 
 
 def test_our_prefix_and_server_reach_celery_and_redbeat(config: Path) -> None:
-    found = configuration(load_settings(config, {}))
-    assert found["broker_url"] == found["redbeat_redis_url"] == "redis://127.0.0.1:6379/5"
-    assert found["result_backend"].endswith("+redis://127.0.0.1:6379/5")
-    assert found["redbeat_key_prefix"] == "garage:beat:"
+    conf = configuration(load_settings(config, {}))
+    assert conf["broker_url"] == conf["redbeat_redis_url"] == "redis://127.0.0.1:6379/5"
+    assert conf["result_backend"].endswith("+redis://127.0.0.1:6379/5")
+    assert conf["redbeat_key_prefix"] == "garage:beat:"
 
 
 def test_a_celeryconfig_in_the_working_directory_overrides_the_defaults(config: Path) -> None:
@@ -186,10 +186,10 @@ def test_a_bad_configuration_is_one_line_for_celery_commands_too(config: Path, c
     argv = [sys.executable, "-m", "celery", "-A", "okasie_tasks", command]
     env = {"OKASIE_CONFIG": str(config), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(argv, capture_output=True, text=True, cwd=config.parent, env=env, timeout=300, check=False)
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "redis.key_prefx: is not a setting (did you mean key_prefix?)" in said
-    assert "Traceback" not in said
+    assert "redis.key_prefx: is not a setting (did you mean key_prefix?)" in output
+    assert "Traceback" not in output
 
 
 def test_messages_hold_keys_and_no_cargo(client: redis.Redis, redis_url: str, tmp_path: Path) -> None:
@@ -199,13 +199,13 @@ def test_messages_hold_keys_and_no_cargo(client: redis.Redis, redis_url: str, tm
     code = """
 from okasie_tasks.services import services
 from okasie_tasks.tasks.dispatch import publish
-tools = services().context("dex")
-tools.runs.request("dex", "full")
-run = tools.runs.begin("dex")
-tools.runs.advance(run, "first", "walk", parts=4999)
-publish(tools, run)
+ctx = services().context("dex")
+ctx.runs.request("dex", "full")
+run = ctx.runs.begin("dex")
+ctx.runs.advance(run, "first", "walk", parts=4999)
+publish(ctx, run)
 from okasie_tasks.celery import app
-assert app.backend.result_consumer.subscribed_to == set(), "nobody waits for the parts"
+assert app.backend.result_consumer.subscribed_to == set(), "no process waits for the parts"
 assert [len(kept) for kept in app.backend._pending_results] == [0, 0]
 """
     assert celery(file, code) == ""
@@ -227,11 +227,11 @@ requeue_part(services().context("dex"), Part("a-run", "walk", 3, "token"), 7, 9.
 send_parts(services().context("dex"), "a-run", [("walk", [8])])
 """
     assert celery(file, code) == ""
-    found: list[Any] = client.lrange("okasie.api", 0, -1)
-    headers = {json.loads(message)["headers"]["argsrepr"]: json.loads(message)["headers"] for message in found}
+    messages: list[Any] = client.lrange("okasie.api", 0, -1)
+    headers = {json.loads(message)["headers"]["argsrepr"]: json.loads(message)["headers"] for message in messages}
     assert set(headers) == {"dex: page 9 of 1", "dex: page 10 of 1"}
     assert headers["dex: page 9 of 1"]["eta"]
-    assert headers["dex: page 9 of 1"]["ignore_result"] is True, "it is in no chord, so nobody counts it"
+    assert headers["dex: page 9 of 1"]["ignore_result"] is True, "it is in no chord, so it is not counted"
     assert headers["dex: page 10 of 1"]["eta"] is None
     assert not headers["dex: page 10 of 1"]["ignore_result"]
 
@@ -248,12 +248,12 @@ def test_what_celery_shows_of_its_configuration_holds_no_password(tmp_path: Path
     """`inspect conf`, `report` and Flower's page of a worker mask what they know; redbeat's address is not among it."""
     file = tmp_path / "okasie.toml"
     file.write_text(f'[redis]\nurl = "{url}"\n')
-    found = configuration(load_settings(file, {}))
-    assert "CANARY" not in repr(filter_hidden_settings(found))
-    assert found["redbeat_redis_url"] == host
+    conf = configuration(load_settings(file, {}))
+    assert "CANARY" not in repr(filter_hidden_settings(conf))
+    assert conf["redbeat_redis_url"] == host
     wanted = {"redis": "CANARY@pw", "rediss": "CANARY@pw"}.get(url.split(":", maxsplit=1)[0])
-    assert found["redbeat_redis_options"].get("password") == wanted
-    assert found["redbeat_redis_options"].get("username") == ("okasie" if "okasie" in url else None)
+    assert conf["redbeat_redis_options"].get("password") == wanted
+    assert conf["redbeat_redis_options"].get("username") == ("okasie" if "okasie" in url else None)
 
 
 @pytest.mark.parametrize("kind", ["a defect", "a condition raised from one", "a retry after one"])

@@ -70,7 +70,7 @@ def test_the_fields_of_a_webhook_are_told() -> None:
     one = Alert(key="k", kind="stale", account="dex", reason="r", what_to_do="w", at_ms=1)
     text = PAGES["alerts"]
     assert [name for name in payload(one, "") if f"`{name}`" not in text] == []
-    waits = [f"{wait:g}" for wait in notifier._WAITS]
+    waits = [f"{wait:g}" for wait in notifier._RETRY_SECONDS]
     assert f"{', '.join(waits[:-1])} and {waits[-1]} seconds" in text
 
 

@@ -18,7 +18,7 @@ import redis
 
 from okasie_tasks import logs, masking
 from okasie_tasks.errors import ConfigurationError, SourceError
-from okasie_tasks.marketplace.request_log import tell_failed
+from okasie_tasks.marketplace.request_log import log_failed
 from okasie_tasks.ports import Feedback, Permit, RequestLog
 from okasie_tasks.settings import LogSettings, load_settings
 from okasie_tasks.store.limiter import RedisLimiter
@@ -291,7 +291,7 @@ def test_a_failed_request_is_told_with_its_id_and_what_the_account_does_now(
     client: redis.Redis, lines: Lines, status: int, told: str | None, level: str | None, pause: str | None
 ) -> None:
     limiter = RedisLimiter(client, prefix="okasie:", bucket="dex")
-    tell_failed(answered(limiter, status), limiter)
+    log_failed(answered(limiter, status), limiter)
     if told is None:
         assert lines() == []
         return
@@ -304,7 +304,7 @@ def test_a_failed_request_is_told_with_its_id_and_what_the_account_does_now(
 def test_the_breaker_that_opens_is_told(client: redis.Redis, lines: Lines) -> None:
     limiter = RedisLimiter(client, prefix="okasie:", bucket="dex", burst_per_second=100)
     for _ in range(5):
-        tell_failed(answered(limiter, 503), limiter)
+        log_failed(answered(limiter, 503), limiter)
     found = [(line["event"], line["level"]) for line in lines()]
     assert found == [("request failed", "warning")] * 4 + [("request failed; the breaker is open", "error")]
 

@@ -1,4 +1,4 @@
-"""A turn: a slot goes on with what has no message, and what must wait gets one."""
+"""A slot batch: a slot continues with the parts that have no message, and a part that must wait gets one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARTS = 40
 
 
 class Account:
-    """A run with 40 pages to walk, 5 of them published; what is done and what is published is written down."""
+    """A run with 40 pages to walk, 5 of them published. Records which parts are done and published."""
 
     def __init__(self, client: redis.Redis, patch: pytest.MonkeyPatch) -> None:
         self.client, self.runs = client, Runs(client, prefix="okasie:")
@@ -33,15 +33,15 @@ class Account:
         self.runs.parts.window(self.run, "walk", size=5, when_open=0)
         self.done: list[int] = []
         self.left: list[tuple[int, float]] = []
-        """Messages for the next: the part, and the seconds until it is begun."""
+        """Published messages: the part, and the seconds until it begins."""
         self.moved_on = 0
         self.needs_more_workers = False
         self.waits: dict[int, Exception] = {}
-        """By part: what it meets with its permit in hand."""
+        """By part: the error that it raises once it has its permit."""
         self.permits = 100
-        """Until one must be waited for too long: 3 s."""
-        self.asked: list[bool] = []
-        """For each permit after the first: whether it would have been waited for."""
+        """How many there are before the next one takes too long: 3 s."""
+        self.waited: list[bool] = []
+        """For each permit after the first: whether the slot would have waited for it."""
         self.after: dict[int, Callable[[], object]] = {}
         self.seconds = 0.0
         self.contended = self.stopping = False
@@ -77,7 +77,7 @@ class Account:
     def perform_next(
         self, ctx: AccountContext, part: Part, take: Callable[[], tuple[int, Claim]], *, wait: bool, **_: Any
     ) -> Effect:
-        self.asked.append(wait)
+        self.waited.append(wait)
         if not self.permits:
             raise NoPermit("no room", seconds=3.0)
         number, claim = take()
@@ -104,7 +104,7 @@ class Account:
         return part_runner.do_part(task, "dex", self.run, "walk", number)
 
     def others_are_done(self) -> None:
-        """The other four that were published, by messages of their own that are over."""
+        """Close the other four published parts, as their messages would."""
         for number in range(1, 5):
             part = (self.run, "walk", number, f"other{number}/1")
             self.runs.parts.claim(*part)
@@ -116,43 +116,43 @@ def account(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Account:
     return Account(client, monkeypatch)
 
 
-def test_a_slot_goes_on_with_what_has_no_message_yet(account: Account) -> None:
-    assert account.message(0).endswith("and 35 more in the same turn")
-    assert account.done == [0, *range(5, _PARTS)], "1 to 4 have messages of their own"
+def test_a_slot_continues_with_parts_that_have_no_message_yet(account: Account) -> None:
+    assert account.message(0).endswith("and 35 more in the same slot batch")
+    assert account.done == [0, *range(5, _PARTS)], "1 to 4 have separate messages"
     assert account.left == []
-    assert all(account.asked), "nobody wants the slot, so each permit is waited for"
+    assert all(account.waited), "no message waits for the slot, so it waits for each permit"
 
 
-def test_who_must_wait_too_long_leaves_the_rest_to_the_others(account: Account) -> None:
+def test_a_slot_that_must_wait_too_long_leaves_the_rest_to_the_others(account: Account) -> None:
     account.permits = 2
     account.message(0)
     assert account.done == [0, 5, 6]
-    assert account.left == [], "four others have messages, and go on"
-    assert account.runs.parts.stage(account.run, "walk").published == 7, "nothing was taken that is not done"
+    assert account.left == [], "four others have messages, and continue"
+    assert account.runs.parts.stage(account.run, "walk").published == 7, "every part that was taken is done"
 
 
-def test_the_last_one_to_go_leaves_a_message(account: Account) -> None:
+def test_the_last_batch_to_end_leaves_a_message(account: Account) -> None:
     account.others_are_done()
     account.permits = 2
     account.message(0)
     assert (account.done, account.left) == ([0, 5, 6], [(7, 3.0)])
 
 
-def test_a_turn_ends_after_ten_seconds_with_a_message_for_the_next_part(account: Account) -> None:
+def test_a_batch_ends_after_ten_seconds_with_a_message_for_the_next_part(account: Account) -> None:
     account.after = {6: lambda: setattr(account, "seconds", 10.0)}
     account.message(0)
     assert (account.done, account.left) == ([0, 5, 6], [(7, 0.0)])
 
 
-def test_while_a_message_waits_for_a_slot_a_turn_lasts_half_a_second_and_waits_for_nothing(account: Account) -> None:
+def test_while_a_message_waits_for_a_slot_a_batch_lasts_half_a_second_and_does_not_wait(account: Account) -> None:
     account.contended = True
     account.after = {6: lambda: setattr(account, "seconds", 0.4), 7: lambda: setattr(account, "seconds", 0.5)}
     account.message(0)
     assert (account.done, account.left) == ([0, 5, 6, 7], [(8, 0.0)])
-    assert not any(account.asked)
+    assert not any(account.waited)
 
 
-def test_where_slots_are_scarce_who_waits_comes_back_when_there_are_two_permits(
+def test_where_slots_are_scarce_a_batch_that_waits_returns_for_two_permits(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.contended = True
@@ -163,7 +163,7 @@ def test_where_slots_are_scarce_who_waits_comes_back_when_there_are_two_permits(
     assert (account.done, account.left) == ([0], [(5, 4.0)])
 
 
-def test_a_worker_that_is_told_to_stop_hands_its_turns_on(account: Account) -> None:
+def test_a_worker_that_is_shutting_down_requeues_its_remaining_parts(account: Account) -> None:
     account.after = {6: lambda: setattr(account, "stopping", True)}
     account.message(0)
     assert (account.done, account.left) == ([0, 5, 6], [(7, 0.0)])
@@ -181,7 +181,7 @@ def test_where_answers_take_longer_than_the_quota_one_more_is_called_to_help_eac
     assert account.done == [number for number in (0, *range(5, _PARTS)) if number not in (7, 13)]
 
 
-@pytest.mark.parametrize("why", ["not short handed", "contended"])
+@pytest.mark.parametrize("why", ["answers are fast", "contended"])
 def test_no_help_is_called_where_it_would_not_help(account: Account, why: str) -> None:
     account.needs_more_workers = why == "contended"
     account.contended = why == "contended"
@@ -190,7 +190,7 @@ def test_no_help_is_called_where_it_would_not_help(account: Account, why: str) -
     assert account.left == []
 
 
-def test_who_closes_the_last_part_moves_the_run_on(account: Account) -> None:
+def test_the_task_that_closes_the_last_part_advances_the_run(account: Account) -> None:
     account.message(0)
     assert account.moved_on == 0, "four others are open"
     account.runs.parts.extend(account.run, "walk", "more", 2)
@@ -207,7 +207,7 @@ def test_no_more_is_taken_than_may_be_open(account: Account) -> None:
 
 
 @pytest.mark.parametrize(("why", "seconds"), [(NoPermit("went stale", seconds=0.05), 0.05), (Unavailable("500", seconds=2.1), 2.1), (NoPermit("paused", seconds=60.0), 12.0)])  # fmt: skip
-def test_a_part_that_was_taken_and_must_wait_gets_a_message_and_ends_the_turn(
+def test_a_claimed_part_that_must_wait_gets_a_message_and_ends_the_batch(
     account: Account, why: Exception, seconds: float
 ) -> None:
     account.waits[7] = why
@@ -223,7 +223,7 @@ def test_the_part_of_the_message_itself_is_tried_again_by_the_message(account: A
     assert (account.done, account.left) == ([], [])
 
 
-def test_a_message_that_comes_again_goes_on_with_what_its_worker_died_of(account: Account) -> None:
+def test_a_redelivered_message_continues_the_batch_of_its_dead_worker(account: Account) -> None:
     account.message(0)
     account.runs.parts.extend(account.run, "walk", "more", 4)
     account.runs.parts.window(account.run, "walk", size=3, when_open=5)
@@ -231,25 +231,25 @@ def test_a_message_that_comes_again_goes_on_with_what_its_worker_died_of(account
     account.runs.parts.claim(account.run, "walk", _PARTS + 1, "another/lives")
     account.done.clear()
     account.message(0, redelivered=True)
-    assert account.done == [_PARTS, _PARTS + 3], "the others have holders or messages of their own; then it goes on"
+    assert account.done == [_PARTS, _PARTS + 3], "the others are claimed or have messages; then it continues"
 
 
-def test_a_run_that_rests_ends_the_turn(account: Account, client: redis.Redis) -> None:
+def test_a_paused_run_ends_the_batch(account: Account, client: redis.Redis) -> None:
     client.set("okasie:account:dex:paused", "1")
     account.message(0)
     assert account.done == []
     assert account.runs.parts.stage(account.run, "walk").published == 5
 
 
-def test_a_run_that_is_paused_in_the_middle_of_a_turn_takes_no_more(account: Account, client: redis.Redis) -> None:
+def test_a_run_that_is_paused_during_a_batch_takes_no_more(account: Account, client: redis.Redis) -> None:
     account.after = {6: lambda: client.set("okasie:account:dex:paused", "1")}
     account.message(0)
     assert account.done == [0, 5, 6]
-    assert account.runs.parts.stage(account.run, "walk").published == 7, "nothing is taken that is not begun"
+    assert account.runs.parts.stage(account.run, "walk").published == 7, "no part is taken that does not begin"
 
 
 def test_redis_away_in_the_middle_loses_no_part(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part_runner, "_IN_PLACE_SECONDS", 0)
+    monkeypatch.setattr(part_runner, "_RETRY_SECONDS", 0)
     claim, gone = account.runs.parts.claim, [redis.ConnectionError("away")]
 
     def away(run: str, stage: str, part: int, *rest: Any, **more: Any) -> Any:
@@ -259,4 +259,4 @@ def test_redis_away_in_the_middle_loses_no_part(account: Account, monkeypatch: p
 
     monkeypatch.setattr(account.runs.parts, "claim", away)
     account.message(0)
-    assert account.done == [0, *range(5, _PARTS)], "7 was taken once, and is done by whoever took it"
+    assert account.done == [0, *range(5, _PARTS)], "7 was claimed once, and done by its claimant"

@@ -1,4 +1,4 @@
-"""Whether a slot is wanted: seen from within a worker of threads, and from a child that can look at the queue only."""
+"""Whether a message waits for a slot, in a worker of threads and in a prefork child, which reads only the queue."""
 
 from __future__ import annotations
 
@@ -35,35 +35,39 @@ def at_work(patch: pytest.MonkeyPatch, active: int, waiting: int = 0) -> None:
         (4, 0, True, True),
         (4, 0, False, False),
         (3, 0, True, False),
-        (3, 1, False, False),  # it is just being begun
+        (3, 1, False, False),  # it is about to begin
     ],
 )
-def test_a_slot_is_wanted_when_all_are_taken_and_a_message_waits(
+def test_a_slot_is_contended_when_all_are_taken_and_a_message_waits(
     monkeypatch: pytest.MonkeyPatch, active: int, in_worker: int, *, in_queue: bool, contended: bool
 ) -> None:
     at_work(monkeypatch, active, in_worker)
     assert threads(4, Clock()).contended("walk", lambda _: in_queue) is contended
 
 
-def test_a_child_of_a_prefork_pool_looks_at_the_queue_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_work(monkeypatch, 0, 3)  # what its parent had when it was made
+def test_a_child_of_a_prefork_pool_reads_only_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work(monkeypatch, 0, 3)  # what its parent had when it forked
     slots = PoolSlots(Clock())
     slots.bind(Prefork.__new__(Prefork))
     assert not slots.contended("walk", lambda _: False)
     assert slots.contended("load", lambda _: True)
 
 
-def test_each_queue_is_looked_at_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_queue_is_read_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     at_work(monkeypatch, 4)
-    clock, looks = Clock(), list[str]()
+    clock, reads = Clock(), list[str]()
     slots = threads(4, clock)
     for clock.seconds in (0.0, 0.05, 0.09, 0.1, 0.15):
-        slots.contended("walk", lambda queue: bool(looks.append(queue)))
-    slots.contended("load", lambda queue: bool(looks.append(queue)))
-    assert looks == ["walk", "walk", "load"]
+        slots.contended("walk", lambda queue: bool(reads.append(queue)))
+    slots.contended("load", lambda queue: bool(reads.append(queue)))
+    assert reads == ["walk", "walk", "load"]
 
 
-@pytest.mark.parametrize(("told", "stopping"), [(None, False), (False, False), (0, True), (1, True), (True, True)])
-def test_a_worker_stops_when_celery_says_so(monkeypatch: pytest.MonkeyPatch, told: object, *, stopping: bool) -> None:
-    monkeypatch.setattr(state, "should_stop", told)
+@pytest.mark.parametrize(
+    ("should_stop", "stopping"), [(None, False), (False, False), (0, True), (1, True), (True, True)]
+)
+def test_a_worker_stops_when_celery_says_so(
+    monkeypatch: pytest.MonkeyPatch, should_stop: object, *, stopping: bool
+) -> None:
+    monkeypatch.setattr(state, "should_stop", should_stop)
     assert PoolSlots.stopping() is stopping

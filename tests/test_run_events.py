@@ -15,7 +15,7 @@ from okasie_tasks.tasks.run_events import RunEvents, part_label, push_label
 
 
 class Monitor:
-    """Stands for the app and for who listens: Celery's own state machine, which Flower builds on."""
+    """Stands for the app and for a monitor: Celery's state machine, which Flower builds on."""
 
     def __init__(self) -> None:
         self.state, self.kinds, self.hosts = State(), [], set()
@@ -89,7 +89,9 @@ def test_a_cancelled_run_does_not_stay_at_work(runs: Runs, monitor: Monitor, eve
     assert monitor.state.tasks[run].result.startswith("cancelled: ")
 
 
-def test_progress_is_told_once_a_second_and_the_end_always(runs: Runs, monitor: Monitor, events: RunEvents) -> None:
+def test_progress_is_published_once_a_second_and_the_end_always(
+    runs: Runs, monitor: Monitor, events: RunEvents
+) -> None:
     run = begun(runs)
     for _ in range(5):
         events.publish(runs, run)
@@ -98,7 +100,7 @@ def test_progress_is_told_once_a_second_and_the_end_always(runs: Runs, monitor: 
     assert len(monitor.kinds) == 2
 
 
-def test_a_plan_and_an_unknown_run_are_not_told(runs: Runs, monitor: Monitor, events: RunEvents) -> None:
+def test_a_plan_and_an_unknown_run_are_not_published(runs: Runs, monitor: Monitor, events: RunEvents) -> None:
     run, _ = runs.request("dex", "full", plan_only=True)
     runs.begin("dex")
     events.publish(runs, run)
@@ -106,23 +108,23 @@ def test_a_plan_and_an_unknown_run_are_not_told(runs: Runs, monitor: Monitor, ev
     assert monitor.kinds == []
 
 
-def test_redis_that_is_away_costs_nothing_but_the_words(monitor: Monitor, events: RunEvents) -> None:
+def test_while_redis_is_away_only_the_events_are_lost(monitor: Monitor, events: RunEvents) -> None:
     away = redis.Redis(host="127.0.0.1", port=1)
     events.publish(Runs(away, prefix="okasie:"), "run")
     assert monitor.kinds == []
 
 
-def test_words_for_people() -> None:
+def test_labels() -> None:
     assert part_label("dex", "walk", 3, 17) == "dex: page 3 of 17"
     assert part_label("dex", "upsert", 1, 0) == "dex: chunk 1"
     assert push_label("dex", "push", ["A", "B"]) == "dex: push of 2: A, B"
     assert push_label("dex", "sell", ["A", "B", "C", "D"]) == "dex: sell of 4: A, B, C, ..."
 
 
-def test_with_many_runs_at_work_each_is_told_of_more_seldom(
+def test_with_many_active_runs_each_is_published_less_often(
     events: RunEvents, monitor: Monitor, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thirty accounts, looked at every tenth of a second for a minute: ten events a second, not thirty."""
+    """Thirty accounts, published every second for a minute: ten events a second, not thirty."""
     begun_runs = []
     for number in range(30):
         run, _ = runs.request(f"a{number}", "full")

@@ -1,7 +1,7 @@
-"""Alerting: what people should know is found in the records, put into the box and sent, beside all runs, never in one.
+"""Detects alerts in the records of runs and accounts, queues them and sends them, outside of all runs.
 
-Every control worker has a messenger. One of the fleet looks at a time, and each alert is taken by one; whoever dies in
-between leaves a list or a lease that the next one goes on from.
+Every control worker has a notifier thread. One worker of the fleet detects alerts at a time, and each alert is sent by
+one worker. If a worker dies, the list of ended runs and the alert's lease let another worker continue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from okasie_tasks.reports.listing import iso
 from okasie_tasks.sync import plan_review
 
 if TYPE_CHECKING:
-    from okasie_tasks.alerting.queue import AlertQueue, Taken
+    from okasie_tasks.alerting.queue import AlertQueue, ClaimedAlert
     from okasie_tasks.settings import AccountSettings, AlertSettings, Settings
     from okasie_tasks.store.controls import HeldPlans
     from okasie_tasks.store.records import Run
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-LOOK_SECONDS: Final = 5.0
-_STALE_LOOK_SECONDS: Final = 60.0
-_WAITS: Final = (10.0, 30.0, 60.0, 300.0)
-"""After the first, second, ... try that failed; one more failure and it is given up."""
+DETECT_SECONDS: Final = 5.0
+_DETECT_STALE_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = (10.0, 30.0, 60.0, 300.0)
+"""The waits after the first, second, ... failed try. After one more failure the alert is given up."""
 _TOO_OLD_MS: Final = 24 * 3600 * 1000
-"""Nobody is told of what ended so long ago: alerts were off, or the whole fleet was."""
+"""Runs that ended longer ago cause no alert: alerts were off, or the whole fleet was down."""
 
 Send = Callable[[Mapping[str, Any]], None]
 
 
 class AlertContext(NamedTuple):
-    """What alerts are found with and sent by. ``after``: account -> seconds until it is stale, None for never."""
+    """What detecting and sending alerts needs. ``after``: account -> seconds until it is stale, None for never."""
 
     queue: AlertQueue
     runs: Runs
@@ -59,33 +59,33 @@ def alert_context(
     counters: Counters,
     channels: Mapping[str, Send],
 ) -> AlertContext:
-    """The desk of a whole fleet."""
+    """The `AlertContext` of a whole fleet."""
     after = {name: _stale_after(account, settings.alerts) for name, account in settings.accounts.items()}
     return AlertContext(queue, runs, plans, counters, settings.alerts.kinds, after, channels)
 
 
 def _stale_after(account: AccountSettings, alerts: AlertSettings) -> float | None:
-    every, wanted = account.incremental_every, alerts.stale_after
+    every, stale_after = account.incremental_every, alerts.stale_after
     return stale_seconds(
         every.total_seconds() if every else None,
         account.full_at is not None,
-        wanted.total_seconds() if wanted else None,
+        stale_after.total_seconds() if stale_after else None,
     )
 
 
-# -- finding -------------------------------------------------------------------------------------------------------
+# -- detecting -----------------------------------------------------------------------------------------------------
 
 
 def detect(ctx: AlertContext) -> None:
-    """Put into the box what came up since the last look, if nobody else of the fleet is looking."""
+    """Queue the alerts that have come up since the last call, unless another worker of the fleet is doing that."""
     token = uuid4().hex
-    if not ctx.queue.looks("ended", token, seconds=LOOK_SECONDS * 0.9):
+    if not ctx.queue.claim_detection("ended", token, seconds=DETECT_SECONDS * 0.9):
         return
     for run in ctx.queue.ended():
         if (alert := _of_run(ctx, run)) is not None:
             _put(ctx, alert)
-        ctx.queue.seen(run)
-    if "stale" in ctx.kinds and ctx.queue.looks("stale", token, seconds=_STALE_LOOK_SECONDS * 0.9):
+        ctx.queue.remove_ended(run)
+    if "stale" in ctx.kinds and ctx.queue.claim_detection("stale", token, seconds=_DETECT_STALE_SECONDS * 0.9):
         for account, seconds in ctx.after.items():
             if seconds is not None and (alert := _stale(ctx, account, seconds)) is not None:
                 _put(ctx, alert)
@@ -101,7 +101,7 @@ def _of_run(ctx: AlertContext, name: str) -> Alert | None:
     if run is None or run.account not in ctx.after or now_ms - run.ended_ms > _TOO_OLD_MS:
         return None
     if run.state == "held" and run.facts.get("held_run") != run.id:
-        return None  # the same plan as before waits, under its first run's name
+        return None  # the plan is already held under the name of an earlier run
     error = json.loads(run.facts.get("error", "{}"))
     plan = ctx.plans.get(run.account, now_ms=now_ms) if run.state == "held" else None
     reasons = [held.reason for held in plan_review.holds_of(run)]
@@ -115,7 +115,7 @@ def _stale(ctx: AlertContext, account: str, seconds: float) -> Alert | None:
         return None
     success = max(ctx.counters.read(account).success_ms.values(), default=0)
     resumed = ctx.runs.controls.resumed_ms(account)
-    since = max(success or ctx.queue.first_looked_ms(account, now_ms), resumed)
+    since = max(success or ctx.queue.watched_since_ms(account, now_ms), resumed)
     active = ctx.runs.active(account)
     run: Run | None = ctx.runs.get(active) if active else None
     moved = run.progress_ms if run is not None and run.state == "running" else 0
@@ -128,42 +128,42 @@ def _stale(ctx: AlertContext, account: str, seconds: float) -> Alert | None:
 
 
 def deliver(ctx: AlertContext) -> int:
-    """Send what is due; returns how many messages went out."""
+    """Send the alerts that are due; returns the number of messages sent."""
     sent = 0
-    while (taken := ctx.queue.take()) is not None:
-        with about(account=taken.alert.account, run=taken.alert.run or ""):
-            sent += _send(ctx, taken)
+    while (claimed := ctx.queue.claim_next()) is not None:
+        with about(account=claimed.alert.account, run=claimed.alert.run or ""):
+            sent += _send(ctx, claimed)
     return sent
 
 
-def _send(ctx: AlertContext, taken: Taken) -> bool:
-    facts = {"channel": taken.channel, "kind": taken.alert.kind}
-    send = ctx.channels.get(taken.channel)
+def _send(ctx: AlertContext, claimed: ClaimedAlert) -> bool:
+    facts = {"channel": claimed.channel, "kind": claimed.alert.kind}
+    send = ctx.channels.get(claimed.channel)
     if send is None:
-        ctx.queue.over(taken)  # a channel that the configuration no longer has
+        ctx.queue.finish(claimed)  # a channel that the configuration no longer has
         return False
-    told = payload(taken.alert, iso(taken.alert.at_ms) or "", more=taken.stands_for - 1)
+    document = payload(claimed.alert, iso(claimed.alert.at_ms) or "", more=claimed.merged - 1)
     try:
-        send(told)
+        send(document)
     except Exception as error:
-        # Whatever a channel raises: no alert may end the messenger.
+        # No exception of a channel may end the notifier thread.
         reason = str(error) if isinstance(error, OkasieError) else type(error).__name__
-        if taken.tries >= len(_WAITS):
-            log.error("alert given up", **facts, tries=taken.tries + 1, reason=reason)  # noqa: TRY400 - a condition
-            ctx.queue.over(taken)
+        if claimed.tries >= len(_RETRY_SECONDS):
+            log.error("alert given up", **facts, tries=claimed.tries + 1, reason=reason)  # noqa: TRY400 - a condition
+            ctx.queue.finish(claimed)
         else:
-            log.warning("alert not delivered", **facts, tries=taken.tries + 1, reason=reason)
-            ctx.queue.again(taken, seconds=_WAITS[taken.tries])
+            log.warning("alert not delivered", **facts, tries=claimed.tries + 1, reason=reason)
+            ctx.queue.retry_later(claimed, seconds=_RETRY_SECONDS[claimed.tries])
         return False
-    log.info("alert sent", **facts, more=taken.stands_for - 1)
-    ctx.queue.over(taken)
+    log.info("alert sent", **facts, more=claimed.merged - 1)
+    ctx.queue.finish(claimed)
     return True
 
 
 class AlertNotifier(threading.Thread):
-    """Looks and sends every few seconds, as long as its worker lives."""
+    """Detects and sends alerts every few seconds, until its worker ends."""
 
-    def __init__(self, ctx: AlertContext, every_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(self, ctx: AlertContext, every_seconds: float = DETECT_SECONDS) -> None:
         super().__init__(name="okasie-alerts", daemon=True)
         self._ctx, self._every = ctx, every_seconds
 
@@ -174,4 +174,4 @@ class AlertNotifier(threading.Thread):
                 detect(self._ctx)
                 deliver(self._ctx)
             except Exception as error:
-                log.warning("alerts could not be looked for", error=type(error).__name__, reason=str(error))
+                log.warning("alert check failed", error=type(error).__name__, reason=str(error))

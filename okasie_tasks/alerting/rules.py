@@ -1,4 +1,4 @@
-"""Alerts: what is told to people who look at no screen, in words, and when an account counts as stale."""
+"""The texts of alerts, and when an account counts as stale."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Kind = Literal["held", "failed", "partial", "stale"]
 
 _STALE_INTERVALS: Final = 3.0
 _SHORTEST_STALE_SECONDS: Final = 30 * 60.0
-"""A marketplace that was away for a few minutes is no matter for a person yet."""
+"""An operator need not act when the marketplace was unreachable for a few minutes."""
 _STALE_FULL_SECONDS: Final = 26 * 3600.0
-"""A day between two full runs, and two hours for the run itself."""
+"""A day between two full runs, and two hours for the run."""
 _MOVING_MS: Final = 15 * 60_000
-"""A run that got on in this time is at work: the first full run of a large inventory takes hours."""
+"""A run that made progress in this time is active: the first full run of a large inventory takes hours."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a person should know. ``at_ms``: Redis time. ``key`` tells it from others of its kind."""
+    """One thing that an operator should know. ``at_ms``: Redis time. ``key``: unique within kind and account."""
 
     key: str
     kind: Kind
@@ -31,15 +31,15 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def title(self) -> str:
-        """One short line without anything from outside."""
-        heads = {"held": "a plan waits for you", "failed": "a run failed", "partial": "a run ended partial"}
-        return f"{self.account}: {heads.get(self.kind, 'out of step with the marketplace')}"
+        """One short line that contains no text from outside."""
+        heads = {"held": "a plan needs approval", "failed": "a run failed", "partial": "a run ended partial"}
+        return f"{self.account}: {heads.get(self.kind, 'not in sync with the marketplace')}"
 
 
 def payload(alert: Alert, at: str, *, more: int = 0, test: bool = False) -> dict[str, Any]:
-    """The JSON that a webhook gets. ``more``: alerts of this kind and account that were held back since the last one.
+    """The JSON document for a webhook. ``more``: alerts of this kind and account suppressed since the last message.
 
-    ``text`` is the whole in one string, which the incoming webhooks of chat systems show.
+    ``text`` is the whole alert in one string, which the incoming webhooks of chat systems show.
     """
     lines = [f"okasie-tasks: {alert.title}", alert.reason, f"What to do: {alert.what_to_do}"]
     if more:
@@ -62,7 +62,7 @@ def of_run(
 ) -> Alert:
     """The alert of a run that ended ``held``, ``failed`` or ``partial``. ``holds``: the guards' reasons."""
     if state == "held":
-        what = f"`okasie run {run}` tells more, then `okasie approve {run}` or `okasie reject {run}`"
+        what = f"`okasie run {run}` shows more, then `okasie approve {run}` or `okasie reject {run}`"
         return Alert(
             key=run, kind="held", account=account, run=run, reason="; ".join(holds) or "held by a guard",
             what_to_do=what + (f"; it expires {expires}" if expires else ""), at_ms=at_ms,
@@ -70,24 +70,27 @@ def of_run(
     where = f"{error['where']}: " if error.get("where") else ""
     reason = f"{where}{error['message']}" if error.get("message") else "some parts failed; the cursor stays"
     if error.get("code") in ("unauthorized", "scope", "source", "configuration", "columns", "http"):
-        what = f"`okasie doctor {account}` checks the key and the source and says how to mend them"
+        what = f"`okasie doctor {account}` checks the key and the source and shows how to fix them"
     else:
-        what = f"`okasie run {run}` tells what failed; the next run tries again"
+        what = f"`okasie run {run}` shows what failed; the next run retries it"
     kind: Kind = "failed" if state == "failed" else "partial"
     return Alert(key=run, kind=kind, account=account, run=run, reason=reason, what_to_do=what, at_ms=at_ms)
 
 
-def stale_seconds(incremental_every: float | None, full: bool, wanted: float | None) -> float | None:
-    """After how long without success an account is stale; None: nothing runs by itself, so nothing is late."""
-    if wanted is not None:
-        return wanted
+def stale_seconds(incremental_every: float | None, full: bool, stale_after: float | None) -> float | None:
+    """Seconds without success after which an account is stale. None: it has no schedule, so it is never stale."""
+    if stale_after is not None:
+        return stale_after
     if incremental_every is not None:
         return max(_STALE_INTERVALS * incremental_every, _SHORTEST_STALE_SECONDS)
     return _STALE_FULL_SECONDS if full else None
 
 
 def is_stale(*, since_ms: int, now_ms: int, after_seconds: float, moved_ms: int = 0) -> bool:
-    """``since_ms``: the last success, or when we began to look. ``moved_ms``: when the run at work last got on."""
+    """Whether an account is stale.
+
+    ``since_ms``: the last success, or the first check. ``moved_ms``: when the active run last made progress.
+    """
     return now_ms - since_ms > after_seconds * 1000 and now_ms - moved_ms > _MOVING_MS
 
 
@@ -95,5 +98,5 @@ def of_stale(account: str, *, since_ms: int, since: str, ever: bool, now_ms: int
     minutes = (now_ms - since_ms) // 60_000
     hours = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
     reason = f"no run has succeeded for {hours}" + (f", the last one {since}" if ever else "; none ever did")
-    what = f"`okasie status {account}` tells whether workers and Beat are there, `okasie runs {account}` what failed"
+    what = f"`okasie status {account}` shows whether workers and Beat run, `okasie runs {account}` what failed"
     return Alert(key=f"since {since_ms}", kind="stale", account=account, reason=reason, what_to_do=what, at_ms=now_ms)

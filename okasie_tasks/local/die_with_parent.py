@@ -1,7 +1,7 @@
-"""Run as a script before a child program: dies with its parent, then becomes the program.
+"""A script that executes a program which ends together with the parent process.
 
-``python child.py PARENT_PID SIGNAL PROGRAM ARGUMENT...``. Only Linux keeps the promise (``PR_SET_PDEATHSIG``);
-elsewhere the program simply starts. A file of its own, with nothing imported from the package, so that it costs 20 ms.
+``python die_with_parent.py PARENT_PID SIGNAL PROGRAM ARGUMENT...``. Only Linux supports this (``PR_SET_PDEATHSIG``); on
+other systems the program just starts. The script imports nothing from the package, so that it takes only 20 ms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int, signal_number: int) -> None:
-    """Ask the kernel to signal this process when ``parent`` ends; exits at once if it has ended already."""
+    """Ask the kernel to signal this process when ``parent`` ends. Exits at once if it has ended already."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)

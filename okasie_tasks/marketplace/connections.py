@@ -1,6 +1,6 @@
-"""The open connections to one marketplace, each lent to one request at a time.
+"""A pool of connections to one marketplace, each used by one request at a time.
 
-Not one for each thread: a worker of many threads that serves many accounts would hold their product open.
+There is not one connection per thread: a worker with many threads and accounts would keep their product open.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class PooledConnection:
-    """One connection, with what `requests` needs to use it."""
+    """A connection, with the `requests` adapter that uses it."""
 
     def __init__(self, base_url: str, user_agent: str, connect_seconds: float) -> None:
         self._base_url, self._connect_seconds = base_url, connect_seconds
@@ -31,19 +31,20 @@ class PooledConnection:
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, timeout: tuple[float, float]
     ) -> requests.Response:
-        """One request; its answer's body is still to be read. ``timeout``: seconds to connect, and between two reads.
+        """Send one request. The caller reads the response's body.
 
-        Without a session: what it does around this (redirects, cookies, a ``.netrc`` that replaces the key, hooks) is
-        unwanted here, and costs a fifth as much again (measured with a page of 120 KB, gzipped).
+        ``timeout``: seconds to connect, and seconds between two reads. There is no session: its redirects, cookies,
+        hooks and a ``.netrc`` that replaces the key are unwanted. It would add a fifth to the time of a call (measured
+        with a gzipped page of 120 KB).
         """
         request = requests.Request(method, url, headers={**self._headers, **headers}, data=body).prepare()
         return self._adapter.send(request, stream=True, timeout=timeout, verify=True, proxies=self._proxies)
 
     def preconnect(self) -> None:
-        """Open the connection, so that a permit is not spent on waiting for one.
+        """Open the connection, so that no permit expires while it is opened.
 
-        A failure is not told here: the request that follows meets it again and reports it. What urllib3 keeps to
-        itself is used with care: without it the request opens its own connection, a little later.
+        Failures are ignored: the request that follows meets and reports them. The same holds for changes of urllib3's
+        private API, which this uses: the request then opens the connection, a little later.
         """
         if self._proxies:
             return
@@ -64,40 +65,40 @@ class PooledConnection:
 
 
 class Connections:
-    """As many as were ever in use at the same time in this process; the last one used is lent first."""
+    """As many connections as this process ever used at the same time. The last one released is acquired first."""
 
     def __init__(self, base_url: str, user_agent: str, *, connect_seconds: float) -> None:
-        self._made_of = (base_url, user_agent, connect_seconds)
+        self._arguments = (base_url, user_agent, connect_seconds)
         self._idle: list[PooledConnection] = []
         self._pid = os.getpid()
 
     def acquire(self) -> PooledConnection:
-        """A connection for the caller alone, until `release`. A child process has none of its parent's."""
+        """A connection for exclusive use until `release`. A child process uses none of its parent's."""
         if self._pid != os.getpid():
             self._idle, self._pid = [], os.getpid()
         try:
             return self._idle.pop()
         except IndexError:
-            return PooledConnection(*self._made_of)
+            return PooledConnection(*self._arguments)
 
-    def release(self, line: PooledConnection) -> None:
-        self._idle.append(line)
+    def release(self, connection: PooledConnection) -> None:
+        self._idle.append(connection)
 
     def close(self) -> None:
-        """Close what is not in use."""
+        """Close the connections that are not in use."""
         while self._idle:
             self._idle.pop().close()
 
 
 LATE_SECONDS: Final = 2.0
-"""From the last look to the last byte given away. With the time-out of one write it is shorter than any lease."""
+"""From the last check of the lease to the last byte sent. With the time-out of one write it is shorter than a lease."""
 
 _timing = threading.local()
 
 
 @contextlib.contextmanager
 def in_time(seconds: float = LATE_SECONDS) -> Iterator[None]:
-    """Within the block this thread's requests must be sent within ``seconds``; see `was_late`."""
+    """Let this thread's requests fail in the block if they are not sent within ``seconds``; see `was_late`."""
     _timing.until, _timing.late = time.monotonic() + seconds, False
     try:
         yield
@@ -106,23 +107,23 @@ def in_time(seconds: float = LATE_SECONDS) -> Iterator[None]:
 
 
 def was_late() -> bool:
-    """Whether this thread's last request was not sent, or not to its end, because it was too late."""
+    """Whether this thread's last request was not sent completely because its time had run out."""
     return bool(getattr(_timing, "late", False))
 
 
 class _Timely:
-    """Mixed into urllib3's connections: they send nothing once it is too late.
+    """A mixin for urllib3's connections that sends nothing once the time of `in_time` has run out.
 
-    A worker may be stopped (SIGSTOP, a frozen machine) just after it has checked whether it may send, and continue when
-    others have done its work and more. What it would send then is old and would stand. So the clock is read once more
-    before each piece of a request is given to the socket; a request whose body is missing has no effect.
+    A worker may be stopped (SIGSTOP, a frozen machine) just after it has checked whether it may send. By the time it
+    continues, other workers may have sent newer content, which its request would replace. So the clock is read again
+    before each piece of a request is passed to the socket. A request without its complete body has no effect.
     """
 
     def send(self, data: Any) -> None:
         until = getattr(_timing, "until", None)
         if until is not None and time.monotonic() > until:
             _timing.late = True
-            raise TimeoutError("too late to be sent")
+            raise TimeoutError("the time to send has run out")
         super().send(data)  # type: ignore[misc]
 
 
@@ -146,7 +147,7 @@ _POOLS: Final = {"http": _HttpPool, "https": _HttpsPool}
 
 
 class TimelyAdapter(HTTPAdapter):
-    """What requests mounts, with such connections; through a proxy too."""
+    """The adapter of `requests`, with such connections, through a proxy as well."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)

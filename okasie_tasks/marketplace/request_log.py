@@ -1,4 +1,4 @@
-"""What is said of a request that was not answered as it should: one line, with its id and what the account does now."""
+"""Logs a failed request as one line, with its id and the account's pause, if any."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 
-def tell_failed(request: RequestLog, limiter: RedisLimiter) -> None:
-    """Nothing for what went well, nor for refusals of a listing, which are told with the listing.
+def log_failed(request: RequestLog, limiter: RedisLimiter) -> None:
+    """Log a failed request; ignore successes, and refusals of a listing, which are logged with the listing.
 
-    A look at the limiter more, for failures only: whether the account pauses now, for how long and why.
+    Failures only cost one more call to the limiter: whether the account pauses now, for how long and why.
     """
     status = request.status
     if 200 <= status < 400 or (400 <= status < 500 and status not in (401, 403, 408, 429)):
@@ -35,8 +35,8 @@ def tell_failed(request: RequestLog, limiter: RedisLimiter) -> None:
     }
     paused, reason = 0.0, ""
     with contextlib.suppress(LimiterUnavailable):
-        found = limiter.status()
-        paused, reason = found.pause_seconds, found.pause_reason or ""
+        status_now = limiter.status()
+        paused, reason = status_now.pause_seconds, status_now.pause_reason or ""
     if paused > 0:
         facts |= {"pause_seconds": round(paused, 1), "pause_reason": reason}
     if reason == "breaker" and paused > 0:

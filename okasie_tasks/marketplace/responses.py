@@ -1,7 +1,7 @@
-"""Reading what the marketplace answers: tolerant of what is unknown, strict about what we rely on.
+"""Reads the marketplace's responses: ignores unknown fields, and is strict about those that this project relies on.
 
-Each function takes decoded JSON and returns a value of `okasie_tasks.ports`, or raises `Unreadable` when the shape
-cannot be trusted. Sections are those of the API documentation.
+Each function takes decoded JSON and returns a value of `okasie_tasks.ports`, or raises `Unreadable` for an unexpected
+shape. Names in parentheses are sections of the API documentation.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _LONGEST_TEXT: Final = 200
 _LONGEST_PAUSE: Final = 900.0
 _LONGEST_WINDOW: Final = 3600.0
 _DEFAULT_PAUSE: Final = 60.0
-"""When a 429 tells nothing: the length of the documented window."""
+"""For a 429 that states no time: the length of the documented window."""
 
 
 class Unreadable(Exception):
-    """An answer that is not what the contract says; the message tells what was expected."""
+    """A response that violates the API contract. The message states what was expected."""
 
 
 def server_time(headers: Mapping[str, str]) -> datetime | None:
@@ -35,7 +35,7 @@ def server_time(headers: Mapping[str, str]) -> datetime | None:
 
 
 def feedback(status: int, headers: Mapping[str, str], body: object) -> Feedback:
-    """What an answer says about the quota (rate-limiting)."""
+    """What a response states about the quota (rate-limiting)."""
     limit, remaining = _count(headers.get("X-RateLimit-Limit")), _count(headers.get("X-RateLimit-Remaining"))
     reset, now = _count(headers.get("X-RateLimit-Reset")), server_time(headers)
     reset_in = None if reset is None or now is None else reset - now.timestamp()
@@ -44,7 +44,7 @@ def feedback(status: int, headers: Mapping[str, str], body: object) -> Feedback:
         limit=limit,
         remaining=remaining,
         retry_after=_pause(headers, body) if status == 429 else None,
-        # The contract says Unix seconds; what is not within the hour is something else.
+        # Unix seconds by contract; a value that is not within the next hour means something else.
         reset_in=reset_in if reset_in is not None and 0 < reset_in <= _LONGEST_WINDOW else None,
     )
 
@@ -54,27 +54,30 @@ def _count(text: str | None) -> int | None:
 
 
 def _pause(headers: Mapping[str, str], body: object) -> float:
-    """``Retry-After`` in seconds, else ``retryAt``, else ``X-RateLimit-Reset``, else 60 s; never by our own clock."""
+    """Seconds to pause: ``Retry-After``, else ``retryAt``, else ``X-RateLimit-Reset``, else 60 s.
+
+    Times are compared with the server's clock, never with the local one.
+    """
     now = server_time(headers)
-    told: float | None = None
+    seconds: float | None = None
     after = headers.get("Retry-After", "").strip()
     if after.replace(".", "", 1).isdecimal():
-        told = float(after)
+        seconds = float(after)
     elif now is not None:
         retry_at = read_time(error_of(body).get("retryAt"))
         reset = _count(headers.get("X-RateLimit-Reset"))
         try:
-            # An HTTP date is UTC, also where it says so by "-0000", which Python reads as a time without a zone.
+            # An HTTP date is UTC, even with "-0000", which Python parses as a time without a zone.
             moment = retry_at or (parsedate_to_datetime(after).replace(tzinfo=UTC) if after else None)
         except ValueError:
             moment = None
         if moment is not None:
-            told = (moment - now).total_seconds()
+            seconds = (moment - now).total_seconds()
         elif reset is not None:
-            told = reset - now.timestamp()
-    if told is None or not math.isfinite(told):
-        told = _DEFAULT_PAUSE
-    return min(max(told, 1.0), _LONGEST_PAUSE)
+            seconds = reset - now.timestamp()
+    if seconds is None or not math.isfinite(seconds):
+        seconds = _DEFAULT_PAUSE
+    return min(max(seconds, 1.0), _LONGEST_PAUSE)
 
 
 # -- errors --------------------------------------------------------------------------------------------------------
@@ -87,7 +90,7 @@ def error_of(body: object) -> dict[str, Any]:
 
 
 def text(value: object) -> str | None:
-    """A short printable text, or None: what a server says is quoted, never trusted."""
+    """``value`` as a short printable text, or None. Texts of a server are quoted, never trusted."""
     if not isinstance(value, str) or not value:
         return None
     clean = " ".join("".join(c if c.isprintable() else " " for c in value).split())
@@ -96,10 +99,10 @@ def text(value: object) -> str | None:
 
 def issues_of(error: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """``(field, message)`` pairs of a validation failure (errors)."""
-    found = error.get("issues")
+    issues = error.get("issues")
     return tuple(
         (text(issue.get("path")) or "", text(issue.get("message")) or text(issue.get("code")) or "invalid")
-        for issue in (found if isinstance(found, list) else [])[:20]
+        for issue in (issues if isinstance(issues, list) else [])[:20]
         if isinstance(issue, dict)
     )
 
@@ -108,7 +111,7 @@ def issues_of(error: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def read_page(body: object, *, page: int, moment: datetime | None, request_id: str) -> Page:
-    """A page of ``GET /listings``. The row count and totals must be there: the proof of absence rests on them."""
+    """A page of ``GET /listings``. Rows and totals are required: the proof that a listing is absent rests on them."""
     rows, pagination, meta = _page(body)
     total_items, total_pages = pagination.get("totalItems"), pagination.get("totalPages")
     if not _is_count(total_items) or not _is_count(total_pages):
@@ -154,9 +157,8 @@ def read_locations(body: object) -> tuple[Location, ...]:
 
 
 def _location(row: dict[str, Any]) -> Location:
-    found = row.get("stats")
-    stats = found if isinstance(found, dict) else {}
-    active = stats.get("activeListings")
+    stats = row.get("stats")
+    active = stats.get("activeListings") if isinstance(stats, dict) else None
     return Location(
         id=row["id"],
         location_code=text(row.get("locationCode")),
@@ -168,22 +170,22 @@ def _location(row: dict[str, Any]) -> Location:
 
 
 def read_bulk(body: object, references: Sequence[str], *, moment: datetime | None, request_id: str) -> WriteAnswer:
-    """The answer to a bulk call: one `ItemAnswer` per reference sent, in the order sent.
+    """The response to a bulk call: one `ItemAnswer` per reference sent, in the order sent.
 
-    An item counts only when ``index`` and ``externalReference`` agree; what is named in neither array, or in both, is
-    ``unknown`` (bulk-upsert; a 200 says nothing of the items).
+    An item counts only if ``index`` and ``externalReference`` agree. An item in neither array, or in both, is
+    ``unknown`` (bulk-upsert: a 200 does not mean that the items were accepted).
     """
     data = _table(body, "data")
     if not isinstance(data.get("results"), list) and not isinstance(data.get("errors"), list):
         raise Unreadable("expected data.results or data.errors to be a list")
-    found: list[list[ItemAnswer]] = [[] for _ in references]
+    by_index: list[list[ItemAnswer]] = [[] for _ in references]
     for index, raw in _items(data.get("results"), references):
-        found[index].append(accepted(raw, references[index]))
+        by_index[index].append(accepted(raw, references[index]))
     for index, raw in _items(data.get("errors"), references):
-        found[index].append(_refused(raw, references[index]))
+        by_index[index].append(_refused(raw, references[index]))
     items = tuple(
         answers[0] if len(answers) == 1 else ItemAnswer(reference, "unknown")
-        for reference, answers in zip(references, found, strict=True)
+        for reference, answers in zip(references, by_index, strict=True)
     )
     return WriteAnswer(items=items, request_id=request_id, server_time=moment)
 
@@ -198,7 +200,7 @@ def _items(rows: object, references: Sequence[str]) -> Iterator[tuple[int, dict[
 
 
 def accepted(raw: Mapping[str, Any], reference: str) -> ItemAnswer:
-    """One item that was done, with its image warnings in either documented shape (image-handling)."""
+    """An accepted item, with its image warnings in either documented shape (image-handling)."""
     return ItemAnswer(
         reference=reference,
         outcome="accepted",
@@ -232,7 +234,7 @@ def _refused(raw: Mapping[str, Any], reference: str) -> ItemAnswer:
 
 
 def read_single(body: object, reference: str, *, moment: datetime | None, request_id: str) -> WriteAnswer:
-    """The answer to PUT, DELETE or POST status: ``data`` must speak of the listing that was meant."""
+    """The response to PUT, DELETE or POST status: ``data`` must name the listing that was sent."""
     data = _table(body, "data")
     if data.get("externalReference", reference) != reference:
         raise Unreadable(f"expected data.externalReference {reference}")

@@ -1,4 +1,4 @@
-"""An Okasie API that behaves, and misbehaves on request. It shares no code with the client side."""
+"""A local Okasie API that follows the contract, and misbehaves on request. It shares no code with the client side."""
 
 from okasie_tasks.sandbox.server import Key, Sandbox, run
 

@@ -1,4 +1,4 @@
-"""``/_sandbox/``: what a test wants to know or change. No key, no quota, loopback only; keys are addressed by name."""
+"""``/_sandbox/``: inspects and changes the sandbox. No key, no quota, loopback only; keys are addressed by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from okasie_tasks.sandbox.store import Store, own_provider
 
 
 class Sandbox(Protocol):
-    """What is looked at and changed: `okasie_tasks.sandbox.server.Sandbox`."""
+    """The parts of `okasie_tasks.sandbox.server.Sandbox` that are inspected and changed."""
 
     store: Store
     api: Api
@@ -50,7 +50,7 @@ class AdminHandler(web.RequestHandler):
             for row in self._sandbox.store.select(self._key(), None):
                 self.write(msgspec.json.encode(self._stored(row)) + b"\n")
         else:
-            self._wrong(f"there is no /_sandbox/{path}", 404)
+            self._error(f"there is no /_sandbox/{path}", 404)
 
     def post(self, path: str) -> None:
         try:
@@ -72,13 +72,13 @@ class AdminHandler(web.RequestHandler):
             elif path == "listings":
                 self._json({"edited": sum(self._edit(self._key(body), edit) for edit in body["edits"])})
             else:
-                self._wrong(f"there is no /_sandbox/{path}", 404)
+                self._error(f"there is no /_sandbox/{path}", 404)
         except (msgspec.DecodeError, msgspec.ValidationError, ValueError, KeyError, TypeError) as error:
-            self._wrong(f"{type(error).__name__}: {error}", 400)
+            self._error(f"{type(error).__name__}: {error}", 400)
 
     def delete(self, path: str) -> None:
         if path != "faults":
-            self._wrong(f"there is no /_sandbox/{path}", 404)
+            self._error(f"there is no /_sandbox/{path}", 404)
             return
         self._sandbox.faults.clear()
         self._json({"faults": 0})
@@ -88,7 +88,7 @@ class AdminHandler(web.RequestHandler):
     def _json(self, document: Any) -> None:
         self.finish(msgspec.json.encode(document))
 
-    def _wrong(self, message: str, status: int) -> None:
+    def _error(self, message: str, status: int) -> None:
         self.set_status(status)
         self._json({"error": {"message": message}})
 
@@ -124,7 +124,7 @@ class AdminHandler(web.RequestHandler):
         }
 
     def _edit(self, partner: str, edit: dict[str, Any]) -> int:
-        """One edit on the marketplace's side: set fields, set the status, or make a listing that we did not send."""
+        """One edit on the marketplace's side: set fields, set the status, or create a listing. Returns 1."""
         store, now = self._sandbox.store, self._sandbox.clock()
         if edit.get("create"):
             self._create(partner, edit, now)
@@ -136,17 +136,17 @@ class AdminHandler(web.RequestHandler):
         return 1
 
     def _create(self, partner: str, edit: dict[str, Any], now: float) -> None:
-        """A listing of somebody else's, or, with provider ``own``, of an earlier integration with the same key."""
+        """Create a listing of another provider or, with ``own``, of an earlier integration with the same key."""
         store, reference, provider = self._sandbox.store, edit.get("reference"), edit.get("provider", "somebody-else")
         own = provider == "own"
         if own and (partner, reference) in store.by_reference:
-            raise ValueError(f"{reference} is there already")
+            raise ValueError(f"{reference} exists already")
         dealer = store.add_dealer(partner, edit.get("location", "FOREIGN"))
-        who = own_provider(partner) if own else provider
-        store.add_foreign(partner, reference, dict(edit["create"]), dealer, now, provider=who)
+        external_provider = own_provider(partner) if own else provider
+        store.add_foreign(partner, reference, dict(edit["create"]), dealer, now, provider=external_provider)
 
     def _narrow(self, name: str, codes: list[str] | None) -> list[str] | None:
-        """From now on the key reaches only the dealers with these location codes; None: all of its own again."""
+        """Let the key reach only the dealers with these location codes; None: all dealers of its partner."""
         self._sandbox.reach.pop(name, None)
         if codes is not None:
             self._sandbox.reach[name] = tuple(codes)

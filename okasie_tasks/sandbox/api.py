@@ -1,6 +1,7 @@
-"""The sandbox's endpoints as plain functions of a request: what the marketplace answers, without HTTP around it.
+"""The sandbox's endpoints as plain functions, independent of HTTP.
 
-Each takes the `Caller` and what was sent, and returns ``(status, document)``; refusals are `Refusal`.
+Each takes the `Caller` and the request, and returns the response: a document, its JSON, or ``(status, document)``.
+Raises `Refusal` for a request that is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _WRITES_KEPT: Final = 100_000
 
 
 class Write(NamedTuple):
-    """One listing that somebody wanted written. ``outcome``: created, updated, refused, or the status that was set."""
+    """One write of a listing. ``outcome``: created, updated, refused, or the status that was set."""
 
     at: float
     kind: str
@@ -39,12 +40,12 @@ class Api:
         self._clock = clock
         self.skip_images = False
         self.writes: defaultdict[str, deque[Write]] = defaultdict(lambda: deque(maxlen=_WRITES_KEPT))
-        """Per partner, in the order they came."""
+        """Per partner, in order of arrival."""
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def list_listings(self, caller: Caller, query: dict[str, str], location: str | None = None) -> bytes:
-        """GET /listings and GET /locations/{id}/listings: the answer as JSON bytes."""
+        """GET /listings and GET /locations/{id}/listings: the response as JSON bytes."""
         caller.require("read:listings")
         page = integer(query, 1, "page", "page_number")
         size = integer(query, 50, "pageSize", "page_size", "limit")
@@ -88,31 +89,31 @@ class Api:
         since = query.get("updatedSince", query.get("updated_since"))
         if since:
             begin = moment(since)
-            # Inclusive, at the second precision that is shown.
+            # Inclusive, at the precision of a second that rows show.
             tests.append(lambda row: int(row.updated_at) >= begin)
-        mine = self._reached(caller)
-        dealers = self._dealers(mine, query, location)
+        reached = self._reached(caller)
+        dealers = self._dealers(reached, query, location)
         if dealers is not None:
             tests.append(lambda row: row.dealer in dealers)
         if caller.reach is not None:
-            tests.append(lambda row: row.dealer in mine)
+            tests.append(lambda row: row.dealer in reached)
         return (lambda row: all(test(row) for test in tests)) if tests else None
 
-    def _dealers(self, mine: dict[str, Dealer], query: dict[str, str], location: str | None) -> set[str] | None:
-        wanted = [query[n] for n in ("dealerId", "locationId", "profileId", "userId") if n in query]
+    def _dealers(self, reached: dict[str, Dealer], query: dict[str, str], location: str | None) -> set[str] | None:
+        dealers = [query[n] for n in ("dealerId", "locationId", "profileId", "userId") if n in query]
         parents = [query[n] for n in ("parentDealerId", "parentId", "companyId") if n in query]
         code = query.get("locationCode", query.get("location_code"))
         if location is not None:
-            if location not in mine:
+            if location not in reached:
                 raise Refusal(404, "NOT_FOUND", "Location not found")
             children = query.get("includeChildren", "false") == "true"
-            return {d.id for d in mine.values() if d.id == location or (children and d.parent == location)}
-        if wanted:
-            return {wanted[0]}
+            return {d.id for d in reached.values() if d.id == location or (children and d.parent == location)}
+        if dealers:
+            return {dealers[0]}
         if parents:
-            return {d.id for d in mine.values() if parents[0] in (d.id, d.parent)}
+            return {d.id for d in reached.values() if parents[0] in (d.id, d.parent)}
         if code:
-            return {d.id for d in mine.values() if d.code.casefold() == code.casefold()}
+            return {d.id for d in reached.values() if d.code.casefold() == code.casefold()}
         return None
 
     def _insert(self, caller: Caller, count: int) -> None:
@@ -130,16 +131,16 @@ class Api:
         search = query.get("search", "").casefold()
         parent = query.get("parentId", query.get("parent_id"))
         children = query.get("includeChildren", "true") != "false"
-        found = [d for d in self._reached(caller).values() if search in f"{d.name} {d.code}".casefold()]
+        dealers = [d for d in self._reached(caller).values() if search in f"{d.name} {d.code}".casefold()]
         if parent:
-            found = [d for d in found if d.id == parent or (children and d.parent == parent)]
+            dealers = [d for d in dealers if d.id == parent or (children and d.parent == parent)]
         counts: dict[str, list[int]] = {}
         for row in self.store.select(caller.partner, None):
             tally = counts.setdefault(row.dealer, [0, 0])
             tally[0] += row.status == "active"
             tally[1] += 1
-        data = [self._location(dealer, counts.get(dealer.id, [0, 0])) for dealer in found]
-        return {"data": data, "meta": {"total": len(data), "profileIds": [d.id for d in found],
+        data = [self._location(dealer, counts.get(dealer.id, [0, 0])) for dealer in dealers]
+        return {"data": data, "meta": {"total": len(data), "profileIds": [d.id for d in dealers],
                                        "filters": {"parentId": parent, "search": search or None},
                                        "partner": self._partner(caller)}}  # fmt: skip
 
@@ -194,12 +195,12 @@ class Api:
         try:
             data = self._upsert(caller, reference, raw)
         except Refusal:
-            self._note(caller, kind, reference, "refused")
+            self._record(caller, kind, reference, "refused")
             raise
-        self._note(caller, kind, reference, "created" if data["created"] else "updated")
+        self._record(caller, kind, reference, "created" if data["created"] else "updated")
         return data
 
-    def _note(self, caller: Caller, kind: str, reference: str, outcome: str) -> None:
+    def _record(self, caller: Caller, kind: str, reference: str, outcome: str) -> None:
         self.writes[caller.partner].append(Write(self._clock(), kind, reference, outcome))
 
     def _upsert(self, caller: Caller, reference: str, raw: dict[str, Any]) -> dict[str, Any]:
@@ -207,7 +208,7 @@ class Api:
         body.pop("externalReference", None)
         self._check(body)
         dealer = self._dealer(caller, body)
-        self._own(caller, self.store.by_reference.get((caller.partner, reference)))
+        self._check_reach(caller, self.store.by_reference.get((caller.partner, reference)))
         skipped = self._unfetched(image_urls(body))
         listing, created = self.store.upsert(caller.partner, reference, body, dealer, self._clock(), skipped=skipped)
         data: dict[str, Any] = {
@@ -218,20 +219,20 @@ class Api:
         return data
 
     def _unfetched(self, urls: list[str]) -> list[str]:
-        """Which of these images cannot be fetched just now."""
+        """The images that the sandbox reports as not fetched: see `Quirks` and the fault ``skip_images``."""
         mark = self.store.quirks.skip_images_with
         return [u for i, u in enumerate(urls) if (self.skip_images and i == 0) or (mark and mark in u)]
 
     def _check(self, body: dict[str, Any]) -> None:
-        """Refuse what the contract does not allow, and what only this marketplace does not."""
+        """Refuse a body that violates the contract, or the quirk ``refuse_word``."""
         word, issues = self.store.quirks.refuse_word, issues_of(body)
         if word and word in str(body.get("title")):
             issues.append({"path": "title", "message": f"Must not contain {word}", "code": "custom"})
         if issues:
             raise Refusal(422, "VALIDATION_FAILED", "Validation failed", issues)
 
-    def _own(self, caller: Caller, listing: Listing | None) -> None:
-        """Refuse a listing that stands at a dealer out of reach."""
+    def _check_reach(self, caller: Caller, listing: Listing | None) -> None:
+        """Refuse a listing of a dealer outside the key's access."""
         if listing is not None and not caller.reaches(self.store.dealers[listing.dealer].code):
             raise Refusal(403, "PROFILE_FORBIDDEN", "The listing is outside your access")
 
@@ -239,12 +240,12 @@ class Api:
         profile, code = body.get("dealerProfileId"), str(body.get("dealerLocationCode"))
         if profile:
             try:
-                found = self.store.dealers.get(str(UUID(profile)))
+                dealer = self.store.dealers.get(str(UUID(profile)))
             except ValueError:
                 raise Refusal(400, "INVALID_PROFILE", "dealerProfileId is not a UUID") from None
-            if found is None or found.id not in self._reached(caller):
+            if dealer is None or dealer.id not in self._reached(caller):
                 raise Refusal(403, "PROFILE_FORBIDDEN", "The profile is outside your access")
-            return found
+            return dealer
         if not caller.may_write_to(code):
             raise Refusal(403, "PROFILE_FORBIDDEN", "The location is outside your access")
         return self.store.add_dealer(caller.partner, code)
@@ -268,16 +269,16 @@ class Api:
         try:
             data = self._set_status(caller, reference, status)
         except Refusal:
-            self._note(caller, kind, reference, "refused")
+            self._record(caller, kind, reference, "refused")
             raise
-        self._note(caller, kind, reference, status)
+        self._record(caller, kind, reference, status)
         return {"data": data}
 
     def _set_status(self, caller: Caller, reference: str, status: str) -> dict[str, Any]:
         listing = self.store.by_reference.get((caller.partner, reference))
         if listing is None:
             raise Refusal(404, "NOT_FOUND", "Listing not found for this partner")
-        self._own(caller, listing)
+        self._check_reach(caller, listing)
         if status in ("active", "pending"):
             self._check({**listing.body, "status": status})
         if listing.status != status:

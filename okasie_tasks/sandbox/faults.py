@@ -1,4 +1,4 @@
-"""Faults on request: rules that make the sandbox misbehave, by kind of call, key, chance, how often and how long."""
+"""Faults on request: rules that make the sandbox misbehave, by kind of call, key, probability, count and time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS: Final = {
     "drop_before": "closes the connection without doing anything",
     "drop_after": "does the work and then closes the connection",
     "truncated": "does the work and sends half of the answer",
-    "garbage": "does the work and answers bytes that are no JSON",
+    "garbage": "does the work and answers bytes that are not JSON",
     "data_not_list": 'answers 200 with {"data": "x"}',
     "429": "refuses with 429 and Retry-After `seconds`",
     "400": "refuses with 400",
@@ -26,7 +26,7 @@ KINDS: Final = {
 
 
 class Fault:
-    """One rule. Raises `ValueError` for a rule that cannot be understood."""
+    """One rule. Raises `ValueError` for an invalid rule."""
 
     def __init__(self, rule: dict[str, Any]) -> None:
         unknown = set(rule) - {"kind", "match", "probability", "times", "for_seconds", "seconds", "seed"}
@@ -40,18 +40,17 @@ class Fault:
         self.key: str | None = match.get("key")
         self.probability = float(rule.get("probability", 1.0))
         self.times: int | None = rule.get("times")
-        ends = time.monotonic() + float(rule["for_seconds"]) if "for_seconds" in rule else None
-        self._ends: float | None = ends
+        self._ends: float | None = time.monotonic() + float(rule["for_seconds"]) if "for_seconds" in rule else None
         self.seconds = float(rule.get("seconds", 1.0))
-        self._rng = Random(rule.get("seed", 0))  # noqa: S311 - chance for tests, repeatable
+        self._rng = Random(rule.get("seed", 0))  # noqa: S311 - repeatable, for tests
 
     @property
-    def over(self) -> bool:
+    def expired(self) -> bool:
         return self.times == 0 or (self._ends is not None and time.monotonic() >= self._ends)
 
     def hits(self, path: str, key: str) -> bool:
-        """Whether this request is to suffer; counts down ``times``."""
-        if (self.path and self.path != path) or (self.key and self.key != key) or self.over:
+        """Whether the fault applies to this request; counts down ``times``."""
+        if (self.path and self.path != path) or (self.key and self.key != key) or self.expired:
             return False
         if self._rng.random() >= self.probability:
             return False
@@ -61,19 +60,20 @@ class Fault:
 
 
 class Faults:
-    """The rules in force, in the order they were given; the first that hits counts."""
+    """The active rules, in the order of their addition. The first one that hits applies."""
 
     def __init__(self) -> None:
         self._rules: list[Fault] = []
 
     def add(self, rules: list[dict[str, Any]]) -> int:
-        fresh = [Fault(rule) for rule in rules]
-        self._rules += fresh
-        return len(fresh)
+        """Add rules; returns their number."""
+        faults = [Fault(rule) for rule in rules]
+        self._rules += faults
+        return len(faults)
 
     def clear(self) -> None:
         self._rules.clear()
 
     def pick(self, path: str, key: str) -> Fault | None:
-        self._rules = [rule for rule in self._rules if not rule.over]
+        self._rules = [rule for rule in self._rules if not rule.expired]
         return next((rule for rule in self._rules if rule.hits(path, key)), None)

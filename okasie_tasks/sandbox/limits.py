@@ -1,7 +1,7 @@
 """The sandbox's rate limiter: three kinds of window, and the burst rule, per key.
 
-The marketplace documents 120 requests a minute and bursts of up to 5 a second, not how they are counted
-(API docs, rate-limiting): so a client is tried against all of them.
+The marketplace documents 120 requests a minute and bursts of up to 5 a second, but not how it counts them
+(API docs, rate-limiting). So a client can be tested with each kind.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ Window = Literal["fixed", "sliding", "bucket"]
 SECONDS: Final = 60.0
 
 
-class Verdict(NamedTuple):
-    """``retry_after`` > 0: refused. ``reset`` is a Unix time in seconds."""
+class QuotaDecision(NamedTuple):
+    """Whether a request is allowed. ``retry_after`` in seconds, > 0 if not; ``reset``: Unix time in seconds."""
 
     allowed: bool
     remaining: int
@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
 
 
 class Quota:
-    """One key's quota. ``limit`` 0 is unlimited. Refused requests are not counted, 401s never get here."""
+    """One key's quota. ``limit`` 0 is unlimited. Refused requests are not counted; a 401 is sent before the quota."""
 
     def __init__(self, limit: int, window: Window, burst_per_second: int) -> None:
         self.limit = limit
@@ -36,23 +36,23 @@ class Quota:
         self._tokens = float(limit)
         self._filled_at: float | None = None
 
-    def take(self, now: float) -> Verdict:
+    def take(self, now: float) -> QuotaDecision:
         """Count one request at Unix time ``now``, or refuse it."""
         while self._second and self._second[0] <= now - 1.0:
             self._second.popleft()
         if self.limit and len(self._second) >= self.burst_per_second:
             remaining, reset = self._state(now)
-            return Verdict(False, remaining, reset, self._second[0] + 1.0 - now)
+            return QuotaDecision(False, remaining, reset, self._second[0] + 1.0 - now)
         wait = self._wait(now)
         if wait > 0:
-            return Verdict(False, 0, now + wait, wait)
+            return QuotaDecision(False, 0, now + wait, wait)
         self._second.append(now)
         self._count(now)
         remaining, reset = self._state(now)
-        return Verdict(True, remaining, reset, 0.0)
+        return QuotaDecision(True, remaining, reset, 0.0)
 
     def change(self, limit: int) -> None:
-        """Another limit from now on; what was counted stays counted."""
+        """Set another limit. Requests that were counted stay counted."""
         self.limit = limit
         self._tokens = min(self._tokens, float(limit))
 
@@ -94,7 +94,7 @@ class Quota:
 
 
 class Meter:
-    """What one key did, as the server saw it: requests by kind and status, and the busiest minute and second."""
+    """The requests of one key, by kind and status, and its busiest minute and second."""
 
     def __init__(self, keep: int = 200_000) -> None:
         self.requests: deque[dict[str, object]] = deque(maxlen=keep)

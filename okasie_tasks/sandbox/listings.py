@@ -1,4 +1,4 @@
-"""What the sandbox stores: dealers, and listings as they were written."""
+"""The data that the sandbox stores: dealers, and listings as they were written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Dealer(msgspec.Struct):
 
 
 class Listing(msgspec.Struct):
-    """One stored listing: the body as written, and what the marketplace adds."""
+    """One stored listing: the body as written, and the fields that the marketplace adds."""
 
     id: str
     partner: str

@@ -1,4 +1,4 @@
-"""How the marketplace shows a listing that it holds: the read shape, and the quirks of its rendering."""
+"""How the marketplace returns a stored listing: the read shape, and the quirks of its rendering."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ FREE_TEXT: Final = (
     "brand", "model", "variant", "engine", "fuelType", "transmission", "bodyType", "driveType", "color",
     "interiorColor", "interiorMaterial", "paintType", "city", "province",
 )  # fmt: skip
-"""What `Quirks.respell` spells anew, beside the names of features."""
+"""The fields whose spelling `Quirks.respell` changes, besides the names of features."""
 
 
 def stamp(moment: float) -> str:
-    """ISO 8601 in UTC at second precision, as the marketplace shows times."""
+    """ISO 8601 in UTC with a precision of a second, as the marketplace returns times."""
     return datetime.fromtimestamp(int(moment), UTC).isoformat().replace("+00:00", "Z")
 
 
 class Quirks(msgspec.Struct, forbid_unknown_fields=True):
-    """How this marketplace renders, orders and judges; all off is the faithful one. Told in docs/sandbox.md."""
+    """How this marketplace renders, orders and validates, by default as documented. See docs/sandbox.md."""
 
     round_power: bool = False
     trim_text: bool = False
@@ -106,17 +106,17 @@ def _shown(body: dict[str, Any], quirks: Quirks) -> dict[str, Any]:
 
 
 def _features(body: dict[str, Any], quirks: Quirks) -> list[dict[str, str]]:
-    found = []
+    features = []
     for feature in body.get("features") or []:
         name = feature.get("name", feature.get("feature"))
-        found.append({
+        features.append({
             "category": feature.get("category", "other"), "name": respelled(name) if quirks.respell else name,
         })  # fmt: skip
-    return found
+    return features
 
 
 def respelled(text: str) -> str:
-    """The same words as somebody else writes them: capitals, and a space for a hyphen or a full stop."""
+    """The same text in a different spelling: capitals, and a space for a hyphen or a full stop."""
     return " ".join(word[:1].upper() + word[1:] for word in text.replace("-", " ").replace(".", " ").split())
 
 

@@ -1,4 +1,4 @@
-"""What a request asks: its route, its caller, its parameters; and the refusal of what cannot be granted."""
+"""Parses a request: its route, its caller and its parameters; and the error for a refused one."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def invalid(path: str, message: str, code: str) -> Refusal:
 
 
 class Caller(NamedTuple):
-    """Who is calling: the partner behind a key, its scopes, and the dealers it may write to and reach at all.
+    """The caller: the partner of a key, its scopes, and its access to dealers.
 
-    ``codes``: the location codes it may write to, None: any, made as named. ``reach``: outside these it sees nothing
-    either; None: all of its partner's.
+    ``codes``: the location codes that it may write to; None: any, and unknown ones are created. ``reach``: the location
+    codes that it can read or write at all; None: all codes of its partner.
     """
 
     partner: str
@@ -62,7 +62,7 @@ def check_reference(reference: object) -> None:
 
 
 def integer(query: dict[str, str], default: int, *names: str) -> int:
-    """A whole number under the first of these names that is given."""
+    """The first of these parameters in the query, as a whole number, else ``default``."""
     for name in names:
         if name in query:
             try:
@@ -75,10 +75,10 @@ def integer(query: dict[str, str], default: int, *names: str) -> int:
 def moment(text: str) -> int:
     """An ISO 8601 time as whole Unix seconds."""
     try:
-        found = datetime.fromisoformat(text)
+        value = datetime.fromisoformat(text)
     except ValueError:
         raise invalid("updatedSince", "Expected an ISO 8601 time", "invalid_string") from None
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    return int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
 
 
 def route(method: str, path: str) -> tuple[str, str]:  # noqa: PLR0911 - one line a route

@@ -1,7 +1,7 @@
-"""A sample dealer group by seed: the inventory that ``okasie demo`` and the tests sync.
+"""The inventory of a sample dealer group, which ``okasie demo`` and the tests sync.
 
-Three branches of one group, with prices, texts, options and photos as a dealer's export has them. The same seed gives
-the same cars.
+The group has three branches. Prices, texts, options and photos look like those of a dealer's export. The same seed
+gives the same cars.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _car(number: int, rng: Random) -> dict[str, str]:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Write the feed as a dealer's system does: semicolons, UTF-8, replaced at once and never half-written."""
+    """Write the feed as a dealer's system does: semicolons, UTF-8, the file replaced atomically."""
     part = path.with_suffix(".part")
     with part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, delimiter=";")

@@ -1,4 +1,4 @@
-"""The sandbox as a real HTTP server, on tornado: one thread, so that every request is atomic between its waits."""
+"""The sandbox as an HTTP server on tornado. It has one thread, so every request is atomic between its waits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tornado.netutil import bind_sockets
 from okasie_tasks.sandbox import admin
 from okasie_tasks.sandbox.api import Api
 from okasie_tasks.sandbox.faults import Fault, Faults
-from okasie_tasks.sandbox.limits import Meter, Quota, Verdict, Window
+from okasie_tasks.sandbox.limits import Meter, Quota, QuotaDecision, Window
 from okasie_tasks.sandbox.rendering import stamp
 from okasie_tasks.sandbox.routing import ROOT, SCOPES, Caller, Refusal, route
 from okasie_tasks.sandbox.store import Store
@@ -30,7 +30,7 @@ _PAGE: Final = b"<!doctype html><html><head><title>Error</title></head><body><h1
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One API key. ``codes``: the location codes it may write to; None lets it write to any, made when first named."""
+    """An API key. ``codes``: the location codes it may write to; None: any, and unknown ones are created."""
 
     secret: str
     name: str = "sandbox"
@@ -39,7 +39,7 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class Sandbox:
-    """An Okasie API. As a context manager it runs in a thread of its own, for tests::
+    """An Okasie API. As a context manager it runs in a separate thread, for tests::
 
     with Sandbox([Key("secret")], limit=120) as sandbox:
         requests.get(f"{sandbox.base_url}/listings", headers={"Authorization": "Bearer secret"})
@@ -58,7 +58,7 @@ class Sandbox:
         port: int = 0,
     ) -> None:
         self.clock = clock
-        # Bound here and first, so that a port that is taken is an error of the caller's thread and opens no file.
+        # Bound first, so that a port in use raises in the caller's thread and before any file is opened.
         self._sockets = bind_sockets(port, host)
         self.store = Store(data)
         self.api = Api(self.store, clock)
@@ -67,7 +67,7 @@ class Sandbox:
         self.quotas = {key.name: Quota(limit, window, burst_per_second) for key in keys}
         self.meters = {key.name: Meter() for key in keys}
         self.reach: dict[str, tuple[str, ...]] = {}
-        """Keys that reach only the dealers with these location codes; the others reach all of theirs."""
+        """Name of a key -> the location codes it is limited to. Other keys reach all of their partner's dealers."""
         for key in keys:
             for index, code in enumerate(key.codes or ()):
                 head = self.store.by_code.get((key.name, (key.codes or ("",))[0].casefold()))
@@ -82,7 +82,7 @@ class Sandbox:
     # -- running ---------------------------------------------------------------------------------------------------
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
-        """Serve until `stop`; calls ``on_ready`` with the base URL once it answers."""
+        """Serve until `stop`. Calls ``on_ready`` with the base URL once it accepts requests."""
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         routes: list[Any] = [(r"/_sandbox/(.*)", admin.AdminHandler, {"sandbox": self}),
                              (r".*", ApiHandler, {"sandbox": self})]  # fmt: skip
@@ -130,18 +130,18 @@ def run(sandbox: Sandbox, on_ready: Callable[[str], None]) -> None:
 
 
 class _Dropped(Exception):
-    """The connection is to be closed without an answer."""
+    """The connection is to be closed without a response."""
 
 
 class ApiHandler(web.RequestHandler):
-    """Every request to the API: key, quota, fault, endpoint, answer."""
+    """Handles every request to the API: key, quota, fault, endpoint, response."""
 
     def initialize(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
-        # The marketplace's clock is the sandbox's, also where a test steps it.
+        # The marketplace's clock is that of the sandbox, which a test may step.
         self.set_header("Date", formatdate(self.settings_clock(), usegmt=True))
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.set_header("X-Request-Id", self.request.headers.get("X-Request-Id") or uuid4().hex)
@@ -154,19 +154,19 @@ class ApiHandler(web.RequestHandler):
         return None
 
     async def prepare(self) -> None:
-        self.set_default_headers()  # once more, now that the sandbox is known
+        self.set_default_headers()  # again, because the sandbox's clock is known only now
         now = self._sandbox.clock()
         key = self._key()
         if key is None:
             self._refuse(Refusal(401, "UNAUTHORIZED", "Missing or wrong API key"))
             return
         kind, argument = route(self.request.method or "", self.request.path)
-        verdict = self._sandbox.quotas[key.name].take(now)
-        self._quota_headers(self._sandbox.quotas[key.name], verdict, now)
+        decision = self._sandbox.quotas[key.name].take(now)
+        self._quota_headers(self._sandbox.quotas[key.name], decision, now)
         meter = self._sandbox.meters[key.name]
-        if not verdict.allowed:
+        if not decision.allowed:
             meter.note(now, kind, 429, 0)
-            self._too_many(verdict.retry_after, now)
+            self._too_many(decision.retry_after, now)
             return
         fault = self._sandbox.faults.pick(kind, key.name)
         try:
@@ -181,8 +181,8 @@ class ApiHandler(web.RequestHandler):
         meter.note(now, kind, self.get_status(), items)
 
     def _key(self) -> Key | None:
-        given = self.request.headers.get("Authorization", "")
-        secret = given[7:] if given.startswith("Bearer ") else self.request.headers.get("X-API-Key", "")
+        header = self.request.headers.get("Authorization", "")
+        secret = header[7:] if header.startswith("Bearer ") else self.request.headers.get("X-API-Key", "")
         return self._sandbox.keys.get(secret)
 
     # -- answering -------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class ApiHandler(web.RequestHandler):
         return items
 
     def _before(self, what: str, fault: Fault | None, now: float) -> bool:
-        """Faults that keep the request from doing anything; True when the answer is out."""
+        """Apply a fault that keeps the request from having an effect; True if the response is sent."""
         if what == "drop_before":
             raise _Dropped
         if what == "429" and fault:
@@ -271,10 +271,10 @@ class ApiHandler(web.RequestHandler):
         error = {"code": "RATE_LIMITED", "message": "Too many requests", "retryAt": stamp(now + wait)}
         self.finish(msgspec.json.encode({"error": error}))
 
-    def _quota_headers(self, quota: Quota, verdict: Verdict, now: float) -> None:
+    def _quota_headers(self, quota: Quota, decision: QuotaDecision, now: float) -> None:
         self.set_header("X-RateLimit-Limit", str(quota.limit or 1_000_000))
-        self.set_header("X-RateLimit-Remaining", str(verdict.remaining))
-        self.set_header("X-RateLimit-Reset", str(math.ceil(max(now, verdict.reset))))
+        self.set_header("X-RateLimit-Remaining", str(decision.remaining))
+        self.set_header("X-RateLimit-Reset", str(math.ceil(max(now, decision.reset))))
 
     def _drop(self) -> None:
         self._finished = True

@@ -1,4 +1,4 @@
-"""The sandbox's listings and dealers, in memory; written through to SQLite when a file is given."""
+"""The sandbox's listings and dealers, in memory, and written through to SQLite if there is a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Store:
         self.listings: dict[str, Listing] = {}
         self.dealers: dict[str, Dealer] = {}
         self.by_reference: dict[tuple[str, str], Listing] = {}
-        """The partner's own; somebody else's may bear the same reference, and no write reaches them."""
+        """The partner's listings. Another provider's listing may have the same reference; no write reaches it."""
         self.by_code: dict[tuple[str, str], Dealer] = {}
         self.quirks = Quirks()
         self.walks = Random(0)  # noqa: S311 - page order for tests
@@ -35,7 +35,7 @@ class Store:
     # -- dealers ---------------------------------------------------------------------------------------------------
 
     def add_dealer(self, partner: str, code: str, parent: str | None = None, name: str | None = None) -> Dealer:
-        """A dealer profile with a UUID that follows from partner and code."""
+        """The dealer profile of a partner's code, created if needed. Its UUID is derived from both."""
         known = self.by_code.get((partner, code.casefold()))
         if known is None:
             identity = str(uuid5(NAMESPACE_URL, f"okasie-sandbox/{partner}/{code.casefold()}"))
@@ -52,7 +52,10 @@ class Store:
     def upsert(
         self, partner: str, reference: str, body: dict[str, Any], dealer: Dealer, now: float, *, skipped: list[str]
     ) -> tuple[Listing, bool]:
-        """Create or replace; what the body leaves out is gone. ``skipped``: images that could not be fetched."""
+        """Create or replace a listing; fields that the body omits are removed. Returns it, and whether it is new.
+
+        ``skipped``: images that could not be fetched.
+        """
         listing = self.by_reference.get((partner, reference))
         status = body.get("status", "draft")
         created = listing is None
@@ -78,7 +81,7 @@ class Store:
         self, partner: str, reference: str | None, body: dict[str, Any], dealer: Dealer, now: float,
         *, provider: str = "somebody-else",
     ) -> Listing:  # fmt: skip
-        """A listing within the key's reach that was not written through this sandbox's API."""
+        """Add a listing within the key's reach that was not written through this sandbox's API."""
         identity = str(uuid5(NAMESPACE_URL, f"okasie-sandbox/foreign/{partner}/{len(self.listings)}"))
         listing = Listing(
             identity, partner, reference, provider, dealer.id, body.get("status", "active"), body, now, now
@@ -94,7 +97,7 @@ class Store:
             self.by_reference[listing.partner, listing.reference] = listing
 
     def changed(self, listing: Listing) -> None:
-        """Forget the rendering and write through."""
+        """Drop the cached rendering of a listing, and write it to the file."""
         self._rendered.pop(listing.id, None)
         if self._file:
             self._file.execute(
@@ -106,16 +109,16 @@ class Store:
             self._file.commit()
 
     def close(self) -> None:
-        """Write what is left and let the file go."""
+        """Commit and close the file."""
         if self._file:
             self._file.commit()
             self._file.close()
             self._file = None
 
     def reset(self) -> None:
-        """Forget every listing; dealers and keys stay."""
-        for kept in (self.listings, self.by_reference, self._order, self._rendered):
-            kept.clear()
+        """Remove every listing; dealers and keys stay."""
+        for table in (self.listings, self.by_reference, self._order, self._rendered):
+            table.clear()
         if self._file:
             self._file.execute("delete from listing")
             self._file.commit()
@@ -135,7 +138,7 @@ class Store:
     def select(
         self, partner: str, keep: Callable[[Listing], bool] | None, *, shuffle: Random | None = None
     ) -> list[Listing]:
-        """The partner's listings in the order they came, or in chance order."""
+        """The partner's listings in order of creation, or in random order."""
         rows = self._order.get(partner, [])
         rows = [row for row in rows if keep(row)] if keep else rows
         if shuffle is not None:
@@ -144,7 +147,7 @@ class Store:
         return rows
 
     def find(self, partner: str, reference: str) -> Listing:
-        """The partner's own listing, else anybody's within its reach. Raises `KeyError` when there is none."""
+        """The partner's listing, else one of another provider within its reach. Raises `KeyError` if there is none."""
         rows = (row for row in self._order.get(partner, []) if row.reference == reference)
         found = self.by_reference.get((partner, reference)) or next(rows, None)
         if found is None:
@@ -152,7 +155,7 @@ class Store:
         return found
 
     def render(self, rows: Iterable[Listing]) -> Iterator[bytes]:
-        """Each listing in read shape, as JSON; rendered once per change."""
+        """Each listing in read shape, as JSON. Renderings are cached until the listing changes."""
         for row in rows:
             known = self._rendered.get(row.id)
             if known is None:
@@ -167,5 +170,5 @@ class Store:
 
 
 def own_provider(partner: str) -> str:
-    """The ``externalProvider`` of what a key's partner wrote."""
+    """The ``externalProvider`` of listings that a key's partner wrote."""
     return f"sandbox-{partner}"

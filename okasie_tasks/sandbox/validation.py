@@ -1,6 +1,6 @@
-"""The sandbox's own reading of the write shape (API docs, listings/upsert): what a real server would refuse.
+"""Validates the write shape as a real server would (API docs, listings/upsert).
 
-It shares no code with the client side on purpose: a misreading of the contract must not hide in both.
+It deliberately shares no code with the client side: otherwise one misreading of the contract could hide in both.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ Issue = dict[str, str]
 
 
 def canonical(body: dict[str, Any]) -> dict[str, Any]:
-    """The body under main names, with a nested location made flat."""
+    """The body with aliases replaced by the main names, and a nested location flattened."""
     flat = {ALIASES.get(name, name): value for name, value in body.items() if name != "location"}
-    place = body.get("location")
-    if isinstance(place, dict):
+    location = body.get("location")
+    if isinstance(location, dict):
         for name in ("postalCode", "city", "province", "latitude", "longitude"):
-            if name in place:
-                flat.setdefault(name, place[name])
+            if name in location:
+                flat.setdefault(name, location[name])
     return flat
 
 
 def issues_of(body: dict[str, Any]) -> list[Issue]:
-    """Everything wrong with a canonical body; an empty list when it may be stored."""
-    found: list[Issue] = []
+    """All issues of a canonical body; an empty list if it may be stored."""
+    issues: list[Issue] = []
 
     def wrong(path: str, message: str, code: str = "invalid_type") -> None:
-        found.append({"path": path, "message": message, "code": code})
+        issues.append({"path": path, "message": message, "code": code})
 
     for name, value in body.items():
         if value is None:
@@ -62,7 +62,7 @@ def issues_of(body: dict[str, Any]) -> list[Issue]:
             continue
         _check(name, value, wrong)
     _required(body, wrong)
-    return found
+    return issues
 
 
 def _check(name: str, value: Any, wrong: Any) -> None:  # noqa: PLR0912 - one branch a kind of field

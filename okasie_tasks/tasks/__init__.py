@@ -1,20 +1,20 @@
-"""The Celery tasks and how they chain: the whole distributed story.
+"""The Celery tasks and how they chain.
 
 ::
 
     okasie.sync  -> begins the account's run, publishes page 1
     okasie.fetch_page, load_inventory, diff_chunk, spool, upsert_chunk, mark_sold
-                 -> one part each: permit, claim, do, close; then publish the next window when this one is nearly done
+                 -> one part each: permit, claim, do, close; publish the next window when this one is nearly done
                     (see okasie_tasks.tasks.part_runner)
     okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
-    okasie.watchdog -> every 5 s, rung by a thread of each control worker and by Beat: publishes again what was lost,
-                 ends what is stuck, sends other applications' requests again whose message was lost
-    okasie.push, sell -> into the account's inbox, and sent at once in the urgent lane
-    okasie.send_urgent -> goes on with an inbox whose sender had to wait
-    okasie.resume -> goes on with all that a pause left behind
+    okasie.watchdog -> every 5 s, called by a thread of each control worker and by Beat: republishes lost messages,
+                 ends stuck parts, re-sends other applications' requests whose message was lost
+    okasie.push, sell -> add to the account's urgent queue, then send it at once in the urgent lane
+    okasie.send_urgent -> continues an urgent queue whose sender had to wait
+    okasie.resume -> continues everything that a pause stopped
 
-A window is one flat chord: ``chord(group(parts), advance)``. Messages carry ids; Redis holds the truth: a message
-that comes twice finds its part closed, one that is lost is published again.
+A window is one flat chord: ``chord(group(parts), advance)``. Messages carry ids only; the state is in Redis. A message
+that is delivered twice finds its part closed. A lost message is published again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _STEADY: dict[str, Any] = {
     "throws": (OkasieError,),
 }
 _PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": False, "throws": (OkasieError,)}
-"""Parts have results because a chord counts them; an error of our tree is a condition, told without a traceback."""
+"""Parts have results because a chord counts them. An `OkasieError` is a known condition, logged without a traceback."""
 
 
 # -- the control tasks ---------------------------------------------------------------------------------------------
@@ -80,10 +80,10 @@ def sync(
     requested: bool = False,
     scheduled: bool = False,
 ) -> str:
-    """Ask for a run of ``account`` and begin it unless one is at work.
+    """Request a run of ``account`` and begin it unless another one is active. Returns its id, or "".
 
-    ``requested``: the record was made already. ``scheduled``: Beat asks for the daily full run, at every UTC time at
-    which ``full_at`` may fall; the account's local time decides, and each local day has one.
+    ``requested``: the run's record exists already. ``scheduled``: Beat requests the daily full run, at every UTC time
+    at which ``full_at`` may fall. The account's local time decides, and each local day gets one run.
     Raises `ConfigurationError` for an unknown account or mode.
     """
     with _taken(str(self.request.id)):
@@ -112,7 +112,7 @@ def _request_daily(ctx: AccountContext, account: AccountSettings) -> None:
 
 @app.task(name="okasie.advance", **_STEADY)
 def advance(account: str, run: str) -> None:
-    """Move a run on when its phase is finished; the body of every window's chord."""
+    """Move a run to its next phase when the current one is finished. The body of every window's chord."""
     ctx = services().context(account)
     ended = phases.advance(ctx, run)
     if ended is None:
@@ -127,49 +127,52 @@ def advance(account: str, run: str) -> None:
 
 @app.task(name="okasie.watchdog")
 def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -> None:
-    """Look after every account's run: publish lost parts again, move stuck runs, begin runs that wait.
+    """Check every account's run: republish lost parts, move stuck runs on, begin waiting runs.
 
-    Whoever comes while somebody else is at it, or was just now, has nothing to do.
+    Does nothing while another process runs the watchdog, or ran it within the last ``every_seconds``.
     """
-    found, timeouts = services(), watchdog.HURRIED if hurried else _timeouts()
-    if not found.runs.watch(uuid4().hex, seconds=every_seconds * 0.9):
+    svc, timeouts = services(), watchdog.HURRIED if hurried else _timeouts()
+    if not svc.runs.watch(uuid4().hex, seconds=every_seconds * 0.9):
         return
-    for account in found.settings.accounts:
+    for account in svc.settings.accounts:
         try:
             with about(account=account):
-                _watch_account(found.context(account), account, timeouts)
+                _watch_account(svc.context(account), account, timeouts)
         except BROKER_ERRORS:
             raise
         except Exception:
-            # One account's trouble must not leave the others alone.
-            log.exception("the watchdog could not look after an account", account=account)
-    _send_again(found.runs.now_ms(), timeouts)
+            # An error in one account must not keep the watchdog from the others.
+            log.exception("watchdog failed for an account", account=account)
+    _resend_lost(svc.runs.now_ms(), timeouts)
 
 
 def _watch_account(ctx: AccountContext, account: str, timeouts: watchdog.WatchdogTimeouts) -> None:
-    at_work = ctx.runs.active(account)
+    active = ctx.runs.active(account)
     for run, stage, parts in watchdog.look(ctx, account, timeouts, waiting=is_waiting):
         send_parts(ctx, run, [(stage, parts)])
-    if at_work and ctx.runs.active(account) != at_work:
-        RUN_EVENTS.publish(ctx.runs, at_work, now=True)
+    if active and ctx.runs.active(account) != active:
+        RUN_EVENTS.publish(ctx.runs, active, now=True)
     begin_waiting(ctx)
     if ctx.urgent_queue.unattended(ctx.runs.now_ms()):
         _send_waiting(account)
 
 
 def _timeouts() -> watchdog.WatchdogTimeouts:
-    """``okasie_stalled_seconds`` and ``okasie_watchdog_seconds`` may stand in celeryconfig.py, for tests in a hurry."""
+    """The usual time-outs. ``okasie_stalled_seconds`` in celeryconfig.py shortens them, for tests."""
     usual = watchdog.USUAL
     stalled = float(app.conf.get("okasie_stalled_seconds", usual.stalled))
     return usual._replace(stalled=stalled, unmoved=min(usual.unmoved, stalled))
 
 
-def _send_again(now_ms: int, timeouts: watchdog.WatchdogTimeouts) -> None:
-    """Send other applications' requests again whose message was lost, under the same id: taken up twice is once."""
+def _resend_lost(now_ms: int, timeouts: watchdog.WatchdogTimeouts) -> None:
+    """Re-send other applications' requests whose message was lost.
+
+    The id stays the same, so a request whose first message arrives after all is executed once.
+    """
     for task_id, entry in _outbox().lost(now_ms, after_seconds=timeouts.stalled):
         queue = QUEUE_OF[entry.task]
         if not services().redis.llen(queue):
-            log.warning("asked for and never taken up; it is sent again", task=entry.task, task_id=task_id)
+            log.warning("request was not picked up; re-sending", task=entry.task, task_id=task_id)
             left = (entry.expires_ms - now_ms) / 1000
             app.send_task(entry.task, kwargs=entry.kwargs, task_id=task_id, queue=queue, expires=left)
 
@@ -180,7 +183,7 @@ def _outbox() -> Outbox:
 
 @contextlib.contextmanager
 def _taken(task_id: str) -> Iterator[None]:
-    """Take up another application's request: within the block it is written down, or refused for good."""
+    """Mark another application's request as taken once the block has recorded it, or has refused it for good."""
     try:
         yield
     except RetryLater:
@@ -193,7 +196,10 @@ def _taken(task_id: str) -> Iterator[None]:
 
 @on_first_start
 def _start_threads(consumer: Any) -> None:
-    """Every control worker has a watchdog thread, so that the watchdog needs neither Beat nor any one worker."""
+    """Start the threads of a control worker: the watchdog, which so does not depend on Beat, and the alerts.
+
+    Ends the worker if the state in Redis has another layout.
+    """
     try:
         services().check_layout()
     except ConfigurationError as error:
@@ -209,9 +215,9 @@ def _start_threads(consumer: Any) -> None:
 
 @app.task(name="okasie.resume", throws=(OkasieError,))
 def resume(account: str) -> None:
-    """Go on with what a pause left: parts whose messages found the account at rest, a run that waits, the inbox."""
+    """Continue what a pause stopped: parts whose messages came during the pause, a waiting run, the urgent queue."""
     ctx = services().context(account)
-    log.info("the account goes on", account=account)
+    log.info("account resumed", account=account)
     if run := ctx.runs.active(account):
         for name, stage, parts in watchdog.open_again(ctx, run):
             send_parts(ctx, name, [(stage, parts)])
@@ -231,9 +237,9 @@ def push_listings(
     listings: list[dict[str, Any]] | None = None,
     version: int = 0,
 ) -> None:
-    """Send listings now: by reference (read from the source) or handed in, in write shape.
+    """Send listings now: by reference (read from the source), or inline in write shape.
 
-    ``version``: the caller's own version of the ``listings`` (ms since the epoch), where calls may overtake each other.
+    ``version``: the caller's version of the ``listings`` (ms since the epoch), for calls that may arrive out of order.
     """
     with _taken(str(self.request.id)):
         ctx = services().context(account)
@@ -252,7 +258,7 @@ def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
 
 @app.task(name="okasie.send_urgent", bind=True, **_STEADY)
 def send_urgent(self: Task[Any, Any], account: str) -> None:
-    """Go on sending an account's inbox."""
+    """Continue sending an account's urgent queue."""
     try:
         _sender(services().context(account), str(self.request.id)).run()
     except RetryLater as later:
@@ -260,7 +266,7 @@ def send_urgent(self: Task[Any, Any], account: str) -> None:
 
 
 def _send_urgent(ctx: AccountContext, token: str) -> None:
-    """Send in this very slot: a message more would cost time. What must wait goes on in a message of its own."""
+    """Send in this slot, because another message would cost time. What must wait is continued by a new message."""
     try:
         _sender(ctx, token).run()
     except RetryLater as later:
@@ -268,8 +274,8 @@ def _send_urgent(ctx: AccountContext, token: str) -> None:
 
 
 def _send_waiting(account: str, countdown: float = 0.0) -> None:
-    told = f"{account}: pushes and sells that wait"
-    send_urgent.apply_async(kwargs={"account": account}, countdown=countdown or None, argsrepr=told)
+    label = f"{account}: pending pushes and sells"
+    send_urgent.apply_async(kwargs={"account": account}, countdown=countdown or None, argsrepr=label)
 
 
 def _sender(ctx: AccountContext, token: str) -> Sender:
@@ -278,7 +284,7 @@ def _sender(ctx: AccountContext, token: str) -> Sender:
 
 @task_received.connect
 def _received(request: Any, **_: object) -> None:
-    """Stamp a push in the order in which messages arrive: the threads that take them up may overtake each other."""
+    """Stamp pushes and sells in their order of arrival, which the threads that execute them need not keep."""
     if request.name in (push_listings.name, sell.name):
         services().pushes.receive(str(request.id))
 
@@ -300,7 +306,7 @@ def load_inventory(self: Task[Any, Any], account: str, run: str, part: int, of: 
 
 @app.task(name="okasie.diff_chunk", **_PART)
 def diff_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Compare one partition of both sides and the ledger."""
+    """Compare one partition: the source's rows, the marketplace's rows and the ledger."""
     return do_part(self, account, run, "diff", part)
 
 
@@ -324,5 +330,5 @@ def mark_sold(self: Task[Any, Any], account: str, run: str, part: int, of: int =
 
 @app.task(name="okasie.count_listings", **_PART)
 def count_listings(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Compare what the marketplace counts with what we believe."""
+    """Compare the marketplace's count of listings with the ledger's."""
     return do_part(self, account, run, "count", part)

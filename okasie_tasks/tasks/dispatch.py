@@ -1,4 +1,4 @@
-"""Builds and publishes the messages of a run: windows of parts as flat chords, and what comes after them."""
+"""Builds and publishes the messages of a run: windows of parts as flat chords, and their bodies."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ TASK_OF: Final = {
 
 
 def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Exception:
-    """The same message once more after so long, `LONGEST_COUNTDOWN_SECONDS` at most, with its words for people.
+    """Publish the same message again after ``seconds``, `LONGEST_COUNTDOWN_SECONDS` at most. Returns what to raise.
 
-    ``why`` is what Flower shows beside RETRY.
+    Flower shows ``why`` beside RETRY. The ``argsrepr`` is kept, which Celery's ``retry`` would drop.
     """
-    words: dict[str, Any] = {"argsrepr": getattr(task.request, "argsrepr", None)}
-    return task.retry(countdown=min(seconds, LONGEST_COUNTDOWN_SECONDS), max_retries=None, exc=why, **words)
+    options: dict[str, Any] = {"argsrepr": getattr(task.request, "argsrepr", None)}
+    return task.retry(countdown=min(seconds, LONGEST_COUNTDOWN_SECONDS), max_retries=None, exc=why, **options)
 
 
 def is_waiting(stage: str) -> bool:
-    """Whether messages of a stage's kind are still to be taken up, of whichever account."""
+    """Whether messages wait in the queue that the stage uses, of any account."""
     return int(services().redis.llen(QUEUE_OF[TASK_OF[stage]])) > 0
 
 
 def begin_waiting(ctx: AccountContext) -> None:
-    """Let the account's next run begin if one waits and none is at work."""
+    """Begin the account's next run if one waits and none is active."""
     account = ctx.policy.account
     if watchdog.may_begin(ctx, account):
-        told = f"{account}: begin the run that waits"
+        label = f"{account}: begin the waiting run"
         kwargs = {"account": account, "requested": True}
-        signature("okasie.sync", kwargs=kwargs, app=app).apply_async(argsrepr=told)
+        signature("okasie.sync", kwargs=kwargs, app=app).apply_async(argsrepr=label)
 
 
 # -- windows -------------------------------------------------------------------------------------------------------
 
 
 def publish(ctx: AccountContext, run: str) -> None:
-    """Publish the next window of a run if it is time, as one flat chord."""
+    """Publish the next window of a run, if it is due, as one flat chord. Ends a run that is being cancelled."""
     record = ctx.runs.get(run)
     if record is not None and record.cancelling:
         if phases.advance(ctx, run) is not None:
@@ -79,16 +79,16 @@ def send_parts(ctx: AccountContext, run: str, stages: list[tuple[str, Any]]) -> 
 def advance_message(ctx: AccountContext, run: str) -> Any:
     account = ctx.policy.account
     kwargs = {"account": account, "run": run}
-    told = f"{account}: move the run on"
-    return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=told)
+    label = f"{account}: advance the run"
+    return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=label)
 
 
 def part_message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:
-    """The message of one part; ``of`` and ``argsrepr`` are for the eyes of whoever reads them in Flower."""
+    """The message of one part; ``of`` and ``argsrepr`` are shown in Flower."""
     if stage in ("first", "walk"):
         count, of = (1, of) if stage == "first" else (number + 2, of + 1)
         kwargs = {"account": account, "run": run, "page": count, "of": of}
     else:
         count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
-    told = part_label(account, stage, count, of)
-    return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=told)
+    label = part_label(account, stage, count, of)
+    return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=label)

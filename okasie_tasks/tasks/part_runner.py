@@ -1,10 +1,10 @@
-"""How the message of a part is worked on, and which messages come after it.
+"""Executes the message of a part, and publishes the messages that follow it.
 
-A message names one part. Where the stage allows it, its slot goes on with the parts that follow: a page is done in
-milliseconds, and its message costs as much again. For each of them it waits half a second for a permit; who must wait
-longer leaves the rest to the others, of whom there are as many as the quota needs: at a time, one that waits and those
-whose requests are under way. While a message waits for a slot and none is free, a turn waits for nothing and ends
-within half a second, and a message goes on with it.
+A message names one part. Where the stage allows it, its slot continues with the parts that follow, as one slot batch:
+a page takes milliseconds, and its message costs as much again. For each part the slot waits half a second for a
+permit. If the wait is longer, it leaves the rest to the other slots. There are as many as the quota needs: one that
+waits, and those whose requests are in flight. While a message waits for a slot and none is free, a batch does not wait
+for permits. It ends within half a second, and a new message continues it.
 """
 
 from __future__ import annotations
@@ -44,100 +44,101 @@ log = get_logger(__name__)
 
 RNG: Final = SystemRandom()
 BROKER_ERRORS: Final = (redis.RedisError, OperationalError)
-"""Redis is away or refuses. A task that fails is over and its message gone: so it is tried again."""
+"""Redis is away or refuses. The task is retried, because a failed task ends and its message is lost."""
 BROKER_RETRY_SECONDS: Final = 2.0
 
 _BATCH_SECONDS: Final = 0.5
-"""How long a slot goes on with what has no message while any message waits for a slot."""
+"""The longest slot batch while a message waits for a slot."""
 _LONGEST_BATCH_SECONDS: Final = 10.0
-"""How long it goes on while none does: in Flower, and when a worker is to stop, a turn is one task."""
+"""The longest otherwise: Flower shows a batch as one task, and a worker that stops waits for it."""
 _HELP_SECONDS: Final = 1.0
-"""How often whoever goes on calls one more to help, where answers take longer than the quota."""
+"""How often a batch publishes a message for one more slot, where answers take longer than the quota's pace."""
 _BACK_SECONDS: Final = 1.0
-"""Where slots are scarce, whoever has to wait for a permit comes back when there are two: the limiter makes good what
-was missed, up to a second and a half, and a message for two costs as much as for one."""
-_IN_PLACE_SECONDS: Final = 0.5
+"""Where slots are scarce, a batch that must wait for a permit returns when there are two. The limiter makes up for
+missed permits, up to a second and a half, and a message for two parts costs as much as for one."""
+_RETRY_SECONDS: Final = 0.5
 _BROKER_OUTAGE_SECONDS: Final = 200.0
 """Below the soft time limit, with room for the part itself."""
-_NOTHING: Final = "nothing to do: done before, taken by another, or the run is over"
+_NOTHING: Final = "nothing to do: already done, claimed by another task, or the run has ended"
 _DONE: Final = frozenset({"closed", "quiet", "last"})
-_LOOK_SECONDS: Final = 0.1
+_CHECK_SECONDS: Final = 0.1
 _IN_PROCESS: Final = ("celery.concurrency.thread", "celery.concurrency.solo")
 
 
 class PoolSlots:
-    """The slots of this worker's pool: whether a waiting message wants one, and whether the worker is to stop.
+    """The slots of this worker's pool: whether a message waits for one, and whether the worker is stopping.
 
-    Celery keeps in memory what its worker has taken from the queues and what of that is running. That covers slots
-    whose tasks run in the worker's own process (threads); a child of a prefork pool can look at the queue only.
+    Celery keeps in memory which messages its worker has taken from the queues, and which of them are running. Only
+    pools whose tasks run in the worker's process (threads) can read that. A prefork child can only read the queue.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._count = 0
-        self._looked: dict[str, tuple[float, bool]] = {}
+        self._checked: dict[str, tuple[float, bool]] = {}
 
     def bind(self, pool: Any) -> None:
-        """Tell the pool of the worker, once it is ready."""
+        """Use the worker's pool. To be called once it is ready."""
         if type(pool).__module__ in _IN_PROCESS:
             self._count = int(pool.limit)
 
     def contended(self, stage: str, waiting: Callable[[str], bool]) -> bool:
-        """Whether a message waits for a slot and none is free. ``waiting`` looks at the stage's queue, now and then."""
+        """Whether a message waits for a slot and none is free. ``waiting`` reads the stage's queue."""
         if not self._count:
-            return self._look(stage, waiting)
+            return self._queued(stage, waiting)
         active = len(state.active_requests)
-        return active >= self._count and (len(state.reserved_requests) > active or self._look(stage, waiting))
+        return active >= self._count and (len(state.reserved_requests) > active or self._queued(stage, waiting))
 
     @staticmethod
     def stopping() -> bool:
-        """Whether this worker was told to stop: it waits for the tasks at work, so they should not go on."""
+        """Whether this worker is shutting down. It waits for its active tasks, so their batches should end."""
         return state.should_stop is not None and state.should_stop is not False
 
-    def _look(self, stage: str, waiting: Callable[[str], bool]) -> bool:
+    def _queued(self, stage: str, waiting: Callable[[str], bool]) -> bool:
+        """The answer of ``waiting``, cached for `_CHECK_SECONDS`."""
         now = self._clock()
-        looked_at, found = self._looked.get(stage, (-_LOOK_SECONDS, False))
-        if now - looked_at >= _LOOK_SECONDS:
-            found = waiting(stage)
-            self._looked[stage] = (now, found)
-        return found
+        checked_at, queued = self._checked.get(stage, (-_CHECK_SECONDS, False))
+        if now - checked_at >= _CHECK_SECONDS:
+            queued = waiting(stage)
+            self._checked[stage] = (now, queued)
+        return queued
 
 
 SLOTS: Final = PoolSlots()
 
 
 def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> str:
-    """Run the part that a message names, and others in the same turn. Returns what became of it in words.
+    """Run the part that a message names, and following parts in the same slot batch. Returns a text for Flower.
 
-    Rebuilds the message, calls one plain function, turns `RetryLater` into a retry.
+    Turns `RetryLater` and errors of Redis or the broker into a retry of the message.
     """
     ctx = services().context(account)
-    # A word of this delivery's own: the same message delivered again takes the part over, and fences this one.
+    # The token is unique to this delivery: a redelivery of the message takes the part over and fences this one off.
     part = Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}")
     token = current_run.set(run)
     began = time.monotonic()
-    again = task.request.retries > 0 or _came_again(task)
+    again = task.request.retries > 0 or _redelivered(task)
     try:
-        effect, told = run_part(ctx, part, again=again)
-        # If its worker died in the middle of the turn, what it held was held for this message.
+        effect, detail = run_part(ctx, part, again=again)
+        # If its worker died during a batch, the parts that it had claimed are claimed for this message.
         held = ctx.runs.parts.claimed_by(run, stage, str(task.request.id)) if effect == "nothing" and again else []
         more = resume_parts(ctx, part, held)
         if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
             more += drain_parts(ctx, part, began)
     except RetryLater as later:
         raise again_later(task, later, later.seconds) from None
-    except BROKER_ERRORS as trouble:
-        raise again_later(task, trouble, BROKER_RETRY_SECONDS) from None
+    except BROKER_ERRORS as error:
+        raise again_later(task, error, BROKER_RETRY_SECONDS) from None
     finally:
         current_run.reset(token)
-    return told + (f"; and {more} more in the same turn" if more else "")
+    return detail + (f"; and {more} more in the same slot batch" if more else "")
 
 
-# -- a turn --------------------------------------------------------------------------------------------------------
+# -- a slot batch --------------------------------------------------------------------------------------------------
 
 
 def resume_parts(ctx: AccountContext, part: Part, numbers: list[int]) -> int:
-    """Do these parts of the stage too; returns how many were done. One that must wait gets a message of its own."""
+    """Do these parts of the stage too; returns how many were done. A part that must wait gets a separate message."""
     done = 0
     for number in numbers:
         try:
@@ -146,45 +147,45 @@ def resume_parts(ctx: AccountContext, part: Part, numbers: list[int]) -> int:
             requeue_part(ctx, part, number, later.seconds)
             continue
         if effect not in _DONE:
-            break  # the run is over, or rests
+            break  # the run has ended, or is paused
         done += 1
     return done
 
 
 def drain_parts(ctx: AccountContext, part: Part, began: float) -> int:
-    """Go on with the parts that follow; returns how many were done. The last one to go leaves a message for the next.
+    """Do the parts that follow; returns how many were done. Publishes a message for the next part when it stops early.
 
-    ``began``: the turn, by the monotonic clock.
+    ``began``: when the batch began, by the monotonic clock, in seconds.
     """
     done, call_at = 0, began + _HELP_SECONDS
     while True:
-        wanted, now = SLOTS.contended(part.stage, is_waiting), time.monotonic()
-        if SLOTS.stopping() or now - began >= (_BATCH_SECONDS if wanted else _LONGEST_BATCH_SECONDS):
+        contended, now = SLOTS.contended(part.stage, is_waiting), time.monotonic()
+        if SLOTS.stopping() or now - began >= (_BATCH_SECONDS if contended else _LONGEST_BATCH_SECONDS):
             requeue_part(ctx, part, phases.one_more(ctx, part.run, part.stage))
             return done
-        if now >= call_at and not wanted and ctx.market.needs_more_workers(60 / ctx.policy.per_minute):
+        if now >= call_at and not contended and ctx.market.needs_more_workers(60 / ctx.policy.per_minute):
             call_at = now + _HELP_SECONDS
             requeue_part(ctx, part, phases.one_more(ctx, part.run, part.stage))
         taken: list[int] = []
         try:
-            effect = run_next_part(ctx, part, taken, wait=not wanted)
+            effect = run_next_part(ctx, part, taken, wait=not contended)
         except RetryLater as later:
             if taken:
                 requeue_part(ctx, part, taken[0], later.seconds)
             else:
-                seconds = max(later.seconds, _BACK_SECONDS if wanted else 0.0)
+                seconds = max(later.seconds, _BACK_SECONDS if contended else 0.0)
                 requeue_part(ctx, part, phases.one_more(ctx, part.run, part.stage, alone=True), seconds)
             return done
         if effect not in _DONE:
-            return done  # nothing is left to take, or the run is over, or rests
+            return done  # no part is left, or the run has ended or is paused
         done += 1
 
 
 def requeue_part(ctx: AccountContext, part: Part, number: int | None, seconds: float = 0.0) -> None:
-    """A message for this part of the stage, to be begun after so long.
+    """Publish a message for this part of the stage, to be executed after ``seconds``. ``number`` None: do nothing.
 
-    It is in no chord: who closes the last part of a stage that is carried on moves the run on. A chord of one would
-    cost two messages, a result and a count, for each turn.
+    The message is in no chord: in a drained stage, the task that closes the last part publishes ``okasie.advance``. A
+    chord of one would cost two messages, a result and a count for each batch.
     """
     if number is not None:
         countdown = min(seconds, LONGEST_COUNTDOWN_SECONDS)
@@ -195,24 +196,24 @@ def requeue_part(ctx: AccountContext, part: Part, number: int | None, seconds: f
 
 
 def run_part(ctx: AccountContext, part: Part, *, again: bool = False) -> tuple[Effect, str]:
-    """Do this part; what became of it, and in words."""
-    told = [_NOTHING]
+    """Do this part; returns its effect, and a text for Flower."""
+    details = [_NOTHING]
 
     def do() -> Effect:
         with ctx.runs.parts.renewing_claim(*part):
-            return perform(ctx, part, rng=RNG, tell=told.append)
+            return perform(ctx, part, rng=RNG, tell=details.append)
 
-    return retrying_redis(ctx, part, do, again=again), told[-1]
+    return retrying_redis(ctx, part, do, again=again), details[-1]
 
 
 def run_next_part(ctx: AccountContext, part: Part, taken: list[int], *, wait: bool) -> Effect:
-    """Do the next part of the stage, whichever that is by the time there is a permit for it.
+    """Do the next part of the stage, chosen when there is a permit for it.
 
-    ``taken`` gets its number: it is taken once, however often Redis goes away meanwhile.
+    ``taken`` receives its number, so that retries after a Redis error claim the same part.
     """
 
     def do() -> Effect:
-        with ExitStack() as kept:
+        with ExitStack() as stack:
 
             def take() -> tuple[int, Claim]:
                 if taken:
@@ -221,7 +222,7 @@ def run_next_part(ctx: AccountContext, part: Part, taken: list[int], *, wait: bo
                     number, claim = phases.claim_next(ctx, part)
                 if claim.state == "claimed":
                     taken[:] = [number]
-                    kept.enter_context(ctx.runs.parts.renewing_claim(*part._replace(number=number)))
+                    stack.enter_context(ctx.runs.parts.renewing_claim(*part._replace(number=number)))
                 return number, claim
 
             return perform_next(ctx, part, take, wait=wait, rng=RNG)
@@ -230,10 +231,10 @@ def run_next_part(ctx: AccountContext, part: Part, taken: list[int], *, wait: bo
 
 
 def retrying_redis(ctx: AccountContext, part: Part, do: Callable[[], Effect], *, again: bool = False) -> Effect:
-    """Do a part; while Redis is away, wait here: nothing else could be done in this slot.
+    """Do a part, and retry in this slot while Redis is away. Raises the error of Redis or the broker after 200 s.
 
-    A task that fails then cannot even tell so: its result is refused like everything else, its message is neither
-    acknowledged nor given back, and the worker takes it for work in hand for ever.
+    A task that failed during an outage could not report it: Redis would refuse its result, too. Its message would be
+    neither acknowledged nor returned, and the worker would count it as active until it ends.
     """
     until = time.monotonic() + _BROKER_OUTAGE_SECONDS
     while True:
@@ -243,20 +244,20 @@ def retrying_redis(ctx: AccountContext, part: Part, do: Callable[[], Effect], *,
         except BROKER_ERRORS as error:
             if time.monotonic() > until:
                 raise
-            log.warning("Redis is in trouble; the part is tried again", part=part.ticket, error=type(error).__name__)
+            log.warning("Redis error; the part is retried", part=part.ticket, error=type(error).__name__)
             again = True
-            time.sleep(_IN_PLACE_SECONDS)
+            time.sleep(_RETRY_SECONDS)
         else:
             RUN_EVENTS.publish(ctx.runs, part.run, now=effect == "stopped")
             return effect
 
 
 def after_part(ctx: AccountContext, part: Part, effect: Effect, *, again: bool) -> None:
-    """Publish what comes after a part. A stage that is carried on needs no windows, and has no chord for its end."""
-    run, carried = part.run, part.stage in phases.DRAINED_STAGES
-    if effect == "last" and carried:
+    """Publish the messages that follow a part. A drained stage has neither windows nor a chord that ends it."""
+    run, drained = part.run, part.stage in phases.DRAINED_STAGES
+    if effect == "last" and drained:
         advance_message(ctx, run).apply_async()
-    elif effect in ("closed", "last") and not carried:
+    elif effect in ("closed", "last") and not drained:
         publish(ctx, run)
     elif effect == "stopped":
         begin_waiting(ctx)
@@ -265,5 +266,5 @@ def after_part(ctx: AccountContext, part: Part, effect: Effect, *, again: bool) 
             send_parts(ctx, run, [(stage, parts)])
 
 
-def _came_again(task: Task[Any, Any]) -> bool:
+def _redelivered(task: Task[Any, Any]) -> bool:
     return bool((task.request.delivery_info or {}).get("redelivered"))

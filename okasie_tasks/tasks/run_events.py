@@ -1,9 +1,9 @@
-"""What Flower tells: arguments that read well, and a row for each run with its progress and its end.
+"""What Flower shows: readable arguments, and one row for each run with its progress and its end.
 
-A run is many tasks, and none of them lasts as long as the run does. So each run has a row of its own, made of events
-that no task sends: name ``okasie.run``, the run's id in the place of a task's, ``task-progress`` while it works
-(Flower shows the state PROGRESS), then ``task-succeeded`` or ``task-failed``. It costs one event a second for each run
-and process, ten in all at the most, and nothing when Redis is away: the record is the truth, this only shows it.
+A run is many tasks, and none of them lasts as long as the run. So each run has a separate row, made of custom events:
+name ``okasie.run``, the run's id in the place of a task's, ``task-progress`` while it works (Flower shows the state
+PROGRESS), then ``task-succeeded`` or ``task-failed``. This costs at most one event a second for each run and process,
+and ten a second for each process. Events are dropped while Redis is away: the run's record has the state.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from okasie_tasks.store.runs import Runs
 RUN: Final = "okasie.run"
 _EVERY_SECONDS: Final = 1.0
 _RUNS_A_SECOND: Final = 10
-"""With more runs at work each is told of more seldom: an event costs as much as a page without changes."""
+"""With more active runs each is published less often: an event costs as much as a page without changes."""
 _FORGET_SECONDS: Final = 60.0
 _SHOWN: Final = 3
 
@@ -35,35 +35,35 @@ _PART: Final = {
 
 
 def part_label(account: str, stage: str, number: int, of: int) -> str:
-    """A part for people: ``dex: page 3 of 17``, numbered from 1. ``of`` 0: nobody knows yet."""
+    """A readable name of a part: ``dex: page 3 of 17``, numbered from 1. ``of`` 0: not known yet."""
     return f"{account}: {_PART[stage]} {number}" + (f" of {of}" if of else "")
 
 
 def push_label(account: str, what: str, references: Sequence[str]) -> str:
-    """A push or sell for people: ``dex: push of 5: DEX-1, DEX-2, DEX-3, ...``."""
+    """A readable name of a push or sell: ``dex: push of 5: DEX-1, DEX-2, DEX-3, ...``."""
     shown = ", ".join(references[:_SHOWN]) + (", ..." if len(references) > _SHOWN else "")
     return f"{account}: {what} of {len(references)}: {shown}"
 
 
 class RunEvents:
-    """Tells of runs as events, in the name of the worker that a task runs in."""
+    """Publishes runs as events, under the name of the worker that executes the task."""
 
     def __init__(self, app: Celery[Any]) -> None:
         self.home = ""
-        """The name of this process's worker, for what it does outside any task."""
+        """The name of this process's worker, for events sent outside any task."""
         self._app = app
-        self._told: dict[str, float] = {}
+        self._published: dict[str, float] = {}
 
     def publish(self, runs: Runs, run: str, *, now: bool = False) -> None:
-        """Tell where a run is: at most once a second, but its end always. ``now``: do not wait for the second."""
+        """Publish the state of a run, at most once a second. ``now``: publish regardless, as for its end."""
         moment = time.monotonic()
-        every = _EVERY_SECONDS * max(1.0, len(self._told) / _RUNS_A_SECOND)
-        if not now and moment - self._told.get(run, -every) < every:
+        every = _EVERY_SECONDS * max(1.0, len(self._published) / _RUNS_A_SECOND)
+        if not now and moment - self._published.get(run, -every) < every:
             return
-        self._told[run] = moment
-        if len(self._told) > _RUNS_A_SECOND:
-            self._told = {told: at for told, at in self._told.copy().items() if moment - at < _FORGET_SECONDS}
-        # Nobody's work may fail, or wait, for want of a word about it.
+        self._published[run] = moment
+        if len(self._published) > _RUNS_A_SECOND:
+            self._published = {r: at for r, at in self._published.copy().items() if moment - at < _FORGET_SECONDS}
+        # A task must neither fail nor wait because its event cannot be sent.
         with contextlib.suppress(redis.RedisError, OperationalError, OSError):
             record = runs.get(run)
             if record is None or record.plan_only:
@@ -95,8 +95,8 @@ def _progress(runs: Runs, record: Run) -> tuple[str, dict[str, Any]]:
 
 def _end(runs: Runs, record: Run) -> tuple[str, dict[str, Any]]:
     document = run_document(runs, record)
-    told, runtime = outcome_text(document), document["seconds"]
+    text, runtime = outcome_text(document), document["seconds"]
     if record.state in ("failed", "partial", "cancelled"):
-        # Not revoked: monitors take that for something that was before any state of our own.
-        return "task-failed", {"exception": told, "result": told, "runtime": runtime}
-    return "task-succeeded", {"result": told, "runtime": runtime}
+        # Not "task-revoked": monitors sort it before PROGRESS, a state that Celery does not know.
+        return "task-failed", {"exception": text, "result": text, "runtime": runtime}
+    return "task-succeeded", {"result": text, "runtime": runtime}

@@ -1,4 +1,4 @@
-"""Steps added to Celery's consumer: lease renewal, dead-child check, connection parameters kept over a reconnect."""
+"""Steps added to Celery's consumer: lease renewal, dead-child check, and an address that survives a reconnect."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from okasie_tasks.logs import get_logger
 log = get_logger(__name__)
 
 RENEWALS: Final = 4
-"""Within one visibility timeout: three may fail before the message goes to somebody else."""
+"""Within one visibility timeout: three may fail before the message is delivered to another worker."""
 _AFTER_FAILURE_SECONDS: Final = 1.0
-"""When Redis is back the scores are old: be quicker than the first sweep, if possible."""
+"""When Redis is back the scores are old: renew them before the first sweep, if possible."""
 BEYOND_LIMIT_SECONDS: Final = 60.0
-"""A message is held for the tasks' hard time limit and so much longer. A child can hang before its limit counts, and
-threads have no limit: what they hold must end up with somebody else."""
+"""A message is renewed for the tasks' hard time limit and this time more. A child can hang before its limit counts, and
+threads have no limit: another worker must get their messages in the end."""
 _WITHOUT_LIMIT_SECONDS: Final = 3600.0
 
 
 class Leases:
-    """What is held, and since when. ``clock`` counts seconds; only differences are used."""
+    """The messages that a worker holds, and since when. ``clock`` counts seconds; only differences are used."""
 
     def __init__(self, longest_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._longest_seconds, self._clock = longest_seconds, clock
         self._since: dict[str, float] = {}
 
     def due(self, held: Iterable[str]) -> list[str]:
-        """Those of the messages ``held`` now that are not held for too long; what is no longer held is forgotten."""
+        """The messages in ``held`` whose lease may be renewed. Forgets messages that are no longer held."""
         now = self._clock()
         self._since = {tag: self._since.get(tag, now) for tag in held}
         return [tag for tag, since in self._since.items() if now - since < self._longest_seconds]
@@ -43,15 +43,15 @@ class Leases:
 class LeaseKeeper(bootsteps.StartStopStep):
     """Renews the leases of the messages that a worker holds, for as long as the worker lives.
 
-    Redis has no connection-bound delivery. kombu writes each delivered message into ``unacked_index`` with the time,
-    and any worker returns to its queue what has been there for longer than ``visibility_timeout``. Without renewal,
-    that timeout must be longer than the longest task, or tasks run twice; and a dead worker's messages lie idle for
-    as long. With this step it is seconds: a thread renews the time of all held messages four times within it.
+    Redis does not bind a delivery to a connection. kombu writes each delivered message into ``unacked_index`` with the
+    time. Any worker returns a message to its queue when it has been there for longer than ``visibility_timeout``.
+    Without renewal, that timeout must exceed the longest task, or tasks run twice, and a dead worker's messages wait as
+    long. With this step it is seconds: a thread renews the time of all held messages four times within the timeout.
 
-    One thread per worker. It outlives `stop`, because a warm shutdown stops the consumer first and waits for its
-    tasks then, in the main thread; and it goes on over reconnects, when `start` comes again. Redis is reached through
-    a connection of its own, so that nothing of a broken consumer's is in the way. It is a thread and no timer of the
-    event loop's: that one stands still while a threads pool ends, and during a soft shutdown.
+    There is one thread per worker. It outlives `stop`, because a warm shutdown first stops the consumer and then waits
+    for its tasks in the main thread. It continues over reconnects, when `start` is called again. It has a separate
+    connection to Redis, which a broken consumer does not affect. A timer of the event loop would not do: the loop does
+    not run while a threads pool ends, nor during a soft shutdown.
     """
 
     requires = (Tasks,)
@@ -64,7 +64,7 @@ class LeaseKeeper(bootsteps.StartStopStep):
         self._channel: Any = None
 
     def start(self, consumer: Any) -> None:
-        """After a reconnect there is a new consumer channel to look at, and the same thread."""
+        """Start the thread. After a reconnect, the running thread reads the new consumer's channel."""
         self._consumer = consumer
         if consumer.connection.transport.driver_type != "redis":
             return
@@ -73,7 +73,7 @@ class LeaseKeeper(bootsteps.StartStopStep):
             self._thread.start()
 
     def stop(self, consumer: Any) -> None:
-        """Nothing: see the class."""
+        """Do nothing: see the class."""
 
     def _keep(self) -> None:
         conf = self._consumer.app.conf
@@ -87,8 +87,8 @@ class LeaseKeeper(bootsteps.StartStopStep):
                 self._renew(leases.due(held(self._consumer)))
                 wait = visible_seconds / RENEWALS
             except Exception as error:
-                # Whatever it is: without its leases a worker runs tasks twice.
-                log.warning("leases could not be renewed, trying again", error=type(error).__name__, reason=str(error))
+                # No error may end the thread: without renewal, tasks run twice.
+                log.warning("lease renewal failed; retrying", error=type(error).__name__, reason=str(error))
                 self._disconnect()
                 wait = min(_AFTER_FAILURE_SECONDS, visible_seconds / RENEWALS)
 
@@ -98,7 +98,7 @@ class LeaseKeeper(bootsteps.StartStopStep):
         if self._channel is None:
             self._connection = self._consumer.app.connection_for_write()
             self._channel = self._connection.channel()
-        # kombu's own clock, which its sweep reads; XX: a message that was acknowledged meanwhile must not come back.
+        # The same clock as kombu's sweep. XX: a message that has just been acknowledged must not be added again.
         now = time.time()
         self._channel.client.zadd(self._channel.unacked_index_key, dict.fromkeys(tags, now), xx=True)
 
@@ -110,10 +110,10 @@ class LeaseKeeper(bootsteps.StartStopStep):
 
 
 def held(consumer: Any) -> set[str]:
-    """The delivery tags of what was delivered here and is not done.
+    """The delivery tags of the messages that were delivered to this worker and are not acknowledged.
 
-    The consumer's channel knows those that are no request yet; after a reconnect only the requests tell of what still
-    runs from before.
+    The consumer's channel has those that are not a request yet. After a reconnect, only the requests show which tasks
+    of the earlier connection still run.
     """
     tags = {str(request.message.delivery_tag) for request in list(state.requests.values())}
     tasks = consumer.task_consumer
@@ -123,13 +123,14 @@ def held(consumer: Any) -> set[str]:
 
 
 class KeepAddress(bootsteps.StartStopStep):
-    """Lets a worker outlive the loss of its connection while tasks run.
+    """Keeps a worker running when it loses its connection while tasks run.
 
-    Celery 5.7 takes a broken connection apart in two steps. The first makes its channel forget the server's address.
-    The second returns the channel's messages and needs that address: ``AttributeError``, which is no connection error,
-    so the worker ends with "Unrecoverable error". The same error comes when a task that ran through the loss is
-    acknowledged. With the address kept, the first becomes a connection error, which Celery expects, and the second
-    works: Redis knows messages by tag, not by connection. After a reconnect the channel is a new one.
+    Celery 5.7 closes a broken connection in two steps. The first clears the server's address in the channel. The second
+    returns the channel's messages, needs that address, and raises ``AttributeError``. That is no connection error, so
+    the worker ends with "Unrecoverable error". Acknowledging a task that outlasted the loss raises the same error.
+
+    With the address kept, the second step raises a connection error, which Celery expects. Acknowledging works, because
+    Redis knows messages by tag, not by connection. After a reconnect the channel is a new one.
     """
 
     requires = (Tasks,)
@@ -141,43 +142,43 @@ class KeepAddress(bootsteps.StartStopStep):
 
 
 def keep_address(channel: Any) -> None:
-    """Let the channel find its server after its connection was taken from it."""
-    ask, kept = channel._connparams, channel._connparams()
+    """Keep the channel's connection parameters for use after its connection has been removed."""
+    original, kept = channel._connparams, channel._connparams()
 
     def connparams(asynchronous: bool = False) -> dict[str, Any]:
         if channel.connection is None or channel.connection.client is None:
             return dict(kept)
-        found: dict[str, Any] = ask(asynchronous=asynchronous)
-        return found
+        parameters: dict[str, Any] = original(asynchronous=asynchronous)
+        return parameters
 
     channel._connparams = connparams
 
 
-LOOK_SECONDS: Final = 0.25
+CHILD_CHECK_SECONDS: Final = 0.25
 
 
 class ChildWatch(bootsteps.StartStopStep):
-    """Notices a pool's dead children within a quarter of a second. For prefork; other pools have no children.
+    """Detects dead children of a prefork pool within a quarter of a second. Other pools have no children.
 
-    Celery 5.7 learns of a child's end when the pipe that the child held is closed, and asks the kernel for its exit
-    status at once. The kernel closes the pipes of a killed process before it reports the status: the answer is "still
-    running", the pipe is no longer watched, and only the pool's timer of 5 s finds the child and re-queues its task.
+    Celery 5.7 reads a child's exit status as soon as the child's pipe is closed. The kernel closes a killed process's
+    pipes before it reports the status. So the child still counts as running, and its pipe is no longer watched. Only
+    the pool's timer of 5 s then finds the child and re-queues its task.
     """
 
     requires = (Tasks,)
 
     def start(self, consumer: Any) -> None:
-        """Celery cancels what was put on the loop's timer since it connected when the connection breaks: no doubles."""
+        """Start the timer. Celery cancels it when the connection breaks, so there is never a second one."""
         maintain = getattr(getattr(consumer.pool, "_pool", None), "maintain_pool", None)
         if consumer.hub is not None and maintain is not None:
-            consumer.hub.call_repeatedly(LOOK_SECONDS, maintain)
+            consumer.hub.call_repeatedly(CHILD_CHECK_SECONDS, maintain)
 
 
 class FirstStart(bootsteps.StartStopStep):
-    """Calls what was registered with `on_first_start` once, when the worker begins to consume; not after a reconnect.
+    """Calls the callbacks of `on_first_start` once, when the worker begins to consume; not after a reconnect.
 
-    Celery's ``worker_ready`` signal logs what its receivers raise and goes on; a worker that could not start its
-    watchdog thread must end instead.
+    Celery's ``worker_ready`` signal would only log an exception of a receiver. A worker that cannot start its watchdog
+    thread must end instead.
     """
 
     requires = (Tasks,)

@@ -1,19 +1,19 @@
-"""Celery's Redis result backend without the holes of 5.7 through which a chord's part, and so its body, is lost.
+"""Celery's Redis result backend, with fixes for four defects of 5.7. The first three lose a chord's part or body.
 
-1. 5.7 stores a part's SUCCESS, then counts the part. A child killed in between leaves a message that its parent
-   acknowledges, because it sees SUCCESS: nobody is left to count. Here the part is counted first. What is killed
-   in between comes again, and 5.7 counts a part that comes twice only once.
-2. 5.7 counts without a second try: one dropped connection turns a part that was done into a failed chord. Here every
-   command of the backend is tried again by the connection itself, `PATIENCE_TRIES` times over about two minutes.
-3. An answer may be lost after the command was executed. Of all commands only the count does not bear repeating: the
-   body is published by whoever takes the claim, and the first try took it. Here the same token takes it twice.
-4. Whoever sends a task with a result subscribes to it, and whoever sends a group keeps its results until they are
-   ready; workers with threads too, which send every part and wait for none: a channel more in Redis and in the worker
-   for each, for ever. Here only who waits subscribes, and nothing is kept of what is only sent.
+1. 5.7 stores a part's SUCCESS, then counts the part. If a child is killed in between, its parent sees SUCCESS and
+   acknowledges the message, and the part is never counted. Here the part is counted first. If the child is killed in
+   between, the message is delivered again, and 5.7 counts a part that returns twice only once.
+2. 5.7 counts without a retry: one dropped connection turns a finished part into a failed chord. Here the connection
+   itself retries every command of the backend, `RETRY_TRIES` times over about two minutes.
+3. A reply may be lost after the command was executed. Of all commands only the count cannot be repeated: the process
+   that takes the claim publishes the body, and the first try took it. Here the same token can take it twice.
+4. A process that sends a task with a result subscribes to it, and one that sends a group keeps its results until they
+   are ready. Workers with threads send every part and wait for none, so channels would pile up in Redis and in the
+   worker. Here a process subscribes only when it waits, and keeps no results of what it only sends.
 
-Only for flat chords whose results nobody joins: in a header that holds groups the last part would wait for its own
-result. The tests of ``tests/celery`` read the methods that this relies on, so that the next minor of Celery is read
-before it is used.
+Use it only for flat chords whose results are not joined: in a header with groups, the last part would wait for its own
+result. The tests of ``tests/celery`` check the source of the methods that this module relies on, so that each new minor
+version of Celery is reviewed before use.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError
 from redis.retry import Retry
 
-PATIENCE_TRIES: Final = 60
+RETRY_TRIES: Final = 60
 _FIRST_WAIT_SECONDS: Final = 0.05
 _LONGEST_WAIT_SECONDS: Final = 2.0
 
@@ -39,26 +39,24 @@ _HAS_CLAIM: Final = (
     "if done_marker == claim_token or redis.call('SET', ckey, claim_token, 'NX', 'EX', claim_expires) then"
 )
 
-_Answer = TypeVar("_Answer")
+_Reply = TypeVar("_Reply")
 
-_PASSING: Final = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
+_TRANSIENT: Final = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
 
 
 class RedisRetry(Retry):
-    """Tries again with growing waits. redis-py connects within a try, with tries of its own: only the outer count.
+    """Retries with growing waits. redis-py connects within a try, with its own retries; only the outer ones count.
 
-    A connection has a copy of this for itself, and one thread at a time uses a connection.
+    Each connection has its own copy, and one thread at a time uses a connection.
     """
 
-    def __init__(self, tries: int = PATIENCE_TRIES) -> None:
-        # A server that is full or loading takes it later, as one that is away does.
-        super().__init__(ExponentialBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), tries, _PASSING)
+    def __init__(self, tries: int = RETRY_TRIES) -> None:
+        # A server that is full or loading accepts the command later, as one that is away does.
+        super().__init__(ExponentialBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), tries, _TRANSIENT)
         self._trying = False
 
-    def call_with_retry(
-        self, do: Callable[[], _Answer], fail: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> _Answer:
-        """As redis-py's, whose further arguments differ between its versions."""
+    def call_with_retry(self, do: Callable[[], _Reply], fail: Callable[..., Any], *args: Any, **kwargs: Any) -> _Reply:
+        """As in redis-py, whose further arguments differ between versions."""
         if self._trying:
             once = Retry(NoBackoff(), 0, self._supported_errors)
             return once.call_with_retry(do, fail, *args, **kwargs)
@@ -81,21 +79,21 @@ class SteadyRedisBackend(RedisBackend):
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
     ) -> None:
-        """As upstream's, with the two steps the other way round."""
+        """As upstream, but the part is counted before its result is stored."""
         if request and request.chord:
             self.on_chord_part_return(request, state, result)
         if store_result and not (request and request.ignore_result):
             self.store_result(task_id, result, state, request=request)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nothing. Upstream's subscribes to the result, in case its sender waits for it; see `wait_for_pending`."""
+        """Do nothing. Upstream subscribes to the result, in case the sender waits for it; see `wait_for_pending`."""
 
     def add_pending_result(self, result: Any, *_: Any, **__: Any) -> Any:
-        """Nothing either: a group asks for it in each process that builds one, and is kept there until it is done."""
+        """Do nothing. Every process that builds a group calls this, and would keep the result until it is ready."""
         return result
 
     def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
-        """What ``result.get`` ends in: now somebody waits."""
+        """Wait for a result, on behalf of ``result.get``: subscribe to it first."""
         super().add_pending_result(result)
         return super().wait_for_pending(result, *args, **kwargs)
 

@@ -1,6 +1,6 @@
-"""Celery's settings, with the reason beside each. Data only; the URLs and the schedule come from ``okasie.toml``.
+"""Celery's settings, each with its reason. Data only; the URLs and the schedule come from ``okasie.toml``.
 
-A deployment that wants other values edits the top-level ``celeryconfig.py``, which starts from these.
+To use other values, edit the top-level ``celeryconfig.py``, which starts from these.
 """
 
 from __future__ import annotations
@@ -30,109 +30,109 @@ QUEUE_OF: Final = {
     "okasie.spool": DIFF,
     "okasie.diff_chunk": DIFF,
 }
-"""Every task and its queue: named here once, routed from here, checked by a test against the registered tasks."""
+"""Every task and its queue. The routes are made from it, and a test compares it with the registered tasks."""
 
 WATCHDOG_SECONDS: Final = 10.0
 
 VISIBILITY_SECONDS: Final = 30
-"""Dead workers' messages come again after so long; living workers renew theirs (`okasie_tasks.worker.bootsteps`)."""
+"""A dead worker's messages are redelivered after this time; live workers renew theirs (`LeaseKeeper`)."""
 SWEEP_SECONDS: Final = 5
 
 SETTINGS: Final[dict[str, Any]] = {
-    # -- what travels: JSON of ids only; whoever can write to Redis must not be able to run code ----------------------
+    # -- messages: JSON of ids only, so that access to Redis does not allow running code on a worker -----------------
     "task_serializer": "json",
     "result_serializer": "json",
     "accept_content": ["json"],
     "result_accept_content": ["json"],
     "task_protocol": 2,
-    # -- queues: a misspelt queue must fail, not fill a list that nobody reads ----------------------------------------
+    # -- queues: a misspelt queue must fail, not fill a list that no worker consumes ----------------------------------
     "task_default_queue": CONTROL,
-    # An exchange and a key each: without them all queues are bound to the default queue's.
+    # Each has an exchange and a key: otherwise all queues are bound to those of the default queue.
     "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in (CONTROL, URGENT, API, DIFF)],
     "task_create_missing_queues": False,
     "task_routes": {name: {"queue": queue} for name, queue in QUEUE_OF.items()},
-    # -- delivery: at least once; the run record decides what a second delivery does (nothing) -------------------------
+    # -- delivery: at least once; the run's record makes a second delivery harmless -----------------------------------
     "task_acks_late": True,
-    # Without it late acknowledgement means nothing when a child dies: the message is acknowledged as failed.
+    # Without it, a message whose child dies is acknowledged as failed, in spite of late acknowledgement.
     "task_reject_on_worker_lost": True,
-    # What killed its process comes again as a retry after a moment, not at once in the next process: Celery's own
-    # delay is 180 s, and a child's death is to cost no more than 2 s in all. Every retry of ours names its delay.
+    # A message that killed its process is retried after a short delay, not at once in the next process. Celery's
+    # default delay is 180 s; a child's death should cost no more than 2 s in all. Other retries state their delay.
     "task_retry_on_worker_lost": True,
     "task_annotations": {"*": {"default_retry_delay": 0.5}},
-    # What failed or ran into its limit is told in the run's record; the message would fail again and again.
+    # Failures and time-outs are stored in the run's record; the message would only fail again.
     "task_acks_on_failure": True,
     "task_acks_on_timeout": True,
-    # It would skip a redelivered chord part without counting it, and the chord would wait for ever.
+    # It would skip a redelivered chord part without counting it, and the chord would never end.
     "worker_deduplicate_successful_tasks": False,
-    # Killing children at any bytecode is worse than a duplicate, which finds its part closed.
+    # Killing a child at an arbitrary point is worse than a duplicate, which finds its part closed.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
-    # One message per free slot: a busy node must not sit on work that an idle one could do.
+    # One message per free slot: a busy node must not hold messages that an idle one could process.
     "worker_prefetch_multiplier": 1,
     # -- the broker ---------------------------------------------------------------------------------------------------
     "broker_transport_options": {
-        # Every process that reads a queue sweeps by its own number, and the shortest wins: this one file is for all.
+        # Every consumer sweeps with its own value, and the shortest one takes effect: all processes use this file.
         "visibility_timeout": VISIBILITY_SECONDS,
-        # kombu sweeps every 10 s and looks every tenth time.
+        # By default kombu calls its sweep every 10 s and executes every tenth call.
         "unacked_restore_interval": SWEEP_SECONDS,
         "unacked_restore_throttle": 1,
-        # A sweeper killed inside its lock must not stop all restoring for the default 5 minutes.
+        # A process killed during its sweep must not stop all sweeps for the default 5 minutes.
         "unacked_mutex_expire": 10,
         # A publish must not hang on a dead socket; longer than the blocking pop of 1 s.
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
-        # A connection that is dead without a word (a firewall, a node that is gone) is found in half a minute.
+        # A silently dead connection (a firewall, a lost node) is detected within half a minute.
         "socket_keepalive": True,
         "health_check_interval": 15,
         # A threads pool acknowledges from many threads; kombu's default of 10 connections would make it fail.
         "max_connections": 100,
     },
-    # Everything may start at once; Redis may be the last.
+    # Processes may start in any order; Redis may be the last.
     "broker_connection_retry_on_startup": True,
-    # The supervisor decides when to give up, not the hundredth reconnect.
+    # The process supervisor decides when to give up, not the hundredth reconnect.
     "broker_connection_max_retries": None,
-    # A server that is full or loads its data answers with errors: wait for it too. Celery's default ends the worker.
+    # A server that is full or loading its data returns errors: wait for it, too. By default the worker would end.
     "broker_channel_error_retry": True,
-    # 15 s of tries: a server away for 4 s lost a publish after 0.7 s with Celery's three tries.
+    # Retries for 15 s. Celery's default of three tries ends after 0.7 s, and a server away for 4 s lost a publish.
     "task_publish_retry_policy": {"max_retries": 10, "interval_start": 0, "interval_step": 0.5, "interval_max": 2},
     # -- results: only chords need them -------------------------------------------------------------------------------
-    # The backend's own connections try the commands again (`okasie_tasks.worker.result_backend`), the count of a
-    # chord's parts too, which Celery's own retries leave out. Celery's retries around them would multiply with them.
+    # The backend's connections retry commands (`okasie_tasks.worker.result_backend`), including the count of a chord's
+    # parts, which Celery does not retry. Celery's retries on top would multiply their number.
     "result_backend_always_retry": False,
     # The manual asks for the same value here as on the broker (backends-and-brokers/redis, visibility timeout).
     "result_backend_transport_options": {
         "visibility_timeout": VISIBILITY_SECONDS,
         "retry_policy": {"max_retries": 0},
     },
-    # As for the broker: a dead socket must not hold a task for ever.
+    # As for the broker: a dead socket must not block a task indefinitely.
     "redis_socket_timeout": 10.0,
     "redis_socket_connect_timeout": 5.0,
     "redis_socket_keepalive": True,
     "redis_backend_health_check_interval": 15,
-    # Nobody reads a result later than that; a chord's parts must outlive the longest run.
+    # No result is read later than that; a chord's parts must outlive the longest run.
     "result_expires": 6 * 3600,
     "result_chord_expires": 2 * 86_400,
-    # Parts say otherwise for themselves; the others have nothing to tell, and who sends them need not subscribe.
+    # Parts override this. Other tasks have no result, so their senders need not subscribe.
     "task_ignore_result": True,
-    # A write more before each task, and one more that can fail it; Flower learns it from events.
+    # It costs one more write before each task, which may fail the task. Flower gets the state from events.
     "task_track_started": False,
-    # -- limits: the longest part is a bulk call of 120 s; loads and spools are cut into parts of seconds. Only prefork
-    #    has them, but a message's lease ends with them everywhere ----------------------------------------------------
+    # -- limits: the longest part is a bulk call of 120 s; loads and spools are split into parts of seconds. Only the
+    #    prefork pool enforces them, but in every pool a message's lease ends with them -------------------------------
     "task_soft_time_limit": 300,
     "task_time_limit": 330,
     # -- what Flower shows --------------------------------------------------------------------------------------------
-    # Without the second, tasks that wait in a queue do not show.
+    # Without the second, Flower does not show tasks that wait in a queue.
     "worker_send_task_events": True,
     "task_send_sent_event": True,
     # -- processes ----------------------------------------------------------------------------------------------------
-    # A child that grows is replaced when it has finished its task.
+    # A child above its memory limit is replaced after its task.
     "worker_max_tasks_per_child": 1000,
     "worker_max_memory_per_child": 400_000,  # KiB
-    # Log handlers that were set up before the worker began stay.
+    # Keep log handlers that were set up before the worker began.
     "worker_hijack_root_logger": False,
     "timezone": "UTC",
     "enable_utc": True,
-    # -- Beat: the schedule lives in Redis under a lock, so a second Beat stands by instead of doubling every run, and
-    #    no local file must survive a move to another machine ----------------------------------------------------------
+    # -- Beat: the schedule is in Redis under a lock, so a second Beat stands by instead of doubling every run. There is
+    #    no local file to move to another machine ---------------------------------------------------------------------
     "beat_scheduler": "redbeat.RedBeatScheduler",
     # The lock is renewed at each loop.
     "beat_max_loop_interval": 5,

@@ -1,4 +1,4 @@
-"""Logs under Celery: our formatter for workers and Beat, what each task is about, and errors without secrets."""
+"""Logging under Celery: the formatter of workers and Beat, the facts of each task, and errors without secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ABOUT = ("account", "run")
 
 
 class MaskedTask(Task[Any, Any]):
-    """A task whose errors hold no secret: Celery puts their texts into events, results and Flower's pages."""
+    """A task whose errors contain no secret: Celery puts their texts into events, results and Flower's pages."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.request.called_directly:
@@ -34,45 +34,45 @@ class MaskedTask(Task[Any, Any]):
             if mask(text) == text:
                 raise
             if isinstance(error, OkasieError | Retry | Ignore | Reject):
-                # Its own words are masked; a traceback shows, and a retry's result keeps, what it was raised from.
+                # Its message is masked. A traceback, or a retry's result, would show the exception that caused it.
                 error.__cause__ = error.__context__ = None
                 raise
-            log.exception("a task failed, and its own words hold a secret")
+            log.exception("task failed; its message contained a secret and was masked")
             raise RuntimeError(mask(f"{type(error).__name__}: {error}")) from None
 
 
 def begin(settings: LogSettings, *, level: int, file: str | None = None) -> None:
-    """Set up this process's logs. What a plugin or a library prints becomes lines too: it must not pass by the mask."""
+    """Set up this process's logs. Output that plugins and libraries print is logged, too, so that it is masked."""
     logs.set_up(settings, level=level, file=file)
     if current_app.conf.worker_redirect_stdouts:
         current_app.log.redirect_stdouts(current_app.conf.worker_redirect_stdouts_level)
 
 
 def begin_in_flower(settings: LogSettings) -> None:
-    """Flower sends no signal for it, and has the handler of tornado's, which would pass by the mask."""
+    """Set up Flower's logs. It sends no signal for that, and tornado's handler would bypass the mask."""
     logging.getLogger().handlers.clear()
     logs.set_up(settings, level=logging.INFO)
 
 
 @setup_logging.connect
 def _set_up(loglevel: int | None = None, logfile: str | None = None, **_: object) -> None:
-    """Workers and Beat; that somebody listens keeps Celery from setting up handlers of its own."""
+    """Set up the logs of workers and Beat. With a receiver connected, Celery sets up no handlers."""
     try:
         settings = load_settings().log
     except OkasieError:
-        settings = LogSettings()  # what is wrong with the file is told where it is needed, and by these logs
+        settings = LogSettings()  # the code that needs the file reports the error, to these logs
     begin(settings, level=int(loglevel or logging.WARNING), file=logfile)
 
 
 @task_prerun.connect
-def _about(task_id: str = "", task: Any = None, kwargs: Any = None, **_: object) -> None:
-    """Every line until the task's end tells what it is about. The arguments came in a message: they may be anything."""
+def _bind_facts(task_id: str = "", task: Any = None, kwargs: Any = None, **_: object) -> None:
+    """Add the task's facts to every log line until it ends. Arguments come from a message, so any type is possible."""
     clear_contextvars()
-    given = kwargs if isinstance(kwargs, dict) else {}
-    facts = {name: value[:200] for name in _ABOUT if isinstance(value := given.get(name), str) and value}
+    arguments = kwargs if isinstance(kwargs, dict) else {}
+    facts = {name: value[:200] for name in _ABOUT if isinstance(value := arguments.get(name), str) and value}
     bind_contextvars(task=task.name, task_id=task_id, **facts)
 
 
 @task_postrun.connect
-def _over(**_: object) -> None:
+def _clear_facts(**_: object) -> None:
     clear_contextvars()

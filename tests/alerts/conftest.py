@@ -1,4 +1,4 @@
-"""What the tests of alerts share."""
+"""Fixtures of the tests of alerts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.alerts.world import Hook, Senders
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    with Hook() as found:
-        yield found
+    with Hook() as hook:
+        yield hook
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,6 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fleet(tmp_path: Path, redis_url: str, client: redis.Redis, hook: Hook) -> Iterator[Senders]:
-    found = Senders(tmp_path, redis_url, '[alerts]\nwebhook = "env:HOOK"\n', HOOK=hook.url)
-    with contextlib.closing(found):
-        yield found
+    senders = Senders(tmp_path, redis_url, '[alerts]\nwebhook = "env:HOOK"\n', HOOK=hook.url)
+    with contextlib.closing(senders):
+        yield senders

@@ -1,4 +1,4 @@
-"""Alerts: found in the records, sent once by the fleet, few enough to be read."""
+"""Alerts: detected in the records, sent once by the fleet, and limited in number."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from okasie_tasks.core.guards import Held, HeldPlan
 from okasie_tasks.settings import AlertSettings
 from tests.alerts.world import Hook, Senders
 
-# -- what is told --------------------------------------------------------------------------------------------------
+# -- what is sent --------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_run_is_told_with_its_reason_and_what_to_do(fleet: Senders, hook: Hook) -> None:
+def test_the_alert_of_a_failed_run_has_its_reason_and_what_to_do(fleet: Senders, hook: Hook) -> None:
     error = {"code": "unauthorized", "message": "HTTP 401; the API key is not accepted", "where": "GET /listings"}
     run = fleet.ended("failed", error=json.dumps(error))
     assert fleet.tick() == 1
-    (told,) = hook.got
-    assert told.pop("at").endswith("Z")
-    text = told.pop("text")
-    assert told == {
+    (document,) = hook.got
+    assert document.pop("at").endswith("Z")
+    text = document.pop("text")
+    assert document == {
         "account": "dex", "run": run, "kind": "failed", "more": 0, "test": False,
         "reason": "GET /listings: HTTP 401; the API key is not accepted",
-        "what_to_do": "`okasie doctor dex` checks the key and the source and says how to mend them",
+        "what_to_do": "`okasie doctor dex` checks the key and the source and shows how to fix them",
     }  # fmt: skip
     assert text.splitlines()[0] == "okasie-tasks: dex: a run failed"
 
 
-def test_a_held_plan_is_told_once_however_many_runs_meet_it(fleet: Senders, hook: Hook) -> None:
+def test_a_held_plan_causes_one_alert_however_many_runs_meet_it(fleet: Senders, hook: Hook) -> None:
     held = Held(guard="sold_count", dealer=None, what="sells", count=40, reason="40 sells are more than 10 %")
     facts = json.dumps([{"guard": "sold_count", "dealer": None, "what": "sells", "count": 40, "reason": held.reason}])
     name, _ = fleet.runs.request("dex", "full")
@@ -52,31 +52,31 @@ def test_a_held_plan_is_told_once_however_many_runs_meet_it(fleet: Senders, hook
     fleet.ended("held", held=facts, held_run=name)
     fleet.passes(7200)
     fleet.tick()
-    (told,) = hook.got
-    assert (told["kind"], told["run"], told["reason"]) == ("held", name, held.reason)
-    assert f"`okasie approve {name}` or `okasie reject {name}`" in told["what_to_do"]
-    assert "it expires 20" in told["what_to_do"]
+    (document,) = hook.got
+    assert (document["kind"], document["run"], document["reason"]) == ("held", name, held.reason)
+    assert f"`okasie approve {name}` or `okasie reject {name}`" in document["what_to_do"]
+    assert "it expires 20" in document["what_to_do"]
 
 
 @pytest.mark.parametrize("state", ["done", "cancelled"])
-def test_what_is_well_is_not_told(fleet: Senders, hook: Hook, state: str) -> None:
+def test_a_good_end_causes_no_alert(fleet: Senders, hook: Hook, state: str) -> None:
     fleet.ended(state)
     assert fleet.tick() == 0
     assert hook.got == []
 
 
-def test_kinds_that_nobody_asked_for_are_not_told(
+def test_kinds_that_are_not_configured_are_not_sent(
     tmp_path: Path, redis_url: str, client: redis.Redis, hook: Hook
 ) -> None:
-    found = Senders(tmp_path, redis_url, f'[alerts]\nwebhook = "{hook.url}"\nkinds = ["failed"]\n')
-    with contextlib.closing(found):
-        found.ended("partial")
-        found.ended("failed")
-        assert found.tick() == 1
-    assert [told["kind"] for told in hook.got] == ["failed"]
+    senders = Senders(tmp_path, redis_url, f'[alerts]\nwebhook = "{hook.url}"\nkinds = ["failed"]\n')
+    with contextlib.closing(senders):
+        senders.ended("partial")
+        senders.ended("failed")
+        assert senders.tick() == 1
+    assert [document["kind"] for document in hook.got] == ["failed"]
 
 
-def test_what_ended_long_ago_or_is_of_an_account_that_is_gone_is_not_told(fleet: Senders, hook: Hook) -> None:
+def test_old_runs_and_removed_accounts_cause_no_alert(fleet: Senders, hook: Hook) -> None:
     old = fleet.ended("failed")
     fleet.runs.note(old, ended_ms=fleet.runs.now_ms() - 25 * 3600 * 1000)
     fleet.ended("failed", account="gone")
@@ -87,7 +87,7 @@ def test_what_ended_long_ago_or_is_of_an_account_that_is_gone_is_not_told(fleet:
 # -- stale ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_account_without_success_is_told_until_it_succeeds(fleet: Senders, hook: Hook) -> None:
+def test_an_account_without_success_causes_one_alert(fleet: Senders, hook: Hook) -> None:
     after = fleet.ctx.after["dex"]
     assert after == 45 * 60, "three times 15 minutes"
     fleet.ended("done")
@@ -96,13 +96,13 @@ def test_an_account_without_success_is_told_until_it_succeeds(fleet: Senders, ho
     fleet.services.redis.hset("okasie:account:dex:metrics", "success_ms:full", past)
     assert fleet.tick() == 1
     fleet.passes(7200)
-    assert fleet.tick() == 0, "the same trouble is told once"
-    (told,) = hook.got
-    assert (told["kind"], told["account"], told["run"]) == ("stale", "dex", None)
-    assert told["reason"].startswith("no run has succeeded for 46 min, the last one 20")
+    assert fleet.tick() == 0, "the same problem is sent once"
+    (document,) = hook.got
+    assert (document["kind"], document["account"], document["run"]) == ("stale", "dex", None)
+    assert document["reason"].startswith("no run has succeeded for 46 min, the last one 20")
 
 
-def test_who_is_paused_or_at_work_is_not_stale(fleet: Senders, hook: Hook) -> None:
+def test_a_paused_or_active_account_is_not_stale(fleet: Senders, hook: Hook) -> None:
     fleet.services.redis.hset("okasie:alerts:since", "dex", fleet.runs.now_ms() - 86_400_000)
     fleet.runs.controls.pause("dex")
     assert fleet.tick() == 0
@@ -119,7 +119,7 @@ def test_who_is_paused_or_at_work_is_not_stale(fleet: Senders, hook: Hook) -> No
 
 
 @pytest.mark.parametrize(
-    ("incremental", "full", "wanted", "seconds"),
+    ("incremental", "full", "stale_after", "seconds"),
     [
         (900.0, True, None, 2700.0),
         (60.0, True, None, 1800.0),
@@ -129,9 +129,9 @@ def test_who_is_paused_or_at_work_is_not_stale(fleet: Senders, hook: Hook) -> No
     ],
 )
 def test_when_an_account_is_stale(
-    incremental: float | None, full: bool, wanted: float | None, seconds: float | None
+    incremental: float | None, full: bool, stale_after: float | None, seconds: float | None
 ) -> None:
-    assert stale_seconds(incremental, full, wanted) == seconds
+    assert stale_seconds(incremental, full, stale_after) == seconds
 
 
 def test_stale_is_strictly_after() -> None:
@@ -144,16 +144,16 @@ def test_stale_is_strictly_after() -> None:
 
 
 def test_a_fleet_sends_each_alert_once(fleet: Senders, hook: Hook) -> None:
-    desks = [fleet.worker().alerting() for _ in range(6)]
+    contexts = [fleet.worker().alerting() for _ in range(6)]
     fleet.ended("failed")
-    start = threading.Barrier(len(desks))
+    start = threading.Barrier(len(contexts))
 
     def work(ctx: AlertContext) -> None:
         start.wait()
         detect(ctx)
         deliver(ctx)
 
-    threads = [threading.Thread(target=work, args=(ctx,)) for ctx in desks]
+    threads = [threading.Thread(target=work, args=(ctx,)) for ctx in contexts]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -162,16 +162,16 @@ def test_a_fleet_sends_each_alert_once(fleet: Senders, hook: Hook) -> None:
     assert len(hook.got) == 1
 
 
-def test_a_storm_is_one_message_and_the_next_tells_how_many(fleet: Senders, hook: Hook) -> None:
+def test_a_storm_is_one_message_and_the_next_has_the_count(fleet: Senders, hook: Hook) -> None:
     runs = [fleet.ended("failed") for _ in range(4)]
     fleet.tick()
-    assert [(told["run"], told["more"]) for told in hook.got] == [(runs[3], 3)]
+    assert [(document["run"], document["more"]) for document in hook.got] == [(runs[3], 3)]
     runs += [fleet.ended("failed") for _ in range(3)]
     fleet.tick()
     assert len(hook.got) == 1, "within the hour"
     fleet.passes(3601)
     fleet.tick()
-    assert [(told["run"], told["more"]) for told in hook.got[1:]] == [(runs[6], 2)]
+    assert [(document["run"], document["more"]) for document in hook.got[1:]] == [(runs[6], 2)]
     assert "2 more of this kind since the last message." in hook.got[1]["text"]
 
 
@@ -179,48 +179,46 @@ def test_kinds_and_accounts_do_not_hold_each_other_up(fleet: Senders, hook: Hook
     fleet.ended("failed")
     fleet.ended("partial")
     fleet.tick()
-    assert sorted(told["kind"] for told in hook.got) == ["failed", "partial"]
+    assert sorted(document["kind"] for document in hook.got) == ["failed", "partial"]
 
 
-def test_no_more_than_so_many_go_out_in_an_hour(
-    tmp_path: Path, redis_url: str, client: redis.Redis, hook: Hook
-) -> None:
+def test_the_messages_of_an_hour_are_limited(tmp_path: Path, redis_url: str, client: redis.Redis, hook: Hook) -> None:
     settings = AlertSettings(max_per_hour=3)
-    box = AlertQueue(client, prefix="okasie:", settings=settings)
+    queue = AlertQueue(client, prefix="okasie:", settings=settings)
     for number in range(5):
-        box.put(alert(account=f"a{number}"), ["webhook"])
-    box.put(alert(account="a0"), ["email"])
-    taken = [box.take() for _ in range(6)]
+        queue.put(alert(account=f"a{number}"), ["webhook"])
+    queue.put(alert(account="a0"), ["email"])
+    taken = [queue.claim_next() for _ in range(6)]
     assert sorted(one.slot.split()[0] for one in taken if one) == ["email", "webhook", "webhook", "webhook"]
     for one in taken:
         if one:
-            box.over(one)
-    found = Senders(tmp_path, redis_url, f'[alerts]\nwebhook = "{hook.url}"\nmax_per_hour = 3\n')
-    with contextlib.closing(found):
-        found.passes(3602)
-        later = [box.take() for _ in range(3)]
+            queue.finish(one)
+    senders = Senders(tmp_path, redis_url, f'[alerts]\nwebhook = "{hook.url}"\nmax_per_hour = 3\n')
+    with contextlib.closing(senders):
+        senders.passes(3602)
+        later = [queue.claim_next() for _ in range(3)]
     assert len([one for one in later if one]) == 2, "held back, not lost"
 
 
-def test_what_comes_while_a_message_is_under_way_is_told_next(client: redis.Redis) -> None:
-    box = AlertQueue(client, prefix="okasie:", settings=AlertSettings())
-    box.put(alert("1"), ["webhook"])
-    box.put(alert("2"), ["webhook"])
-    taken = box.take()
+def test_an_alert_raised_while_a_message_is_sent_comes_next(client: redis.Redis) -> None:
+    queue = AlertQueue(client, prefix="okasie:", settings=AlertSettings())
+    queue.put(alert("1"), ["webhook"])
+    queue.put(alert("2"), ["webhook"])
+    taken = queue.claim_next()
     assert taken is not None
-    assert (taken.key, taken.stands_for) == ("2", 2)
-    assert not box.put(alert("2"), ["webhook"]), "known"
-    box.put(alert("3"), ["webhook"])
-    box.over(taken)
-    assert [(slot, stands_for, tries) for slot, _, stands_for, tries in box.waiting()] == [("webhook failed dex", 1, 0)]
-    assert box.take() is None
+    assert (taken.key, taken.merged) == ("2", 2)
+    assert not queue.put(alert("2"), ["webhook"]), "known"
+    queue.put(alert("3"), ["webhook"])
+    queue.finish(taken)
+    assert [(slot, merged, tries) for slot, _, merged, tries in queue.waiting()] == [("webhook failed dex", 1, 0)]
+    assert queue.claim_next() is None
 
 
 def test_a_sender_that_died_is_followed_by_another(fleet: Senders, hook: Hook) -> None:
     fleet.ended("failed")
-    fleet.forget_looks()
+    fleet.expire_detection()
     detect(fleet.ctx)
-    assert fleet.ctx.queue.take() is not None, "and then it is killed"
+    assert fleet.ctx.queue.claim_next() is not None, "and then it is killed"
     assert fleet.tick() == 0
     fleet.passes(61)
     assert fleet.tick() == 1
@@ -231,13 +229,13 @@ def test_a_failed_delivery_is_tried_again_and_given_up_in_the_end(
 ) -> None:
     hook.status = 503
     fleet.ended("failed")
-    for wait in notifier._WAITS:
+    for wait in notifier._RETRY_SECONDS:
         fleet.tick()
         due = fleet.ctx.queue.waiting()[0][1]
         assert abs(due - fleet.runs.now_ms() - wait * 1000) < 5000
         fleet.passes(wait + 1)
     fleet.tick()
-    assert len(hook.got) == len(notifier._WAITS) + 1
+    assert len(hook.got) == len(notifier._RETRY_SECONDS) + 1
     assert fleet.ctx.queue.waiting() == []
     assert [record.getMessage() for record in caplog.records].count("alert given up") == 1
     hook.status = 204

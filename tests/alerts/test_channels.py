@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiri
 # -- the channels --------------------------------------------------------------------------------------------------
 
 
-TOLD = {
+PAYLOAD = {
     "account": "dex", "run": "01J", "kind": "failed", "reason": "r", "what_to_do": "w", "at": "2026", "more": 0,
     "test": False, "text": "okasie-tasks: dex: a run failed\nbecause of ä",
 }  # fmt: skip
@@ -39,7 +39,7 @@ def mail_settings(tmp_path: Path, port: int, *, password: str = PASSWORD, more: 
 
 def test_a_mail_arrives(tmp_path: Path) -> None:
     with Post() as post:
-        channels(mail_settings(tmp_path, post.port))["email"](TOLD)
+        channels(mail_settings(tmp_path, post.port))["email"](PAYLOAD)
     (mail,) = post.got
     assert mail["Subject"] == "okasie-tasks: dex: a run failed"
     assert mail["To"] == "a@dealer.example, b@dealer.example"
@@ -53,31 +53,33 @@ def test_a_mail_arrives(tmp_path: Path) -> None:
     ]
 
 
-def test_a_mail_server_that_refuses_is_told_without_the_password(tmp_path: Path) -> None:
+def test_the_error_of_a_refusing_mail_server_hides_the_password(tmp_path: Path) -> None:
     with Post() as post, pytest.raises(NotDelivered, match="the mail server answered 535") as caught:
-        channels(mail_settings(tmp_path, post.port, password="CANARY-wrong"))["email"](TOLD)
+        channels(mail_settings(tmp_path, post.port, password="CANARY-wrong"))["email"](PAYLOAD)
     assert "CANARY" not in str(caught.value)
     with Post() as post, pytest.raises(NotDelivered, match="SMTPNotSupportedError"):
-        channels(mail_settings(tmp_path, post.port, more=""))["email"](TOLD)  # no STARTTLS there: no login in the clear
+        channels(mail_settings(tmp_path, post.port, more=""))["email"](
+            PAYLOAD
+        )  # no STARTTLS there: no login in the clear
     assert post.got == []
 
 
-def test_no_mail_server_is_told(tmp_path: Path) -> None:
+def test_a_missing_mail_server_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotDelivered, match="ConnectionRefusedError"):
-        channels(mail_settings(tmp_path, 1))["email"](TOLD)
+        channels(mail_settings(tmp_path, 1))["email"](PAYLOAD)
 
 
 def test_a_redirect_of_a_webhook_is_not_followed(hook: Hook) -> None:
     hook.status, hook.headers = 302, {"Location": hook.url}
     with pytest.raises(NotDelivered, match="the webhook answered 302"):
-        channels(AlertSettings(webhook=hook.url))["webhook"](TOLD)
+        channels(AlertSettings(webhook=hook.url))["webhook"](PAYLOAD)
     assert len(hook.got) == 1
 
 
 def test_the_address_of_a_webhook_is_shown_nowhere(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:1/{TOKEN}"
     with pytest.raises(NotDelivered, match=r"was not reached \(ConnectionError\)") as caught:
-        channels(AlertSettings(webhook=url))["webhook"](TOLD)
+        channels(AlertSettings(webhook=url))["webhook"](PAYLOAD)
     assert TOKEN not in str(caught.value)
     assert masking.mask(f"POST {url} failed") == "POST *** failed"
 
@@ -94,7 +96,7 @@ def test_no_secret_leaves_in_an_alert(fleet: Senders, hook: Hook) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('[alerts]\nwebhook = "http://hooks.example/CANARY"', "alerts.webhook: got another address, expected https://"),
         ('[alerts]\nkinds = ["held", "sold"]', "alerts.kinds.1: got "),
@@ -108,20 +110,20 @@ def test_no_secret_leaves_in_an_alert(fleet: Senders, hook: Hook) -> None:
         ('[alerts.email]\nhost = "mx"\nsender = "a"\nto = ["b"]\nuser = "u"', "got one of user and password"),
     ],
 )
-def test_a_wrong_setting_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_setting_is_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "okasie.toml"
     file.write_text(text)
     with pytest.raises(ConfigurationError) as caught:
         load_settings(file, {})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "CANARY" not in str(caught.value)
 
 
 def test_lists_may_come_from_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "okasie.toml"
     file.write_text('[alerts.email]\nhost = "mx"\nsender = "a"\n')
-    found = load_settings(file, {"OKASIE_ALERTS__EMAIL__TO": "b, c", "OKASIE_ALERTS__KINDS": "held"}).alerts
-    assert (found.email.to, found.kinds) == (("b", "c"), ("held",))
+    alerts = load_settings(file, {"OKASIE_ALERTS__EMAIL__TO": "b, c", "OKASIE_ALERTS__KINDS": "held"}).alerts
+    assert (alerts.email.to, alerts.kinds) == (("b", "c"), ("held",))
 
 
 # -- the command ---------------------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ def command(config: Path, *arguments: str, **environ: str) -> Any:
     return CliRunner().invoke(cli, ["alerts", "--config", str(config), *arguments], env=environ)
 
 
-def test_a_test_alert_tells_how_it_went_by_each_channel(tmp_path: Path, hook: Hook) -> None:
+def test_a_test_alert_shows_the_result_of_each_channel(tmp_path: Path, hook: Hook) -> None:
     config = tmp_path / "okasie.toml"
     with Post() as post:
         config.write_text(
@@ -167,9 +169,9 @@ def test_the_command_shows_what_waits(fleet: Senders, monkeypatch: pytest.Monkey
     assert document["waiting"] == []
 
 
-def test_without_channels_it_says_so(tmp_path: Path) -> None:
+def test_without_channels_it_is_an_error(tmp_path: Path) -> None:
     config = tmp_path / "okasie.toml"
     config.write_text("")
-    found = command(config, "--test")
-    assert isinstance(found.exception, ConfigurationError)
-    assert "set webhook, or email, under [alerts]" in str(found.exception)
+    result = command(config, "--test")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "set webhook, or email, under [alerts]" in str(result.exception)

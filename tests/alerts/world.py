@@ -1,4 +1,4 @@
-"""A real web server, a real mail server, and a fleet without processes that alerts by them."""
+"""A real web server, a real mail server, and a fleet without processes that sends alerts to them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOKEN = "CANARY-hook-77d1"
 
 
 class Hook:
-    """A web server on loopback that keeps what it was sent, and answers what it is told to."""
+    """A web server on loopback that keeps the requests it gets, and answers with a given status."""
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
@@ -69,13 +69,13 @@ class Post:
         self.port = self._reserved.enter_context(reserved_port(8_100))
         self._controller = Controller(
             self, hostname="127.0.0.1", port=self.port, auth_required=True, auth_require_tls=False,
-            authenticator=lambda *given: AuthResult(success=given[4].password == PASSWORD.encode(), handled=False),
+            authenticator=lambda *args: AuthResult(success=args[4].password == PASSWORD.encode(), handled=False),
         )  # fmt: skip
 
     async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:
-        found = BytesParser(policy=default).parsebytes(envelope.content)
-        assert isinstance(found, EmailMessage)
-        self.got.append(found)
+        message = BytesParser(policy=default).parsebytes(envelope.content)
+        assert isinstance(message, EmailMessage)
+        self.got.append(message)
         return "250 OK"
 
     def __enter__(self) -> Post:
@@ -103,7 +103,7 @@ reference = "r"
 
 
 class Senders:
-    """The desks of some control workers, over one Redis."""
+    """The alert contexts of some control workers, over one Redis."""
 
     def __init__(self, folder: Path, redis_url: str, alerts: str, **environ: str) -> None:
         self.config = folder / "okasie.toml"
@@ -115,12 +115,12 @@ class Senders:
         self.runs = self.services.runs
 
     def worker(self) -> Services:
-        found = Services(load_settings(self.config, self._environ))
-        self._services.append(found)
-        return found
+        services = Services(load_settings(self.config, self._environ))
+        self._services.append(services)
+        return services
 
     def ended(self, state: str, *, account: str = "dex", **facts: str) -> str:
-        """A run that ended so."""
+        """A run that ended in this state; returns its id."""
         name, _ = self.runs.request(account, "full")
         assert self.runs.begin(account) == name
         self.runs.note(name, noted=1, **facts)
@@ -130,17 +130,17 @@ class Senders:
         return name
 
     def tick(self, ctx: AlertContext | None = None) -> int:
-        """One look, and what it sends."""
-        self.forget_looks()
+        """Detect once, and send; returns the number of messages."""
+        self.expire_detection()
         detect(ctx or self.ctx)
         return deliver(ctx or self.ctx)
 
-    def forget_looks(self) -> None:
-        """So long a time passes between two ticks that somebody may look again."""
+    def expire_detection(self) -> None:
+        """Let the claims of detecting expire, as between two ticks of a worker."""
         self.services.redis.delete("okasie:alerts:look:ended", "okasie:alerts:look:stale")
 
     def passes(self, seconds: float) -> None:
-        """Time passes for the box: every moment that it knows moves back."""
+        """Let time pass for the queue: move every time that it stores back."""
         client, base = self.services.redis, "okasie:alerts:"
         for name in ("due", "hour"):
             for member, ms in client.zrange(base + name, 0, -1, withscores=True):

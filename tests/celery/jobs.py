@@ -1,6 +1,6 @@
-"""Small tasks that leave notes in a database of their own, and the faults that a test arms there beforehand.
+"""Small tasks that leave notes in a separate database, and the faults that a test arms there beforehand.
 
-Imported by workers of both kinds: plain Celery's, and ours (by ``imports`` of their celeryconfig.py).
+Imported by workers of both kinds: plain Celery's, and this project's (by ``imports`` of their celeryconfig.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from celery.signals import worker_process_init
 from redis.connection import AbstractConnection
 
 FAULT = "fault"
-"""What is to happen once: ``kill between`` | ``request lost`` | ``answer lost`` | ``join lost``."""
+"""The fault that is to happen once: ``kill between`` | ``request lost`` | ``answer lost`` | ``join lost``."""
 
 _LONGEST_SECONDS = 120.0
 """A test that fails may leave a task without its end, and its worker serves the tests after it."""
@@ -34,7 +34,7 @@ def note(key: str, value: str) -> None:
 
 
 def armed(fault: str) -> bool:
-    """Whether this fault is to happen now; it is used up by asking."""
+    """Whether this fault is to happen now. It happens once only."""
     took = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
     return bool(notes(os.getpid()).eval(took, 1, FAULT, fault))
 
@@ -105,11 +105,11 @@ def lose_connections() -> None:
     send, read = AbstractConnection.send_packed_command, AbstractConnection.read_response
 
     def sent(self: Any, command: Any, check_health: bool = True) -> None:
-        said = b"".join(command) if isinstance(command, list) else command
+        raw = b"".join(command) if isinstance(command, list) else command
         # Two more scripts have these keys, without the first.
-        counts = b"EVALSHA" in said and b"celery-taskset-meta-" in said and b".t\r" in said and b".c\r" in said
-        counts = counts and said.index(b".j\r") < said.index(b".c\r")
-        if (counts and armed("request lost")) or (b"ZRANGE" in said and b".j\r" in said and armed("join lost")):
+        counts = b"EVALSHA" in raw and b"celery-taskset-meta-" in raw and b".t\r" in raw and b".c\r" in raw
+        counts = counts and raw.index(b".j\r") < raw.index(b".c\r")
+        if (counts and armed("request lost")) or (b"ZRANGE" in raw and b".j\r" in raw and armed("join lost")):
             self.disconnect()
             raise redis.ConnectionError("the request was lost")
         send(self, command, check_health)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from okasie_tasks.worker.bootsteps import LOOK_SECONDS, ChildWatch
+from okasie_tasks.worker.bootsteps import CHILD_CHECK_SECONDS, ChildWatch
 from tests.celery.world import World
 from tests.support import poll
 
@@ -14,7 +14,7 @@ def test_what_killed_its_process_comes_again_after_a_moment(world: World) -> Non
     world.send("ours-prefork", "jobs.die", name="dies")
     poll(lambda: len(world.noted("dies:times")) == 2, what="the second time")
     poll(lambda: world.idle("ours-prefork"), what="the end")
-    assert "Retry in 0.5s: WorkerLostError" in world.nodes["ours-prefork"].said(), "and not after 180 s"
+    assert "Retry in 0.5s: WorkerLostError" in world.nodes["ours-prefork"].log(), "and not after 180 s"
     assert len(world.noted("dies:times")) == 2
 
 
@@ -24,7 +24,7 @@ def test_the_pool_is_looked_at_all_the_time() -> None:
     pool = SimpleNamespace(maintain_pool=object())
     step = ChildWatch(SimpleNamespace())
     step.start(SimpleNamespace(hub=hub, pool=SimpleNamespace(_pool=pool)))
-    assert looks == [(LOOK_SECONDS, pool.maintain_pool)]
+    assert looks == [(CHILD_CHECK_SECONDS, pool.maintain_pool)]
     step.start(SimpleNamespace(hub=hub, pool=SimpleNamespace()))
     step.start(SimpleNamespace(hub=None, pool=SimpleNamespace(_pool=pool)))
     assert len(looks) == 1, "threads have no children, and where there is no loop nothing can be asked of it"

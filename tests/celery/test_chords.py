@@ -28,7 +28,7 @@ def test_plain_a_child_killed_between_storing_and_counting_leaves_a_chord_that_w
     world.chord(PLAIN, "a")
     over(world, PLAIN, "a", parts=3)
     assert world.notes.get(FAULT) is None
-    assert "succeeded before the worker was lost" in world.nodes[PLAIN].said()
+    assert "succeeded before the worker was lost" in world.nodes[PLAIN].log()
     assert (counted(world, PLAIN), world.noted("a:bodies")) == (2, []), "nobody is left to count the third"
 
 

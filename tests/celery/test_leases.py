@@ -115,7 +115,7 @@ def test_what_is_held_are_the_channels_messages_and_what_runs_from_before_a_reco
     assert held(SimpleNamespace(task_consumer=None)) == {"old"}, "between two connections"
 
 
-def test_a_message_is_not_held_for_ever() -> None:
+def test_a_message_is_not_held_indefinitely() -> None:
     now = 0.0
     leases = Leases(longest_seconds=10, clock=lambda: now)
     assert leases.due(["a"]) == ["a"]

@@ -1,4 +1,4 @@
-"""The pop gap: kombu takes a message from its queue, then writes down that it has it. Who dies in between loses it."""
+"""The pop gap: kombu pops a message from its queue, then records it. A worker that dies in between loses it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_ours_the_watchdog_finds_the_part_and_publishes_it_again(world: World) -
         world.nodes[OURS].ready()
 
         def ended() -> bool:
-            found = runs.get(run)
-            return found is not None and not found.open
+            record = runs.get(run)
+            return record is not None and not record.open
 
         world.post(OURS, "okasie.watchdog", CONTROL)
         poll(ended, what="the end of the run")
-        found = runs.get(run)
-        assert found is not None
-        assert found.state == "done", found
+        record = runs.get(run)
+        assert record is not None
+        assert record.state == "done", record

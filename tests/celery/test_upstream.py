@@ -1,7 +1,7 @@
-"""What we rely on in Celery and kombu is as it was when we read it: an upgrade that changes it fails here.
+"""The functions of Celery and kombu that this project relies on are unchanged: an upgrade that changes one fails here.
 
-Then read what changed, see whether the protection built on it still holds or is still needed, break it once to see its
-test in this folder fail, and put the new digest down.
+Then review the change, check whether the protection built on it still works and is still needed, break it once to see
+its test in this folder fail, and update the digest.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ READ = {
     "kombu.transport.redis:Channel._connparams": "12dd147d269a",
     "kombu.transport.redis:Channel.close": "bcaf5609dae2",
 }
-"""Function -> digest of its text without comments and layout."""
+"""Function -> digest of its source without comments and layout."""
 
 
 def digest(name: str) -> str:
     module, _, path = name.partition(":")
-    found = symbol_by_name(f"{module}:{path.split('.', maxsplit=1)[0]}")
+    value = symbol_by_name(f"{module}:{path.split('.', maxsplit=1)[0]}")
     for part in path.split(".")[1:]:
-        found = getattr(found, part)
-    source = textwrap.dedent(inspect.getsource(found))
+        value = getattr(value, part)
+    source = textwrap.dedent(inspect.getsource(value))
     skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
     words = [t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type not in skipped]
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""A server that can be killed, and two workers of each kind: plain Celery's and ours, prefork and threads."""
+"""A server that can be killed, and workers of plain Celery and of this project, with prefork and threads pools."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NODES = {
 
 
 class Sending(RedisBackend):
-    """For who only sends: subscribes to no result, because the server goes away under this process too."""
+    """For a sender: subscribes to no result, because the server also goes away for this process."""
 
     def on_task_call(self, *_: Any) -> None:
         pass
@@ -63,10 +63,10 @@ class Node:
         """Wait until it takes messages; starts it if it was killed."""
         if not self.child.alive:
             self.start()
-        poll(lambda: " ready." in self.said(), what=f"{self.child.name} ready")
+        poll(lambda: " ready." in self.log(), what=f"{self.child.name} ready")
         return self
 
-    def said(self) -> str:
+    def log(self) -> str:
         return self.child.log.read_text() if self.child.log.exists() else ""
 
     @property
@@ -170,7 +170,7 @@ class World:
         return self.app(node).send_task(task, kwargs=kwargs, queue=queue)
 
     def chord(self, node: str, name: str, parts: int = 3, until: str = "") -> Any:
-        """A chord of small parts; its result tells how it ended."""
+        """A chord of small parts; its result shows how it ended."""
         app, queue = self.app(node), self.nodes[node].ready().queue
         header = [
             signature("jobs.part", kwargs={"name": name, "number": n, "until": until}, queue=queue, app=app)
@@ -202,8 +202,8 @@ class World:
         node.signal(signal.SIGKILL)
 
     def noted(self, key: str) -> list[str]:
-        found: list[str] = self.notes.lrange(key, 0, -1)
-        return found
+        values: list[str] = self.notes.lrange(key, 0, -1)
+        return values
 
     def idle(self, node: str) -> bool:
         """Nothing is queued, and nothing delivered that was not acknowledged: nothing more will happen."""

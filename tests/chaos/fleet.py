@@ -25,7 +25,7 @@ from okasie_tasks.local.embedded_redis import EmbeddedRedis
 from okasie_tasks.local.fleet import _WORKERS  # the very workers of `okasie up`
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
-from okasie_tasks.sandbox.limits import Quota, Verdict
+from okasie_tasks.sandbox.limits import Quota, QuotaDecision
 from okasie_tasks.settings import load_settings
 from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.store.records import Run
@@ -61,7 +61,7 @@ class Counting(Quota):
 
     overrun = 0
 
-    def take(self, now: float) -> Verdict:
+    def take(self, now: float) -> QuotaDecision:
         verdict = super().take(now)
         self.overrun += not verdict.allowed
         return verdict
@@ -169,7 +169,7 @@ class Fleet:
     def _keep(self) -> None:
         while not self._over.wait(0.1):
             with self._look:
-                self.supervisor.look()
+                self.supervisor.restart_ended()
 
     # -- breaking and mending --------------------------------------------------------------------------------------
 

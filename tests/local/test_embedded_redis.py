@@ -1,4 +1,4 @@
-"""The embedded server: where it is found, what it is told, who may use its folder."""
+"""The embedded server: where it is found, how it is configured, and that its folder has one owner."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from okasie_tasks.settings.redis_url import find_embedded, redis_url, redis_urls
     ],
 )
 def test_each_library_gets_the_address_in_its_own_spelling(url: str, broker: str) -> None:
-    found = redis_urls(url)
-    assert (found.broker, found.backend) == (broker, broker.removeprefix("redis+"))
+    urls = redis_urls(url)
+    assert (urls.broker, urls.backend) == (broker, broker.removeprefix("redis+"))
 
 
 @pytest.mark.parametrize("url", ["amqp://h", "redis", "unix://", "http://user:pw@h/"])
@@ -45,9 +45,9 @@ def test_an_address_of_something_else_is_refused_without_its_password(url: str) 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    found = Path(tempfile.mkdtemp(prefix="ot-"))
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix="ot-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def started(folder: Path) -> tuple[EmbeddedRedis, Supervisor]:
@@ -56,7 +56,7 @@ def started(folder: Path) -> tuple[EmbeddedRedis, Supervisor]:
     return server, supervisor
 
 
-def test_it_keeps_what_it_was_told_and_is_found_by_other_commands(folder: Path) -> None:
+def test_it_keeps_its_data_and_is_found_by_other_commands(folder: Path) -> None:
     (folder / "okasie.toml").write_text("")
     settings = load_settings(folder / "okasie.toml", {"OKASIE_REDIS__STATE_DIR": str(folder)})
     with pytest.raises(ConnectionFailed, match="okasie up"):
@@ -81,8 +81,8 @@ def test_it_keeps_what_it_was_told_and_is_found_by_other_commands(folder: Path) 
             assert client.get("kept") == b"yes"
     finally:
         supervisor.stop(10)
-    found = find_server()
-    assert (folder / f"{found.engine}-{found.version.split('.')[0]}" / "appendonlydir").is_dir()
+    program = find_server()
+    assert (folder / f"{program.engine}-{program.version.split('.')[0]}" / "appendonlydir").is_dir()
 
 
 def test_a_folder_with_a_long_name_gets_its_socket_elsewhere(folder: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_folder_with_a_long_name_gets_its_socket_elsewhere(folder: Path) -> No
     assert not elsewhere.parent.exists(), "nothing is left behind"
 
 
-def test_without_any_server_program_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_server_program_the_options_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded_redis, "_candidates", lambda: iter(()))
     with pytest.raises(ConfigurationError) as caught:
         find_server()
@@ -110,8 +110,8 @@ def test_without_any_server_program_the_ways_out_are_named(monkeypatch: pytest.M
 
 def test_a_program_on_the_path_is_taken_if_it_is_new_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     old, new = tmp_path / "redis-server", tmp_path / "valkey-server"
-    for program, said in ((old, "Redis server v=6.0.9 sha=0"), (new, "Valkey server v=8.1.0 sha=0")):
-        program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    for program, output in ((old, "Redis server v=6.0.9 sha=0"), (new, "Valkey server v=8.1.0 sha=0")):
+        program.write_text(f"#!/bin/sh\necho '{output}'\n")
         program.chmod(0o755)
     monkeypatch.setattr(embedded_redis.importlib, "import_module", _no_module)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Ports of a fleet: none is given to two that start at the same moment, and Flower's is said when it is not the usual."""
+"""Ports of a fleet: no two fleets get the same one, and an unusual port of Flower is reported."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test_flower_gets_the_next_port_when_its_own_is_taken(tmp_path: Path, monkeyp
     (tmp_path / "okasie.toml").write_text(
         config_text(feed="x.csv", base_url="http://127.0.0.1:9", key="k", account="dex")
     )
-    said: list[str] = []
+    messages: list[str] = []
     started: list[tuple[str, ...]] = []
-    fleet = LocalFleet(tmp_path / "okasie.toml", said.append)
+    fleet = LocalFleet(tmp_path / "okasie.toml", messages.append)
     monkeypatch.setattr(fleet, "_celery", lambda *words: started.append(words))
     with socket.socket() as squatter, ExitStack() as starting:
         squatter.bind(("127.0.0.1", 0))
@@ -42,4 +42,4 @@ def test_flower_gets_the_next_port_when_its_own_is_taken(tmp_path: Path, monkeyp
     (port,) = [int(word.removeprefix("--port=")) for word in words if word.startswith("--port=")]
     assert port > taken
     assert fleet.flower_url == f"http://127.0.0.1:{port}"
-    assert said == [f"port {taken} is taken; Flower listens on {port}"]
+    assert messages == [f"port {taken} is in use; Flower listens on {port}"]

@@ -1,4 +1,4 @@
-"""The door to the API: one request per permit, every answer mapped once, tolerant where it may be, strict where it must."""
+"""The API client: one request per permit, each response mapped once, tolerant where it may be, strict where it must."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ KEY = "s3cret-key"
 
 
 class Recorder:
-    """A limiter that always has room and remembers what it was told."""
+    """A limiter that always grants a permit and records its calls."""
 
     def __init__(self, answer: Permit | Wait | None = None) -> None:
         self.answer = answer
-        self.said: list[tuple[str, Any]] = []
+        self.calls: list[tuple[str, Any]] = []
 
     def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
-        self.said.append(("acquire", (ticket, lane, reserve_seconds)))
+        self.calls.append(("acquire", (ticket, lane, reserve_seconds)))
         return self.answer or Permit(f"{ticket}/1")
 
     def report(self, permit: Permit, feedback: Feedback) -> None:
-        self.said.append(("report", feedback))
+        self.calls.append(("report", feedback))
 
     def cancel(self, permit: Permit) -> None:
-        self.said.append(("cancel", permit.id))
+        self.calls.append(("cancel", permit.id))
 
     def drop(self, ticket: str) -> None:
-        self.said.append(("drop", ticket))
+        self.calls.append(("drop", ticket))
 
     @property
     def reports(self) -> list[Feedback]:
-        return [what for kind, what in self.said if kind == "report"]
+        return [value for kind, value in self.calls if kind == "report"]
 
 
 @pytest.fixture
@@ -81,14 +81,14 @@ WARM = PooledConnection.preconnect
 
 @pytest.fixture(autouse=True)
 def cold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not there cannot be connected to; `test_the_connection_is_open_before_the_permit` uses a real server."""
+    """No server listens, so nothing preconnects; `test_the_connection_is_open_before_the_permit` has a real server."""
     monkeypatch.setattr(PooledConnection, "preconnect", lambda _: None)
 
 
 @pytest.fixture
 def web() -> Iterator[responses.RequestsMock]:
-    with responses.RequestsMock() as found:
-        yield found
+    with responses.RequestsMock() as mock:
+        yield mock
 
 
 def page(*rows: dict[str, Any], total: int | None = None) -> dict[str, Any]:
@@ -112,7 +112,7 @@ ITEMS = [("A", b'{"externalReference":"A"}'), ("B", b'{"externalReference":"B"}'
 
 
 def test_a_cookie_is_not_sent_back(api: OkasieApi, web: responses.RequestsMock) -> None:
-    """One request must not depend on the answers before it."""
+    """A request must not depend on earlier responses."""
     for _ in range(2):
         web.get(f"{BASE}/listings", json=page(), headers={"Set-Cookie": "session=1; Path=/"})
         with api.permit(ticket="t") as call:
@@ -124,15 +124,15 @@ def test_a_list_asks_for_all_states_in_the_largest_pages(api: OkasieApi, web: re
     web.get(f"{BASE}/listings", json=page(), headers={"Date": "Mon, 23 Nov 2026 16:00:01 GMT"})
     since = datetime(2026, 11, 23, 15, 58, tzinfo=UTC)
     with api.permit(ticket="t") as call:
-        found = call.list_page(1, updated_since=since)
+        result = call.list_page(1, updated_since=since)
     sent = web.calls[0].request
     assert sent.url == f"{BASE}/listings?page=1&pageSize=200&status=all&updatedSince=2026-11-23T15%3A58%3A00Z"
     assert sent.headers["Authorization"] == f"Bearer {KEY}"
     assert len(sent.headers["X-Request-Id"]) == 32
-    assert found.server_time == datetime(2026, 11, 23, 16, 0, 1, tzinfo=UTC)
+    assert result.server_time == datetime(2026, 11, 23, 16, 0, 1, tzinfo=UTC)
 
 
-def test_every_attempt_has_a_request_id_of_its_own(api: OkasieApi, web: responses.RequestsMock) -> None:
+def test_every_attempt_has_a_unique_request_id(api: OkasieApi, web: responses.RequestsMock) -> None:
     web.get(f"{BASE}/listings", json=page())
     for _ in range(2):
         with api.permit(ticket="t") as call:
@@ -149,12 +149,12 @@ def test_a_bulk_call_wraps_the_items_as_they_are(api: OkasieApi, web: responses.
 
 
 @pytest.mark.parametrize("items", [[], [("A", b"{}")] * 2, [(str(n), b"{}") for n in range(101)]])
-def test_a_bulk_call_that_the_contract_forbids_is_our_defect_and_not_sent(
+def test_a_bulk_call_that_the_contract_forbids_is_a_defect_and_not_sent(
     api: OkasieApi, limiter: Recorder, items: list[tuple[str, bytes]]
 ) -> None:
     with pytest.raises(ValueError, match="1 to 100"), api.permit(ticket="t") as call:
         call.bulk_upsert(items)
-    assert limiter.said[-1][0] == "cancel"
+    assert limiter.calls[-1][0] == "cancel"
 
 
 @pytest.mark.parametrize("reference", ["a/b", "a?b=c", "é #1", "a%2Fb"])
@@ -167,10 +167,10 @@ def test_a_reference_cannot_change_the_path(api: OkasieApi, web: responses.Reque
 
 
 @pytest.mark.parametrize("reference", ["", ".", ".."])
-def test_a_reference_that_a_path_cannot_hold_is_set_aside(api: OkasieApi, limiter: Recorder, reference: str) -> None:
+def test_a_reference_that_a_path_cannot_hold_is_rejected(api: OkasieApi, limiter: Recorder, reference: str) -> None:
     with pytest.raises(ItemRejected), api.permit(ticket="t") as call:
         call.delete(reference)
-    assert limiter.said[-1][0] == "cancel"
+    assert limiter.calls[-1][0] == "cancel"
 
 
 # -- permits -------------------------------------------------------------------------------------------------------
@@ -182,30 +182,30 @@ def test_one_permit_is_one_request(api: OkasieApi, web: responses.RequestsMock, 
         call.list_page(1)
         with pytest.raises(RuntimeError):
             call.list_page(2)
-    assert [kind for kind, _ in limiter.said] == ["acquire", "report"]
+    assert [kind for kind, _ in limiter.calls] == ["acquire", "report"]
     assert len(web.calls) == 1
 
 
-def test_a_permit_that_was_not_used_is_given_back(api: OkasieApi, limiter: Recorder) -> None:
+def test_an_unused_permit_is_returned(api: OkasieApi, limiter: Recorder) -> None:
     with api.permit(ticket="t"):
         pass
-    assert [kind for kind, _ in limiter.said] == ["acquire", "cancel"]
+    assert [kind for kind, _ in limiter.calls] == ["acquire", "cancel"]
 
 
-def test_nobody_waits_in_a_slot_longer_than_half_a_second(log: list[RequestLog]) -> None:
+def test_no_call_waits_in_a_slot_longer_than_half_a_second(log: list[RequestLog]) -> None:
     limiter = Recorder(Wait(0.6, "quota"))
     api = OkasieApi(BASE, lambda: KEY, limiter, account="dex")
     with pytest.raises(NoPermit) as caught, api.permit(ticket="t"):
         pass
     assert (caught.value.seconds, caught.value.counted) == (0.6, False)
-    assert [kind for kind, _ in limiter.said] == ["acquire"]
+    assert [kind for kind, _ in limiter.calls] == ["acquire"]
 
 
-def test_a_permit_is_held_for_the_longest_the_call_can_take(limiter: Recorder) -> None:
+def test_a_permit_is_reserved_for_the_longest_time_of_a_call(limiter: Recorder) -> None:
     api = OkasieApi(BASE, lambda: KEY, limiter, account="dex", read_timeout=7, write_timeout=90)
     with api.permit(ticket="t", lane="urgent"):
         pass
-    assert limiter.said[0] == ("acquire", ("t", "urgent", 95.0))
+    assert limiter.calls[0] == ("acquire", ("t", "urgent", 95.0))
     assert (api.timeout("list"), api.timeout("bulk")) == ((5.0, 7), (5.0, 90))
 
 
@@ -231,7 +231,7 @@ def test_the_headers_reach_the_limiter(api: OkasieApi, web: responses.RequestsMo
         ({"Retry-After": "86400"}, {}, 900.0),
     ],
 )
-def test_a_429_tells_how_long_to_pause(
+def test_a_429_states_how_long_to_pause(
     api: OkasieApi,
     web: responses.RequestsMock,
     limiter: Recorder,
@@ -253,7 +253,7 @@ HTML = "<html><body>Bad gateway</body></html>"
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "code", "told"),
+    ("answer", "error", "code", "message"),
     [
         ({"status": 500, "json": {"error": {"code": "INTERNAL", "message": "Oops"}}}, Unavailable, "unavailable", "HTTP 500 INTERNAL: Oops"),
         ({"status": 503, "body": HTML, "content_type": "text/html"}, Unavailable, "unavailable", "HTTP 503"),
@@ -280,19 +280,19 @@ def test_failures_are_mapped_once(
     answer: dict[str, Any],
     error: type[OkasieError],
     code: str,
-    told: str,
+    message: str,
 ) -> None:
     web.get(f"{BASE}/listings", **answer)
     with pytest.raises(error) as caught, api.permit(ticket="t") as call:
         call.list_page(1)
     assert type(caught.value) is error
-    assert (caught.value.code, told in caught.value.message) == (code, True), str(caught.value)
+    assert (caught.value.code, message in caught.value.message) == (code, True), str(caught.value)
     assert "GET /listings page 1 (request " in (caught.value.where or "")
     assert len(web.calls) == 1, "no retry, no redirect followed"
     assert len(limiter.reports) == 1
 
 
-def test_a_connection_that_never_was_is_told_apart_from_a_lost_answer(
+def test_a_refused_connection_differs_from_a_lost_response(
     api: OkasieApi, web: responses.RequestsMock, limiter: Recorder
 ) -> None:
     web.get(f"{BASE}/listings", body=requests.ConnectTimeout())
@@ -316,7 +316,7 @@ def test_a_server_that_echoes_the_key_does_not_bring_it_into_a_message(
     assert "theirs their-1" in (caught.value.where or "")
 
 
-def test_a_key_that_cannot_be_had_costs_no_permit(limiter: Recorder) -> None:
+def test_a_missing_key_costs_no_permit(limiter: Recorder) -> None:
     def missing() -> str:
         raise ConfigurationError("the environment variable DEX is not set or empty", where="env:DEX")
 
@@ -325,7 +325,7 @@ def test_a_key_that_cannot_be_had_costs_no_permit(limiter: Recorder) -> None:
         pass
     assert "accounts.dex.api_key" in str(caught.value)
     assert "DEX is not set" in str(caught.value)
-    assert limiter.said == []
+    assert limiter.calls == []
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "naïve"])
@@ -342,9 +342,9 @@ def test_a_page_is_read_with_tolerance(api: OkasieApi, web: responses.RequestsMo
     good = {"id": "1", "externalReference": "A", "status": "active", "brandNew": {"field": 1}, "price": 5}
     web.get(f"{BASE}/listings", json=page(good, {"no": "id"}, total=2) | {"unknown": True})  # type: ignore[arg-type]
     with api.permit(ticket="t") as call:
-        found = call.list_page(1)
-    assert [row.reference for row in found.rows] == ["A"]
-    assert (found.unreadable, found.total_items, found.total_pages) == (1, 2, 1)
+        result = call.list_page(1)
+    assert [row.reference for row in result.rows] == ["A"]
+    assert (result.unreadable, result.total_items, result.total_pages) == (1, 2, 1)
 
 
 def read_bulk(api: OkasieApi, web: responses.RequestsMock, status: int, body: Any) -> list[str]:
@@ -416,7 +416,7 @@ def test_each_request_is_counted_with_its_kind(
     ]  # fmt: skip
 
 
-def test_the_memory_limiter_fits_the_door(web: responses.RequestsMock) -> None:
+def test_the_memory_limiter_fits_the_client(web: responses.RequestsMock) -> None:
     web.get(f"{BASE}/listings", json=page())
     api = OkasieApi(BASE, lambda: KEY, MemoryLimiter(per_minute=1), account="dex")
     with api.permit(ticket="t") as call:
@@ -429,7 +429,7 @@ def test_the_memory_limiter_fits_the_door(web: responses.RequestsMock) -> None:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers every list with no listings, and closes each connection after its first answer without saying so."""
+    """Answers every list with no listings, and silently closes each connection after its first response."""
 
     daemon_threads = True
 
@@ -463,7 +463,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def test_one_more_could_send_more_while_answers_take_longer_than_the_pace_and_no_permit_had_to_wait(
+def test_more_workers_help_while_responses_take_longer_than_the_pace_and_no_permit_had_to_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     api = OkasieApi(BASE, lambda: KEY, MemoryLimiter(per_minute=1), account="dex", max_wait_seconds=0)
@@ -507,10 +507,10 @@ def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("late_at", "begun"), [(2, False), (3, True)])
-def test_a_process_that_stood_still_with_a_request_in_its_hands_does_not_send_it(
+def test_a_process_that_was_stopped_before_sending_does_not_send(
     monkeypatch: pytest.MonkeyPatch, limiter: Recorder, late_at: int, begun: bool
 ) -> None:
-    """Before its head or between that and its body; the second of these looks at the clock is a minute later."""
+    """Before the head, or between head and body: the second reading of the clock is a minute later."""
     looks: list[int] = []
 
     def clock() -> float:
@@ -534,7 +534,7 @@ def test_a_process_that_stood_still_with_a_request_in_its_hands_does_not_send_it
 def test_a_server_that_is_not_there_costs_a_permit_and_is_reported(
     monkeypatch: pytest.MonkeyPatch, limiter: Recorder
 ) -> None:
-    """So that the breaker sees it: warming up fails in silence."""
+    """The breaker must see it; preconnecting ignores the error."""
     monkeypatch.setattr(PooledConnection, "preconnect", WARM)
     api = OkasieApi("http://127.0.0.1:9", lambda: KEY, limiter, account="dex")
     with pytest.raises(Unavailable, match="cannot connect"), api.permit(ticket="t") as call:

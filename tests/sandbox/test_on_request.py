@@ -1,4 +1,4 @@
-"""What the sandbox does when asked: quirks, scopes, and edits on the marketplace's side."""
+"""What the sandbox does on request: quirks, scopes, and edits on the marketplace's side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGES = ["https://x.test/front.jpg", "https://slow.test/side.jpg", "https://x.t
 
 
 class Admin:
-    """The sandbox's own side: ``admin("quirks", respell=True)``."""
+    """The administration of the sandbox: ``admin("quirks", respell=True)``."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._url = sandbox.admin_url
@@ -29,8 +29,8 @@ class Admin:
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox([Key("full", "full"), Key("own", "own", codes=("GENT",))], limit=0, clock=Clock()) as found:
-        yield found
+    with Sandbox([Key("full", "full"), Key("own", "own", codes=("GENT",))], limit=0, clock=Clock()) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def admin(sandbox: Sandbox) -> Admin:
 # -- quirks: what is shown -----------------------------------------------------------------------------------------
 
 
-def test_text_is_spelled_anew(call: Caller, admin: Admin) -> None:
+def test_text_is_respelled(call: Caller, admin: Admin) -> None:
     features = [{"category": "comfort", "name": "elektrische ramen"}]
     call.put(
         "A", color="donker-blauw", description="Eerste eigenaar.", vin="wvw-1", features=features, engine="1.0 tsi"
@@ -85,7 +85,7 @@ def test_pages_are_shuffled_by_a_seed(call: Caller, admin: Admin) -> None:
     assert any(len({*pages[0], *pages[1]}) < 6 for pages in walks), "some rows are missed, others met twice"
 
 
-def test_pages_can_be_smaller_than_asked(call: Caller, admin: Admin) -> None:
+def test_pages_can_be_smaller_than_requested(call: Caller, admin: Admin) -> None:
     for number in range(5):
         call.put(f"R{number}")
     admin("quirks", page_rows=2)
@@ -179,7 +179,7 @@ def _without_code() -> dict[str, Any]:
     return {name: value for name, value in ITEM.items() if name != "dealerLocationCode"}
 
 
-def test_a_scope_given_back_is_the_keys_own(sandbox: Sandbox, admin: Admin) -> None:
+def test_a_widened_scope_is_the_keys_own(sandbox: Sandbox, admin: Admin) -> None:
     own = Caller(sandbox, "own")
     admin("scope", key="own", codes=["BRUGGE"])
     assert own.put("A").status_code == own.put("A", dealerLocationCode="BRUGGE").status_code == 403
@@ -187,7 +187,7 @@ def test_a_scope_given_back_is_the_keys_own(sandbox: Sandbox, admin: Admin) -> N
     assert (own.put("A").status_code, own.put("B", dealerLocationCode="BRUGGE").status_code) == (201, 403)
 
 
-def test_a_scope_that_cannot_be_understood_is_refused(admin: Admin) -> None:
+def test_a_scope_that_is_invalid_is_refused(admin: Admin) -> None:
     for body in ({"key": "full"}, {"key": "full", "codes": "GENT"}, {"key": "full", "codes": [7]}):
         assert admin("scope", **body).status_code == 400
     assert admin("scope", key="nobody", codes=[]).status_code == 404

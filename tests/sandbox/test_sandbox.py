@@ -1,4 +1,4 @@
-"""The sandbox as users meet it: over real HTTP, by the contract."""
+"""The sandbox as users see it: over HTTP, by the contract."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Caller:
         return self("PUT", f"/listings/{reference}", json=ITEM | changes)
 
     def list(self, **query: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self("GET", "/listings", params=query).json()
-        return found
+        document: dict[str, Any] = self("GET", "/listings", params=query).json()
+        return document
 
     def references(self, **query: Any) -> list[str]:
         return [row["externalReference"] for row in self.list(**query)["data"]]
@@ -58,8 +58,8 @@ def clock() -> Clock:
 @pytest.fixture
 def sandbox(clock: Clock) -> Iterator[Sandbox]:
     keys = [Key("full", "full"), Key("reader", "reader", scopes=("read:listings",)), Key("own", "own", codes=("GENT",))]
-    with Sandbox(keys, limit=0, clock=clock) as found:
-        yield found
+    with Sandbox(keys, limit=0, clock=clock) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -198,12 +198,12 @@ def test_locations_are_those_that_have_listings(call: Caller) -> None:
 
 
 def statuses(call: Caller, clock: Clock, moments: list[float]) -> list[int]:
-    found, start = [], clock.now
+    statuses, start = [], clock.now
     for moment in moments:
         clock.now = start + moment
-        found.append(call("GET", "/listings").status_code)
+        statuses.append(call("GET", "/listings").status_code)
     clock.now = start
-    return found
+    return statuses
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_each_kind_of_window(window: Any, moments: list[float], expected: list[i
         assert statuses(Caller(sandbox), clock, moments) == expected
 
 
-def test_five_a_second_and_the_headers_that_tell(clock: Clock) -> None:
+def test_five_a_second_and_its_headers(clock: Clock) -> None:
     with Sandbox([Key("full")], limit=120, clock=clock) as sandbox:
         call = Caller(sandbox)
         answers = [call("GET", "/listings") for _ in range(6)]
@@ -263,7 +263,7 @@ def test_every_fault_does_what_it_says(sandbox: Sandbox, call: Caller) -> None:
     assert call.put("after").status_code == 201
 
 
-def test_a_fault_that_cannot_be_understood_is_refused(sandbox: Sandbox) -> None:
+def test_a_fault_that_is_invalid_is_refused(sandbox: Sandbox) -> None:
     for rule in ({"kind": "earthquake"}, {"kind": "500", "tmies": 1}):
         answer = requests.post(f"{sandbox.admin_url}/faults", json=rule, timeout=10)
         assert answer.status_code == 400
@@ -281,7 +281,7 @@ def test_listings_are_kept_in_a_file(tmp_path: Path, clock: Clock) -> None:
     assert call is not None
 
 
-def test_the_command_says_where_it_is_and_ends_on_sigterm(tmp_path: Path) -> None:
+def test_the_command_prints_its_address_and_ends_on_sigterm(tmp_path: Path) -> None:
     log = tmp_path / "log"
     argv = [
         sys.executable,

@@ -68,7 +68,7 @@ class Compose:
         return self._supervisor.add(child)
 
     def dead(self) -> list[str]:
-        return [f"{child.name}: {child.last_words()}" for child in self._supervisor.children if not child.alive]
+        return [f"{child.name}: {child.last_line()}" for child in self._supervisor.children if not child.alive]
 
     def stop(self) -> None:
         self._supervisor.stop(30)
