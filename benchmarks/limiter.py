@@ -299,7 +299,7 @@ FAULTS: dict[str, Callable[[World], float]] = {
 
 def faults() -> Table:
     """B6: an event at 20 minutes; how much of the quota is used before it, during it, and from 3 minutes after it."""
-    table = Table("B6", "server", "refused", "before", "meanwhile", "after", "most in 60 s", "caution after")
+    table = Table("B6", "server", "refused", "before", "during", "after", "most in 60 s", "caution after")
     for fault, happen in FAULTS.items():
         for name in ("fixed, phase 17", "sliding", "sliding counter", "token bucket of 5"):
             lasting = fault.startswith("limit")

@@ -251,8 +251,8 @@ def test_what_celery_shows_of_its_configuration_holds_no_password(tmp_path: Path
     conf = configuration(load_settings(file, {}))
     assert "CANARY" not in repr(filter_hidden_settings(conf))
     assert conf["redbeat_redis_url"] == host
-    wanted = {"redis": "CANARY@pw", "rediss": "CANARY@pw"}.get(url.split(":", maxsplit=1)[0])
-    assert conf["redbeat_redis_options"].get("password") == wanted
+    expected = {"redis": "CANARY@pw", "rediss": "CANARY@pw"}.get(url.split(":", maxsplit=1)[0])
+    assert conf["redbeat_redis_options"].get("password") == expected
     assert conf["redbeat_redis_options"].get("username") == ("okasie" if "okasie" in url else None)
 
 

@@ -14,7 +14,7 @@ from tests.celery.world import KEY, World
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    """One for all tests of this folder: starting four workers is most of their time."""
+    """One for all tests of this folder, because starting the workers takes most of their time."""
     # The kernel limits a socket's path, and pytest's folders are longer.
     folder = Path(tempfile.mkdtemp(prefix="ot-"))
     with Sandbox([Key(KEY, "dex")]) as sandbox:

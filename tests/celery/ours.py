@@ -1,4 +1,4 @@
-"""What a deployment's celeryconfig.py would be, with times that suit tests. Read through CELERY_CONFIG_MODULE."""
+"""The celeryconfig.py of a deployment, with times that suit tests. Read through CELERY_CONFIG_MODULE."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ broker_transport_options = {
     "unacked_restore_interval": SWEEP_SECONDS,
 }
 imports = ("tests.celery.jobs",)
-# The watchdog looks when a test asks for it, and takes what is not at work then for lost.
+# The watchdog runs when a test calls it, and then treats every part without a claim as lost.
 okasie_watchdog_seconds = 3600.0
 okasie_stalled_seconds = 0.0

@@ -1,6 +1,6 @@
-"""Celery as its manual sets it for tasks that must not be lost; for the rest as it comes.
+"""Plain Celery, with the settings that its manual gives for tasks that must not be lost; otherwise with defaults.
 
-``tests.celery.plain:hasty`` has the short visibility timeout of ours, too.
+``tests.celery.plain:hasty`` also has the short visibility timeout of ``tests.celery.ours``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The result backend without a server: which one is built from which address, and how its connections try again."""
+"""The result backend without a server: which one is built for which address, and how its connections retry."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_every_kind_of_address_gets_the_steady_backend(tmp_path: Path, url: str,
 
 def test_tries_are_counted_once_though_redis_py_nests_them() -> None:
     """A command that needs a connection connects within its own try."""
-    patience = copy.deepcopy(RedisRetry(tries=3))
-    patience._backoff = NoBackoff()
+    retry = copy.deepcopy(RedisRetry(tries=3))
+    retry._backoff = NoBackoff()
     connects: list[int] = []
 
     def connect() -> None:
@@ -46,20 +46,20 @@ def test_tries_are_counted_once_though_redis_py_nests_them() -> None:
         raise redis.ConnectionError
 
     def command() -> None:
-        patience.call_with_retry(connect, lambda _: None)
+        retry.call_with_retry(connect, lambda _: None)
 
     with pytest.raises(redis.ConnectionError):
-        patience.call_with_retry(command, lambda _: None)
+        retry.call_with_retry(command, lambda _: None)
     assert len(connects) == 4, "one try and three more, not their square"
     connects.clear()
     with pytest.raises(redis.ConnectionError):
-        patience.call_with_retry(connect, lambda _: None)
+        retry.call_with_retry(connect, lambda _: None)
     assert len(connects) == 4, "and so again for the next command"
 
 
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's own
-def test_who_sends_a_part_does_not_subscribe_to_its_result(tmp_path: Path, redis_url: str, client: redis.Redis) -> None:
-    """Where tasks run in threads Celery takes the sender for one that will wait, and never forgets it again."""
+def test_sending_a_part_does_not_subscribe_to_its_result(tmp_path: Path, redis_url: str, client: redis.Redis) -> None:
+    """In a pool of threads, plain Celery treats the sender as one that will wait, and keeps the subscription."""
     (tmp_path / "okasie.toml").write_text(f'[redis]\nurl = "{redis_url}"\n')
     app = Celery("any", set_as_current=False)
     app.conf.update(configuration(load_settings(tmp_path / "okasie.toml", {})))
@@ -69,5 +69,5 @@ def test_who_sends_a_part_does_not_subscribe_to_its_result(tmp_path: Path, redis
     assert client.llen("okasie.api") == 4
     assert client.pubsub_channels() == []
     app.backend.store_result(sent.id, 7, "SUCCESS")
-    assert sent.get(timeout=10) == 7, "who waits hears of it all the same"
+    assert sent.get(timeout=10) == 7, "a process that waits receives the result"
     app.close()

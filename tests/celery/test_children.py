@@ -10,7 +10,7 @@ from tests.celery.world import World
 from tests.support import poll
 
 
-def test_what_killed_its_process_comes_again_after_a_moment(world: World) -> None:
+def test_a_message_that_killed_its_process_is_retried_after_a_moment(world: World) -> None:
     world.send("ours-prefork", "jobs.die", name="dies")
     poll(lambda: len(world.noted("dies:times")) == 2, what="the second time")
     poll(lambda: world.idle("ours-prefork"), what="the end")
@@ -18,13 +18,13 @@ def test_what_killed_its_process_comes_again_after_a_moment(world: World) -> Non
     assert len(world.noted("dies:times")) == 2
 
 
-def test_the_pool_is_looked_at_all_the_time() -> None:
-    looks: list[tuple[float, Any]] = []
-    hub = SimpleNamespace(call_repeatedly=lambda seconds, what: looks.append((seconds, what)))
+def test_the_pool_is_checked_all_the_time() -> None:
+    timers: list[tuple[float, Any]] = []
+    hub = SimpleNamespace(call_repeatedly=lambda seconds, what: timers.append((seconds, what)))
     pool = SimpleNamespace(maintain_pool=object())
     step = ChildWatch(SimpleNamespace())
     step.start(SimpleNamespace(hub=hub, pool=SimpleNamespace(_pool=pool)))
-    assert looks == [(CHILD_CHECK_SECONDS, pool.maintain_pool)]
+    assert timers == [(CHILD_CHECK_SECONDS, pool.maintain_pool)]
     step.start(SimpleNamespace(hub=hub, pool=SimpleNamespace()))
     step.start(SimpleNamespace(hub=None, pool=SimpleNamespace(_pool=pool)))
-    assert len(looks) == 1, "threads have no children, and where there is no loop nothing can be asked of it"
+    assert len(timers) == 1, "threads have no children, and without an event loop there is no timer"

@@ -1,4 +1,4 @@
-"""The holes through which Celery 5.7 on Redis loses a chord, each open with plain settings and closed with ours."""
+"""The ways in which Celery 5.7 on Redis loses a chord with plain settings, and does not with this project's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLAIN, OURS = "plain-prefork", "ours-prefork"
 
 
 def over(world: World, node: str, name: str, *, parts: int) -> None:
-    """Wait until so many parts ran and nothing more will happen."""
+    """Wait until this many parts have run and nothing is pending."""
     poll(lambda: len(world.noted(f"{name}:parts")) >= parts and world.idle(node), what="the end")
 
 
@@ -23,13 +23,13 @@ def counted(world: World, node: str) -> int:
     return sum(world.client(node).zcard(key) for key in world.client(node).keys("celery-taskset-meta-*.j"))
 
 
-def test_plain_a_child_killed_between_storing_and_counting_leaves_a_chord_that_waits_for_ever(world: World) -> None:
+def test_plain_a_child_killed_between_storing_and_counting_leaves_a_chord_that_never_ends(world: World) -> None:
     world.notes.set(FAULT, "kill between")
     world.chord(PLAIN, "a")
     over(world, PLAIN, "a", parts=3)
     assert world.notes.get(FAULT) is None
     assert "succeeded before the worker was lost" in world.nodes[PLAIN].log()
-    assert (counted(world, PLAIN), world.noted("a:bodies")) == (2, []), "nobody is left to count the third"
+    assert (counted(world, PLAIN), world.noted("a:bodies")) == (2, []), "the third is never counted"
 
 
 def test_ours_a_child_killed_between_counting_and_storing_does_its_part_again(world: World) -> None:
@@ -54,7 +54,7 @@ def test_plain_one_lost_connection_while_counting_loses_the_chord(world: World, 
 
 
 @pytest.mark.parametrize("fault", ["request lost", "join lost", "answer lost"])
-def test_ours_one_lost_connection_while_counting_is_made_good(world: World, fault: str) -> None:
+def test_ours_one_lost_connection_while_counting_is_repaired(world: World, fault: str) -> None:
     world.notes.set(FAULT, fault)
     world.chord(OURS, "b")
     assert poll(lambda: world.noted("b:bodies"), what="the body") == ["0,1,2"]
@@ -65,7 +65,7 @@ def test_ours_one_lost_connection_while_counting_is_made_good(world: World, faul
 
 
 def test_a_server_away_for_four_seconds_while_parts_end(world: World) -> None:
-    """The parts end while nobody answers."""
+    """The parts end while the server is away."""
     end = world.folder / "the-parts-end"
     body = world.chord(PLAIN, "c-plain", parts=2, until=str(end))
     world.chord(OURS, "c-ours", parts=2, until=str(end))

@@ -15,7 +15,7 @@ def refusals(client: redis.Redis) -> int:
 
 
 def test_a_worker_waits_for_a_full_server(world: World) -> None:
-    """It cannot write down what it takes. The messages stay queued, and it goes on when there is room."""
+    """It cannot record what it pops. The messages stay queued, and it continues when there is memory."""
     node, client = world.nodes["ours-prefork"].ready(), world.client("ours-prefork")
     node.signal(signal.SIGKILL)
     for number in range(3):

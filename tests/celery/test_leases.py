@@ -16,19 +16,19 @@ from tests.celery.world import World
 from tests.support import poll
 
 LONG_SECONDS = VISIBLE_SECONDS + 2 * SWEEP_SECONDS
-"""By then a message whose lease nobody renews is taken from its worker."""
+"""By then a message whose lease is not renewed is taken from its worker."""
 HASTY = ("hasty-prefork", "hasty-threads")
 OURS = ("ours-prefork", "ours-threads")
 
 
 @pytest.fixture
 def end(tmp_path: Path) -> Path:
-    """The file that the tasks wait for. However slow the machine is, they last until the test has seen enough."""
+    """The file that the tasks wait for. So they last as long as the test needs, however slow the machine is."""
     return tmp_path / "the-tasks-end"
 
 
 def hold(world: World, end: Path, *nodes: str) -> None:
-    """Let each of these workers be at a task that lasts until ``end`` is there."""
+    """Let each of these workers run a task that lasts until the file ``end`` exists."""
     for node in nodes:
         world.send(node, "jobs.hold", name=node, until=str(end))
     poll(lambda: all(world.noted(f"{node}:begun") for node in nodes), what="the beginning")
@@ -40,7 +40,7 @@ def outlast_the_timeout() -> None:
 
 
 def begun(world: World, *nodes: str) -> list[int]:
-    """How often the task of each node was begun."""
+    """How often the task of each node began."""
     return [len(world.noted(f"{node}:begun")) for node in nodes]
 
 
@@ -124,7 +124,7 @@ def test_a_message_is_not_held_indefinitely() -> None:
     now = 11
     assert leases.due(["a", "b"]) == ["b"], "a child that hangs must not keep it"
     assert leases.due(["b"]) == ["b"]
-    assert leases.due(["a"]) == ["a"], "it was given back and came again"
+    assert leases.due(["a"]) == ["a"], "it was returned and delivered again"
 
 
 def test_the_visibility_timeout_is_the_same_wherever_it_is_set() -> None:

@@ -448,8 +448,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.accepted.append(str(self.client_address))  # type: ignore[attr-defined]
 
     def do_POST(self) -> None:
-        wanted = int(self.headers["Content-Length"])
-        self.server.bodies.append(len(self.rfile.read(wanted)) == wanted)  # type: ignore[attr-defined]
+        length = int(self.headers["Content-Length"])
+        self.server.bodies.append(len(self.rfile.read(length)) == length)  # type: ignore[attr-defined]
         self.do_GET()
 
     def do_GET(self) -> None:
@@ -501,7 +501,7 @@ def test_the_connection_is_open_before_the_permit(monkeypatch: pytest.MonkeyPatc
             with api.permit(ticket="t") as call:
                 assert call.list_page(1).total_items == 0
             assert len(server.accepted) == turn, "the request used the connection that was opened for it"
-            # The server closes it meanwhile; the next permit must not be spent on finding that out.
+            # The server closes it after that; the next permit must not be used up to detect it.
             poll(lambda n=turn: preconnect_again() or len(server.accepted) > n, what="the closed one replaced")
         server.shutdown()
 
