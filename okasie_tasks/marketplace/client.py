@@ -219,13 +219,7 @@ class PermittedCall:
         if time.monotonic() > self._send_by:
             raise NoPermit(_STALE, seconds=0.05, where=self._api.account)
         request_id = uuid4().hex
-        headers = {
-            "Authorization": f"Bearer {self._api.key()}",
-            "X-Request-Id": request_id,
-            "Accept": "application/json",
-        }
-        if body is not None:
-            headers["Content-Type"] = "application/json"
+        headers = self._headers(request_id, body)
         label, where = where, f"{where} (request {request_id})"
         self._used = True
         outcome = Feedback(status=0)
@@ -248,23 +242,20 @@ class PermittedCall:
         finally:
             self._api.limiter.report(self._permit, outcome)
             if self._api.on_request is not None:
-                self._api.on_request(
-                    RequestLog(
-                        account=self._api.account,
-                        lane=self._lane,
-                        kind=kind,
-                        method=method,
-                        status=max(outcome.status, 0),
-                        seconds=time.monotonic() - started,
-                        request_id=request_id,
-                        items=items,
-                        waited_seconds=self._permit.waited_seconds,
-                        where=label,
-                    )
+                entry = RequestLog(
+                    account=self._api.account,
+                    lane=self._lane,
+                    kind=kind,
+                    method=method,
+                    status=max(outcome.status, 0),
+                    seconds=time.monotonic() - started,
+                    request_id=request_id,
+                    items=items,
+                    waited_seconds=self._permit.waited_seconds,
+                    where=label,
                 )
-        their_id = received.get("X-Request-Id", "")
-        if their_id.isascii() and their_id.isprintable() and their_id not in ("", request_id) and len(their_id) <= 80:
-            where = where.removesuffix(")") + f", theirs {their_id})"
+                self._api.on_request(entry)
+        where = _with_their_id(where, request_id, received.get("X-Request-Id", ""))
         return _Attempt(
             account=self._api.account,
             kind=kind,
@@ -275,6 +266,11 @@ class PermittedCall:
             request_id=request_id,
             outcome=outcome,
         )
+
+    def _headers(self, request_id: str, body: bytes | None) -> dict[str, str]:
+        key = self._api.key()
+        headers = {"Authorization": f"Bearer {key}", "X-Request-Id": request_id, "Accept": "application/json"}
+        return headers if body is None else {**headers, "Content-Type": "application/json"}
 
     def _exchange(
         self, kind: Kind, method: str, url: str, headers: dict[str, str], body: bytes | None
@@ -351,6 +347,13 @@ class _Attempt:
     def _clean(text: str | None) -> str | None:
         """The text with secrets masked: a server may echo the key that it was sent."""
         return mask(text) if text else text
+
+
+def _with_their_id(where: str, request_id: str, their_id: str) -> str:
+    """``where`` with the id that the marketplace gave the request, if it is printable and differs from the one sent."""
+    if not their_id.isascii() or not their_id.isprintable() or their_id in ("", request_id) or len(their_id) > 80:
+        return where
+    return where.removesuffix(")") + f", theirs {their_id})"
 
 
 _NOT_JSON: Final = object()

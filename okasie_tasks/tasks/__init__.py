@@ -7,8 +7,8 @@
                  -> one part each: permit, claim, do, close; publish the next window when this one is nearly done
                     (see okasie_tasks.tasks.part_runner)
     okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
-    okasie.watchdog -> every 5 s, called by a thread of each control worker and by Beat: republishes lost messages,
-                 ends stuck parts, re-sends other applications' requests whose message was lost
+    okasie.watchdog -> every 5 s, called by a thread of each control worker and by Beat: republishes lost messages of
+                 parts and of other applications' requests, and ends stuck parts
     okasie.push, sell -> add to the account's urgent queue, then send it at once in the urgent lane
     okasie.send_urgent -> continues an urgent queue whose sender had to wait
     okasie.resume -> continues everything that a pause stopped
