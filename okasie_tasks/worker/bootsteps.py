@@ -1,4 +1,4 @@
-"""Steps added to Celery's consumer: lease renewal, dead-child check, and an address that survives a reconnect."""
+"""Steps added to Celery's consumer: lease renewal, dead-child check, and a channel that survives lost connections."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+import redis
 from celery import bootsteps
 from celery.worker import state
 from celery.worker.consumer.tasks import Tasks
@@ -139,6 +140,7 @@ class KeepAddress(bootsteps.StartStopStep):
         channel = consumer.task_consumer.channel
         if hasattr(channel, "_connparams"):
             keep_address(channel)
+            acknowledge_again(channel)
 
 
 def keep_address(channel: Any) -> None:
@@ -152,6 +154,23 @@ def keep_address(channel: Any) -> None:
         return parameters
 
     channel._connparams = connparams
+
+
+def acknowledge_again(channel: Any) -> None:
+    """Acknowledge once more, over a new connection, when the pooled connection breaks during an acknowledgement.
+
+    Celery only logs "Couldn't ack". If the consumer's own connection is whole, nothing else ends the delivery: the
+    message fills a prefetch slot for as long as the worker lives. Acknowledging twice is harmless.
+    """
+    acknowledge = channel.qos.ack
+
+    def ack(delivery_tag: str) -> None:
+        try:
+            acknowledge(delivery_tag)
+        except (redis.ConnectionError, redis.TimeoutError):
+            acknowledge(delivery_tag)
+
+    channel.qos.ack = ack
 
 
 CHILD_CHECK_SECONDS: Final = 0.25
