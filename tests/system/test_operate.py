@@ -45,7 +45,7 @@ def test_a_paused_account_keeps_what_is_asked_of_it_and_does_it_when_it_goes_on(
     rows[0]["price_eur"], rows[1]["price_eur"] = "4321", "4322"
     write_csv(feed(place, "paused"), rows)
     shown = place.okasie("status", "paused")
-    assert f"paused since {paused.document['paused_since']}; `okasie resume paused` lets it go on" in shown.stdout
+    assert f"paused since {paused.document['paused_since']}; `okasie resume paused` resumes it" in shown.stdout
     again = place.okasie("pause", "paused")
     assert "already paused" in again.stdout
     assert paused.document["paused_since"] in again.stdout
