@@ -78,8 +78,8 @@ class _Demo:
         self._change()
         self._edit(fleet)
         self._print(
-            f"   then: {_NEW_PRICES} new prices, {_NEW_CARS} cars bought, {_GONE_CARS} sold, and one price edited by"
-            " an operator on Okasie"
+            f"   then: {_NEW_PRICES} new prices, {_NEW_CARS} cars bought, {_GONE_CARS} sold, and one price edited"
+            " on Okasie"
         )
         planned = self._plan(context)
         second = self._run(context, "3. incremental run", "incremental")
