@@ -34,7 +34,7 @@ class Check(msgspec.Struct, frozen=True):
     ok: bool | None
     detail: str
     fix: str | None = msgspec.field(default=None, name="mend")
-    """How to fix it; the JSON key is ``mend``, which is permanent."""
+    """How to fix it. The JSON key is permanent."""
 
 
 @click.command()

@@ -82,7 +82,7 @@ def test_a_run_that_waits_is_cancelled_at_once_and_one_that_is_over_is_refused(f
     assert "cancelled" in twice.document["error"]["message"]
     status, document = place.sync("cancelled", "--full")
     over = place.okasie("cancel", document["run"])
-    assert (status, over.status, "the run is done" in over.stderr) == (0, 2, True), over
+    assert (status, over.status, "the run has ended: done" in over.stderr) == (0, 2, True), over
     for arguments in (["cancel", "nobody"], ["pause", "nobody"], ["resume", "nobody"]):
         assert place.okasie(*arguments).status == 2
 
