@@ -269,7 +269,7 @@ def test_what_a_task_raises_shows_no_secret_in_its_traceback(kind: str, monkeypa
             raise ValueError(f"no login with {password}")
         except ValueError as error:
             if kind == "a condition raised from one":
-                raise SourceError(f"the database refused: {password}") from error
+                raise SourceError(f"the database returned an error: {password}") from error
             if kind == "a retry after one":
                 raise Retry("again in 2 s") from error
             raise

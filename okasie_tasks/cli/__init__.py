@@ -1,4 +1,4 @@
-"""The command line. Commands are imported when they are called, so that ``okasie --help`` answers at once."""
+"""The command line. A command's module is imported when it is called, so that ``okasie --help`` starts fast."""
 
 from __future__ import annotations
 
@@ -42,32 +42,32 @@ COMMANDS: Final = {
     "sandbox": "okasie_tasks.cli.up:sandbox",
     "completion": "okasie_tasks.cli.setup:completion",
 }
-"""Every command and where it lives. A test holds the README against this."""
+"""Every command and its function. A test checks docs/cli.md against this."""
 
 _SHORT: Final = {
-    "demo": "The main job, start to finish, on parts that start and end with it.",
+    "demo": "Run a complete sync against a temporary sandbox.",
     "init": "Draft an okasie.toml from a feed's header and first rows.",
-    "up": "Everything on this machine in one go: Redis if embedded, workers, Beat, Flower.",
-    "sync": "Enqueue one run of an account and follow it to its end.",
-    "plan": "Show what a run would send, and why; sends nothing.",
-    "approve": "Send what a held plan makes wait.",
+    "up": "Start everything on this machine: Redis if embedded, workers, Beat, Flower.",
+    "sync": "Enqueue one run of an account and follow it until it ends.",
+    "plan": "Show what a run would send, and why, without sending it.",
+    "approve": "Approve a held plan and send it.",
     "reject": "Drop a held plan.",
-    "push": "Send listings now, ahead of whatever runs.",
-    "sell": "Mark listings sold now, ahead of whatever runs.",
-    "cancel": "End a run after its requests in flight.",
+    "push": "Send listings now, ahead of any run.",
+    "sell": "Mark listings sold now, ahead of any run.",
+    "cancel": "Cancel a run; its requests in flight are completed.",
     "pause": "Stop all work of an account.",
-    "resume": "Let a paused account go on.",
-    "status": "Last runs, cursor, quota, lanes, held plans, rejects, staleness.",
-    "runs": "The history of an account.",
-    "run": "One run with its counts, timings, requests and errors.",
-    "why": "Everything known of one listing: what was sent, what was answered, what comes next.",
-    "rejects": "What is parked: refused by the marketplace, or invalid in the source.",
-    "retry": "Send again what the marketplace refused, with a run.",
-    "metrics": "Serve the fleet's metrics for Prometheus.",
-    "alerts": "Who is told of what and which alerts wait; or a test alert.",
-    "doctor": "Check configuration, Redis, API keys and sources; says how to mend.",
-    "sandbox": "An Okasie API on this machine, to develop and test against.",
-    "completion": "The script that completes commands and options in bash, zsh or fish.",
+    "resume": "Resume a paused account.",
+    "status": "Show last runs, cursor, quota, lanes, held plans, rejects, staleness.",
+    "runs": "List the runs of an account.",
+    "run": "Show one run with its counts, timings, requests and errors.",
+    "why": "Explain one listing: what was sent, what was answered, what happens next.",
+    "rejects": "List rejected listings: refused by the marketplace, or invalid in the source.",
+    "retry": "Retry listings that the marketplace refused, with a run.",
+    "metrics": "Serve metrics of all workers and accounts for Prometheus.",
+    "alerts": "Show alert channels and pending alerts, or send a test alert.",
+    "doctor": "Check configuration, Redis, API keys and sources, and show how to fix problems.",
+    "sandbox": "Serve an Okasie API on this machine, for development and tests.",
+    "completion": "Print the completion script for bash, zsh or fish.",
 }
 
 
@@ -100,18 +100,18 @@ def cli(context: click.Context, /, **options: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the console script: runs a command and maps errors to one line and an exit status."""
+    """Run a command and map errors to one line and an exit status. The entry point of the console script."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
     try:
         cli.main(arguments, prog_name="okasie", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing more can be said, also not by the interpreter's own flush.
+        # The reader of our output has exited. The interpreter's own flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
-        print("okasie: interrupted; a run that was started goes on", file=sys.stderr)
+        print("okasie: interrupted; a run that was started continues", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         document, status = describe(error)
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def describe(error: Exception) -> tuple[dict[str, Any], int]:
-    """The error document of ``--json`` and the exit status for an error."""
+    """Return the error document of ``--json`` and the exit status for an error."""
     if isinstance(error, OkasieError):
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 1)
         document = {"code": error.code, "message": error.message, "where": error.where}
@@ -136,8 +136,9 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
         }, 5
     if os.environ.get("OKASIE_DEBUG"):
         traceback.print_exception(error)
-    told = mask(f"{type(error).__name__}: {error}").splitlines()[0][:300]
-    return {"code": "internal", "message": f"{told} (a defect; OKASIE_DEBUG=1 shows more)", "where": None}, 1
+    detail = mask(f"{type(error).__name__}: {error}").splitlines()[0][:300]
+    message = f"{detail} (a bug in okasie-tasks; OKASIE_DEBUG=1 prints the traceback)"
+    return {"code": "internal", "message": message, "where": None}, 1
 
 
 def _show(document: dict[str, Any], *, as_json: bool) -> None:

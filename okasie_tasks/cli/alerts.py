@@ -1,4 +1,4 @@
-"""``okasie alerts``: channels, alerts that wait, and a test."""
+"""``okasie alerts``: channels, pending alerts, and a test alert."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ from okasie_tasks.settings import AlertSettings, load_settings
 
 
 @click.command()
-@click.option("--test", is_flag=True, help="Send a test by every channel from here; tells the outcome.")
+@click.option(
+    "--test", is_flag=True, help="Send a test alert through every channel from this machine and show the outcome."
+)
 @command_options
 def alerts(context: Context, test: bool) -> None:
-    """Show who is told of what and which alerts wait; or send a test alert."""
+    """Show alert channels and pending alerts, or send a test alert."""
     document = send_test(context) if test else overview(context)
     if not document["channels"]:
-        raise ConfigurationError("nobody is told: set webhook, or email, under [alerts]", where="alerts")
+        raise ConfigurationError(
+            "no alert channel is configured: set `webhook` or `email` under [alerts]", where="alerts"
+        )
     emit(context, document, lambda: _show(document))
     sys.exit(1 if any(not channel.get("ok", True) for channel in document["channels"]) else 0)
 
 
 def _show(document: dict[str, Any]) -> None:
     for channel in document["channels"]:
-        told = {True: "sent", False: f"FAILED: {channel.get('message')}"}.get(channel.get("ok"), "")
-        click.echo(f"{channel['name']:<10}{channel['to']:<40}{told}".rstrip())
+        outcome = {True: "sent", False: f"FAILED: {channel.get('message')}"}.get(channel.get("ok"), "")
+        click.echo(f"{channel['name']:<10}{channel['to']:<40}{outcome}".rstrip())
     if "kinds" in document:
-        click.echo(f"told of   {', '.join(document['kinds'])}, each at most once in {document['every_seconds']:g} s")
+        click.echo(f"alerts on {', '.join(document['kinds'])}, each at most once in {document['every_seconds']:g} s")
     if waiting := document.get("waiting"):
         rows = [[w["channel"], w["kind"], w["account"], w["due"], str(w["alerts"]), str(w["tries"])] for w in waiting]
         table(["channel", "kind", "account", "due", "alerts", "tries"], rows)
 
 
 def overview(context: Context) -> dict[str, Any]:
-    """Who is told, of what, and what waits in the fleet."""
+    """Return the channels, the kinds of alerts sent through them, and the pending alerts."""
     services = services_of(context)
     settings = services.settings.alerts
     waiting = []
@@ -60,11 +64,11 @@ def overview(context: Context) -> dict[str, Any]:
 
 
 def send_test(context: Context) -> dict[str, Any]:
-    """Send a test by every channel from here; needs neither Redis nor workers."""
+    """Send a test alert through every channel from this machine. Needs neither Redis nor workers."""
     loaded = load_settings(context.config)
     logs.set_up(loaded.log)
     reason = "this is a test: alerts of okasie-tasks arrive here"
-    told = {
+    alert = {
         **dict.fromkeys(("account", "run"), None),
         "kind": "test",
         "reason": reason,
@@ -74,16 +78,16 @@ def send_test(context: Context) -> dict[str, Any]:
         "test": True,
         "text": f"okasie-tasks: test alert\n{reason}",
     }
-    return {"channels": [_tried(loaded.alerts, name, send, told) for name, send in channels(loaded.alerts).items()]}
+    return {"channels": [_send(loaded.alerts, name, send, alert) for name, send in channels(loaded.alerts).items()]}
 
 
-def _tried(settings: AlertSettings, name: str, send: Any, told: dict[str, Any]) -> dict[str, Any]:
-    found = {"name": name, "to": _to(settings, name)}
+def _send(settings: AlertSettings, name: str, send: Any, alert: dict[str, Any]) -> dict[str, Any]:
+    channel = {"name": name, "to": _to(settings, name)}
     try:
-        send(told)
+        send(alert)
     except OkasieError as error:
-        return found | {"ok": False, "message": str(error)}
-    return found | {"ok": True, "message": None}
+        return channel | {"ok": False, "message": str(error)}
+    return channel | {"ok": True, "message": None}
 
 
 def _to(settings: AlertSettings, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What all commands share: the options that each takes, before or after its name, and how they print."""
+"""What all commands share: the options accepted before or after the command's name, and output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Context(NamedTuple):
-    """What the command line says for every command."""
+    """The options common to all commands."""
 
     config: Path | None = None
     as_json: bool = False
@@ -26,14 +26,14 @@ def common(function: F) -> F:
     config = click.option(
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="The configuration [default: $OKASIE_CONFIG, else ./okasie.toml].",
+        help="The configuration file [default: $OKASIE_CONFIG, else ./okasie.toml].",
     )
-    as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there.")
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
     return config(as_json(function))
 
 
 def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the common options and hand them over as its first argument, a `Context`."""
+    """Add the common options to a command and pass them as its first argument, a `Context`."""
 
     @common
     @click.pass_context
@@ -47,7 +47,7 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def emit(context: Context, document: Any, show: Callable[[], None]) -> None:
-    """Print the document as JSON, or let ``show`` print it for people."""
+    """Print the document as JSON, or call ``show`` to print it as text."""
     if context.as_json:
         click.echo(json.dumps(document, ensure_ascii=False))
     else:
@@ -55,8 +55,8 @@ def emit(context: Context, document: Any, show: Callable[[], None]) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; into a file or pipe it is as wide as it needs."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - the help text does without
+    """Print a table. In a file or pipe its width is not limited to that of a terminal."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - slow to import; help needs none of it
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -67,12 +67,12 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(printed)
 
 
-def say(line: str) -> None:
-    """A line about what goes on: on stderr, so that stdout holds results only."""
+def progress_line(line: str) -> None:
+    """Print a progress line to stderr, so that stdout holds only results."""
     click.echo(f"okasie: {line}", err=True)
 
 
 def change_text(change: dict[str, Any]) -> str:
-    """One change of an event, as in ``price: 9500 before, 8700 after``; a value that was not kept is not told."""
+    """Return one change of an event, as in ``price: 9500 before, 8700 after``, without values that were not kept."""
     values = [f"{'empty' if change[name] is None else change[name]} {name}" for name in change if name != "field"]
     return f"{change['field']}: {', '.join(values)}" if values else str(change["field"])

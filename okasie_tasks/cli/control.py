@@ -1,4 +1,4 @@
-"""``okasie cancel``, ``pause``, ``resume``, ``approve`` and ``reject``: what an operator decides."""
+"""``okasie cancel``, ``pause``, ``resume``, ``approve`` and ``reject``: decisions of an operator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("run")
 @command_options
 def cancel(context: Context, run: str) -> None:
-    """End RUN: one that waits at once, one at work after its requests in flight. The cursor stays where it was."""
+    """Cancel RUN: at once if it is queued, else after its requests in flight. The cursor does not move."""
     from okasie_tasks.cli import fleet_client  # noqa: PLC0415 - Celery only where it is needed
 
     document = fleet_client.cancel(context, run)
@@ -32,7 +32,7 @@ def cancel(context: Context, run: str) -> None:
 @click.argument("account")
 @command_options
 def pause(context: Context, account: str) -> None:
-    """Stop all work of ACCOUNT until it is resumed: no run begins, none goes on, and pushes and sells wait."""
+    """Stop all work of ACCOUNT until it is resumed: runs do not start or continue, pushes and sells wait."""
     from okasie_tasks.cli import fleet_client  # noqa: PLC0415
 
     document = fleet_client.pause(context, account)
@@ -43,14 +43,16 @@ def pause(context: Context, account: str) -> None:
 @click.argument("account")
 @command_options
 def resume(context: Context, account: str) -> None:
-    """Let ACCOUNT go on where it was paused."""
+    """Resume the paused ACCOUNT where it stopped."""
     from okasie_tasks.cli import fleet_client  # noqa: PLC0415
 
     document = fleet_client.resume(context, account)
 
     def show() -> None:
         since = document["was_paused_since"]
-        click.echo(f"{account} goes on; it was paused since {since}" if since else f"{account} was not paused")
+        click.echo(
+            f"account {account} resumed; it was paused since {since}" if since else f"account {account} was not paused"
+        )
 
     emit(context, document, show)
 
@@ -58,19 +60,20 @@ def resume(context: Context, account: str) -> None:
 def _print_pause(document: dict[str, Any]) -> None:
     account = document["account"]
     again = " already" if document["was_paused"] else ""
-    click.echo(f"{account} is{again} paused, since {document['paused_since']}; `okasie resume {account}` lets it go on")
+    since = f"account {account} is{again} paused since {document['paused_since']}"
+    click.echo(f"{since}; `okasie resume {account}` resumes it")
     if document["active"]:
-        click.echo(f"run {document['active']} waits where it is, after its requests in flight")
+        click.echo(f"run {document['active']} stops after its requests in flight and waits")
 
 
 @click.command()
 @click.argument("run")
 @command_options
 def approve(context: Context, run: str) -> None:
-    """Send what the held plan of RUN makes wait, and wait for the end.
+    """Approve the held plan of RUN, send it, and wait until that is done.
 
-    Everything is planned anew first: if it is no longer just this that waits, nothing of it is sent, the exit status is
-    3, and the new plan's run is named.
+    The changes are planned again first. If the result differs from the held plan, nothing of it is sent, the exit
+    status is 3, and the run of the new plan is shown.
     """
     from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415 - Celery only where it is needed
 
@@ -79,7 +82,7 @@ def approve(context: Context, run: str) -> None:
     mode = "full" if plan.takes_over else "incremental"
     document = follower.follow(follower.start(mode, approves=run))
     if document["state"] not in ("failed", "partial", "cancelled") and document["approved"] != run:
-        raise _outdated(run, document["held_run"] or document["run"], now="what waits now is another plan")
+        raise _outdated(run, document["held_run"] or document["run"], now="another plan is held now")
     emit(context, document, lambda: print_run(document))
     sys.exit(exit_status(document))
 
@@ -88,7 +91,7 @@ def approve(context: Context, run: str) -> None:
 @click.argument("run")
 @command_options
 def reject(context: Context, run: str) -> None:
-    """Drop the held plan of RUN: nothing of it is sent; later runs plan anew."""
+    """Drop the held plan of RUN without sending it; later runs plan again."""
     from okasie_tasks.cli.fleet_client import one_run  # noqa: PLC0415
     from okasie_tasks.sync import plan_review  # noqa: PLC0415
 
@@ -100,23 +103,23 @@ def reject(context: Context, run: str) -> None:
 
 
 def _held(context: Context, run: str) -> tuple[AccountContext, HeldPlan]:
-    """The plan that waits under this name. Raises `PlanOutdated` when something else waits, or it is over."""
+    """Return the held plan of this run. Raises `PlanOutdated` if it expired or another plan has replaced it."""
     from okasie_tasks.cli.fleet_client import known_run, services_of  # noqa: PLC0415
     from okasie_tasks.sync import plan_review  # noqa: PLC0415
 
     services = services_of(context)
-    record = known_run(services, run, told_by="`okasie status` names the plans that wait")
+    record = known_run(services, run, hint="`okasie status` lists the held plans")
     ctx = services.context(record.account)
     plan = plan_review.held_plan(ctx)
     if plan is not None and plan.run == run:
         return ctx, plan
     state = services.runs.state(run)
     if state == "expired":
-        raise _outdated(run, plan.run if plan else "", now="it waited too long; the next run plans anew")
+        raise _outdated(run, plan.run if plan else "", now="it expired; the next run plans again")
     if state != "held":
         raise ConfigurationError(f"the run is {state}: it holds no plan", where=run)
     newest = plan.run if plan else next(iter(services.runs.history(record.account, 1)), "")
-    raise _outdated(run, newest, now="what waits now is another plan" if plan else "nothing waits any more")
+    raise _outdated(run, newest, now="another plan is held now" if plan else "no plan is held any more")
 
 
 def _outdated(run: str, newest: str, *, now: str) -> PlanOutdated:

@@ -1,4 +1,4 @@
-"""``okasie demo``: the main job, start to finish, on parts that start and end with it."""
+"""``okasie demo``: a complete sync against a temporary sandbox, Redis and workers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import click
 import msgspec
 import requests
 
-from okasie_tasks.cli.common import Context, command_options, emit, say
-from okasie_tasks.cli.up import asker
+from okasie_tasks.cli.common import Context, command_options, emit, progress_line
+from okasie_tasks.cli.up import queue_check
 from okasie_tasks.core.listing import Listing, write_body
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.local.fleet import LocalFleet
@@ -31,21 +31,23 @@ _ACCOUNT: Final = "demo"
 
 
 @click.command()
-@click.option("--vehicles", default=_CARS, show_default=True, type=click.IntRange(200, 20_000), help="Sample size.")
+@click.option(
+    "--vehicles", default=_CARS, show_default=True, type=click.IntRange(200, 20_000), help="How many sample vehicles."
+)
 @command_options
 def demo(context: Context, vehicles: int) -> None:
-    """Sync a sample dealer group's inventory to a sandbox, change both sides, sync again, and prove that they agree."""
-    # SIGTERM ends it as Ctrl-C does: through the exits of the blocks below, so that no process stays behind.
+    """Sync a sample inventory to a sandbox, change both sides, sync again, and verify that they agree."""
+    # SIGTERM ends it as Ctrl-C does: the context managers below exit, so no process is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="okasie-demo-") as folder, contextlib.chdir(folder):
-        # It touches nothing of the user's: no Redis from the environment, no celeryconfig.py from this folder.
+        # The user's set-up stays untouched: no Redis from the environment, no celeryconfig.py from the current folder.
         for name in [name for name in os.environ if name.startswith(("OKASIE_", "CELERY_"))]:
             del os.environ[name]
-        played = _Demo(Path(folder), vehicles, quiet=context.as_json).play()
-    played["seconds"] = round(time.monotonic() - started, 1)
-    emit(context, played, lambda: click.echo(f"done in {played['seconds']:.0f} s; nothing was left behind"))
-    sys.exit(0 if played["equal"] else 1)
+        document = _Demo(Path(folder), vehicles, quiet=context.as_json).play()
+    document["seconds"] = round(time.monotonic() - started, 1)
+    emit(context, document, lambda: click.echo(f"done in {document['seconds']:.0f} s; nothing was left behind"))
+    sys.exit(0 if document["equal"] else 1)
 
 
 class _Demo:
@@ -54,7 +56,7 @@ class _Demo:
         self._feed = folder / "inventory.csv"
         self._config = folder / "okasie.toml"
         self._rows = cars(vehicles, seed=_SEED)
-        # One car without a price, as every real feed has one: it is reported, and the others go on.
+        # Real feeds have invalid rows: one car has no price. It is reported; the others are processed.
         self._rows[vehicles // 2]["price_eur"] = "op aanvraag"
         self._vehicles = vehicles
         write_csv(self._feed, self._rows)
@@ -63,52 +65,52 @@ class _Demo:
 
     def play(self) -> dict[str, Any]:
         with LocalFleet(self._config, _silent, with_sandbox=True, beat=False, flower=False) as fleet:
-            fleet.wait_ready(asker(fleet))
-            self._tell(
+            fleet.wait_ready(queue_check(fleet))
+            self._print(
                 f"{self._vehicles:,} vehicles of a dealer group; a sandbox API (120 requests a minute), Redis and four"
                 " Celery workers are running"
             )
-            return self._acts(fleet)
+            return self._steps(fleet)
 
-    def _acts(self, fleet: LocalFleet) -> dict[str, Any]:
+    def _steps(self, fleet: LocalFleet) -> dict[str, Any]:
         context = Context(self._config, as_json=self._quiet)
         first = self._run(context, "1. first full run", "full")
         self._change()
         self._edit(fleet)
-        self._tell(
-            f"   then: {_NEW_PRICES} new prices, {_NEW_CARS} cars bought, {_GONE_CARS} sold, and one price edited by"
-            " hand on Okasie"
+        self._print(
+            f"   then: {_NEW_PRICES} new prices, {_NEW_CARS} cars bought, {_GONE_CARS} sold, and one price edited"
+            " on Okasie"
         )
         planned = self._plan(context)
         second = self._run(context, "3. incremental run", "incremental")
         proof = self._prove(fleet)
-        self._tell(
+        self._print(
             f"4. proof, read from the sandbox: {proof['live']} live listings there, {proof['valid']} valid vehicles"
             f" here, {proof['differing']} differ; {proof['sold']} marked sold"
         )
-        self._tell(
+        self._print(
             f"   busiest minute {proof['busiest_minute']} of 120 requests, busiest second {proof['busiest_second']} of"
             f" 5, refused {proof['rate_limited']}"
         )
         return {"equal": proof["equal"], "first": first, "plan": planned, "second": second, "proof": proof}
 
-    # -- the acts --------------------------------------------------------------------------------------------------
+    # -- the steps -------------------------------------------------------------------------------------------------
 
     def _run(self, context: Context, title: str, mode: str) -> dict[str, Any]:
-        from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415 - after the configuration stands
+        from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415 - after the configuration is written
 
         follower = Follower(context, _ACCOUNT)
         document = follower.follow(follower.start(mode))
         listings, sent = document["listings"], document["requests"]
         names = ("created", "updated", "sold", "unchanged", "rejected")
         counts = ", ".join(f"{listings[name]} {name}" for name in names if listings[name])
-        asked = sum(sent[name] for name in ("list", "bulk", "put", "delete"))
-        self._tell(
-            f"{title}: {document['state']} in {document['seconds']:.1f} s: {counts}; {asked} requests, fewest possible"
-            f" {sent['minimum']}"
+        request_count = sum(sent[name] for name in ("list", "bulk", "put", "delete"))
+        self._print(
+            f"{title}: {document['state']} in {document['seconds']:.1f} s: {counts}; {request_count} requests, fewest"
+            f" possible {sent['minimum']}"
         )
         for reject in document.get("rejects", []):
-            self._tell(f"   rejected: {reject['reference']} ({reject['where']}): {reject['message']}")
+            self._print(f"   rejected: {reject['reference']} ({reject['where']}): {reject['message']}")
         if document["state"] != "done":
             raise OkasieError(f"the run ended as {document['state']}: {document['error']}", where=document["run"])
         return document
@@ -119,18 +121,18 @@ class _Demo:
         follower = Follower(context, _ACCOUNT)
         run = follower.start("incremental", plan_only=True)
         follower.follow(run)
-        why = collections.Counter(
+        reasons = collections.Counter(
             f"{c['action']}: {c['reason']}" + (f" ({', '.join(c['fields'])})" if c["fields"] else "")
             for c in follower.plan(run)["changes"]
         )
         title = "2. plan of the next run:"
-        for reason, count in why.most_common():
-            self._tell(f"{title} {count:>3} {reason}")
+        for reason, count in reasons.most_common():
+            self._print(f"{title} {count:>3} {reason}")
             title = " " * len(title)
-        return dict(why)
+        return dict(reasons)
 
     def _change(self) -> None:
-        """What a day at the dealer's does to the feed."""
+        """Change the feed as a day at the dealer does: new prices, cars sold and bought."""
         step = (self._vehicles - _GONE_CARS) // (_NEW_PRICES + 1)
         for index in range(_NEW_PRICES):
             row = self._rows[_GONE_CARS + index * step + 1]
@@ -151,10 +153,10 @@ class _Demo:
     # -- the proof -------------------------------------------------------------------------------------------------
 
     def _prove(self, fleet: LocalFleet) -> dict[str, Any]:
-        """Hold the sandbox's stored listings, field by field, against the feed read anew."""
+        """Compare the sandbox's stored listings, field by field, with the feed read again."""
         assert fleet.sandbox is not None  # noqa: S101
-        admin, who = fleet.sandbox.admin_url, {"key": _ACCOUNT}
-        stored = requests.get(f"{admin}/listings", params=who, timeout=30)
+        admin, params = fleet.sandbox.admin_url, {"key": _ACCOUNT}
+        stored = requests.get(f"{admin}/listings", params=params, timeout=30)
         there = {row["externalReference"]: row for row in map(msgspec.json.decode, stored.iter_lines())}
         live = {reference: row for reference, row in there.items() if row["status"] != "sold"}
         here = dict(self._valid())
@@ -177,20 +179,20 @@ class _Demo:
             if row.listing is not None and row.reference is not None:
                 yield row.reference, row.listing
 
-    def _tell(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if not self._quiet:
             click.echo(line)
             sys.stdout.flush()
 
 
 def _same(listing: Listing, stored: dict[str, Any]) -> bool:
-    """Whether the sandbox holds every value that we sent, and no other."""
+    """Return whether the sandbox holds exactly the values that were sent."""
     sent = msgspec.json.decode(write_body(listing))
     held = {name: value for name, value in stored["body"].items() if name != "externalReference"}
     return bool(sent == held)
 
 
 def _silent(line: str) -> None:
-    """The group's own lines would only disturb the story; its errors are raised."""
+    """Print only that a process ended; the fleet's other lines would clutter the output, and its errors are raised."""
     if "ended" in line:
-        say(line)
+        progress_line(line)

@@ -1,4 +1,4 @@
-"""``okasie doctor``: what must be right before a run can be, and how to mend what is not."""
+"""``okasie doctor``: checks what a run needs, and shows how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _OLDEST: Final = (6, 2)
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One line of the report. ``ok`` None: could not be looked at, because something before it failed."""
+    """One line of the report. ``ok`` None: not checked, because an earlier check failed."""
 
     name: str
     ok: bool | None
     detail: str
     fix: str | None = msgspec.field(default=None, name="mend")
-    """What to do about it; ``mend`` is its permanent name in JSON."""
+    """How to fix it. The JSON key is permanent."""
 
 
 @click.command()
 @click.argument("account", required=False)
 @command_options
 def doctor(context: Context, account: str | None) -> None:
-    """Check the configuration, Redis, API keys and scopes, and the sources; say how to mend what is wrong.
+    """Check the configuration, Redis, API keys, scopes and sources, and show how to fix what is wrong.
 
-    Costs three requests an account: a page, the locations, and the DELETE of a reference that does not exist.
+    Sends three requests an account: a page, the locations, and the DELETE of a reference that does not exist.
     """
     checks = list(_checks(context, account))
     wrong = [check for check in checks if check.ok is False]
@@ -67,12 +67,12 @@ def _checks(context: Context, account: str | None) -> Iterator[Check]:
         if account is not None and account not in settings.accounts:
             raise ConfigurationError(f"there is no account {account!r:.60}", where=str(settings.config_file))
     except ConfigurationError as error:
-        yield Check("configuration", False, str(error), "correct the file; the README lists every setting")
+        yield Check("configuration", False, str(error), "correct the file; docs/configuration.md lists every setting")
         return
     count = len(settings.accounts)
     yield Check("configuration", True, f"{settings.config_file}, {count} account{'' if count == 1 else 's'}")
-    client, found = _redis(settings)
-    yield from found
+    client, redis_checks = _redis(settings)
+    yield from redis_checks
     for name in [account] if account else list(settings.accounts):
         yield from _account(settings, name, client)
 
@@ -87,14 +87,14 @@ def _redis(settings: Settings) -> tuple[redis.Redis | None, list[Check]]:
             server = find_server()
         except ConfigurationError as error:
             return None, [Check("redis", False, error.message, "install one of these, or set redis.url")]
-        told = f"embedded, {server.engine} {server.version}; not running: `okasie up` starts it"
-        return None, [Check("redis", True, told)]
+        detail = f"embedded, {server.engine} {server.version}; not running: `okasie up` starts it"
+        return None, [Check("redis", True, detail)]
     try:
         client = redis.Redis.from_url(redis_urls(url).client, socket_timeout=5, socket_connect_timeout=5)
         info: Any = client.info()
     except (redis.RedisError, ValueError, OkasieError) as error:
-        told = error.message if isinstance(error, OkasieError) else f"does not answer ({type(error).__name__})"
-        return None, [Check("redis", False, told, "start the server that redis.url names, or remove redis.url")]
+        detail = error.message if isinstance(error, OkasieError) else f"does not answer ({type(error).__name__})"
+        return None, [Check("redis", False, detail, "start the server that redis.url names, or remove redis.url")]
     return client, list(_redis_checks(client, info))
 
 
@@ -103,23 +103,30 @@ def _redis_checks(client: redis.Redis, info: dict[str, Any]) -> Iterator[Check]:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     yield Check("redis", numbers >= _OLDEST, f"version {version}", "use Redis 6.2 or newer, or Valkey")
     if info.get("cluster_enabled") or info.get("redis_mode") == "cluster":
-        told = "a cluster: a step of ours touches keys that it would spread over several servers"
-        yield Check("redis cluster", False, told, "use a single server (with replicas if you like), not a cluster")
+        detail = "a cluster: one atomic script uses keys that a cluster spreads over several servers"
+        yield Check(
+            "redis cluster", False, detail, "use a single server, with or without replicas, instead of a cluster"
+        )
     yield _persistence(info)
     policy = str(info.get("maxmemory_policy", "unknown"))
     yield Check("redis eviction", policy == "noeviction", policy, "set `maxmemory-policy noeviction`")
-    asked = time.time()
+    sent_at = time.time()
     seconds, micros = client.time()
-    skew = abs((asked + time.time()) / 2 - (seconds + micros / 1e6))
-    yield Check("redis clock", skew < _SKEW_SECONDS, f"{skew:.1f} s from ours", "let both machines keep time by NTP")
+    skew = abs((sent_at + time.time()) / 2 - (seconds + micros / 1e6))
+    yield Check(
+        "redis clock",
+        skew < _SKEW_SECONDS,
+        f"differs by {skew:.1f} s",
+        "synchronise the clocks of both machines with NTP",
+    )
 
 
 def _persistence(info: dict[str, Any]) -> Check:
     name = "redis persistence"
     if not info.get("aof_enabled"):
-        return Check(name, False, "no append-only file: a restart would forget the ledger", "set `appendonly yes`")
+        return Check(name, False, "no append-only file: a restart would lose the ledger", "set `appendonly yes`")
     if info.get("aof_last_write_status", "ok") != "ok":
-        return Check(name, False, "the append-only file cannot be written", "make room on the disk of the server")
+        return Check(name, False, "the append-only file cannot be written", "free disk space on the server")
     return Check(name, True, "append-only file on")
 
 
@@ -130,7 +137,7 @@ def _account(settings: Settings, name: str, client: redis.Redis | None) -> Itera
     account = settings.accounts[name]
     limiter = _limiter(settings, name, client)
     if limiter is None:
-        yield Check(f"{name}: API", None, "needs Redis: no request without a permit")
+        yield Check(f"{name}: API", None, "needs Redis: every request needs a permit")
     else:
         market = OkasieApi(
             account.base_url, account.api_key.reveal, limiter, account=name, read_timeout=account.read_timeout
@@ -144,12 +151,12 @@ def _limiter(settings: Settings, name: str, client: redis.Redis | None) -> Limit
         from okasie_tasks.services import Services  # noqa: PLC0415 - the one place that builds adapters; imports Celery
 
         return Services(settings).limiter(name)
-    # An embedded server that is not running has no workers whose quota these requests could take.
+    # Without a running embedded server there are no workers, whose quota these requests could use up.
     return _Spaced() if settings.redis.url is None else None
 
 
 class _Spaced:
-    """A limiter for the few requests of this command: half a second between two."""
+    """A limiter for this command's few requests: at least half a second between two."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -166,16 +173,16 @@ class _Spaced:
             self._next = time.monotonic() + (feedback.retry_after or 1.0)
 
     def cancel(self, permit: Permit) -> None:
-        """Nothing is counted."""
+        """Do nothing: permits are not counted."""
 
     def drop(self, ticket: str) -> None:
-        """Nothing waits."""
+        """Do nothing: no ticket waits."""
 
 
 def _api_checks(name: str, account: AccountSettings, market: OkasieApi) -> Iterator[Check]:
     def reads(call: Call) -> str:
         page = call.list_page(1)
-        return f"{page.total_items} listings in reach"
+        return f"{page.total_items} listings readable"
 
     def locations(call: Call) -> str:
         codes = [place.location_code for place in call.locations() if place.location_code]
@@ -190,20 +197,20 @@ def _api_checks(name: str, account: AccountSettings, market: OkasieApi) -> Itera
         except ItemRejected as refused:
             if refused.status != 404:
                 raise
-        return "DELETE of a reference that does not exist was answered as it should be"
+        return "DELETE of a reference that does not exist returned 404, as expected"
 
-    mend_key = f"check accounts.{name}.api_key and base_url"
+    fix_key = f"check accounts.{name}.api_key and base_url"
     scopes = {"read:listings": reads, "read:locations": locations, "write:listings": writes}
     for scope, call in scopes.items():
         try:
             yield Check(f"{name}: {scope}", True, _permitted(market, scope, call))
         except RunAborted as error:
-            fix = mend_key if error.code != "scope" else f"ask info@okasie.be for the scope {scope}"
+            fix = fix_key if error.code != "scope" else f"ask info@okasie.be for the scope {scope}"
             yield Check(f"{name}: {scope}", False, str(error), fix)
             if error.code != "scope":
                 return
         except OkasieError as error:
-            yield Check(f"{name}: {scope}", False, str(error), mend_key)
+            yield Check(f"{name}: {scope}", False, str(error), fix_key)
 
 
 def _permitted(market: OkasieApi, ticket: str, use: Callable[[Call], str]) -> str:
@@ -233,8 +240,12 @@ def _source(settings: Settings, name: str) -> Check:
                 first = first or _why(row)
     except OkasieError as error:
         return Check(f"{name}: source", False, str(error), f"correct accounts.{name}.source, or the feed")
-    detail = f"{rows} rows, {rows - invalid} valid" + (f"; the first that is not: {first}" if invalid else "")
-    fix = "an empty feed marks nothing sold, but nothing can be sent either" if not rows else "correct fields or values"
+    detail = f"{rows} rows, {rows - invalid} valid" + (f"; the first invalid one: {first}" if invalid else "")
+    fix = (
+        "the feed is empty: nothing is marked sold, and there is nothing to send"
+        if not rows
+        else "correct fields or values"
+    )
     return Check(f"{name}: source", rows > invalid, detail, fix)
 
 

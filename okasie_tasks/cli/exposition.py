@@ -25,7 +25,7 @@ _DAY_SECONDS = 86_400.0
 
 
 class FleetCollector(Collector):
-    """Holds nothing between scrapes: any number of them may look at one fleet, and none needs to live for long."""
+    """Reads Redis at every scrape and keeps no state. Any number of collectors may serve one fleet."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -34,7 +34,7 @@ class FleetCollector(Collector):
         try:
             samples = [*self._samples(), Sample("okasie_redis_up", (), 1)]
         except (redis.RedisError, LimiterUnavailable):
-            samples = [Sample("okasie_redis_up", (), 0)]  # half a picture would look like one that is whole
+            samples = [Sample("okasie_redis_up", (), 0)]  # partial metrics would look complete
         for family in FAMILIES:
             yield _metric(family, [sample for sample in samples if sample.name == family.name])
 
@@ -48,24 +48,24 @@ class FleetCollector(Collector):
 
 
 def registry(services: Services) -> CollectorRegistry:
-    """A registry with the fleet in it and nothing else: what this process itself is like tells nobody anything."""
-    found = CollectorRegistry(auto_describe=False)
-    found.register(FleetCollector(services))
-    return found
+    """Return a registry with the fleet's metrics only. Metrics of this process would be of no use."""
+    metrics = CollectorRegistry(auto_describe=False)
+    metrics.register(FleetCollector(services))
+    return metrics
 
 
 def intervals(account: AccountSettings) -> dict[str, float]:
-    """Mode -> seconds from one scheduled run to the next; a mode that Beat does not ask for is left out."""
-    found = {}
+    """Mode -> seconds from one scheduled run to the next; a mode that Beat does not schedule is left out."""
+    seconds = {}
     if account.incremental_every is not None:
-        found["incremental"] = account.incremental_every.total_seconds()
+        seconds["incremental"] = account.incremental_every.total_seconds()
     if account.full_at is not None:
-        found["full"] = _DAY_SECONDS
-    return found
+        seconds["full"] = _DAY_SECONDS
+    return seconds
 
 
-def documents(found: CollectorRegistry) -> list[dict[str, Any]]:
-    """The same as data, for ``--json``."""
+def documents(metrics: CollectorRegistry) -> list[dict[str, Any]]:
+    """Return the metrics as data, for ``--json``."""
     return [
         {
             "name": family.name,
@@ -73,7 +73,7 @@ def documents(found: CollectorRegistry) -> list[dict[str, Any]]:
             "help": family.documentation,
             "samples": [{"name": s.name, "labels": dict(s.labels), "value": s.value} for s in family.samples],
         }
-        for family in found.collect()
+        for family in metrics.collect()
     ]
 
 
@@ -91,7 +91,7 @@ def _metric(family: Family, samples: list[Sample]) -> Metric:
 
 
 def account_samples(ctx: AccountContext, quota: LimiterStatus) -> Iterator[Sample]:
-    """The present state of an account; a bounded number of commands, however large its ledger is."""
+    """Yield an account's current state. The number of Redis commands does not depend on the ledger's size."""
     account, plan = ctx.policy.account, plan_review.held_plan(ctx)
     for name, value in {
         **_quota(quota),

@@ -1,4 +1,4 @@
-"""Asks the fleet and its records, and stops and resumes work: what of the commands needs Redis and Celery."""
+"""Queries the workers and Redis, and pauses, resumes and cancels work, for the commands that need Celery."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from okasie_tasks import logs
 from okasie_tasks.celery import app
-from okasie_tasks.cli.common import Context, say
+from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.reports import listing, runs
 from okasie_tasks.reports.listing import iso
@@ -28,7 +28,7 @@ _POLL_SECONDS: Final = 0.1
 
 
 def services_of(context: Context) -> Services:
-    """The adapters for this command's configuration; Celery's app in this process uses the same."""
+    """Return the services for this command's configuration, which the Celery app of this process uses as well."""
     settings = load_settings(context.config)
     logs.set_up(settings.log)
     os.environ["OKASIE_CONFIG"] = str(settings.config_file)
@@ -41,7 +41,7 @@ def services_of(context: Context) -> Services:
 
 
 def consumers() -> tuple[dict[str, int], list[str]]:
-    """How many consumers each queue has, and which queues have none; asks the workers themselves, about a second."""
+    """Return the consumers per queue, and the queues without one. Queries the workers, which takes about a second."""
     counts = dict.fromkeys((CONTROL, URGENT, API, DIFF), 0)
     answers = app.control.inspect(timeout=1.0).active_queues() or {}
     for queues in answers.values():
@@ -52,7 +52,7 @@ def consumers() -> tuple[dict[str, int], list[str]]:
 
 
 def fleet(context: Context, account: str | None) -> dict[str, Any]:
-    """The document of ``okasie status``. ``missing`` names what does not answer."""
+    """Return the document of ``okasie status``. ``missing`` names what does not answer."""
     settings = load_settings(context.config)
     if account is not None and account not in settings.accounts:
         Services(settings).account(account)
@@ -69,15 +69,15 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
 
 
 def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:
-    """Documents of the account's runs, newest first."""
+    """Return the documents of the account's runs, newest first."""
     services = services_of(context)
     services.account(account)
-    found = [services.runs.get(name) for name in services.runs.history(account, limit)]
-    return [runs.run_document(services.runs, run) for run in found if run is not None]
+    records = [services.runs.get(name) for name in services.runs.history(account, limit)]
+    return [runs.run_document(services.runs, run) for run in records if run is not None]
 
 
 def one_run(context: Context, name: str) -> dict[str, Any]:
-    """One run's document. Raises `ConfigurationError` for an id that Redis does not know."""
+    """Return one run's document. Raises `ConfigurationError` for an unknown id."""
     services = services_of(context)
     record = known_run(services, name)
     limit = services.settings.accounts[record.account].requests_per_minute if _known(services, record) else 120
@@ -91,25 +91,25 @@ def one_run(context: Context, name: str) -> dict[str, Any]:
 
 
 def _known(services: Services, record: Run) -> bool:
-    """A run outlives its account in the configuration."""
+    """Return whether the run's account is still configured; its runs are kept when it is removed."""
     return record.account in services.settings.accounts
 
 
-def known_run(services: Services, name: str, *, told_by: str = "`okasie runs ACCOUNT` lists them") -> Run:
-    """The record of a run. Raises `ConfigurationError` for an id that Redis does not know."""
+def known_run(services: Services, name: str, *, hint: str = "`okasie runs ACCOUNT` lists them") -> Run:
+    """Return the record of a run. Raises `ConfigurationError` for an unknown id; ``hint`` ends its text."""
     record = services.runs.get(name)
     if record is None:
-        raise ConfigurationError(f"no run {name!r:.60}; {told_by}", where="run")
+        raise ConfigurationError(f"no run {name!r:.60}; {hint}", where="run")
     return record
 
 
 def why(context: Context, account: str, reference: str) -> dict[str, Any]:
-    """Everything that is known of one listing."""
+    """Return everything known about one listing."""
     return listing.why_document(services_of(context).context(account), reference)
 
 
 def rejects(context: Context, account: str) -> list[dict[str, Any]]:
-    """Every parked item of the account."""
+    """Return every reject of the account."""
     return listing.rejects_document(services_of(context).context(account))
 
 
@@ -117,37 +117,40 @@ def rejects(context: Context, account: str) -> list[dict[str, Any]]:
 
 
 def cancel(context: Context, name: str) -> dict[str, Any]:
-    """End a run and wait for its requests in flight; its document. Raises `ConfigurationError` for one that is over."""
+    """Cancel a run, wait for its requests in flight, and return its document.
+
+    Raises `ConfigurationError` for a run that has ended.
+    """
     services = services_of(context)
     record = known_run(services, name)
     ctx = services.context(record.account)
-    _open(ctx.runs.controls.cancel(name, record.account), name)
-    told = False
-    # It ends here if no worker is left to end it.
+    _require_open(ctx.runs.controls.cancel(name, record.account), name)
+    printed = False
+    # The command ends the run itself, in case no worker is running.
     while phases.advance(ctx, name) is None:
-        if not told:
-            told = True
-            say("waiting for the requests in flight; Ctrl-C ends the waiting only")
+        if not printed:
+            printed = True
+            progress_line("waiting for the requests in flight; Ctrl-C stops only the waiting")
         time.sleep(_POLL_SECONDS)
     if ctx.runs.waiting(record.account):
         _send("okasie.sync", account=record.account, requested=True)
     ended = ctx.runs.get(name)
     if ended is None or ended.state != "cancelled":
-        # Its last part was faster, or failed.
-        _open(ended.state if ended else "", name)
-    assert ended is not None  # noqa: S101 - it was cancelled a moment ago
+        # Its last part ended first, or failed.
+        _require_open(ended.state if ended else "", name)
+    assert ended is not None  # noqa: S101 - it was cancelled just now
     return run_document(ctx.runs, ended)
 
 
-def _open(state: str, name: str) -> None:
+def _require_open(state: str, name: str) -> None:
     if state in ("queued", "running"):
         return
-    more = f": `okasie reject {name}` drops what it holds" if state == "held" else ", there is nothing left to end"
-    raise ConfigurationError(f"the run is {state or 'gone'}{more}", where=name)
+    held = f"the run is held: `okasie reject {name}` drops its plan"
+    raise ConfigurationError(held if state == "held" else f"the run has ended: {state or 'deleted'}", where=name)
 
 
 def pause(context: Context, account: str) -> dict[str, Any]:
-    """Stop the account's work."""
+    """Pause the account."""
     ctx = services_of(context).context(account)
     before = ctx.runs.controls.paused_ms(account)
     since = ctx.runs.controls.pause(account)
@@ -162,7 +165,7 @@ def pause(context: Context, account: str) -> dict[str, Any]:
 
 
 def resume(context: Context, account: str) -> dict[str, Any]:
-    """Let the account's work go on."""
+    """Resume the account."""
     ctx = services_of(context).context(account)
     since = ctx.runs.controls.resume(account)
     if since:
@@ -178,8 +181,8 @@ def resume(context: Context, account: str) -> dict[str, Any]:
 
 
 def _send(task: str, **kwargs: Any) -> None:
-    """Tell the workers; when the broker does not take it, the watchdog finds the same within a minute."""
+    """Publish a task for the workers. If the broker does not accept it, the watchdog does the same within a minute."""
     try:
         app.send_task(task, kwargs=kwargs, expires=3600)
     except OperationalError:
-        say("the broker did not take the message; the watchdog will see to it")
+        progress_line("the broker did not accept the message; the watchdog acts within a minute")

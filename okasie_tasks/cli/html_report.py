@@ -1,4 +1,4 @@
-"""``okasie run RUN --html FILE``: one page that needs nothing but itself: no network, no script, no other file."""
+"""``okasie run RUN --html FILE``: a self-contained page without scripts, network access or other files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GOOD: Final = {"done": "good", "held": "waits", "queued": "waits", "running": "
 
 
 def render(document: dict[str, Any]) -> str:
-    """The page of a run, from the document of ``okasie run --json``. What a feed or an answer said is text there."""
+    """Return a run's page, from the document of ``okasie run --json``. Texts of feeds and responses are escaped."""
     outcomes = [(name, count) for name, count in document["listings"].items() if name not in ("local", "remote")]
     environment = Environment(
         loader=PackageLoader("okasie_tasks.cli"),
@@ -37,21 +37,21 @@ def render(document: dict[str, Any]) -> str:
 
 WIDTH: Final = 760
 LEFT: Final = 130
-"""Room for the words before the bars."""
+"""Width of the labels before the bars."""
 ROW: Final = 26
 _PLOT: Final = 150
 _TICKS: Final = 6
 
 
 class Bar(NamedTuple):
-    """One rectangle; lengths in the units of the drawing."""
+    """One rectangle; lengths are in units of the drawing."""
 
     x: float
     y: float
     width: float
     height: float
     label: str
-    told: str
+    value: str
     kind: str = ""
 
 
@@ -66,11 +66,11 @@ class Chart(NamedTuple):
     bars: Sequence[Bar]
     ticks: Sequence[Tick]
     line: float | None = None
-    """Where a level is drawn across, from the top."""
+    """The height of the limit's line, from the top."""
 
 
 def nice_steps(top: float) -> list[float]:
-    """About six round numbers from 0 to at least ``top``: steps of 1, 2 or 5 times a power of ten."""
+    """Return about six round numbers from 0 to at least ``top``, in steps of 1, 2 or 5 times a power of ten."""
     rough = max(top, 1e-3) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
@@ -78,7 +78,7 @@ def nice_steps(top: float) -> list[float]:
 
 
 def timeline(phases: Sequence[dict[str, Any]]) -> Chart:
-    """A row a phase, from its begin to its end."""
+    """Draw a row for each phase, from its start to its end."""
     steps = nice_steps(max((p["begins"] + p["seconds"] for p in phases), default=1) or 1)
     scale = (WIDTH - LEFT - 60) / steps[-1]
     bars = [
@@ -93,13 +93,13 @@ def timeline(phases: Sequence[dict[str, Any]]) -> Chart:
 
 
 def use(slots: Sequence[dict[str, Any]]) -> Chart:
-    """A column a slot, as high as its share of the quota; refused and failed requests on top in other colours."""
+    """Draw a column for each slot, as high as its share of the quota; refused and failed requests are on top."""
     end = max((slot["at"] + slot["seconds"] for slot in slots), default=1)
     across, top = (WIDTH - 75) / end, max([1.0, *(slot["share"] for slot in slots)])
     bars: list[Bar] = []
     for slot in slots:
         x, width = 50 + slot["at"] * across, max(1.0, slot["seconds"] * across - 1)
-        told = f"{slot['at']} to {slot['at'] + slot['seconds']} s: {slot['requests']} requests"
+        text = f"{slot['at']} to {slot['at'] + slot['seconds']} s: {slot['requests']} requests"
         per = slot["share"] / slot["requests"] if slot["requests"] else 0.0
         level = 10.0 + _PLOT
         good = slot["requests"] - slot["refused"] - slot["failed"]
@@ -107,13 +107,13 @@ def use(slots: Sequence[dict[str, Any]]) -> Chart:
             if count > 0:
                 height = count * per / top * _PLOT
                 level -= height
-                bars.append(Bar(x, level, width, height, "", told, kind))
+                bars.append(Bar(x, level, width, height, "", text, kind))
     ticks = [Tick(50 + step * across, f"{step:g} s") for step in nice_steps(end) if step <= end]
     return Chart(WIDTH, _PLOT + 40, bars, ticks, 10.0 + _PLOT - _PLOT / top)
 
 
 def counts(numbers: Sequence[tuple[str, int]]) -> Chart:
-    """A row a number."""
+    """Draw a row for each number."""
     most = max((count for _, count in numbers), default=1) or 1
     scale = (WIDTH - LEFT - 90) / most
     bars = [

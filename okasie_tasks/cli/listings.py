@@ -1,4 +1,4 @@
-"""``okasie push``, ``sell``, ``why``, ``rejects`` and ``retry``: single listings, sent and explained."""
+"""``okasie push``, ``sell``, ``why``, ``rejects`` and ``retry``: send and explain single listings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from okasie_tasks.cli.runs import EXIT_FAILED, EXIT_REJECTED, exit_status
 @click.argument("reference", metavar="REF")
 @command_options
 def why(context: Context, account: str, reference: str) -> None:
-    """Show everything known of listing REF of ACCOUNT: what was sent, what was answered, what comes next."""
+    """Explain listing REF of ACCOUNT: what was sent, what was answered, what happens next."""
     from okasie_tasks.cli import fleet_client  # noqa: PLC0415 - Celery only where it is needed
 
     document = fleet_client.why(context, account, reference)
@@ -28,10 +28,10 @@ def why(context: Context, account: str, reference: str) -> None:
 @click.argument("account")
 @command_options
 def rejects(context: Context, account: str) -> None:
-    """Show what is parked of ACCOUNT: refused by the marketplace, or invalid in the source."""
+    """List the rejected listings of ACCOUNT: refused by the marketplace, or invalid in the source."""
     from okasie_tasks.cli import fleet_client  # noqa: PLC0415
 
-    found = fleet_client.rejects(context, account)
+    entries = fleet_client.rejects(context, account)
 
     def show() -> None:
         headers = ["reference", "state", "fields", "message", "code", "where", "attempts", "first", "last", "request"]
@@ -39,13 +39,13 @@ def rejects(context: Context, account: str) -> None:
             [
                 r["reference"], r["state"], ", ".join(r["fields"]), r["message"], r["code"], r["where"],
                 str(r["attempts"]), _time(r["first_seen"]), _time(r["last_seen"]), r["request_id"] or "-",
-            ] for r in found
+            ] for r in entries
         ]  # fmt: skip
         if rows:
             table(headers, rows)
-        click.echo(f"{len(rows)} parked" if rows else "nothing is parked")
+        click.echo(f"{len(rows)} rejected" if rows else "nothing is rejected")
 
-    emit(context, {"account": account, "rejects": found}, show)
+    emit(context, {"account": account, "rejects": entries}, show)
 
 
 @click.command()
@@ -53,15 +53,21 @@ def rejects(context: Context, account: str) -> None:
 @click.argument("references", metavar="[REF...]", nargs=-1)
 @command_options
 def retry(context: Context, account: str, references: tuple[str, ...]) -> None:
-    """Free what the marketplace refused of ACCOUNT, all or REF..., and follow a run that sends it again."""
+    """Retry the listings of ACCOUNT that the marketplace refused, all or REF..., and follow the run that sends them."""
     from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415
 
     follower = Follower(context, account)
-    found = follower.free(references)
-    document: dict[str, Any] = {"account": account, "run": None, "state": None, **found._asdict(), "still_parked": []}
-    if found.freed or found.invalid:
+    released = follower.free(references)
+    document: dict[str, Any] = {
+        "account": account,
+        "run": None,
+        "state": None,
+        **released._asdict(),
+        "still_parked": [],
+    }
+    if released.freed or released.invalid:
         document |= follower.follow(follower.start("incremental"))
-        document["still_parked"] = follower.still_rejected([*found.freed, *found.invalid])
+        document["still_parked"] = follower.still_rejected([*released.freed, *released.invalid])
     emit(context, document, lambda: _print_retry(document))
     if document["run"]:
         sys.exit(exit_status(document))
@@ -69,13 +75,13 @@ def retry(context: Context, account: str, references: tuple[str, ...]) -> None:
 
 def _print_retry(document: dict[str, Any]) -> None:
     for reference in document["not_parked"]:
-        click.echo(f"{reference} is not parked")
+        click.echo(f"{reference} is not rejected")
     if not document["run"]:
-        click.echo("there is nothing to try again")
+        click.echo("nothing to retry")
         return
     freed, invalid = len(document["freed"]), len(document["invalid"])
-    told = f", {invalid} rows that are invalid judged anew" if invalid else ""
-    click.echo(f"{freed} refused listings tried again{told}, {len(document['still_parked'])} of them parked as before")
+    rows = f", {invalid} invalid rows checked again" if invalid else ""
+    click.echo(f"{freed} refused listings retried{rows}; {len(document['still_parked'])} still rejected")
     print_run(document)
 
 
@@ -84,10 +90,10 @@ def _print_retry(document: dict[str, Any]) -> None:
 _FLAGS = {
     "owned": "ours",
     "in_source": "in the source",
-    "sold_by_hand": "sold by hand",
+    "sold_by_hand": "sold manually",
     "disputed": "disputed",
-    "given": "handed in",
-    "parked": "its newest content was refused",
+    "given": "pushed inline",
+    "parked": "newest content refused",
 }
 
 
@@ -95,9 +101,9 @@ def _print_why(document: dict[str, Any]) -> None:
     ledger, reject, waiting = document["ledger"], document["reject"], document["waiting"]
     click.echo(f"{document['reference']} of {document['account']}")
     if ledger:
-        said = [ledger["status"] or "no status", *(text for flag, text in _FLAGS.items() if ledger[flag])]
+        labels = [ledger["status"] or "no status", *(text for flag, text in _FLAGS.items() if ledger[flag])]
         times = [f"{name.replace('_', ' ')} {_time(ledger[name])}" for name in ("last_sent", "changed_there")]
-        click.echo(f"  ledger    {', '.join(said)}; {', '.join(times)}")
+        click.echo(f"  ledger    {', '.join(labels)}; {', '.join(times)}")
     if reject:
         click.echo(f"  {reject['state']:<9} {reject['message']} ({reject['code']}, {reject['where']})")
         request = f", request {reject['request_id']}" if reject["request_id"] else ""
@@ -133,20 +139,20 @@ _FAILED = ("failed", "not_found")
 @click.command()
 @click.argument("account")
 @click.argument("references", metavar="REF...", nargs=-1, required=True)
-@click.option("--no-wait", is_flag=True, help="Return once the push is accepted.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as the push is queued.")
 @command_options
 def push(context: Context, account: str, references: tuple[str, ...], no_wait: bool) -> None:
-    """Read the listings REF... of ACCOUNT from its source and send them now, ahead of whatever runs."""
+    """Read the listings REF... of ACCOUNT from its source and send them now, ahead of any run."""
     _send(context, "okasie.push", account, references, no_wait=no_wait)
 
 
 @click.command()
 @click.argument("account")
 @click.argument("references", metavar="REF...", nargs=-1, required=True)
-@click.option("--no-wait", is_flag=True, help="Return once the sell is accepted.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as the sell is queued.")
 @command_options
 def sell(context: Context, account: str, references: tuple[str, ...], no_wait: bool) -> None:
-    """Mark the listings REF... of ACCOUNT sold now, ahead of whatever runs."""
+    """Mark the listings REF... of ACCOUNT sold now, ahead of any run."""
     _send(context, "okasie.sell", account, references, no_wait=no_wait)
 
 

@@ -21,12 +21,18 @@ _PORT = 9810
 
 
 @click.command()
-@click.option("--port", default=_PORT, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
+@click.option(
+    "--port",
+    default=_PORT,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="The port to listen on; 0: any free port.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--once", is_flag=True, help="Print the metrics and end.")
+@click.option("--once", is_flag=True, help="Print the metrics and exit.")
 @command_options
 def metrics(context: Context, port: int, host: str, once: bool) -> None:
-    """Serve the fleet's metrics for Prometheus until interrupted. They are read from Redis at each scrape."""
+    """Serve metrics of all workers and accounts for Prometheus until interrupted. Every scrape reads Redis."""
     if importlib.util.find_spec("prometheus_client") is None:
         raise ConfigurationError(
             "prometheus_client is not installed: pip install 'okasie-tasks[metrics]'", where="okasie metrics"
@@ -34,25 +40,25 @@ def metrics(context: Context, port: int, host: str, once: bool) -> None:
     from okasie_tasks.cli.exposition import documents, registry  # noqa: PLC0415 - an extra, and Celery
     from okasie_tasks.cli.fleet_client import services_of  # noqa: PLC0415
 
-    found = registry(services_of(context))
+    collected = registry(services_of(context))
     if not once:
-        _serve(context, found, host, port)
+        _serve(context, collected, host, port)
     elif context.as_json:
-        click.echo(json.dumps({"metrics": documents(found)}))
+        click.echo(json.dumps({"metrics": documents(collected)}))
     else:
         from prometheus_client import generate_latest  # noqa: PLC0415
 
-        click.echo(generate_latest(found), nl=False)
+        click.echo(generate_latest(collected), nl=False)
 
 
-def _serve(context: Context, found: CollectorRegistry, host: str, port: int) -> None:
+def _serve(context: Context, collected: CollectorRegistry, host: str, port: int) -> None:
     from prometheus_client import start_http_server  # noqa: PLC0415
 
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        server, thread = start_http_server(port, host, registry=found)
+        server, thread = start_http_server(port, host, registry=collected)
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
     shown = f"[{host}]" if ":" in host else host

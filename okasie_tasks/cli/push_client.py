@@ -1,4 +1,4 @@
-"""Sending a push and waiting for what becomes of it. What of these commands needs Celery."""
+"""Sends a push or sell and waits for its outcome: the part of these commands that needs Celery."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 from kombu.exceptions import OperationalError
 
 from okasie_tasks.celery import app
-from okasie_tasks.cli.common import Context, say
+from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.cli.fleet_client import consumers, services_of
 from okasie_tasks.core.pending import Push
 from okasie_tasks.errors import ConnectionFailed
@@ -22,11 +22,11 @@ from okasie_tasks.worker.settings import URGENT
 _POLL_SECONDS: Final = 0.02
 _PICKED_UP_SECONDS: Final = 3.0
 _SILENT_SECONDS: Final = 30.0
-_PAUSE_ASKED_SECONDS: Final = 1.0
+_PAUSE_CHECK_SECONDS: Final = 1.0
 
 
 class Waiter:
-    """One push as its caller sees it."""
+    """Sends one push and waits for its outcome."""
 
     def __init__(self, context: Context, account: str) -> None:
         self._services = services_of(context)
@@ -37,73 +37,77 @@ class Waiter:
         self._sent_ms = 0
 
     def start(self, task: str, references: Sequence[str]) -> str:
-        """Send the message and see it accepted; returns its id. Raises `ConnectionFailed` when no worker is there."""
+        """Send the message, wait until a worker has accepted it, and return its id.
+
+        Raises `ConnectionFailed` when no worker is running.
+        """
         self._references = checked_references(list(references), task)
         self._hint()
         push, self._sent_ms = str(uuid4()), self._services.runs.now_ms()
         kwargs = {"account": self._account, "references": self._references}
         try:
             what = task.removeprefix("okasie.")
-            told = push_label(self._account, what, self._references)
-            app.send_task(task, kwargs=kwargs, task_id=push, expires=3600, argsrepr=told)
+            label = push_label(self._account, what, self._references)
+            app.send_task(task, kwargs=kwargs, task_id=push, expires=3600, argsrepr=label)
         except OperationalError as error:
-            raise ConnectionFailed("the broker did not take the message", where="redis") from error
+            raise ConnectionFailed("the broker did not accept the message", where="redis") from error
         deadline = time.monotonic() + _PICKED_UP_SECONDS
         while not self._push(push).at_ms and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         if not self._push(push).at_ms and URGENT in consumers()[1]:
             self._services.pushes.withdraw(push)
             raise ConnectionFailed(
-                f"no worker answers for {URGENT}: start it with `okasie up` or `celery -A okasie_tasks worker`",
+                f"no worker consumes {URGENT}: start it with `okasie up` or `celery -A okasie_tasks worker`",
                 where="workers",
             )
         return push
 
     def wait(self, push: str) -> dict[str, Any]:
-        """Wait until every reference has its outcome; returns the document."""
-        waiting_told, last_news, seen = False, time.monotonic(), -1
-        asked = 0.0
+        """Wait until every reference has an outcome; return the document."""
+        waiting_shown, last_change, done_before = False, time.monotonic(), -1
+        checked = 0.0
         while True:
-            found = self._push(push)
-            done = {name for name, outcome in found.outcomes.items() if outcome.outcome != "waiting"}
-            if found.error or done.issuperset(self._references):
-                return self._document(push, found)
-            if not waiting_told and len(found.outcomes) > len(done):
-                waiting_told = True
-                one = next(o for o in found.outcomes.values() if o.outcome == "waiting")
-                say(f"{one.message}; Ctrl-C ends the waiting only")
-            if len(done) != seen:
-                last_news, seen = time.monotonic(), len(done)
-            if not self._hinted and time.monotonic() - asked > _PAUSE_ASKED_SECONDS:
-                asked = time.monotonic()
+            state = self._push(push)
+            done = {name for name, outcome in state.outcomes.items() if outcome.outcome != "waiting"}
+            if state.error or done.issuperset(self._references):
+                return self._document(push, state)
+            if not waiting_shown and len(state.outcomes) > len(done):
+                waiting_shown = True
+                one = next(o for o in state.outcomes.values() if o.outcome == "waiting")
+                progress_line(f"{one.message}; Ctrl-C stops only the waiting")
+            if len(done) != done_before:
+                last_change, done_before = time.monotonic(), len(done)
+            if not self._hinted and time.monotonic() - checked > _PAUSE_CHECK_SECONDS:
+                checked = time.monotonic()
                 self._hint()
-            if time.monotonic() - last_news > _SILENT_SECONDS:
+            if time.monotonic() - last_change > _SILENT_SECONDS:
                 if URGENT in consumers()[1]:
                     raise ConnectionFailed(
-                        "the workers stopped answering; what is accepted goes on with them", where=push
+                        "the workers stopped answering; they continue with accepted changes when they are back",
+                        where=push,
                     )
-                last_news = time.monotonic()
+                last_change = time.monotonic()
             time.sleep(_POLL_SECONDS)
 
     def _hint(self) -> None:
-        """Say once that the account is paused."""
+        """Print once that the account is paused."""
         if not self._hinted and (hint := pause_hint(self._ctx)):
             self._hinted = True
-            say(hint)
+            progress_line(hint)
 
     def _push(self, push: str) -> Push:
         return self._services.pushes.get(push)
 
-    def _document(self, push: str, found: Push) -> dict[str, Any]:
+    def _document(self, push: str, state: Push) -> dict[str, Any]:
         rows = [
             {
                 "reference": name,
-                "outcome": found.outcomes[name].outcome,
-                "seconds": max(0.0, (found.outcomes[name].at_ms - self._sent_ms) / 1000),
-                "message": found.outcomes[name].message,
-                "fields": list(found.outcomes[name].fields),
+                "outcome": state.outcomes[name].outcome,
+                "seconds": max(0.0, (state.outcomes[name].at_ms - self._sent_ms) / 1000),
+                "message": state.outcomes[name].message,
+                "fields": list(state.outcomes[name].fields),
             }
             for name in self._references
-            if name in found.outcomes
+            if name in state.outcomes
         ]
-        return {"push": push, "account": self._account, "error": found.error, "listings": rows}
+        return {"push": push, "account": self._account, "error": state.error, "listings": rows}

@@ -1,4 +1,4 @@
-"""Starting a run and following its record to its end: what of the commands needs Celery."""
+"""Starts a run and follows its record until it ends: the part of these commands that needs Celery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from okasie_tasks.celery import app
-from okasie_tasks.cli.common import Context, say
+from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.cli.fleet_client import _POLL_SECONDS, consumers, services_of
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.core.quota import LimiterStatus
@@ -25,11 +25,11 @@ from okasie_tasks.sync.rejects import Freed, free
 from okasie_tasks.urgent.accept import checked_references
 
 _PICKED_UP_SECONDS = 3.0
-"""How long a request may stay unread before we ask whether any worker is there at all."""
+"""How long a request may stay queued before the command checks whether a worker is running."""
 
 
 class Follower:
-    """One account's runs as seen from the command line."""
+    """Starts and follows the runs of one account."""
 
     def __init__(self, context: Context, account: str) -> None:
         self._context = context
@@ -39,15 +39,15 @@ class Follower:
         self._hinted = False
 
     def start(self, mode: str, *, plan_only: bool = False, approves: str = "") -> str:
-        """Ask for a run and see it picked up; returns its id. Raises `ConnectionFailed` when no worker is there.
+        """Request a run, wait until a worker has picked it up, and return its id.
 
-        ``approves``: the run whose held plan it is to send.
+        ``approves``: the run whose held plan is to be sent. Raises `ConnectionFailed` when no worker is running.
         """
         self._hint()
         run, _ = self._ctx.runs.request(self._account, mode, plan_only=plan_only, approves=approves)
         if not run:
             raise OkasieError(
-                "another run already waits for this account; try again when it has begun",
+                "another run of this account is already queued; try again when it has started",
                 where=self._account,
                 code="busy",
             )
@@ -59,14 +59,14 @@ class Follower:
                 argsrepr=f"{self._account}: {mode} {'plan' if plan_only else 'run'}, from the command line",
             )
         except OperationalError as error:
-            raise ConnectionFailed("the broker did not take the message", where="redis") from error
+            raise ConnectionFailed("the broker did not accept the message", where="redis") from error
         deadline = time.monotonic() + _PICKED_UP_SECONDS
         while self._ctx.runs.state(run) == "queued" and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         if self._ctx.runs.state(run) == "queued" and (missing := consumers()[1]):
             self._withdraw(run)
             raise ConnectionFailed(
-                f"no worker answers for {', '.join(missing)}: start them with `okasie up` or"
+                f"no worker consumes {', '.join(missing)}: start workers with `okasie up` or"
                 " `celery -A okasie_tasks worker`",
                 where="workers",
             )
@@ -78,26 +78,26 @@ class Follower:
             self._ctx.runs.end(record, "cancelled")
 
     def _hint(self) -> None:
-        """Say once that the account is paused."""
+        """Print once that the account is paused."""
         if not self._hinted and (hint := pause_hint(self._ctx)):
             self._hinted = True
-            say(hint)
+            progress_line(hint)
 
     def free(self, references: Sequence[str]) -> Freed:
-        """Free what the marketplace refused: these, or all."""
+        """Allow refused listings to be sent again: these, or all."""
         return free(self._ctx, checked_references(list(references), "okasie retry") if references else ())
 
     def still_rejected(self, references: Sequence[str]) -> list[str]:
-        """Which of these are parked."""
-        found = self._ctx.ledger.rejects(references)
-        return [reference for reference in references if reference in found]
+        """Return those of the references that are rejected."""
+        entries = self._ctx.ledger.rejects(references)
+        return [reference for reference in references if reference in entries]
 
     def follow(self, run: str) -> dict[str, Any]:
-        """Follow a run to its end; returns its document. Draws progress on a terminal only."""
+        """Wait until a run has ended and return its document. Progress is drawn on a terminal only."""
         console = Console(stderr=True)
         drawing = console.is_terminal and not self._context.as_json
         if drawing:
-            say(f"{self._record(run).mode} run: {self._before(run).text}")
+            progress_line(f"{self._record(run).mode} run: {self._before(run).text}")
         last_seen = time.monotonic()
         with Bars(console, drawing) as bars:
             while True:
@@ -108,7 +108,7 @@ class Follower:
                 self._hint()
                 if time.monotonic() - last_seen > 30 and self._silent(record):
                     raise ConnectionFailed(
-                        "the workers stopped answering; the run goes on when they are back", where=run
+                        "the workers stopped answering; the run continues when they are back", where=run
                     )
                 time.sleep(_POLL_SECONDS)
         return self._document(record)
@@ -118,7 +118,7 @@ class Follower:
         return runs.before_run(self._record(run).mode, listings=self._ctx.ledger.count(), quota=quota)
 
     def _quota(self) -> tuple[LimiterStatus, int]:
-        """The quota and how many listings are parked, for the display."""
+        """Return the quota and the number of rejected listings, for the display."""
         return self._services.limiter(self._account).status(), self._ctx.ledger.reject_count()
 
     def _silent(self, record: Run) -> bool:
@@ -128,7 +128,7 @@ class Follower:
     def _record(self, run: str) -> Run:
         record = self._ctx.runs.get(run)
         if record is None:
-            raise ConnectionFailed("the run's record is gone: was Redis emptied?", where=run)
+            raise ConnectionFailed("the run's record no longer exists; Redis may have been emptied", where=run)
         return record
 
     def _document(self, record: Run) -> dict[str, Any]:
@@ -143,11 +143,11 @@ class Follower:
 
 Quota = Callable[[], tuple[LimiterStatus, int]]
 
-_LOOK_SECONDS: Final = 0.5
+_QUOTA_SECONDS: Final = 0.5
 
 
 class Bars:
-    """One line a stage, and one for the quota."""
+    """Progress bars: a line a stage, and one for the quota."""
 
     def __init__(self, console: Console, drawing: bool) -> None:
         columns = (
@@ -159,7 +159,7 @@ class Bars:
         self._line = Text()
         self._live = Live(Group(self._progress, self._line), console=console, transient=True) if drawing else None
         self._tasks: dict[str, Any] = {}
-        self._looked = 0.0
+        self._quota_read = 0.0
 
     def __enter__(self) -> Bars:
         if self._live:
@@ -171,18 +171,20 @@ class Bars:
             self._live.stop()
 
     def show(self, stages: dict[str, tuple[int, int]], record: Run, quota: Quota) -> None:
-        """Draw where the run is."""
+        """Draw the progress of the run."""
         if not self._live:
             return
         for name, (closed, total) in runs.progress_by_kind(stages).items():
             if name not in self._tasks:
                 self._tasks[name] = self._progress.add_task(name, total=total)
             self._progress.update(self._tasks[name], completed=closed, total=max(total, closed))
-        if time.monotonic() - self._looked >= _LOOK_SECONDS:
-            self._looked = time.monotonic()
-            self._say(stages, record, *quota())
+        if time.monotonic() - self._quota_read >= _QUOTA_SECONDS:
+            self._quota_read = time.monotonic()
+            self._print_quota(stages, record, *quota())
 
-    def _say(self, stages: dict[str, tuple[int, int]], record: Run, quota: LimiterStatus, rejected: int) -> None:
+    def _print_quota(
+        self, stages: dict[str, tuple[int, int]], record: Run, quota: LimiterStatus, rejected: int
+    ) -> None:
         sent = runs.requests_sent(record)
         pause = f", pausing {quota.pause_seconds:.0f} s" if quota.pause_seconds else ""
         self._line.plain = (

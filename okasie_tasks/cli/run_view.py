@@ -1,4 +1,4 @@
-"""A run as a page of text: what ``okasie sync`` prints at its end, and the details that ``okasie run`` adds."""
+"""A run as text: the summary that ``okasie sync`` prints, and the details that ``okasie run`` adds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SLOTS: Final = 30
 
 
 def print_run(document: dict[str, Any]) -> None:
-    """Print one run for people."""
+    """Print the summary of one run."""
     listings, requests = document["listings"], document["requests"]
     click.echo(
         f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
@@ -25,7 +25,7 @@ def print_run(document: dict[str, Any]) -> None:
         click.echo(f"  cursor    {document['cursor']}")
     print_held(document)
     if document["approved"]:
-        click.echo(f"  approved  what run {document['approved']} held")
+        click.echo(f"  approved  the plan held by run {document['approved']}")
     for note in document["notes"]:
         click.echo(f"  note      {note}")
     if document["error"]:
@@ -38,16 +38,16 @@ def print_run(document: dict[str, Any]) -> None:
 
 
 def print_held(document: dict[str, Any]) -> None:
-    """Print what waits for a person, and the two commands that end the waiting."""
+    """Print what needs approval, and the commands that approve or drop it."""
     for hold in document["held"]:
         click.echo(f"  held      {hold['count']} {hold['what']}: {hold['reason']}")
     if document.get("held_run") and document["held"]:
-        click.echo(f"            okasie approve {document['held_run']} releases it, okasie reject drops it")
+        click.echo(f"            okasie approve {document['held_run']} sends it, okasie reject drops it")
 
 
 def print_details(document: dict[str, Any]) -> None:
-    """Print when it was, where the time went, how the quota was used, the slowest requests and those that failed."""
-    click.echo(f"  begun     {document['started_at'] or 'not yet'}, ended {document['ended_at'] or 'not yet'}")
+    """Print times, phases, use of the quota, and the slowest and failed requests."""
+    click.echo(f"  started   {document['started_at'] or 'not yet'}, ended {document['ended_at'] or 'not yet'}")
     for number, phase in enumerate(document["timeline"]):
         click.echo(f"  {'' if number else 'timeline':<10}{_phase(phase, document['seconds'])}")
     for number, line in enumerate(_use(document)):
@@ -70,19 +70,19 @@ def _parts(part: dict[str, Any]) -> str:
 
 
 def _use(document: dict[str, Any]) -> Iterator[str]:
-    """A line a slot; of a long run several slots are one line."""
+    """Yield a line a slot; in a long run a line combines several slots."""
     slots = document["requests_over_time"]
-    together = -(-len(slots) // _SLOTS) or 1
-    for first in range(0, len(slots), together):
-        some = slots[first : first + together]
+    per_line = -(-len(slots) // _SLOTS) or 1
+    for first in range(0, len(slots), per_line):
+        some = slots[first : first + per_line]
         seconds = sum(slot["seconds"] for slot in some)
         share = sum(slot["share"] * slot["seconds"] for slot in some) / seconds
         worse = {name: sum(slot[name] for slot in some) for name in ("refused", "failed")}
-        told = "".join(f", {count} {name}" for name, count in worse.items() if count)
+        problems = "".join(f", {count} {name}" for name, count in worse.items() if count)
         span = f"{some[0]['at']}-{some[0]['at'] + seconds} s"
         count = sum(slot["requests"] for slot in some)
         bar = "#" * round(min(share, 1) * _BAR)
-        yield f"{span:<16}{bar:<{_BAR + 1}} {share * 100:7.0f} %  {count} requests{told}"
+        yield f"{span:<16}{bar:<{_BAR + 1}} {share * 100:7.0f} %  {count} requests{problems}"
 
 
 def _request(sent: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``okasie sync``, ``plan``, ``status``, ``runs``, ``run``: start runs, follow them, read their records."""
+"""``okasie sync``, ``plan``, ``status``, ``runs``, ``run``: start and follow runs, and show their records."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ EXIT_FAILED, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 3, 4, 5
 
 @click.command()
 @click.argument("account")
-@click.option("--full", is_flag=True, help="Walk the whole marketplace side instead of its changes.")
-@click.option("--no-wait", is_flag=True, help="Return once the run is accepted.")
+@click.option("--full", is_flag=True, help="Read all listings of the marketplace instead of only the changed ones.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as the run is queued.")
 @click.option("--dry-run", is_flag=True, help="The same as `okasie plan`: nothing is sent.")
 @command_options
 def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: bool) -> None:
-    """Enqueue one run of ACCOUNT on the running workers and follow it to its end."""
+    """Enqueue one run of ACCOUNT on the running workers and follow it until it ends."""
     if dry_run:
         _plan(context, account, full=full)
         return
@@ -43,10 +43,10 @@ def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: boo
 
 @click.command()
 @click.argument("account")
-@click.option("--full", is_flag=True, help="Walk the whole marketplace side instead of its changes.")
+@click.option("--full", is_flag=True, help="Read all listings of the marketplace instead of only the changed ones.")
 @command_options
 def plan(context: Context, account: str, full: bool) -> None:
-    """Show what a run of ACCOUNT would send, and why. Sends no write."""
+    """Show what a run of ACCOUNT would send, and why, without sending it."""
     _plan(context, account, full=full)
 
 
@@ -96,30 +96,35 @@ def status(context: Context, account: str | None) -> None:
 
 @click.command()
 @click.argument("account")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="How many, newest first.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="How many runs to list.")
 @command_options
 def runs(context: Context, account: str, limit: int) -> None:
-    """Show the history of ACCOUNT, newest first."""
+    """List the runs of ACCOUNT, newest first."""
     from okasie_tasks.cli.fleet_client import history  # noqa: PLC0415
 
-    found = history(context, account, limit)
+    documents = history(context, account, limit)
 
     def show() -> None:
         rows = [
             [d["run"], d["mode"], d["state"], f"{d['seconds']:.1f}", *(str(d["listings"][n]) for n in _SHOWN)]
-            for d in found
+            for d in documents
         ]
         table(["run", "mode", "state", "seconds", *_SHOWN], rows)
 
-    emit(context, {"account": account, "runs": found}, show)
+    emit(context, {"account": account, "runs": documents}, show)
 
 
 @click.command()
 @click.argument("run")
-@click.option("--html", "file", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a page.")
+@click.option(
+    "--html",
+    "file",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Also write the run as an HTML page.",
+)
 @command_options
 def run(context: Context, run: str, file: Path | None) -> None:
-    """Show one run with its counts, timings, requests and errors; with --html also as a page in one file."""
+    """Show one run with its counts, timings, requests and errors."""
     from okasie_tasks.cli.fleet_client import one_run  # noqa: PLC0415
 
     document = one_run(context, run)
@@ -144,7 +149,7 @@ _SHOWN = ("created", "updated", "sold", "rejected", "held")
 
 
 def exit_status(document: dict[str, Any]) -> int:
-    """The exit status of a finished run: where several apply, 1, then 3, then 4."""
+    """Return the exit status of an ended run; where several apply, 1 comes before 3, and 3 before 4."""
     if document["state"] in ("failed", "partial", "cancelled"):
         return EXIT_FAILED
     if document["state"] == "held":
@@ -180,7 +185,7 @@ def _print_status(document: dict[str, Any]) -> None:
         for hold in entry["held"]:
             plan = entry["held_plan"]
             click.echo(
-                f"{entry['account']}: {hold['count']} {hold['what']} wait until {plan['expires_at']}: {hold['reason']};"
+                f"{entry['account']}: {hold['count']} {hold['what']} held until {plan['expires_at']}: {hold['reason']};"
                 f" `okasie approve {plan['run']}` or `okasie reject {plan['run']}`"
             )
         for line in _remarks(entry):
@@ -188,28 +193,32 @@ def _print_status(document: dict[str, Any]) -> None:
     for queue, count in document["queues"].items():
         click.echo(f"queue {queue}: {count['waiting']} waiting, {count['consumers']} consumers")
     for name in document["missing"]:
-        click.echo(f"nobody answers for {name}")
+        click.echo(_missing(name))
+
+
+def _missing(name: str) -> str:
+    return "Redis does not answer" if name == "redis" else f"no worker consumes {name}"
 
 
 def _remarks(entry: dict[str, Any]) -> Iterator[str]:
-    """What is out of the ordinary with an account, and how long its run will take."""
+    """Yield an account's problems, and how long its current run will take."""
     quota, active, last = entry["quota"], entry["forecast"]["active"], entry["last_run"]
     if last and last["error"]:
         error = last["error"]
         where = f"{error['where']}: " if error["where"] else ""
-        yield f"last run {last['state']}: {where}{error['message']}; `okasie run {last['run']}` tells more"
+        yield f"last run {last['state']}: {where}{error['message']}; see `okasie run {last['run']}`"
     if entry["paused_since"]:
-        yield f"paused since {entry['paused_since']}; `okasie resume {entry['account']}` lets it go on"
+        yield f"paused since {entry['paused_since']}; `okasie resume {entry['account']}` resumes it"
     if active:
         yield f"run {entry['active']}: {active['requests']} requests left, {_ahead(active)}"
     if quota["pause_seconds"]:
-        why = {"429": "the marketplace refused a request", "breaker": "five failures in a row"}
-        reason = why.get(quota["pause_reason"] or "", "as told")
+        reasons = {"429": "the marketplace refused a request", "breaker": "five failures in a row"}
+        reason = reasons.get(quota["pause_reason"] or "", "requested by the marketplace")
         yield f"pausing for {quota['pause_seconds']:.0f} s more ({reason})"
     if quota["learned_limit"] and quota["learned_limit"] != quota["limit"]:
-        yield f"the marketplace tells a limit of {quota['learned_limit']} a minute, {quota['limit']} are used"
+        yield f"the marketplace reports a limit of {quota['learned_limit']} a minute, {quota['limit']} is used"
     if quota["foreign"]:
-        yield f"{quota['foreign']} requests of somebody else with the same key in the last minute"
-    for found in entry["conflicts"][:_CONFLICTS]:
-        told = "; ".join(change_text(change) for change in found["changes"])
-        yield f"{found['kind']} {found['reference']}: {found['reason']}" + (f" ({told})" if told else "")
+        yield f"{quota['foreign']} requests of another client with the same key in the last minute"
+    for event in entry["conflicts"][:_CONFLICTS]:
+        changes = "; ".join(change_text(change) for change in event["changes"])
+        yield f"{event['kind']} {event['reference']}: {event['reason']}" + (f" ({changes})" if changes else "")

@@ -1,4 +1,4 @@
-"""``okasie init``: a first ``okasie.toml``, drafted from a feed; ``okasie completion``."""
+"""``okasie init`` drafts an ``okasie.toml`` from a feed; ``okasie completion`` prints the completion script."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("feed")
-@click.option("--account", metavar="NAME", help="What to call the account [default: after the feed].")
+@click.option("--account", metavar="NAME", help="The name of the account [default: derived from the feed].")
 @click.option(
     "--output", default="okasie.toml", show_default=True, type=click.Path(path_type=Path, dir_okay=False),
     help="The file to write.",
@@ -31,17 +31,19 @@ if TYPE_CHECKING:
 def init(context: Context, feed: str, account: str | None, output: Path, force: bool) -> None:
     """Draft an okasie.toml from the header and the first rows of FEED, a path or an http(s) URL.
 
-    Names of columns and words in cells are understood in Dutch, French, German and English. What only a person can
-    decide is said in comments of the file.
+    Column names and words in cells are recognised in Dutch, French, German and English. Comments in the file list what
+    an operator must decide.
     """
-    from okasie_tasks.sources.detect import propose, read_head, render  # noqa: PLC0415 - only where it is needed  # noqa: PLC0415 - only where it is needed
+    from okasie_tasks.sources.detect import propose, read_head, render  # noqa: PLC0415 - only where it is needed
 
     feed = feed.removeprefix("file://")
     name = account or _account_of(feed)
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ConfigurationError(f"got {name!r:.60}, expected a name of a-z, 0-9 and _", where="--account")
     if output.exists() and not force:
-        raise ConfigurationError("is there already: --force overwrites it, --output names another", where=str(output))
+        raise ConfigurationError(
+            "already exists: --force overwrites it, --output names another file", where=str(output)
+        )
     draft = propose(
         read_head(feed), account=name, url=_url(feed, name, output), current_year=datetime.now(UTC).year
     )  # fmt: skip
@@ -58,7 +60,7 @@ def _account_of(feed: str) -> str:
 
 
 def _url(feed: str, account: str, output: Path) -> str:
-    """What to write for the feed: a path relative to the file if it lies beside it, no URL that may hold a secret."""
+    """Return the feed's ``url``: a path relative to the file; an environment variable for a URL with secrets."""
     if "://" in feed:
         parts = urlsplit(feed)
         return f"env:{account.upper()}_FEED_URL" if parts.query or "@" in parts.netloc else feed
@@ -90,7 +92,7 @@ def _document(draft: Draft, output: Path) -> dict[str, Any]:
         "units": draft.units,
         "fill_in": [name for name, value in draft.defaults.items() if value == FILL_IN],
         "unknown_values": draft.unknown,
-        "left_out": [{"field": field, "reason": why} for field, _, why in draft.left_out],
+        "left_out": [{"field": field, "reason": reason} for field, _, reason in draft.left_out],
         "unused_columns": draft.unused,
         "decide": draft.decide,
         "environment": [key_variable(draft.account), *([draft.url[4:]] if draft.url.startswith("env:") else [])],
@@ -106,14 +108,14 @@ def _print(document: dict[str, Any]) -> None:
     if document["fill_in"]:
         click.echo(f"  fill in   {', '.join(document['fill_in'])}")
     for field, words in document["unknown_values"].items():
-        click.echo(f"  not known {field}: {', '.join(list(words)[:8])}")
+        click.echo(f"  unknown   {field}: {', '.join(list(words)[:8])}")
     for left in document["left_out"]:
         click.echo(f"  left out  {left['field']}: {left['reason']}")
     for sentence in document["decide"]:
         click.echo(f"  decide    {sentence}")
     if document["unused_columns"]:
         click.echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
-    click.echo("then `okasie doctor`, and `okasie plan ACCOUNT --full` shows what a run would send")
+    click.echo("next: `okasie doctor`, then `okasie plan ACCOUNT --full` to see what a run would send")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""``okasie up``: everything on this machine, until SIGINT or SIGTERM; ``okasie sandbox``: the sandbox API alone."""
+"""``okasie up`` runs everything on this machine until SIGINT or SIGTERM; ``okasie sandbox`` only the sandbox API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from okasie_tasks.cli.common import Context, command_options, say
+from okasie_tasks.cli.common import Context, command_options, progress_line
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.local.fleet import LocalFleet
 from okasie_tasks.sandbox import Key, Sandbox
@@ -28,33 +28,43 @@ def up(context: Context, with_sandbox: bool) -> None:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with LocalFleet(context.config, say, with_sandbox=with_sandbox) as fleet:
-        ask = asker(fleet)
-        fleet.wait_ready(lambda: [] if stopped.is_set() else ask())
+    with LocalFleet(context.config, progress_line, with_sandbox=with_sandbox) as fleet:
+        unconsumed_queues = queue_check(fleet)
+        fleet.wait_ready(lambda: [] if stopped.is_set() else unconsumed_queues())
         if stopped.is_set():
             return
         if fleet.sandbox is not None:
-            say(f"sandbox at {fleet.sandbox.base_url}, faults and state under {fleet.sandbox.admin_url}/")
+            progress_line(
+                f"sandbox at {fleet.sandbox.base_url}, control faults and state under {fleet.sandbox.admin_url}/"
+            )
         if fleet.flower_url is not None:
-            say(f"Flower at {fleet.flower_url}")
+            progress_line(f"Flower at {fleet.flower_url}")
         accounts = ", ".join(fleet.settings.accounts) or "no account"
-        say(f"ready: {accounts}; logs in {fleet.settings.redis.state_dir / 'logs'}; Ctrl-C ends everything")
+        progress_line(f"ready: {accounts}; logs in {fleet.settings.redis.state_dir / 'logs'}; Ctrl-C stops everything")
         fleet.watch(stopped.wait)
-    say("everything has ended")
+    progress_line("everything has stopped")
 
 
-def asker(fleet: LocalFleet) -> Callable[[], list[str]]:
-    """A function that names the queues without consumer; it needs Celery, which needs the fleet's configuration."""
+def queue_check(fleet: LocalFleet) -> Callable[[], list[str]]:
+    """Return a function that lists the queues without consumers. Celery reads the fleet's configuration first."""
     os.environ["OKASIE_CONFIG"] = str(fleet.settings.config_file)
-    from okasie_tasks.cli.fleet_client import consumers  # noqa: PLC0415 - after Redis runs, and only here
+    from okasie_tasks.cli.fleet_client import consumers  # noqa: PLC0415 - only after Redis has started
 
     return lambda: consumers()[1]
 
 
 @click.command()
-@click.option("--port", default=8100, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
+@click.option(
+    "--port",
+    default=8100,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="The port to listen on; 0: any free port.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--key", "keys", multiple=True, default=("sandbox-key",), show_default=True, help="API key; may repeat.")
+@click.option(
+    "--key", "keys", multiple=True, default=("sandbox-key",), show_default=True, help="An API key; may be repeated."
+)
 @click.option("--limit", default=120, show_default=True, type=click.IntRange(0), help="Requests a minute; 0: no limit.")
 @click.option(
     "--window",
@@ -70,12 +80,12 @@ def asker(fleet: LocalFleet) -> Callable[[], list[str]]:
 )
 @command_options
 def sandbox(context: Context, port: int, host: str, data: Path | None, **options: Any) -> None:
-    """Serve an Okasie API on this machine until interrupted. Faults and state: /_sandbox/."""
+    """Serve an Okasie API on this machine until interrupted. Faults and state are under /_sandbox/."""
     codes = tuple(options["codes"]) or None
     names = ["sandbox", *(f"sandbox{number}" for number in range(2, len(options["keys"]) + 1))]
     keys = [Key(secret, name, codes=codes) for secret, name in zip(options["keys"], names, strict=True)]
     if len({key.secret for key in keys}) != len(keys):
-        raise ConfigurationError("the same key twice", where="--key")
+        raise ConfigurationError("the same key was given twice", where="--key")
     limits = {"limit": options["limit"], "window": options["window"], "burst_per_second": options["burst"]}
     try:
         served = Sandbox(keys, data=data, host=host, port=port, **limits)

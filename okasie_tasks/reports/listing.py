@@ -1,4 +1,4 @@
-"""Explain: what is known of one listing, and what happens to it next, as the documents that commands print."""
+"""What is known about one listing and what happens to it next, as documents that commands print."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def iso(milliseconds: int) -> str | None:
 
 
 def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
-    """Everything that is known of one listing. A reference that nobody has heard of has nulls and no events."""
+    """Return everything known about one listing. An unknown reference has nulls and no events."""
     entry, reject, change, skipped, events = None, None, None, None, list[Event]()
     plan = plan_review.held_plan(ctx)
     held = plan.run if plan and plan.holds_reference(reference) else None
@@ -62,20 +62,20 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
 
 
 def _next(ctx: AccountContext, held: str | None, change: PendingChange | None) -> str:
-    """What a person has to do first, "" if nothing."""
+    """Return what an operator must do first; "" if nothing."""
     account = ctx.policy.account
     if change and ctx.runs.controls.paused_ms(account):
-        return f"a {change.kind} waits: the account is paused, `okasie resume {account}` lets it be sent"
+        return f"a {change.kind} waits because the account is paused; `okasie resume {account}` resumes it"
     return f"it is held: `okasie approve {held}` sends it" if held and not change else ""
 
 
 def rejects_document(ctx: AccountContext) -> list[dict[str, Any]]:
-    """Every parked item, by reference."""
-    return [reject_document(reject) for reject in sorted(ctx.ledger.all_rejects(), key=lambda one: one.reference)]
+    """Return every reject, sorted by reference."""
+    return [reject_document(reject) for reject in sorted(ctx.ledger.all_rejects(), key=lambda reject: reject.reference)]
 
 
 def reject_document(reject: Reject) -> dict[str, Any]:
-    """One parked item. ``state``: ``invalid`` (never sent), ``refused``, or ``free`` (the next run sends it again)."""
+    """Return one reject. ``state``: ``invalid`` (never sent), ``refused`` or ``free`` (the next run sends it)."""
     return {
         "reference": reject.reference,
         "state": "invalid" if not reject.attempts else "free" if is_free(reject) else "refused",
@@ -92,7 +92,7 @@ def reject_document(reject: Reject) -> dict[str, Any]:
 
 
 def event_document(event: Event) -> dict[str, Any]:
-    """One event. A value that was not kept is left away; in a drift or conflict there are ``ours`` and ``theirs``."""
+    """Return one event. A value that was not kept is left out; drifts and conflicts have ``ours`` and ``theirs``."""
     names = ("ours", "theirs") if event.kind in ("drift", "conflict") else ("before", "after")
     changes = []
     for field, *values in event.changes:
@@ -153,48 +153,50 @@ def next_step(
     events: Sequence[Event],
     policy: AccountPolicy,
 ) -> str:
-    """One sentence about what happens next, if nobody does anything."""
+    """Return one sentence: what happens next, unless an operator acts."""
     if change is not None:
-        again = f" again, after {change.tries} tries without an answer" if change.tries else ""
-        return f"a {change.kind} waits and is sent{again} as soon as there is a permit"
+        again = f" again, after {change.tries} failed attempts" if change.tries else ""
+        return f"a {change.kind} waits and is sent{again} as soon as a permit is available"
     if reject is not None:
-        return _while_parked(reject, policy)
+        return _while_rejected(reject, policy)
     if entry is None:
-        return "the next run decides" if events else "nothing is known of this reference; a run that meets it decides"
+        return "the next run decides" if events else "unknown reference; a run that finds it decides"
     if entry.status == "sold":
         return _after_a_sale(entry, events)
-    return _while_it_stands(entry, policy)
+    return _while_listed(entry, policy)
 
 
-def _while_parked(reject: Reject, policy: AccountPolicy) -> str:
+def _while_rejected(reject: Reject, policy: AccountPolicy) -> str:
     if not reject.attempts:
-        return "its row is invalid: nothing is sent until the row is mended; what stands on the marketplace stays"
+        return "its row is invalid: nothing is sent until the row is fixed; the marketplace keeps its version"
     if is_free(reject):
-        return "it was refused and is free again: the next run sends it"
+        return "it was refused and released for a retry: the next run sends it"
     command = f"`okasie retry {policy.account} {reject.reference}`"
-    return f"it is parked: nothing is sent until its content changes, or {command}"
+    return f"it is rejected: nothing is sent until its content changes, or {command}"
 
 
 def _after_a_sale(entry: Entry, events: Sequence[Event]) -> str:
     if entry.has(Flag.SOLD_BY_HAND) and entry.has(Flag.IN_SOURCE):
-        return "it was sold by hand and stays sold while its row stands; a push lists it again"
+        return "sold manually: stays sold while its row is in the source; push it to list it again"
     if entry.has(Flag.IN_SOURCE) and events and events[0].kind == "conflict":
-        return "somebody sold it on the marketplace: it stays so until its row changes, or it is pushed"
-    return "it is sold: nothing is sent, unless its row comes back or it is pushed"
+        return "sold on the marketplace: stays sold until its row changes or it is pushed"
+    return "sold: nothing is sent unless its row reappears or it is pushed"
 
 
-def _while_it_stands(entry: Entry, policy: AccountPolicy) -> str:
+def _while_listed(entry: Entry, policy: AccountPolicy) -> str:
     if entry.has(Flag.DISPUTED):
-        return "the marketplace keeps a price, status or mileage that is not ours: a person must look there"
+        return (
+            "the marketplace keeps a price, status or mileage that differs from ours: an operator must check it there"
+        )
     if entry.has(Flag.INLINE_CONTENT):
-        return "what was handed in stands until its row changes, or it is pushed again"
+        return "the pushed content stays until its row changes or it is pushed again"
     if not entry.has(Flag.IN_SOURCE):
-        return "it is not in the source: it stands as it is until it is pushed, sold, or its row appears"
+        return "it is not in the source: it stays listed until it is pushed or sold, or its row appears"
     if entry.missed:
         return (
-            f"{entry.missed} complete reads of the source lacked it: at {policy.missing_reads} it is sold, if sells"
-            " are allowed and not held"
+            f"{entry.missed} complete reads of the source did not contain it: after {policy.missing_reads} it is marked"
+            " sold, if sells are allowed and not held"
         )
     if entry.has(Flag.ECHO_DUE):
-        return "the next run reads back how the marketplace shows what was sent; its row's next change is sent"
-    return "nothing is sent until its row changes, or somebody changes it on the marketplace"
+        return "the next run reads back how the marketplace stored it; the next change of its row is sent"
+    return "nothing is sent until its row changes or it is edited on the marketplace"

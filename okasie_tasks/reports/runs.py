@@ -1,4 +1,4 @@
-"""Report: run records as the documents that commands print."""
+"""Run records as documents that commands print."""
 
 from __future__ import annotations
 
@@ -19,12 +19,7 @@ from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.sync.spool import changes_of
 
 if TYPE_CHECKING:
-    from okasie_tasks.store.records import Run
     from okasie_tasks.store.request_stats import Trace
-    from okasie_tasks.store.runs import Runs
-
-if TYPE_CHECKING:
-    from okasie_tasks.store.records import Run
     from okasie_tasks.store.runs import Runs
 
 _LISTINGS: Final = (
@@ -37,11 +32,11 @@ STAGES: Final = {
     "first": "pages", "walk": "pages", "load": "slices read", "diff": "diffed", "spool": "spooled",
     "upsert": "upserted", "sell": "sold",
 }  # fmt: skip
-"""What the parts of each stage are called when their progress is shown."""
+"""The label of each stage's parts when progress is shown."""
 
 
 def run_document(runs: Runs, run: Run) -> dict[str, Any]:
-    """One run as ``okasie sync --json`` prints it; more names may be added, none is renamed."""
+    """Return one run as ``okasie sync --json`` prints it. Keys may be added; none is renamed."""
     listings = json.loads(run.facts.get("listings", "{}"))
     ended = run.ended_ms or runs.now_ms()
     document = {
@@ -76,29 +71,29 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
 
 
 def _notes(run: Run) -> Iterator[str]:
-    """What a person should know of a run that is no error."""
+    """Yield what an operator should know about a run that is not an error."""
     if run.cancelling:
-        yield f"cancelled by a person at {iso(run.fact('cancel_ms'))}; the cursor stayed"
+        yield f"cancelled by an operator at {iso(run.fact('cancel_ms'))}; the cursor was not moved"
     if run.fact("walk_moved"):
-        yield "the marketplace's list moved while it was read: what it did not return is not taken as missing"
+        yield "the marketplace's list changed while it was read: listings it did not return are not treated as missing"
     if unoffered := run.fact("unoffered"):
-        yield f"{unoffered} edits of the marketplace could not be offered to the source; they are offered again"
+        yield f"{unoffered} marketplace edits could not be offered to the source; they will be offered again"
     if "control" in run.facts:
         totals = json.loads(run.facts["control"])
         if totals["ours"] != totals["theirs"]:
-            yield f"the marketplace counts {totals['theirs']} active listings, we {totals['ours']}"
+            yield f"the marketplace counts {totals['theirs']} active listings, we count {totals['ours']}"
     if released := run.facts.get("released_by"):
-        yield f"released by a person, sent with run {released}"
+        yield f"approved by an operator, sent with run {released}"
 
 
 def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:
-    """How far a run is: ``stage -> (closed parts, all parts known so far)``, for those stages that have begun."""
-    found = {name: runs.parts.stage(run.id, name) for name in STAGES}
-    return {name: (stage.closed, stage.total) for name, stage in found.items() if stage.total}
+    """Return a run's progress: ``stage -> (closed parts, all parts known so far)``, for stages that have started."""
+    states = {name: runs.parts.stage(run.id, name) for name in STAGES}
+    return {name: (stage.closed, stage.total) for name, stage in states.items() if stage.total}
 
 
 def progress_by_kind(stages: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """`progress` as people count: ``pages`` are those of both stages that read some."""
+    """Return `progress` by label: ``pages`` adds up both stages that read pages."""
     shown: dict[str, tuple[int, int]] = {}
     for stage, (closed, total) in stages.items():
         before = shown.get(STAGES[stage], (0, 0))
@@ -107,9 +102,9 @@ def progress_by_kind(stages: dict[str, tuple[int, int]]) -> dict[str, tuple[int,
 
 
 def progress_text(stages: dict[str, tuple[int, int]], run: Run) -> str:
-    """Where a run is, in one line, the newest first: ``diffed 3/8, pages 17/17; 18 requests``."""
+    """Return a run's progress in one line, the latest stage first: ``diffed 3/8, pages 17/17; 18 requests``."""
     parts = [f"{name} {closed}/{total}" for name, (closed, total) in progress_by_kind(stages).items()]
-    return f"{', '.join(reversed(parts)) or 'begins'}; {requests_sent(run)} requests"
+    return f"{', '.join(reversed(parts)) or 'starting'}; {requests_sent(run)} requests"
 
 
 def requests_sent(run: Run) -> int:
@@ -117,24 +112,24 @@ def requests_sent(run: Run) -> int:
 
 
 def outcome_text(document: dict[str, Any]) -> str:
-    """How a run ended, in one line, the reason first: an error, what is held, else its counts."""
+    """Return how a run ended, in one line: errors and what is held come first, then the counts."""
     state, error = document["state"], document["error"]
     counts = ", ".join(f"{count} {name}" for name, count in document["listings"].items() if count)
     sent = sum(document["requests"][kind] for kind in _KINDS)
     requests = f"{sent} requests, fewest possible {document['requests']['minimum']}"
     reasons = [f"{error['where'] + ': ' if error['where'] else ''}{error['message']}"] if error else []
-    reasons += [f"{found['count']} {found['what']} wait: {found['reason']}" for found in document["held"]]
+    reasons += [f"{hold['count']} {hold['what']} held: {hold['reason']}" for hold in document["held"]]
     return "; ".join([*reasons, f"{state}: {counts or 'no listings'}", requests])
 
 
 def before_run(mode: str, *, listings: int, quota: LimiterStatus) -> Forecast:
-    """What a run will take at the least, before it begins. ``listings``: as many as the ledger holds."""
+    """Return the least that a run will take, before it starts. ``listings``: the size of the ledger."""
     requests = to_read(listings, full=mode == "full")
     return forecast(requests, per_minute=quota.limit, pause_seconds=quota.pause_seconds, at_least=True)
 
 
 def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatus) -> Forecast:
-    """What is left of a run, from `progress` and what it has planned."""
+    """Return what is left of a run, from its `progress` and its plan."""
     open_parts = {name: total - closed for name, (closed, total) in stages.items()}
     decided = run.stage == "apply"
     if decided:
@@ -152,7 +147,7 @@ def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatu
 
 
 def plan_document(ctx: AccountContext, run: Run, quota: LimiterStatus) -> dict[str, Any]:
-    """A plan: the run's document, every change with its reason, and how long a run would take for it."""
+    """Return a plan: the run's document, every change with its reason, and how long sending would take."""
     slices, holds = json.loads(run.facts.get("slices", "[]")), plan_review.holds_of(run)
     return {
         **run_document(ctx.runs, run),
@@ -169,12 +164,12 @@ def _change(change: Planned, holds: Sequence[Held]) -> dict[str, Any]:
         "reason": change.reason,
         "fields": list(change.fields),
         "row": change.row if change.row > 0 else None,
-        "held": any(kept.holds(change) for kept in holds),
+        "held": any(hold.holds(change) for hold in holds),
     }
 
 
 def account_document(ctx: AccountContext, limiter: LimiterStatus) -> dict[str, Any]:
-    """One account as ``okasie status`` prints it. ``stale_seconds``: since the last run that succeeded, else None."""
+    """Return one account as ``okasie status`` prints it. ``stale_seconds``: since the last successful run, or None."""
     runs, ledger, account = ctx.runs, ctx.ledger, ctx.policy.account
     history = [run for name in runs.history(account, 20) if (run := runs.get(name)) is not None]
     now = runs.now()
@@ -222,19 +217,19 @@ def _quota(limiter: LimiterStatus) -> dict[str, Any]:
 
 
 def pause_hint(ctx: AccountContext) -> str:
-    """What somebody who waits for this account should know; "" when it works."""
+    """Return that the account is paused and how to resume it, for a caller who waits; "" when it is not paused."""
     account = ctx.policy.account
     since = ctx.runs.controls.paused_ms(account)
     if not since:
         return ""
-    return f"{account} is paused since {iso(since)}: nothing is sent until `okasie resume {account}`"
+    return f"account {account} is paused since {iso(since)}; `okasie resume {account}` resumes it"
 
 
 def _held(plan: HeldPlan | None) -> dict[str, Any]:
     if plan is None:
         return {"held": [], "held_plan": None}
     return {
-        "held": [msgspec.to_builtins(found) for found in plan.holds],
+        "held": [msgspec.to_builtins(hold) for hold in plan.holds],
         "held_plan": {
             "run": plan.run,
             "hash": plan.hash,
@@ -245,8 +240,8 @@ def _held(plan: HeldPlan | None) -> dict[str, Any]:
     }
 
 
-def _built(found: Forecast) -> dict[str, Any]:
-    built: dict[str, Any] = msgspec.to_builtins(found)
+def _built(prediction: Forecast) -> dict[str, Any]:
+    built: dict[str, Any] = msgspec.to_builtins(prediction)
     return built
 
 
@@ -258,14 +253,14 @@ _PHASES: Final = {
     "apply": ("send", ("spool", "upsert", "sell")),
     "count": ("control count", ("count",)),
 }
-"""Phase -> its name for people, and its stages."""
+"""Phase -> its label and its stages."""
 
 
 def page_document(runs: Runs, run: Run, trace: Trace, *, limit: int) -> dict[str, Any]:
-    """`run_document` with where the time went and what became of the requests. ``limit``: requests a minute.
+    """Return `run_document` with its phases and its requests. ``limit``: requests a minute.
 
-    Seconds count from the run's begin, which is after it waited for another run. ``parts`` is None for a run of more
-    than two days ago.
+    Seconds count from the run's start, after it waited for another run. ``parts`` is None for a run that is older than
+    two days.
     """
     return {
         **run_document(runs, run),
@@ -282,8 +277,8 @@ def page_document(runs: Runs, run: Run, trace: Trace, *, limit: int) -> dict[str
 
 
 def _request(run: Run, sent: Any) -> dict[str, Any]:
-    told: dict[str, Any] = msgspec.to_builtins(sent)
-    return {**told, "sent_at": iso(run.started_ms + sent.at * 1000)}
+    entry: dict[str, Any] = msgspec.to_builtins(sent)
+    return {**entry, "sent_at": iso(run.started_ms + sent.at * 1000)}
 
 
 def _timeline(runs: Runs, run: Run) -> list[dict[str, Any]]:
@@ -304,15 +299,17 @@ def _timeline(runs: Runs, run: Run) -> list[dict[str, Any]]:
 
 
 def _parts(runs: Runs, run: Run, stages: tuple[str, ...]) -> list[dict[str, Any]] | None:
-    found = [(stage, runs.parts.stage(run.id, stage)) for stage in stages]
-    told = [
-        {"stage": stage, "parts": of.total, "closed": of.closed, "failed": of.failed} for stage, of in found if of.total
+    states = [(stage, runs.parts.stage(run.id, stage)) for stage in stages]
+    entries = [
+        {"stage": stage, "parts": state.total, "closed": state.closed, "failed": state.failed}
+        for stage, state in states
+        if state.total
     ]
-    return told or None
+    return entries or None
 
 
 def new_rejects(rejects: Any, record: Run, limit: int = 50) -> list[dict[str, Any]]:
-    """Those that this run met first, at most ``limit``."""
+    """Return the rejects that this run found first, at most ``limit``."""
     new = (r for r in rejects if r.run == record.id and r.first_seen * 1000 >= record.created_ms - 1000)
     shown = []
     for reject in new:

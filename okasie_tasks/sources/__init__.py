@@ -1,4 +1,4 @@
-"""The local inventory: where it is read, and how a row becomes a listing."""
+"""The local inventory: how it is read, and how a row becomes a listing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["open_source", "open_write_back"]
 
 
 def open_source(account: AccountSettings, *, cache_dir: Path, current_year: int) -> Source:
-    """The account's inventory, by the type and URL of its configuration. Nothing is read yet."""
+    """Return the account's source, by the configured type and URL. Nothing is read yet."""
     from okasie_tasks.sources.custom import load_custom  # noqa: PLC0415 - each kind has its own imports
     from okasie_tasks.sources.files import FileSource  # noqa: PLC0415
     from okasie_tasks.sources.http import HttpSource  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Lines and rows of feeds that are files, with the place of each: what stands before it in rows, bytes and lines."""
+"""Lines and rows of feed files, each with its offset: the rows, bytes and lines before it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ csv.field_size_limit(_CELL_CHARACTERS)
 
 
 class LastByte(io.RawIOBase):
-    """Passes bytes through and remembers the last one, which tells whether the last row is whole."""
+    """Passes bytes through and remembers the last one, which shows whether the last row is complete."""
 
     def __init__(self, inner: IO[bytes]) -> None:
         self._inner = inner
@@ -37,7 +37,7 @@ class LastByte(io.RawIOBase):
         return self._inner.tell()
 
     def begins_with(self, head: bytes) -> bool:
-        """Looked at before anything is read."""
+        """Return whether the file starts with these bytes. Call it before anything is read."""
         return bytes(self._inner.peek(len(head))[: len(head)]) == head  # type: ignore[attr-defined]
 
     def readinto(self, buffer: Any) -> int:
@@ -49,38 +49,38 @@ class LastByte(io.RawIOBase):
 
 
 class CsvReader:
-    """A csv reader that looks into a row only where it must.
+    """A csv reader that parses a row only where it must.
 
-    A line that begins at the end of a row is a row if it has no quotes, or none but around whole fields: only what has
-    others needs the reader's eye. Raises `LookupError` for an encoding that does not exist.
+    A line that follows a complete row is a row itself if it has no quotes, or only quotes around whole fields. Only
+    other lines need the csv parser. Raises `LookupError` for an unknown encoding.
     """
 
     def __init__(self, file: LastByte, encoding: str, delimiter: str) -> None:
         self._file, self._delimiter = file, delimiter
         self.counts = encoding.lower() in ("utf-8", "utf8")
-        """Whether it counts bytes: what was decoded from UTF-8 has just so many when it is encoded again."""
+        """Whether bytes are counted. Text decoded from UTF-8 has the same number of bytes when encoded again."""
         self._text = self._open("utf-8-sig" if self.counts else encoding)
         self._byte = len(BOM_UTF8) if self.counts and file.begins_with(BOM_UTF8) else 0
         self.line_num = 0
         self.row = (0, 0)
-        """Bytes and lines before the row that was read last."""
+        """Bytes and lines before the last row read."""
 
     def header(self) -> list[str]:
-        """The cells of the first line; empty when there is none."""
+        """Return the cells of the first line; empty when there is none."""
         line = next(self._text, "")
         self.line_num += 1
         self._count(line)
         return self._quoted(line) if line else []
 
     def go_to(self, place: RowOffset) -> bool:
-        """Go on with the row that begins there; False, and nothing done, if none can."""
+        """Continue with the row that starts there. Return False, and change nothing, if no row can start there."""
         if not self.counts:
             return False
         at = self._file.tell()
         if not is_line_end(self._file, place.byte):
             self._file.seek(at)
             return False
-        # What is dropped must not close the file.
+        # Detached, so that garbage collection does not close the file.
         self._text.detach()
         self._buffer.detach()
         self._file.seek(place.byte)
@@ -89,7 +89,7 @@ class CsvReader:
         return True
 
     def skip(self, count: int) -> int:
-        """Skip so many rows that are not blank; returns how many there were."""
+        """Skip up to ``count`` rows that are not blank; return how many were skipped."""
         done, lines = 0, 0
         while done < count and (line := next(self._text, "")):
             lines += 1
@@ -102,7 +102,7 @@ class CsvReader:
         return done
 
     def read(self) -> Iterator[tuple[str, list[str] | None]]:
-        """Rows that are not blank: a line that is one, or another row as its cells."""
+        """Yield rows that are not blank: the line, and its cells if the line had to be parsed."""
         for line in self._text:
             self.row = (self._byte, self.line_num)
             self.line_num += 1
@@ -126,7 +126,7 @@ class CsvReader:
             yield line
 
     def _is_row(self, line: str) -> bool:
-        """Whether each of its quotes opens or closes a field, or is doubled within one, and all are closed."""
+        """Return whether each quote opens or closes a field or is doubled within one, and all fields are closed."""
         at = line.find('"')
         while at >= 0:
             if at and line[at - 1] != self._delimiter:
@@ -148,12 +148,12 @@ class CsvReader:
 
 
 def cells_of(line: str, delimiter: str) -> list[str]:
-    """The cells of a line that is a row."""
+    """Return the cells of a line that is a complete row."""
     return next(csv.reader((line,), delimiter=delimiter, strict=True))
 
 
 def full_lines(file: IO[bytes], begin: RowOffset) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """Lines that are not blank, each with the bytes and lines before it."""
+    """Yield lines that are not blank, each with the bytes and lines before it."""
     byte, number = begin.byte, begin.line
     for text in file:
         if text.strip(b" \t\r\n\xef\xbb\xbf"):
@@ -162,7 +162,7 @@ def full_lines(file: IO[bytes], begin: RowOffset) -> Iterator[tuple[tuple[int, i
 
 
 def is_line_end(file: Any, byte: int) -> bool:
-    """Whether a line ends just before that byte: where no row can begin, the feed is not what it was taken for."""
+    """Return whether a line ends just before that byte. If not, the feed is not the one the offset belongs to."""
     if byte == 0:
         return True
     file.seek(byte - 1)

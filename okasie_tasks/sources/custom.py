@@ -1,4 +1,4 @@
-"""Sources written by others: objects under the entry-point group ``okasie_tasks.sources``."""
+"""Custom sources: objects under the entry-point group ``okasie_tasks.sources``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUP = "okasie_tasks.sources"
 
 
 class CustomSource:
-    """Wraps an object with ``read() -> Iterable[Listing]``; rows may also be mappings in the feed's own columns."""
+    """Wraps an object with ``read() -> Iterable[Listing]``; rows may also be mappings with the feed's columns."""
 
     sliceable = False
 
@@ -30,22 +30,22 @@ class CustomSource:
         return ""
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        """Rows in the order the object gives them; see `okasie_tasks.ports.Source`."""
+        """Yield rows in the order of the object; see `okasie_tasks.ports.Source`."""
         for number, item in enumerate(islice(self._read(self._inner.read), start, stop), start=start + 1):
             yield self._row(item, number)
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Just these rows: asked of the object if it can tell, else by reading it through."""
+        """Return only these rows: by the object's ``get`` if it has one, else by reading all rows."""
         if hasattr(self._inner, "get"):
-            found = self._read(lambda: self._inner.get(list(references)))
-            return (self._row(item, number) for number, item in enumerate(found, start=1))
+            items = self._read(lambda: self._inner.get(list(references)))
+            return (self._row(item, number) for number, item in enumerate(items, start=1))
         wanted = frozenset(references)
         return (row for row in self.rows() if row.reference in wanted)
 
     def _read(self, call: Any) -> Iterator[Any]:
         try:
-            found: Iterable[Any] = call()
-            yield from found
+            items: Iterable[Any] = call()
+            yield from items
         except OkasieError:
             raise
         except Exception as error:
@@ -63,15 +63,15 @@ class CustomSource:
 
 
 def load_custom(account: AccountSettings, *, current_year: int) -> CustomSource:
-    """The source named by ``type = "python:NAME"``."""
+    """Return the source named by ``type = "python:NAME"``."""
     return CustomSource(account, load_object(account), current_year=current_year)
 
 
 def load_object(account: AccountSettings) -> Any:
-    """The object that somebody else wrote. The entry point is called with the account's settings."""
+    """Return the custom object. Its entry point is called with the account's settings."""
     name = account.source.type.removeprefix("python:")
-    for found in entry_points(group=GROUP, name=name):
-        return found.load()(account)
+    for entry_point in entry_points(group=GROUP, name=name):
+        return entry_point.load()(account)
     known = ", ".join(sorted(point.name for point in entry_points(group=GROUP))) or "none"
     raise ConfigurationError(
         f"no source {name!r} is installed; installed: {known}", where=f"accounts.{account.name}.source.type"

@@ -1,7 +1,8 @@
 """Feeds that are files: csv, JSON lines and JSON, plain or gzipped, streamed row by row.
 
-A read either reaches the proven end of the feed or raises `SourceError`: the trailer of a ``.gz``, the closing bracket
-of a document, the closing quote and the full last row of a csv. Bad rows are reported one by one and stop nothing.
+A read either reaches the proven end of the feed or raises `SourceError`. The proof is the trailer of a ``.gz``, the
+closing bracket of a document, or the closing quote and the complete last row of a csv. Invalid rows are reported one by
+one; the other rows are still processed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 class FileSource:
-    """A feed in a local file. ``name`` is what messages call it; ``only``: the references that are asked for."""
+    """A feed in a local file. ``name``: its name in messages; ``only``: the requested references."""
 
     sliceable = True
     remembers = True
@@ -52,7 +53,7 @@ class FileSource:
         self._only = only
 
     def version(self) -> str:
-        """Size, time and place of the file; changes with every replacement."""
+        """Return size, modification time and inode of the file, which change when it is replaced."""
         try:
             stat = self._path.stat()
         except OSError as error:
@@ -62,7 +63,7 @@ class FileSource:
         return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
 
     def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
-        """Rows ``start <= index < stop``; see `okasie_tasks.ports.CachingSource`."""
+        """Yield rows ``start <= index < stop``; see `okasie_tasks.ports.CachingSource`."""
         read = {"csv": self._csv, "jsonl": self._jsonl, "json": self._json}[self._account.source.type]
         try:
             with self._open() as file:
@@ -73,7 +74,7 @@ class FileSource:
             raise SourceError("ends in the middle of its compressed data", where=self._name, code="cut") from error
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Just these rows: the file is scanned."""
+        """Return only these rows: the file is scanned."""
         wanted = frozenset(references)
         scan = FileSource(self._account, self._path, name=self._name, current_year=self._year, only=wanted)
         return (row for row in scan.rows() if row.reference in wanted)
@@ -97,7 +98,7 @@ class FileSource:
         try:
             reader = CsvReader(watched, source.encoding, source.delimiter)
         except LookupError as error:
-            raise SourceError(f"encoding {source.encoding!r} is not known", where=self._name) from error
+            raise SourceError(f"encoding {source.encoding!r} is unknown", where=self._name) from error
         try:
             yield from self._csv_rows(reader, watched, start, stop, known)
         except UnicodeDecodeError as error:
@@ -116,7 +117,7 @@ class FileSource:
         columns = [name.strip() for name in reader.header()]
         mapping = self._mapping(columns)
         known.under(mapping.version)
-        # Of two columns of one name the last counts, as below.
+        # Of two columns with the same name the last one counts, as in dict(zip()) below.
         contents, of_reference = known.contents, len(columns) - 1 - columns[::-1].index(mapping.reference_column)
         width, delimiter = len(columns), self._account.source.delimiter
         if known.begin is not None and known.begin.row == start and reader.go_to(known.begin):
@@ -133,7 +134,7 @@ class FileSource:
             where = f"{self._name}:{reader.line_num}"
             raw = raw_fingerprint(line.encode() if quoted is None else _ENCODER.encode(quoted))
             if quoted is None and (content := contents.get(raw)) is not None:
-                # The very same line was a valid row before.
+                # An identical line was a valid row before.
                 ahead = line.split(delimiter, of_reference + 1)
                 if '"' in line and any('"' in cell for cell in ahead[: of_reference + 1]):
                     ahead = cells_of(line, delimiter)
@@ -200,7 +201,7 @@ class FileSource:
     def _line(
         self, mapping: RowMapping, raw: Any, number: int, where: str, known: RowCache, *, line: bytes
     ) -> SourceRow:
-        """One row of JSON lines; its reference must be read even where its content is known."""
+        """Return one row of JSON lines. Its reference must be read even where its content is cached."""
 
         def read() -> SourceRow:
             return msgspec.structs.replace(self._object(mapping, raw, number, where), raw=line)
@@ -211,7 +212,7 @@ class FileSource:
         return SourceRow(number, reference, None, where=where, raw=line, content=content, read=read)
 
     def _json(self, file: IO[bytes], start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:  # noqa: ARG002
-        # The document is read whole: only its end proves that it is complete.
+        # The whole document is read: only its end proves that it is complete.
         try:
             document = msgspec.json.decode(file.read().lstrip(b"\xef\xbb\xbf"))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -253,5 +254,5 @@ def _read_cells(
 
 def _why(error: OSError) -> str:
     if isinstance(error, gzip.BadGzipFile):
-        return "it is not a gzip file, or it is damaged"
+        return "it is not a gzip file, or it is corrupt"
     return error.strerror or type(error).__name__

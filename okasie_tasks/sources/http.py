@@ -1,7 +1,7 @@
-"""Feeds behind a URL: downloaded to a file of their own, proved complete, then read like any file.
+"""Feeds behind a URL: downloaded to a file, checked to be complete, then read like any file.
 
-An unchanged feed is not downloaded again (ETag, Last-Modified). ``Content-Length`` is checked: a half feed is an error,
-not a short list. Passwords in URLs or headers never reach a message.
+An unchanged feed is not downloaded again (ETag, Last-Modified). ``Content-Length`` is checked, because an incomplete
+feed must be an error and not a short list. Passwords in URLs or headers never appear in a message.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PIECE_BYTES: Final = 1 << 16
 
 
 class _Known(msgspec.Struct):
-    """What is remembered of the last download."""
+    """Validators and digest of the last download."""
 
     etag: str | None = None
     modified: str | None = None
@@ -35,20 +35,20 @@ class _Known(msgspec.Struct):
 
 
 def first_bytes(url: str, most: int) -> bytes:
-    """At most so many bytes of what is behind a URL, from its beginning. Raises `SourceError`."""
-    where, found = masked(url), bytearray()
+    """Return at most the first ``most`` bytes behind a URL. Raises `SourceError`."""
+    where, data = masked(url), bytearray()
     try:
         with requests.get(
             url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=_TIMEOUT_SECONDS
         ) as answer:
             if answer.status_code != requests.codes.ok:
                 raise SourceError(f"answered {answer.status_code}, expected 200", where=where, code="http")
-            while len(found) < most and (piece := answer.raw.read(_PIECE_BYTES, decode_content=False)):
-                found += piece
+            while len(data) < most and (piece := answer.raw.read(_PIECE_BYTES, decode_content=False)):
+                data += piece
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        # The library's own text may hold the URL with its password.
+        # The text of the library's error may hold the URL with its password.
         raise SourceError(f"cannot be fetched ({type(error).__name__})", where=where, code="http") from None
-    return bytes(found[:most])
+    return bytes(data[:most])
 
 
 class HttpSource:
@@ -66,18 +66,18 @@ class HttpSource:
         self._fetched: str | None = None
 
     def version(self) -> str:
-        """The SHA-256 of the feed as it is now."""
+        """Return the SHA-256 of the current feed."""
         if self._fetched is None:
             self._fetched = self._fetch()
         return self._fetched
 
     def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
-        """Rows of the feed as downloaded by this object; see `okasie_tasks.ports.CachingSource`."""
+        """Return rows of the feed as downloaded by this object; see `okasie_tasks.ports.CachingSource`."""
         self.version()
         return self._reader().rows(start, stop, known=known)
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Just these rows: the feed is scanned."""
+        """Return only these rows: the feed is scanned."""
         self.version()
         return self._reader().get(references)
 
@@ -94,7 +94,7 @@ class HttpSource:
         elif known.modified:
             headers["If-Modified-Since"] = known.modified
         try:
-            # A redirect would carry the secret headers to another host; requests only takes the password out.
+            # A redirect would send the secret headers to another host; requests removes only the password.
             with requests.get(
                 self._url,
                 headers=headers,
@@ -110,10 +110,10 @@ class HttpSource:
                 return self._store(answer)
         except urllib3.exceptions.HTTPError as error:
             raise SourceError(
-                f"broke off while it was fetched ({type(error).__name__})", where=self._where, code="cut"
+                f"download was interrupted ({type(error).__name__})", where=self._where, code="cut"
             ) from None
         except requests.RequestException as error:
-            # The library's own text may hold the URL with its password.
+            # The text of the library's error may hold the URL with its password.
             raise SourceError(f"cannot be fetched ({type(error).__name__})", where=self._where, code="http") from None
 
     def _auth(self) -> tuple[str, str] | None:
@@ -131,7 +131,7 @@ class HttpSource:
         length = 0
         try:
             with part.open("wb") as file:
-                # Raw bytes: the length that was promised is that of what travels.
+                # Raw bytes: Content-Length is the number of bytes transferred.
                 while piece := answer.raw.read(_PIECE_BYTES, decode_content=False):
                     length += len(piece)
                     file.write(piece)
@@ -147,7 +147,7 @@ class HttpSource:
     def _check(self, answer: requests.Response, length: int) -> None:
         promised = answer.headers.get("Content-Length")
         if promised is not None and promised.isdigit() and int(promised) != length:
-            raise SourceError(f"promised {promised} bytes and sent {length}", where=self._where, code="cut")
+            raise SourceError(f"announced {promised} bytes and sent {length}", where=self._where, code="cut")
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             raise SourceError(
                 f"is sent with Content-Encoding {answer.headers['Content-Encoding']!r:.20}, expected none"
@@ -166,6 +166,6 @@ class HttpSource:
 
 
 def _header(value: str) -> str:
-    """A header's value; of ``Bearer TOKEN`` the token alone must not be shown either."""
+    """Return a header's value. The token of ``Bearer TOKEN`` is registered to be masked as well."""
     know(value.rsplit(maxsplit=1)[-1])
     return value

@@ -29,7 +29,7 @@ _TRUE: Final = frozenset({"true", "yes", "1", "y", "ja", "oui", "waar", "vrai", 
 _FALSE: Final = frozenset({"false", "no", "0", "n", "nee", "non", "nein", "onwaar", "faux", "falsch"})
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _EXACT_DIGITS: Final = 15
-"""So many a float holds exactly."""
+"""Decimal digits that a float holds exactly."""
 _KW_PER_HP: Final = 0.73549875  # metric horsepower
 _KM_PER_MILE: Final = 1.609344
 _UNITS: Final[Mapping[tuple[str, str], Callable[[float], float]]] = {
@@ -42,33 +42,32 @@ UNITS_BACK: Final[Mapping[tuple[str, str], Callable[[float], float]]] = {
     ("mileage", "mi"): lambda value: value / _KM_PER_MILE,
     ("price", "cent"): lambda value: value * 100,
 }
-"""Okasie's unit into the feed's, not rounded: how many digits a cell holds is not known here."""
-
+"""From Okasie's unit to the feed's, not rounded: the digits of a cell are not known here."""
 
 _MAPS: Final = {
     "type", "reference", "updated_at", "decimal", "encoding", "delimiter", "fields", "values", "units", "defaults",
 }  # fmt: skip
-"""The settings on which it depends what a raw row comes to."""
+"""The settings that determine which listing a raw row becomes."""
 
 
 @cache
 def _code() -> str:
-    """What stands for the code that makes a listing and its fingerprint of a raw row; a new release changes it."""
-    found = blake2b(__version__.encode())
+    """Return a digest of the code that turns a raw row into a listing and its fingerprint; every release changes it."""
+    digest = blake2b(__version__.encode())
     for module in ("sources.mapping", "core.listing", "core.validate", "core.fields", "core.fingerprint"):
-        place = files("okasie_tasks").joinpath(*module.split(".")).with_suffix(".py")  # type: ignore[attr-defined]
-        found.update(place.read_bytes() if place.is_file() else b"")
-    return found.hexdigest()
+        path = files("okasie_tasks").joinpath(*module.split(".")).with_suffix(".py")  # type: ignore[attr-defined]
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
 
 
-class _Bad(Exception):
-    """A cell that cannot be read as what its field holds."""
+class _UnreadableCell(Exception):
+    """A cell that cannot be read as a value of its field."""
 
 
 class RowMapping:
-    """The compiled mapping of one account. ``columns`` are those of the feed, None when every row has its own.
+    """The compiled mapping of one account. ``columns``: those of the feed, None when each row names its columns.
 
-    ``only``: the references that are asked for; of other rows nothing but the reference is read.
+    ``only``: the requested references; of other rows only the reference is read.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class RowMapping:
 
     @property
     def needed(self) -> frozenset[str]:
-        """Columns that the mapping names; a feed without one of them is not the feed that was configured."""
+        """The columns that the mapping names. A feed without one of them is not the configured feed."""
         names = {self.reference_column}
         for target in self._source.fields.values():
             if isinstance(target, ColumnSettings):
@@ -121,7 +120,7 @@ class RowMapping:
     # -- compiling -------------------------------------------------------------------------------------------------
 
     def _target(self, spec: FieldSpec) -> str | ColumnSettings | None:
-        """Where a field is read: what ``fields`` says, else the column that bears its name."""
+        """Return where a field is read: the entry in ``fields``, else the column with the field's name."""
         for name in (spec.name, *spec.aliases):
             target = self._source.fields.get(name)
             if target is not None:
@@ -131,7 +130,7 @@ class RowMapping:
         return None
 
     def _compile(self, spec: FieldSpec) -> tuple[Getter | None, str]:
-        """How to get a field's raw value, and the column to name in messages."""
+        """Return how to get a field's raw value, and the column to name in messages."""
         target = self._target(spec)
         if isinstance(target, ColumnSettings):
             return _split(target.column, target.split_on), target.column
@@ -142,7 +141,7 @@ class RowMapping:
         return _column(target), target
 
     def plain_column(self, spec: FieldSpec) -> str | None:
-        """The one column that a field is read from as it is; None for a template, a split list, or no column at all."""
+        """Return the column that a field is read from unchanged; None for a template, a split list, or no column."""
         target = self._target(spec)
         if isinstance(target, ColumnSettings):
             return None if target.split_on else target.column
@@ -151,7 +150,7 @@ class RowMapping:
     # -- one row ---------------------------------------------------------------------------------------------------
 
     def row(self, raw: Row, number: int, where: str, issues: tuple[Issue, ...] = ()) -> SourceRow:
-        """Map and validate one row. ``issues`` found while reading it make it invalid whatever its cells say."""
+        """Map and validate one row. With ``issues``, found while reading it, the row is invalid."""
         reference = self.reference_of(raw)
         if reference is None:
             text = raw.get(self.reference_column)
@@ -163,37 +162,37 @@ class RowMapping:
             return SourceRow(row=number, reference=None, listing=None, issues=(*issues, bad), where=where)
         if issues or (self._only is not None and reference not in self._only):
             return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
-        values, found = self._values(raw)
+        values, unreadable = self._values(raw)
         values["externalReference"] = reference
         try:
             listing = parse_listing(values, current_year=self._year)
         except InvalidListing as invalid:
-            known = {issue.field for issue in found}
+            known = {issue.field for issue in unreadable}
             rest = [issue for issue in invalid.found if not (issue.field in known and issue.code == "required")]
-            return SourceRow(row=number, reference=reference, listing=None, issues=(*found, *rest), where=where)
-        if found:
-            return SourceRow(row=number, reference=reference, listing=None, issues=tuple(found), where=where)
+            return SourceRow(row=number, reference=reference, listing=None, issues=(*unreadable, *rest), where=where)
+        if unreadable:
+            return SourceRow(row=number, reference=reference, listing=None, issues=tuple(unreadable), where=where)
         return SourceRow(row=number, reference=reference, listing=listing, version=self._version(raw), where=where)
 
     def reference_of(self, raw: Row) -> str | None:
-        """The row's reference; None when it cannot be read."""
+        """Return the row's reference; None when it cannot be read."""
         text = raw.get(self.reference_column)
         return parse_reference(str(text) if isinstance(text, int) and not isinstance(text, bool) else text)
 
     @cached_property
     def version(self) -> bytes:
-        """8 bytes: the same raw row comes to the same content for as long as this is the same.
+        """8 bytes. While they stay the same, the same raw row becomes the same content.
 
-        It stands for the source's settings, the columns, the year, and the very code that maps and validates.
+        They depend on the source's settings, the columns, the year, and the code that maps and validates.
         """
         source = self._source
         settings = source.model_dump(mode="json", include=_MAPS)
-        told = (settings, str(self._zone), self._year, self._order, self.reference_column, _code())
-        return blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).digest()
+        inputs = (settings, str(self._zone), self._year, self._order, self.reference_column, _code())
+        return blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=8).digest()
 
     def _values(self, raw: Row) -> tuple[dict[str, Any], list[Issue]]:
         values: dict[str, Any] = {}
-        found: list[Issue] = []
+        unreadable: list[Issue] = []
         for spec, getter, column, words, default in self._plan:
             value = getter(raw) if getter is not None else None
             if isinstance(value, str):
@@ -209,9 +208,9 @@ class RowMapping:
                 continue
             try:
                 values[spec.name] = self._coerce(spec, value)
-            except _Bad as bad:
-                found.append(Issue(spec.name, "unreadable", f"column {column}: {bad}"))
-        return values, found
+            except _UnreadableCell as error:
+                unreadable.append(Issue(spec.name, "unreadable", f"column {column}: {error}"))
+        return values, unreadable
 
     def _coerce(self, spec: FieldSpec, value: Any) -> Any:
         if spec.kind in ("number", "integer"):
@@ -222,7 +221,7 @@ class RowMapping:
             word = str(value).casefold()
             if word in _TRUE or word in _FALSE:
                 return word in _TRUE
-            raise _Bad(f"expected yes or no, got {value!r:.60}")
+            raise _UnreadableCell(f"expected yes or no, got {value!r:.60}")
         if spec.kind in ("texts", "images") and isinstance(value, str):
             return [part.strip() for part in value.split("|") if part.strip()]
         if spec.kind == "features" and isinstance(value, str | list):
@@ -234,10 +233,10 @@ class RowMapping:
 
     def _number(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise _Bad(f"expected a number, got {value!r:.60}")
+            raise _UnreadableCell(f"expected a number, got {value!r:.60}")
         if not isinstance(value, str):
             if not math.isfinite(value):
-                raise _Bad(f"expected a number, got {value}")
+                raise _UnreadableCell(f"expected a number, got {value}")
             return value
         if len(value) <= _EXACT_DIGITS and value.isascii() and value.isdigit():
             return int(value)
@@ -246,14 +245,14 @@ class RowMapping:
             text = text.replace(self._thousands, "")
         text = text.replace(self._point, ".") if self._thousands not in text else "?"
         if not _NUMBER.fullmatch(text):
-            raise _Bad(f"expected a number, got {value!r:.60}")
+            raise _UnreadableCell(f"expected a number, got {value!r:.60}")
         number = float(text)
         if not math.isfinite(number):
-            raise _Bad(f"expected a number, got {value!r:.60}")
+            raise _UnreadableCell(f"expected a number, got {value!r:.60}")
         return int(number) if number == int(number) else number
 
     def _version(self, raw: Row) -> int:
-        """The row's own change time in ms; 0 when it has none that can be read: a hint, never a reason to refuse."""
+        """Return the row's change time in ms; 0 without a readable one. A hint: it never makes a row invalid."""
         value = raw.get(self._source.updated_at) if self._source.updated_at else None
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e14:
             return int(value if value > 1e11 else value * 1000)
@@ -280,10 +279,10 @@ def _feature(text: str) -> dict[str, str]:
 def _translated(value: Any, words: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_translated(item, words) for item in value]
-    found = words.get(str(value).strip().casefold())
-    if found is None:
-        found = words.get("*")
-    return value if found is None else found
+    translation = words.get(str(value).strip().casefold())
+    if translation is None:
+        translation = words.get("*")
+    return value if translation is None else translation
 
 
 def _column(name: str) -> Getter:
@@ -306,9 +305,7 @@ def _template_columns(text: str) -> list[str]:
     try:
         return [name for _, name, _, _ in string.Formatter().parse(text) if name]
     except ValueError as error:
-        raise ConfigurationError(
-            f"got the template {text!r}, which cannot be read: {error}", where="source.fields"
-        ) from error
+        raise ConfigurationError(f"invalid template {text!r}: {error}", where="source.fields") from error
 
 
 def _template(text: str) -> Getter:
@@ -323,7 +320,7 @@ def _template(text: str) -> Getter:
             if value is not None and str(value).strip():
                 out.append(str(value).strip())
                 filled = True
-        # Empty columns drop out, and so does the space that stood around them.
+        # Empty columns are left out, together with the spaces around them.
         return " ".join("".join(out).split()) if filled else None
 
     return get

@@ -20,7 +20,7 @@ _ROWS_PER_FETCH: Final = 1_000
 
 
 class SqlSource:
-    """The rows of ``query``. Every read is one statement, so it sees one moment of the database."""
+    """The rows of ``query``. Every read is one statement, so it sees a consistent state of the database."""
 
     sliceable = False
 
@@ -31,11 +31,11 @@ class SqlSource:
         self._where = f"query of {account.name}"
 
     def version(self) -> str:
-        """Not known: a database has no token for its content."""
+        """Return "", unknown: a database has no version of its content."""
         return ""
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        """Rows of the query in its order; see `okasie_tasks.ports.Source`."""
+        """Yield rows in the order of the query; see `okasie_tasks.ports.Source`."""
         from sqlalchemy import text  # noqa: PLC0415 - an extra
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
@@ -55,7 +55,7 @@ class SqlSource:
             engine.dispose()
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Just these rows; the query is read through."""
+        """Return only these rows; the whole query is read."""
         wanted = frozenset(references)
         return (row for row in self.rows() if row.reference in wanted)
 
@@ -68,7 +68,7 @@ class SqlSource:
 
 
 def open_engine(url: str, where: str) -> Engine:
-    """The database of an SQLAlchemy URL; nothing is connected yet. Raises `ConfigurationError`, never with the URL."""
+    """Return an engine without connecting. Raises `ConfigurationError`, whose text never holds the URL."""
     try:
         from sqlalchemy import create_engine  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -80,14 +80,14 @@ def open_engine(url: str, where: str) -> Engine:
 
 
 def database_error(error: Exception, url: str, where: str) -> SourceError:
-    """What the database said, in the driver's words: SQLAlchemy's own text holds the statement and its values."""
+    """Return an error with the driver's text. SQLAlchemy's text would hold the statement and its values."""
     know_url(url)
     cause = without_passwords(str(getattr(error, "orig", None) or ""))
     return SourceError(
-        f"the database refused: {type(error).__name__}" + (f" ({cause})"[:200] if cause else ""), where=where
+        f"the database returned an error: {type(error).__name__}" + (f" ({cause})"[:200] if cause else ""), where=where
     )
 
 
 def plain_cell(value: Any) -> Any:
-    """Decimals and the like as the mapping reads them."""
+    """Return a cell as the mapping reads it: a decimal as a float."""
     return float(value) if isinstance(value, Decimal) else value

@@ -140,7 +140,7 @@ def test_steps_are_round_and_reach_the_top() -> None:
 
 def test_a_column_is_as_high_as_its_share_and_refusals_lie_on_top() -> None:
     chart = html_report.use([slot(0, 20, 2, 5), slot(10, 10)])
-    first = [bar for bar in chart.bars if bar.told.startswith("0 to 10 s")]
+    first = [bar for bar in chart.bars if bar.value.startswith("0 to 10 s")]
     assert [bar.kind for bar in first] == ["good", "refused", "failed"]
     assert sum(bar.height for bar in first) == pytest.approx(150), "20 requests in 10 s are the quota"
     assert [bar.y for bar in first] == sorted((bar.y for bar in first), reverse=True)

@@ -274,7 +274,7 @@ def test_any_text_survives_as_string_and_key_and_ends_no_comment(name: str, valu
         (b'{"a": 1}', "a.json", "no list of objects"),
         (b'a;b\n"x;y\n', "a.csv", "quoting"),
         (gzip.compress(b"a;b\n1;2\n", mtime=0), "a.csv", "gzipped"),
-        (b"\x1f\x8bnonsense", "a.csv.gz", "damaged"),
+        (b"\x1f\x8bnonsense", "a.csv.gz", "corrupt"),
     ],
 )
 def test_what_is_no_feed_is_refused_with_the_reason(tmp_path: Path, content: bytes, name: str, said: str) -> None:
@@ -301,7 +301,7 @@ def test_a_feed_of_which_only_the_beginning_is_read(tmp_path: Path, monkeypatch:
     lines = "".join(f'{{"id": {number}, "make": "Audi"}}\n' for number in range(100))
     head = read_head(str(feed(tmp_path, lines, name="a.jsonl")))
     assert (head.whole, head.columns) == (False, ("id", "make"))
-    with pytest.raises(SourceError, match="only read whole"):
+    with pytest.raises(SourceError, match="must be read whole"):
         read_head(str(feed(tmp_path, json.dumps([{"id": n} for n in range(100)]), name="a.json")))
 
 

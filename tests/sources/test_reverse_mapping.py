@@ -152,5 +152,5 @@ def test_a_field_found_under_an_alias_goes_back_there() -> None:
 @pytest.mark.parametrize("column", ["ref", "changed"])
 def test_the_columns_that_say_which_row_and_how_new_are_never_written(column: str) -> None:
     settings = account(fields={"vin": column}, updated_at="changed")
-    with pytest.raises(CannotWriteBack, match="which row"):
+    with pytest.raises(CannotWriteBack, match="identifies the row"):
         ReverseMapping(settings, columns=[*ROW, "changed"], current_year=YEAR).column("vin")

@@ -89,7 +89,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     feed = way_back(tmp_path, "feed.csv", FEED.replace("changes", "out/changes"))
-    with pytest.raises(SourceError, match=f"changes.jsonl: .*its folder {tmp_path / 'out'} is not there"):
+    with pytest.raises(SourceError, match=f"changes.jsonl: .*its folder {tmp_path / 'out'} does not exist"):
         feed.write_back([offer(price=(1, 2))])
     (tmp_path / "out" / "changes.jsonl").mkdir(parents=True)
     with pytest.raises(SourceError, match="Is a directory"):
@@ -258,7 +258,7 @@ def test_what_has_no_way_back_is_counted_and_left_alone(
     assert back.write_back([edited(**{field: theirs})]) == 0
     assert row_of(stock) == ROW
     assert back.skipped == {field: 1}
-    assert f"A not taken: {field}: " in caplog.text
+    assert f"A not written back: {field}: " in caplog.text
     assert why in caplog.text
     assert back.write_back([edited(**{field: theirs, "seats": 2})]) == 1, "the others go on"
     assert row_of(stock) == ROW | {"seats": 2}
@@ -298,8 +298,8 @@ def test_a_reference_must_name_one_row(tmp_path: Path, caplog: pytest.LogCapture
             (2, "red"),
             (2, "red"),
         ]
-    assert "2 not taken: more than one row has this reference" in caplog.text
-    assert "3 not taken: no row has this reference" in caplog.text
+    assert "2 not written back: more than one row has this reference" in caplog.text
+    assert "3 not written back: no row has this reference" in caplog.text
 
 
 def test_what_a_rule_of_the_database_refuses_does_not_stop_the_others(
@@ -309,14 +309,14 @@ def test_what_a_rule_of_the_database_refuses_does_not_stop_the_others(
     assert table(tmp_path).write_back(batch) == 2
     assert [row_of(stock, ref).get("vin") for ref in "ABC"] == ["WVW", None, None]
     assert row_of(stock, "C") == ROW | {"color": "blue"}
-    assert "B not taken: the database refused: IntegrityError (UNIQUE constraint failed" in caplog.text
+    assert "B not written back: the database returned an error: IntegrityError (UNIQUE constraint failed" in caplog.text
 
 
 def test_a_batch_is_one_transaction(tmp_path: Path, stock: Any) -> None:
     stock.execute(
         "create trigger t before update on vehicles when new.ref = 'B' begin select abs(-9223372036854775807 - 1); end"
     )
-    with pytest.raises(SourceError, match="the database refused: OperationalError"):
+    with pytest.raises(SourceError, match="the database returned an error: OperationalError"):
         table(tmp_path).write_back([edited("A", color="blue"), edited("B", color="blue")])
     assert row_of(stock) == ROW
 
@@ -424,8 +424,8 @@ def test_a_source_of_ones_own_is_handed_plain_dicts(
     ("told", "message"),
     [
         (RuntimeError("postgresql://me:pa55@db/x is away"), "write_back raised RuntimeError: postgresql://***@db/x"),
-        ("two", "returned 'two', expected how many of 1"),
-        (2, "returned 2, expected how many of 1"),
+        ("two", "returned 'two', expected the number accepted of 1"),
+        (2, "returned 2, expected the number accepted of 1"),
         (True, "returned True"),
     ],
 )

@@ -114,7 +114,7 @@ def test_the_request_in_flight_is_finished_and_settled_and_the_cursor_stays(
     assert record is not None
     document = run_document(ctx.runs, record)
     assert (document["state"], document["cursor"], document["listings"]["created"]) == ("cancelled", None, 100)
-    assert "cancelled by a person" in document["notes"][0]
+    assert "cancelled by an operator" in document["notes"][0]
     assert ctx.ledger.count() == len(world.stored()) == 100
     assert do(world, part._replace(number=1, token="late")) == "nothing"
     assert ctx.runs.begin(ACCOUNT) == follow_up

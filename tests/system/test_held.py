@@ -37,7 +37,7 @@ def test_approve_sends_just_the_plan_and_waits_for_the_end(fleet: Fleet) -> None
     assert {ref for ref, row in stored(fleet.sandbox, "approved").items() if row["status"] == "sold"} == gone
     record = fleet.place.okasie("run", held["run"], "--json").document
     assert (record["state"], record["notes"]) == (
-        "done", [f"released by a person, sent with run {answer.document['run']}"],
+        "done", [f"approved by an operator, sent with run {answer.document['run']}"],
     )  # fmt: skip
     twice = fleet.place.okasie("approve", held["run"], "--json")
     assert (twice.status, twice.document["error"]["code"]) == (2, "configuration"), twice

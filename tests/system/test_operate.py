@@ -45,7 +45,7 @@ def test_a_paused_account_keeps_what_is_asked_of_it_and_does_it_when_it_goes_on(
     rows[0]["price_eur"], rows[1]["price_eur"] = "4321", "4322"
     write_csv(feed(place, "paused"), rows)
     shown = place.okasie("status", "paused")
-    assert f"paused since {paused.document['paused_since']}; `okasie resume paused` lets it go on" in shown.stdout
+    assert f"paused since {paused.document['paused_since']}; `okasie resume paused` resumes it" in shown.stdout
     again = place.okasie("pause", "paused")
     assert "already paused" in again.stdout
     assert paused.document["paused_since"] in again.stdout
@@ -82,7 +82,7 @@ def test_a_run_that_waits_is_cancelled_at_once_and_one_that_is_over_is_refused(f
     assert "cancelled" in twice.document["error"]["message"]
     status, document = place.sync("cancelled", "--full")
     over = place.okasie("cancel", document["run"])
-    assert (status, over.status, "the run is done" in over.stderr) == (0, 2, True), over
+    assert (status, over.status, "the run has ended: done" in over.stderr) == (0, 2, True), over
     for arguments in (["cancel", "nobody"], ["pause", "nobody"], ["resume", "nobody"]):
         assert place.okasie(*arguments).status == 2
 

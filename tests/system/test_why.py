@@ -74,9 +74,9 @@ def test_what_was_refused_is_seen_with_its_reason_and_sent_again_when_asked_for(
     assert done.document["listings"]["updated"] == 1
     assert stored(fleet.sandbox, "refused")[CAR]["body"]["price"] == 4321
     assert [event["kind"] for event in why(fleet, "refused")["events"]] == ["updated", "refused", "refused", "created"]
-    assert fleet.place.okasie("rejects", "refused").stdout == "nothing is parked\n"
+    assert fleet.place.okasie("rejects", "refused").stdout == "nothing is rejected\n"
     nothing = fleet.place.okasie("retry", "refused", CAR)
-    assert (nothing.status, nothing.stdout) == (0, f"{CAR} is not parked\nthere is nothing to try again\n")
+    assert (nothing.status, nothing.stdout) == (0, f"{CAR} is not rejected\nnothing to retry\n")
 
 
 def retry(fleet: Fleet, *references: str) -> Answer:
@@ -92,7 +92,7 @@ def one_reject(fleet: Fleet) -> dict[str, Any]:
 def test_of_an_unknown_reference_nothing_is_known_and_an_unknown_account_is_refused(fleet: Fleet) -> None:
     found = why(fleet, "explained", "NOBODY")
     assert (found["ledger"], found["reject"], found["waiting"], found["events"]) == (None, None, None, [])
-    assert "nothing is known" in fleet.place.okasie("why", "explained", "NOBODY").stdout
+    assert "unknown reference" in fleet.place.okasie("why", "explained", "NOBODY").stdout
     for command in (("why", "nobody", CAR), ("rejects", "nobody"), ("retry", "nobody")):
         answer = fleet.place.okasie(*command)
         assert (answer.status, "no account 'nobody'" in answer.stderr) == (2, True), answer.text

@@ -1,4 +1,4 @@
-"""A first ``okasie.toml`` for a feed that nobody has described yet, drafted from its header and first rows."""
+"""Drafts an ``okasie.toml`` for an unknown feed from its header and first rows."""
 
 from __future__ import annotations
 

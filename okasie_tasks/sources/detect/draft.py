@@ -1,4 +1,4 @@
-"""A draft of a configuration: what is proposed, what is left out, what a person must decide."""
+"""A draft of a configuration: what is proposed, what is left out, what an operator must decide."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import msgspec
 from okasie_tasks.sources.detect.head import Head
 
 FILL_IN: Final = "FILL-IN"
-"""Stands where only a person knows. As a location code the marketplace refuses it, so nothing goes out with it."""
+"""The value that an operator must replace. The marketplace refuses it as a location code, so no listing is sent."""
 
 Target = str | dict[str, str]
 """A column, a template over columns, or the long form with ``column`` and ``split_on``."""
 
 
 class Draft(msgspec.Struct, kw_only=True):
-    """A proposal. ``left_out`` and ``decide`` are sentences for a person; ``unknown`` is word -> rows, by field."""
+    """A proposal. ``left_out`` and ``decide`` hold sentences for an operator; ``unknown``: word -> rows, by field."""
 
     head: Head
     account: str
@@ -37,10 +37,10 @@ class Draft(msgspec.Struct, kw_only=True):
     branch: str = ""
     tried: int = 0
     valid: int = 0
-    """Rows that make a valid listing by this draft, of those ``tried``."""
+    """How many of the ``tried`` rows become a valid listing with this draft."""
 
     def source(self) -> dict[str, Any]:
-        """The account's ``source`` table, as far as it decides what rows mean."""
+        """Return the part of the account's ``source`` table that determines what rows mean."""
         return {
             "type": self.head.kind, "url": self.url, "reference": self.reference or None, "decimal": self.decimal,
             "updated_at": self.updated_at or None, "fields": self.fields, "values": self.values, "units": self.units,
@@ -48,14 +48,14 @@ class Draft(msgspec.Struct, kw_only=True):
         }  # fmt: skip
 
     def columns(self) -> Iterator[str]:
-        """Columns that the draft reads."""
+        """Yield the columns that the draft reads."""
         yield from filter(None, (self.reference, self.updated_at))
         for target in self.fields.values():
             yield from columns_in(target)
 
 
 def columns_in(target: Target) -> list[str]:
-    """The columns that a target reads."""
+    """Return the columns that a target reads."""
     if isinstance(target, dict):
         return [target["column"]]
     return re.findall(r"\{([^{}]*)\}", target) if "{" in target else [target]

@@ -1,4 +1,4 @@
-"""The beginning of a feed that nobody has described yet: what kind of file it is, and its first rows."""
+"""The beginning of an unknown feed: its file format and its first rows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from okasie_tasks.sources.http import first_bytes
 MOST_ROWS: Final = 100_000
 _MOST_BYTES: Final = 32 * 1024 * 1024
 _DELIMITERS: Final = (";", ",", "\t", "|")
-_LOOKED_AT: Final = 200
-"""Rows by which a delimiter is judged."""
+_JUDGED_ROWS: Final = 200
+"""How many rows are read to choose a delimiter."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """A feed's first rows. ``whole``: these are all of its rows."""
+    """A feed's first rows. ``whole``: these are all rows of the feed."""
 
     kind: str
     name: str
@@ -41,15 +41,15 @@ def is_web(feed: str) -> bool:
 
 
 def read_head(feed: str) -> Head:
-    """Look at a feed: a path or an http(s) URL, csv, JSON lines or JSON, also as ``.gz``.
+    """Read the first rows of a feed: a path or an http(s) URL of csv, JSON lines or JSON, also as ``.gz``.
 
-    Raises `ConfigurationError` when there is no such file, `SourceError` when it is none of these.
+    Raises `ConfigurationError` when there is no such file, `SourceError` when it has another format.
     """
     name, raw = masked(feed) if is_web(feed) else feed, _raw(feed)
     whole = len(raw) < _MOST_BYTES
     if raw.startswith(b"\x1f\x8b"):
         if not feed.partition("?")[0].endswith(".gz"):
-            raise SourceError("is gzipped, and only names that end in .gz are read as such", where=name)
+            raise SourceError("is gzipped, but its name does not end in .gz", where=name)
         raw, whole = _unzipped(raw, name)
     data = raw.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
     if not data:
@@ -77,12 +77,12 @@ def _unzipped(raw: bytes, name: str) -> tuple[bytes, bool]:
         unzip = zlib.decompressobj(wbits=31)
         data = unzip.decompress(raw, _MOST_BYTES)
     except zlib.error as error:
-        raise SourceError("is a damaged gzip file", where=name) from error
+        raise SourceError("is a corrupt gzip file", where=name) from error
     return data, unzip.eof
 
 
 def _kind(data: bytes, feed: str) -> str:
-    """By what the file holds; only one object alone may be either kind of JSON."""
+    """Return the format by content. A single object may be JSON or JSON lines; then the name decides."""
     if data.startswith(b"["):
         return "json"
     if not data.startswith(b"{"):
@@ -104,19 +104,19 @@ def _csv(raw: bytes, name: str, *, whole: bool) -> Head:
         text = text[: text.rfind("\n") + 1]
     delimiter = max(_DELIMITERS, key=lambda sign: _fitness(text, sign))
     try:
-        found = list(_records(text, delimiter, MOST_ROWS + 1, whole=whole))
+        records = list(_records(text, delimiter, MOST_ROWS + 1, whole=whole))
     except csv.Error as error:
         raise SourceError(f"bad quoting: {error}", where=name, code="quoting") from error
-    columns = tuple(column.strip() for column in found[0]) if found else ()
-    rows = tuple(dict(zip(columns, cells, strict=True)) for cells in found[1:] if len(cells) == len(columns))
-    ended = whole and len(found) <= MOST_ROWS
+    columns = tuple(column.strip() for column in records[0]) if records else ()
+    rows = tuple(dict(zip(columns, cells, strict=True)) for cells in records[1:] if len(cells) == len(columns))
+    ended = whole and len(records) <= MOST_ROWS
     return Head(
         kind="csv", name=name, columns=columns, rows=rows, whole=ended, encoding=encoding, delimiter=delimiter
     )  # fmt: skip
 
 
 def _records(text: str, delimiter: str, most: int, *, whole: bool) -> Iterator[list[str]]:
-    """Rows that are not empty. Where the text is cut, what cannot be read is its end."""
+    """Yield rows that are not empty. Where the text is cut off, an error is taken as its end."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
@@ -143,9 +143,9 @@ def _encoding(raw: bytes, *, whole: bool) -> str:
 
 
 def _fitness(text: str, delimiter: str) -> tuple[float, int]:
-    """How much a text looks like csv with this delimiter: rows as wide as the header, then the width."""
+    """Return how well a delimiter fits: the share of rows as wide as the header, then the width."""
     try:
-        rows = list(_records(text, delimiter, _LOOKED_AT, whole=True))
+        rows = list(_records(text, delimiter, _JUDGED_ROWS, whole=True))
     except csv.Error:
         return (0.0, 0)
     width = len(rows[0]) if rows else 0
@@ -172,8 +172,8 @@ def _jsonl(data: bytes, name: str, *, whole: bool) -> Head:
 
 def _json(data: bytes, name: str, *, whole: bool) -> Head:
     if not whole:
-        told = f"is larger than {_MOST_BYTES // 1024**2} MB, and JSON is only read whole"
-        raise SourceError(f"{told}: write the configuration by hand, or make it JSON lines", where=name)
+        size = f"is larger than {_MOST_BYTES // 1024**2} MB, and a JSON document must be read whole"
+        raise SourceError(f"{size}: write the configuration manually, or convert the feed to JSON lines", where=name)
     try:
         document = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -181,20 +181,20 @@ def _json(data: bytes, name: str, *, whole: bool) -> Head:
     lists = dict(_lists(document))
     if not lists:
         raise SourceError("holds no list of objects", where=name, code="no_list")
-    items = max(lists, key=lambda place: len(lists[place]))
+    items = max(lists, key=lambda path: len(lists[path]))
     rows = [row for row in lists[items][:MOST_ROWS] if isinstance(row, dict)]
     ended = len(lists[items]) <= MOST_ROWS
     return Head(kind="json", name=name, columns=_columns(rows), rows=tuple(rows), whole=ended, items=items)
 
 
-def _lists(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, list[Any]]]:
-    """Every list of objects, by its place as ``items`` spells it."""
+def _lists(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, list[Any]]]:
+    """Yield every list of objects with its path, as written in ``items``."""
     if isinstance(value, list) and any(isinstance(row, dict) for row in value):
-        yield place, value
+        yield path, value
     elif isinstance(value, dict) and depth < 4:
         for key, inner in value.items():
             if key and "." not in key:
-                yield from _lists(inner, f"{place}.{key}" if place else key, depth + 1)
+                yield from _lists(inner, f"{path}.{key}" if path else key, depth + 1)
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:

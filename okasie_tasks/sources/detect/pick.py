@@ -1,4 +1,4 @@
-"""Which column of a feed is which field, by its name and by what it holds."""
+"""Chooses the column of each field, by the column's name and content."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from okasie_tasks.sources.detect.head import Head
 from okasie_tasks.sources.detect.vocabulary import BRANCH, IMAGES, REFERENCE, meaning_of, plain
 
 MOST_WRONG: Final = 0.05
-"""A share of cells that may be wrong without the column being the wrong one."""
+"""The share of cells that may be invalid before the column is considered the wrong one."""
 _MOST_DOUBLED: Final = 0.01
 _TEMPLATE_SIGNS: Final = frozenset("{}!:[]")
 _SEPARATORS: Final = ("|", ";", ",", "\n", " ")
 
 
 def pick_columns(draft: Draft) -> None:
-    """For each field the column with the best name for it, of those that have anything in them."""
-    meanings = {column: found for column in draft.head.columns if (found := meaning_of(column)) is not None}
+    """Choose for each field the column with the best matching name, preferring columns with content."""
+    meanings = {column: meaning for column in draft.head.columns if (meaning := meaning_of(column)) is not None}
     filled = {column for column in draft.head.columns if any(cells(draft.head, column))}
     for column, meaning in sorted(meanings.items(), key=lambda pair: (pair[0] not in filled, pair[1].rank)):
         field = meaning.field
@@ -48,7 +48,7 @@ def _is_months(head: Head, column: str) -> bool:
 
 
 def pick_reference(draft: Draft) -> None:
-    """A column that names each car and no two of them: by its name, else by what it holds."""
+    """Choose a column that identifies each car: by its name, else by its content."""
     named = {plain(column): column for column in reversed(draft.head.columns)}
     candidates = [named[name] for name in REFERENCE if name in named]
     mapped = set(draft.columns())
@@ -67,7 +67,7 @@ def _is_reference(head: Head, column: str) -> bool:
     held = [row.get(column) for row in head.rows]
     texts = [str(cell) if isinstance(cell, int) and not isinstance(cell, bool) else cell for cell in held]
     read = [reference for text in texts if (reference := parse_reference(text)) is not None]
-    # A row or two that are wrong must not make the right column the wrong one.
+    # A few invalid rows must not rule out the right column.
     unique = len(set(read)) >= len(read) * (1 - _MOST_DOUBLED)
     return bool(read) and unique and len(read) >= len(held) * (1 - MOST_WRONG)
 
@@ -88,11 +88,11 @@ def pick_images(draft: Draft) -> None:
 
 
 def _separator(head: Head, column: str) -> str:
-    """What stands between the URLs of a cell; "" when no cell has two."""
+    """Return the separator between the URLs of a cell; "" when no cell has two."""
     held = [cell.strip() for cell in cells(head, column) if isinstance(cell, str)]
     for sign in _SEPARATORS:
         parts = [[part.strip() for part in cell.split(sign) if part.strip()] for cell in held]
-        if any(len(found) > 1 for found in parts) and all(_is_url(part) for found in parts for part in found):
+        if any(len(urls) > 1 for urls in parts) and all(_is_url(url) for urls in parts for url in urls):
             return sign
     return ""
 
@@ -102,7 +102,7 @@ def _is_url(text: str) -> bool:
 
 
 def _list_sign(head: Head, column: str) -> str:
-    """What most likely stands between the words of a list."""
+    """Return the most likely separator of a list of words."""
     held = [cell for cell in cells(head, column) if isinstance(cell, str)]
     counts = {sign: sum(sign in cell for cell in held) for sign in ("|", ";", ",")}
     best = max(counts, key=lambda sign: counts[sign])
@@ -120,13 +120,13 @@ def pick_title(draft: Draft) -> None:
     if columns:
         draft.fields = {"title": " ".join(f"{{{column}}}" for column in columns), **draft.fields}
         return
-    draft.decide.append("no column makes a title, and every listing needs one: the reference stands there now")
+    draft.decide.append("no column was taken for the title, which every listing needs: the reference is used for now")
     if draft.reference:
         draft.fields = {"title": {"column": draft.reference}, **draft.fields}
 
 
 def cells(head: Head, column: str) -> Iterator[Any]:
-    """The cells of a column that hold something."""
+    """Yield the cells of a column that are not empty."""
     for row in head.rows:
         cell = row.get(column)
         if cell is not None and cell not in ("", []):
@@ -134,7 +134,7 @@ def cells(head: Head, column: str) -> Iterator[Any]:
 
 
 def decimal_of(draft: Draft) -> str:
-    """The sign before the cents: by numbers that can only be read one way, else by thousands in price and mileage."""
+    """Return the decimal sign: by numbers with one possible reading, else by thousands in price and mileage."""
     sure: Counter[str] = Counter()
     likely: Counter[str] = Counter()
     for field, target in draft.fields.items():
@@ -142,11 +142,11 @@ def decimal_of(draft: Draft) -> str:
             continue
         for cell in cells(draft.head, target):
             text = re.sub(r"[\s'\u00a0\u202f]", "", cell) if isinstance(cell, str) else ""
-            if found := re.fullmatch(r"-?\d+([.,])\d{1,2}|-?\d{1,3}(?:[.,]\d{3})+([.,])\d{1,2}", text):
-                sure[found[1] or found[2]] += 1
-            elif found := re.fullmatch(r"\d{1,3}(?:([.,])\d{3}){2,}", text):
-                sure["," if found[1] == "." else "."] += 1
-            elif field in ("price", "mileage") and (found := re.fullmatch(r"\d{1,3}([.,])\d{3}", text)):
-                likely["," if found[1] == "." else "."] += 1
+            if match := re.fullmatch(r"-?\d+([.,])\d{1,2}|-?\d{1,3}(?:[.,]\d{3})+([.,])\d{1,2}", text):
+                sure[match[1] or match[2]] += 1
+            elif match := re.fullmatch(r"\d{1,3}(?:([.,])\d{3}){2,}", text):
+                sure["," if match[1] == "." else "."] += 1
+            elif field in ("price", "mileage") and (match := re.fullmatch(r"\d{1,3}([.,])\d{3}", text)):
+                likely["," if match[1] == "." else "."] += 1
     votes = sure or likely
     return "," if votes[","] > votes["."] else "."

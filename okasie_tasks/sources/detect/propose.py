@@ -1,6 +1,6 @@
-"""From a feed's first rows to a proposal: which column is which field, what its words mean, what is left to a person.
+"""Proposes a configuration from a feed's first rows: columns, value maps, and what an operator must decide.
 
-What is proposed is tried on the rows seen: a column whose cells its field cannot hold is left out, with the reason.
+The proposal is tried on the rows read. A column whose cells do not fit its field is left out, with the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from okasie_tasks.sources.mapping import RowMapping
 _PLACE: Final = ("postalCode", "city", "province")
 _STRICT: Final = ("vehicleType", "condition", "co2Type")
 _GENERAL: Final = ("fuelType", "transmission", "bodyType")
-"""Fields that have a value for what has none."""
+"""Fields with a value for everything else."""
 _NEEDED: Final = frozenset({"externalReference", "title", "price", "status", "dealerLocationCode", *_PLACE})
 _KNOWN_SHARE: Final = 0.3
 _MOST_VALUES: Final = 40
@@ -38,7 +38,7 @@ _TRIED_ROWS: Final = 5_000
 
 
 def propose(head: Head, *, account: str, url: str, current_year: int) -> Draft:
-    """Everything that can be said of this feed without knowing its dealer."""
+    """Return everything that can be proposed without knowing the dealer."""
     draft = Draft(head=head, account=account, url=url)
     pick_columns(draft)
     pick_reference(draft)
@@ -56,7 +56,7 @@ def propose(head: Head, *, account: str, url: str, current_year: int) -> Draft:
 
 
 def _translate(draft: Draft, field: str) -> None:
-    """The value map of a field, from the words seen. A strict field whose words nobody knows is left out."""
+    """Set the value map of a field from the words read. A strict field with mostly unknown words is left out."""
     column = str(draft.fields[field])
     seen = Counter(str(cell).strip() for cell in cells(draft.head, column) if not isinstance(cell, list | dict))
     known = {word: value for word in seen if (value := value_of(field, word)) is not None}
@@ -64,7 +64,7 @@ def _translate(draft: Draft, field: str) -> None:
     if field in (*_STRICT, "status") and rows and sum(seen[word] for word in known) < rows * _KNOWN_SHARE:
         words = ", ".join(repr(word) for word, _ in seen.most_common(3))
         _leave_out(
-            draft, field, f"Okasie wants {' or '.join(sorted(FIELDS[field].choices or ()))}, the feed has {words}"
+            draft, field, f"Okasie expects {' or '.join(sorted(FIELDS[field].choices or ()))}, the feed has {words}"
         )
         return
     unknown = {word: count for word, count in _by_count(seen) if word not in known}
@@ -84,14 +84,14 @@ def _by_count(seen: Counter[str]) -> list[tuple[str, int]]:
     return sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _leave_out(draft: Draft, field: str, why: str) -> None:
+def _leave_out(draft: Draft, field: str, reason: str) -> None:
     target = draft.fields.pop(field)
-    draft.left_out.append((field, target, why))
+    draft.left_out.append((field, target, reason))
     draft.units.pop(field, None)
     draft.unknown.pop(field, None)
     draft.values.pop(field, None)
     if any(BY_INPUT_NAME.get(column) is FIELDS[field] for column in draft.head.columns):
-        # A column that bears the field's own name is read without being asked: this drops whatever it holds.
+        # A column with the field's name is read even when it is not mapped: this drops all its values.
         draft.values[field] = {"*": ""}
 
 
@@ -115,7 +115,7 @@ def _pick_updated_at(draft: Draft, current_year: int) -> None:
             return
 
 
-# -- the proof -----------------------------------------------------------------------------------------------------
+# -- the trial -----------------------------------------------------------------------------------------------------
 
 
 def _rows(draft: Draft, current_year: int) -> list[SourceRow]:
@@ -129,7 +129,7 @@ def _rows(draft: Draft, current_year: int) -> list[SourceRow]:
 
 
 def _try(draft: Draft, current_year: int) -> None:
-    """Map the rows seen; what a field refuses too often is left out, and the rest tried again."""
+    """Map the rows read; leave out fields that are invalid too often, and try the rest again."""
     while True:
         rows = _rows(draft, current_year)
         wrong: dict[str, list[str]] = {}
@@ -143,17 +143,17 @@ def _try(draft: Draft, current_year: int) -> None:
         if not bad:
             break
     draft.tried, draft.valid = len(rows), sum(row.listing is not None for row in rows)
-    _say(draft, wrong, len(rows))
+    _note_decisions(draft, wrong, len(rows))
 
 
-def _say(draft: Draft, wrong: dict[str, list[str]], rows: int) -> None:
+def _note_decisions(draft: Draft, wrong: dict[str, list[str]], rows: int) -> None:
     for field, messages in wrong.items():
         draft.decide.append(f"{len(messages)} of {rows} rows: {field}: {messages[0]}")
     if not draft.reference:
-        draft.decide.append("no column names each car once: set `reference`, without it nothing can be sent")
+        draft.decide.append("no column identifies each car: set `reference`; without it nothing can be sent")
     elif plain(draft.reference) not in REFERENCE:
-        draft.decide.append(f"{draft.reference!r} was taken for the reference only because no two rows share one")
+        draft.decide.append(f"{draft.reference!r} was taken for the reference only because its values are unique")
     if "price" not in draft.fields:
-        draft.decide.append("no column was taken for the price, and a listing that is active needs one")
+        draft.decide.append("no column was taken for the price, which an active listing needs")
     if draft.unknown.get("status"):
-        draft.decide.append("some words for the status are not known: their rows are rejected until they are mapped")
+        draft.decide.append("some words for the status are unknown: their rows are rejected until the words are mapped")

@@ -1,4 +1,4 @@
-"""A draft as the text of an ``okasie.toml``, with what a person must decide in comments."""
+"""A draft as the text of an ``okasie.toml``; comments list what an operator must decide."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def quoted(text: str) -> str:
-    """A TOML basic string. JSON's escapes are TOML's too; what JSON leaves as it is and TOML does not is DEL."""
+    """Return a TOML basic string. TOML has JSON's escapes; only DEL needs one that JSON does not require."""
     whole = text.encode("utf-8", "replace").decode("utf-8")
     return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def key(name: str) -> str:
-    """A TOML key, bare where it may be."""
+    """Return a TOML key, without quotes where that is allowed."""
     return name if _BARE.fullmatch(name) else quoted(name)
 
 
 def comment(text: str) -> str:
-    """One line of comment: no control character may stand in it, and nothing of a feed may end it."""
+    """Return one line of comment, without control characters: no text of a feed can end it."""
     return "# " + "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def render(draft: Draft) -> str:
-    """The whole file."""
+    """Return the text of the file."""
     return "\n".join((*_head(draft), *_account(draft), *_source(draft), *_tables(draft))) + "\n"
 
 
@@ -36,11 +36,11 @@ def _head(draft: Draft) -> Iterator[str]:
     head = draft.head
     seen = f"all {len(head.rows)} rows" if head.whole else f"the first {len(head.rows)} rows"
     yield comment(f"Drafted by `okasie init` from {seen} of {head.name};")
-    yield comment(f"{draft.valid} of {draft.tried} tried make a valid listing.")
+    yield comment(f"{draft.valid} of {draft.tried} rows tried become a valid listing.")
     yield comment("Before the first run:")
     for sentence in _to_decide(draft):
         yield comment(f"- {sentence}")
-    yield comment("Then `okasie doctor`, and `okasie plan` shows what a run would send, without sending it.")
+    yield comment("Then run `okasie doctor`; `okasie plan` shows what a run would send, without sending it.")
     yield ""
 
 
@@ -50,12 +50,12 @@ def _to_decide(draft: Draft) -> Iterator[str]:
         yield f"put the feed's URL, which may hold a secret, into the environment variable {draft.url[4:]}"
     filled = [name for name, value in draft.defaults.items() if value == FILL_IN]
     if filled:
-        yield f"fill in {', '.join(filled)}, where {FILL_IN} stands"
+        yield f"replace {FILL_IN} in {', '.join(filled)}"
     if draft.reference:
-        yield f"make sure that {draft.reference!r} never changes for a car, and is never used for another one"
+        yield f"make sure that {draft.reference!r} never changes for a car, and is never reused for another"
     yield from draft.decide
     if draft.left_out:
-        yield "look at the columns that were left out, and why"
+        yield "check the columns that were left out, and the reasons"
 
 
 def key_variable(account: str) -> str:
@@ -82,7 +82,7 @@ def _source(draft: Draft) -> Iterator[str]:
     if head.kind == "csv":
         yield f"delimiter = {quoted(head.delimiter)}"
     if head.encoding != "utf-8":
-        yield f"encoding = {quoted(head.encoding)}  # guessed: look at accents in `okasie plan`"
+        yield f"encoding = {quoted(head.encoding)}  # guessed: check accents in `okasie plan`"
     if draft.decimal != ".":
         yield f"decimal = {quoted(draft.decimal)}"
     if head.items:
@@ -94,8 +94,8 @@ def _tables(draft: Draft) -> Iterator[str]:
     at = f"accounts.{draft.account}.source"
     yield f"[{at}.fields]"
     yield from (f"{name} = {_target(target)}" for name, target in draft.fields.items())
-    for name, target, why in draft.left_out:
-        yield comment(f"{name} = {_target(target)}  # left out: {why}")
+    for name, target, reason in draft.left_out:
+        yield comment(f"{name} = {_target(target)}  # left out: {reason}")
     if draft.unused:
         yield comment(f"not used: {', '.join(draft.unused)}"[:1000])
     yield ""
@@ -106,7 +106,7 @@ def _tables(draft: Draft) -> Iterator[str]:
         yield ""
     if draft.units:
         yield f"[{at}.units]"
-        yield from (f"{name} = {quoted(unit)}  # by the column's name" for name, unit in draft.units.items())
+        yield from (f"{name} = {quoted(unit)}  # from the column's name" for name, unit in draft.units.items())
         yield ""
     yield f"[{at}.defaults]"
     yield from _defaults(draft)
@@ -122,7 +122,7 @@ def _unknown(words: Mapping[str, int], table: Mapping[str, str]) -> Iterator[str
     if not words:
         return
     becomes = {None: "are sent as they are", "": "are not sent"}.get(table.get("*"), f"become {table.get('*')!r}")
-    yield comment(f"Not known, and to be filled in; until then they {becomes}:")
+    yield comment(f"Unknown words, to be mapped; until then they {becomes}:")
     for word, count in words.items():
         yield comment(f'{key(word)} = ""  # {count} row{"" if count == 1 else "s"}')
 
@@ -130,10 +130,10 @@ def _unknown(words: Mapping[str, int], table: Mapping[str, str]) -> Iterator[str
 def _defaults(draft: Draft) -> Iterator[str]:
     yield from (f"{name} = {quoted(value)}" for name, value in draft.defaults.items())
     if draft.branch:
-        yield comment(f"Of several branches? Put dealerLocationCode = {quoted(draft.branch)} under fields, and into")
-        yield comment("values.dealerLocationCode what each code of the feed is called by Okasie.")
+        yield comment(f"For several branches, put dealerLocationCode = {quoted(draft.branch)} under fields, and into")
+        yield comment("values.dealerLocationCode the Okasie code of each code in the feed.")
     if "condition" not in draft.fields:
-        yield comment('condition = "used"  # for all, if it is so')
+        yield comment('condition = "used"  # if it applies to all')
 
 
 def _target(target: Target) -> str:

@@ -1,6 +1,6 @@
-"""What feeds call their columns and what the words in their cells mean, in Dutch, French, German and English.
+"""The column names of feeds and the meaning of words in cells, in Dutch, French, German and English.
 
-The words are in ``vocabulary.toml``. Names are compared as `plain` writes them: lower case, without accents, letters
+The words are in ``vocabulary.toml``. Names are compared as normalised by `plain`: lower case, without accents, letters
 and digits only.
 """
 
@@ -23,7 +23,7 @@ def plain(text: str) -> str:
 
 
 class Meaning(NamedTuple):
-    """A field, how good a name for it this is (0 is best), and the unit that the name tells."""
+    """A field, how well the name matches it (0 is best), and the unit in the name."""
 
     field: str
     rank: int
@@ -58,7 +58,7 @@ def _listed() -> Iterator[tuple[str, Meaning]]:
         yield from ((name, Meaning(field, rank)) for rank, name in enumerate(names.split(), start=1))
     for field, units in _VOCABULARY["columns_with_unit"].items():
         for unit, names in units.items():
-            # Okasie's own unit is better, where a feed has both.
+            # A column in Okasie's unit is preferred where a feed has both.
             yield from ((name, Meaning(field, rank, unit)) for rank, name in enumerate(names.split(), start=100))
 
 
@@ -66,23 +66,23 @@ _BY_NAME: Final[Mapping[str, Meaning]] = dict((*_listed(), *_own_names()))
 
 
 _SPLITS: Final = (r"[^\W_]+", r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])|\d+")
-"""A name into words: at signs and blanks, else also where a capital begins one."""
+"""How a name is split into words: at signs and blanks, else also at capitals."""
 
 
 def meaning_of(column: str) -> Meaning | None:
-    """Which field a column of this name holds; None when no table knows it."""
-    if found := _BY_NAME.get(plain(column)):
-        return found
+    """Return the field that a column of this name holds; None when the name is unknown."""
+    if meaning := _BY_NAME.get(plain(column)):
+        return meaning
     for split in _SPLITS:
         words = [plain(word) for word in re.findall(split, column)]
         units = [word for word in words if word in _UNIT_OF]
-        found = _BY_NAME.get("".join(word for word in words if word not in _UNIT_OF and word not in _FILLERS))
-        if found is not None:
-            told = {_UNIT_OF[word] for word in units} - {""}
-            fits = {"powerKw": "hp", "mileage": "mi", "price": "cent"}.get(found.field)
-            unit = fits if fits in told else found.unit
-            # A name with Okasie's own unit in it beats one with another, where a feed has both.
-            return Meaning(found.field, found.rank + (200 if unit or not units else 50), unit or "")
+        meaning = _BY_NAME.get("".join(word for word in words if word not in _UNIT_OF and word not in _FILLERS))
+        if meaning is not None:
+            named = {_UNIT_OF[word] for word in units} - {""}
+            possible = {"powerKw": "hp", "mileage": "mi", "price": "cent"}.get(meaning.field)
+            unit = possible if possible in named else meaning.unit
+            # A name with Okasie's unit is preferred to one with another unit, where a feed has both.
+            return Meaning(meaning.field, meaning.rank + (200 if unit or not units else 50), unit or "")
     return None
 
 
@@ -90,16 +90,16 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     field: {word: value for value, words in table.items() for word in (plain(value), *words.split())}
     for field, table in _VOCABULARY["values"].items()
 }
-"""Field -> word as `plain` writes it -> Okasie's value."""
+"""Field -> word as normalised by `plain` -> Okasie's value."""
 
 _LONG_ENOUGH: Final = 4
 
 
 def value_of(field: str, cell: str) -> str | None:
-    """What a cell means for a field; None when no word of it is known, or several that disagree."""
+    """Return what a cell means for a field; None when its words are unknown or contradict each other."""
     words = WORDS[field]
-    if (found := words.get(plain(cell))) is not None:
-        return found
+    if (value := words.get(plain(cell))) is not None:
+        return value
     parts = [plain(part) for part in re.split(r"[^\w]+|_", cell)]
     meant = {words[part] for part in parts if part in words and len(part) >= _LONG_ENOUGH}
     if field == "fuelType" and ("hybrid" in meant or {"electric"} < meant):

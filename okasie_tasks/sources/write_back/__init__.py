@@ -1,8 +1,8 @@
-"""The way back: edits made on the marketplace that stand are offered to the source.
+"""Write-back: edits made on the marketplace that are kept are offered to the source.
 
-A change feed is a file that others read; a table is updated by the mapping (`okasie_tasks.sources.write_back.sql`); a
-source of one's own is handed the changes. All take an offer at least once: after a crash the same may come again, and
-``run`` and ``reference`` tell it.
+A change feed is a file that other programs read. A table is updated through the mapping
+(`okasie_tasks.sources.write_back.sql`). A custom source receives the changes as a list. Delivery is at least once:
+after a crash an offer may be repeated, with the same ``run`` and ``reference``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _LOCK_POLL_SECONDS: Final = 0.01
 
 
 def open_write_back(account: AccountSettings) -> WriteBack | None:
-    """The account's way back, None when it has none. Nothing is opened or connected yet.
+    """Return the account's write-back, None when it has none. Nothing is opened or connected yet.
 
-    A setting comes before the ``write_back`` of a ``python:`` source.
+    The setting takes precedence over the ``write_back`` of a ``python:`` source.
     """
     settings = account.source.write_back
     if settings.file is not None:
@@ -38,7 +38,7 @@ def open_write_back(account: AccountSettings) -> WriteBack | None:
 
         return SqlWriteBack(account, account.source.location(), settings.table)
     if account.source.type.startswith("python:"):
-        from okasie_tasks.sources.custom import load_object  # noqa: PLC0415 - runs somebody else's code
+        from okasie_tasks.sources.custom import load_object  # noqa: PLC0415 - runs custom code
 
         inner = load_object(account)
         if callable(getattr(inner, "write_back", None)):
@@ -47,7 +47,7 @@ def open_write_back(account: AccountSettings) -> WriteBack | None:
 
 
 def plain_offer(account: str, offer: Offer) -> dict[str, Any]:
-    """An offer as others read it: ``at`` in ISO 8601, UTC; values in write shape, None for an emptied field."""
+    """Return an offer for other programs: ``at`` in ISO 8601, UTC; values in write shape, None for an emptied field."""
     at = datetime.fromtimestamp(offer.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
     return {
         "at": at.replace("+00:00", "Z"),
@@ -69,23 +69,23 @@ def _write_shape(field: str, value: Any) -> Any:
 
 
 class ChangeFeed:
-    """JSON lines, one an offer, appended to a file that several processes may share."""
+    """JSON lines, one for each offer, appended to a file that several processes may share."""
 
     def __init__(self, account: str, path: Path) -> None:
         self._account = account
         self._path = path
 
     def write_back(self, offers: Sequence[Offer]) -> int:
-        """All of them are taken once they are on the disk; see `okasie_tasks.ports.WriteBack`."""
+        """Append all offers and sync them to disk; see `okasie_tasks.ports.WriteBack`."""
         lines = [msgspec.json.encode(plain_offer(self._account, offer)) + b"\n" for offer in offers]
         if not lines:
             return 0
         try:
             self._append(b"".join(lines))
         except OSError as error:
-            why = f"its folder {self._path.parent} is not there" if self._missing_folder() else error.strerror
+            reason = f"its folder {self._path.parent} does not exist" if self._missing_folder() else error.strerror
             raise SourceError(
-                f"the change feed cannot be written: {why}", where=str(self._path), code="write_back"
+                f"the change feed cannot be written: {reason}", where=str(self._path), code="write_back"
             ) from error
         return len(lines)
 
@@ -93,17 +93,17 @@ class ChangeFeed:
         return not self._path.parent.is_dir()
 
     def _append(self, data: bytes) -> None:
-        """In one write, whole or not at all: lines of two processes never mix, a full disk leaves no half line."""
+        """Append with one write, completely or not at all: lines never mix, and a full disk leaves no partial line."""
         file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             self._lock(file)
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
-                data = b"\n" + data  # somebody was killed in the middle of his line: it stays alone
+                data = b"\n" + data  # ends the partial line of a process that was killed
             written = os.write(file, data)
             if written < len(data):
                 os.ftruncate(file, size)
-                raise OSError(0, "the disk took only a part of it")
+                raise OSError(0, "only a part was written")
             fcntl.flock(file, fcntl.LOCK_UN)  # the slow part needs no lock
             os.fsync(file)
         finally:
@@ -112,7 +112,7 @@ class ChangeFeed:
             self._sync_folder()
 
     def _lock(self, file: int) -> None:
-        """Ours hold it for one write only: who waits for half a second waits for somebody else's program."""
+        """Lock the file. Workers hold the lock for one write; after a longer wait another program must hold it."""
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
@@ -133,14 +133,14 @@ class ChangeFeed:
 
 
 class CustomWriteBack:
-    """A source of one's own that has ``write_back(changes)``: it is given a list of dicts, as in a change feed."""
+    """A custom source with ``write_back(changes)``, which receives a list of dicts as in a change feed."""
 
     def __init__(self, account: AccountSettings, inner: Any) -> None:
         self._account = account
         self._inner = inner
 
     def write_back(self, offers: Sequence[Offer]) -> int:
-        """What the object returns is how many it took; None: all. See `okasie_tasks.ports.WriteBack`."""
+        """Return how many offers the object accepted; it returns None for all. See `okasie_tasks.ports.WriteBack`."""
         if not offers:
             return 0
         where = self._account.source.type
@@ -149,14 +149,14 @@ class CustomWriteBack:
         except OkasieError:
             raise
         except Exception as error:
-            told = without_passwords(f"{type(error).__name__}: {error}")
-            # Its own words may hold a secret, and so may the traceback that a chained error carries.
-            raise SourceError(f"write_back raised {told}"[:300], where=where, code="write_back") from None
+            detail = without_passwords(f"{type(error).__name__}: {error}")
+            # Not chained: the traceback of a chained error may hold a secret.
+            raise SourceError(f"write_back raised {detail}"[:300], where=where, code="write_back") from None
         if taken is None:
             return len(offers)
         if isinstance(taken, bool) or not isinstance(taken, int) or not 0 <= taken <= len(offers):
             raise SourceError(
-                f"write_back returned {taken!r:.60}, expected how many of {len(offers)} it took, or None",
+                f"write_back returned {taken!r:.60}, expected the number accepted of {len(offers)}, or None",
                 where=where,
                 code="write_back",
             )

@@ -1,8 +1,8 @@
-"""From the marketplace's value back to a cell of the source.
+"""Maps a value of the marketplace back to a cell of the source.
 
-One rule decides what can be written back: the new cell, read by the very mapping that reads the inventory, gives the
-marketplace's value again. So a listing that was written back is equal on both sides at the next run, and whatever has
-no way back (templates, lists, words with two meanings, a default that would take the place of an empty cell) stays.
+One rule decides what can be written back: the mapping that reads the inventory must read the new cell as the
+marketplace's value. A listing that was written back is therefore equal on both sides at the next run. What cannot be
+reversed is not written: templates, lists, words with two meanings, a default that would replace an empty cell.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ _SUFFICIENT: Final[Mapping[str, str | int]] = {
     "status": "active", "title": "A", "price": 1, "dealerLocationCode": "A",
     "postalCode": "1000", "city": "A", "province": "A",
 }  # fmt: skip
-"""What makes any other field's value a valid listing, of the status that asks for most."""
+"""Values that complete any single field to a valid listing. Status active requires the most fields."""
 _MOST_DIGITS: Final = 9
-"""Decimal places that are tried before a number is written with all it has."""
+"""Decimal places tried before a number is written with all its digits."""
 
 
 class CannotWriteBack(Exception):
-    """This field has no way back; the text says why. It is not an error: the other fields go on."""
+    """This field cannot be written back; the text is the reason. The other fields are still written."""
 
 
 class Holds(msgspec.Struct, frozen=True):
-    """What a column can hold. ``anything``: a column without a type; ``other``: a type we do not write (dates ...)."""
+    """What a column can hold. ``anything``: a column without a type; ``other``: a type that is not written."""
 
     kind: Literal["whole", "decimal", "float", "text", "boolean", "anything", "other"]
     nullable: bool = True
     length: int | None = None
-    """Characters of a text."""
+    """Maximum characters of a text."""
     scale: int | None = None
     """Decimal places of a decimal."""
 
     def cells(self, value: object, point: str) -> Iterator[object]:
-        """The value as this column holds it; nothing when it cannot."""
+        """Yield the value as this column holds it; nothing when it cannot hold it."""
         if value is None:
             if self.nullable:
                 yield None
@@ -81,14 +81,14 @@ class Holds(msgspec.Struct, frozen=True):
 
     @property
     def digits(self) -> int:
-        """Decimal places that make sense here."""
+        """Decimal places that this column can hold."""
         if self.kind == "whole":
             return 0
         return _MOST_DIGITS if self.scale is None else min(self.scale, _MOST_DIGITS)
 
 
 class ReverseMapping:
-    """The mapping of one account, backwards. ``columns`` are those of the place that is written to."""
+    """The reverse mapping of one account. ``columns``: those of the table that is written."""
 
     def __init__(self, account: AccountSettings, *, columns: Iterable[str], current_year: int) -> None:
         self._account = account
@@ -103,7 +103,7 @@ class ReverseMapping:
         self._trials: dict[str, RowMapping] = {}
 
     def column(self, field: str) -> str:
-        """The one column that this field is read from. Raises `CannotWriteBack` when there is none of its own."""
+        """Return the column that only this field is read from. Raises `CannotWriteBack` when there is none."""
         spec = BY_INPUT_NAME.get(field)
         if spec is None or field not in COMPARED_FIELDS:
             raise CannotWriteBack("it is not compared with the marketplace")
@@ -113,18 +113,18 @@ class ReverseMapping:
         if column is None:
             raise CannotWriteBack("it is not read from one plain column")
         if column in (self.reference_column, self._account.source.updated_at):
-            raise CannotWriteBack(f"column {column} says which row it is, or how new")
+            raise CannotWriteBack(f"column {column} identifies the row, or holds its change time")
         if self._readers[column] > 1:
-            raise CannotWriteBack(f"column {column} is read by another field, too")
+            raise CannotWriteBack(f"column {column} is also read by another field")
         return column
 
     def reads_as(self, field: str, cell: object, value: object) -> bool:
-        """Whether this cell, read from the source, is this value to the comparison with the marketplace."""
-        found = self._read(field, cell)
-        return found is not None and not differing(found, _alone(field, value))
+        """Return whether the comparison treats this cell, read from the source, as equal to the value."""
+        values = self._read(field, cell)
+        return values is not None and not differing(values, _alone(field, value))
 
     def cell(self, field: str, theirs: object, holds: Holds) -> object:
-        """The cell that reads as ``theirs``. Raises `CannotWriteBack` when there is none, or more than one meaning."""
+        """Return the cell that reads as ``theirs``. Raises `CannotWriteBack` without a single one."""
         if holds.kind == "other":
             raise CannotWriteBack("its column is of a type that is not written")
         point = self._account.source.decimal
@@ -135,7 +135,7 @@ class ReverseMapping:
         for cell in cells:
             if self._read(field, cell) == wanted:
                 return cell
-        # An integer of horsepower cannot say every kW: near enough is what the comparison calls equal.
+        # Whole horsepower cannot express every kW value: a cell that the comparison treats as equal is enough.
         if self.reads_as(field, cells[-1], theirs):
             return cells[-1]
         raise CannotWriteBack("no cell would be read as what the marketplace has")
@@ -148,17 +148,17 @@ class ReverseMapping:
         number = isinstance(theirs, int | float) and not isinstance(theirs, bool)
         words = self._words(field)
         wanted = _alone(field, theirs)
-        found = [word for word in words if self._read(field, word) == wanted]
-        if len(found) > 1:
-            raise CannotWriteBack(f"{len(found)} of the source's values mean it")
-        if found:
-            return found
+        matches = [word for word in words if self._read(field, word) == wanted]
+        if len(matches) > 1:
+            raise CannotWriteBack(f"{len(matches)} of the source's values mean it")
+        if matches:
+            return matches
         if words and not number:
             raise CannotWriteBack("none of the source's values means it")
         return list(self._numbers(field, theirs, holds)) if number else [theirs]
 
     def _words(self, field: str) -> list[str]:
-        """The source's own words for this field, each once, however it is spelt."""
+        """Return the source's words for this field, each once, ignoring case."""
         words = {
             word.strip().casefold(): word.strip()
             for name, table in self._account.source.values.items()
@@ -168,10 +168,10 @@ class ReverseMapping:
         return [word for word in words.values() if word != "*"]
 
     def _numbers(self, field: str, theirs: Any, holds: Holds) -> Iterator[float]:
-        """In the source's unit, the shortest first."""
+        """Yield the number in the source's unit, with the fewest digits first."""
         unit = self._account.source.units.get(field, "")
-        turn = UNITS_BACK.get((field, unit))
-        value = turn(theirs) if turn else theirs
+        convert = UNITS_BACK.get((field, unit))
+        value = convert(theirs) if convert else theirs
         for digits in range(holds.digits + 1):
             rounded = round(value, digits)
             yield int(rounded) if rounded == int(rounded) else rounded
@@ -181,7 +181,7 @@ class ReverseMapping:
     # -- reading, as the inventory is read -------------------------------------------------------------------------
 
     def _read(self, field: str, cell: object) -> Compared | None:
-        """The compared form of this one field; None when a row with this cell is not a valid listing."""
+        """Return the compared form of this field; None when a row with this cell is not a valid listing."""
         trial = self._trials.get(field) or self._trials.setdefault(field, self._trial(field))
         row = trial.row({trial.reference_column: _REFERENCE, self._columns[field]: plain_cell(cell)}, 1, "")
         if row.listing is None:
@@ -189,7 +189,7 @@ class ReverseMapping:
         return _alone(field, compared(row.listing)[COMPARED_FIELDS.index(field)])
 
     def _trial(self, field: str) -> RowMapping:
-        """The account's own mapping, with all other fields made up."""
+        """Return the account's mapping with placeholders for all other fields."""
         source = self._account.source
         defaults: dict[str, str | int | float | bool] = {
             name: value for name, value in _SUFFICIENT.items() if name != field

@@ -1,4 +1,4 @@
-"""Edits made on the marketplace, written into the table that the inventory is read from."""
+"""Writes edits made on the marketplace to the table that the inventory is read from."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ log = get_logger(__name__)
 
 
 class _Outcome(msgspec.Struct):
-    """What became of one offer. ``skipped``: fields that were not written, each with its reason."""
+    """The result of one offer. ``skipped``: fields that were not written, each with its reason."""
 
     reference: str
     taken: bool = False
-    why: str = ""
+    reason: str = ""
     skipped: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class SqlWriteBack:
-    """One UPDATE for each listing, all of a batch in one transaction.
+    """One UPDATE for each listing, with one transaction for the whole batch.
 
-    A field is written only while its cell still reads as what we compared: a newer change in the source is never
-    overwritten, and a column of the same name that is not what the query reads is left alone. A repeated offer finds
-    its values there and changes nothing. ``skipped`` counts the fields that were not written, since this object began.
+    A field is written only while its cell still reads as the value that was compared. A newer change in the source is
+    never overwritten, nor is a column with the same name that the query does not read. A repeated offer finds its
+    values in place and changes nothing. ``skipped`` counts fields that this object has not written, by field.
     """
 
     def __init__(self, account: AccountSettings, url: str, table: str) -> None:
@@ -49,7 +49,7 @@ class SqlWriteBack:
         self.skipped: Counter[str] = Counter()
 
     def write_back(self, offers: Sequence[Offer]) -> int:
-        """How many have at least one field in the table now; see `okasie_tasks.ports.WriteBack`."""
+        """Return how many offers have at least one field in the table now; see `okasie_tasks.ports.WriteBack`."""
         if not offers:
             return 0
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - an extra
@@ -62,7 +62,7 @@ class SqlWriteBack:
             raise database_error(error, self._url, self._where) from None
         finally:
             engine.dispose()
-        return self._told(outcomes)
+        return self._log(outcomes)
 
     def _batch(self, engine: Engine, target: _Target, offers: Sequence[Offer]) -> list[_Outcome]:
         from sqlalchemy.exc import DataError, IntegrityError, InternalError  # noqa: PLC0415 - an extra
@@ -73,26 +73,29 @@ class SqlWriteBack:
                 return [target.take(connection, offer) for offer in offers]
         except refused:
             pass
-        # A rule of the database refuses one of them: the others shall not wait for it for ever.
+        # A database constraint refuses one offer: written one by one, it does not block the others.
         outcomes = []
         for offer in offers:
             try:
                 with _transaction(engine) as connection:
                     outcomes.append(target.take(connection, offer))
             except refused as error:
-                # Only the first line: the details that follow may tell the whole row.
-                why = database_error(error, self._url, self._where).message.partition("\n")[0]
-                outcomes.append(_Outcome(offer.reference, why=why))
+                # Only the first line: the details that follow may contain the whole row.
+                reason = database_error(error, self._url, self._where).message.partition("\n")[0]
+                outcomes.append(_Outcome(offer.reference, reason=reason))
         return outcomes
 
-    def _told(self, outcomes: Sequence[_Outcome]) -> int:
+    def _log(self, outcomes: Sequence[_Outcome]) -> int:
         for outcome in outcomes:
             self.skipped.update(outcome.skipped.keys())
-            reasons = [outcome.why] if outcome.why else [f"{field}: {why}" for field, why in outcome.skipped.items()]
+            reasons = [f"{field}: {reason}" for field, reason in outcome.skipped.items()]
+            reasons = [outcome.reason] if outcome.reason else reasons
             if not outcome.taken:
-                log.warning(f"{outcome.reference} not taken: {'; '.join(reasons) or 'no change'}", where=self._where)
+                log.warning(
+                    f"{outcome.reference} not written back: {'; '.join(reasons) or 'no change'}", where=self._where
+                )
             elif reasons:
-                log.info(f"{outcome.reference} taken in part: {'; '.join(reasons)}", where=self._where)
+                log.info(f"{outcome.reference} partly written back: {'; '.join(reasons)}", where=self._where)
         return sum(outcome.taken for outcome in outcomes)
 
 
@@ -100,13 +103,13 @@ class SqlWriteBack:
 def _transaction(engine: Engine) -> Iterator[Connection]:
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
-            # Its driver begins only at the first write, after the rows were read; and it knows no FOR UPDATE.
+            # Its driver starts a transaction only at the first write, after the rows were read. It has no FOR UPDATE.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield connection
 
 
 class _Target:
-    """The table as the database describes it, and the mapping backwards onto its columns."""
+    """The table as the database describes it, and the reverse mapping to its columns."""
 
     def __init__(self, engine: Engine, account: AccountSettings, name: str, where: str, year: int) -> None:
         from sqlalchemy import column, inspect, table  # noqa: PLC0415 - an extra
@@ -120,7 +123,7 @@ class _Target:
             raise SourceError("there is no such table", where=where, code="write_back") from None
         self._holds = {one["name"]: _holds(one) for one in described}
         self._table = table(bare, *(column(one["name"], one["type"]) for one in described), schema=schema or None)
-        # Read is what the driver gives, as the inventory's query does: not by SQLAlchemy's idea of the type.
+        # Untyped, so that cells are read as the driver returns them, as in the inventory's query.
         self._raw = table(bare, *(column(one["name"]) for one in described), schema=schema or None)
         self._mapping = ReverseMapping(account, columns=self._holds, current_year=year)
         self._key = self._mapping.reference_column
@@ -129,12 +132,12 @@ class _Target:
             raise SourceError(f"has no column {self._key}; its columns are {columns}", where=where, code="columns")
 
     def take(self, connection: Connection, offer: Offer) -> _Outcome:
-        """Write what has a way back. Other than that of the database, nothing here is an error."""
+        """Write the fields that can be written back. Only database errors are raised."""
         outcome = _Outcome(offer.reference)
         columns = self._columns(offer, outcome)
         rows = self._rows(connection, offer.reference, columns.values()) if columns else []
         if columns and len(rows) != 1:
-            outcome.why = f"{'more than one row has' if rows else 'no row has'} this reference, expected one"
+            outcome.reason = f"{'more than one row has' if rows else 'no row has'} this reference, expected one"
             return outcome
         cells: dict[str, object] = {}
         for field, ours, theirs in offer.changes:
@@ -146,14 +149,14 @@ class _Target:
                 continue
             try:
                 cells[columns[field]] = self._cell(field, ours, theirs, now)
-            except CannotWriteBack as why:
-                outcome.skipped[field] = str(why)
+            except CannotWriteBack as error:
+                outcome.skipped[field] = str(error)
         if cells:
             outcome.taken = self._update(connection, offer.reference, cells) or outcome.taken
         return outcome
 
     def _columns(self, offer: Offer, outcome: _Outcome) -> dict[str, str]:
-        """Field -> column, of those fields of the offer that have one."""
+        """Return field -> column, for the offer's fields that have one."""
         columns = {}
         currency = next((theirs for field, _, theirs in offer.changes if field == "currency"), None)
         for field, _, _ in offer.changes:
@@ -161,17 +164,17 @@ class _Target:
                 if field == "price" and currency not in (None, "EUR"):
                     raise CannotWriteBack("it is not in EUR")
                 columns[field] = self._mapping.column(field)
-            except CannotWriteBack as why:
-                outcome.skipped[field] = str(why)
+            except CannotWriteBack as error:
+                outcome.skipped[field] = str(error)
         return columns
 
     def _cell(self, field: str, ours: object, theirs: object, now: object) -> object:
         if not self._mapping.reads_as(field, now, ours):
-            raise CannotWriteBack("the source has something else than what was compared")
+            raise CannotWriteBack("the source no longer holds the value that was compared")
         return self._mapping.cell(field, theirs, self._holds[self._mapping.column(field)])
 
     def _rows(self, connection: Connection, reference: str, columns: Iterable[str]) -> list[dict[str, Any]]:
-        """At most two: more than one is too many."""
+        """Return at most two rows, enough to detect that a reference is not unique."""
         from sqlalchemy import select  # noqa: PLC0415 - an extra
 
         cells = [self._raw.c[name] for name in dict.fromkeys(columns)]
@@ -187,10 +190,10 @@ class _Target:
         ).rowcount
         if changed > 1:
             raise SourceError(f"{reference} would change {changed} rows", where=self._where, code="write_back")
-        return changed != 0  # a driver that cannot tell says -1, and the row was there
+        return changed != 0  # -1 from a driver that does not count rows; the row exists
 
     def _is(self, table: TableClause, reference: str) -> ColumnElement[bool]:
-        """The row of a reference, asked in the column's own type: an index on a number is of no use to a text."""
+        """Return the condition for a reference, in the column's type: an index on numbers cannot serve a text."""
         from sqlalchemy import false, or_  # noqa: PLC0415 - an extra
 
         number = [int(reference)] if reference.isdecimal() and str(int(reference)) == reference else []
@@ -200,7 +203,7 @@ class _Target:
 
 
 def _holds(described: ReflectedColumn) -> Holds:
-    """What a column can hold, from the database's own description of it."""
+    """Return what a column can hold, from the database's description."""
     from sqlalchemy import types  # noqa: PLC0415 - an extra
 
     kind, nullable = described["type"], described["nullable"]
