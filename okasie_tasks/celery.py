@@ -29,7 +29,7 @@ from okasie_tasks.worker.task_logging import MaskedTask, begin_in_flower
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Both kinds of run for every account, and the watchdog. A tick that waited too long is dropped."""
+    """Return Beat's entries: both kinds of run for every account, and the watchdog. An outdated tick is dropped."""
     entries: dict[str, dict[str, Any]] = {
         "okasie-watchdog": {
             "task": "okasie.watchdog",
@@ -64,15 +64,15 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def _daily(account: AccountSettings) -> crontab:
-    """Every UTC time at which ``full_at`` may fall: redbeat keeps schedules in UTC. The task decides which is due."""
+    """Return every UTC time at which ``full_at`` may fall, as redbeat uses UTC. The task decides which is due."""
     assert account.full_at is not None  # noqa: S101
-    found = daily.utc_times(account.full_at, ZoneInfo(account.timezone), datetime.now(UTC).date())
-    hours, minutes = (",".join(map(str, numbers)) for numbers in found)
+    times = daily.utc_times(account.full_at, ZoneInfo(account.timezone), datetime.now(UTC).date())
+    hours, minutes = (",".join(map(str, numbers)) for numbers in times)
     return crontab(hour=hours, minute=minutes)
 
 
 def _configuration() -> dict[str, Any]:
-    """Celery's configuration from ours. Under the ``celery`` command an error is one line, not a traceback."""
+    """Return Celery's configuration. Under the ``celery`` command an error is one line, not a traceback."""
     command = click.get_current_context(silent=True)
     try:
         settings = load_settings()
@@ -86,16 +86,16 @@ def _configuration() -> dict[str, Any]:
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """The settings of `okasie_tasks.worker.settings` with this deployment's URLs and schedule."""
+    """Return `okasie_tasks.worker.settings` with this deployment's URLs and schedule."""
     urls = redis_urls(redis_url(settings))
     beat_url, beat_options = without_login(urls.client)
     return {
         **SETTINGS,
         "broker_url": urls.broker,
         "result_backend": f"okasie_tasks.worker.result_backend:SteadyRedisBackend+{urls.backend}",
-        # Celery 5.7 hands it to unix sockets too, which refuse it.
+        # Celery 5.7 passes it to unix sockets too, which reject it.
         "redis_socket_keepalive": not urls.client.startswith("unix:"),
-        # Shown by `inspect conf` and in Flower as they are; a password among options is not.
+        # `inspect conf` and Flower show these URLs unmasked, but hide a password in the options.
         "redbeat_redis_url": beat_url,
         "redbeat_redis_options": {**SETTINGS["redbeat_redis_options"], **beat_options},
         "redbeat_key_prefix": f"{settings.redis.key_prefix}beat:",
@@ -104,9 +104,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def deployment() -> dict[str, Any]:
-    """What a deployment's ``celeryconfig.py`` sets: Celery's own convention, from the working directory.
+    """Return the values of the deployment's ``celeryconfig.py``, found by Celery's convention.
 
-    Read here and not by ``config_from_object``: Celery puts what `add_defaults` gives before that object's values.
+    Not read with ``config_from_object``, because Celery prefers the values from `add_defaults` to that object's.
     """
     name = os.environ.get("CELERY_CONFIG_MODULE")
     if name is not None:

@@ -1,18 +1,18 @@
-"""The error tree, sorted by what the catcher must do.
+"""The error hierarchy, sorted by what the caller must do.
 
 ==================  =====================================================================
 catch               and then
 ==================  =====================================================================
-`RetryLater`        do the same again after ``seconds``; nothing is wrong with the item
-`ItemRejected`          park this item with its reason and go on with the others
-`RunAborted`           end the run of this account, loudly; the next run may work
-`ConfigurationError`  a person must change something; nothing was started
+`RetryLater`          retry after ``seconds``; nothing is wrong with the item
+`ItemRejected`        record this item as rejected, with its reason, and continue with the others
+`RunAborted`          end the run of this account with an error; the next run may succeed
+`ConfigurationError`  an operator must change something; nothing was started
 ==================  =====================================================================
 
-Every error carries a stable ``code``, a ``message`` for people and ``where``: the file, key, row, reference or
-request it speaks of. All survive pickling (Celery carries exceptions between processes), and none ever contains
-a secret: adapters build messages from the names of things, not from request headers or URLs with passwords, and what
-a server, a database or a plugin said is masked when the error is made.
+Every error carries a stable ``code``, a readable ``message`` and ``where``: the file, key, row, reference or request
+concerned. All survive pickling, because Celery carries exceptions between processes. None contains a secret: adapters
+build messages from names, not from request headers or URLs with passwords, and texts of a server, a database or a
+plugin are masked when the error is created.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from okasie_tasks.masking import mask
 
 
 class OkasieError(Exception):
-    """Base of the tree. ``str()`` is one line: ``where: message``."""
+    """Base of all errors. ``str()`` is one line: ``where: message``."""
 
     code = "error"
 
@@ -47,9 +47,9 @@ def _rebuild(kind: type[OkasieError], args: tuple[object, ...], state: dict[str,
 
 
 class RetryLater(OkasieError):
-    """Nothing is wrong with the item: do the same again after ``seconds``.
+    """Nothing is wrong with the item: retry after ``seconds``.
 
-    ``counted`` tells whether the attempt counts against the part (5xx, time-outs: yes; waiting for a permit, 429: no).
+    ``counted``: whether the attempt counts against the part (5xx, time-outs: yes; waiting for a permit, 429: no).
     """
 
     code = "retry_later"
@@ -61,29 +61,29 @@ class RetryLater(OkasieError):
 
 
 class NoPermit(RetryLater):
-    """The limiter has no room yet; come back with the same ticket. No request was sent."""
+    """The limiter grants no permit yet; retry with the same ticket. No request was sent."""
 
     code = "no_permit"
     counted = False
 
 
 class ListingLocked(NoPermit):
-    """Somebody else is sending one of these listings at this moment; come back soon. No request was sent."""
+    """Another process is sending one of these listings; retry soon. No request was sent."""
 
     code = "busy"
 
 
 class RateLimited(RetryLater):
-    """The marketplace answered 429. Not a failure: the whole account pauses, the same request is sent again."""
+    """The marketplace returned 429. Not a failure: the account pauses and the same request is sent again."""
 
     code = "rate_limited"
     counted = False
 
 
 class Unavailable(RetryLater):
-    """5xx, a time-out, a dropped connection or an unreadable answer. A write may have been done all the same.
+    """5xx, a time-out, a dropped connection or an unreadable response. A write may still have been applied.
 
-    ``in_doubt``: there was no answer at all, so the marketplace may even be working on it still.
+    ``in_doubt``: there was no response at all, so the marketplace may still be processing the request.
     """
 
     code = "unavailable"
@@ -91,7 +91,7 @@ class Unavailable(RetryLater):
 
 
 class LimiterUnavailable(RetryLater):
-    """The limiter's Redis cannot be reached. Closed, never open: nothing is sent without a permit."""
+    """The limiter's Redis cannot be reached. The limiter fails closed: nothing is sent without a permit."""
 
     code = "limiter_unavailable"
     counted = False
@@ -137,7 +137,7 @@ class SourceError(RunAborted):
 
 
 class ConfigurationError(OkasieError):
-    """A person must change the configuration or the call. Exit status 2."""
+    """An operator must change the configuration, or the caller its arguments. Exit status 2."""
 
     code = "configuration"
 
@@ -149,7 +149,7 @@ class ConnectionFailed(OkasieError):
 
 
 class PlanOutdated(OkasieError):
-    """A held plan that is no longer what waits: the world moved on. ``run``: whose plan it is now. Exit status 3."""
+    """The held plan has changed since it was shown. ``run``: the run whose plan is held now. Exit status 3."""
 
     code = "outdated"
 

@@ -1,7 +1,8 @@
-"""Logs: one line a decision, as JSON or for the console, of everything that runs in a process, with no secret in it.
+"""Logging for a whole process: one line per decision, as JSON or for the console, without secrets.
 
-Ours and other libraries' lines (Celery's, kombu's, redis', urllib3's, warnings, prints of a plugin, crashes) go through
-one formatter: it adds the run and account that the thread is at work for, and masks what `okasie_tasks.masking` knows.
+One formatter handles our lines and those of other libraries: Celery, kombu, redis, urllib3, warnings, output of a
+plugin, uncaught exceptions. It adds the account and run of the thread, and masks the secrets registered in
+`okasie_tasks.masking`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 Logger = structlog.stdlib.BoundLogger
 
 MOST_LINES: Final = 20
-"""Lines about single listings in one step; what more there are is told as a number."""
+"""Maximum lines about single listings in one step; the rest is logged as a number."""
 _QUIET: Final = ("urllib3", "kombu", "amqp", "redis")
-"""Their debug lines are about every byte; who wants those sets their loggers' levels himself."""
+"""Loggers kept at INFO or above: their debug lines report every byte. Set their levels directly to see them."""
 _ACCOUNT: Final = re.compile(r"'account': '([a-z0-9_]{1,200})'")
 _RUN: Final = re.compile(r"'run': '([0-9A-Z]{26})'")
 _LONGEST_KWARGS: Final = 2_000
@@ -41,11 +42,11 @@ _FIRST: Final = ("timestamp", "level", "event", "account", "run")
 
 
 def get_logger(name: str) -> Logger:
-    """A logger that takes facts as keyword arguments: ``log.info("run ended", state="done")``.
+    """Return a logger that takes facts as keyword arguments: ``log.info("run ended", state="done")``.
 
-    What it writes are ordinary records of `logging`, so that an application that sets up logging itself sees them too.
+    It writes ordinary `logging` records, so an application that sets up logging itself receives them too.
     """
-    found = structlog.wrap_logger(
+    logger = structlog.wrap_logger(
         logging.getLogger(name),
         processors=[
             structlog.stdlib.filter_by_level,
@@ -55,18 +56,18 @@ def get_logger(name: str) -> Logger:
         wrapper_class=Logger,
         cache_logger_on_first_use=True,
     )
-    return cast("Logger", found)
+    return cast("Logger", logger)
 
 
 @contextmanager
 def about(**facts: str) -> Iterator[None]:
-    """Within the block every line of this thread tells these facts (``account``, ``run``, ``task``); empty ones not."""
+    """Add these facts (``account``, ``run``, ``task``) to every line of this thread in the block; skip empty ones."""
     with bound_contextvars(**{name: value for name, value in facts.items() if value}):
         yield
 
 
 def each(log: Logger, level: int, event: str, lines: Sequence[dict[str, Any]]) -> None:
-    """A line for each of these, up to `MOST_LINES`, and how many more there are."""
+    """Log a line for each of these, up to `MOST_LINES`, and then the number of the rest."""
     for facts in lines[:MOST_LINES]:
         log.log(level, event, **facts)
     if len(lines) > MOST_LINES:
@@ -79,9 +80,9 @@ def each(log: Logger, level: int, event: str, lines: Sequence[dict[str, Any]]) -
 def set_up(
     settings: LogSettings, *, level: int = logging.WARNING, file: str | None = None, stream: IO[str] | None = None
 ) -> None:
-    """Send all logs of this process to ``file``, else stderr, in the form that ``[log]`` asks for.
+    """Send all logs of this process to ``file``, else stderr, in the format set by ``[log]``.
 
-    ``level`` is used where ``[log] level`` is silent. Calling it again replaces what it set up before.
+    ``level`` applies if ``[log] level`` is not set. A second call replaces the handlers of the first.
     """
     target = stream or cast("IO[str]", sys.__stderr__)
     handler: logging.Handler = _File(file, encoding="utf-8") if file else _Stream(target)
@@ -94,7 +95,7 @@ def set_up(
     root.setLevel(settings.number or level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(root.level, logging.INFO))
-    # The pools' own logger (billiard) keeps to itself and would print its lines as they are.
+    # The pool's logger (billiard) does not propagate and would print its lines unmasked.
     logging.getLogger("multiprocessing").propagate = True
     logging.captureWarnings(True)
     sys.excepthook = _crashed
@@ -102,7 +103,7 @@ def set_up(
 
 
 def formatter(form: str, *, colors: bool = False) -> structlog.stdlib.ProcessorFormatter:
-    """The one formatter of all lines; the mask is its last step, over the finished text."""
+    """Return the formatter of all lines; its last step masks the finished text."""
     renderer: Processor
     if form == "json":
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -132,8 +133,8 @@ def formatter(form: str, *, colors: bool = False) -> structlog.stdlib.ProcessorF
 
 
 def _celerys_facts(_: Any, __: str, event: EventDict) -> EventDict:
-    """What Celery tells beside its own lines, in our words: the task, its id, the account and run of its arguments."""
-    # Of a handler that formatted the record before us; tornado's.
+    """Add facts from Celery's records: the task, its id, and the account and run in its arguments."""
+    # Left by a handler that formatted the record before us, such as tornado's.
     for name in ("message", "asctime", "color", "end_color"):
         event.pop(name, None)
     data = event.pop("data", None)
@@ -143,18 +144,18 @@ def _celerys_facts(_: Any, __: str, event: EventDict) -> EventDict:
                 event.setdefault(ours, data[theirs])
         kwargs = str(data.get("kwargs", ""))[:_LONGEST_KWARGS]
         for ours, pattern in (("account", _ACCOUNT), ("run", _RUN)):
-            if found := pattern.search(kwargs):
-                event.setdefault(ours, found[1])
+            if match := pattern.search(kwargs):
+                event.setdefault(ours, match[1])
     return event
 
 
 def _ordered(_: Any, __: str, event: EventDict) -> EventDict:
-    """What one looks for first stands first."""
+    """Put the most important fields first."""
     return {name: event[name] for name in _FIRST if name in event} | dict(event)
 
 
 def _without_secrets(_: Any, __: str, event: EventDict) -> EventDict:
-    """The values, before the renderer writes them in a spelling that nobody would know them by."""
+    """Mask the values before the renderer escapes them, which would hide them from the final mask."""
     return {name: _hidden(value) for name, value in event.items()}
 
 
@@ -171,17 +172,17 @@ def _hidden(value: Any) -> Any:
 
 
 def _masked(_: Any, __: str, line: Any) -> str:
-    """The whole, once more: whatever a step before this one made of it."""
+    """Mask the finished line, whatever the steps before produced."""
     return mask(str(line))
 
 
 class _Ours(logging.Handler):
-    """A handler that `set_up` made. A line that cannot be formatted is told without what it was to say."""
+    """A handler made by `set_up`. A line that cannot be formatted is reported without its content."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if sys.__stderr__ is not None:
-            said = f"a line of {record.name} could not be logged: {traceback.format_exc(limit=-2)}"
-            sys.__stderr__.write(mask(said))
+            message = f"a line of {record.name} could not be logged: {traceback.format_exc(limit=-2)}"
+            sys.__stderr__.write(mask(message))
 
 
 class _Stream(_Ours, logging.StreamHandler[IO[str]]):
@@ -201,6 +202,6 @@ def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackTy
 def _thread_crashed(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is None or issubclass(args.exc_type, SystemExit):
         return
-    found = (args.exc_type, args.exc_value, args.exc_traceback)
+    exc_info = (args.exc_type, args.exc_value, args.exc_traceback)
     name = args.thread.name if args.thread else "a thread"
-    logging.getLogger("okasie_tasks").error("%s ended: %s", name, args.exc_type.__name__, exc_info=found)
+    logging.getLogger("okasie_tasks").error("%s ended: %s", name, args.exc_type.__name__, exc_info=exc_info)

@@ -1,8 +1,8 @@
-"""Masking: the one place that knows which texts must never be shown, and takes them out of others.
+"""Masking: the register of secrets of this process, and their removal from texts.
 
-Whoever reads a secret says so here in the same step (`Secret.reveal`, the URLs of the configuration, the door to the
-API), so nothing that holds one can be shown without coming by: errors at their birth, every line of every log, what a
-marketplace answers. Values are known by process and never leave it.
+Code that reads a secret registers it here at the same time (`Secret.reveal`, the URLs of the configuration, the API
+client). Errors, log lines and marketplace responses are then masked before they are shown. The register never leaves
+its process.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
-"""A shorter value stands in too many innocent words: masking it would spoil every line, and tell it by doing so."""
+"""A shorter value occurs in too many ordinary words: masking it would spoil every line, and reveal it."""
 
 _known: tuple[str, ...] = ()
-"""Longest first: a secret may be part of another one. Replaced whole, so that readers need no lock."""
+"""Longest first, because a secret may be part of another. Replaced as a whole, so that readers need no lock."""
 _lock: Final = threading.Lock()
 
 
 def know(secret: str) -> str:
-    """Never show this value from now on, in none of its usual spellings; returns it."""
+    """Register a secret, in all its usual spellings, and return it."""
     global _known  # noqa: PLW0603 - one register a process, as there is one stderr
     if len(secret) >= _SHORTEST and secret not in _known:
         with _lock:
@@ -32,7 +32,7 @@ def know(secret: str) -> str:
 
 
 def know_url(url: str) -> str:
-    """The same for what a URL may hold: its password, its user, the values of its query; returns the URL."""
+    """Register the password, the user and the secret query values of a URL, and return the URL."""
     try:
         parts = urlsplit(url)
         user, password = parts.username or "", parts.password or ""
@@ -44,20 +44,20 @@ def know_url(url: str) -> str:
     if password:
         know_pair(unquote(user), unquote(password))
     for name, value in parse_qsl(parts.query):
-        # Query values that are settings, as in ?ssl_cert_reqs=required or ?charset=utf8, are words of the house.
+        # Query values that are settings, as in ?ssl_cert_reqs=required or ?charset=utf8, are no secrets.
         if any(word in name.casefold() for word in ("key", "token", "secret", "pass", "auth", "sig", "credential")):
             know(value)
     return url
 
 
 def know_pair(user: str, password: str) -> None:
-    """The same for a password, and for both as basic authentication sends them."""
+    """Register a password, and the user and password as basic authentication encodes them."""
     know(password)
     know(base64.b64encode(f"{user}:{password}".encode()).decode())
 
 
 def mask(text: str) -> str:
-    """The text without any secret that this process knows."""
+    """Return the text with every registered secret replaced by `MASK`."""
     for secret in _known:
         if secret in text:
             text = text.replace(secret, MASK)
@@ -65,8 +65,8 @@ def mask(text: str) -> str:
 
 
 def _spellings(secret: str) -> set[str]:
-    """As it stands in JSON, in a ``repr``, in a URL and in a header of basic authentication."""
-    found = {
+    """Return the secret as written in plain text, in JSON, in a ``repr`` and in a URL."""
+    spellings = {
         secret,
         json.dumps(secret)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
@@ -74,11 +74,11 @@ def _spellings(secret: str) -> set[str]:
         quote(secret, safe=""),
         quote_plus(secret),
     }
-    return {spelling for spelling in found if len(spelling) >= _SHORTEST}
+    return {spelling for spelling in spellings if len(spelling) >= _SHORTEST}
 
 
 class MaskedStream:
-    """A text stream without the secrets that this process knows; in all else the stream that it stands for."""
+    """Wraps a text stream and masks registered secrets in what is written to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,7 +1,7 @@
-"""The seams: what the steps in :mod:`okasie_tasks.sync` need from outside, as Protocols.
+"""Protocols for what :mod:`okasie_tasks.sync` needs from outside.
 
-Adapters implement them against Redis, HTTP and files; memory twins implement them for tests. Times are UTC and
-aware; durations are seconds as float.
+Adapters implement them with Redis, HTTP and files; tests implement them in memory. Times are UTC and aware; durations
+are seconds as float.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Page(msgspec.Struct, frozen=True):
     total_items: int
     total_pages: int
     server_time: datetime | None
-    """The answer's ``Date`` header; the marketplace's own clock, second precision."""
+    """The response's ``Date`` header, by the marketplace's clock; one-second precision."""
     request_id: str
     unreadable: int = 0
     profile_ids: tuple[str, ...] = ()
-    """``meta.partner.access.profileIds``, empty when the answer does not tell."""
+    """``meta.partner.access.profileIds``, empty when the response lacks it."""
     partner_source: str = ""
-    """``meta.partner.source``. Whether our own rows bear it as their provider is not documented."""
+    """``meta.partner.source``. Whether our own rows carry it as their provider is not documented."""
 
 
 class SkippedImage(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class SkippedImage(msgspec.Struct, frozen=True):
 
 
 class ItemAnswer(msgspec.Struct, frozen=True):
-    """What became of one item of a write. ``unknown``: the answer named it neither as done nor as refused."""
+    """The outcome of one item of a write. ``unknown``: the response lists it neither as accepted nor as refused."""
 
     reference: str
     outcome: Literal["accepted", "refused", "unknown"]
@@ -64,7 +64,7 @@ class ItemAnswer(msgspec.Struct, frozen=True):
 
 
 class WriteAnswer(msgspec.Struct, frozen=True):
-    """The answer to one write request, one `ItemAnswer` per item sent, in the order sent."""
+    """The response to one write request, one `ItemAnswer` per item sent, in the order sent."""
 
     items: tuple[ItemAnswer, ...]
     request_id: str
@@ -78,7 +78,7 @@ class Location(msgspec.Struct, frozen=True):
 
 
 class RequestLog(msgspec.Struct, frozen=True):
-    """One attempt, for counters. ``status`` is 0 when no answer came."""
+    """One attempt, for counters. ``status`` is 0 when there was no response."""
 
     account: str
     lane: Lane
@@ -89,13 +89,13 @@ class RequestLog(msgspec.Struct, frozen=True):
     request_id: str
     items: int = 0
     waited_seconds: float = 0.0
-    """For its permit, since its ticket first asked; by the limiter's own clock."""
+    """The wait for its permit since the ticket's first attempt, by the limiter's clock."""
     where: str = ""
-    """What was asked for, without its id: ``GET /listings page 3``."""
+    """The request without its id: ``GET /listings page 3``."""
 
 
 class Call(Protocol):
-    """A permit in hand. Exactly one of the methods may be called, once; each sends exactly one request."""
+    """One permitted call. Call exactly one of the methods, once; each sends exactly one request."""
 
     def list_page(self, page: int, *, updated_since: datetime | None = None) -> Page: ...
     def bulk_upsert(self, items: Sequence[tuple[str, bytes]]) -> WriteAnswer: ...
@@ -106,21 +106,21 @@ class Call(Protocol):
 
 
 class Marketplace(Protocol):
-    """The one door: no request without a permit."""
+    """The marketplace's API. It sends no request without a permit."""
 
     def permit(
         self, *, ticket: str, lane: Lane = "bulk", wait: bool = True, keep_place: bool = True
     ) -> PermitContext: ...
 
     def needs_more_workers(self, pace_seconds: float) -> bool:
-        """Whether one more at a time could send more, where a request may leave every ``pace_seconds``."""
+        """Return whether another worker would raise throughput, if one request may be sent every ``pace_seconds``."""
         ...
 
 
 class PermitContext(Protocol):
-    """Entering waits up to half a second (or not at all), else raises `NoPermit`.
+    """Entering waits up to half a second, or not at all, and raises `NoPermit` if no permit is granted.
 
-    A ticket keeps its place in the queue then, or gives it up. Leaving without a request gives the permit back.
+    The ticket then keeps its place in the queue, or gives it up. Leaving without a request returns the permit.
     """
 
     def __enter__(self) -> Call: ...
@@ -136,30 +136,30 @@ class Permit(msgspec.Struct, frozen=True):
     id: str
     after_seconds: float = 0.0
     waited_seconds: float = 0.0
-    """From the first time this ticket asked to the moment it was granted for, by the limiter's own clock."""
+    """From the ticket's first attempt to the moment it was granted for, by the limiter's clock."""
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """No room yet: ask again with the same ticket after ``seconds`` (at most 12)."""
+    """No permit yet: retry with the same ticket after ``seconds`` (at most 12)."""
 
     seconds: float
     reason: str
 
 
 class Feedback(msgspec.Struct, frozen=True):
-    """What one answer says about the quota. All times are relative, so that no worker clock is compared."""
+    """What one response shows about the quota. All times are relative, so that no worker clock is compared."""
 
     status: int
-    """HTTP status; 0 when no answer came although bytes were written; -1 when there never was a connection."""
+    """HTTP status; 0 when bytes were written but no response came; -1 when there was no connection."""
     limit: int | None = None
     remaining: int | None = None
     retry_after: float | None = None
     reset_in: float | None = None
-    """Seconds until the server's window starts anew, by its own clock; for people to read.
+    """Seconds until the server's window restarts, by its clock; only shown to operators.
 
-    The limiter does not use it. Measured with somebody else on the key at 30 a minute for 20 minutes: to count his
-    requests until then, instead of a whole window from the answer, leaves 18 refusals at 19 on a fixed window and
-    makes 58 of 23 on a sliding one, whose reset is when one request leaves, not all.
+    The limiter does not use it. Measured with another client on the key at 30 requests a minute for 20 minutes:
+    counting that client's requests until the reset, not for a whole window, changed 18 refusals to 19 with a fixed
+    window, and 23 to 58 with a sliding one. A sliding window's reset is when one request leaves it, not all.
     """
 
 
@@ -167,7 +167,7 @@ class Limiter(Protocol):
     """One account's share of the quota, shared by all workers."""
 
     def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
-        """``reserve_seconds``: total time-out of the very call the permit is for."""
+        """``reserve_seconds``: total time-out of the call that the permit is for."""
         ...
 
     def report(self, permit: Permit, feedback: Feedback) -> None: ...
@@ -181,8 +181,8 @@ class Limiter(Protocol):
 class SourceRow(msgspec.Struct, frozen=True):
     """One row of the local inventory, mapped and validated.
 
-    ``listing`` is None when ``issues`` say why the row is invalid; ``reference`` is None when even that cannot be
-    read (then the read is incomplete and sells wait).
+    ``listing`` is None for an invalid row, whose ``issues`` give the reasons. ``reference`` is None if it is
+    unreadable; then the read is incomplete and sells wait.
     """
 
     row: int
@@ -195,23 +195,23 @@ class SourceRow(msgspec.Struct, frozen=True):
     where: str = ""
     """``file:line`` or the like, for messages."""
     unterminated: bool = False
-    """No line end follows, at the end of the file: its last cell may be cut."""
+    """The file ends without a newline after this row, so its last cell may be truncated."""
     raw: bytes = b""
-    """Fingerprint of the row as it stands in the source; empty where the source cannot tell."""
+    """Fingerprint of the raw row; empty if the source cannot compute one."""
     content: bytes = b""
-    """The row's content, where it is known from before: ``listing`` is None then although the row is valid."""
+    """Fingerprint of the row's content, if cached; ``listing`` is then None although the row is valid."""
     read: Callable[[], SourceRow] | None = None
-    """Maps and validates such a row after all."""
+    """Maps and validates a row that was taken from the cache."""
 
 
 class Source(Protocol):
     """The local inventory of one account."""
 
     sliceable: bool
-    """Whether ranges of rows can be read apart and mean the same rows each time. Else it is read in one piece."""
+    """Whether ranges of rows can be read separately and are stable. Otherwise the source is read in one piece."""
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        """Rows ``start <= index < stop`` (0-based), in the source's order. Streams; memory stays flat.
+        """Rows ``start <= index < stop`` (0-based), in the source's order. Streams, in constant memory.
 
         Raises `SourceError` when the source cannot be read, or not to its proven end (a half feed, an HTML page,
         bytes that are not of the stated encoding).
@@ -223,23 +223,23 @@ class Source(Protocol):
         ...
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Just these rows. A file is scanned."""
+        """Return only these rows. A file is scanned."""
         ...
 
 
 @runtime_checkable
 class CachingSource(Source, Protocol):
-    """A source that need not map and validate again what is the same to the byte."""
+    """A source that need not map and validate byte-identical rows again."""
 
     remembers: bool
 
     def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
-        """As `Source.rows`; rows that ``known`` holds the content of come unread: see `SourceRow.content`."""
+        """Like `Source.rows`, but rows whose content ``known`` holds are not parsed: see `SourceRow.content`."""
         ...
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """One listing that was edited on the marketplace and whose edit stands: offered to the source.
+    """A listing whose edit on the marketplace is kept; it is offered to the source.
 
     ``changes`` are ``(field, ours, theirs)`` of the fields that differ, by their names in the write shape, in compared
     form (see `okasie_tasks.core.fingerprint`); ``theirs`` None: emptied there.
@@ -248,7 +248,7 @@ class Offer(msgspec.Struct, frozen=True):
     reference: str
     run: str
     at_ms: int
-    """When it was decided, in ms since the epoch. With ``run`` and ``reference`` it tells a repeated offer."""
+    """When it was decided, in ms since the epoch. With ``run`` and ``reference`` it identifies a repeated offer."""
     changes: tuple[tuple[str, object, object], ...]
 
 
@@ -256,8 +256,8 @@ class WriteBack(Protocol):
     """The way back into the source of one account."""
 
     def write_back(self, offers: Sequence[Offer]) -> int:
-        """How many were taken. At least once: after a crash the same offer may come again.
+        """Write the offers; returns how many were accepted. After a crash the same offer may come again.
 
-        Raises `SourceError` when none of them may count as taken; then all are offered again.
+        Raises `SourceError` when none of them counts as accepted; then all are offered again.
         """
         ...

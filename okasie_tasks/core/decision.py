@@ -1,4 +1,4 @@
-"""What a decision is, what it may rely on, and the small comparisons that all of them share."""
+"""The decision for one listing, the evidence it relies on, and the comparisons that decisions share."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ SENDS: Final = frozenset({"create", "update"})
 
 
 class ReadEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What this run knows of its own reading, and the account's policies."""
+    """What this run's reads prove, and the account's policies."""
 
     full: bool
-    """The whole marketplace was walked; without it a reference that was not returned is as the ledger has it."""
+    """The run read the whole marketplace. Otherwise a reference that was not returned matches the ledger."""
     walk_complete: bool
-    """Every page was read and the total stood still: only then is a missing reference really missing."""
+    """Every page was read and the total did not change: only then is a missing reference proven missing."""
     source_complete: bool
-    """The source was read to its proven end and every reference in it could be read."""
+    """The source was read to its proven end, and every reference in it was readable."""
     began_ms: int = 0
-    """When the run began to read the marketplace: what was sent since is newer than any page. Redis time."""
+    """When the run began to read the marketplace (ms, Redis time). Anything sent since is newer than any page."""
     source_began_ms: int = 0
-    """When it began to read the source: what was pushed since is newer than any row."""
+    """When the run began to read the source (ms, Redis time). Anything pushed since is newer than any row."""
     policy: Policy = "local"
     missing_reads: int = 1
     sells: bool = True
     taking_over: bool = False
-    """No run has yet met the whole marketplace: what stands there may be the dealer's from before our time."""
+    """No run has read the whole marketplace yet, so its listings may be pre-existing ones of the dealer."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do with one listing, and why. ``entry``: what the ledger is to hold from now on, when it changes."""
+    """What to do with one listing, and why. ``entry``: the new ledger entry, None when it does not change."""
 
     action: Action
     reason: str
@@ -46,31 +46,31 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[str, ...] = ()
     entry: Entry | None = None
     answers: bytes = b""
-    """For a drift that is answered with ours: the rendering that is answered."""
+    """The marketplace's rendering that a resend overwrites, for a drift; else empty."""
     yields: bool = False
-    """Theirs stands: the source is offered their version of ``fields``."""
+    """The marketplace's version is kept; its values of ``fields`` are offered to the source."""
 
 
 def with_remote_state(base: Entry, remote: Remote | None) -> Entry:
-    """The entry with the marketplace's row as the new picture of it."""
+    """Return the entry with the state of the marketplace's row."""
     if remote is None:
         return base
     return base.replace(status=remote.status, rendering=remote.rendering, changed_at=remote.changed_at)
 
 
 def status_of(base: Entry, remote: Remote | None) -> Entry:
-    """The entry with the marketplace's status alone: what else differs there is yet to be decided."""
+    """Return the entry with only the marketplace's status; other differences are still to be decided."""
     return base.replace(status=remote.status) if remote is not None else base
 
 
 def with_row_seen(entry: Entry, local: Local, *, keep_row: bool = False) -> Entry:
-    """The entry after its row was read; with ``keep_row`` an older or unreadable row changes nothing but that."""
+    """Return the entry after its row was read. ``keep_row`` ignores the content of an older or unreadable row."""
     row = entry.row if keep_row else local.content
     return entry.replace(set_flags=Flag.IN_SOURCE, missed=0, row=row)
 
 
 def adoption_of(local: Local) -> Entry:
-    """The entry of a listing that stands there already and is ours by its row: as if we had sent that row."""
+    """Return the entry for a listing that already exists and matches a source row, as if that row had been sent."""
     return Entry(
         content=local.content,
         row=local.content,
@@ -82,12 +82,12 @@ def adoption_of(local: Local) -> Entry:
 
 
 def changed_or_none(entry: Entry, base: Entry) -> Entry | None:
-    """The entry where it differs from what the ledger holds, else None: nothing is to be written."""
+    """Return the entry if it differs from the ledger's, else None, which means nothing to write."""
     return None if entry == base else entry
 
 
 def fields_between(local: Local, remote: Remote) -> tuple[str, ...]:
-    """Names of what differs, "dealer" among them; "unknown" where the values did not travel."""
+    """Return the names of the differing fields, including "dealer"; "unknown" when the values were not included."""
     fields = () if same_dealer(local.dealer, remote) else ("dealer",)
     if local.rendering == remote.rendering:
         return fields
@@ -97,12 +97,12 @@ def fields_between(local: Local, remote: Remote) -> tuple[str, ...]:
 
 
 def same_dealer(dealer: bytes, remote: Remote) -> bool:
-    """Whether the row is the dealer's, in whichever of the two forms ours is; one that is not known is any."""
+    """Return whether the row belongs to this dealer, by profile or location code. An unknown dealer matches any row."""
     return dealer in (remote.dealer_profile, remote.dealer_code) or dealer == NO_DEALER
 
 
 def is_spelling(local: Local, remote: Remote) -> bool:
-    """Whether they differ in the spelling of free text only."""
+    """Return whether the rows differ only in the spelling of free text."""
     if local.values is None or remote.values is None:
         return False
     return echo_learnable(decode_compared(local.values), decode_compared(remote.values))

@@ -1,4 +1,4 @@
-"""How many requests, and what goes into one: the arithmetic of batches.
+"""The number of requests and how items are batched into them.
 
 Limits are the contract's: at most 100 items a bulk call, at most 200 rows a page (API docs, listings/bulk-upsert and
 listings/list); the size of a body is not documented, so it stays under about 1 MB.
@@ -18,15 +18,15 @@ BYTES_PER_BULK: Final = 1_000_000
 
 
 def minimum_requests(*, rows_listed: int, upserts: int, sells: int) -> int:
-    """The fewest requests that can do it: ``max(1, ceil(rows / 200)) + ceil(upserts / 100) + one DELETE per sell``."""
+    """Return the minimum requests: ``max(1, ceil(rows / 200)) + ceil(upserts / 100) + one DELETE per sell``."""
     return max(1, ceil(rows_listed / ROWS_PER_PAGE)) + ceil(upserts / ITEMS_PER_BULK) + sells
 
 
 def pack(sizes: Sequence[int], *, flush: bool) -> list[int]:
     """Cut a stream of bodies into bulk calls; returns the length of each call in order.
 
-    ``sizes`` are bytes per body. Without ``flush`` the rest that does not fill a call is left out, so that it can
-    wait for more: no chunk is short but the last one.
+    ``sizes`` are bytes per body. Without ``flush``, items that do not fill a call are left
+    out and wait for more, so that only the last call is short.
     """
     calls: list[int] = []
     items = used = 0
@@ -42,12 +42,12 @@ def pack(sizes: Sequence[int], *, flush: bool) -> list[int]:
 
 
 def halves(count: int) -> tuple[int, int]:
-    """How a refused chunk of ``count`` >= 2 items is cut to find the culprit."""
+    """Return how to split a refused chunk of ``count`` >= 2 items to find the offending item."""
     return count // 2, count - count // 2
 
 
 class Forecast(msgspec.Struct, frozen=True):
-    """``at_least``: the run has not decided yet what it will send, so this is only what it must read."""
+    """An estimate. ``at_least``: the run has not yet decided what to send, so only reads are included."""
 
     requests: int
     seconds: float
@@ -60,13 +60,13 @@ class Forecast(msgspec.Struct, frozen=True):
 
 
 def forecast(requests: int, *, per_minute: int, pause_seconds: float = 0.0, at_least: bool = False) -> Forecast:
-    """``requests`` sent one after another at the limit, after what is left of a pause."""
+    """Estimate ``requests`` sent sequentially at the limit, after the rest of a pause."""
     seconds = pause_seconds + requests * 60.0 / max(1, per_minute) if requests else 0.0
     return Forecast(requests, round(seconds, 1), at_least)
 
 
 def duration(seconds: float) -> str:
-    """Two digits are enough to decide whether to wait: ``40 s``, ``4 min``, ``3 h``."""
+    """Format a duration coarsely, for deciding whether to wait: ``40 s``, ``4 min``, ``3 h``."""
     if seconds < 90:
         return f"{ceil(seconds)} s"
     if seconds < 90 * 60:
@@ -75,11 +75,11 @@ def duration(seconds: float) -> str:
 
 
 def to_read(listings: int, *, full: bool) -> int:
-    """Requests that reading costs at the least: every page of a full run, one of an incremental."""
+    """Return the minimum number of read requests: every page for a full run, one for an incremental run."""
     return max(1, ceil(listings / ROWS_PER_PAGE)) if full else 1
 
 
 def to_send(*, upserts: int, sells: int, chunks_done: int, chunks_open: int, sells_done: int) -> int:
-    """Requests that are left of a plan; chunks that were halved or sent again come on top of those planned."""
+    """Return the requests left in a plan. Halved and re-sent chunks add to those planned."""
     chunks = max(ceil(upserts / ITEMS_PER_BULK) - chunks_done, chunks_open)
     return max(0, chunks) + max(0, sells - sells_done)

@@ -1,7 +1,7 @@
-"""The write shape, field by field: kind, limits and values, as one table.
+"""The fields of the write shape in one table: kind, limits and allowed values.
 
 Source: API docs, listings/upsert (table of fields) and the published OpenAPI file, revision of 8 June 2026. ``choices``
-are only those sets that the contract types as an enum on the write side; fuel, gearbox and body are free text there.
+lists only what the contract types as an enum on write; fuel, gearbox and body type are free text there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 CONTRACT: Final = "2026-06-08"
-"""The revision that this table follows. What was refused under another may be accepted now: it is sent once more."""
+"""The contract revision of this table. Items refused under another revision are sent once more."""
 
 Kind = Literal["text", "integer", "number", "boolean", "texts", "images", "features"]
 
@@ -22,7 +22,7 @@ MAX_IMAGES: Final = 50
 
 
 class FieldSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One field of the write shape. ``max_length`` is in characters, for ``texts`` of each one."""
+    """One field of the write shape. ``max_length`` is in characters, per item for ``texts``."""
 
     name: str
     attribute: str
@@ -106,10 +106,10 @@ _TABLE: Final = (
 )
 
 FIELDS: Final = MappingProxyType({spec.name: spec for spec in _TABLE})
-"""Field name on the wire -> what it may hold."""
+"""Wire name -> specification."""
 
 BY_INPUT_NAME: Final = MappingProxyType({name: spec for spec in _TABLE for name in (spec.name, *spec.aliases)})
-"""The same, found under aliases too."""
+"""Wire name or alias -> specification."""
 
 PLACE: Final = ("postalCode", "city", "province", "latitude", "longitude")
 """Also accepted nested, as ``location``."""

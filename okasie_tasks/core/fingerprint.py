@@ -1,8 +1,8 @@
-"""The compared form of a listing, when two of them differ, and fingerprints.
+"""The compared form of a listing, the comparison of two of them, and fingerprints.
 
-Compared are normalised values of what reads return: place flattened, features and tags as sets, numbers as numbers,
-text trimmed. Images (reads give CDN URLs), ``condition`` and ``customType`` (not returned) and the dealer (told in two
-forms) are left out; see API docs, listings/list, and guides/image-handling.
+The compared form holds the normalised values that reads return: place flattened, features and tags as sets, numbers as
+numbers, text trimmed. It omits images (reads return CDN URLs), ``condition`` and ``customType`` (not returned) and the
+dealer (returned in two forms); see API docs, listings/list, and guides/image-handling.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _VIN_READ: Final = 17
 """``vin`` is 32 characters on write and 17 on read."""
 
 never_learned: Final = frozenset({"price", "status", "mileage"})
-"""What the marketplace may never teach us by echo."""
+"""Fields whose marketplace rendering is never accepted as an echo of our write."""
 
 
 # -- normalising ---------------------------------------------------------------------------------------------------
@@ -82,19 +82,19 @@ def _texts(value: object) -> object:
 def _features(value: object) -> object:
     if not isinstance(value, list | tuple):
         return None
-    found = set()
+    features = set()
     for item in value:
         if isinstance(item, Mapping):
             name, category = item.get("name", item.get("feature")), item.get("category")
         else:
             name, category = getattr(item, "name", None), getattr(item, "category", None)
         if isinstance(name, str) and name.strip():
-            found.add(f"{category or ''}\x1f{name.strip()}")
-    return sorted(found) or None
+            features.add(f"{category or ''}\x1f{name.strip()}")
+    return sorted(features) or None
 
 
 def normalise(value: object) -> object:
-    """The compared form of a typed value that is neither text nor plain: a float, or a list."""
+    """Return the compared form of a float or a list; texts, integers and booleans do not need it."""
     if not isinstance(value, list | tuple):
         return _number(value)
     return _texts(value) if value and isinstance(value[0], str) else _features(value)
@@ -114,7 +114,7 @@ _MONTH_AT: Final = COMPARED_FIELDS.index("firstRegistration")
 
 
 def compared(listing: Listing) -> Compared:
-    """The compared form of what we send."""
+    """Return the compared form of a listing that we send."""
     # What `_NORMALISE` makes of typed values, without a call for most of them: each run does this for what is new.
     return tuple([
         value
@@ -127,7 +127,7 @@ def compared(listing: Listing) -> Compared:
 
 
 def compared_row(raw: Mapping[str, Any]) -> Compared:
-    """The compared form of a row the marketplace returned. Never raises: odd values count as empty."""
+    """Return the compared form of a row from the marketplace. Never raises: malformed values count as empty."""
     place = raw.get("location")
     nested = place if isinstance(place, Mapping) else {}
     values = [
@@ -144,7 +144,7 @@ def compared_row(raw: Mapping[str, Any]) -> Compared:
 
 
 def differing(ours: Compared, theirs: Compared) -> tuple[str, ...]:
-    """Names of the fields that differ beyond normalisation and tolerance."""
+    """Return the names of the fields that differ beyond normalisation and tolerance."""
     return tuple(
         name
         for name, mine, other in zip(COMPARED_FIELDS, ours, theirs, strict=True)
@@ -162,10 +162,10 @@ def _within(name: str, mine: object, other: object) -> bool:
 
 
 def echo_learnable(ours: Compared, theirs: Compared) -> bool:
-    """Whether every difference may be the marketplace's way of writing what we sent.
+    """Return whether every difference may be the marketplace's rendering of what we sent.
 
-    Order, trimming and rounding are no difference to begin with; learned is the spelling of free text: the same letters
-    and digits, whatever the case, accents, spaces and punctuation. Never price, status or mileage.
+    Order, trimming and rounding are never differences. The spelling of free text is learned: the same letters and
+    digits, regardless of case, accents, spaces and punctuation. Never price, status or mileage.
     """
     for name in differing(ours, theirs):
         if name in never_learned:
@@ -192,7 +192,7 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def fingerprint(value: object) -> bytes:
-    """8 bytes that stand for a value made of texts, numbers, None, lists and tuples; the same in every release."""
+    """Hash a value made of texts, numbers, None, lists and tuples into 8 bytes. Stable across releases."""
     return blake2b(_ENCODER.encode(value), digest_size=8).digest()
 
 
@@ -201,9 +201,9 @@ def compared_fingerprint(values: Compared) -> bytes:
 
 
 def content_fingerprint(listing: Listing, values: Compared | None = None) -> bytes:
-    """Stands for everything we would send: the compared values, and the dealer, images, condition and custom type.
+    """Fingerprint everything we would send: compared values, dealer, images, condition and custom type.
 
-    ``values``: its compared form, where that was made already.
+    ``values``: the compared form, if already computed.
     """
     return fingerprint(
         (
@@ -219,7 +219,7 @@ def content_fingerprint(listing: Listing, values: Compared | None = None) -> byt
 
 @lru_cache(maxsize=10_000)
 def dealer_fingerprint(kind: Literal["profile", "code"], value: str) -> bytes:
-    """4 bytes for a dealer in the form it was told; location codes are case-insensitive (API docs, listings/list)."""
+    """Hash a dealer, as received, into 4 bytes. Location codes are case-insensitive (API docs, listings/list)."""
     return blake2b(f"{kind}:{value.casefold()}".encode(), digest_size=4).digest()
 
 
@@ -234,7 +234,7 @@ _all_of: Final = attrgetter(*(spec.attribute for spec in FIELDS.values()))
 
 
 def filled_fields(listing: Listing) -> int:
-    """A bitmap of the fields that are filled, bit ``i`` for the ``i``-th of `FIELDS`."""
+    """Return a bitmap of the filled fields; bit ``i`` is the ``i``-th of `FIELDS`."""
     bits = 0
     for bit, value in zip(_BITS, _all_of(listing), strict=True):
         if value is not None and value != ():
@@ -251,10 +251,10 @@ def decode_compared(data: bytes) -> Compared:
 
 
 def reference_hash(reference: str) -> int:
-    """64 bits that stand for a reference: its place among buckets and partitions, the same in every release."""
+    """Hash a reference into 64 bits, which select its bucket and partition. Stable across releases."""
     return int.from_bytes(reference_key(reference), "big")
 
 
 def reference_key(reference: str) -> bytes:
-    """The same as 8 bytes, big endian."""
+    """`reference_hash` as 8 bytes, big endian."""
     return blake2b(reference.encode(), digest_size=8).digest()

@@ -1,6 +1,6 @@
-"""The plan as a whole: totals per dealer, the guards that make it wait for a person, and what exactly waits.
+"""The review of a whole plan: totals per dealer, the guards, and the changes that are held for approval.
 
-Guards never drop work: what is safe goes out, what trips is held with its reason.
+Guards never drop work: safe changes are sent, and changes that trip a guard are held with a reason.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _FIELD_NAMES: Final = tuple(FIELDS)
 
 
 class DealerTotals(msgspec.Struct):
-    """What a plan does to one dealer. ``live``: listings that are ours and live before the plan."""
+    """What a plan does to one dealer. ``live``: owned listings that are live before the plan."""
 
     live: int = 0
     sells: int = 0
     changed: int = 0
-    """Of the live ones, those whose row in the source changed."""
+    """Live listings whose source row changed."""
     filled: dict[str, int] = {}
-    """Field -> live listings in which what we last sent had it filled."""
+    """Field -> live listings whose last sent content had it filled."""
     lost: dict[str, int] = {}
-    """Field -> those of them whose row has it no longer."""
+    """Field -> those of them whose row no longer fills it."""
 
     def add(self, other: DealerTotals) -> None:
-        """Take in what another partition counted for the same dealer."""
+        """Add another partition's totals for the same dealer."""
         self.live += other.live
         self.sells += other.sells
         self.changed += other.changed
@@ -64,7 +64,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """Changes that wait for a person. ``dealer``: None holds all dealers; else its fingerprint in hex."""
+    """Changes that need an operator's approval. ``dealer``: its fingerprint in hex; None holds all dealers."""
 
     guard: Guard
     dealer: str | None
@@ -72,10 +72,10 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     reason: str
     fields: tuple[str, ...] = ()
-    """For a loss of fields: only listings that lose one of these are held."""
+    """For ``field_loss``: only listings that lose one of these are held."""
 
     def holds(self, change: Planned) -> bool:
-        """Whether this change of the plan waits."""
+        """Return whether this change of the plan is held."""
         if self.dealer is not None and self.dealer != change.dealer.hex():
             return False
         if self.guard == "changed":
@@ -86,33 +86,33 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What the run read, as far as the guards ask. ``rows_before``: of the last complete read that was not held."""
+    """What the run read, for the guards. ``rows_before``: rows of the last complete read that was not held."""
 
     rows: int
     rows_before: int
     profiles_lost: tuple[str, ...] = ()
-    """Dealer profiles that the key could reach at the last run, and no longer can."""
+    """Dealer profiles that the key could reach during the last run but no longer can."""
 
     def shrunk_percent(self) -> float:
-        """How many rows fewer than before, in percent; below zero when there are more."""
+        """Return the percentage by which the row count fell; negative when it grew."""
         return 100.0 * (self.rows_before - self.rows) / self.rows_before if self.rows_before else 0.0
 
 
 def judge(dealers: Mapping[str, DealerTotals], reading: Reading, limits: Limits) -> list[Held]:
-    """Which changes of a plan must wait, and why. Every limit trips strictly above it.
+    """Return which changes of a plan are held, and why. A limit trips strictly above its value.
 
     Up to ``free_sold_count`` sells are never held, unless the source is empty or the key lost profiles.
     """
     whole = _held_whole(sum(totals.sells for totals in dealers.values()), reading, limits)
     held = [whole] if whole else []
     for name, totals in sorted(dealers.items()):
-        found = (None if whole else _sold(name, totals, limits), _changed(name, totals, limits))
-        held += [hold for hold in (*found, _field_loss(name, totals, limits)) if hold is not None]
+        counted = (None if whole else _sold(name, totals, limits), _changed(name, totals, limits))
+        held += [hold for hold in (*counted, _field_loss(name, totals, limits)) if hold is not None]
     return held
 
 
 def _held_whole(sells: int, reading: Reading, limits: Limits) -> Held | None:
-    """Sells of all dealers, since what was read is doubtful."""
+    """Hold the sells of all dealers when the read itself is doubtful."""
     if lost := reading.profiles_lost:
         names = ", ".join(lost[:5]) + (" ..." if len(lost) > 5 else "")
         reason = f"the key no longer reaches {len(lost)} dealer profiles that it did: {names}"
@@ -122,7 +122,7 @@ def _held_whole(sells: int, reading: Reading, limits: Limits) -> Held | None:
     rows, before = reading.rows, reading.rows_before
     if rows == 0:
         return Held(guard="source_empty", dealer=None, what="sells", count=sells, reason="the source is empty")
-    # Few for the account, not for each dealer: a third of the feed cut off can be a handful for each of many dealers.
+    # The free count is per account: a feed cut by a third may lose only a handful of listings per dealer.
     lost_percent = reading.shrunk_percent()
     if lost_percent > limits.max_source_shrink_percent and sells > limits.free_sold_count:
         reason = (
@@ -179,15 +179,15 @@ def _field_loss(name: str, totals: DealerTotals, limits: Limits) -> Held | None:
 
 @lru_cache(maxsize=4096)
 def fields_of(filled: int) -> tuple[str, ...]:
-    """The names behind a bitmap of `okasie_tasks.core.fingerprint.filled_fields`."""
+    """Return the field names of a bitmap made by `okasie_tasks.core.fingerprint.filled_fields`."""
     return tuple(name for index, name in enumerate(_FIELD_NAMES) if filled >> index & 1)
 
 
-# -- what waits, exactly -------------------------------------------------------------------------------------------
+# -- held plans ----------------------------------------------------------------------------------------------------
 
 
 class HeldPlan(msgspec.Struct, kw_only=True):
-    """A plan that waits for a person, known by the run that first held it. Times in ms, Redis time."""
+    """A plan that needs approval, identified by the run that first held it. Times in ms, Redis time."""
 
     run: str
     mode: str
@@ -195,20 +195,20 @@ class HeldPlan(msgspec.Struct, kw_only=True):
     expires_ms: int
     holds: list[Held]
     items: list[str]
-    """What exactly waits, sorted: see `item`."""
+    """The held changes, sorted; see `item`."""
 
     @property
     def hash(self) -> str:
-        """Stands for all that waits; a plan is approved by it."""
+        """The hash of all held changes; an operator approves a plan by it."""
         return fingerprint(self.items).hex()
 
     @property
     def count(self) -> int:
-        """Listings whose change waits."""
+        """The number of listings whose change is held."""
         return listings_in(self.items)
 
     def holds_reference(self, reference: str) -> bool:
-        """Whether a change of this listing waits."""
+        """Return whether a change of this listing is held."""
         return any(reference_of(kept) == reference for kept in self.items if not kept.startswith("scope "))
 
     @property
@@ -217,17 +217,17 @@ class HeldPlan(msgspec.Struct, kw_only=True):
 
 
 def item(reference: str, action: str, content: bytes = b"") -> str:
-    """One thing that waits: a sell by its reference, an update by what would be sent."""
+    """Identify one held change: a sell by its reference, an update by the content to send."""
     return f"{action} {reference} {content.hex()}".rstrip()
 
 
 def covers(
     plan: HeldPlan | None, items: Sequence[str], *, settled: Callable[[Collection[str]], Collection[str]]
 ) -> bool:
-    """Whether what waits now is what ``plan`` holds, no more and no less.
+    """Return whether ``items`` are exactly what ``plan`` holds.
 
-    Less is allowed where our own writes settled it meanwhile (a push, a sell by hand, the part that a run which failed
-    had sent): ``settled`` is asked for the items that no longer wait and returns those that are done.
+    Items may be missing if our own writes have settled them since: a push, a manual sell, or a part sent by a failed
+    run. ``settled`` receives the missing items and returns those that are done.
     """
     if plan is None:
         return False
@@ -239,7 +239,7 @@ def covers(
 
 
 def listings_in(items: Iterable[str]) -> int:
-    """How many listings these items speak of; a profile that is out of reach is none."""
+    """Count the listings among these items; an unreachable profile does not count."""
     return sum(not kept.startswith("scope ") for kept in items)
 
 
@@ -248,7 +248,7 @@ def reference_of(held_item: str) -> str:
 
 
 def held_items(holds: Iterable[Held], changes: Iterable[Planned]) -> list[str]:
-    """The items of a plan that its holds make wait."""
+    """Return the items of a plan that its holds cover."""
     held = list(holds)
     return sorted({
         item(change.reference, change.action, b"" if change.action == "sell" else change.content)

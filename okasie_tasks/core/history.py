@@ -1,6 +1,6 @@
-"""What happened to a listing, small enough to be kept for every listing that was written.
+"""The events of a listing, compact enough to be kept for every listing that was written.
 
-An `Event` is one thing that happened, with its reason and both versions of what differed.
+An `Event` records one change or finding, with its reason and both versions of what differed.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ Change = tuple[str, Value, Value]
 """Field, value before (ours), value after (theirs); None for empty."""
 
 NOT_KEPT: Final = "\0"
-"""In a `Change`: there was a value, and only its fingerprint was kept."""
+"""In a `Change`: there was a value, but only its fingerprint was kept."""
 
 EVENT_BYTES: Final = 400
 TEXT_CHARACTERS: Final = 40
 KINDS: Final = (
-    # Stored by place: append only.
+    # Stored by position: append only.
     "created", "updated", "sold", "pushed", "refused", "drift", "conflict", "held", "invalid", "failed",
 )  # fmt: skip
 _REASONS: Final = (
-    # The reasons that nearly all events have, stored by place: append only. Others are stored as they are.
+    # The commonest reasons, stored by position: append only. Others are stored as text.
     "new in the source", "changed in the source", "gone from the source", "sold in the source",
     "on the marketplace, but different", "changed on the marketplace, ours sent again", "refused by the marketplace",
 )  # fmt: skip
 _NAMES: Final = tuple(FIELDS)
 _FIRST: Final = ("price", "status", "mileage")
-"""Told first, so that they are the last to be left out."""
+"""Listed first, so that they are the last to be dropped for space."""
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True):
-    """One thing that happened to one listing. ``at_ms``: Redis time, ms since the epoch.
+    """One event of one listing. ``at_ms``: Redis time, ms since the epoch.
 
     In a ``drift`` or ``conflict`` a change is (field, ours, theirs).
     """
@@ -51,13 +51,13 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     request_id: str = ""
     changes: tuple[Change, ...] = ()
     left_out: int = 0
-    """Changes for which there was no room."""
+    """The number of changes dropped for space."""
     code: str = ""
     message: str = ""
     warnings: tuple[str, ...] = ()
 
     def same_as(self, other: Event | None) -> bool:
-        """Whether the other tells the same, at whatever time."""
+        """Return whether the other event is the same, apart from its time and run."""
         mine = (self.kind, self.reason, self.changes)
         return other is not None and mine == (other.kind, other.reason, other.changes)
 
@@ -65,11 +65,11 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
 # -- packing -------------------------------------------------------------------------------------------------------
 
 _LIMITS: Final = (("reason", 80), ("run", 36), ("request_id", 80), ("code", 40), ("message", 120))
-"""In bytes; together with the frame they are well below `EVENT_BYTES`."""
+"""In bytes; together with the framing they stay well below `EVENT_BYTES`."""
 
 
 def fit(event: Event) -> Event:
-    """The event as it will be kept: texts cut, and changes left out until `pack` needs at most `EVENT_BYTES`."""
+    """Return the event as stored: texts cut, and changes dropped until `pack` needs at most `EVENT_BYTES`."""
     event = msgspec.structs.replace(
         event,
         **{name: _clip(getattr(event, name), most) for name, most in _LIMITS},
@@ -83,7 +83,7 @@ def fit(event: Event) -> Event:
 
 
 def pack(event: Event) -> bytes:
-    """The bytes of an event that `fit` has made: a msgpack array whose empty end is left away."""
+    """Encode an event made by `fit` as a msgpack array without trailing empty values."""
     values: list[Any] = [
         event.at_ms,
         KINDS.index(event.kind) if event.kind in KINDS else event.kind,
@@ -106,7 +106,7 @@ def unpack(data: bytes) -> Event:
     try:
         values: list[Any] = msgspec.msgpack.decode(data)
         at_ms, kind, reason = values[:3]
-        # What a newer release has added at the end is left alone.
+        # Values appended by a newer release are ignored.
         run, request, changes, left_out, code, message, warnings = (values[3:10] + _EMPTY[len(values) - 3 :])[:7]
         return Event(
             at_ms=at_ms,
@@ -128,7 +128,7 @@ _EMPTY: Final[list[Any]] = ["", "", (), 0, "", "", ()]
 
 
 def _named(table: Sequence[str], value: Any) -> str:
-    """What was stored by its place; a place that only a newer release knows is told as its number."""
+    """Return a text stored by position. An unknown position, from a newer release, is shown as its number."""
     if not isinstance(value, int):
         return str(value)
     return table[value] if 0 <= value < len(table) else f"#{value}"
@@ -140,7 +140,7 @@ _ULID: Final = re.compile(rf"[0-7][{_BASE32}]{{25}}")
 
 
 def _ulid_bytes(text: str) -> bytes | str:
-    """A run id in its 16 bytes; any other text as it is."""
+    """Encode a run id (ULID) as 16 bytes; return any other text unchanged."""
     if not _ULID.fullmatch(text):
         return text
     number = 0
@@ -155,7 +155,7 @@ def _ulid_text(data: bytes) -> str:
 
 
 def _clip(text: str, most: int) -> str:
-    """At most so many bytes of UTF-8; what cannot be written so (half a surrogate pair) becomes a question mark."""
+    """Cut to ``most`` bytes of UTF-8. Unencodable characters (lone surrogates) become question marks."""
     data = text.encode("utf-8", "replace")
     return data.decode() if len(data) <= most else data[: most - 3].decode("utf-8", "ignore") + "…"
 
@@ -164,13 +164,13 @@ def _clip(text: str, most: int) -> str:
 
 
 def both_versions(ours: Compared, theirs: Compared) -> tuple[Change, ...]:
-    """What differs between two compared forms, both values of each, shortened to where they differ."""
+    """Return the differences between two compared forms, with both values shortened to where they differ."""
     pairs = dict(zip(COMPARED_FIELDS, zip(ours, theirs, strict=True), strict=True))
     return sort_changes((name, *_both(*pairs[name])) for name in differing(ours, theirs))
 
 
 def sort_changes(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """Price, status and mileage first."""
+    """Sort changes with price, status and mileage first."""
     return tuple(sorted(changes, key=lambda change: _FIRST.index(change[0]) if change[0] in _FIRST else len(_FIRST)))
 
 
@@ -185,13 +185,13 @@ def _both(one: object, other: object) -> tuple[Value, Value]:
 
 
 def _only(one: Sequence[object], other: Sequence[object]) -> str:
-    """Of a list only what the other lacks: the rest says nothing of the difference."""
+    """Return the items of ``one`` that ``other`` lacks, which are the only ones that matter to a reader."""
     extra = [item for item in one if item not in other]
     return brief(extra) if extra else f"{len(one)} in all"  # type: ignore[return-value]
 
 
 def brief(value: object) -> Value:
-    """A value as it is shown: texts to 40 characters, of a list its length and its beginning."""
+    """Shorten a value for display: texts to 40 characters, a list to its length and beginning."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):

@@ -1,8 +1,8 @@
-"""The ledger's entry for one reference: what we last sent, what the marketplace made of it, when.
+"""The ledger entry for one reference: what we last sent, how the marketplace renders it, and when.
 
 An entry is packed into 63 bytes, so that an unchanged listing costs well under 150 bytes of Redis with its
-reference and the server's own overhead (above 64 bytes a hash changes to a larger form). Fingerprints stand for
-contents; contents are never kept here.
+reference and the server's own overhead (above 64 bytes a hash changes to a larger form). It holds
+fingerprints of contents, never the contents.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NO_DEALER: Final = b"\0" * 4
 
 
 class Version(NamedTuple):
-    """How new a content is: the source's own change time where it has one, else when it was read or accepted.
+    """The age of a content: the source's own change time if it has one, else when it was read or accepted.
 
     ``own``: ms since the epoch, 0 for none. ``seen_ms``: Redis time at which the read of the source began, or at
     which a push was accepted.
@@ -43,25 +43,25 @@ class Flag(IntFlag):
     OWNED = 1
     """We created it or adopted it; only owned listings are ever sold."""
     IN_SOURCE = 2
-    """It stood in the last complete read of the source. Only what was there can be gone."""
+    """The last complete read of the source contained it. Only such a listing can be found missing."""
     ECHO_DUE = 4
     """We wrote it and have not yet read back how the marketplace renders it."""
     RESENT = 8
-    """A difference made on the marketplace's side was answered by sending ours again, once."""
+    """A change made on the marketplace was overwritten by resending our content, once."""
     REJECTED = 16
-    """The newest local content was refused; the entry tells of the older content that stands."""
+    """The newest local content was refused; the entry describes the older content that is still listed."""
     SOLD_BY_HAND = 32
-    """Sold through ``okasie.sell`` while the row still stood in the source: stays sold until the row was absent."""
+    """Sold through ``okasie.sell`` while its row was in the source: stays sold until the row has been absent once."""
     DISPUTED = 64
-    """The marketplace keeps a price, status or mileage that is not ours; a person must look."""
+    """The marketplace keeps a price, status or mileage that is not ours; an operator must investigate."""
     URGENT = 128
     """Last sent by the urgent lane."""
     INLINE_CONTENT = 256
-    """Last sent with a content that was handed in, not read from the source: it stands until its row changes."""
+    """Last sent with inline content, not read from the source: it is kept until its row changes."""
     IMAGES = 512
-    """The marketplace skipped some of its images: it is not in step until they are there or were given up."""
+    """The marketplace skipped some of its images: it is not in sync until they are accepted or given up."""
     REVIVED = 1024
-    """What we had sold stands there live again, and that is still to be answered."""
+    """A listing that we sold is live on the marketplace again, and this is not yet resolved."""
 
 
 _NO_FLAG: Final = Flag(0)
@@ -71,7 +71,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One reference in the ledger. Times and versions: milliseconds since the epoch; ``changed_at``: whole seconds."""
 
     content: bytes = _NEVER
-    """Fingerprint of all we last sent, or adopted; zeros once the marketplace's own version was let stand over it."""
+    """Fingerprint of everything last sent or adopted; zeros once the marketplace's version was kept instead."""
     rendering: bytes = _NEVER
     """Fingerprint of the marketplace's rendering; while `Flag.ECHO_DUE`, of the rendering we expect."""
     row: bytes = _NEVER
@@ -91,7 +91,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """When what was last sent was read from the source (its read began) or accepted as a push; Redis time."""
 
     def pack(self) -> bytes:
-        """63 bytes, little endian; the first tells the layout."""
+        """Return 63 bytes, little endian; the first byte is the layout number."""
         return _LAYOUT.pack(
             _FORMAT,
             self.content,
@@ -135,16 +135,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stamp(self) -> Version:
-        """How new that is which we last sent."""
+        """The version of what we last sent."""
         return Version(self.version, self.seen_ms)
 
     def answered(self, rendering: bytes) -> bool:
-        """Whether this is the rendering that what we last sent was the answer to: it came back all the same."""
+        """Return whether this is the rendering that our last write was to overwrite, so it came back unchanged."""
         return self.has(Flag.RESENT) and self.changed_at == answer_mark(rendering)
 
     @property
     def sold_before(self) -> bool:
-        """We hold it for sold; so one that stands there live was listed again by somebody."""
+        """Whether we sold it; if it is live on the marketplace, another party listed it again."""
         return self.status == "sold" or self.has(Flag.REVIVED)
 
     @property
@@ -155,28 +155,28 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.flags & flag)
 
     def with_remote_accepted(self) -> Entry:
-        """A copy after theirs was let stand: nothing of ours is what stands there, so whatever changes here is sent."""
+        """Return a copy that keeps the marketplace's version: our content is not listed; any local change is sent."""
         return msgspec.structs.replace(self, content=_NEVER)
 
     def replace(self, *, set_flags: Flag = _NO_FLAG, clear: Flag = _NO_FLAG, **changes: object) -> Entry:
-        """A copy with ``changes``, and with flags set and cleared."""
+        """Return a copy with ``changes`` applied, and flags set and cleared."""
         return msgspec.structs.replace(self, flags=(self.flags | set_flags) & ~clear, **changes)
 
 
 def answer_mark(rendering: bytes) -> int:
-    """What is kept of a rendering that we answer, until the echo was read: 32 bits in the place of `changed_at`."""
+    """Return 32 bits of an overwritten rendering, stored in `changed_at` until the echo was read."""
     return int.from_bytes(rendering[:4], "little")
 
 
 # -- packed entries ------------------------------------------------------------------------------------------------
-# A run meets every entry three times and finds nearly all unchanged: to unpack them would be most of its work. So these
-# questions are put to the bytes. Each has its slow twin, told in its docstring; a test holds them against each other.
+# A run reads every entry three times and finds nearly all unchanged; unpacking them would be most of its work. So these
+# functions test the bytes. Each docstring names the slower reference function; a test compares the two.
 
 PACKED_BYTES: Final = _LAYOUT.size
 ABSENT: Final = b"\0" * _LAYOUT.size
-"""Stands for an entry that is not there: of no known layout."""
+"""A missing entry: a layout number that is never used."""
 LOOK_AGAIN: Final = Flag.ECHO_DUE | Flag.REJECTED | Flag.DISPUTED | Flag.RESENT | Flag.IMAGES | Flag.REVIVED
-"""While any of these is set, the listing is decided anew in every run."""
+"""While any of these is set, every run decides the listing again."""
 
 _RENDERING: Final = slice(9, 17)
 _ROW: Final = slice(17, 25)
@@ -186,7 +186,7 @@ _SHARED_LAYOUT: Final = struct.Struct("<4sQBHB")
 
 
 class EntryState(NamedTuple):
-    """What entries share by the thousand: the bytes between the fingerprints and the times."""
+    """The bytes between the fingerprints and the times, which thousands of entries share."""
 
     dealer: bytes = NO_DEALER
     filled: int = 0
@@ -194,12 +194,12 @@ class EntryState(NamedTuple):
     flags: int = 0
     missed: int = 0
     settled: bool = False
-    """Live and seen in the source, and nothing about it is to be decided anew: while both sides are as they were, the
-    decision is "unchanged", and the entry stays as it is."""
+    """Live, in the source, and with nothing left to decide: while both sides are unchanged, the decision is
+    "unchanged" and the entry is not written."""
 
     owned: bool = False
     open: bool = False
-    """An echo, a drift, a reject or images are still to be looked at: see `LOOK_AGAIN`."""
+    """An echo, a drift, a reject or images are still to be resolved; see `LOOK_AGAIN`."""
 
     @property
     def ours(self) -> bool:
@@ -207,7 +207,7 @@ class EntryState(NamedTuple):
 
 
 def entry_state(packed: bytes) -> EntryState:
-    """Of a packed entry; of `ABSENT` one that is nothing. Raises `ValueError` for bytes of another layout."""
+    """Return the state of a packed entry; an empty one for `ABSENT`. Raises `ValueError` for another layout."""
     if packed[0] != _FORMAT:
         if packed == ABSENT:
             return EntryState()
@@ -217,7 +217,7 @@ def entry_state(packed: bytes) -> EntryState:
 
 @lru_cache(maxsize=20_000)
 def shared(between: bytes) -> EntryState:
-    """Of the bytes between an entry's fingerprints and its times."""
+    """Return the state held in the bytes between an entry's fingerprints and its times."""
     dealer, filled, status, flags, missed = _SHARED_LAYOUT.unpack(between)
     if status >= len(STATUSES):
         raise ValueError(f"a ledger entry of status {status} is not known here")
@@ -228,18 +228,18 @@ def shared(between: bytes) -> EntryState:
 
 
 def is_as_rendered(packed: bytes, rendering: bytes, status: str, dealers: tuple[bytes, bytes]) -> bool:
-    """Whether a row of the marketplace equals the picture: `okasie_tasks.sync.fetch.remote_record` gives None."""
+    """Return whether a marketplace row equals the entry, so that `okasie_tasks.sync.fetch.remote_record` gives None."""
     if packed[_RENDERING] != rendering:
         return False
-    found = entry_state(packed)
-    return found.status == status and found.dealer in dealers and not found.open
+    state = entry_state(packed)
+    return state.status == status and state.dealer in dealers and not state.open
 
 
 def is_as_read(packed: bytes, content: bytes) -> bool:
-    """Whether a row of the source equals what is held of it: `okasie_tasks.sync.fetch.local_record` gives None."""
+    """Return whether a source row equals the entry, so that `okasie_tasks.sync.fetch.local_record` gives None."""
     return packed[_ROW] == content and entry_state(packed).settled
 
 
 def _split(milliseconds: int) -> tuple[int, int]:
-    """A time of 48 bits as its low 32 and high 16."""
+    """Split a 48-bit time into its low 32 and high 16 bits."""
     return milliseconds & 0xFFFFFFFF, milliseconds >> 32

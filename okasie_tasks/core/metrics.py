@@ -23,7 +23,7 @@ _END_STATES: Final = ("done", "held", "partial", "failed", "cancelled")
 
 
 class Family(NamedTuple):
-    """One metric: its name as Prometheus sees it, its type, its labels in order, and what it tells."""
+    """One metric: its name as Prometheus sees it, its type, its labels in order, and its help text."""
 
     name: str
     kind: Kind
@@ -35,18 +35,18 @@ FAMILIES: Final = (
     Family("okasie_requests_total", "counter", ("account", "lane", "method", "status"),
            "Requests sent to the marketplace; status 0: no answer came."),
     Family("okasie_permit_wait_seconds", "histogram", ("account", "lane"),
-           "From the first time a request asked for a permit to the moment it was granted for, by Redis' clock."),
+           "From a request's first attempt to get a permit to the moment it was granted for, by Redis' clock."),
     Family("okasie_quota_used_ratio", "gauge", ("account",),
-           "Requests of the last minute by the limit in force, somebody else's on the same key included."),
+           "Requests of the last minute divided by the limit in force, other clients of the same key included."),
     Family("okasie_quota_limit_requests", "gauge", ("account",), "Requests a minute that are in force."),
     Family("okasie_quota_foreign_requests", "gauge", ("account",),
-           "Requests of the last minute that somebody else sent with the same key, as far as the answers told."),
+           "Requests of the last minute that other clients sent with the same key, according to the responses."),
     Family("okasie_waiting_tickets", "gauge", ("account", "lane"), "Requests that wait for a permit."),
-    Family("okasie_waiting_pushes", "gauge", ("account",), "Listings pushed or sold by hand that are not sent yet."),
+    Family("okasie_waiting_pushes", "gauge", ("account",), "Listings pushed or sold manually that are not sent yet."),
     Family("okasie_pause_seconds", "gauge", ("account",),
-           "How long the account still sends nothing: told by the marketplace, or the breaker."),
+           "Seconds until the account sends again, after a 429 or an open breaker."),
     Family("okasie_breaker_open", "gauge", ("account",), "1 while the account pauses after failures in a row."),
-    Family("okasie_paused", "gauge", ("account",), "1 while a person has paused the account (`okasie pause`)."),
+    Family("okasie_paused", "gauge", ("account",), "1 while an operator has paused the account (`okasie pause`)."),
     Family("okasie_runs_total", "counter", ("account", "mode", "state"), "Runs that ended, by state."),
     Family("okasie_run_seconds", "gauge", ("account", "mode"),
            "How long the last run took that compared both sides (done, held or partial)."),
@@ -54,14 +54,14 @@ FAMILIES: Final = (
     Family("okasie_last_success_timestamp_seconds", "gauge", ("account", "mode"),
            "When the last run ended done or held; 0: none did yet."),
     Family("okasie_schedule_interval_seconds", "gauge", ("account", "mode"), "How often Beat asks for such a run."),
-    Family("okasie_rejected_listings", "gauge", ("account",), "Listings that are parked: refused, or invalid."),
+    Family("okasie_rejected_listings", "gauge", ("account",), "Rejected listings: refused, or invalid."),
     Family("okasie_skipped_image_listings", "gauge", ("account",), "Listings of which the marketplace skipped images."),
-    Family("okasie_held_runs", "gauge", ("account",), "Plans that wait for a person."),
-    Family("okasie_held_listings", "gauge", ("account",), "Listings whose change waits in such a plan."),
+    Family("okasie_held_runs", "gauge", ("account",), "Plans that need an operator's approval."),
+    Family("okasie_held_listings", "gauge", ("account",), "Listings whose change is held in such a plan."),
     Family("okasie_drift_listings", "gauge", ("account",),
            "Listings that the last run found changed on the marketplace."),
     Family("okasie_queue_messages", "gauge", ("queue",), "Messages that no worker has taken yet."),
-    Family("okasie_redis_up", "gauge", (), "0 when Redis does not answer; then nothing else is told."),
+    Family("okasie_redis_up", "gauge", (), "0 when Redis does not answer; then no other metric is exported."),
 )  # fmt: skip
 """Every metric. Counters stay over restarts, as long as Redis keeps them."""
 

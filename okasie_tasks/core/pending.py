@@ -1,4 +1,4 @@
-"""A wish of the urgent lane: one listing to be sent, or marked sold, as soon as there is a permit."""
+"""A pending change of the urgent lane: one listing to send, or mark sold, once a permit is granted."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from okasie_tasks.core.ledger_entry import Entry, Flag, Version
 from okasie_tasks.core.records import Outgoing
 
 MOST_REFERENCES: Final = 1_000
-"""Per message: more than that is a run's work."""
+"""Per message; larger changes are left to a run."""
 
 
 class PendingChange(msgspec.Struct, frozen=True, array_like=True):
-    """``item`` is what to send, None for a sell. Times in ms since the epoch, Redis time."""
+    """One change waiting to be sent. ``item``: what to send, None for a sell. Times in ms, Redis time."""
 
     reference: str
     own: int
     seen_ms: int
     waiters: tuple[str, ...]
-    """The pushes that are to be told what became of it."""
+    """The ids of the pushes that receive its outcome."""
     item: Outgoing | None = None
     status: str = ""
-    """The status that the listing is to have."""
+    """The status that the listing will have."""
     inline: bool = False
-    """The content was handed in, not read from the source."""
+    """The content was pushed inline, not read from the source."""
     tries: int = 0
-    """Requests that brought no answer for it."""
+    """Requests that brought no response for it."""
     not_before_ms: int = 0
     row_gone: bool = False
-    """A read of the source from before it was accepted lacked the row: that absence is spent once this was sent."""
+    """A source read that began before it was accepted lacked the row; sending it uses up that absence."""
 
     @property
     def kind(self) -> Literal["push", "sell"]:
@@ -42,7 +42,7 @@ class PendingChange(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PushOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What became of one reference of a push. Told again when it changes: a ``waiting`` one is not over."""
+    """The outcome of one reference of a push. Recorded again when it changes; ``waiting`` is not final."""
 
     outcome: str
     """``created``, ``updated``, ``sold``, ``rejected``, ``not_found``, ``overtaken``, ``failed`` or ``waiting``."""
@@ -52,7 +52,7 @@ class PushOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Push(msgspec.Struct, kw_only=True):
-    """A push as its caller sees it. ``at_ms``: when it was accepted, 0 for not yet."""
+    """A push as its caller sees it. ``at_ms``: when it was accepted; 0 if it was not yet."""
 
     at_ms: int = 0
     error: str | None = None
@@ -60,7 +60,7 @@ class Push(msgspec.Struct, kw_only=True):
 
 
 def merged(held: PendingChange | None, new: PendingChange) -> PendingChange:
-    """What stands of two wishes for one reference: the newer one, and both sets of waiters are told of it."""
+    """Merge two changes of one reference: the newer one is kept, and the waiters of both receive its outcome."""
     if held is None:
         return new
     last = held if new.stamp.older_than(held.stamp) else new
@@ -69,9 +69,9 @@ def merged(held: PendingChange | None, new: PendingChange) -> PendingChange:
 
 
 def is_superseded(change: PendingChange, entry: Entry | None) -> bool:
-    """Whether the ledger tells of something newer that was sent.
+    """Return whether the ledger shows that something newer was sent.
 
-    For a sell only a later push counts: a run that still finds the row in the source says nothing against it.
+    Only a later push supersedes a sell; a run that still finds the row in the source does not.
     """
     if entry is None or (change.kind == "sell" and not entry.has(Flag.URGENT)):
         return False
@@ -79,7 +79,7 @@ def is_superseded(change: PendingChange, entry: Entry | None) -> bool:
 
 
 def pushed(change: PendingChange, item: Outgoing, base: Entry | None, *, status: str, now_ms: int) -> Entry:
-    """The ledger's entry once a push was accepted by the marketplace."""
+    """Return the ledger entry after the marketplace accepted a push."""
     flags = Flag.OWNED | Flag.ECHO_DUE | Flag.URGENT
     if change.inline:
         flags |= Flag.INLINE_CONTENT | (base.flags & Flag.IN_SOURCE if base and not change.row_gone else Flag(0))
@@ -102,9 +102,9 @@ def pushed(change: PendingChange, item: Outgoing, base: Entry | None, *, status:
 
 
 def sold(change: PendingChange, base: Entry | None, *, now_ms: int) -> Entry:
-    """The ledger's entry once a sell was accepted, or there was nothing to sell.
+    """Return the ledger entry after a sell was accepted, or there was nothing to sell.
 
-    Also for a reference that the ledger did not know: a run that is under way may be about to create it.
+    A reference unknown to the ledger gets an entry too, because a run in progress may be about to create it.
     """
     return (base or Entry()).replace(
         status="sold",

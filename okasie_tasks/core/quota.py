@@ -1,4 +1,4 @@
-"""The quota arithmetic that a look at the rate limiter needs, and the limiter's invariants.
+"""The quota arithmetic behind the rate limiter's status, and the limiter's invariants.
 
 The limiter decides in Redis (``store/lua/limiter_*.lua``). It keeps a *held log*: each permit is stamped with the
 latest moment at which the server can have counted its request (the answer's arrival, else the call's total time-out).
@@ -56,7 +56,7 @@ class Quota(NamedTuple):
 
 
 class LimiterStatus(msgspec.Struct, frozen=True):
-    """One bucket as operators see it. ``limit`` is what is in force, per minute, after any caution."""
+    """One bucket as shown to operators. ``limit`` is what is in force, per minute, after any caution."""
 
     limit: int
     used_last_minute: int
@@ -66,11 +66,11 @@ class LimiterStatus(msgspec.Struct, frozen=True):
     probing: bool
     remaining: int = 0
     learned_limit: int | None = None
-    """What the server's headers said."""
+    """The limit announced by the server's headers."""
     foreign: int = 0
-    """Requests of somebody else on the same key, as far as the headers told; part of ``used_last_minute``."""
+    """Requests of other clients on the same key, according to the headers; part of ``used_last_minute``."""
     caution: float = 0.0
-    """Requests a minute held back after refusals that nothing explained; fades by itself."""
+    """Requests per minute held back after unexplained refusals; decays over time."""
     pause_reason: str = ""
     """"429" or "breaker"; "" when not paused."""
 

@@ -1,7 +1,7 @@
-"""What is decided for one listing: the three-way compare of source, marketplace and ledger.
+"""The decision for one listing: a three-way comparison of source, marketplace and ledger.
 
-`decide` is a pure function of what was read. Its order is the order of safety: what could destroy (a sell) needs the
-most proof; what could overwrite somebody's work is recorded; what is equal costs nothing.
+`decide` is a pure function of what was read. A sell is destructive and needs the most proof. A write that may overwrite
+another party's edit is recorded. Equal rows cost nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag, Version
 from okasie_tasks.core.records import Local, Remote
 
 _ANSWERED = Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED
-"""What is over once a row was read and decided."""
+"""Flags that are cleared once a row was read and decided."""
 
 
 def decide(
@@ -38,9 +38,9 @@ def decide(
 ) -> Decision:
     """Decide for one reference.
 
-    ``remote`` is the marketplace's row, None when none was returned; ``same`` tells that the row was returned and
-    equals the ledger's picture, or that an incremental read did not return it at all. ``images_due``: the marketplace
-    skipped some of its images, and it is time to try them again.
+    ``remote`` is the marketplace's row, None when none was returned. ``same``: the row was returned and equals the
+    ledger entry, or an incremental read did not return it at all. ``images_due``: the marketplace skipped some of its
+    images, and a retry is due.
     """
     decision = _decide(local, remote, base, evidence, same=same)
     if (
@@ -60,7 +60,7 @@ def _decide(
     local: Local | None, remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *, same: bool
 ) -> Decision:
     if base is not None and base.sent_ms >= evidence.began_ms > 0:
-        # Sent by the urgent lane while the pages were read: the row that was returned may be older than that.
+        # Sent by the urgent lane while the pages were read: the returned row may predate that write.
         remote, same = None, True
     if local is None:
         return absent(remote, base, evidence, same=same)
@@ -73,12 +73,12 @@ def _decide(
 
 
 def _invalid(local: Local, remote: Remote | None, base: Entry | None) -> Entry | None:
-    """What the ledger learns from a row that cannot be listed: the car is there."""
+    """Return the ledger entry for an invalid row, which only proves that the car is in the source."""
     if base is None:
-        # What is sold there must not count as new, and be revived, once the row is mended.
+        # A listing sold on the marketplace must not count as new, and be revived, once the row is fixed.
         unread = Entry(flags=Flag.OWNED | Flag.IN_SOURCE)
         return with_remote_state(unread, remote) if remote is not None and remote.status == "sold" else None
-    # Of a car that was sold as gone it proves nothing yet: it comes back with the row that can be listed.
+    # A car that was sold as gone comes back only with a valid row.
     stands = base.live or base.has(Flag.IN_SOURCE)
     sold_there = remote is not None and remote.status == "sold"
     return with_row_seen(status_of(base, remote) if sold_there else base, local, keep_row=True) if stands else None
@@ -92,7 +92,7 @@ def _unknown(local: Local, remote: Remote | None, evidence: ReadEvidence) -> Dec
         if local.status == "sold":
             return Decision(action="none", reason="sold before it was ever listed", count="settled")
         if evidence.taking_over and evidence.full and not evidence.walk_complete:
-            # It may stand there, edited or sold, on a page that moved away from us.
+            # It may exist, edited or sold, on a page that shifted during the read.
             return Decision(action="none", reason="new, but the list was not read completely", count="unread")
         return Decision(action="create", reason="new in the source")
     adopted = with_remote_state(adoption_of(local), remote)
@@ -105,11 +105,11 @@ def _unknown(local: Local, remote: Remote | None, evidence: ReadEvidence) -> Dec
 
 
 def _sold_somewhere(local: Local, remote: Remote, adopted: Entry) -> Decision:
-    """It is sold on a side. The ledger takes it over as it stands: nothing is revived or sold by an upsert."""
+    """It is sold on one side. The ledger adopts it as it is: an upsert never revives or sells a listing."""
     if local.status == remote.status:
         return Decision(action="none", reason="sold on both sides", count="settled", entry=adopted)
     if local.status == "sold":
-        # By the next run, as a sell that the guards see; so its row counts as not yet read.
+        # The next run sells it, subject to the guards; so its row counts as not yet read.
         reason, unread = "sold in the source, taken over to be sold", adopted.replace(row=Entry().row)
         return Decision(action="none", reason=reason, count="waiting", entry=unread)
     reason = "sold on the marketplace by someone"
@@ -117,12 +117,12 @@ def _sold_somewhere(local: Local, remote: Remote, adopted: Entry) -> Decision:
 
 
 def _why_adopted(local: Local, remote: Remote, fields: tuple[str, ...]) -> str:
-    """Why a row that stands there already needs no write; "" when it does. Images are counted by number."""
+    """Return why an existing row needs no write; "" if it does. Images are compared by count."""
     if local.images != remote.images:
         return ""
     if not fields:
         return "equal, adopted"
-    # As the first echo of our own write would teach: a lost ledger must not rewrite every listing for it.
+    # Treated like the first echo of our own write: after losing the ledger, a run must not rewrite every listing.
     spelling = same_dealer(local.dealer, remote) and is_spelling(local, remote)
     return "equal but for the spelling, adopted" if spelling else ""
 
@@ -139,7 +139,7 @@ def _known(local: Local, remote: Remote | None, base: Entry, evidence: ReadEvide
         entry = changed_or_none(with_row_seen(status_of(base, remote), local, keep_row=newer_row), base)
         return Decision(action="none", reason="older than what was pushed", count="unchanged", entry=entry)
     if base.has(Flag.INLINE_CONTENT) and not changed and (same or remote is not None):
-        return _given(local, None if same else remote, base, picture)
+        return _inline(local, None if same else remote, base, picture)
     if local.status == "sold":
         if base.sold_before and picture.live:
             return revived(remote, base, evidence, local=local, source_says_sold=True)
@@ -157,8 +157,8 @@ def _known(local: Local, remote: Remote | None, base: Entry, evidence: ReadEvide
     return _compare(local, remote, base, picture, evidence, changed=changed and local.content != base.content)
 
 
-def _given(local: Local, remote: Remote | None, base: Entry, picture: Entry) -> Decision:
-    """A content that was handed in stands until its row changes. It is not kept, so a drift cannot be answered."""
+def _inline(local: Local, remote: Remote | None, base: Entry, picture: Entry) -> Decision:
+    """Inline content is kept until its row changes. It is not stored, so a drift cannot be overwritten."""
     if picture.status == "sold":
         return _sold_there(local, base, picture, changed=False)
     drifted = remote is not None and remote.rendering != base.rendering and not base.has(Flag.ECHO_DUE)
@@ -220,7 +220,7 @@ def _compare(
                 entry=disputed,
             )
     if changed and (not drifted or base.has(Flag.ECHO_DUE)):
-        # What differs there may be no more than the echo of our last write, which nobody has read yet.
+        # The difference may be only the echo of our last write, which was not read yet.
         return Decision(action="update", reason="changed in the source")
     if not drifted:
         return _nothing("equal", local, base, picture)
@@ -228,7 +228,7 @@ def _compare(
     count: Count = "conflicts" if changed else "drifted"
     if not _ours_wins(local, remote, evidence, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
-        # Their version becomes the picture, so that it is decided once and recorded once.
+        # The ledger takes the marketplace's version, so that it is decided and recorded once.
         entry = with_row_seen(picture.replace(clear=_ANSWERED).with_remote_accepted(), local)
         if not same_dealer(base.dealer, remote):
             entry = entry.replace(dealer=remote.dealer_code or remote.dealer_profile or NO_DEALER)
@@ -238,7 +238,7 @@ def _compare(
 
 
 def _may_learn(local: Local, remote: Remote, base: Entry, fields: tuple[str, ...]) -> bool:
-    """The first echo teaches; after one resend, whatever came back again teaches, save price, status and mileage."""
+    """Accept the first echo, and after one resend any echo, except for price, status and mileage."""
     if not fields:
         return True
     if never_learned.intersection(fields):
@@ -250,7 +250,7 @@ def _may_learn(local: Local, remote: Remote, base: Entry, fields: tuple[str, ...
 
 def _ours_wins(local: Local, remote: Remote, evidence: ReadEvidence, *, changed: bool) -> bool:
     if evidence.policy == "newest":
-        # Without a change of ours the newest is theirs. Newer is the source's own version, else when it was read.
+        # Without a local change the marketplace is newest. Compare the source's own version, else its read time.
         return changed and (local.version or evidence.source_began_ms) >= remote.changed_at * 1000
     return evidence.policy == "local"
 
@@ -261,7 +261,7 @@ def _nothing(reason: str, local: Local, base: Entry, picture: Entry) -> Decision
     # An echo that was not returned is still due.
     if picture is base:
         clear = Flag.REVIVED
-    # The row is again what stands there: whatever was refused in between is over.
+    # The row matches the listing again, so an earlier refusal no longer applies.
     clear |= Flag.REJECTED
     entry = changed_or_none(with_row_seen(picture.replace(clear=clear), local), base)
     count: Count = "conflicts" if disputed else "unchanged"
@@ -274,7 +274,7 @@ def absent(remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *,
         return Decision(action="none", reason="never ours", count="foreign")
     picture = status_of(base, remote)
     if picture.status == "sold":
-        # Absent once, and since it was sold: a car sold by hand may be listed again when its row comes back.
+        # The row was absent after the sale: a car sold manually may be listed again when its row comes back.
         proven = evidence.source_complete and base.seen_ms <= evidence.source_began_ms
         gone = Flag.IN_SOURCE | Flag.SOLD_BY_HAND if proven else Flag(0)
         settled = with_remote_state(base, remote) if proven else picture
@@ -292,9 +292,9 @@ def absent(remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *,
     if not base.has(Flag.IN_SOURCE):
         return _pushed(remote, base, same=same)
     if base.has(Flag.URGENT) and base.seen_ms > evidence.source_began_ms:
-        # A content that was handed in after the row had gone stands: this absence is spent, it never sells.
-        spent = Flag.IN_SOURCE if base.has(Flag.INLINE_CONTENT) and evidence.source_complete else Flag(0)
-        entry = changed_or_none(picture.replace(clear=spent), base)
+        # Inline content pushed after the row had gone is kept: this absence is used up and never sells.
+        used = Flag.IN_SOURCE if base.has(Flag.INLINE_CONTENT) and evidence.source_complete else Flag(0)
+        entry = changed_or_none(picture.replace(clear=used), base)
         return Decision(action="none", reason="pushed after the source was read", count="unchanged", entry=entry)
     if not evidence.source_complete:
         return Decision(action="none", reason="the source was not read completely", count="waiting")
@@ -309,7 +309,7 @@ def absent(remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *,
 
 
 def _pushed(remote: Remote | None, base: Entry, *, same: bool) -> Decision:
-    """Pushed, and never in the source: it stands. What was sent is not kept, so a drift cannot be answered."""
+    """A push that was never in the source is kept. Its content is not stored, so a drift cannot be overwritten."""
     if same or remote is None:
         return Decision(action="none", reason="pushed, not from the source", count="unchanged")
     drifted = remote.rendering != base.rendering and not base.has(Flag.ECHO_DUE)
@@ -332,9 +332,9 @@ def revived(
     local: Local | None = None,
     source_says_sold: bool = False,
 ) -> Decision:
-    """What we had sold stands there again, and nobody of ours has said so: a difference made on their side.
+    """Decide for a sold listing that is live again although we did not list it: a change on the marketplace.
 
-    Answered once; a marketplace that lists it again all the same is told as a conflict, not fought.
+    It is sold again once. If the marketplace lists it yet again, the run reports a conflict and stops selling it.
     """
     picture = (
         with_remote_state(base, remote)
@@ -346,7 +346,7 @@ def revived(
         reason = "the marketplace keeps it listed"
         return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=entry)
     if (source_says_sold or evidence.policy == "local") and base.has(Flag.OWNED) and evidence.sells:
-        # Until it was sold again this is remembered: an incremental run does not return the row a second time.
+        # Remembered until it is sold again: an incremental read does not return the row a second time.
         entry = status_of(base, remote).replace(set_flags=Flag.REVIVED)
         reason = "listed again on the marketplace, sold again"
         return Decision(

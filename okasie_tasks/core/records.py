@@ -1,7 +1,7 @@
-"""The small records that both sides write into the partitions of a run, and how they travel between tasks.
+"""The records that both sides write into the partitions of a run, and their encoding between tasks.
 
-A row that equals the ledger's picture is only the 8-byte hash of its reference; everything else is a record. The
-values of a listing (``values``) travel only where a comparison by value may be needed: see `Remote.values`.
+A row that equals its ledger entry is stored as the 8-byte hash of its reference; other rows are records. The values
+of a listing (``values``) are included only if a comparison by value may be needed; see `Remote.values`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BUCKETS = 1024
 
 
 class Local(msgspec.Struct, frozen=True, array_like=True):
-    """One row of the source. ``issues`` non-empty: the row is invalid, yet proves that the car is there."""
+    """One row of the source. Non-empty ``issues``: the row is invalid, but proves that the car is in the source."""
 
     reference: str
     row: int
@@ -59,25 +59,25 @@ class Remote(msgspec.Struct, frozen=True, array_like=True):
     values: bytes | None = None
     """Encoded compared values, unless the ledger already knows this rendering."""
     provider: str = ""
-    """Who made it, as the marketplace tells; "" for a row that the ledger has and that bears our name."""
+    """The creator reported by the marketplace; "" for a row that the ledger has and that we created."""
 
 
 class LocalBatch(msgspec.Struct, array_like=True):
-    """What one slice of the source puts into one partition. ``same``: rows equal to the ledger's, 12 bytes each."""
+    """What one slice of the source adds to one partition. ``same``: rows equal to the ledger's, 12 bytes each."""
 
     same: bytes = b""
     rows: list[Local] = []
 
 
 class RemoteBatch(msgspec.Struct, array_like=True):
-    """What one page puts into one partition. ``same``: hashes of references equal to the ledger's, 8 bytes each."""
+    """What one page adds to one partition. ``same``: hashes of references equal to the ledger's, 8 bytes each."""
 
     same: bytes = b""
     rows: list[Remote] = []
 
 
 class Planned(msgspec.Struct, frozen=True, array_like=True):
-    """One change of the plan. ``row`` is where the source had it (-1: the change needs no row)."""
+    """One change of the plan. ``row``: the row number in the source, -1 if the change needs no row."""
 
     reference: str
     action: str
@@ -87,17 +87,17 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     dealer: bytes
     fields: tuple[str, ...] = ()
     rendering_seen: bytes = b""
-    """The marketplace's rendering that this change answers, for a drift or a car listed again; else empty."""
+    """The marketplace's rendering that this change overwrites, for a drift or a relisted car; else empty."""
     seen_ms: int | None = None
-    """For a row that did not change, so that ours is only sent again: how new that is; else as new as this run."""
+    """The age of an unchanged row that is only resent (ms); None: as new as this run."""
     changed: bool = False
-    """The row of a listing that is ours and live changed in the source."""
+    """The source row of an owned, live listing changed."""
     loses: tuple[str, ...] = ()
-    """Fields that stand filled and that this would empty."""
+    """Filled fields that this change would empty."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, array_like=True):
-    """One listing on its way: the body and what the ledger must know once it is accepted."""
+    """One listing to send: its body, and what the ledger records once it is accepted."""
 
     reference: str
     action: str
@@ -110,13 +110,13 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     version: int
     row: bytes
     answers: bytes = b""
-    """The marketplace's rendering that is answered by sending ours again; else empty."""
+    """The marketplace's rendering that a resend overwrites; else empty."""
     seen_ms: int = 0
     """When the read of the source began, Redis time."""
 
 
 def hash8(reference: str) -> bytes:
-    """What stands for a reference in the records of a run: `reference_hash` as bytes."""
+    """Return the key of a reference in the records of a run: `reference_hash` as bytes."""
     return reference_key(reference)
 
 
@@ -131,9 +131,9 @@ def bucket_of(reference: str) -> int:
 
 
 def partitions_for(listings: int) -> int:
-    """How many partitions a run over about ``listings`` rows is cut into: a power of two, about 10,000 rows each.
+    """Return the number of partitions for about ``listings`` rows: a power of two, about 10,000 rows each.
 
-    Each page writes into most of them, so many cost time; few cost memory, a few kB a thousand rows when all are new.
+    Each page writes into most partitions, so many cost time. Few cost memory: a few kB per thousand new rows.
     """
     count = 1
     while count < BUCKETS and listings > count * _ROWS_PER_PARTITION:
@@ -174,7 +174,7 @@ def merge_counts(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 class Reject(msgspec.Struct, kw_only=True):
-    """A listing that is parked until its content changes. Times in whole seconds since the epoch, Redis time."""
+    """A listing that is rejected until its content changes. Times in whole seconds since the epoch, Redis time."""
 
     reference: str
     where: str
@@ -182,12 +182,12 @@ class Reject(msgspec.Struct, kw_only=True):
     message: str
     fields: list[str] = []
     content: str = ""
-    """Hex fingerprint of what was refused: the content, or for an invalid row its issues."""
+    """Hex fingerprint of the refused content, or of the issues of an invalid row."""
     contract: str = ""
-    """The revision of the contract under which it was refused; empty once `okasie retry` has freed it."""
+    """The revision of the contract under which it was refused; empty once `okasie retry` released it."""
     request_id: str | None = None
     attempts: int = 1
-    """Times that the marketplace refused it; 0 for a row that was never sent, because it is invalid."""
+    """The number of refusals; 0 for an invalid row, which was never sent."""
     first_seen: int = 0
     last_seen: int = 0
     run: str = ""
@@ -217,9 +217,9 @@ def outgoing(
     answers: bytes = b"",
     values: Compared | None = None,
 ) -> Outgoing:
-    """A listing with its body and all that the ledger must know of it once it is accepted.
+    """Return a listing with its body and what the ledger records once it is accepted.
 
-    ``values``: its compared form, where that was made already.
+    ``values``: the compared form, if already computed.
     """
     values = values or compared(listing)
     content = content_fingerprint(listing, values)

@@ -1,7 +1,7 @@
-"""What is known of a slice of the source: which content each of its raw rows came to, the last time it was read.
+"""A cache of one slice of the source: the content fingerprint of each raw row when it was last read.
 
-A row that is the same to the byte, under the same mapping, has the same content: it need not be mapped and validated
-again. 16 bytes a row; whatever is lost of it is worked out anew.
+A byte-identical row under the same mapping has the same content and need not be mapped and validated again. It takes
+16 bytes per row; lost entries are recomputed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 
 _WIDTH = 8
 PLACE_ROWS: Final = 5_000
-"""The beginning of every row whose number this divides is remembered: all parts of a load or a spool begin at one."""
+"""The offset of every row whose number this divides is stored; all parts of a load or a spool begin at one."""
 
 
 class RowOffset(NamedTuple):
-    """Where a row of a file begins: so many rows, bytes and lines stand before it."""
+    """Where a row of a file begins: the number of rows, bytes and lines before it."""
 
     row: int
     byte: int
@@ -23,24 +23,24 @@ class RowOffset(NamedTuple):
 
 
 class RowCache:
-    """Raw row -> content, as it was and as it is now read. ``kept``: what `pack` gave the last time, or b"".
+    """Raw row -> content, from the last read and from this one. ``kept``: the last result of `pack`, or b"".
 
-    ``begin``: where the first row that is asked for begins in this very version of the source, if that is known.
-    ``every``: so many rows apart are the places that are noted.
+    ``begin``: the offset of the first requested row in this version of the source, if known. ``every``: the number of
+    rows between stored offsets.
     """
 
     def __init__(self, kept: bytes = b"", begin: RowOffset | None = None, *, every: int = PLACE_ROWS) -> None:
         self._kept = kept
         self.begin, self._every = begin, every
         self.passed: list[RowOffset] = []
-        """Places that the reader came by, for the next time."""
+        """Offsets that the reader passed, for the next read."""
         self._version = b""
         self._now: list[bytes] = []
         self.contents: dict[bytes, bytes] = {}
         """Fingerprint of a raw row -> fingerprint of its content; filled by `under`."""
 
     def under(self, version: bytes) -> None:
-        """Told by the source before its first row: under the same version a raw row comes to the same content."""
+        """Set the source's version, before its first row. Under one version, equal raw rows have equal content."""
         self._version = version
         kept = self._kept
         if kept[:_WIDTH] == version:
@@ -51,20 +51,20 @@ class RowCache:
             }
 
     def note(self, raw: bytes, content: bytes) -> None:
-        """A row that was read: it counts the next time."""
+        """Record a row that was read, for the next read."""
         self._now.append(raw + content)
 
     def at(self, row: int, byte: int, line: int) -> None:
-        """Told by the source at each row, before it: how many stand before it."""
+        """Record the offset of a row; the source calls this before each row."""
         if row % self._every == 0:
             self.passed.append(RowOffset(row, byte, line))
 
     def pack(self) -> bytes | None:
-        """What is to be kept now; None when it is kept already, or the source told no version."""
+        """Return the bytes to store; None if they are already stored, or the source has no version."""
         packed = self._version + b"".join(self._now)
         return None if packed == self._kept or not self._version else packed
 
 
 def raw_fingerprint(row: bytes) -> bytes:
-    """8 bytes that stand for a raw row."""
+    """Hash a raw row into 8 bytes."""
     return blake2b(row, digest_size=_WIDTH).digest()

@@ -1,6 +1,6 @@
-"""What stands for the content that was last sent of a listing, so that the next write can tell what it changed.
+"""A compact snapshot of the content last sent for a listing, so that the next write can record what it changed.
 
-Contents are never kept: price, mileage and status are, of every other field that is filled a hash of two bytes.
+It keeps price, mileage and status by value, and a two-byte hash of every other filled field; never the content.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _HASHED: Final = frozenset(FIELDS) - {*_BY_VALUE, "externalReference"}
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What was last sent. A changed field is overlooked once in 65,536 times: it has 16 bits."""
+    """What was last sent. Hashes have 16 bits, so about one change in 65,536 is missed."""
 
     price: Value = None
     mileage: Value = None
     status: Value = None
     hashes: Mapping[str, bytes] = {}
-    """Field -> what stands for its value, of those that are filled."""
+    """Filled field -> hash of its value."""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Snapshot:
-        """Of a listing in write shape, as it is sent."""
+        """Return the snapshot of a listing in write shape, as sent."""
         return cls._of(_values(body))
 
     @classmethod
@@ -46,7 +46,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def pack(self) -> bytes:
-        """A bitmap of the fields, their hashes in that order, and the three values: about 90 bytes, at most 130."""
+        """Encode a bitmap of the fields, their hashes in order, and the three values: about 90 bytes, at most 130."""
         bits = sum(1 << place for place, name in enumerate(FIELDS) if name in self.hashes)
         joined = b"".join(self.hashes[name] for name in FIELDS if name in self.hashes)
         status = STATUSES.index(str(self.status)) if self.status in STATUSES else 0
@@ -71,9 +71,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 def diff(
     before: Snapshot | None, body: Mapping[str, Any], *, after: Snapshot | None = None, status: str = ""
 ) -> tuple[Change, ...]:
-    """What a listing in write shape changes of what was last sent; nothing can be told when that was not kept.
+    """Return what a listing in write shape changes of what was last sent; empty if no snapshot was kept.
 
-    ``after``: its own snapshot, where it was made already. ``status``: as the ledger has it, when something else than a
+    ``after``: the listing's own snapshot, if already made. ``status``: the ledger's status, if something other than a
     send has changed it since.
     """
     if before is None:
@@ -83,7 +83,7 @@ def diff(
 
 
 def theirs(ours: Snapshot | None, row: Compared) -> tuple[Change, ...]:
-    """What the marketplace's row has otherwise than what was last sent, where our own values are not at hand."""
+    """Return how the marketplace's row differs from what was last sent, if our own values are not available."""
     if ours is None:
         return ()
     values = dict(zip(COMPARED_FIELDS, row, strict=True))
@@ -107,7 +107,7 @@ def _against(before: Snapshot, after: Snapshot, values: Mapping[str, Any], names
 
 
 def _values(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the write shape that are there, normalised as rows are for comparing."""
+    """Return the present fields of the write shape, normalised as for comparing rows."""
     plain = dict(body)
     if isinstance(code := plain.get("dealerLocationCode"), str):
         plain["dealerLocationCode"] = code.casefold()
@@ -119,5 +119,5 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def _hash(value: object) -> bytes:
-    # Not for security, and a chunk has some thousand of them: this is the quickest that spreads well.
+    # Not for security. A chunk has some thousand values, and CRC-32 is the fastest hash that distributes well.
     return (crc32(_ENCODER.encode(value)) & 0xFFFF).to_bytes(_HASH_BYTES, "big")

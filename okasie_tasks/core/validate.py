@@ -1,4 +1,4 @@
-"""Validation of one row against the contract, collecting everything that is wrong with it."""
+"""Validation of one row against the contract, collecting every issue."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from okasie_tasks.core.listing import Feature, InvalidListing, Issue, Listing, p
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]).*)?")
 _CAR_PASS_HOSTS: Final = frozenset({"car-pass.be", "www.car-pass.be", "public.car-pass.be"})
 _PLAIN_URL: Final = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?(?:[/?#][!-~]*)?")
-"""What nearly all URLs look like; of others the library says whether they can stand."""
+"""Matches nearly all URLs; the others are checked with `urlsplit`."""
 
 
 class Validation:
-    """One row on its way to a `Listing`."""
+    """Builds a `Listing` from one row."""
 
     def __init__(self, raw: Mapping[str, object], current_year: int) -> None:
         self._year = current_year
@@ -29,7 +29,7 @@ class Validation:
             self._take(name, value)
 
     def listing(self) -> Listing:
-        """The listing, or `InvalidListing` with every issue."""
+        """Return the listing. Raises `InvalidListing` with every issue."""
         self._across_fields()
         if self._issues:
             raise InvalidListing(self._values.get("external_reference"), tuple(self._issues))
@@ -108,7 +108,7 @@ class Validation:
             return None
         if spec.name == "price":
             number = round(number, 2)
-        # 17450.0 and 17450 are one price: written and fingerprinted as the whole number.
+        # 17450.0 and 17450 are the same price: both are written and fingerprinted as an integer.
         return int(number) if number == int(number) and abs(number) < 2**53 else number
 
     def _boolean(self, spec: FieldSpec, value: object) -> bool | None:
@@ -148,7 +148,7 @@ class Validation:
         if not isinstance(value, list | tuple):
             self._wrong(spec.name, "not_a_list", f"expected a list of features, got {_shown(value)}")
             return None
-        found: dict[tuple[str, str | None], Feature] = {}
+        features: dict[tuple[str, str | None], Feature] = {}
         for index, item in enumerate(value):
             name = item.get("name", item.get("feature")) if isinstance(item, Mapping) else None
             category = item.get("category") if isinstance(item, Mapping) else None
@@ -162,11 +162,11 @@ class Validation:
                     f"expected {_or(FEATURE_CATEGORIES)}, got {_shown(category)}",
                 )
                 return None
-            # The contract shows both members; a feed that only has names gets the category that says nothing.
-            found[name.strip(), category] = Feature(name.strip(), category or "other")
-        return tuple(found.values())
+            # The contract shows both members; a feed that only has names gets the neutral category.
+            features[name.strip(), category] = Feature(name.strip(), category or "other")
+        return tuple(features.values())
 
-    # -- texts with a form of their own ----------------------------------------------------------------------------
+    # -- texts with a fixed format ---------------------------------------------------------------------------------
 
     def _reference(self, spec: FieldSpec, text: str) -> str | None:
         reference = parse_reference(text)
@@ -182,11 +182,11 @@ class Validation:
             return None
 
     def _registration(self, spec: FieldSpec, text: str) -> str | None:
-        found = _MONTH.fullmatch(text)
-        if found is None:
+        match = _MONTH.fullmatch(text)
+        if match is None:
             self._wrong(spec.name, "bad_month", f"expected YYYY-MM, got {_shown(text)}")
             return None
-        return f"{found[1]}-{found[2]}"
+        return f"{match[1]}-{match[2]}"
 
     def _car_pass(self, spec: FieldSpec, text: str) -> str | None:
         if re.fullmatch(r"\d{11}", text):
@@ -199,8 +199,8 @@ class Validation:
     # -- rules across fields ---------------------------------------------------------------------------------------
 
     def _across_fields(self) -> None:
-        """Required-when rules (API docs, listings/upsert), for the status the listing is to have."""
-        given, status = self._values, self._values.get("status")
+        """Required-when rules (API docs, listings/upsert), for the status that the listing will have."""
+        values, status = self._values, self._values.get("status")
         wrong = {issue.field for issue in self._issues}
         needed = ["externalReference", "title", "status"]
         if status in ("active", "pending"):
@@ -208,10 +208,10 @@ class Validation:
         if status == "active":
             needed += ["postalCode", "city", "province"]
         for name in needed:
-            if FIELDS[name].attribute not in given and name not in wrong:
+            if FIELDS[name].attribute not in values and name not in wrong:
                 why = f" when status is {status}" if name in ("price", *PLACE) else ""
                 self._wrong(name, "required", f"is required{why}, but the row has none")
-        dealers = [name for name in ("dealerProfileId", "dealerLocationCode") if FIELDS[name].attribute in given]
+        dealers = [name for name in ("dealerProfileId", "dealerLocationCode") if FIELDS[name].attribute in values]
         if len(dealers) == 2:
             self._wrong("dealerLocationCode", "given_twice", "expected dealerProfileId or dealerLocationCode, got both")
         elif not dealers and not wrong & {"dealerProfileId", "dealerLocationCode"}:

@@ -1,7 +1,7 @@
 """The configuration: ``okasie.toml`` and the environment, as frozen values.
 
-A bad file is refused whole, with every problem as ``file: key: got ..., expected ...``. Secrets are references
-(``env:NAME``, ``file:/path``) that are read when needed and never shown.
+An invalid file is rejected as a whole, with every problem as ``file: key: got ..., expected ...``. Secrets are
+references (``env:NAME``, ``file:/path``), read when needed and never shown.
 """
 
 from okasie_tasks.settings.load import load_settings

@@ -1,4 +1,4 @@
-"""Reading the file and the environment, and saying what is wrong with them."""
+"""Loads the file and the environment, and reports every problem in them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
 
 
 def _never_show(table: Mapping[str, Any], *, secret: bool = False) -> None:
-    """Mask what stands in the file itself in place of a secret, before anything is said about it."""
+    """Mask literal secrets in the file, before any message can contain them."""
     for name, value in table.items():
         if isinstance(value, dict):
             _never_show(value, secret=secret or name == "headers")
@@ -85,7 +85,7 @@ def _refused(file: Path, problems: list[str]) -> ConfigurationError:
 
 
 def _override(document: dict[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """Put ``OKASIE_A__B=value`` into the document; yields a problem for each that names nothing."""
+    """Put ``OKASIE_A__B=value`` into the document; yields a problem for each variable that names no setting."""
     for variable in sorted(environ):
         if not variable.startswith(PREFIX) or "__" not in variable:
             continue
@@ -174,7 +174,7 @@ def _got(path: list[str], document: Any) -> str:
 
 
 def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """Tie secrets and paths to the file's folder, and check what only the whole can tell."""
+    """Resolve secrets and paths against the file's folder, and check rules that span several settings."""
     base = settings.config_file.parent
     problems: list[str] = []
     accounts: dict[str, AccountSettings] = {}
@@ -262,7 +262,7 @@ def _account_problems(name: str, account: AccountSettings) -> Iterator[str]:
 
 
 def _write_back_problems(key: str, source: SourceSettings, base: Path) -> Iterator[str]:
-    """One way back, and one that this kind of source has."""
+    """Check that exactly one target is set, and that this type of source supports it."""
     if "write_back" not in source.model_fields_set:
         return
     file, table = source.write_back.file, source.write_back.table
@@ -273,7 +273,7 @@ def _write_back_problems(key: str, source: SourceSettings, base: Path) -> Iterat
     elif table is not None and source.type != "sql":
         yield f'{key}.write_back.table: got {table!r}, expected file: only type = "sql" has tables, not {source.type!r}'
     elif file is not None and base / file == base / source.url.removeprefix("file://").removeprefix("file:"):
-        yield f"{key}.write_back.file: got {file!r}, which is the inventory itself, expected a file of its own"
+        yield f"{key}.write_back.file: got {file!r}, which is the inventory itself, expected another file"
 
 
 UNITS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -283,13 +283,13 @@ UNITS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def _shared_keys(accounts: Mapping[str, AccountSettings]) -> Iterator[str]:
-    """One key in two accounts would be sent at twice its quota."""
+    """Reject a key used by two accounts: together they would exceed its quota."""
     seen: dict[tuple[str, str], str] = {}
     for name, account in accounts.items():
         try:
             key = (account.base_url, account.api_key.reveal())
         except ConfigurationError:
-            continue  # missing here and now; the account's own run will say so
+            continue  # missing here; the account's own run will report it
         if key in seen:
             yield f"accounts.{name}.api_key: is the same key as accounts.{seen[key]} has, expected one account per key"
         seen.setdefault(key, name)

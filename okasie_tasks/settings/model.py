@@ -106,14 +106,14 @@ class RedisSettings(_Model):
 
 
 class LogSettings(_Model):
-    """``[log]``: what every process writes to stderr. ``level`` None: what ``celery -l`` says; commands warn only."""
+    """``[log]``: what every process writes to stderr. ``level`` None: that of ``celery -l``; commands log warnings."""
 
     format: Literal["console", "json"] = "console"
     level: Annotated[Literal["debug", "info", "warning", "error"] | None, BeforeValidator(_lower)] = None
 
     @property
     def number(self) -> int:
-        """The level as `logging` counts it; 0 when it is not set."""
+        """The level as a number of `logging`; 0 when it is not set."""
         return int(logging.getLevelNamesMapping()[self.level.upper()]) if self.level else 0
 
 
@@ -130,7 +130,7 @@ class EmailSettings(_Model):
 
 
 class AlertSettings(_Model):
-    """``[alerts]``: who is told of what, and how often. ``stale_after`` None: by each account's schedule."""
+    """``[alerts]``: which alerts are sent, where and how often. ``stale_after`` None: by each account's schedule."""
 
     webhook: SecretText | None = None
     kinds: Annotated[tuple[Literal["held", "failed", "partial", "stale"], ...], BeforeValidator(_list)] = (
@@ -146,12 +146,12 @@ class AlertSettings(_Model):
 
     @property
     def on(self) -> bool:
-        """Whether anybody is to be told."""
+        """Whether an alert channel is configured."""
         return self.webhook is not None or bool(self.email.host)
 
 
 class GuardSettings(_Model):
-    """``[accounts.NAME.guard]``: when a plan must wait for a person."""
+    """``[accounts.NAME.guard]``: when a plan needs an operator's approval."""
 
     sells: Literal["guarded", "never"] = "guarded"
     missing_reads: Annotated[int, Field(ge=1, le=100)] = 1

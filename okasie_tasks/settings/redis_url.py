@@ -1,6 +1,6 @@
-"""The address of the Redis server, as each library spells it: the configured server, else the embedded one.
+"""The address of the Redis server in each library's spelling: the configured server, else the embedded one.
 
-The embedded server leaves a record of itself in ``state_dir``.
+The embedded server writes a record to ``state_dir``.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class RedisUrls(NamedTuple):
 
 
 def without_login(url: str) -> tuple[str, dict[str, str]]:
-    """A client's URL without user and password, and both as redis-py's options."""
+    """Return a client URL without user and password, and both as redis-py options."""
     parts = urlsplit(url)
-    found = {"username": parts.username, "password": parts.password}
+    login = {"username": parts.username, "password": parts.password}
     place = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    # A socket's URL has no host: urlunsplit would leave the slashes out that redis-py asks for.
+    # A socket's URL has no host: urlunsplit would drop the slashes that redis-py requires.
     query = f"?{parts.query}" if parts.query else ""
     plain = urlunsplit(place) if place.netloc else f"{parts.scheme}://{parts.path}{query}"
-    return plain, {name: unquote(value) for name, value in found.items() if value}
+    return plain, {name: unquote(value) for name, value in login.items() if value}
 
 
 def redis_urls(url: str) -> RedisUrls:
-    """The three spellings of ``redis://``, ``rediss://`` and ``unix://`` (Celery docs, backends-and-brokers/redis)."""
+    """Return the spellings of a ``redis``, ``rediss`` or ``unix`` URL (Celery docs, backends-and-brokers/redis)."""
     parts = urlsplit(url)
     if parts.scheme in ("redis", "rediss"):
         if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
@@ -62,34 +62,34 @@ def redis_urls(url: str) -> RedisUrls:
 
 
 def redis_url(settings: Settings) -> str:
-    """The configured server, else the embedded one that is running. Raises `ConnectionFailed` when there is neither."""
+    """Return the configured server, else the running embedded one. Raises `ConnectionFailed` if there is neither."""
     if settings.redis.url is not None:
         return settings.redis.url
-    found = find_embedded(settings.redis.state_dir)
-    if found is None:
+    url = find_embedded(settings.redis.state_dir)
+    if url is None:
         raise ConnectionFailed(
             f"no Redis is running in {settings.redis.state_dir}: start one with `okasie up`, or set redis.url",
             where="redis",
         )
-    return found
+    return url
 
 
 # -- the record of a running server ----------------------------------------------------------------------------------
 
 
 class Record(msgspec.Struct):
-    """What ``state_dir/redis.json`` tells the other commands."""
+    """The content of ``state_dir/redis.json``, which other commands read."""
 
     url: str
     pid: int
     engine: str
     version: str
     started: float
-    """The process's start time, so that a number used again by another process is not taken for ours."""
+    """The process's start time, so that a reused process id is not mistaken for the server."""
 
 
 def find_embedded(state_dir: Path) -> str | None:
-    """The URL of the server that runs in ``state_dir``, or None."""
+    """Return the URL of the server that runs in ``state_dir``, or None."""
     record = read_record(state_dir)
     if record is None:
         return None

@@ -35,14 +35,14 @@ class Secret:
         return "a literal" if self.literal else self._reference
 
     def reveal(self) -> str:
-        """The value, which is masked everywhere from now on (`okasie_tasks.masking`).
+        """Return the value and register it for masking (`okasie_tasks.masking`).
 
         Raises `ConfigurationError` naming the variable or file when it is missing or empty.
         """
         return know(self._read())
 
     def reveal_url(self) -> str:
-        """The value of a URL: what it holds of secrets is masked from now on, not the place that it names."""
+        """Return the value of a URL and register only the secrets in it for masking, not its address."""
         return know_url(self._read())
 
     def _read(self) -> str:
@@ -72,11 +72,11 @@ class Secret:
     __str__ = __repr__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a secret does not travel")
+        raise TypeError("a Secret cannot be pickled")
 
 
 def masked(url: str) -> str:
-    """A URL without the password and user that it may hold, and without its query."""
+    """Return a URL without its user, password and query."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -88,15 +88,15 @@ def masked(url: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """A message of somebody else's: without what we know to be secret, nor the user and password of any URL in it.
+    """Mask a foreign message: registered secrets, and the user and password of any URL in it.
 
-    To be called before the text is cut: half a secret is not known any more.
+    Call it before the text is cut, because part of a secret is not recognised.
     """
     return re.sub(r"://[^/\s]*@", "://***@", mask(text))
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL names this machine by a loopback address."""
+    """Return whether a URL uses a loopback address."""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:

@@ -1,8 +1,8 @@
-"""The history in Redis: the newest events of every listing that was written, and what was last sent of it.
+"""The history in Redis: the newest events of every listing that was written, and a snapshot of its last sent content.
 
 Keys: ``{prefix}history:{account}:{yyyymm}:{bucket}`` (hash, reference -> snapshot and events, see ``history_add.lua``),
-by the buckets of the ledger, and ``{prefix}conflicts:{account}`` (list, newest first). They expire: of a listing that
-nobody has touched for some months only its entry in the ledger stays. Months are those of Redis time, in UTC.
+by the buckets of the ledger, and ``{prefix}conflicts:{account}`` (list, newest first). They expire: a listing
+not written for some months only keeps its ledger entry. Months are those of Redis time, in UTC.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EVENTS_PER_LISTING: Final = 5
 CONFLICTS_KEPT: Final = 200
 _MONTHS_READ: Final = 3
 _PER_TRIP: Final = 300
-"""References in one Lua step: a millisecond of the server's time, and a chunk of 100 is read in one trip."""
+"""References in one Lua step: about 1 ms of server time, and a chunk of 100 is read in one round trip."""
 
 Row = tuple[str, Event, bytes]
 
@@ -62,18 +62,18 @@ class History:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def snapshots(self, references: Sequence[str], *, now_ms: int | None = None) -> dict[str, Snapshot]:
-        """What was last sent of these, where that is still kept. ``now_ms``: Redis time, asked for when not given."""
-        found: dict[str, Snapshot] = {}
+        """Return the snapshots of these listings, where still kept. ``now_ms``: Redis time; None reads it."""
+        snapshots: dict[str, Snapshot] = {}
         for reference, values in self._held(references, now_ms).items():
             newest = next((snapshot for value in values if (snapshot := _split(value)[0])), b"")
             if newest:
-                found[reference] = Snapshot.unpack(newest)
-        return found
+                snapshots[reference] = Snapshot.unpack(newest)
+        return snapshots
 
     def latest(self, references: Sequence[str], *, now_ms: int | None = None) -> dict[str, Event]:
-        """The newest event of each of these that has one."""
-        found = self._held(references, now_ms).items()
-        return {reference: unpack(_split(values[0])[1][0]) for reference, values in found}
+        """Return the newest event of each of these listings that has one."""
+        rows = self._held(references, now_ms).items()
+        return {reference: unpack(_split(values[0])[1][0]) for reference, values in rows}
 
     def get(self, reference: str, *, now_ms: int | None = None) -> list[Event]:
         """The events of one listing, newest first."""
@@ -81,20 +81,20 @@ class History:
         return [unpack(event) for value in values for event in _split(value)[1]][:EVENTS_PER_LISTING]
 
     def _held(self, references: Sequence[str], now_ms: int | None) -> dict[str, list[bytes]]:
-        """What each of these has in the months that are read, the newest first; one trip for some hundred."""
+        """Return the values of each listing for the months read, newest first; some hundred per round trip."""
         if not references:
             return {}
         if now_ms is None:
             now_ms = self._redis.time()[0] * 1000
-        asked = [(month, reference) for reference in references for month in _months(now_ms)]
-        found: dict[str, list[bytes]] = defaultdict(list)
-        for start in range(0, len(asked), _PER_TRIP):
-            batch = asked[start : start + _PER_TRIP]
+        pairs = [(month, reference) for reference in references for month in _months(now_ms)]
+        rows: dict[str, list[bytes]] = defaultdict(list)
+        for start in range(0, len(pairs), _PER_TRIP):
+            batch = pairs[start : start + _PER_TRIP]
             values = self._read(keys=[self._key(*place) for place in batch], args=[name for _, name in batch])
             for (_, reference), value in zip(batch, values, strict=True):
                 if value:
-                    found[reference].append(value)
-        return dict(found)
+                    rows[reference].append(value)
+        return dict(rows)
 
     def _key(self, month: int, reference: str) -> str:
         return f"{self._hash}{month // 12:04}{month % 12 + 1:02}:{bucket_of(reference)}"
@@ -131,7 +131,7 @@ def _split(value: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def _month(at_ms: int) -> int:
-    """The month as one number, so that the one before is one less."""
+    """Return the month as a number; consecutive months differ by one."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)
     return moment.year * 12 + moment.month - 1
 

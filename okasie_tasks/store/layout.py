@@ -1,4 +1,4 @@
-"""The layout of what the project keeps in Redis: state of another layout is refused, never read half understood."""
+"""The version of the layout of the state in Redis. State of another layout is rejected."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LAYOUT: Final = "2"
 def check_layout(client: redis.Redis, *, prefix: str, accounts: Iterable[str]) -> None:
     """Claim an empty prefix for this layout. Raises `ConfigurationError` for state that another layout wrote."""
     key = f"{prefix}layout"
-    found = cast("bytes | None", client.get(key))
-    if found is None and not any(client.exists(f"{prefix}account:{account}") for account in accounts):
+    layout = cast("bytes | None", client.get(key))
+    if layout is None and not any(client.exists(f"{prefix}account:{account}") for account in accounts):
         client.set(key, LAYOUT, nx=True)
-        found = cast("bytes | None", client.get(key))
-    if found != LAYOUT.encode():
-        writer = f"layout {found.decode()}" if found else "okasie-tasks 0.1"
+        layout = cast("bytes | None", client.get(key))
+    if layout != LAYOUT.encode():
+        writer = f"layout {layout.decode()}" if layout else "okasie-tasks 0.1"
         raise ConfigurationError(
             f"Redis holds state of {writer} under {prefix!r}, which this release does not read: set another"
             " redis.key_prefix, and the next full run rebuilds the ledger without rewriting equal listings",

@@ -1,9 +1,9 @@
-"""The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; rejects beside it.
+"""The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; and the rejects.
 
 Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes), ``{prefix}rejects:{account}`` and
-``{prefix}images:{account}`` (hashes, reference -> JSON); and, of what can be worked out again,
+``{prefix}images:{account}`` (hashes, reference -> JSON); and, as a cache,
 ``{prefix}rows:{account}`` (hash, slice of the source -> 16 bytes a row) and ``{prefix}places:{account}`` (hash, row ->
-byte, line and version of the source). Writes compare with what was read, so that an urgent write between read and write
+byte, line and version of the source). Writes are compare-and-set, so that an urgent write between read and write
 is never undone.
 """
 
@@ -41,24 +41,24 @@ class Ledger:
         self._read = script(client, "ledger_read")
 
     def get(self, references: Sequence[str]) -> dict[str, Entry]:
-        """The entries of these references; unknown ones are left out."""
+        """Return the entries of these references, without unknown ones."""
         by_bucket: dict[int, list[str]] = defaultdict(list)
         for reference in references:
             by_bucket[bucket_of(reference)].append(reference)
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         items = list(by_bucket.items())
         for start in range(0, len(items), _PIPELINE):
             pipe = self._redis.pipeline(transaction=False)
             for bucket, names in items[start : start + _PIPELINE]:
                 pipe.hmget(f"{self._hash}{bucket}", names)
             for (_, names), values in zip(items[start : start + _PIPELINE], pipe.execute(), strict=True):
-                found.update(
+                entries.update(
                     (name, Entry.unpack(value)) for name, value in zip(names, values, strict=True) if value is not None
                 )
-        return found
+        return entries
 
     def packed(self, references: Sequence[str], hashes: Sequence[bytes]) -> list[bytes]:
-        """The packed entries of these references, `core.entry.ABSENT` for one that is unknown; one step in Redis.
+        """The packed entries of these references, `core.ledger_entry.ABSENT` for an unknown one; one step in Redis.
 
         ``hashes``: `core.records.hash8` of each. Raises `ValueError` for an entry of another length.
         """
@@ -66,8 +66,8 @@ class Ledger:
             return []
         buckets = [int.from_bytes(key, "big") % BUCKETS for key in hashes]
         try:
-            asked = msgspec.msgpack.encode((buckets, references))
-            joined = cast("bytes", self._read(keys=[self._hash], args=[PACKED_BYTES, asked]))
+            query = msgspec.msgpack.encode((buckets, references))
+            joined = cast("bytes", self._read(keys=[self._hash], args=[PACKED_BYTES, query]))
         except redis.ResponseError as error:
             if "a ledger entry has" not in str(error):
                 raise
@@ -83,13 +83,13 @@ class Ledger:
         pipe = self._redis.pipeline(transaction=False)
         for bucket in buckets:
             pipe.hgetall(f"{self._hash}{bucket}")
-        found: dict[bytes, bytes] = {}
+        packed: dict[bytes, bytes] = {}
         for entries in pipe.execute():
-            found |= entries
-        return {name.decode(): value for name, value in found.items()}
+            packed |= entries
+        return {name.decode(): value for name, value in packed.items()}
 
     def swap(self, changes: Iterable[tuple[str, Entry | None, Entry]]) -> list[str]:
-        """Write ``(reference, entry as read or None, new entry)``; returns the references somebody else wrote first."""
+        """Write ``(reference, entry as read or None, new entry)``; returns the references changed by others since."""
         by_bucket: dict[int, list[tuple[str, Entry | None, Entry]]] = defaultdict(list)
         for change in changes:
             by_bucket[bucket_of(change[0])].append(change)
@@ -116,22 +116,22 @@ class Ledger:
     # -- rows of the source ----------------------------------------------------------------------------------------
 
     def known_rows(self, place: int) -> bytes:
-        """What was kept of one slice of the source; see `okasie_tasks.core.row_cache`."""
+        """Return the cached rows of one slice of the source; see `okasie_tasks.core.row_cache`."""
         return cast("bytes | None", self._redis.hget(self._rows, str(place))) or b""
 
     def keep_rows(self, place: int, known: bytes) -> None:
         self._redis.hset(self._rows, str(place), cast("Any", known))
 
     def row_offset(self, version: str, row: int) -> RowOffset | None:
-        """Where this row of the source begins, if that was kept of this version of it."""
+        """Return where this row begins, if it was stored for this version of the source."""
         kept = cast("bytes | None", self._redis.hget(self._places, str(row)))
-        byte, line, told = kept.decode().split(" ", 2) if kept else ("", "", "")
-        return RowOffset(row, int(byte), int(line)) if version and told == version else None
+        byte, line, kept_version = kept.decode().split(" ", 2) if kept else ("", "", "")
+        return RowOffset(row, int(byte), int(line)) if version and kept_version == version else None
 
     def keep_row_offsets(self, version: str, places: Iterable[RowOffset]) -> None:
-        """Places of another version are overwritten, or stay: they say of which they are."""
-        if found := {str(place.row): f"{place.byte} {place.line} {version}" for place in places}:
-            self._redis.hset(self._places, mapping=cast("Any", found))
+        """Store row offsets. Those of another version may remain, as each one carries its version."""
+        if mapping := {str(place.row): f"{place.byte} {place.line} {version}" for place in places}:
+            self._redis.hset(self._places, mapping=cast("Any", mapping))
 
     def forget_rows(self, beyond: int) -> None:
         """Forget the slices after the first ``beyond``: the source has become shorter."""
@@ -161,11 +161,11 @@ class Ledger:
     # -- skipped images --------------------------------------------------------------------------------------------
 
     def skipped(self, references: Sequence[str]) -> dict[str, SkippedImages]:
-        """What is known of images that were skipped, for those of these listings that have some."""
+        """Return the skipped images of these listings, without listings that have none."""
         return self._kept(self._skipped, references, SkippedImages)
 
-    def keep_skipped(self, found: Sequence[SkippedImages]) -> None:
-        self._keep(self._skipped, found)
+    def keep_skipped(self, rows: Sequence[SkippedImages]) -> None:
+        self._keep(self._skipped, rows)
 
     def forget_skipped(self, references: Sequence[str]) -> None:
         if references:
@@ -175,7 +175,7 @@ class Ledger:
         """Listings that lack images."""
         return self._redis.hlen(self._skipped)
 
-    # -- what is kept beside it, as JSON ---------------------------------------------------------------------------
+    # -- records kept as JSON ---------------------------------------------------------------------------------------
 
     def _kept(self, key: str, references: Sequence[str], kind: type[_Kept]) -> dict[str, _Kept]:
         if not references:

@@ -1,20 +1,20 @@
 """The rate limiter: one bucket per account in Redis, shared by all workers.
 
 A *held log*: each permit is stamped with the latest moment at which the marketplace can have counted its request (the
-answer's arrival, else the call's total time-out), and a new one is granted only when fewer than the limit lie within
+response's arrival, else the call's total time-out). A new one is granted only if fewer than the limit lie within
 60.05 s. So no network delay can put more than the limit into any 60 s, whatever kind of window the server uses. Bulk
-requests are *paced* evenly below the limit; a second, short log keeps the burst rule. Who must wait holds a *ticket*:
-a place in the queue that reserves nothing, so a dead worker burns no quota and urgent requests overtake.
+requests are *paced* evenly below the limit; a second, short log keeps the burst rule. A waiting caller holds a *ticket*:
+a place in the queue that reserves nothing, so a dead worker uses no quota and urgent requests go first.
 
 Keys, all in one hash slot (``{prefix}rl:{bucket}:``): ``l`` log, ``s`` burst log, ``q`` queue, ``d`` promised returns,
-``w`` since when tickets wait, ``h`` state: ``now`` (never falls), ``sl`` (limit told by the server), ``lc``/``lv`` (a
+``w`` since when tickets wait, ``h`` state: ``now`` (never falls), ``sl`` (the server's limit), ``lc``/``lv`` (a
 higher limit under watch), ``tat`` (pace), ``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one
 request at a time), ``pt``/``pp`` (moment and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent
 grants in a row while bulk waits), ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and
 ``hx``/``hxt`` (caution after refusals that nothing explained, and since when: requests fewer, pace slower), ``fo``
-(when somebody else was last seen on the key), ``seq``.
+(when another client was last seen on the key), ``seq``.
 
-`okasie_tasks.core.quota` has the invariants and the arithmetic of a look. ``tests/limiter_model.py`` is a reference
+`okasie_tasks.core.quota` has the invariants and the arithmetic of the status. ``tests/limiter_model.py`` is a reference
 model of the whole in plain Python.
 """
 
@@ -64,7 +64,7 @@ class RedisLimiter:
         self._cancel = script(client, "limiter_cancel")
 
     def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
-        """A permit, or how long to wait before asking again with the same ticket (at most 12 s).
+        """Return a permit, or how long to wait before retrying with the same ticket (at most 12 s).
 
         ``reserve_seconds`` is the total time-out of the call the permit is for. A permit may have to be kept for up to
         20 ms (``Permit.after_seconds``) before the request is sent.
@@ -82,19 +82,19 @@ class RedisLimiter:
         return Wait(answer[1] / 1000, answer[2].decode())
 
     def report(self, permit: Permit, feedback: Feedback) -> None:
-        """Tell what the answer said. Reporting twice is reporting once."""
+        """Report the response to a permitted request. Idempotent."""
         reserve = permit.id.rsplit(".", 1)[1]
         retry_ms = "" if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000)
-        told = ["" if value is None else value for value in (feedback.limit, feedback.remaining)]
+        headers = ["" if value is None else value for value in (feedback.limit, feedback.remaining)]
         per_minute, _, adapt = self._limits
         self._run(
             self._report,
             [self._log, self._second, self._state],
-            [permit.id, feedback.status, *told, retry_ms, reserve, per_minute, "1" if adapt else "", self._now()],
+            [permit.id, feedback.status, *headers, retry_ms, reserve, per_minute, "1" if adapt else "", self._now()],
         )
 
     def cancel(self, permit: Permit) -> None:
-        """Give back a permit of which no byte was sent."""
+        """Return a permit for which no byte was sent."""
         self._leave(permit.id, "")
 
     def drop(self, ticket: str) -> None:
@@ -102,7 +102,7 @@ class RedisLimiter:
         self._leave("", ticket)
 
     def status(self) -> LimiterStatus:
-        """A look that changes nothing."""
+        """Return the bucket's status; changes nothing."""
         try:
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()

@@ -1,7 +1,7 @@
 """The stages of a run and their parts, in Redis: published, claimed under a lease, closed once.
 
-A claim carries a fencing token, so that a late finisher of a part that was given to somebody else changes nothing. The
-keys stand in `okasie_tasks.store.runs`.
+A claim carries a fencing token, so that a worker that lost its part to another cannot change anything. For
+the keys see `okasie_tasks.store.runs`.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from okasie_tasks.store.scripts import redis_now_ms, script
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "sell": "apply"}
 """Three kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
 LEASE_SECONDS: Final = 8.0
-"""How long a part stays closed to others when its holder is gone; a holder that lives renews it."""
+"""How long a part stays claimed after its worker died; a live worker renews its lease."""
 _RENEW_SECONDS: Final = 2.5
 LONGEST_SECONDS: Final = 300.0
-"""No part may take longer: one that hangs is not kept for ever."""
+"""The longest time that a claim is renewed, so that a hanging part is released."""
 MOST_CLAIMS: Final = 6
-"""More than the tries that a part may tell of: one begun so often without a word ends whoever works on it."""
+"""More than the counted tries of a part. A part claimed so often without a result seems to crash its workers."""
 
 
 class RunData:
-    """What a run keeps until it ends: records by collection, in hashes and sets that expire."""
+    """The data of a run until it ends: records by collection, in hashes and sets that expire."""
 
     def __init__(self, client: redis.Redis, keys: RunKeys) -> None:
         self._redis, self._key = client, keys.run
         self._spool = script(client, "run_spool")
 
     def put(self, run: str, collection: str, field: str | int, value: object) -> None:
-        """Keep something of the run's own until it is over; writing the same field twice is one write."""
+        """Store a value until the run is over. Idempotent per field."""
         self.put_all(run, field, {collection: value})
 
     def put_all(self, run: str, field: str | int, values: Mapping[str, object]) -> None:
-        """The same for a value in each of these places, in one round trip."""
+        """Store one value in each of these collections, in one round trip."""
         pipe = self._redis.pipeline(transaction=False)
         for collection, value in values.items():
             pipe.hset(self._key(run, "data", collection), str(field), msgspec.msgpack.encode(value))
             self.keep_on(pipe, run, collection)
         pipe.execute()
 
-    def put_sorted(self, run: str, field: str | int, found: Mapping[str, object]) -> None:
-        """Keep what one part has found in each of these places, in one step."""
-        pairs = [item for collection, value in found.items() for item in (collection, msgspec.msgpack.encode(value))]
+    def put_sorted(self, run: str, field: str | int, values: Mapping[str, object]) -> None:
+        """Store one part's value in each of these collections, atomically."""
+        pairs = [item for collection, value in values.items() for item in (collection, msgspec.msgpack.encode(value))]
         args: list[Any] = [field, KEEP_PARTS_SECONDS, *pairs]
         self._spool(keys=[self._key(run, "data", ""), self._key(run, "collections")], args=args)
 
     def mark(self, run: str, collection: str, members: Sequence[bytes]) -> None:
-        """Add members to a set of the run's own."""
+        """Add members to a set of the run."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.sadd(self._key(run, "data", collection), *members)
         self.keep_on(pipe, run, collection)
@@ -63,22 +63,22 @@ class RunData:
 
     def marked(self, run: str, collection: str, members: Sequence[bytes]) -> list[bool]:
         """Which of these the set holds."""
-        return [bool(found) for found in self._redis.smismember(self._key(run, "data", collection), list(members))]
+        return [bool(member) for member in self._redis.smismember(self._key(run, "data", collection), list(members))]
 
     def has(self, run: str, collection: str) -> bool:
         """Whether the run keeps anything there."""
         return bool(self._redis.exists(self._key(run, "data", collection)))
 
     def keep_on(self, pipe: Any, run: str, collection: str) -> None:
-        """Let what the run keeps there expire, and note the collection for `clear`; a command on ``pipe``."""
+        """Set the collection's expiry and register it for `clear`; commands on ``pipe``."""
         pipe.expire(self._key(run, "data", collection), KEEP_PARTS_SECONDS)
         pipe.sadd(self._key(run, "collections"), collection)
         pipe.expire(self._key(run, "collections"), KEEP_PARTS_SECONDS)
 
     def fetch(self, run: str, collection: str, kind: type[Any]) -> Iterator[Any]:
         """All values of a collection, by field number."""
-        found = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, "data", collection)))
-        return (msgspec.msgpack.decode(found[field], type=kind) for field in sorted(found, key=int))
+        rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, "data", collection)))
+        return (msgspec.msgpack.decode(rows[field], type=kind) for field in sorted(rows, key=int))
 
     def fetch_one(self, run: str, collection: str, field: str | int, kind: type[Any]) -> Any:
         value = cast("bytes | None", self._redis.hget(self._key(run, "data", collection), str(field)))
@@ -88,7 +88,7 @@ class RunData:
         self._redis.hdel(self._key(run, "data", collection), str(field))
 
     def clear(self, run: str, *, but: tuple[str, ...] = ()) -> None:
-        """Forget what the run kept of its own, except places whose names begin with one of ``but``."""
+        """Delete the run's collections, except those whose names begin with one of ``but``."""
         collections = [
             collection.decode()
             for collection in cast("set[bytes]", self._redis.smembers(self._key(run, "collections")))
@@ -104,7 +104,7 @@ class RunParts:
     def __init__(self, client: redis.Redis, keys: RunKeys, data: RunData) -> None:
         self._redis, self._keys, self._key, self._data = client, keys, keys.run, data
         self._held: dict[tuple[str, str, int, str], float] = {}
-        """Parts that this process is at -> when to stop renewing their claims, by the monotonic clock."""
+        """Parts in progress in this process -> when to stop renewing their claims, by the monotonic clock."""
         self._keeper: threading.Thread | None = None
         self._keeper_lock = threading.Lock()
         names = ("stage_publish", "stage_extend", "stage_add")
@@ -112,7 +112,7 @@ class RunParts:
         self._steps = {name: script(client, name) for name in (*names, *claims)}
 
     def prepare(self, run: str, stage: str, parts: int) -> None:
-        """Open a stage before the phase it belongs to begins; the first number stands."""
+        """Open a stage before its phase begins; the first number of parts is kept."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hsetnx(self._key(run, stage), "total", str(parts))
         pipe.expire(self._key(run, stage), KEEP_PARTS_SECONDS)
@@ -126,7 +126,7 @@ class RunParts:
     def extend(self, run: str, stage: str, token: str, parts: int, *, fact: tuple[str, str] = ("", "")) -> int:
         """Add parts to a stage; returns the number of the first. The same token adds once.
 
-        ``fact``: what is noted in the run at the same moment, by name; ``{first}`` in it stands for that number.
+        ``fact``: name and value stored in the run in the same step; ``{first}`` in the value becomes that number.
         """
         return int(
             self._steps["stage_extend"](keys=[self._key(run, stage), self._key(run)], args=[token, parts, *fact])
@@ -142,10 +142,10 @@ class RunParts:
         *,
         rest: tuple[str, int, object] | None = None,
     ) -> int:
-        """Add a part for each of these, which it finds at ``collection`` under its number; returns that of the first.
+        """Add a part for each value, stored in ``collection`` under the part's number; returns the first number.
 
-        Both at the same moment: a part that can be taken before its work is there would find nothing to do. ``rest``:
-        collection, field and value of what is left over, kept at that moment too, so that it belongs to what was added.
+        Atomic, because a part that is claimed before its work is stored would find nothing to do. ``rest``: collection,
+        field and value of the remainder, stored in the same step so that it matches the added parts.
         """
         for number, value in enumerate(values):
             self._data.put(run, collection, f"{token}:{number}", value)
@@ -160,7 +160,7 @@ class RunParts:
         return first
 
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
-        """Take a part for at most so long, and for at most `LEASE_SECONDS` at a time; see `renewing_claim`."""
+        """Claim a part for ``lease_seconds``, at most `LEASE_SECONDS` at a time; see `renewing_claim`."""
         lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
         state, attempts = self._steps["part_claim"](
             keys=[self._key(run), self._key(run, stage, "parts")],
@@ -172,9 +172,9 @@ class RunParts:
         return Claim(state.decode(), int(attempts))
 
     def claim_next(self, run: str, stage: str, token: str, *, most_open: int) -> tuple[int, Claim]:
-        """Take the next part of a stage and claim it, in one step; -1 and why where there is none to be had.
+        """Publish and claim the next part of a stage, atomically; -1 and the reason if there is none.
 
-        ``most_open``: parts of the stage that may be published and not closed, this one included.
+        ``most_open``: how many parts of the stage may be published and not closed, including this one.
         """
         state, number = self._steps["part_take"](
             keys=[self._key(run), self._key(run, stage), self._key(run, stage, "parts")],
@@ -187,7 +187,7 @@ class RunParts:
 
     @contextlib.contextmanager
     def renewing_claim(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:
-        """Within the block the claim is renewed if there is one: parts may take longer than a lease."""
+        """Renew a claim within the block, because parts may take longer than a lease."""
         held = (run, stage, part, token)
         self._held[held] = time.monotonic() + LONGEST_SECONDS
         with self._keeper_lock:
@@ -200,15 +200,15 @@ class RunParts:
             self._held.pop(held, None)
 
     def owns_claim(self, run: str, stage: str, part: int, token: str) -> bool:
-        """Whether a claim is still the holder's, who keeps it for a whole lease more then.
+        """Return whether the claim is still held, and renew it for a whole lease if so.
 
-        Outbox before what nobody else stops: who stood still may have been given up long ago.
+        Checked before an irreversible step: a stalled worker may have lost its claim.
         """
         args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
         return bool(self._steps["part_keep"](keys=[self._key(run, stage, "parts")], args=args))
 
     def _keep_held(self) -> None:
-        """One thread renews the claims of all parts that this process is at: one each would cost more than a page."""
+        """Renew the claims of all parts of this process in one thread; a thread per part would cost too much."""
         while True:
             time.sleep(_RENEW_SECONDS)
             for (run, stage, part, token), until in list(self._held.items()):
@@ -227,9 +227,9 @@ class RunParts:
         failed: bool = False,
         when_open: int | None = None,
     ) -> Closed:
-        """Close a claimed part; `Closed.NOT` when somebody else has it by now.
+        """Close a claimed part; `Closed.NOT` if another worker holds it now.
 
-        ``when_open``: the next window is due when so many published parts are still open; None: who knows.
+        ``when_open``: the next window is due when so many published parts are still open; None: unknown.
         """
         closed = self._steps["part_close"](
             keys=[self._key(run), *(self._key(run, stage, *kind) for kind in ((), ("parts",), ("results",)))],
@@ -253,26 +253,26 @@ class RunParts:
 
     def results(self, run: str, stage: str) -> list[Any]:
         """The results of the closed parts, by part number."""
-        found = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "results")))
-        return [msgspec.msgpack.decode(found[part]) for part in sorted(found, key=int)]
+        rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "results")))
+        return [msgspec.msgpack.decode(rows[part]) for part in sorted(rows, key=int)]
 
     def open_parts(self, run: str, stage: str) -> list[int]:
         """Published parts that are neither closed nor held under a lease."""
         return [part for part, _, _ in self._idle(run, stage)]
 
     def claimed_by(self, run: str, stage: str, message: str) -> list[int]:
-        """Open parts that were claimed last by deliveries of this message, in order."""
+        """Return the open parts last claimed by deliveries of this message, in order."""
         held = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "parts")))
         mine = b" %s/" % message.encode()
         return sorted(int(part) for part, value in held.items() if mine in value)
 
     def quarantine_exhausted(self, run: str, stage: str) -> list[int]:
-        """Close as failed what was begun too often without a word of its end; returns these parts."""
+        """Close as failed the parts that used up their claims without a result; returns them."""
         exhausted = [(part, token) for part, attempts, token in self._idle(run, stage) if attempts >= MOST_CLAIMS]
         return [part for part, token in exhausted if self.close(run, stage, part, token, {}, failed=True)]
 
     def _idle(self, run: str, stage: str) -> Iterator[tuple[int, int, str]]:
-        """Published parts that are open and held by nobody, as ``(part, attempts, last token)``."""
+        """Published, open parts without a live claim, as ``(part, attempts, last token)``."""
         now = redis_now_ms(self._redis)
         held = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "parts")))
         for part in range(self.stage(run, stage).published):

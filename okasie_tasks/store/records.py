@@ -1,4 +1,4 @@
-"""What is read of runs, their parts and accounts, and how long it is kept. Written by `okasie_tasks.store.runs`."""
+"""Records of runs, their parts and accounts, and how long they are kept. Written by `okasie_tasks.store.runs`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Stage(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """``state``: claimed, closed (done by somebody), busy (somebody is at it), ended (the run moved on), spent (begun
-    too often), cancelled or paused (by a person; see `okasie_tasks.store.controls`).
+    """``state``: claimed, closed (already done), busy (held by another worker), ended (the run has moved on), spent (its
+    claims are used up), cancelled or paused (by an operator; see `okasie_tasks.store.controls`).
     """
 
     state: str
@@ -40,14 +40,14 @@ class Claim(NamedTuple):
 
 
 class Closed(IntEnum):
-    """What became of a part that was to be closed."""
+    """The result of closing a part."""
 
     NOT = 0
     YES = 1
     QUIETLY = 2
-    """And enough published parts are open: nothing is to be published after it."""
+    """Closed, and enough published parts are open: publish nothing now."""
     LAST = 3
-    """And no part of the stage is left."""
+    """Closed, and it was the last part of the stage."""
 
 
 class Account(NamedTuple):
@@ -56,15 +56,15 @@ class Account(NamedTuple):
     rows: int = 0
     """Rows of the source at its last complete read."""
     profiles: tuple[str, ...] = ()
-    """Dealer profiles that the key could reach at the last run; empty when the marketplace did not tell."""
+    """Dealer profiles that the key could reach during the last run; empty if the marketplace did not list them."""
     take_over: str = ""
-    """``open`` until a full run has met the whole marketplace and what it found there was decided, then ``decided``."""
+    """``open`` until a full run has read the whole marketplace and decided on its listings, then ``decided``."""
     provider: str = ""
     """The ``externalProvider`` of our own rows, once learned from them."""
     counted_ms: int = 0
     """When the marketplace's own counts were last compared with ours."""
     miscounts: int = 0
-    """How often in a row they differed."""
+    """How many times in a row they differed."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -89,7 +89,7 @@ class Run(msgspec.Struct, kw_only=True):
 
     @property
     def cancelling(self) -> bool:
-        """Whether a person has asked it to end: nothing of it begins any more."""
+        """Whether an operator cancelled it: none of its parts starts any more."""
         return "cancel_ms" in self.facts
 
     def fact(self, name: str, default: int = 0) -> int:

@@ -35,7 +35,7 @@ class Counters:
         self._traces = Traces(runs)
 
     def sent(self, request: RequestLog, run: str = "") -> None:
-        """Count one request, also for the run that sent it. A Redis that is away costs the count, not the answer."""
+        """Count one request, also for the run that sent it. Without Redis only the count is lost."""
         key = self._runs.account_key(request.account, "metrics")
         pipe = self._runs.redis.pipeline(transaction=False)
         if run:
@@ -84,7 +84,7 @@ class Slot(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """All that is kept, slots without a gap. Empty for a run from before it was kept."""
+    """The stored trace of a run, slots without gaps. Empty for a run older than this feature."""
 
     slots: Sequence[Slot] = ()
     slowest: Sequence[Sent] = ()
@@ -106,26 +106,26 @@ class Traces:
         pipe.evalsha(self._script.sha, 4, *self._keys(run), *_arguments(request))
 
     def note(self, run: str, request: RequestLog) -> None:
-        """The same by itself; loads the script where the server does not know it."""
+        """Record one request on its own; loads the script if the server does not know it."""
         self._script(keys=self._keys(run), args=_arguments(request))
 
     def read(self, run: str) -> Trace:
-        """What was kept of a run's requests, the slowest first; one round trip."""
+        """Return the trace of a run's requests, slowest first; one round trip."""
         counts, slowest, failed = self._keys(run)[1:]
         pipe = self._runs.redis.pipeline(transaction=False)
         pipe.hgetall(counts)
         pipe.zrevrange(slowest, 0, -1)
         pipe.lrange(failed, 0, -1)
-        found: list[Any] = pipe.execute()
-        told = {name.decode(): int(count) for name, count in cast("dict[bytes, bytes]", found[0]).items()}
-        return Trace(list(_slots(told)), [_sent(one) for one in found[1]], [_sent(one) for one in found[2]])
+        replies: list[Any] = pipe.execute()
+        counted = {name.decode(): int(count) for name, count in cast("dict[bytes, bytes]", replies[0]).items()}
+        return Trace(list(_slots(counted)), [_sent(one) for one in replies[1]], [_sent(one) for one in replies[2]])
 
     def _keys(self, run: str) -> list[str]:
         return [self._runs.key(run), *(self._runs.key(run, "trace", *rest) for rest in ((), ("slowest",), ("failed",)))]
 
 
 def _arguments(request: RequestLog) -> list[Any]:
-    told = Sent(
+    sent = Sent(
         where=request.where[:_LONGEST],
         status=request.status,
         ms=round(request.seconds * 1000),
@@ -133,18 +133,18 @@ def _arguments(request: RequestLog) -> list[Any]:
         items=request.items,
         waited_ms=round(request.waited_seconds * 1000),
     )
-    return [told.ms, told.status, msgspec.json.encode(told), KEEP_RUN_SECONDS, _MOST]
+    return [sent.ms, sent.status, msgspec.json.encode(sent), KEEP_RUN_SECONDS, _MOST]
 
 
-def _slots(told: dict[str, int]) -> Iterator[Slot]:
-    last = max((int(name[2:]) for name in told), default=-1)
+def _slots(counted: dict[str, int]) -> Iterator[Slot]:
+    last = max((int(name[2:]) for name in counted), default=-1)
     at = 0
     while at <= last:
         seconds = _SLOT if at < _FINE_SECONDS else _WIDE_SLOT
-        yield Slot(at, seconds, *(told.get(f"{kind}:{at}", 0) for kind in "nrf"))
+        yield Slot(at, seconds, *(counted.get(f"{kind}:{at}", 0) for kind in "nrf"))
         at += seconds
 
 
 def _sent(raw: bytes) -> Sent:
-    at, _, told = raw.partition(b" ")
-    return msgspec.structs.replace(msgspec.json.decode(told, type=Sent), at=int(at))
+    at, _, document = raw.partition(b" ")
+    return msgspec.structs.replace(msgspec.json.decode(document, type=Sent), at=int(at))

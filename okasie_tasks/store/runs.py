@@ -13,8 +13,8 @@ Keys, all under the configured prefix::
     run:{r}:{stage}:results    hash   part -> small msgpack result
     run:{r}:data:{collection}  hash or set: what the run keeps until it ends; run:{r}:collections names them
 
-Every transition is one Lua step with Redis time; a claim carries a fencing token, so that a late finisher of a part
-that was given to somebody else changes nothing.
+Every transition is one Lua step with Redis time; a claim carries a fencing token, so that a worker that lost its
+part to another cannot change anything.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class Runs:
     def request(
         self, account: str, mode: str, *, plan_only: bool = False, approves: str = "", day: str = ""
     ) -> tuple[str, bool]:
-        """Ask for a run; returns the id to follow, and whether it is new.
+        """Request a run; returns the id to follow, and whether it is new.
 
         The id is "" when a plan cannot be taken now, or when ``day`` has had its run.
 
-        ``approves``: the run whose held plan a person released; this run sends it if it still is what waits.
+        ``approves``: the run whose held plan an operator approved; this run sends the plan if it has not changed.
         ``day``: the local day (YYYY-MM-DD) whose scheduled full run this is; each day is claimed once.
         """
         plan = "1" if plan_only else ""
@@ -75,7 +75,7 @@ class Runs:
         return run.decode(), bool(new)
 
     def begin(self, account: str) -> str | None:
-        """Let the waiting run begin, unless one is at work or the account rests; returns its id."""
+        """Let the waiting run begin, unless one is active or the account is paused; returns its id."""
         run = self._lua["run_begin"](
             keys=[
                 self.account_key(account, "next"),
@@ -118,16 +118,16 @@ class Runs:
         return redis_now_ms(self.redis) / 1000
 
     def now_ms(self) -> int:
-        """The same in whole milliseconds, as the Lua steps reckon it."""
+        """Return Redis time in whole milliseconds, as the Lua scripts compute it."""
         return redis_now_ms(self.redis)
 
     @staticmethod
     def is_away(error: Exception) -> bool:
-        """Whether an error tells of a server that is away, full, loading or read-only, not of a defect of ours."""
+        """Return whether an error means an unreachable, full, loading or read-only server, not a bug."""
         return isinstance(error, _AWAY) or (isinstance(error, redis.ResponseError) and str(error).startswith(_REFUSES))
 
     def watch(self, token: str, *, seconds: float) -> bool:
-        """Become the one who looks after all accounts for so long; False while somebody else is."""
+        """Take the watchdog's lock for ``seconds``; False while another process holds it."""
         return bool(self.redis.set(f"{self._prefix}watchdog", token, nx=True, px=int(seconds * 1000)))
 
     # -- records ---------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class Runs:
         self.redis.hset(self.key(run), mapping=cast("dict[Any, Any]", facts))
 
     def note_once(self, run: str, name: str, value: str) -> None:
-        """Keep the first value: of several errors the first tells the cause."""
+        """Store only the first value: of several errors, the first shows the cause."""
         self.redis.hsetnx(self.key(run), name, value)
 
     def count(self, run: str, name: str, by: int = 1) -> None:
@@ -161,8 +161,8 @@ class Runs:
 
     def history(self, account: str, limit: int = 20) -> list[str]:
         """Run ids, newest first."""
-        found = cast("list[bytes]", self.redis.zrevrange(self.account_key(account, "runs"), 0, limit - 1))
-        return [run.decode() for run in found]
+        runs = cast("list[bytes]", self.redis.zrevrange(self.account_key(account, "runs"), 0, limit - 1))
+        return [run.decode() for run in runs]
 
     def active(self, account: str) -> str | None:
         run = cast("bytes | None", self.redis.get(self.account_key(account, "active")))
@@ -174,8 +174,8 @@ class Runs:
 
     def account(self, account: str) -> Account:
         names = ["cursor", "generation", "rows", "profiles", "take_over", "provider", "counted_ms", "miscounts"]
-        found = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
-        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts = found
+        values = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
+        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts = values
         return Account(
             (cursor or b"").decode(),
             (generation or b"0").decode(),

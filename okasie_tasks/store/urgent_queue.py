@@ -1,14 +1,14 @@
-"""The urgent lane's inbox: what is to be sent now, at most one wish per reference.
+"""The urgent lane's queue: changes to send now, at most one per reference.
 
 Keys, all under the configured prefix::
 
     urgent:{a}:changes   hash    reference -> packed `PendingChange`
     urgent:{a}:order    zset    reference -> when it was first accepted
-    urgent:{a}:sender   string  who is sending for this account; it runs out
+    urgent:{a}:sender   string  token of the account's sender; it expires
     account:{a}:paused  string  see `okasie_tasks.store.controls`
 
-A wish is taken out only after its answer is in the ledger, and only if it is still the one that was sent: so a killed
-sender loses nothing, and what arrives meanwhile is sent after it.
+A change is removed only after its response is in the ledger, and only if it has not been replaced. So a killed sender
+loses nothing, and a change that arrives during the request is sent next.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PER_TRIP: Final = 250
 
 
 class UrgentQueue:
-    """One account's inbox."""
+    """One account's urgent queue."""
 
     def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
         self._redis = client
@@ -38,10 +38,10 @@ class UrgentQueue:
         self._swap, self._leave = script(client, "urgent_swap"), script(client, "urgent_leave")
         self._lead = script(client, "urgent_lead")
 
-    # -- wishes ----------------------------------------------------------------------------------------------------
+    # -- pending changes -------------------------------------------------------------------------------------------
 
     def put(self, pending: Iterable[PendingChange]) -> None:
-        """Add wishes; for each reference the newest stands."""
+        """Add changes; the newest per reference is kept."""
         left = {change.reference: change for change in pending}
         while left:
             held = self._raw(list(left))
@@ -50,13 +50,13 @@ class UrgentQueue:
             left = {name: change for name, change in left.items() if name in lost}
 
     def swap(self, changes: Iterable[tuple[bytes, PendingChange]]) -> list[str]:
-        """Write each wish where the inbox still holds the bytes as read; returns the references that it does not."""
+        """Write each change if the queue still holds the bytes as read; returns the references not written."""
         return self._write(
             (change.reference, old, msgspec.msgpack.encode(change), change.seen_ms) for old, change in changes
         )
 
     def take(self, done: Iterable[tuple[bytes, PendingChange]]) -> list[str]:
-        """Take out what is over; returns the references for which something newer has come meanwhile."""
+        """Remove finished changes; returns the references that have a newer change by now."""
         return self._write((change.reference, old, b"", 0) for old, change in done)
 
     def _write(self, changes: Iterable[tuple[str, bytes, bytes, int]]) -> list[str]:
@@ -68,19 +68,19 @@ class UrgentQueue:
         return lost
 
     def row_gone(self, change: PendingChange) -> None:
-        """Note that a read of the source from before this wish lacked its row; what replaced it is newer."""
+        """Record that a source read older than this change lacked its row. A change that replaced it is newer."""
         held: PendingChange | None = change
         while held and self.swap([(msgspec.msgpack.encode(held), msgspec.structs.replace(held, row_gone=True))]):
             held = self.waiting([change.reference]).get(change.reference)
 
     def first(self, count: int) -> list[tuple[bytes, PendingChange]]:
-        """The wishes that have waited longest, as ``(bytes as held, wish)``."""
+        """Return the oldest changes, as ``(bytes as stored, change)``."""
         names = cast("list[bytes]", self._redis.zrange(self._order, 0, count - 1))
         held = self._raw([name.decode() for name in names])
         return [(raw, change) for raw in held.values() if (change := _unpack(raw)) is not None]
 
     def waiting(self, references: Sequence[str]) -> dict[str, PendingChange]:
-        """The wishes for these references."""
+        """Return the pending changes of these references."""
         return {name: change for name, raw in self._raw(references).items() if (change := _unpack(raw)) is not None}
 
     def count(self) -> int:
@@ -89,13 +89,13 @@ class UrgentQueue:
     def _raw(self, references: Sequence[str]) -> dict[str, bytes]:
         if not references:
             return {}
-        found = cast("list[bytes | None]", self._redis.hmget(self._changes, list(references)))
-        return {name: raw for name, raw in zip(references, found, strict=True) if raw is not None}
+        values = cast("list[bytes | None]", self._redis.hmget(self._changes, list(references)))
+        return {name: raw for name, raw in zip(references, values, strict=True) if raw is not None}
 
     # -- the sender ------------------------------------------------------------------------------------------------
 
     def lead(self, token: str) -> bool:
-        """Become the account's sender, or stay it; False while somebody else is, or while the account rests."""
+        """Become or stay the account's sender; False while another worker is, or while the account is paused."""
         return bool(self._lead(keys=[self._sender, self._paused], args=[token, int(SENDER_SECONDS * 1000)]))
 
     def leave(self, token: str, *, if_empty: bool) -> bool:
@@ -103,7 +103,7 @@ class UrgentQueue:
         return bool(self._leave(keys=[self._sender, self._order], args=[token, "empty" if if_empty else ""]))
 
     def unattended(self, now_ms: int) -> bool:
-        """Whether a wish is due and nobody is sending: the message that should have begun it was lost."""
+        """Return whether a change is due without a sender, because the message that starts one was lost."""
         if self._redis.exists(self._sender, self._paused):
             return False
         return any(change.not_before_ms <= now_ms for _, change in self.first(_PER_TRIP))
@@ -117,7 +117,7 @@ KEEP_PUSH_SECONDS: Final = 12 * 3600
 
 
 class Pushes:
-    """All pushes, by the id of the message that asked for them."""
+    """All pushes, by the id of the message that requested them."""
 
     def __init__(self, client: redis.Redis, *, prefix: str) -> None:
         self._redis = client
@@ -129,34 +129,34 @@ class Pushes:
         return int(self._receive(keys=[self._key(push)], args=[KEEP_PUSH_SECONDS]))
 
     def withdraw(self, push: str) -> None:
-        """A push that nobody has accepted shall not be accepted later."""
+        """Prevent a push that was not accepted yet from being accepted later."""
         self._redis.hset(self._key(push), "withdrawn", "1")
         self._redis.expire(self._key(push), KEEP_PUSH_SECONDS)
 
     def fail(self, push: str, message: str) -> None:
-        """The push as a whole came to nothing."""
+        """Record that the push as a whole failed."""
         self._redis.hset(self._key(push), "error", message)
 
-    def tell(self, outcomes: Mapping[str, Mapping[str, PushOutcome]]) -> None:
-        """Write down outcomes: push -> reference -> outcome."""
+    def record(self, outcomes: Mapping[str, Mapping[str, PushOutcome]]) -> None:
+        """Store outcomes: push -> reference -> outcome."""
         pipe = self._redis.pipeline(transaction=False)
-        for push, told in outcomes.items():
-            mapping: Any = {f"={name}": msgspec.json.encode(outcome) for name, outcome in told.items()}
+        for push, rows in outcomes.items():
+            mapping: Any = {f"={name}": msgspec.json.encode(outcome) for name, outcome in rows.items()}
             pipe.hset(self._key(push), mapping=mapping)
             pipe.expire(self._key(push), KEEP_PUSH_SECONDS)
         pipe.execute()
 
     def get(self, push: str) -> Push:
-        """What is known of a push."""
+        """Return the state of a push."""
         raw = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(push)))
-        found = {name.decode(): value for name, value in raw.items()}
-        error = found.get("error")
+        fields = {name.decode(): value for name, value in raw.items()}
+        error = fields.get("error")
         return Push(
-            at_ms=int(found.get("at", 0)),
+            at_ms=int(fields.get("at", 0)),
             error=error.decode() if error else None,
             outcomes={
                 name[1:]: msgspec.json.decode(value, type=PushOutcome)
-                for name, value in found.items()
+                for name, value in fields.items()
                 if name.startswith("=")
             },
         )

@@ -1,7 +1,7 @@
-"""One writer per listing: who is sending a reference right now, across all workers and both lanes.
+"""Write locks: one writer per listing, across all workers and both lanes.
 
-Two requests that are under way at once may reach the marketplace in either order. So a reference is held from before
-its request is sent until its answer is in the ledger, under a lease that its holder renews.
+Concurrent requests may reach the marketplace in either order. So a reference is locked from before its request is sent
+until its response is in the ledger, under a lease that its holder renews.
 
 Key: ``{prefix}writing:{account}`` (hash, reference -> end of the lease and holder).
 """
@@ -21,17 +21,17 @@ from okasie_tasks.errors import ListingLocked, Unavailable
 from okasie_tasks.store.scripts import script
 
 LEASE_SECONDS: Final = 30.0
-"""How long a dead worker's listings stay closed to others."""
+"""How long a dead worker's listings stay locked."""
 _RENEW_SECONDS: Final = 10.0
 _DOUBT_SECONDS: Final = 5.0
-"""After a request without an answer: the marketplace may still be working on it."""
+"""After a request without a response: the marketplace may still be processing it."""
 _BUSY_SECONDS: Final = 0.1
 _AGAIN_SECONDS: Final = 0.5
-"""Between two tries to let go while Redis is away."""
+"""Between two attempts to release while Redis is unreachable."""
 
 
 class HeldLocks(frozenset[str]):
-    """References that are held. ``still_held()``: whether all of them are, for a whole lease more then."""
+    """Locked references. ``still_held()``: renews them all for a whole lease; returns whether all are still held."""
 
     still_held: Callable[[], bool]
 
@@ -46,7 +46,7 @@ class WriteLocks:
 
     @contextlib.contextmanager
     def all(self, references: Sequence[str]) -> Iterator[None]:
-        """Hold every one of these. Raises `ListingLocked`, holding none, when one of them is being written."""
+        """Lock all of these. Raises `ListingLocked`, holding none, when one of them is being written."""
         with self._acquire(references, "all") as mine:
             if len(mine) < len(references):
                 raise ListingLocked(
@@ -56,7 +56,7 @@ class WriteLocks:
 
     @contextlib.contextmanager
     def free(self, references: Sequence[str]) -> Iterator[HeldLocks]:
-        """Hold those of these that nobody is writing."""
+        """Lock those of these that are not being written."""
         with self._acquire(references, "some") as mine:
             yield mine
 
@@ -64,12 +64,12 @@ class WriteLocks:
     def _acquire(self, references: Sequence[str], how: str) -> Iterator[HeldLocks]:
         token = uuid4().hex[:12]
         try:
-            found: list[bytes] = self._lock(keys=[self._key], args=[token, _ms(LEASE_SECONDS), how, *references])
+            locked: list[bytes] = self._lock(keys=[self._key], args=[token, _ms(LEASE_SECONDS), how, *references])
         except redis.RedisError:
-            # It may have been done all the same, and only the answer was lost.
+            # The lock may have been taken, and only the reply lost.
             self._release_later(token, references, 0.0)
             raise
-        mine = [reference.decode() for reference in found]
+        mine = [reference.decode() for reference in locked]
         after = 0.0
         with self._renewed(token, mine):
             try:
@@ -86,10 +86,9 @@ class WriteLocks:
                     self._release_later(token, mine, after)
 
     def _release_later(self, token: str, references: Sequence[str], after: float) -> None:
-        """Redis is away: let go as soon as it is back, or others would wait for the rest of the lease.
+        """Release once Redis is reachable again, so that others need not wait for the rest of the lease.
 
-        The step lets go what still has this very token, so it may come as late as it likes. After a lease's time all
-        is free anyhow.
+        The script releases only what still has this token, so a delay is harmless. All locks end with the lease.
         """
         began = time.monotonic()
 
@@ -103,14 +102,14 @@ class WriteLocks:
         threading.Thread(target=try_again, name="lets-go", daemon=True).start()
 
     def _extend(self, token: str, references: Sequence[str], seconds: float) -> int:
-        """Hold on to them for so long from now; returns how many were still ours."""
+        """Extend the locks to so long from now (0 releases them); returns how many were still held."""
         if not references:
             return 0
         return int(self._keep(keys=[self._key], args=[token, _ms(seconds), *references]))
 
     @contextlib.contextmanager
     def _renewed(self, token: str, references: Sequence[str]) -> Iterator[None]:
-        """A bulk call may take minutes (the marketplace mirrors its images): the lease is renewed meanwhile."""
+        """A bulk call may take minutes (the marketplace mirrors its images): the lease is renewed during it."""
         done = threading.Event()
 
         def renew() -> None:

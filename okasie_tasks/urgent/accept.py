@@ -68,7 +68,7 @@ class _Accepted:
         self._ctx.urgent_queue.put(self.changes.values())
         self._ctx.ledger.put_rejects(self._rejects)
         rejects.tell(self._ctx, self._rejects)
-        self._ctx.pushes.tell({self._push: self._outcomes} if self._outcomes else {})
+        self._ctx.pushes.record({self._push: self._outcomes} if self._outcomes else {})
 
 
 def accept_push(

@@ -320,7 +320,7 @@ class Sender:
         for change, outcome, said in news:
             for push in change.waiters:
                 told[push][change.reference] = PushOutcome(outcome=outcome, at_ms=now_ms, message=said, fields=fields)
-        self._ctx.pushes.tell(told)
+        self._ctx.pushes.record(told)
 
     def _now_ms(self) -> int:
         return self._ctx.runs.now_ms()

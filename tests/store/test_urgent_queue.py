@@ -106,8 +106,8 @@ def test_a_withdrawn_push_is_not_accepted_later(pushes: Pushes) -> None:
 def test_outcomes_are_told_to_every_push_and_kept_for_a_while(pushes: Pushes, client: redis.Redis) -> None:
     done = PushOutcome(outcome="updated", at_ms=5)
     waiting = PushOutcome(outcome="waiting", at_ms=3, message="HTTP 500", fields=("price",))
-    pushes.tell({"p1": {"A-1": waiting, "B": done}, "p2": {"A-1": waiting}})
-    pushes.tell({"p1": {"A-1": done}})
+    pushes.record({"p1": {"A-1": waiting, "B": done}, "p2": {"A-1": waiting}})
+    pushes.record({"p1": {"A-1": done}})
     assert pushes.get("p1").outcomes == {"A-1": done, "B": done}
     assert pushes.get("p2").outcomes == {"A-1": waiting}
     assert 0 < client.ttl("okasie:push:p2") <= 12 * 3600

@@ -1,8 +1,8 @@
--- Tells what became of an alert that was taken: over (sent, or given up), or to be tried again.
+-- Records the outcome of a taken alert: over (sent, or given up), or to be retried.
 -- KEYS[1]  zset: slot -> when it is due (ms)   KEYS[2] hash: slot -> what waits   KEYS[3] hash: slot -> "ms key" of the last
 -- ARGV     1 slot, 2 key, 3 count as taken, 4 "over" or ms to wait for the next try, 5 ms from one message to the next
 -- Returns  1
--- Invariant: what came while the message was under way is not lost: it waits for the slot's next turn.
+-- Invariant: an alert raised while the message was sent is not lost: it waits for the slot's next message.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local raw = redis.call('HGET', KEYS[2], ARGV[1])

@@ -1,9 +1,9 @@
--- Notes an alert for a channel, unless it is known. One slot per channel, kind and account: what comes while one waits
--- replaces it and is counted, so that a storm is one message with a number.
+-- Stores an alert for a channel, unless it is known. One slot per channel, kind and account: a later alert replaces a
+-- waiting one and is counted, so that a burst becomes one message with a number.
 -- KEYS[1]  zset: slot -> when it is due (ms)   KEYS[2] hash: slot -> what waits   KEYS[3] hash: slot -> "ms key" of the last
 -- ARGV     1 slot "channel kind account", 2 key of the alert, 3 the alert (JSON), 4 ms from one message of a slot to the next
 -- Returns  1 when the alert is new, else 0
--- Invariant: a slot is due at most once in ARGV[4], whoever raises and whoever sends.
+-- Invariant: a slot is due at most once in ARGV[4], regardless of who raises and who sends.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local last_ms, last_key = string.match(redis.call('HGET', KEYS[3], ARGV[1]) or '0 ', '^(%d+) (.*)$')

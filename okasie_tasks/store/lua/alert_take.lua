@@ -1,4 +1,4 @@
--- Takes the next due alert to send it, under a lease: of many senders one gets it, and if that one dies, another one later.
+-- Takes the next due alert to send it, under a lease: one sender gets it, and another one after the lease if it dies.
 -- KEYS[1]  zset: slot -> when it is due (ms)   KEYS[2] hash: slot -> what waits   KEYS[3] zset: messages of the last hour
 -- ARGV     1 most messages of a channel in an hour, 2 ms of the lease
 -- Returns  nil when nothing is due, else {slot, key, alert, count, tries so far}

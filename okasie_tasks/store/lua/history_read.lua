@@ -1,4 +1,4 @@
--- Read what is held of some references, in one command: a pipeline of as many costs the client ten times as much.
+-- Read the values of some references in one command: a pipeline of as many commands costs the client ten times as much.
 --
 -- KEYS   the history of each reference below  hash  see history_add.lua
 -- ARGV   references

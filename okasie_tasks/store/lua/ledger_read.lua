@@ -1,4 +1,4 @@
--- Reads entries of many buckets in one step, joined: each reply value of a command of its own costs the reader more.
+-- Reads entries of many buckets in one step, joined: separate reply values cost the reader more.
 -- KEYS[1]  prefix of the ledger's hashes: reference -> packed entry
 -- ARGV     1 bytes of an entry, 2 msgpack: {buckets, references}, of the same length
 -- Returns  the entries in that order, joined; as many zero bytes for one that is not there

@@ -1,8 +1,8 @@
--- Writes ledger entries of one bucket, each only where the ledger still holds what the writer has read.
+-- Writes ledger entries of one bucket, each only if the ledger still holds what the writer read.
 -- KEYS[1]  hash: reference -> packed entry
 -- ARGV     triples: reference, entry as read ("" for none), new entry
--- Returns  the references that somebody else changed in between (not written here).
--- Idempotent under a client's retry: a second try finds the new entry already there and counts it as written.
+-- Returns  the references that another process changed since (not written here).
+-- Idempotent under a client's retry: the retry finds the new entry and counts it as written.
 local lost = {}
 for i = 1, #ARGV, 3 do
   local now = redis.call('HGET', KEYS[1], ARGV[i]) or ''

@@ -1,4 +1,4 @@
--- Ask for the right to send one request now. One atomic step: count, decide, grant or give a place in the queue.
+-- Requests a permit to send one request now. One atomic step: count, decide, grant or give a place in the queue.
 --
 -- KEYS   1 log     zset  permit -> latest moment (ms) at which the server can have counted it
 --        2 second  zset  permit -> the same for the burst rule
@@ -39,8 +39,8 @@ local already = redis.call('ZSCORE', log, permit)
 if already then return {0, math.max(0, already - hold - now), 0} end
 
 local n = tonumber(ARGV[5])
-local told = tonumber(h[2] or n)
-if ARGV[7] == '1' then n = told else n = math.min(n, told) end
+local announced = tonumber(h[2] or n)
+if ARGV[7] == '1' then n = announced else n = math.min(n, announced) end
 -- Caution after refusals that nothing explained: fewer requests for minutes, a slower pace for hours.
 local fewer = math.max(0, tonumber(h[9] or 0) - (now - tonumber(h[10] or now)) / FORGET)
 local slower = tonumber(h[11] or 0) * 0.5 ^ ((now - tonumber(h[12] or now)) / HALF_LIFE)
@@ -90,7 +90,7 @@ if redis.call('ZCARD', second) >= burst then
 end
 if lane == 1 and not bulk_turn then t = math.max(t, tat) end
 
--- A slot that is free belongs to whoever came earlier and is due about now; if nobody is, the caller takes it.
+-- A free slot belongs to an earlier ticket that is due about now; without one, the caller takes it.
 local blocked = false
 if t <= now + HORIZON then
   local before
@@ -102,7 +102,7 @@ if t <= now + HORIZON then
   end
   for _, other in ipairs(before) do
     local promised = tonumber(redis.call('ZSCORE', due, other) or -1)
-    -- Among bulk whoever is here takes the slot, so that the tickets of a dead worker hold up nobody.
+    -- Among bulk tickets the caller takes the slot, so that the tickets of a dead worker block no other.
     local reserved = slop
     if lane == 1 and tonumber(redis.call('ZSCORE', queue, other)) >= BULK then reserved = math.min(slop, LATE) end
     if promised >= now - late and promised <= now + reserved then blocked = true end
@@ -117,7 +117,7 @@ if t <= now + HORIZON and not blocked then
   if waited then redis.call('HDEL', asked, ticket) end
   redis.call('ZADD', log, t + hold, permit)
   redis.call('ZADD', second, t + BURST_HOLD, permit)
-  -- What a stall has cost is made up for at once, up to CATCH_UP slots: no kind of window refuses four in a row.
+  -- After a stall, up to CATCH_UP slots are granted at once: no kind of window refuses four in a row.
   tat = math.min(math.max(tat, t - CATCH_UP * tau) + tau, t + 4 * tau)
   if lane == 1 then streak = 0 elseif bulk_waits then streak = streak + 1 end
   redis.call('HSET', state, 'now', now, 'tat', string.format('%.3f', tat), 'st', streak)

@@ -1,4 +1,4 @@
--- Give a permit back of which no byte was sent, or leave the queue.
+-- Returns a permit for which no byte was sent, or leaves the queue.
 --
 -- KEYS   1 log  2 second  3 queue  4 due  5 state  6 asked (see limiter_acquire.lua)
 -- ARGV   1 permit ("" for none)  2 ticket ("" for none)

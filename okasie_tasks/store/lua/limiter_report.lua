@@ -1,4 +1,4 @@
--- Tell what became of a permit: when the server has counted it at the latest, and what its headers say of the quota.
+-- Reports the response to a permit: the latest moment at which the server counted it, and the quota in its headers.
 --
 -- KEYS   1 log  2 second  3 state (see limiter_acquire.lua)
 -- ARGV   1 permit  2 status: HTTP status, 0 no answer though bytes were written, -1 never connected
@@ -43,16 +43,16 @@ end
 
 local explained = false
 local limit, remaining = tonumber(ARGV[3]), tonumber(ARGV[4])
-local told = tonumber(h[2] or -1)
+local announced = tonumber(h[2] or -1)
 if limit and limit >= 1 then
-  if told < 0 or limit < told then
-    explained = told >= 0 or limit < tonumber(ARGV[7])
-    told = limit
+  if announced < 0 or limit < announced then
+    explained = announced >= 0 or limit < tonumber(ARGV[7])
+    announced = limit
     put('sl', limit); put('lc', 0)
-  elseif limit > told then
+  elseif limit > announced then
     local seen = tonumber(h[4] or -1) == limit and tonumber(h[3] or 0) + 1 or 1
     if seen >= 3 then
-      told, seen = limit, 0
+      announced, seen = limit, 0
       put('sl', limit)
     end
     put('lv', limit); put('lc', seen)
@@ -61,10 +61,10 @@ if limit and limit >= 1 then
   end
 end
 local n = tonumber(ARGV[7])
-if told > 0 and (ARGV[8] == '1' or told < n) then n = told end
+if announced > 0 and (ARGV[8] == '1' or announced < n) then n = announced end
 
 if limit and limit >= 1 and remaining and remaining >= 0 and status > 0 then
-  -- What the server counted and we did not: somebody else on this key, or what a lost Redis forgot.
+  -- Requests counted only by the server: another client of this key, or requests lost with Redis data.
   local own = redis.call('ZCOUNT', log, granted - WINDOW, '+inf')
   local foreign = limit - remaining - own - math.max(0, limit - n)
   if foreign >= FOREIGN then
@@ -85,11 +85,11 @@ end
 if h[10] == permit then put('pt', '0') end
 if status == 429 then
   if h[9] == '1' and not explained then
-    -- Our books said that there was room: count on less for some minutes, and go slower for some hours.
+    -- The log allowed the request: reduce the limit for some minutes, and the pace for some hours.
     local fewer = math.max(0, tonumber(h[11] or 0) - (now - tonumber(h[12] or now)) / FORGET)
     local slower = tonumber(h[13] or 0) * 0.5 ^ ((now - tonumber(h[14] or now)) / HALF_LIFE)
     put('fx', string.format('%.3f', math.min(fewer + n * 0.05, n * 0.5))); put('fxt', now)
-    -- Somebody else on the key is a matter of minutes; a server that counts otherwise than we do, of hours.
+    -- Another client on the key lasts minutes; a server that counts differently than we do, hours.
     if now - tonumber(h[15] or -WINDOW) >= WINDOW then
       put('hx', string.format('%.3f', math.min(slower + 1, MOST_SLOWER))); put('hxt', now)
     end
@@ -97,7 +97,7 @@ if status == 429 then
   pause_until(now + (tonumber(ARGV[5]) or 1000), '429')
   put('cf', 0)
 elseif granted < pause then
-  -- Sent before the pause: it says nothing of the time after it, neither good nor bad.
+  -- Sent before the pause: it proves nothing about the time after it.
 elseif status >= 500 or status <= 0 then
   -- Five in a row open the breaker; after that, until one succeeds, each probe that fails opens it again.
   local failures, opened = tonumber(h[6] or 0) + 1, tonumber(h[7] or 0)

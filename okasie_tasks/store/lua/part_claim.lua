@@ -1,14 +1,14 @@
 -- Claims a part of the stage that the run is in, with a lease and a fencing token.
 -- KEYS[1]  hash: the run   KEYS[2] hash: parts, number -> "D" done | "F" failed | "attempts until_ms token"
--- ARGV     1 phase, 2 part, 3 token: the message's id, or "id/once" with a word that each delivery makes up anew,
---          4 lease in ms, 5 seconds to keep the parts, 6 attempts after which it is begun no more, 7 prefix of accounts
+-- ARGV     1 phase, 2 part, 3 token: the message's id, or "id/once" with a random word per delivery,
+--          4 lease in ms, 5 seconds to keep the parts, 6 attempts after which it is not claimed again, 7 prefix of accounts
 -- Returns  {"claimed", attempts so far with this one} | {"closed", 0} | {"busy", ms left} | {"ended", 0}
---          | {"cancelled", 0} the run is to end | {"paused", 0} the account rests
---          | {"spent", attempts}: it was begun that often and nobody told how it ended; the watchdog closes it
+--          | {"cancelled", 0} the run is cancelled | {"paused", 0} the account is paused
+--          | {"spent", attempts}: it was claimed that often without a result; the watchdog closes it
 -- Invariant: a part is worked on under one token at a time; an expired lease may be taken over, and so may that of the
--- same message's delivery before this one: the broker delivers again what its worker did not live to acknowledge.
--- A delivery that claims again goes on with the attempt that it began, also after its lease if nobody took the part.
--- None is handed out after a person has cancelled the run or paused the account.
+-- same message's delivery before this one: the broker redelivers a message whose worker died before acknowledging it.
+-- A delivery that claims again continues its attempt, even after its lease if no other worker took the part.
+-- None is handed out after an operator has cancelled the run or paused the account.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local run = redis.call('HMGET', KEYS[1], 'state', 'stage', 'account', 'cancel_ms')
@@ -32,7 +32,7 @@ if held then
     end
   end
   if attempts >= tonumber(ARGV[6]) then
-    -- Its lease is over: the watchdog need not wait for the end of it. The last holder may still close the part.
+    -- End its lease, so that the watchdog need not wait for it. The last holder may still close the part.
     redis.call('HSET', KEYS[2], ARGV[2], attempts .. ' 0 ' .. token)
     return {'spent', attempts}
   end

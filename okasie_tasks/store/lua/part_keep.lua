@@ -1,8 +1,8 @@
--- Keeps a claim for a while longer, while its holder works.
+-- Extends a claim while its holder works.
 -- KEYS[1]  hash: parts
 -- ARGV     1 part, 2 token, 3 lease in ms from now
 -- Returns  1 if it is still the holder's, else 0
--- Invariant: what was closed, given back or taken over meanwhile is left alone.
+-- Invariant: a part that was closed, released or taken over since is not changed.
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 local attempts, untilms, token = string.match(held or '', '^(%d+) (%d+) (.*)$')
 if token ~= ARGV[2] or untilms == '0' then return 0 end

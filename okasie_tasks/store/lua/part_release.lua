@@ -1,4 +1,4 @@
--- Gives a claim back, so that the part is open at once.
+-- Releases a claim, so that the part is open at once.
 -- KEYS[1]  hash: parts
 -- ARGV     1 part, 2 token, 3 "1" when the attempt does not count
 -- Returns  attempts that count so far

@@ -1,12 +1,12 @@
--- Takes the next part of the stage that the run is in, which nobody has a message for: publishes and claims it in one
--- step, so that it never stands there without a holder.
+-- Takes the next unpublished part of the run's current stage: publishes and claims it in one step, so that it is never
+-- without a holder.
 -- KEYS[1]  hash: the run   KEYS[2] hash: the stage   KEYS[3] hash: parts (see part_claim.lua)
 -- ARGV     1 phase, 2 token, 3 lease in ms, 4 seconds to keep the parts, 5 parts that may be open, this one included,
 --          6 prefix of accounts
 -- Returns  {"claimed", number} | {"none", -1}: all are published, or enough are open | {"ended", -1}
---          | {"cancelled", -1} the run is to end | {"paused", -1} the account rests
+--          | {"cancelled", -1} the run is cancelled | {"paused", -1} the account is paused
 -- Invariant: as in stage_publish.lua each part is published by one caller, and as in part_claim.lua none is handed out
--- after a person has cancelled the run or paused the account.
+-- after an operator has cancelled the run or paused the account.
 local run = redis.call('HMGET', KEYS[1], 'state', 'stage', 'account', 'cancel_ms')
 if run[1] ~= 'running' or run[2] ~= ARGV[1] then return {'ended', -1} end
 if run[4] then return {'cancelled', -1} end

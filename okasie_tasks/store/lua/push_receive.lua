@@ -1,4 +1,4 @@
--- Note when a push was accepted, once: a message that is delivered again keeps its moment.
+-- Records when a push was accepted, once: a redelivered message keeps the first time.
 --
 -- KEYS   1 push  hash  at (ms, Redis time), withdrawn, and outcomes
 -- ARGV   1 how long to keep it (s)

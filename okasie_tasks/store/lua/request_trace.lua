@@ -1,4 +1,4 @@
--- Keeps what a report of the run shows of one request: how many went when, the slowest, the first that failed.
+-- Stores one request for the run's report: counts by time, the slowest requests, the first that failed.
 -- KEYS[1]  hash: the run   KEYS[2] hash: counts by time   KEYS[3] zset: the slowest, by ms   KEYS[4] list: failed
 -- ARGV     1 ms from sending to answer, 2 HTTP status (0: no answer), 3 the request in JSON, 4 seconds to keep,
 --          5 how many of the slowest, and of the failed
@@ -10,14 +10,14 @@ if not started then return 0 end
 local t = redis.call('TIME')
 local at = math.max(0, math.floor((t[1] * 1000 + math.floor(t[2] / 1000) - ARGV[1] - started) / 1000))
 local slot = at < 1200 and at - at % 10 or math.min(at - at % 300, 93600)
-local status, told = tonumber(ARGV[2]), at .. ' ' .. ARGV[3]
+local status, entry = tonumber(ARGV[2]), at .. ' ' .. ARGV[3]
 local fresh = redis.call('HINCRBY', KEYS[2], 'n:' .. slot, 1) == 1
 if status == 429 then redis.call('HINCRBY', KEYS[2], 'r:' .. slot, 1) end
 if status == 0 or status >= 500 then redis.call('HINCRBY', KEYS[2], 'f:' .. slot, 1) end
-redis.call('ZADD', KEYS[3], ARGV[1], told)
+redis.call('ZADD', KEYS[3], ARGV[1], entry)
 redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -ARGV[5] - 1)
 local failed = status == 0 or status >= 400
-if failed and redis.call('LLEN', KEYS[4]) < tonumber(ARGV[5]) then redis.call('RPUSH', KEYS[4], told) else failed = false end
+if failed and redis.call('LLEN', KEYS[4]) < tonumber(ARGV[5]) then redis.call('RPUSH', KEYS[4], entry) else failed = false end
 if fresh then
   redis.call('EXPIRE', KEYS[2], ARGV[4])
   redis.call('EXPIRE', KEYS[3], ARGV[4])

@@ -1,5 +1,5 @@
--- Moves a run from one stage to the next, for exactly one caller, and opens the next stage; the record tells when
--- ("at:{stage}", ms).
+-- Moves a run from one stage to the next, for exactly one caller, and opens the next stage; the record gets the
+-- time ("at:{stage}", ms).
 -- KEYS[1]  hash: the run   KEYS[2] hash: the next stage
 -- ARGV     1 stage it is in, 2 next stage, 3 parts of the next stage, 4 seconds to keep the stage, then field, value
 --          pairs for the run's record

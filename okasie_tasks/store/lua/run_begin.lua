@@ -1,11 +1,11 @@
--- Lets the waiting run of an account begin, unless one is at work.
+-- Starts the waiting run of an account, unless one is active.
 -- KEYS[1]  string: id of the run that waits
--- KEYS[2]  string: id of the run at work: this is the account's lease
+-- KEYS[2]  string: id of the active run, which is the account's lease
 -- KEYS[3]  hash:   the account; its cursor, generation and rows are what the run starts from
--- KEYS[4]  string: since when the account rests, if it does
+-- KEYS[4]  string: since when the account is paused, if it is
 -- ARGV     1 key prefix of runs, 2 first stage, 3 seconds to keep the stage
 -- Returns  the id of the run that begins now, or ""
--- Invariant: one run per account, and none begins while a person has paused it. A run at work whose record says that it ended gives its collection up.
+-- Invariant: one run per account, and none starts while an operator has paused it. An active run whose record is ended loses the lease.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if redis.call('EXISTS', KEYS[4]) == 1 then return '' end

@@ -1,8 +1,8 @@
--- Asks a run to end: one that waits ends here and now, one at work once its parts under way are finished.
+-- Cancels a run: a waiting one ends now, an active one once its parts in progress are finished.
 -- KEYS[1]  hash: the run   KEYS[2] string: id of the account's run that waits
 -- ARGV     1 run id, 2 seconds to keep the record of a run that ends here
 -- Returns  the state that the run was in; "" when there is no such run
--- Invariant: a run that is over stays as it ended. Asked twice, the first moment stands.
+-- Invariant: an ended run is not changed. A second cancel keeps the first time.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local state = redis.call('HGET', KEYS[1], 'state') or ''

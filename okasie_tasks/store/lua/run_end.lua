@@ -1,7 +1,7 @@
 -- Ends a run, once: state, the cursor by compare-and-set, the account's lease, the account's counters.
 -- KEYS[1]  hash: the run   KEYS[2] hash: the account   KEYS[3] string: run at work   KEYS[4] string: run that waits
--- KEYS[5]  hash: counters (see counters.py); a run that only planned is not counted
--- KEYS[6]  list: runs that people should know of (see alert_box.py); the newest 500, where nobody reads it
+-- KEYS[5]  hash: counters (see request_stats.py); a run that only planned is not counted
+-- KEYS[6]  list: ended runs to raise alerts for (see alerting/queue.py); at most the newest 500, in case they are not read
 -- ARGV     1 run id, 2 state, 3 new cursor ("" leaves it), 4 generation of the cursor as read at the start,
 --          5 seconds to keep the record, then field, value pairs for the account, written with the cursor only
 -- Returns  {1 if this call ended it else 0, id of the run that waits or ""}

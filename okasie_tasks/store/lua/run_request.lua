@@ -1,15 +1,15 @@
--- Asks for a run of an account: folds the request into the run that already waits, or makes a new one wait.
--- KEYS[1]  string: id of the run that waits for its turn
--- KEYS[2]  string: id of the run at work
+-- Requests a run of an account: merges the request into the waiting run, or queues a new one.
+-- KEYS[1]  string: id of the run that waits
+-- KEYS[2]  string: id of the active run
 -- KEYS[3]  zset:   the account's runs, id -> creation time in ms
--- KEYS[4]  hash:   the account; full_day is the newest day whose scheduled full run was asked for
+-- KEYS[4]  hash:   the account; full_day is the newest day whose scheduled full run was requested
 -- ARGV     1 key prefix of runs, 2 new run id, 3 account, 4 mode (incremental|full), 5 plan only ("1"|""), 6 runs kept,
 --          7 the run whose held plan this run may release, or "",
 --          8 the local day (YYYY-MM-DD) whose scheduled full run this is, or ""
 -- Returns  {run id to follow, 1 if it is new or was widened else 0}; {"", 0} for a day that has had its run
--- Invariant: at most one run works and at most one waits; a plan-only run is never folded into one that writes;
---            a day's scheduled full run is asked for once, and never after a later day's.
--- Idempotent: the same new id asked for twice is the same run.
+-- Invariant: at most one run works and at most one waits; a plan-only run is never merged into one that writes;
+--            a day's scheduled full run is requested once, and never after a later day's.
+-- Idempotent: the same new id requested twice is the same run.
 if ARGV[8] ~= '' then
   if (redis.call('HGET', KEYS[4], 'full_day') or '') >= ARGV[8] then return {'', 0} end
   redis.call('HSET', KEYS[4], 'full_day', ARGV[8])
@@ -26,7 +26,7 @@ if waiting then
     return {waiting, 0}
   end
   if ARGV[5] == '1' then return {'', 0} end
-  -- A run that writes replaces a plan that waits: the plan is only a look.
+  -- A run that writes replaces a waiting plan-only run, which changes nothing.
   redis.call('HSET', run, 'state', 'cancelled', 'ended_ms', now)
 end
 local run = ARGV[1] .. ARGV[2]

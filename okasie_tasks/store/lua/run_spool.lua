@@ -1,4 +1,4 @@
--- Keeps what one part of a run has found, sorted into collections, in one step.
+-- Stores the values of one part of a run by collection, in one step.
 -- KEYS[1]  prefix of the run's collections (hashes)   KEYS[2] set: names of the collections
 -- ARGV     1 field: the part, 2 seconds to keep, then pairs: collection, value
 -- Idempotent: the same part writes the same fields.

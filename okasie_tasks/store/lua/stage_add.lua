@@ -1,9 +1,9 @@
--- Adds parts to a stage together with what each of them works on: whoever looks for work takes them from then on.
--- KEYS[1]  hash: the stage   KEYS[2] hash: part -> what it works on; the new ones stand there as "token:0", "token:1", ...
---          KEYS[3] hash: what is left over
--- ARGV     1 token of the extension, 2 parts to add, 3 field of what is left over ("" for none), 4 its value
+-- Adds parts to a stage together with the work of each; any worker may take them from then on.
+-- KEYS[1]  hash: the stage   KEYS[2] hash: part -> its work; new ones are stored there as "token:0", "token:1", ...
+--          KEYS[3] hash: the remainder
+-- ARGV     1 token of the extension, 2 parts to add, 3 field of the remainder ("" for none), 4 its value
 -- Returns  the number of the first added part
--- Idempotent: the same token adds once; what stands there under its name a second time, or is left over, is dropped.
+-- Idempotent: the same token adds once; work or a remainder stored under its name a second time is dropped.
 local first = redis.call('HGET', KEYS[1], 'x:' .. ARGV[1])
 local total = tonumber(first or redis.call('HGET', KEYS[1], 'total') or '0')
 for i = 0, tonumber(ARGV[2]) - 1 do

@@ -1,5 +1,5 @@
--- Adds parts to a stage that is not finished, and notes in the run what they are, at the same moment: whoever looks for
--- work takes them from then on.
+-- Adds parts to an unfinished stage, and records in the run what they are, in the same step; any worker may take them
+-- from then on.
 -- KEYS[1]  hash: the stage   KEYS[2] hash: the run
 -- ARGV     1 token of the extension, 2 parts to add, 3 fact of the run ("" for none), 4 its text, in which {first}
 --          stands for the number of the first added part

@@ -1,8 +1,8 @@
--- Become the sender of an account's inbox, or stay it.
--- KEYS[1]  string: token of whoever is sending   KEYS[2] string: since when the account rests, if it does
--- ARGV     1 token, 2 ms until it runs out unless it is renewed
--- Returns  1 if the caller is the sender now; 0 while somebody else is, or while the account rests
--- Invariant: one sender at a time, and none while a person has paused the account.
+-- Makes the caller the sender of an account's urgent queue, or keeps it so.
+-- KEYS[1]  string: token of the sender   KEYS[2] string: since when the account is paused, if it is
+-- ARGV     1 token, 2 ms until it expires unless renewed
+-- Returns  1 if the caller is the sender now; 0 while another worker is, or while the account is paused
+-- Invariant: one sender at a time, and none while an operator has paused the account.
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 local sender = redis.call('GET', KEYS[1])
 if sender and sender ~= ARGV[1] then return 0 end

@@ -1,10 +1,10 @@
--- Give up being the account's sender.
+-- Stops being the account's sender.
 --
--- KEYS   1 sender  string  token of whoever is sending  2 order  zset of waiting wishes
+-- KEYS   1 sender  string  token of the sender  2 order  zset of pending changes
 -- ARGV   1 token  2 "empty": only if nothing waits; "": in any case
--- Returns 1 when there is nothing more to do for the caller (given up, or somebody else is sending), else 0.
+-- Returns 1 when there is nothing more to do for the caller (stopped, or another worker is the sender), else 0.
 --
--- Invariant: a wish that was put in before this step is seen by its caller, one after it finds no sender.
+-- Invariant: the caller sees a change queued before this step; one queued after it finds no sender.
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 1 end
 if ARGV[2] == 'empty' and redis.call('ZCARD', KEYS[2]) > 0 then return 0 end

@@ -1,11 +1,11 @@
--- Put wishes into the inbox, change them or take them out, each only where it still holds what the caller has read.
+-- Adds, replaces or removes pending changes, each only if the queue still holds what the caller read.
 --
--- KEYS   1 wishes  hash  reference -> packed wish
+-- KEYS   1 changes hash  reference -> packed change
 --        2 order   zset  reference -> moment (ms) of its first acceptance
--- ARGV   quadruples: reference, wish as read ("" for none), new wish ("" takes it out), moment (ms)
--- Returns the references that somebody else changed in between (not written here).
+-- ARGV   quadruples: reference, change as read ("" for none), new change ("" removes it), moment (ms)
+-- Returns the references that another process changed since (not written here).
 --
--- Idempotent under a client's retry: a second try finds the new state already there.
+-- Idempotent under a client's retry: the retry finds the new state.
 
 local lost = {}
 for i = 1, #ARGV, 4 do

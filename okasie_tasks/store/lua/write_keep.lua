@@ -1,8 +1,8 @@
--- Keep the right to write some listings for a while longer, or let it go.
+-- Extends the write locks of some listings, or releases them.
 --
 -- KEYS   1 writing  hash  reference -> "until (ms, Redis time) token"
--- ARGV   1 token  2 how long from now (ms); 0 lets go  3... references
--- Returns how many were still ours. Invariant: what somebody else has taken since is left alone.
+-- ARGV   1 token  2 how long from now (ms); 0 releases  3... references
+-- Returns how many were still held. Invariant: a lock that another holder has taken since is not changed.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

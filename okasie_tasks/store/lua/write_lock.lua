@@ -1,10 +1,10 @@
--- Take the right to write some listings.
+-- Takes the write locks of some listings.
 --
 -- KEYS   1 writing  hash  reference -> "until (ms, Redis time) token"
 -- ARGV   1 token  2 lease (ms)  3 "all": every one or none, "some": those that are free  4... references
--- Returns the references that are ours now.
+-- Returns the references that the caller holds now.
 --
--- Invariant: of two holders of one reference one has let go, or its lease has run out. Taking twice is taking once.
+-- Invariant: a reference has one holder until it is released or its lease expires. Idempotent.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
