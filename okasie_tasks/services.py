@@ -36,7 +36,7 @@ from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync.context import AccountContext, AccountPolicy
 
 current_run: ContextVar[str] = ContextVar("current_run", default="")
-"""The run that this thread is sending requests for, so that they are counted where they belong."""
+"""The run that this thread is sending requests for, so that the requests are counted for it."""
 
 
 class Services:
@@ -71,7 +71,7 @@ class Services:
 
     def account(self, name: str) -> AccountSettings:
         """The account's settings. Raises `ConfigurationError` for a name that the configuration does not have."""
-        # A name may come from a message: it can be anything that JSON can say.
+        # A name may come from a message: it can be any JSON value.
         if isinstance(name, str) and name in self.settings.accounts:  # type: ignore[redundant-expr]
             return self.settings.accounts[name]
         known = ", ".join(sorted(self.settings.accounts)) or "none"
@@ -104,12 +104,12 @@ class Services:
         return self._limiters[name]
 
     def source(self, name: str) -> Source:
-        """Opens the account's inventory anew."""
+        """Open the account's inventory."""
         cache = self.settings.redis.state_dir / "feeds"
         return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year)
 
     def write_back(self, name: str) -> WriteBack | None:
-        """The way back into the account's source, None when it has none."""
+        """Return the write-back to the account's source, None if it has none."""
         return open_write_back(self.account(name))
 
     def market(self, name: str) -> OkasieApi:
@@ -125,7 +125,7 @@ class Services:
         )
 
     def context(self, name: str) -> AccountContext:
-        """What the steps of this account's runs work with."""
+        """Return the context for the steps of this account's runs."""
         account = self.account(name)
         with self._lock:
             if name not in self._accounts:
@@ -145,7 +145,7 @@ class Services:
             return self._accounts[name]
 
     def alerting(self) -> AlertContext:
-        """What alerts are found with and sent by."""
+        """Return what detects and sends alerts."""
         queue = AlertQueue(self.redis, prefix=self.settings.redis.key_prefix, settings=self.settings.alerts)
         sends = channels(self.settings.alerts)
         return alert_context(
@@ -183,7 +183,7 @@ def policy_of(account: AccountSettings) -> AccountPolicy:
 
 
 def market_name(base_url: str) -> str:
-    """What a ledger is bound to. Sandboxes come and go on ports of their own: they are all one."""
+    """Return the marketplace that a ledger is bound to. All sandboxes count as one, whatever their port."""
     return "a sandbox" if is_loopback(base_url) else base_url
 
 

@@ -31,7 +31,7 @@ class Stage(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """``state``: claimed, closed (already done), busy (held by another worker), ended (the run has moved on), spent (its
+    """``state``: claimed, closed (already done), busy (held by another worker), ended (the run moved on), spent (its
     claims are used up), cancelled or paused (by an operator; see `okasie_tasks.store.controls`).
     """
 
