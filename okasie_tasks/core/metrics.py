@@ -143,7 +143,7 @@ def read_recorded(fields: Mapping[str, str]) -> Recorded:
 
 
 def recorded_samples(account: str, found: Recorded, intervals: Mapping[str, float]) -> Iterator[Sample]:
-    """What an account's counters tell. ``intervals``: mode -> seconds from one scheduled run to the next."""
+    """Build the samples of one account. ``intervals``: mode -> seconds from one scheduled run to the next."""
     for labels, count in found.requests.items():
         yield Sample("okasie_requests_total", (account, *labels), count)
     for lane, waits in found.waits.items():

@@ -3,7 +3,7 @@
 A *held log*: each permit is stamped with the latest moment at which the marketplace can have counted its request (the
 response's arrival, else the call's total time-out). A new one is granted only if fewer than the limit lie within
 60.05 s. So no network delay can put more than the limit into any 60 s, whatever kind of window the server uses. Bulk
-requests are *paced* evenly below the limit; a second, short log keeps the burst rule. A waiting caller holds a *ticket*:
+requests are *paced* evenly below the limit; a second, short log keeps the burst rule. A waiter holds a *ticket*:
 a place in the queue that reserves nothing, so a dead worker uses no quota and urgent requests go first.
 
 Keys, all in one hash slot (``{prefix}rl:{bucket}:``): ``l`` log, ``s`` burst log, ``q`` queue, ``d`` promised returns,
