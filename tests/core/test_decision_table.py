@@ -217,7 +217,7 @@ TEXT: dict[str, Case] = {
     "back in the source after we sold it": Case(
         local(), None, True, base(Flag.OWNED, status="sold"), FULL, "update", "back"
     ),
-    "sold by hand, the row still stands": Case(
+    "sold manually, the row is still in the source": Case(
         local(), None, True, base(OURS | Flag.SOLD_BY_HAND, status="sold"), FULL, "none", "by hand"
     ),
     "sold in the source": Case(local(status="sold"), None, True, base(), FULL, "sell", "sold in the source"),
