@@ -188,7 +188,9 @@ def _sold_in_source(local: Local, base: Entry, picture: Entry, evidence: ReadEvi
 def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> Decision:
     if base.has(Flag.SOLD_BY_HAND):
         entry = changed_or_none(with_row_seen(picture.replace(clear=Flag.REVIVED), local), base)
-        return Decision(action="none", reason="sold manually, the row is still in the source", count="settled", entry=entry)
+        return Decision(
+            action="none", reason="sold manually, the row is still in the source", count="settled", entry=entry
+        )
     if not base.has(Flag.IN_SOURCE):
         return Decision(action="update", reason="back in the source")
     if changed and base.row != Entry().row:

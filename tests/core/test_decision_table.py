@@ -218,7 +218,7 @@ TEXT: dict[str, Case] = {
         local(), None, True, base(Flag.OWNED, status="sold"), FULL, "update", "back"
     ),
     "sold manually, the row is still in the source": Case(
-        local(), None, True, base(OURS | Flag.SOLD_BY_HAND, status="sold"), FULL, "none", "by hand"
+        local(), None, True, base(OURS | Flag.SOLD_BY_HAND, status="sold"), FULL, "none", "manually"
     ),
     "sold in the source": Case(local(status="sold"), None, True, base(), FULL, "sell", "sold in the source"),
     "sold in the source, never listed": Case(
