@@ -174,4 +174,4 @@ def test_without_channels_it_is_an_error(tmp_path: Path) -> None:
     config.write_text("")
     result = command(config, "--test")
     assert isinstance(result.exception, ConfigurationError)
-    assert "set webhook, or email, under [alerts]" in str(result.exception)
+    assert "set `webhook` or `email` under [alerts]" in str(result.exception)
