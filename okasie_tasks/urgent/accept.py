@@ -1,6 +1,7 @@
-"""Push: what other applications want sent at once becomes wishes in the account's inbox.
+"""Accepts push and sell messages: each listing becomes a pending change in the account's urgent queue.
 
-A message is hostile until checked: what is wrong with one listing is told for that listing, and stops no other.
+Messages come from other applications and are validated. An invalid listing is rejected with its reason; the other
+listings of the message are accepted.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from okasie_tasks.sync import rejects
 from okasie_tasks.sync.context import AccountContext
 
 
-class _Accepted:
-    """What one message came to."""
+class _AcceptedMessage:
+    """The pending changes, outcomes and rejects of one message."""
 
     def __init__(self, ctx: AccountContext, push: str, at_ms: int) -> None:
         self._ctx, self._push, self._at_ms = ctx, push, at_ms
@@ -49,7 +50,7 @@ class _Accepted:
         )
 
     def refuse(self, reference: str, issues: Sequence[Issue], where: str, run: str = "") -> None:
-        """Told to the caller, and parked where the reference is one that can be."""
+        """Report the issues to the caller, and record a reject if the reference is valid."""
         reject = rejects.invalid(reference, issues, where=where, run=run, now=self._at_ms // 1000)
         self._outcomes[reference] = PushOutcome(
             outcome="rejected", at_ms=self._at_ms, message=reject.message, fields=tuple(reject.fields)
@@ -58,13 +59,11 @@ class _Accepted:
             self._rejects.append(reject)
 
     def missing(self, reference: str) -> None:
-        told = PushOutcome(
-            outcome="not_found", at_ms=self._at_ms, message="the source does not have it; nothing was sent"
-        )
-        self._outcomes[reference] = told
+        message = "the source does not have it; nothing was sent"
+        self._outcomes[reference] = PushOutcome(outcome="not_found", at_ms=self._at_ms, message=message)
 
-    def keep(self) -> None:
-        """Wishes first: a caller that sees an outcome may rely on the rest being in the inbox."""
+    def store(self) -> None:
+        """Write all of it. Changes go first: a caller that sees an outcome can rely on the others being queued."""
         self._ctx.urgent_queue.put(self.changes.values())
         self._ctx.ledger.put_rejects(self._rejects)
         rejects.tell(self._ctx, self._rejects)
@@ -74,41 +73,41 @@ class _Accepted:
 def accept_push(
     ctx: AccountContext, push: str, *, references: object = None, listings: object = None, version: object = 0
 ) -> None:
-    """Take in the message of an ``okasie.push``: ``references`` (read from the source) or ``listings`` (write shape).
+    """Accept an ``okasie.push`` message: ``references`` (read from the source) or ``listings`` (write shape).
 
     ``version``: the caller's own version of the ``listings``, ms since the epoch; 0 for none. Raises
-    `ConfigurationError` for a message that makes no sense, `RunAborted` when the source cannot be read.
+    `ConfigurationError` for an invalid message, `RunAborted` when the source cannot be read.
     """
     at_ms = ctx.pushes.receive(push)
     if not at_ms:
         return
-    accepted = _Accepted(ctx, push, at_ms)
+    accepted = _AcceptedMessage(ctx, push, at_ms)
     try:
         if (references is None) == (listings is None):
             raise ConfigurationError("expected references or listings, one of them", where="okasie.push")
         if references is not None:
             _by_reference(ctx, accepted, checked_references(references, "okasie.push"))
         else:
-            _handed_in(accepted, checked_listings(listings), own=_checked_version(version), at_ms=at_ms)
+            _inline(accepted, checked_listings(listings), own=_checked_version(version), at_ms=at_ms)
     except OkasieError as error:
         ctx.pushes.fail(push, str(error))
         raise
-    accepted.keep()
+    accepted.store()
 
 
 def accept_sell(ctx: AccountContext, push: str, *, references: object) -> None:
-    """Take in the message of an ``okasie.sell``. Raises `ConfigurationError` for one that makes no sense."""
+    """Accept an ``okasie.sell`` message. Raises `ConfigurationError` for an invalid one."""
     at_ms = ctx.pushes.receive(push)
     if not at_ms:
         return
-    accepted = _Accepted(ctx, push, at_ms)
+    accepted = _AcceptedMessage(ctx, push, at_ms)
     try:
         for reference in checked_references(references, "okasie.sell"):
             accepted.sell(reference)
     except OkasieError as error:
         ctx.pushes.fail(push, str(error))
         raise
-    accepted.keep()
+    accepted.store()
 
 
 # -- the message ---------------------------------------------------------------------------------------------------
@@ -150,7 +149,7 @@ def _rows(value: object, name: str, where: str) -> list[Any]:
 # -- where the content comes from ----------------------------------------------------------------------------------
 
 
-def _handed_in(accepted: _Accepted, rows: list[dict[str, Any]], *, own: int, at_ms: int) -> None:
+def _inline(accepted: _AcceptedMessage, rows: list[dict[str, Any]], *, own: int, at_ms: int) -> None:
     year = datetime.now(UTC).year
     for number, row in enumerate(rows, start=1):
         try:
@@ -161,17 +160,17 @@ def _handed_in(accepted: _Accepted, rows: list[dict[str, Any]], *, own: int, at_
             accepted.refuse(reference or f"listing {number}", invalid.found, f"okasie.push, listing {number}")
 
 
-def _by_reference(ctx: AccountContext, accepted: _Accepted, references: list[str]) -> None:
+def _by_reference(ctx: AccountContext, accepted: _AcceptedMessage, references: list[str]) -> None:
     began_ms = ctx.runs.now_ms()
-    found: dict[str, list[SourceRow]] = defaultdict(list)
+    rows_of: dict[str, list[SourceRow]] = defaultdict(list)
     try:
         for row in ctx.source().get(references):
             if row.reference is not None:
-                found[row.reference].append(row)
+                rows_of[row.reference].append(row)
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where="source") from error
     for reference in references:
-        rows = found.get(reference)
+        rows = rows_of.get(reference)
         if not rows:
             accepted.missing(reference)
         elif issues := _issues(rows):

@@ -1,7 +1,7 @@
-"""Send: the urgent lane's requests, one account at a time, the fewest that carry what waits.
+"""Sends an account's pending changes with as few requests as possible.
 
-One caller at a time is the account's sender. It waits a moment for what comes together, takes a permit, and only then
-looks what there is to send: one listing goes as a PUT, several as one bulk call, a sold one as a DELETE.
+One caller at a time is the account's sender. It waits up to 250 ms for changes that arrive together, takes a permit,
+and then reads the urgent queue: one listing is a PUT, several are one bulk call, a sell is a DELETE.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = get_logger(__name__)
 DOUBT_SECONDS: Final = 5.5
 """After a request without an answer its listings stay closed for 5 s (see `okasie_tasks.store.write_locks`)."""
 Held = tuple[bytes, PendingChange]
-"""A wish and its bytes as the inbox held them."""
+"""A pending change and its bytes as the urgent queue held them."""
 
 _QUIET_SECONDS: Final = 0.06
 _GATHER_SECONDS: Final = 0.25
@@ -42,11 +42,15 @@ _LOOK_AT: Final = 2 * ITEMS_PER_BULK
 
 
 class _NoLongerSender(Exception):
-    """Somebody else is sending for this account by now, or a person has paused it. The wishes stay."""
+    """Another caller is the account's sender now, or an operator has paused the account. The changes stay queued."""
 
 
 class Sender:
-    """One turn of sending for an account. ``token`` names the turn; ``rng`` spreads retries; ``sleep`` waits."""
+    """Sends for one account.
+
+    ``token`` identifies this sender, ``rng`` spreads retries, ``sleep`` waits, and ``coming`` counts the messages that
+    are still in the urgent queue of the broker.
+    """
 
     def __init__(
         self,
@@ -60,13 +64,13 @@ class Sender:
         self._ctx, self._token, self._rng, self._sleep, self._coming = ctx, token, rng, sleep, coming
         self._sold_last = False
         self._still_held: Callable[[], bool] = lambda: True
-        """Whether what is being sent is still closed to others: who stood still for long was given up."""
+        """Whether this sender still holds the locks. One that was suspended for long has lost them."""
 
     def run(self) -> None:
-        """Send what waits, unless somebody else is at it.
+        """Send what is queued, unless another caller is the sender.
 
-        Raises `RetryLater` with the seconds after which to come again: no permit, a retry that is not due yet, or
-        enough for one turn.
+        Raises `RetryLater` with the seconds to wait: there is no permit, a retry is not due yet, or this call has sent
+        `_REQUESTS_PER_TASK` requests.
         """
         urgent_queue = self._ctx.urgent_queue
         if not urgent_queue.lead(self._token):
@@ -76,7 +80,7 @@ class Sender:
             for _ in range(_REQUESTS_PER_TASK):
                 if urgent_queue.leave(self._token, if_empty=True):
                     return
-                self._one()
+                self._send_one()
         except _NoLongerSender:
             urgent_queue.leave(self._token, if_empty=False)
             return
@@ -88,7 +92,7 @@ class Sender:
             raise RetryLater("more is waiting", seconds=0.0, where=self._ctx.policy.account)
 
     def _gather(self) -> None:
-        """Changes that come together go together: wait until nothing more comes, a quarter of a second at most."""
+        """Wait until no more changes arrive, 250 ms at most, so that they share a request."""
         waited, seen = 0.0, -1
         while waited < _GATHER_SECONDS:
             now = self._ctx.urgent_queue.count()
@@ -98,7 +102,7 @@ class Sender:
             self._sleep(_QUIET_SECONDS)
             waited += _QUIET_SECONDS
 
-    def _one(self) -> None:
+    def _send_one(self) -> None:
         """Send one request, if something is due."""
         self._due()
         waited = 0.0
@@ -108,7 +112,7 @@ class Sender:
                 with self._ctx.market.permit(ticket=f"urgent:{account}", lane="urgent") as call:
                     self._send(call, self._due())
             except ListingLocked as busy:
-                # A listing that is under way in the other lane: usually for some tenths of a second.
+                # The bulk lane is sending one of these listings, which usually takes some tenths of a second.
                 waited += busy.seconds
                 if waited >= _IN_PLACE_SECONDS:
                     busy.seconds = _IN_PLACE_SECONDS
@@ -120,7 +124,7 @@ class Sender:
     # -- what to send ----------------------------------------------------------------------------------------------
 
     def _due(self) -> list[Held]:
-        """What may be sent now. Raises `RetryLater` when all of it must wait."""
+        """The changes that are due. Raises `RetryLater` when none of the queued ones is."""
         if not self._ctx.urgent_queue.lead(self._token):
             raise _NoLongerSender
         held = self._ctx.urgent_queue.first(_LOOK_AT)
@@ -132,7 +136,7 @@ class Sender:
         return due
 
     def _batch(self, due: list[Held]) -> list[Held]:
-        """The next request: sells and pushes take turns; what failed twice goes alone."""
+        """The changes of the next request. Sells and pushes alternate; a change that failed twice is sent alone."""
         sells = [pair for pair in due if pair[1].kind == "sell"]
         pushes = [pair for pair in due if pair[1].kind == "push"]
         if sells and (not self._sold_last or not pushes):
@@ -148,14 +152,14 @@ class Sender:
     def _send(self, call: Call, due: list[Held]) -> None:
         if not due:
             return
-        # All that is due is closed to the other lane, so that one listing under way there does not stop the rest.
+        # Lock everything that is due: a listing that the bulk lane is sending must not stop the others.
         with self._ctx.locks.free([change.reference for _, change in due]) as mine:
             batch = self._batch([pair for pair in due if pair[1].reference in mine])
             if not batch:
                 raise ListingLocked("these listings are being written", seconds=0.05, where=self._ctx.policy.account)
             base = self._ctx.ledger.get([change.reference for _, change in batch])
             late = [pair for pair in batch if is_superseded(pair[1], base.get(pair[1].reference))]
-            self._over([(pair, "overtaken", "something newer was sent before it") for pair in late])
+            self._finish([(pair, "overtaken", "something newer was sent before it") for pair in late])
             batch = [pair for pair in batch if pair not in late]
             if batch:
                 self._still_held = mine.still_held
@@ -187,16 +191,16 @@ class Sender:
             self._refused_whole(batch, items, refused, base)
             return
         if not self._still_held():
-            return  # others have sent it since, and perhaps something newer; if not, it still waits
+            return  # another sender may have sent it, or something newer; otherwise it is still queued
         accepted: list[tuple[Held, Outgoing, ItemAnswer]] = []
         again: list[Held] = []
-        for pair, item, told in zip(batch, items, answer.items, strict=True):
-            if told.outcome == "accepted":
-                accepted.append((pair, item, told))
-            elif told.outcome == "unknown" or told.http_status >= 500:
+        for pair, item, item_answer in zip(batch, items, answer.items, strict=True):
+            if item_answer.outcome == "accepted":
+                accepted.append((pair, item, item_answer))
+            elif item_answer.outcome == "unknown" or item_answer.http_status >= 500:
                 again.append(pair)
             else:
-                self._rejected(pair, item, told, answer.request_id, base)
+                self._rejected(pair, item, item_answer, answer.request_id, base)
         self._settle(accepted, base, answer.request_id)
         if again:
             missing = Unavailable("the answer did not name it", seconds=0, where=f"request {answer.request_id}")
@@ -206,21 +210,21 @@ class Sender:
         self, accepted: list[tuple[Held, Outgoing, ItemAnswer]], base: dict[str, Entry], request_id: str
     ) -> None:
         now_ms = self._now_ms()
-        told = {pair[1].reference: (pair, item, answer) for pair, item, answer in accepted}
+        by_reference = {pair[1].reference: (pair, item, answer) for pair, item, answer in accepted}
         lacking: set[str] = set()
         for inline in (True, False):
             taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].inline is inline]
             lacking |= skipped_images.settle(self._ctx, taken, now=now_ms // 1000, again=not inline)
 
         def entry(reference: str, held: Entry | None) -> Entry:
-            pair, item, answer = told[reference]
+            pair, item, answer = by_reference[reference]
             settled = pushed(pair[1], item, held, status=answer.status or pair[1].status, now_ms=now_ms)
             return settled.replace(set_flags=Flag.IMAGES) if reference in lacking else settled
 
-        self._write(list(told), base, entry)
-        self._ctx.ledger.remove_rejects(list(told))
+        self._write(list(by_reference), base, entry)
+        self._ctx.ledger.remove_rejects(list(by_reference))
         audit.pushed(self._ctx, accepted, base, request_id=request_id, now_ms=now_ms)
-        self._over(
+        self._finish(
             [
                 (pair, "created" if answer.created else "updated", audit.skipped_images(answer))
                 for pair, _, answer in accepted
@@ -228,28 +232,28 @@ class Sender:
         )
 
     def _sell(self, call: Call, pair: Held, base: dict[str, Entry]) -> None:
-        change, outcome, said = pair[1], "sold", None
+        change, outcome, message = pair[1], "sold", None
         try:
             request_id = call.delete(change.reference).request_id
         except ItemRejected as refused:
             if refused.status != 404:
                 self._rejected(pair, None, rejects.answer_of(change.reference, refused), refused.request_id, base)
                 return
-            outcome, said = "not_found", "the marketplace does not have it; it will not be created either"
+            outcome, message = "not_found", "the marketplace does not have it; it will not be created either"
             request_id = refused.request_id or ""
         if not self._still_held():
             return
         now_ms = self._now_ms()
         self._write([change.reference], base, lambda _, held: sold(change, held, now_ms=now_ms))
         self._ctx.ledger.remove_rejects([change.reference])
-        event = Event(now_ms, "sold", "sold by hand", request_id=request_id, message=said or "")
+        event = Event(now_ms, "sold", "sold manually", request_id=request_id, message=message or "")
         audit.sold(self._ctx, change.reference, event, base.get(change.reference))
-        self._over([(pair, outcome, said)])
+        self._finish([(pair, outcome, message)])
 
     def _write(
         self, references: Sequence[str], base: dict[str, Entry], entry: Callable[[str, Entry | None], Entry]
     ) -> None:
-        """Settle the ledger. A compare may have touched an entry meanwhile: what we sent stands all the same."""
+        """Write the ledger's entries. What was sent also stands over an entry that a comparison has changed since."""
         lost = list(references)
         while lost:
             lost = self._ctx.ledger.swap((name, base.get(name), entry(name, base.get(name))) for name in lost)
@@ -258,35 +262,35 @@ class Sender:
     # -- what did not work -----------------------------------------------------------------------------------------
 
     def _again(self, batch: list[Held], error: Unavailable) -> None:
-        """Keep the wishes for another try, with growing waits; give them up after an hour."""
+        """Keep the changes for another try, with growing waits; give them up after an hour."""
         now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
         for raw, change in batch:
             tries = change.tries + 1
             if _is_old(change, since_ms, now_ms):
-                self._over([((raw, change), "failed", error.message)])
+                self._finish([((raw, change), "failed", error.message)])
                 continue
             wait = min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._rng.uniform(0.8, 1.2)
             wait = max(wait, DOUBT_SECONDS) if error.in_doubt else wait
             later = msgspec.structs.replace(change, tries=tries, not_before_ms=now_ms + int(wait * 1000))
             self._ctx.urgent_queue.swap([(raw, later)])
             if tries >= ATTEMPTS:
-                self._tell([(change, "waiting", f"{error.message}; it is tried again")])
+                self._report([(change, "waiting", f"{error.message}; it is tried again")])
 
     def _refused_key(self, batch: list[Held], error: RunAborted) -> None:
-        log.error("the API key is refused", account=self._ctx.policy.account, reason=str(error))
+        log.error("the marketplace rejected the API key", account=self._ctx.policy.account, reason=str(error))
         now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
         for raw, change in batch:
             later = msgspec.structs.replace(change, not_before_ms=now_ms + int(_LONGEST_WAIT_SECONDS * 1000))
             if _is_old(change, since_ms, now_ms):
-                self._over([((raw, change), "failed", str(error))])
+                self._finish([((raw, change), "failed", str(error))])
             else:
                 self._ctx.urgent_queue.swap([(raw, later)])
-                self._tell([(change, "failed", str(error))])
+                self._report([(change, "failed", str(error))])
 
     def _refused_whole(
         self, batch: list[Held], items: list[Outgoing], refused: ItemRejected, base: dict[str, Entry]
     ) -> None:
-        """A call refused as a whole: each of its listings is sent alone, so that the culprit is found."""
+        """Send each listing of a call that was refused as a whole alone, to find the culprit."""
         if len(batch) == 1:
             answer = rejects.answer_of(items[0].reference, refused)
             self._rejected(batch[0], items[0], answer, refused.request_id, base)
@@ -302,32 +306,33 @@ class Sender:
         now = self._now_ms() // 1000
         reject = rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
         rejects.record(self._ctx, [reject], base)
-        self._over([(pair, "rejected", reject.message)], tuple(reject.fields))
+        self._finish([(pair, "rejected", reject.message)], tuple(reject.fields))
 
-    # -- telling ---------------------------------------------------------------------------------------------------
+    # -- outcomes --------------------------------------------------------------------------------------------------
 
-    def _over(self, done: list[tuple[Held, str, str | None]], fields: tuple[str, ...] = ()) -> None:
-        """Tell who waits and take wishes out. What was replaced meanwhile stays, and its waiters hear more later."""
-        self._tell([(change, outcome, said) for (_, change), outcome, said in done], fields)
-        failed = [(change, said or "") for (_, change), outcome, said in done if outcome == "failed"]
+    def _finish(self, done: list[tuple[Held, str, str | None]], fields: tuple[str, ...] = ()) -> None:
+        """Report outcomes and remove the changes. One that has been replaced stays, and is reported again later."""
+        self._report([(change, outcome, message) for (_, change), outcome, message in done], fields)
+        failed = [(change, message or "") for (_, change), outcome, message in done if outcome == "failed"]
         if failed:
             audit.given_up(self._ctx, failed, now_ms=self._now_ms())
         self._ctx.urgent_queue.take(pair for pair, _, _ in done)
 
-    def _tell(self, news: list[tuple[PendingChange, str, str | None]], fields: tuple[str, ...] = ()) -> None:
+    def _report(self, news: list[tuple[PendingChange, str, str | None]], fields: tuple[str, ...] = ()) -> None:
         now_ms = self._now_ms()
-        told: dict[str, dict[str, PushOutcome]] = defaultdict(dict)
-        for change, outcome, said in news:
+        outcomes: dict[str, dict[str, PushOutcome]] = defaultdict(dict)
+        for change, name, message in news:
+            outcome = PushOutcome(outcome=name, at_ms=now_ms, message=message, fields=fields)
             for push in change.waiters:
-                told[push][change.reference] = PushOutcome(outcome=outcome, at_ms=now_ms, message=said, fields=fields)
-        self._ctx.pushes.record(told)
+                outcomes[push][change.reference] = outcome
+        self._ctx.pushes.record(outcomes)
 
     def _now_ms(self) -> int:
         return self._ctx.runs.now_ms()
 
 
 def _is_old(change: PendingChange, resumed_ms: int, now_ms: int) -> bool:
-    """Whether a wish has been tried for long enough; while its account was paused it was not."""
+    """Whether a change has been tried for long enough. The time that its account was paused does not count."""
     return now_ms - max(change.seen_ms, resumed_ms) > _GIVE_UP_SECONDS * 1000
 
 

@@ -131,7 +131,7 @@ def test_pushes_and_sells_are_told_with_their_outcome(dealer: Dealer) -> None:
     accept.accept_sell(dealer.ctx, "p3", references=["A", "NOBODY"])
     dealer.send()
     assert dealer.told() == [
-        ("sold", "sold by hand", (("status", "active", "sold"),)),
+        ("sold", "sold manually", (("status", "active", "sold"),)),
         ("pushed", "updated by a push, from the source", (("price", 5, 10),)),
         ("pushed", "updated by a push, handed in", (("price", 10, 5),)),
         CREATED,
