@@ -62,7 +62,9 @@ def retry(context: Context, account: str, references: tuple[str, ...]) -> None:
         "account": account,
         "run": None,
         "state": None,
-        **released._asdict(),
+        "freed": released.freed,
+        "invalid": released.invalid,
+        "not_parked": released.not_rejected,
         "still_parked": [],
     }
     if released.freed or released.invalid:

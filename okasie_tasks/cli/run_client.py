@@ -21,7 +21,7 @@ from okasie_tasks.errors import ConnectionFailed, OkasieError
 from okasie_tasks.reports import runs
 from okasie_tasks.reports.runs import new_rejects, pause_hint
 from okasie_tasks.store.records import Run
-from okasie_tasks.sync.rejects import Freed, free
+from okasie_tasks.sync.rejects import FreedRejects, free
 from okasie_tasks.urgent.accept import checked_references
 
 _PICKED_UP_SECONDS = 3.0
@@ -83,7 +83,7 @@ class Follower:
             self._hinted = True
             progress_line(hint)
 
-    def free(self, references: Sequence[str]) -> Freed:
+    def free(self, references: Sequence[str]) -> FreedRejects:
         """Allow refused listings to be sent again: these, or all."""
         return free(self._ctx, checked_references(list(references), "okasie retry") if references else ())
 

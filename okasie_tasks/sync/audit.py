@@ -1,6 +1,7 @@
-"""Remember: what the steps add to the history of the listings they have written, refused or found changed.
+"""Adds events to the history of listings: what was sent, sold, refused or found changed.
 
-Each call is one more trip to Redis for a whole chunk, and one before it where something was written over.
+Each call is one round trip to Redis for a whole chunk. A call that records changed values reads the previous snapshots
+first, in another round trip.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log = get_logger(__name__)
 # -- what was written ----------------------------------------------------------------------------------------------
 
 
-def sent(
+def record_sent(
     ctx: AccountContext,
     accepted: Sequence[tuple[Outgoing, ItemAnswer]],
     base: Mapping[str, Entry],
@@ -36,15 +37,15 @@ def sent(
     request_id: str,
     now_ms: int,
 ) -> None:
-    """What a run has created or updated, each with its reason and what changed."""
+    """Record listings that a run created or updated, with the reason and the changed fields."""
     events = [
         (item, Event(now_ms, "created" if item.action == "create" else "updated", item.reason, run, request_id), answer)
         for item, answer in accepted
     ]
-    _written(ctx, events, base, now_ms)
+    _record_written(ctx, events, base, now_ms)
 
 
-def pushed(
+def record_pushed(
     ctx: AccountContext,
     accepted: Sequence[tuple[tuple[bytes, PendingChange], Outgoing, ItemAnswer]],
     base: Mapping[str, Entry],
@@ -52,19 +53,17 @@ def pushed(
     request_id: str,
     now_ms: int,
 ) -> None:
-    """What the urgent lane has created or updated."""
+    """Record listings that the urgent lane created or updated."""
     events = []
     for (_, change), item, answer in accepted:
-        outcome, origin = (
-            "created" if answer.created else "updated",
-            "handed in" if change.inline else "from the source",
-        )
+        outcome = "created" if answer.created else "updated"
+        origin = "inline content" if change.inline else "from the source"
         event = Event(now_ms, "pushed", f"{outcome} by a push, {origin}", request_id=request_id)
         events.append((item, event, answer))
-    _written(ctx, events, base, now_ms)
+    _record_written(ctx, events, base, now_ms)
 
 
-def _written(
+def _record_written(
     ctx: AccountContext, events: Sequence[tuple[Outgoing, Event, ItemAnswer]], base: Mapping[str, Entry], now_ms: int
 ) -> None:
     known = [item.reference for item, _, _ in events if item.reference in base]
@@ -75,26 +74,29 @@ def _written(
         entry = base.get(item.reference)
         after = Snapshot.of(body)
         changes = diff(before.get(item.reference), body, after=after, status=entry.status if entry else "")
-        warnings = (said,) if (said := skipped_images(answer)) else ()
+        warning = skipped_images(answer)
+        warnings = (warning,) if warning else ()
         full = msgspec.structs.replace(event, changes=changes, warnings=warnings)
         rows.append((item.reference, full, after.pack()))
     ctx.history.sent(rows)
 
 
 def skipped_images(answer: ItemAnswer) -> str | None:
-    """How many images the marketplace did not take, and why not the first of them."""
+    """Return a text with the number of skipped images and the reason of the first; None if no image was skipped."""
     count = len(answer.skipped_images)
     return f"{count} of its images were skipped: {answer.skipped_images[0].reason}" if count else None
 
 
-def sold(ctx: AccountContext, reference: str, event: Event, entry: Entry | None, *, status: str = "sold") -> None:
-    """A listing that was marked sold. ``entry``: the ledger's, before."""
+def record_sold(
+    ctx: AccountContext, reference: str, event: Event, entry: Entry | None, *, status: str = "sold"
+) -> None:
+    """Record a listing that was marked sold. ``entry``: its ledger entry before."""
     changes = (("status", (entry and entry.status) or None, status),)
     ctx.history.add([(reference, msgspec.structs.replace(event, changes=changes))])
 
 
-def refused(ctx: AccountContext, rejects: Sequence[tuple[Reject, str]]) -> None:
-    """What the marketplace refused, each with its code and message, and the run that had sent it."""
+def record_refused(ctx: AccountContext, rejects: Sequence[tuple[Reject, str]]) -> None:
+    """Record listings that the marketplace refused, each with the run that sent it; "" for the urgent lane."""
     ctx.history.add(
         (
             reject.reference,
@@ -112,22 +114,25 @@ def refused(ctx: AccountContext, rejects: Sequence[tuple[Reject, str]]) -> None:
     )
 
 
-def given_up(ctx: AccountContext, changes: Sequence[tuple[PendingChange, str]], *, now_ms: int) -> None:
-    """What the urgent lane has tried for too long, each with what was said last."""
+def record_given_up(ctx: AccountContext, changes: Sequence[tuple[PendingChange, str]], *, now_ms: int) -> None:
+    """Record and log changes that the urgent lane has given up, each with the message of its last try."""
     ctx.history.add(
-        (change.reference, Event(now_ms, "failed", f"the {change.kind} was given up", message=said))
-        for change, said in changes
+        (change.reference, Event(now_ms, "failed", f"the {change.kind} was given up", message=message))
+        for change, message in changes
     )
-    whose = {"account": ctx.policy.account}
-    lines = [{**whose, "reference": change.reference, "kind": change.kind, "reason": said} for change, said in changes]
+    account = ctx.policy.account
+    lines = [
+        {"account": account, "reference": change.reference, "kind": change.kind, "reason": message}
+        for change, message in changes
+    ]
     each(log, ERROR, "given up", lines)
 
 
-# -- what was found changed ----------------------------------------------------------------------------------------
+# -- drifts and conflicts ------------------------------------------------------------------------------------------
 
 
-class Noted(NamedTuple):
-    """A drift or a conflict, with what it was decided from."""
+class Finding(NamedTuple):
+    """A drift or a conflict, with the records it was decided from."""
 
     reference: str
     decision: Decision
@@ -137,59 +142,59 @@ class Noted(NamedTuple):
 
     @property
     def values(self) -> bytes | None:
-        """The values of ours: the row's, unless something else was handed in and stands over a row that is the same."""
+        """Our values: those of the source row. None while inline content replaces an unchanged row."""
         if self.local is None:
             return None
-        given = self.base is not None and self.base.has(Flag.INLINE_CONTENT) and self.local.content == self.base.row
-        return None if given else self.local.values
+        inline = self.base is not None and self.base.has(Flag.INLINE_CONTENT) and self.local.content == self.base.row
+        return None if inline else self.local.values
 
 
-def worth_noting(decision: Decision, base: Entry | None) -> bool:
-    """Drifts and conflicts; not a conflict that merely goes on, which was told when it began."""
+def is_finding(decision: Decision, base: Entry | None) -> bool:
+    """Return whether the decision is a drift or a conflict. An ongoing conflict was recorded when it began."""
     if decision.count not in ("drifted", "conflicts"):
         return False
-    goes_on = base is not None and base.has(Flag.DISPUTED) and decision.action == "none" and not decision.fields
-    return not goes_on
+    ongoing = base is not None and base.has(Flag.DISPUTED) and decision.action == "none" and not decision.fields
+    return not ongoing
 
 
-def decided(ctx: AccountContext, noted: Sequence[Noted], *, run: str) -> None:
-    """Keep each drift and conflict, with both versions, unless it is the newest thing known of its listing."""
-    if not noted:
+def record_findings(ctx: AccountContext, findings: Sequence[Finding], *, run: str) -> None:
+    """Record and log drifts and conflicts with both versions. Skip one that equals the listing's latest event."""
+    if not findings:
         return
     now_ms = ctx.runs.now_ms()
-    references = [found.reference for found in noted]
+    references = [finding.reference for finding in findings]
     newest = ctx.history.latest(references, now_ms=now_ms)
-    ours = ctx.history.snapshots([found.reference for found in noted if _needs_ours(found)], now_ms=now_ms)
+    ours = ctx.history.snapshots([f.reference for f in findings if _needs_our_snapshot(f)], now_ms=now_ms)
     fresh = []
-    for found in noted:
-        kind = "drift" if found.decision.count == "drifted" else "conflict"
-        changes = _both(found, ours.get(found.reference))
-        event = fit(Event(now_ms, kind, found.decision.reason, run, changes=changes))
-        if not event.same_as(newest.get(found.reference)):
-            fresh.append((found.reference, event))
-    # The log first: a part that is done once more may tell a thing twice, and never not at all.
+    for finding in findings:
+        kind = "drift" if finding.decision.count == "drifted" else "conflict"
+        changes = _both(finding, ours.get(finding.reference))
+        event = fit(Event(now_ms, kind, finding.decision.reason, run, changes=changes))
+        if not event.same_as(newest.get(finding.reference)):
+            fresh.append((finding.reference, event))
+    # The conflict log first: if the part is repeated, a conflict may be recorded twice but is never lost.
     ctx.history.conflict(fresh)
     ctx.history.add(fresh)
     for kind in ("drift", "conflict"):
-        whose = {"account": ctx.policy.account, "run": run}
-        lines = [{**whose, "reference": name, "reason": event.reason} for name, event in fresh if event.kind == kind]
+        context = {"account": ctx.policy.account, "run": run}
+        lines = [{**context, "reference": name, "reason": event.reason} for name, event in fresh if event.kind == kind]
         each(log, INFO if kind == "drift" else WARNING, kind, lines)
 
 
-def _needs_ours(found: Noted) -> bool:
-    """Whether our values are not at hand: a row that did not change travels without them."""
-    return found.remote is not None and found.remote.values is not None and found.values is None
+def _needs_our_snapshot(finding: Finding) -> bool:
+    """Return whether our values must be read from the history: the record of an unchanged row has none."""
+    return finding.remote is not None and finding.remote.values is not None and finding.values is None
 
 
-def _both(found: Noted, ours: Snapshot | None) -> tuple[Change, ...]:
-    """(field, ours, theirs) of what differs."""
-    local, remote, fields = found.local, found.remote, found.decision.fields
+def _both(finding: Finding, ours: Snapshot | None) -> tuple[Change, ...]:
+    """Return (field, ours, theirs) for each field that differs."""
+    local, remote, fields = finding.local, finding.remote, finding.decision.fields
     other: list[Change] = [(name, NOT_KEPT, NOT_KEPT) for name in fields if name not in (*COMPARED_FIELDS, "unknown")]
     if local is not None and fields == ("status",):
         return (("status", local.status or None, remote.status if remote else "sold"),)
     if remote is None or remote.values is None:
         return tuple(other)
     row = decode_compared(remote.values)
-    if found.values is not None:
-        return (*both_versions(decode_compared(found.values), row), *other)
+    if finding.values is not None:
+        return (*both_versions(decode_compared(finding.values), row), *other)
     return (*theirs(ours, row), *other)

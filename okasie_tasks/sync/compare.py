@@ -1,4 +1,4 @@
-"""Decide: one partition of both sides and the ledger becomes planned changes, parked rows and ledger updates."""
+"""Compares one partition of both sides with the ledger: planned changes, rejects and ledger updates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.guards import DealerTotals, fields_of
 from okasie_tasks.core.ledger_entry import LIVE, Entry, EntryState, Flag
 from okasie_tasks.core.reconcile import decide
-from okasie_tasks.core.records import (
-    Local,
-    Planned,
-    Reject,
-    Remote,
-)
+from okasie_tasks.core.records import Local, Planned, Reject, Remote
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
@@ -26,31 +21,33 @@ from okasie_tasks.sync import audit, rejects, skipped_images
 from okasie_tasks.sync.context import SPOOL_ROWS, AccountContext, Part
 from okasie_tasks.sync.partition import Partition
 
+log = get_logger(__name__)
+
 _MISSED = "missed"
-"""A place of the run: what a partition was about to count, written before the ledger is."""
+"""A collection of the run: the counts of missing rows from before this run, written before the ledger changes."""
 
 
 class PartitionResult(msgspec.Struct):
-    """What one partition came to. The names in ``counts`` are those of the run report."""
+    """The result of one partition. The names in ``counts`` are those of the run report."""
 
     counts: dict[str, int] = {}
     dealers: dict[str, DealerTotals] = {}
     slices: dict[int, int] = {}
-    """Sends per slice of the source, for the spool."""
+    """Planned sends per slice of the source, for the spool."""
     sells: int = 0
     new_rejects: int = 0
     preexisting: int = 0
-    """Live rows there that neither side knows, while the account's first full reading goes on."""
+    """Live marketplace rows in neither source nor ledger, counted until the first full run has decided on them."""
     providers: dict[str, int] = {}
-    """``externalProvider`` -> rows under it that stand in the source too, on an empty ledger."""
+    """``externalProvider`` -> its marketplace rows that are also in the source but not in the ledger."""
 
 
 def diff_chunk(
     ctx: AccountContext, part: Part, evidence: ReadEvidence, *, partitions: int, plan_only: bool
 ) -> PartitionResult:
-    """Decide for every reference of one partition; the ledger learns, the plan is written, counts come back."""
+    """Decide on every reference of one partition; write the plan and the ledger, and return the counts."""
     partition = Partition(ctx, part.run, part.number, partitions)
-    settled = partition.settle(full=evidence.full)
+    settled = partition.take_settled(full=evidence.full)
     rejects = ctx.ledger.rejects(
         sorted({*partition.rows, *(r for r, e in partition.base.items() if e.flags & Flag.REJECTED)})
     )
@@ -65,7 +62,7 @@ def diff_chunk(
             same=_is_same(partition, reference, evidence),
         )
     plan.write(plan_only=plan_only)
-    return plan.outcome
+    return plan.result
 
 
 def _is_same(partition: Partition, reference: str, evidence: ReadEvidence) -> bool:
@@ -75,7 +72,7 @@ def _is_same(partition: Partition, reference: str, evidence: ReadEvidence) -> bo
 
 
 class PartitionPlan:
-    """Collects the decisions of a partition and writes them at once."""
+    """Collects the decisions of a partition and writes them together."""
 
     def __init__(
         self,
@@ -85,14 +82,14 @@ class PartitionPlan:
         rejects: dict[str, Reject],
         base: dict[str, Entry],
     ) -> None:
-        self.outcome = PartitionResult()
+        self.result = PartitionResult()
         self._ctx, self._part, self._evidence, self._rejects = ctx, part, evidence, rejects
         self._swaps: list[tuple[str, Entry | None, Entry]] = []
         self._rejected: list[Reject] = []
         self._fresh: list[Reject] = []
         self._freed: list[str] = []
         self._planned: list[Planned] = []
-        self._noted: list[audit.Noted] = []
+        self._findings: list[audit.Finding] = []
         self._losing: list[Planned] = []
         self._preexisting: list[Remote] = []
         self._offers: list[Offer] = []
@@ -100,75 +97,75 @@ class PartitionPlan:
         self._now = int(ctx.runs.now())
         self._images_due = skipped_images.due(ctx, base, now=self._now)
         self._missed: dict[str, int] = {}
-        """Reference -> how many reads had lacked it before this one, of those that this one lacks."""
+        """Reference -> how many reads before this run lacked it, for those that this run lacks too."""
         if evidence.missing_reads > 1:
             self._missed = ctx.runs.data.fetch_one(part.run, _MISSED, part.number, dict[str, int]) or {}
 
     def add(
         self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool
     ) -> None:
-        """Decide for one reference and keep the result."""
-        counted = self._once(reference, base)
+        """Decide on one reference and collect the result."""
+        counted = self._before_this_run(reference, base)
         decision = decide(local, remote, counted, self._evidence, same=same, images_due=reference in self._images_due)
         if counted is not None and decision.entry is not None and decision.entry.missed > counted.missed:
             self._missed[reference] = counted.missed
         if base is not None and _ours(base):
             self._filled[base.dealer][base.filled] += 1
         elif base is None and remote is not None:
-            self._met(local, remote)
+            self._count_unowned(local, remote)
         if local is not None and local.issues:
             self._invalid(local, base)
         elif (reject := self._rejects.get(reference)) is not None:
             if self._stays_rejected(reject, local, decision):
                 if base is not None and local is not None and base.live and not base.has(Flag.IN_SOURCE):
-                    # Its row was seen, though it cannot be sent: once it vanishes, the car is gone.
+                    # The row was seen, although it cannot be sent. When it disappears, the car is gone.
                     self._swaps.append((reference, base, with_row_seen(base, local, keep_row=True)))
                 return
             decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)
-        if audit.worth_noting(decision, base):
-            self._noted.append(audit.Noted(reference, decision, local, remote, base))
+        if audit.is_finding(decision, base):
+            self._findings.append(audit.Finding(reference, decision, local, remote, base))
         if decision.entry is not None:
             self._swaps.append((reference, base, decision.entry))
         if decision.action != "none":
             self._plan(reference, decision, local, base)
         if decision.yields and local is not None and remote is not None:
-            made = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
-            self._offers += [made] if made else []
+            offer = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
+            self._offers += [offer] if offer else []
 
     def add_settled(self, settled: Counter[EntryState]) -> None:
-        """What is unchanged and was not looked at one by one."""
+        """Count entries that are unchanged and need no individual decision."""
         if settled:
-            self.outcome.counts["unchanged"] = settled.total()
-        for found, count in settled.items():
-            if found.ours:
-                self._filled[found.dealer][found.filled] += count
+            self.result.counts["unchanged"] = settled.total()
+        for state, count in settled.items():
+            if state.ours:
+                self._filled[state.dealer][state.filled] += count
 
-    def _once(self, reference: str, base: Entry | None) -> Entry | None:
-        """The entry as it was before this run has counted a missing row: a part may be done twice."""
+    def _before_this_run(self, reference: str, base: Entry | None) -> Entry | None:
+        """Return the entry as it was before this run counted the missing row: a part may be executed twice."""
         if base is None or base.missed <= self._missed.get(reference, base.missed):
             return base
         return base.replace(missed=self._missed[reference])
 
-    def _met(self, local: Local | None, remote: Remote) -> None:
-        """A row there that the ledger does not have: the source's own car, or perhaps one from before our time."""
+    def _count_unowned(self, local: Local | None, remote: Remote) -> None:
+        """Count a marketplace row that is not in the ledger. It is in the source, pre-existing, or foreign."""
         if remote.status == "active":
-            self.outcome.counts["foreign_active"] = self.outcome.counts.get("foreign_active", 0) + (local is None)
+            self.result.counts["foreign_active"] = self.result.counts.get("foreign_active", 0) + (local is None)
         if local is not None and remote.provider:
-            self.outcome.providers[remote.provider] = self.outcome.providers.get(remote.provider, 0) + 1
+            self.result.providers[remote.provider] = self.result.providers.get(remote.provider, 0) + 1
         if local is None and self._evidence.taking_over and remote.status in LIVE:
             self._preexisting.append(msgspec.structs.replace(remote, values=None))
-            self.outcome.preexisting += 1
+            self.result.preexisting += 1
 
     def _stays_rejected(self, reject: Reject, local: Local | None, decision: Decision) -> bool:
-        """Whether the marketplace refused just this before; a row that changed is free again."""
+        """Return whether the marketplace has already refused exactly this change. A changed row may be sent again."""
         if decision.action == "none" or not rejects.is_still_rejected(reject, rejects.sent_as(decision.action, local)):
             return False
         self._rejected.append(msgspec.structs.replace(reject, last_seen=self._now, run=self._part.run))
         return True
 
     def _after_reject(self, reject: Reject, local: Local | None, decision: Decision, base: Entry | None) -> Decision:
-        """Nothing is to be done: what was refused is over, unless this run could not see what there was to answer."""
+        """Free a reject whose listing needs no change. An incremental run keeps it: it may not have seen the reason."""
         if decision.action != "none" or local is None:
             return decision
         if self._evidence.full or not rejects.is_still_rejected(reject, local.content):
@@ -176,29 +173,27 @@ class PartitionPlan:
             return decision
         self._rejected.append(msgspec.structs.replace(reject, run=self._part.run))
         entry = decision.entry or base
-        return (
-            decision
-            if entry is None
-            else msgspec.structs.replace(decision, entry=entry.replace(set_flags=Flag.REJECTED))
-        )
+        if entry is None:
+            return decision
+        return msgspec.structs.replace(decision, entry=entry.replace(set_flags=Flag.REJECTED))
 
     def _invalid(self, local: Local, base: Entry | None) -> None:
         missing = tuple(issue.field for issue in local.issues if issue.code == "required")
         if base is not None and _ours(base) and (lost := tuple(set(missing).intersection(fields_of(base.filled)))):
-            self._lose(base, lost)
-            where = Planned(local.reference, "invalid", "its row is invalid", -1, b"", base.dealer, loses=lost)
-            self._losing.append(where)
+            self._count_lost(base, lost)
+            change = Planned(local.reference, "invalid", "its row is invalid", -1, b"", base.dealer, loses=lost)
+            self._losing.append(change)
         reject = rejects.invalid(local.reference, local.issues, where=local.where, run=self._part.run, now=self._now)
         before = self._rejects.get(local.reference)
         if before is not None and before.content == reject.content:
             reject.first_seen = before.first_seen
         else:
-            self.outcome.new_rejects += 1
+            self.result.new_rejects += 1
             self._fresh.append(reject)
         self._rejected.append(reject)
 
     def _count(self, decision: Decision, local: Local | None) -> None:
-        counts = self.outcome.counts
+        counts = self.result.counts
         name: str | None = decision.count
         if name in ("unchanged", "foreign", "drifted", "conflicts", "unread") and not (
             name == "unchanged" and local is None
@@ -207,7 +202,7 @@ class PartitionPlan:
 
     def _plan(self, reference: str, decision: Decision, local: Local | None, base: Entry | None) -> None:
         ours = base if base is not None and _ours(base) else None
-        # Judged with those of the dealer who has it now.
+        # Counted for the dealer that has the listing now.
         dealer = ours.dealer if ours else local.dealer if local and local.dealer else base.dealer if base else b""
         unchanged = local is not None and base is not None and base.has(Flag.IN_SOURCE) and local.content == base.row
         changed = ours is not None and local is not None and decision.action in SENDS and local.content != ours.row
@@ -228,15 +223,15 @@ class PartitionPlan:
         self._planned.append(change)
         if changed and ours:
             self._dealer(dealer).changed += 1
-            self._lose(ours, loses)
+            self._count_lost(ours, loses)
         if decision.action == "sell":
             self._dealer(dealer).sells += 1
-            self.outcome.sells += 1
+            self.result.sells += 1
         else:
-            place = (change.row - 1) // SPOOL_ROWS
-            self.outcome.slices[place] = self.outcome.slices.get(place, 0) + 1
+            number = (change.row - 1) // SPOOL_ROWS
+            self.result.slices[number] = self.result.slices.get(number, 0) + 1
 
-    def _lose(self, base: Entry, fields: tuple[str, ...]) -> None:
+    def _count_lost(self, base: Entry, fields: tuple[str, ...]) -> None:
         lost = self._dealer(base.dealer).lost
         for field in fields:
             lost[field] = lost.get(field, 0) + 1
@@ -250,64 +245,64 @@ class PartitionPlan:
                     totals.filled[field] = totals.filled.get(field, 0) + count
 
     def _dealer(self, dealer: bytes) -> DealerTotals:
-        return self.outcome.dealers.setdefault(dealer.hex(), DealerTotals())
+        return self.result.dealers.setdefault(dealer.hex(), DealerTotals())
 
     def write(self, *, plan_only: bool) -> None:
-        """Write the plan of this partition; and, unless it is only a look, what the ledger learned."""
+        """Write the plan of this partition and, unless ``plan_only``, the ledger, rejects and history."""
         self._count_filled()
-        places: dict[str, list[Any]] = defaultdict(list)
+        collections: dict[str, list[Any]] = defaultdict(list)
         if self._losing:
-            places["losing"] = self._losing
+            collections["losing"] = self._losing
         if self._preexisting:
-            places["preexisting"] = self._preexisting
+            collections["preexisting"] = self._preexisting
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
-            places["sells" if change.action == "sell" else sends].append(change)
-        self._ctx.runs.data.put_all(self._part.run, self._part.number, places)
+            collections["sells" if change.action == "sell" else sends].append(change)
+        self._ctx.runs.data.put_all(self._part.run, self._part.number, collections)
         if plan_only:
             return
-        if not give(self._ctx, self._offers):
-            self.outcome.counts["unoffered"] = len(self._offers)
+        if not send_offers(self._ctx, self._offers):
+            self.result.counts["unoffered"] = len(self._offers)
             again = {offer.reference for offer in self._offers}
             self._swaps = [swap for swap in self._swaps if swap[0] not in again]
         if self._missed and self._evidence.missing_reads > 1:
             self._ctx.runs.data.put(self._part.run, _MISSED, self._part.number, self._missed)
-        # A change that was lost to the urgent lane is newer than what this run read: it stays.
+        # A swap fails where the urgent lane has written since: its state is newer than what this run read, and stays.
         self._ctx.ledger.swap(self._swaps)
         self._ctx.ledger.put_rejects(self._rejected)
-        rejects.tell(self._ctx, self._fresh)
+        rejects.log_new(self._ctx, self._fresh)
         self._ctx.ledger.remove_rejects(self._freed)
-        audit.decided(self._ctx, self._noted, run=self._part.run)
+        audit.record_findings(self._ctx, self._findings, run=self._part.run)
 
 
 def _ours(base: Entry) -> bool:
     return base.live and base.has(Flag.OWNED)
 
 
-log = get_logger(__name__)
-
-
 def offer_of(local: Local, remote: Remote, fields: Sequence[str], *, run: str, at_ms: int) -> Offer | None:
-    """Both versions of the fields that differ; None where the values did not travel, or only the dealer differs."""
+    """Return both versions of the differing fields; None if a record has no values or only the dealer differs."""
     if local.values is None or remote.values is None:
         return None
     ours, theirs = decode_compared(local.values), decode_compared(remote.values)
-    places = [(name, COMPARED_FIELDS.index(name)) for name in fields if name in COMPARED_FIELDS]
-    changes = tuple((name, ours[place], theirs[place]) for name, place in places)
+    positions = [(name, COMPARED_FIELDS.index(name)) for name in fields if name in COMPARED_FIELDS]
+    changes = tuple((name, ours[index], theirs[index]) for name, index in positions)
     return Offer(reference=local.reference, run=run, at_ms=at_ms, changes=changes) if changes else None
 
 
-def give(ctx: AccountContext, offers: Sequence[Offer]) -> bool:
-    """Offer these; False when the source could not be reached. A run does not fail for it: they are offered again."""
+def send_offers(ctx: AccountContext, offers: Sequence[Offer]) -> bool:
+    """Offer marketplace edits to the source; return False when it could not be reached.
+
+    The run does not fail because of it: the next run offers them again.
+    """
     if not offers:
         return True
     try:
-        way_back = ctx.write_back()
-        if way_back is not None:
-            taken = way_back.write_back(offers)
+        write_back = ctx.write_back()
+        if write_back is not None:
+            taken = write_back.write_back(offers)
             log.info("edits offered to the source", account=ctx.policy.account, offered=len(offers), taken=taken)
     except (SourceError, ConfigurationError) as error:
-        told = "edits of the marketplace could not be offered to the source"
-        log.error(told, account=ctx.policy.account, reason=str(error))  # noqa: TRY400 - a condition, not a defect
+        event = "edits of the marketplace could not be offered to the source"
+        log.error(event, account=ctx.policy.account, reason=str(error))  # noqa: TRY400 - a condition, not a defect
         return False
     return True

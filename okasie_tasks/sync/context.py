@@ -1,4 +1,4 @@
-"""What a step of a run works with: the account's ports, handed in by whoever calls the step."""
+"""The stores, clients and settings that a step of a run works with."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ ATTEMPTS: Final = 3
 
 
 class AccountPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The account's settings that decide, as plain values."""
+    """The account settings that decisions depend on, as plain values."""
 
     account: str
     market: str
-    """Which marketplace the ledger speaks of; see `okasie_tasks.celery.market_name`."""
+    """The marketplace that the ledger describes; see `okasie_tasks.celery.market_name`."""
     overlap_seconds: float
     conflict: Policy
     missing_reads: int
     sells: bool
     limits: Limits
     per_minute: int = 120
-    """Requests, as configured."""
+    """The configured limit, in requests."""
     take_over: bool = False
-    """Live rows from before our time that the source lacks are sold within the limits, not held for a person."""
+    """Sell pre-existing live listings that the source lacks, within the limits, without approval."""
     plan_expires_ms: int = 72 * 3600 * 1000
 
 
 class AccountContext(NamedTuple):
-    """Everything a step may touch. ``source`` opens the inventory anew: each part reads for itself."""
+    """Everything that a step uses. ``source`` opens the inventory again: each part reads it separately."""
 
     policy: AccountPolicy
     runs: Runs
@@ -71,5 +71,5 @@ class Part(NamedTuple):
 
     @property
     def ticket(self) -> str:
-        """The place in the limiter's queue; the same over all retries of the part."""
+        """Identifies the part in the limiter's queue; the same for all its retries."""
         return f"{self.run}:{self.stage}:{self.number}"

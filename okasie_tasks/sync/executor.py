@@ -1,7 +1,7 @@
-"""Work: one part of a run from claim to close, whatever kind it is.
+"""Executes one part of a run, from claim to close.
 
-The order is: permit, claim, do, close. A part that must wait gives its claim back and asks its caller to come again;
-a part whose tries are used up is closed as failed with its reason, and the run goes on where it safely can.
+The order is: permit, claim, execute, close. A part that must wait releases its claim and raises `RetryLater`. A part
+whose tries are used up is closed as failed with its reason, and the run continues where that is safe.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 Job = Callable[[AccountContext, Part, "Run", Any], object]
-Tell = Callable[[str], object]
-"""Gets a line about what became of a part, the reason first where it failed."""
+Report = Callable[[str], object]
+"""Receives one line about the result of a part; for a failed part, the reason."""
 
 _NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell", "count"})
 
 
 Effect = Literal["closed", "quiet", "last", "nothing", "stopped"]
-"""What a call did: closed its part (quiet: with nothing to publish after it; last: of its stage), found nothing to do,
-or ended the run."""
+"""What a call did. "closed": closed the part; "quiet": closed it, nothing to publish next; "last": closed the last part
+of the stage; "nothing": there was nothing to do; "stopped": the run has ended."""
 
 
-def perform(ctx: AccountContext, part: Part, *, rng: Random, tell: Tell = str) -> Effect:
-    """Do one part, and ``tell`` what became of it.
+def perform(ctx: AccountContext, part: Part, *, rng: Random, report: Report = str) -> Effect:
+    """Execute one part, and ``report`` its result.
 
-    Raises `RetryLater` when the part is to be tried again after some seconds: the claim has been given back. What the
-    store's client raises while the store is away passes through: call again with the same part.
+    Raises `RetryLater`, with the seconds, when the part must be retried: its claim has been released. Errors of the
+    Redis client while Redis is unreachable pass through: call again with the same part.
     """
 
-    def do() -> Effect:
+    def execute() -> Effect:
         with ctx.market.permit(ticket=part.ticket) if part.stage in _NEEDS_PERMIT else nullcontext() as call:
             claim = ctx.runs.parts.claim(part.run, part.stage, part.number, part.token)
-            return _claimed(ctx, part, claim, call, rng=rng, tell=tell)
+            return _execute(ctx, part, claim, call, rng=rng, report=report)
 
-    return _or_stopped(ctx, part, tell, do) if ctx.runs.state(part.run) == "running" else "nothing"
+    return _stopping_run(ctx, part, report, execute) if ctx.runs.state(part.run) == "running" else "nothing"
 
 
 def perform_next(
@@ -58,43 +58,46 @@ def perform_next(
     *,
     wait: bool,
     rng: Random,
-    tell: Tell = str,
+    report: Report = str,
 ) -> Effect:
-    """Do the part that ``take`` claims once there is a permit for it: "nothing" when it claims none.
+    """Execute the part that ``take`` claims once there is a permit. Returns "nothing" when it claims none.
 
-    ``part``: run, stage and token of whoever does it. ``wait``: half a second for the permit, which is asked for
-    first, so that no part waits in the hands of somebody who has none. Raises like `perform`.
+    ``part``: run, stage and token of the worker. ``wait``: wait up to half a second for the permit. The permit comes
+    first, so that no claimed part waits for one. Raises like `perform`.
     """
 
-    def do() -> Effect:
+    def execute() -> Effect:
         ticket = f"{part.run}:{part.stage}:{part.token}"
         with ctx.market.permit(ticket=ticket, wait=wait, keep_place=False) as call:
             number, claim = take()
-            return _claimed(ctx, part._replace(number=number), claim, call, rng=rng, tell=tell)
+            return _execute(ctx, part._replace(number=number), claim, call, rng=rng, report=report)
 
-    return _or_stopped(ctx, part, tell, do)
+    return _stopping_run(ctx, part, report, execute)
 
 
-def _or_stopped(ctx: AccountContext, part: Part, tell: Tell, do: Callable[[], Effect]) -> Effect:
+def _stopping_run(ctx: AccountContext, part: Part, report: Report, execute: Callable[[], Effect]) -> Effect:
+    """Call ``execute``; end the run if it raises an error that affects every part."""
     try:
-        return do()
+        return execute()
     except NoPermit:
-        # Its message is alive, if only waiting: the watchdog need not publish the run's parts again.
+        # The message exists and is only waiting, so the watchdog need not publish the run's parts again.
         if ctx.runs.state(part.run) == "running":
             ctx.runs.note(part.run, progress_ms=ctx.runs.now_ms())
         raise
     except (RunAborted, ConfigurationError) as stop:
         log.error("run stops", **_facts(ctx, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect
         finish.stop(ctx, part.run, stop.code, stop.message, stop.where or "")
-        tell(f"the run stops: {stop}")
+        report(f"the run stops: {stop}")
         return "stopped"
 
 
-def _claimed(ctx: AccountContext, part: Part, claim: Claim, call: Call | None, *, rng: Random, tell: Tell) -> Effect:
+def _execute(
+    ctx: AccountContext, part: Part, claim: Claim, call: Call | None, *, rng: Random, report: Report
+) -> Effect:
     if claim.state == "cancelled" and finish.cancelled(ctx, part.run):
         return "stopped"
     if claim.state != "claimed":
-        # Of a paused account too: its message is spent, and `watchdog.open_again` publishes the part when it goes on.
+        # Also for a paused account: the message is gone, and `watchdog.open_again` publishes the part on resume.
         return "nothing"
     run = ctx.runs.get(part.run)
     assert run is not None  # noqa: S101 - it was claimed a moment ago
@@ -105,25 +108,25 @@ def _claimed(ctx: AccountContext, part: Part, claim: Claim, call: Call | None, *
         raise
     except RetryLater as later:
         ctx.runs.count(part.run, "retried" if later.counted else "rate_limited")
-        return _later(ctx, part, later, claim.attempts, rng, tell=tell)
+        return _retry_or_fail(ctx, part, later, claim.attempts, rng, report=report)
     except (RunAborted, ConfigurationError):
         raise
     except ItemRejected as refused:
-        # The marketplace refuses the request itself: the same request would be refused again.
+        # The marketplace refused the whole request, and would refuse it again.
         finish.note_error(ctx, part.run, refused.code, refused.message, refused.where or "")
-        told = {"code": refused.code, "reason": str(refused), "request_id": refused.request_id}
-        log.error("part refused", **_facts(ctx, part), **told)  # noqa: TRY400 - no defect
-        tell(f"failed: {refused}")
+        fields = {"code": refused.code, "reason": str(refused), "request_id": refused.request_id}
+        log.error("part refused", **_facts(ctx, part), **fields)  # noqa: TRY400 - no defect
+        report(f"failed: {refused}")
         return _close(ctx, part, {}, failed=True)
     except Exception as error:
         if ctx.runs.is_away(error):
-            # It says nothing of the part, which stays claimed: the same delivery goes on with the same attempt.
+            # Redis is unreachable. The part stays claimed, and the same delivery continues with the same attempt.
             raise
-        # A defect of ours must not end a run without a word, nor be tried for ever.
-        log.exception("a defect in a part", **_facts(ctx, part))
+        # A bug must neither end a run without an error nor be retried without limit.
+        log.exception("unexpected error in part", **_facts(ctx, part))
         broken = RetryLater(f"{type(error).__name__} in {part.stage} part {part.number}", seconds=1, code="internal")
-        return _later(ctx, part, broken, claim.attempts, rng, tell=tell)
-    tell(_words(result))
+        return _retry_or_fail(ctx, part, broken, claim.attempts, rng, report=report)
+    report(_summary(result))
     return _close(ctx, part, result)
 
 
@@ -137,12 +140,12 @@ def _close(ctx: AccountContext, part: Part, result: object, *, failed: bool = Fa
         part.run, part.stage, part.number, part.token, result, failed=failed, when_open=when_open
     )
     if closed and part.stage == "upsert":
-        writes.sent(ctx, part)
+        writes.delete_chunk(ctx, part)
     return _EFFECTS[closed]
 
 
-def _words(result: object) -> str:
-    """A part's small result for people: its counts that are not 0."""
+def _summary(result: object) -> str:
+    """Format the result of a part for people: its counts other than 0."""
     counts = result if isinstance(result, dict) else getattr(result, "counts", {})
     numbers = (
         f"{count} {name.replace('_', ' ')}"
@@ -152,16 +155,18 @@ def _words(result: object) -> str:
     return ", ".join(numbers) or "done"
 
 
-def _later(ctx: AccountContext, part: Part, later: RetryLater, attempts: int, rng: Random, *, tell: Tell) -> Effect:
+def _retry_or_fail(
+    ctx: AccountContext, part: Part, later: RetryLater, attempts: int, rng: Random, *, report: Report
+) -> Effect:
     if later.counted and attempts >= ATTEMPTS:
         finish.note_error(ctx, part.run, later.code, later.message, later.where or "")
         log.error("part failed", **_facts(ctx, part), code=later.code, reason=str(later), attempts=attempts)
-        tell(f"failed after {attempts} tries: {later}")
+        report(f"failed after {attempts} tries: {later}")
         return _close(ctx, part, {}, failed=True)
     ctx.runs.parts.release(part.run, part.stage, part.number, part.token, counted=later.counted)
     if later.counted:
         log.warning("part is tried again", **_facts(ctx, part), code=later.code, reason=str(later), attempts=attempts)
-        # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not march.
+        # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not retry together.
         later.seconds = max(later.seconds, 2.0**attempts * rng.uniform(0.8, 1.2))
     raise later
 
@@ -177,7 +182,7 @@ def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     cursor = run.facts.get("cursor_from", "")
     whole = run.mode == "full" or not cursor
     account = ctx.runs.account(run.account)
-    # With a cursor but without the word, the ledger is from a release before it: it has met everything.
+    # A cursor without this field: an older release wrote the ledger, and has compared everything.
     take_over = account.take_over or ("decided" if account.cursor else "open")
     since = None if whole else fetch.updated_since(cursor, ctx.policy.overlap_seconds)
     page = call.list_page(1, updated_since=since)
@@ -196,12 +201,12 @@ def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
         **({"profiles": json.dumps(sorted(page.profile_ids))} if page.profile_ids else {}),
     )
     return fetch.write_page(
-        ctx, part.run, page, place=fetch.FIRST_PAGE_PLACE, partitions=partitions, provider=account.provider
+        ctx, part.run, page, read_number=fetch.FIRST_READ, partitions=partitions, provider=account.provider
     )
 
 
 def _same_market(ctx: AccountContext) -> None:
-    """What one marketplace holds says nothing of another: a changed base_url would sell and keep the wrong cars."""
+    """Refuse a ledger of another marketplace: after a change of ``base_url``, a run would sell the wrong cars."""
     bound = ctx.runs.bind(ctx.policy.account, ctx.policy.market)
     if bound != ctx.policy.market:
         raise ConfigurationError(
@@ -216,7 +221,7 @@ def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     moment = datetime.fromisoformat(since).astimezone(UTC) if since else None
     page = call.list_page(fetch.page_of(run, part.number), updated_since=moment)
     partitions, provider = run.fact("partitions", 1), run.facts.get("provider", "")
-    return fetch.write_page(ctx, part.run, page, place=part.number + 1, partitions=partitions, provider=provider)
+    return fetch.write_page(ctx, part.run, page, read_number=part.number + 1, partitions=partitions, provider=provider)
 
 
 def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
@@ -232,8 +237,8 @@ def _diff(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
 
 
 def _spool(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
-    places = phases.slices_of(run)
-    return spool.spool(ctx, part, run, place=places[part.number], last=part.number == len(places) - 1)
+    slices = phases.slices_of(run)
+    return spool.spool(ctx, part, run, slice_number=slices[part.number], last=part.number == len(slices) - 1)
 
 
 def _upsert(ctx: AccountContext, part: Part, _: Run, call: Call) -> object:
@@ -244,7 +249,7 @@ def _sell(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     try:
         return writes.mark_sold(ctx, part, run, call)
     except ItemRejected as refused:
-        # One listing that cannot be sold is a reject, not a failed run.
+        # A listing that cannot be sold becomes a reject; the run does not fail.
         return writes.refused_sell(ctx, part, refused)
 
 

@@ -1,7 +1,7 @@
-"""Gather: both sides write small records into the partitions of the run.
+"""Reads the marketplace: writes a small record of each listing into the partitions of the run.
 
-What equals the ledger's picture is written as the hash of its reference only; values travel only for rows whose
-rendering the ledger does not know.
+For a listing that equals its ledger entry, only the hash of its reference is written. Values are written only for rows
+whose rendering is not in the ledger.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
-from okasie_tasks.core.fingerprint import (
-    compared_fingerprint,
-    dealer_fingerprint,
-    encode_compared,
-)
+from okasie_tasks.core.fingerprint import compared_fingerprint, dealer_fingerprint, encode_compared
 from okasie_tasks.core.ledger_entry import ABSENT, LOOK_AGAIN, Entry, entry_state, is_as_rendered
 from okasie_tasks.core.records import (
     Remote,
@@ -35,36 +31,40 @@ if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
 
 
-_BATCH = 1_000
-"""Rows per question to the ledger."""
+BATCH_ROWS: Final = 1_000
+"""Rows per read of the ledger."""
 _UNKNOWN_SIZE_PARTITIONS = 16
 
 _IDS_PER_PASS = 200_000
-"""Ids of rows that are held in memory at once when a walk is proved."""
+"""Row ids in memory at a time while the completeness of a walk is checked."""
 
 
 # -- the marketplace's side ----------------------------------------------------------------------------------------
 
 
 def updated_since(cursor: str, overlap_seconds: float) -> datetime:
-    """Where an incremental read begins: the cursor minus the overlap (the filter's sharpness is not documented)."""
+    """Return where an incremental read begins: the cursor minus the overlap.
+
+    The precision of the filter is not documented.
+    """
     return datetime.fromisoformat(cursor).astimezone(UTC) - timedelta(seconds=overlap_seconds)
 
 
 def next_cursor(page: Page) -> str:
-    """The marketplace's own time at the first page of the walk, else the greatest ``updatedAt`` read; "" if neither."""
+    """Return the marketplace's time at the walk's first page, else the latest ``updatedAt`` on it; "" if neither."""
     moment = page.server_time or max((row.updated_at for row in page.rows if row.updated_at), default=None)
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else ""
 
 
 def write_page(
-    ctx: AccountContext, run: str, page: Page, *, place: int, partitions: int, provider: str
+    ctx: AccountContext, run: str, page: Page, *, read_number: int, partitions: int, provider: str
 ) -> dict[str, int | dict[str, int]]:
-    """Put a page's rows into the partitions; returns counts for the walk's proof.
+    """Write the rows of a page into the partitions; returns the counts that prove the walk complete.
 
-    ``place``: the number of this read among all of the walk; a later one counts where two tell of the same listing.
-    ``provider``: that of our own rows, once it is known: rows of another one are not ours, even under a reference of
-    ours; only where the ledger owns the listing they stay, since nobody promised that the name never changes.
+    ``read_number``: the number of this page read within the walk; of two records of one listing, the later counts.
+    ``provider``: our provider name, once it is known. Rows of another provider are not ours, even with one of our
+    references. They stay where the ledger owns the listing, because the API docs do not promise that the name is
+    constant.
     """
     named = [row for row in page.rows if row.reference]
     references = [row.reference or "" for row in named]
@@ -88,17 +88,17 @@ def write_page(
             same[partition].append(key)
             continue
         record = remote_record(row, None if packed == ABSENT else Entry.unpack(packed), provider)
-        assert record is not None  # noqa: S101 - the quick question has the same answer
+        assert record is not None  # noqa: S101 - `is_as_rendered` agrees
         batches[partition].rows.append(record)
         if record.values is not None:
             with_values.append(key)
-    for partition, found in same.items():
-        batches[partition].same = b"".join(found)
-    places: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
+    for partition, same_keys in same.items():
+        batches[partition].same = b"".join(same_keys)
+    collections: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
     if with_values:
-        # Before the rows: whoever meets them must find their values wanted.
+        # Before the rows: a reader of the rows must already find them marked.
         ctx.runs.data.mark(run, "with_values", with_values)
-    ctx.runs.data.put_sorted(run, place, places | {"ids": b"".join(hash8(row.id) for row in page.rows)})
+    ctx.runs.data.put_sorted(run, read_number, collections | {"ids": b"".join(hash8(row.id) for row in page.rows)})
     return {
         "rows": len(page.rows),
         "nameless": len(page.rows) - rows + page.unreadable,
@@ -110,19 +110,20 @@ def write_page(
 
 
 def distinct_rows(pages: Callable[[], Iterable[bytes]], *, rows: int) -> int:
-    """How many different listings the pages of a walk showed: the same one may stand on two when stock moves.
+    """Count the distinct listings on the pages of a walk: a listing may be on two pages when the stock moves.
 
-    ``pages`` gives the ids of each page, 8 bytes each, as often as it is asked; ``rows`` is about how many there are.
+    ``pages`` returns the ids of each page, 8 bytes each, and is called once per pass. ``rows``: their approximate
+    number.
     """
     passes = max(1, -(-rows // _IDS_PER_PASS))
-    found = 0
-    for turn in range(passes):
-        found += len({key for page in pages() for key in split_hashes(page) if key[0] % passes == turn})
-    return found
+    count = 0
+    for number in range(passes):
+        count += len({key for page in pages() for key in split_hashes(page) if key[0] % passes == number})
+    return count
 
 
 def _dealers(row: RemoteListing) -> tuple[bytes, bytes]:
-    """The row's dealer in both of the forms in which ours may be told; empty where it is not told."""
+    """Return the row's dealer by profile and by code, the two forms that the ledger may have; empty if not reported."""
     return (
         dealer_fingerprint("profile", row.dealer_profile_id) if row.dealer_profile_id else b"",
         dealer_fingerprint("code", row.dealer_location_code) if row.dealer_location_code else b"",
@@ -130,7 +131,7 @@ def _dealers(row: RemoteListing) -> tuple[bytes, bytes]:
 
 
 def remote_record(row: RemoteListing, base: Entry | None, provider: str = "") -> Remote | None:
-    """The record of one marketplace row; None when it equals the ledger's picture (`core.entry.is_as_rendered`)."""
+    """Return the record of one marketplace row; None when it equals its ledger entry (see `is_as_rendered`)."""
     rendering = compared_fingerprint(row.compared)
     status = row.status or ""
     profile, code = _dealers(row)
@@ -158,36 +159,36 @@ def remote_record(row: RemoteListing, base: Entry | None, provider: str = "") ->
 
 
 def partitions_of(page: Page, *, full: bool, rows_before: int) -> int:
-    """How many partitions this run is cut into, from what is known at its first page."""
+    """Return the number of partitions of this run, from what is known at its first page."""
     known = max(rows_before, page.total_items if full else 0)
     return max(partitions_for(known), 1 if rows_before else _UNKNOWN_SIZE_PARTITIONS)
 
 
 MOST_ROUNDS: Final = 3
-FIRST_PAGE_PLACE: Final = 0
-"""Where the rows of the run's very first page lie; part ``n`` of the walk has place ``n + 1``."""
+FIRST_READ: Final = 0
+"""The read number of the run's first page; part ``n`` of the walk has ``n + 1``."""
 
 
-class Round(NamedTuple):
-    """One pass over the pages: parts from ``part`` on, the first of them reads page ``page``."""
+class WalkRound(NamedTuple):
+    """One pass over the pages. It begins with part ``part``, which reads page ``page``."""
 
     part: int
     page: int
 
 
-def rounds_of(run: Run) -> list[Round]:
-    """The rounds of a run's walk so far; the first begins at page 2, since page 1 was read to count the pages."""
-    return [Round(*pair) for pair in json.loads(run.facts.get("walk_rounds", "[[0, 2]]"))]
+def rounds_of(run: Run) -> list[WalkRound]:
+    """Return the rounds of a run's walk. The first begins at page 2: page 1 was read to count the pages."""
+    return [WalkRound(*pair) for pair in json.loads(run.facts.get("walk_rounds", "[[0, 2]]"))]
 
 
 def page_of(run: Run, part: int) -> int:
-    """The page that a part of the walk reads."""
-    last = [turn for turn in rounds_of(run) if turn.part <= part][-1]
+    """Return the page that a part of the walk reads."""
+    last = [walk_round for walk_round in rounds_of(run) if walk_round.part <= part][-1]
     return last.page + part - last.part
 
 
 def is_complete(ctx: AccountContext, run: Run) -> bool:
-    """Whether the last round read every page, of a total that stood still, and all so many rows were seen."""
+    """Return whether the last round read every page, the total was constant, and that many rows were seen."""
     pages = last_round(ctx, run)
     totals: set[int] = {page.get("total", -1) for page in pages}
     if len(totals) != 1 or -1 in totals:  # a page that could not be read has no total
@@ -201,19 +202,20 @@ def is_complete(ctx: AccountContext, run: Run) -> bool:
 
 
 def last_round(ctx: AccountContext, run: Run) -> list[dict[str, Any]]:
-    """What the pages of the last round came to."""
+    """Return the results of the pages of the last round."""
     rounds = rounds_of(run)
     pages: list[dict[str, Any]] = ctx.runs.parts.results(run.id, "walk")[rounds[-1].part :]
     return [*ctx.runs.parts.results(run.id, "first"), *pages] if len(rounds) == 1 else pages
 
 
 def repeat(ctx: AccountContext, run: Run) -> bool:
-    """Begin another round over all pages; False when there were enough. The first page's phase must be over."""
+    """Begin another round over all pages; returns False after `MOST_ROUNDS`. The phase ``first`` must be over."""
     rounds = rounds_of(run)
     if len(rounds) >= MOST_ROUNDS:
         return False
     most = max((page.get("total", 0) for page in last_round(ctx, run)), default=0)
     pages = max(run.fact("pages", 1), -(-most // ROWS_PER_PAGE))
-    told = json.dumps([*rounds, ("{first}", 1)]).replace('"{first}"', "{first}")
-    ctx.runs.parts.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", told))
+    # The script puts the number of the first new part in place of {first}.
+    value = json.dumps([*rounds, ("{first}", 1)]).replace('"{first}"', "{first}")
+    ctx.runs.parts.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", value))
     return True

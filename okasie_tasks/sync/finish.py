@@ -1,4 +1,4 @@
-"""Ending: how a run is closed, what its record tells, and what the account keeps of it."""
+"""Ends a run: its final state, its report, and the facts that the account keeps."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _SENDING: Final = ("first", "walk", "upsert", "sell", "count")
 
 
 def note_error(ctx: AccountContext, run_id: str, code: str, message: str, where: str) -> None:
-    """Keep the first error of a run: it tells the cause, the others follow from it."""
+    """Record the first error of a run. It is the cause; later errors are its consequences."""
     error = {"code": code, "message": message, "where": where or None}
     ctx.runs.note_once(run_id, "error", json.dumps(error))
 
 
 def stop(ctx: AccountContext, run_id: str, code: str, message: str, where: str) -> None:
-    """End a run at once, with the reason; parts that are under way find it ended."""
+    """End a run at once as failed, with the reason. Parts in progress find it ended."""
     run = ctx.runs.get(run_id)
     if run is not None and run.open:
         note_error(ctx, run_id, code, message, where)
@@ -39,9 +39,10 @@ def stop(ctx: AccountContext, run_id: str, code: str, message: str, where: str) 
 
 
 def cancelled(ctx: AccountContext, run_id: str) -> Run | None:
-    """End a run that a person has cancelled, once no request of it is under way; the run if it is over, else None.
+    """End a run that an operator has cancelled, once none of its requests is in progress.
 
-    What is under way settles the ledger first, so that nothing that was sent is forgotten. The cursor stays.
+    Returns the run if it has ended, else None. Requests in progress update the ledger first, so that it contains
+    everything that was sent. The cursor does not change.
     """
     run = ctx.runs.get(run_id)
     if run is not None and run.open:
@@ -53,10 +54,10 @@ def cancelled(ctx: AccountContext, run_id: str) -> Run | None:
 
 
 def end(ctx: AccountContext, run: Run, state: str) -> None:
-    """End a run that has nothing left to do, or must not go on; ``done`` may become ``partial`` or ``held``."""
+    """End a run that is finished or must stop. ``done`` may become ``partial`` or ``held``."""
     run = ctx.runs.get(run.id) or run
     if not run.open:
-        return  # by somebody else, and what it held may be of the past by now
+        return  # another worker has ended it, and its held plan may be outdated by now
     outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run.id, "diff")]
     applied = merge_counts(result for stage in ("upsert", "sell") for result in ctx.runs.parts.results(run.id, stage))
     if state == "done" and not run.plan_only:
@@ -64,30 +65,30 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
     account: dict[str, str] = {}
     if state in ("done", "held") and not run.plan_only:
         _forget_vanished_rejects(ctx, run)
-        # What a guard held back is no measure for the next read: a feed that stays cut must stay suspicious.
-        account = _learned(ctx, run, outcomes) | (_accepted(run) if state == "done" else {})
-        ctx.runs.note(run.id, held_run=plan_review.settle(ctx, run))
+        # A held run is no baseline for the next read: a feed that stays truncated must trip the guard again.
+        account = _ownership_facts(ctx, run, outcomes) | (_baseline(run) if state == "done" else {})
+        ctx.runs.note(run.id, held_run=plan_review.store_held_plan(ctx, run))
     ctx.runs.note(run.id, **_report(ctx, run, outcomes, applied))
     cursor = run.facts.get("cursor_next", "") if state in ("done", "held") and not run.plan_only else ""
     before = ctx.runs.account(run.account).cursor if cursor else ""
     ctx.runs.end(run, state, cursor=cursor, account_facts=account)
-    # A plan is read after its end; of other runs only the record stays.
+    # The plan of a dry run is read after its end; other runs keep only their record.
     ctx.runs.data.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
-    _tell(ctx, run.id, before)
+    _log_end(ctx, run.id, before)
 
 
-def _tell(ctx: AccountContext, run_id: str, cursor_before: str) -> None:
-    """The lines of an end: what came of it, what waits for a person, where the cursor stands."""
+def _log_end(ctx: AccountContext, run_id: str, cursor_before: str) -> None:
+    """Log how a run ended, which changes need approval, and the new cursor."""
     run = ctx.runs.get(run_id)
     if run is None:
         return
-    whose = {"account": run.account, "run": run.id}
+    context = {"account": run.account, "run": run.id}
     level = {"failed": ERROR, "partial": WARNING}.get(run.state, INFO)
     error = json.loads(run.facts.get("error", "{}"))
     log.log(
         level,
         "run ended",
-        **whose,
+        **context,
         state=run.state,
         mode=run.mode,
         seconds=round((run.ended_ms - run.created_ms) / 1000, 3),
@@ -96,32 +97,32 @@ def _tell(ctx: AccountContext, run_id: str, cursor_before: str) -> None:
         **({"code": error["code"], "reason": error["message"], "where": error["where"]} if error else {}),
     )
     if run.state == "held":
-        for held in plan_review.holds_of(run):
-            facts = {"guard": held.guard, "dealer": held.dealer, "what": held.what, "count": held.count}
-            log.warning("plan held", **whose, held_run=run.facts.get("held_run"), **facts, reason=held.reason)
+        for hold in plan_review.holds_of(run):
+            facts = {"guard": hold.guard, "dealer": hold.dealer, "what": hold.what, "count": hold.count}
+            log.warning("plan held", **context, held_run=run.facts.get("held_run"), **facts, reason=hold.reason)
     if run.facts.get("cursor"):
-        log.info("cursor moved", **whose, before=cursor_before or None, cursor=run.facts["cursor"])
+        log.info("cursor moved", **context, before=cursor_before or None, cursor=run.facts["cursor"])
 
 
 def _state(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], applied: dict[str, int]) -> str:
     failed = sum(ctx.runs.parts.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
     if unread := sum(outcome.counts.get("unread", 0) for outcome in outcomes):
-        told = (
-            f"the list moved while it was read, {fetch.MOST_ROUNDS} times: {unread} new listings wait for a whole read"
+        message = (
+            f"the list changed during all {fetch.MOST_ROUNDS} reads: {unread} new listings wait for a complete read"
         )
-        note_error(ctx, run.id, "walk_incomplete", told, "GET /listings")
+        note_error(ctx, run.id, "walk_incomplete", message, "GET /listings")
     if failed or applied.get("unanswered") or unread:
         return "partial"
     return "held" if plan_review.holds_of(run) else "done"
 
 
-def _learned(ctx: AccountContext, run: Run, outcomes: list[PartitionResult]) -> dict[str, str]:
-    """What this run taught about the account, whether or not something is held."""
+def _ownership_facts(ctx: AccountContext, run: Run, outcomes: list[PartitionResult]) -> dict[str, str]:
+    """Return the account facts about our provider and pre-existing listings. They do not depend on held changes."""
     facts: dict[str, str] = {}
     if provider := plan_review.own_provider(ctx, run, outcomes):
         facts["provider"] = provider
-    waiting = any(found.what == "take-over" for found in plan_review.holds_of(run))
-    # Whose the rows are that the source lacks may only be known once there are rows of ours beside them.
+    waiting = any(hold.what == "take-over" for hold in plan_review.holds_of(run))
+    # Whether rows missing from the source are ours is known only once other rows have shown our provider.
     known = provider or not any(outcome.preexisting for outcome in outcomes)
     if run.fact("taking_over"):
         decided = run.fact("walk_complete") and known and not waiting
@@ -129,8 +130,8 @@ def _learned(ctx: AccountContext, run: Run, outcomes: list[PartitionResult]) -> 
     return facts
 
 
-def _accepted(run: Run) -> dict[str, str]:
-    """What the next run is measured by."""
+def _baseline(run: Run) -> dict[str, str]:
+    """Return the account facts that the guards compare the next run with."""
     facts = {"rows": run.facts.get("rows", "0")}
     if "profiles" in run.facts:
         facts["profiles"] = run.facts["profiles"]
@@ -138,7 +139,7 @@ def _accepted(run: Run) -> dict[str, str]:
 
 
 def _forget_vanished_rejects(ctx: AccountContext, run: Run) -> None:
-    """A parked row that this complete read did not meet again is no longer a reject."""
+    """Remove rejects of rows that this complete read no longer contains."""
     gone = [r.reference for r in ctx.ledger.all_rejects() if r.run and r.run != run.id]
     ctx.ledger.remove_rejects(gone)
 

@@ -1,10 +1,9 @@
-"""Reads the source: its rows go into the partitions of the run, slice by slice."""
+"""Reads the source, slice by slice, and writes its rows into the partitions of the run."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,16 +28,11 @@ from okasie_tasks.core.row_cache import RowCache, RowOffset
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import CachingSource, SourceRow
 from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
-
-if TYPE_CHECKING:
-    pass
-from okasie_tasks.sync.fetch import _BATCH
-
-# -- the local side ------------------------------------------------------------------------------------------------
+from okasie_tasks.sync.fetch import BATCH_ROWS
 
 
 def load_slice(ctx: AccountContext, part: Part, *, partitions: int) -> dict[str, int | str | list[str]]:
-    """Read one slice of the source into the partitions; the result tells whether the source ended within it."""
+    """Read one slice of the source into the partitions. ``ended`` in the result: whether the source ended within it."""
     source = ctx.source()
     start = part.number * LOAD_ROWS
     rows = 0
@@ -47,7 +41,7 @@ def load_slice(ctx: AccountContext, part: Part, *, partitions: int) -> dict[str,
     version = source.version()
     if not source.sliceable and part.number:
         return {"rows": 0, "ended": 1, "version": "", "nameless": 0, "where": []}  # the first part reads it all
-    # One row more than the slice tells whether it is the last: else a part would be needed to find nothing.
+    # One row more than the slice shows whether it is the last one, without another part.
     stop = start + LOAD_ROWS + 1 if source.sliceable else None
     sorter = _Sorter(ctx, part, partitions, ctx.ledger.row_offset(version, start) if source.sliceable else None)
     if isinstance(source, CachingSource):
@@ -56,14 +50,14 @@ def load_slice(ctx: AccountContext, part: Part, *, partitions: int) -> dict[str,
         stream = source.rows(start, stop)
     stream = iter(stream)
     own = islice(stream, LOAD_ROWS) if source.sliceable else stream
-    while chunk := list(islice(own, _BATCH)):
+    while chunk := list(islice(own, BATCH_ROWS)):
         rows += len(chunk)
         open_end = chunk[-1].where if chunk[-1].unterminated else ""
         nameless += [row.where for row in chunk if row.reference is None]
         sorter.add([row for row in chunk if row.reference is not None])
     ended = rows < LOAD_ROWS or next(stream, None) is None
     if source.version() != version:
-        raise SourceError("the source changed while it was being read; the next run reads it anew", code="changed")
+        raise SourceError("the source changed while it was being read; the next run reads it again", code="changed")
     sorter.write()
     ctx.ledger.keep_row_offsets(version, sorter.known.passed)
     return {
@@ -87,10 +81,10 @@ class _Sorter:
         self.known = RowCache(ctx.ledger.known_rows(part.number), begin)
 
     def add(self, chunk: list[SourceRow]) -> None:
-        """Rows that have a reference."""
+        """Sort rows, all of which have a reference."""
         references = [row.reference or "" for row in chunk]
         keys = [hash8(reference) for reference in references]
-        with_values = self._found_with_values(keys)
+        with_values = self._marked_with_values(keys)
         for row, key, packed in zip(chunk, keys, self._ctx.ledger.packed(references, keys), strict=True):
             partition, whole = partition_of_hash(key, self._partitions), key in with_values
             if row.read is not None and not whole and is_as_read(packed, row.content):
@@ -109,18 +103,19 @@ class _Sorter:
         if record is None:
             self._same[partition].append(same_row(key, row.row))
             return
-        form = encode_compared(values) if whole and values else None
-        self._rows[partition].append(record if form is None else msgspec.structs.replace(record, values=form))
+        if whole and values:
+            record = msgspec.structs.replace(record, values=encode_compared(values))
+        self._rows[partition].append(record)
 
-    def _found_with_values(self, keys: list[bytes]) -> set[bytes]:
-        """Which of these the marketplace's side has written with values: they are compared, or told, by value."""
+    def _marked_with_values(self, keys: list[bytes]) -> set[bytes]:
+        """Return the keys whose marketplace rows were written with values. They are compared and reported by value."""
         if not self._any_with_values:
             return set()
-        found = self._ctx.runs.data.marked(self._part.run, "with_values", keys)
-        return {key for key, member in zip(keys, found, strict=True) if member}
+        marked = self._ctx.runs.data.marked(self._part.run, "with_values", keys)
+        return {key for key, is_marked in zip(keys, marked, strict=True) if is_marked}
 
     def write(self) -> None:
-        """Into the run, all at once; and what was learned of the rows."""
+        """Write the rows into the run, all together, and store the row cache."""
         batches: dict[str, object] = {
             f"local:{partition}": LocalBatch(b"".join(self._same[partition]), self._rows[partition])
             for partition in self._same.keys() | self._rows.keys()
@@ -133,9 +128,10 @@ class _Sorter:
 def local_record(
     row: SourceRow, base: Entry | None, *, whole: bool = False, content: bytes = b"", values: Compared = ()
 ) -> Local | None:
-    """The record of one source row; None when it equals what the ledger holds of the source, unless ``whole``.
+    """Return the record of one source row; None when it equals its ledger entry, unless ``whole``.
 
-    ``content``, ``values``: its fingerprint and compared form, where they were made already. Quick twin: `is_as_read`.
+    ``content``, ``values``: its fingerprint and compared form, if they exist already. `is_as_read` is the fast version
+    of this comparison.
     """
     reference = row.reference or ""
     if row.listing is None:

@@ -1,4 +1,4 @@
-"""Sides: what one partition of a run holds of the source, the marketplace and the ledger, joined by reference."""
+"""One partition of a run: the records of the source, the marketplace and the ledger, joined by reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from okasie_tasks.sync.context import AccountContext
 
 
 class Partition:
-    """One partition of a run. ``base``: the ledger's entries, filled by `settle`; the sides are asked by reference."""
+    """One partition of a run. ``base``: the ledger entries that need a decision, set by `take_settled`."""
 
     def __init__(self, ctx: AccountContext, run: str, partition: int, partitions: int) -> None:
         self._packed = ctx.ledger.packed_buckets(buckets_of(partition, partitions))
@@ -36,32 +36,32 @@ class Partition:
         for page in ctx.runs.data.fetch(run, f"remote:{partition}", RemoteBatch):
             self._add_remote(page)
         for reference in self.remote_same.intersection(self.remote):
-            if self.remote[reference].provider:  # somebody else's listing under a reference of ours
+            if self.remote[reference].provider:  # a listing of another provider that uses one of our references
                 del self.remote[reference]
         self.base: dict[str, Entry] = {}
 
-    def settle(self, *, full: bool) -> Counter[EntryState]:
-        """Take out what needs no decision, and count it: entries with which both sides are as they were.
+    def take_settled(self, *, full: bool) -> Counter[EntryState]:
+        """Remove and count the entries that need no decision, both sides being unchanged; ``base`` gets the others.
 
-        The others are in ``base`` then. ``full``: the whole marketplace was walked, so it must have told so; else what
-        it did not tell of is as it was.
+        ``full``: the whole marketplace was read, so an unchanged listing must have appeared. In an incremental read, a
+        listing that did not appear is unchanged.
         """
-        found: Counter[bytes] = Counter()
-        told, rows, same_rows = self.remote_same, self.rows, self.same_rows
+        settled: Counter[bytes] = Counter()
+        remote_same, rows, same_rows = self.remote_same, self.rows, self.same_rows
         left: dict[str, bytes] = {}
         for reference, packed in self._packed.items():
             if (
                 reference in same_rows
-                and (reference in told or not full)
+                and (reference in remote_same or not full)
                 and reference not in rows
                 and reference not in self.remote
                 and entry_state(packed).settled
             ):
-                found[packed[SHARED]] += 1
+                settled[packed[SHARED]] += 1
             else:
                 left[reference] = packed
         self.base = {reference: Entry.unpack(packed) for reference, packed in left.items()}
-        return Counter({shared(key): count for key, count in found.items()})
+        return Counter({shared(key): count for key, count in settled.items()})
 
     def _add_local(self, batch: LocalBatch) -> None:
         for record in batch.rows:
@@ -75,17 +75,17 @@ class Partition:
             reference for key in split_hashes(page.same) if (reference := self.by_hash.get(key)) is not None
         )
         for record in page.rows:
-            # The same listing may stand on two pages when stock moves during the walk: the newest picture counts.
+            # A listing may be on two pages when the stock moves during the walk: the newest record counts.
             known = self.remote.get(record.reference)
             if known is None or _rank(record) >= _rank(known):
                 self.remote[record.reference] = record
 
     def references(self) -> Iterator[str]:
-        """What is to be decided, once `settle` was called."""
+        """Yield the references that need a decision. Call `take_settled` first."""
         yield from sorted({*self.base, *self.rows, *self.remote})
 
     def local(self, reference: str) -> Local | None:
-        """The row of the source; several rows that differ are one invalid row."""
+        """Return the source row; several rows that differ become one invalid row."""
         rows = self.rows.get(reference, [])
         same = self.same_rows.get(reference)
         if same is not None:
@@ -112,5 +112,5 @@ class Partition:
 
 
 def _rank(record: Remote) -> tuple[bool, int]:
-    """Of two rows under one reference the one that bears our name counts, then the newer."""
+    """Rank two rows under one reference: our provider's row first, then the newer one."""
     return not record.provider, record.changed_at

@@ -1,8 +1,9 @@
-"""Conduct: how a run goes from phase to phase, and which parts are to be published next.
+"""Moves a run from phase to phase, and chooses the parts to publish next.
 
 Phases: ``first`` (page 1) -> ``walk`` (the other pages) -> ``load`` (the source) -> ``diff`` -> ``apply`` (spool,
-upsert and sell parts) -> ended. The source is read after the walk: what is written is as fresh as it can be, and the
-load knows which rows must be compared by value. Exactly one caller moves a run from a phase to the next.
+upsert and sell parts) -> ended. A full run may ``count`` before it ends. The source is read after the walk, so that its
+rows are as fresh as possible and the load knows which of them to compare by value. Exactly one caller moves a run to
+the next phase.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from okasie_tasks.store.records import Claim, Run
 
 WINDOWS: Final = {
-    # stage: (parts per window, publish the next when so many are still open)
+    # stage: (parts per window, publish the next window when this many parts are still open)
     "first": (1, 0),
     "walk": (5, 0),
     "load": (4, 1),
@@ -35,63 +36,63 @@ WINDOWS: Final = {
     "sell": (5, 15),
     "count": (1, 0),
 }
-"""Writes: 20 tickets wait 10 s at most, within the limiter's longest answer; and when a worker dies with its share of
-the messages, half of them where there are two, what is left still uses up the quota. The messages of a walk go on by
-themselves with the parts that follow, so a new window is due only when nobody is at it any more."""
+"""Writes: 20 tickets wait 10 s at most, within the limiter's longest answer. If one of two workers dies with half of
+the messages, the other half still uses the whole quota. Each message of a walk continues with the following parts, so a
+new window is due only when no part is open."""
 DRAINED_STAGES: Final = frozenset({"walk"})
-"""Stages with whose parts a slot goes on. Not with writes: what a worker dies of is made good by its message."""
+"""Stages whose slot batches continue with the following parts. Not writes: after a worker dies, the redelivered message
+repeats its part, so each write part needs a message."""
 _MOST_DRAINED: Final = 20
-"""Parts of such a stage that are open at a time, by whomever: 20 tickets wait 10 s at most."""
+"""Open parts of such a stage at a time, over all workers: 20 tickets wait 10 s at most."""
 APPLY: Final = ("spool", "upsert", "sell")
-"""The stages that share a phase: what is published next depends on all of them."""
+"""The stages that share the phase ``apply``: the next parts depend on all of them."""
 _SPOOL_AHEAD: Final = 30
-"""Upsert chunks that are still to be done when the next slice is spooled: 15 s of quota, half if a worker died."""
+"""Spool the next slice when no more upsert chunks than this are open: 15 s of quota, half if a worker died."""
 
 Step = Callable[[AccountContext, "Run"], None]
 
 
 def check_mode(mode: str) -> None:
-    """Raises `ConfigurationError` for a mode that does not exist: a message from outside is hostile until checked."""
+    """Raise `ConfigurationError` for an unknown mode: messages come from other applications and are validated."""
     if mode not in ("incremental", "full"):
         raise ConfigurationError(f"got mode {mode!r:.40}, expected 'incremental' or 'full'", where="okasie.sync")
 
 
 def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, range]]:
-    """What to publish now: ``(stage, parts)``. Each part is handed out once; calling it too often costs nothing."""
+    """Return what to publish now, as ``(stage, parts)``. Each part is returned once; extra calls return nothing."""
     if ctx.runs.controls.is_stopped(run_id, ctx.policy.account):
         return []
-    if phase != "apply":
-        found = [(phase, ctx.runs.parts.window(run_id, phase, size=WINDOWS[phase][0], when_open=WINDOWS[phase][1]))]
-        return [(stage, parts) for stage, parts in found if parts]
-    spooling, upserts = ctx.runs.parts.stage(run_id, "spool"), ctx.runs.parts.stage(run_id, "upsert")
-    stages = ["upsert"]
-    if upserts.total - upserts.closed <= _SPOOL_AHEAD:
-        stages.append("spool")
-    if spooling.finished and upserts.published >= upserts.total:
-        stages.append("sell")
-    found = [
+    stages = [phase]
+    if phase == "apply":
+        spooling, upserts = ctx.runs.parts.stage(run_id, "spool"), ctx.runs.parts.stage(run_id, "upsert")
+        stages = ["upsert"]
+        if upserts.total - upserts.closed <= _SPOOL_AHEAD:
+            stages.append("spool")
+        if spooling.finished and upserts.published >= upserts.total:
+            stages.append("sell")
+    published = [
         (stage, ctx.runs.parts.window(run_id, stage, size=WINDOWS[stage][0], when_open=WINDOWS[stage][1]))
         for stage in stages
     ]
-    return [(stage, parts) for stage, parts in found if parts]
+    return [(stage, parts) for stage, parts in published if parts]
 
 
 def claim_next(ctx: AccountContext, part: Part) -> tuple[int, Claim]:
-    """The next part of the stage for whoever goes on, claimed by its token; -1 and why where there is none."""
+    """Claim the next part of the stage by the token of ``part``; -1 and the reason where there is none."""
     return ctx.runs.parts.claim_next(part.run, part.stage, part.token, most_open=_MOST_DRAINED)
 
 
-def one_more(ctx: AccountContext, run_id: str, stage: str, *, alone: bool = False) -> int | None:
-    """The next part of a stage, to be given a message; None when there is none, or enough are open.
+def next_to_publish(ctx: AccountContext, run_id: str, stage: str, *, alone: bool = False) -> int | None:
+    """Return the next part of a stage that needs a message; None when there is none, or enough parts are open.
 
-    ``alone``: only if no other part is open, so that nobody else goes on.
+    ``alone``: only if no other part is open, so that no other worker continues the stage.
     """
-    taken = ctx.runs.parts.window(run_id, stage, size=1, when_open=0 if alone else _MOST_DRAINED - 1)
-    return taken[0] if taken else None
+    parts = ctx.runs.parts.window(run_id, stage, size=1, when_open=0 if alone else _MOST_DRAINED - 1)
+    return parts[0] if parts else None
 
 
 def advance(ctx: AccountContext, run_id: str) -> Run | None:
-    """Move the run on if its phase is finished. Returns the run when it is over, else None."""
+    """Move the run to its next phase if this one is finished. Returns the run when it has ended, else None."""
     run = ctx.runs.get(run_id)
     if run is None or run.state != "running":
         return run
@@ -131,7 +132,7 @@ def _to_load(ctx: AccountContext, run: Run, phase: str) -> None:
         return
     lost = _lost_profiles(ctx, run)
     facts: dict[str, str | int] = {
-        # Rows of a profile that is out of reach are not missing.
+        # Rows of a profile that the key can no longer reach are not missing.
         "walk_complete": int(complete and not lost),
         "walk_moved": int(not complete),
         "profiles_lost": json.dumps(lost),
@@ -142,7 +143,7 @@ def _to_load(ctx: AccountContext, run: Run, phase: str) -> None:
 
 
 def _lost_profiles(ctx: AccountContext, run: Run) -> list[str]:
-    """Dealer profiles that the key could reach at the last run and cannot now; none where the answer does not tell."""
+    """Return dealer profiles that only the last run could reach; none if the answer contains no profiles."""
     now = json.loads(run.facts.get("profiles", "[]"))
     return sorted(set(ctx.runs.account(run.account).profiles).difference(now)) if now else []
 
@@ -156,16 +157,19 @@ def _after_load(ctx: AccountContext, run: Run) -> None:
         ctx.runs.parts.extend(run.id, "load", f"more:{len(slices)}", 4)
         return
     if len({part["version"] for part in slices if part["version"]}) > 1:
-        note_error(ctx, run.id, "changed", "the source changed while it was being read; the next run reads it anew", "")
+        note_error(
+            ctx, run.id, "changed", "the source changed while it was being read; the next run reads it again", ""
+        )
         end(ctx, run, "failed")
         return
     rows = sum(part["rows"] for part in slices)
     ctx.ledger.forget_rows(-(-rows // LOAD_ROWS))
     open_end = next((part["open_end"] for part in slices if part.get("open_end")), "")
     if open_end and plan_review.has_shrunk(ctx, run, rows):
-        # Many a feed lacks its last line end; one that lacks a third of its rows too was cut, and so was its last cell.
-        told = f"ends without a line end, {rows} rows where there were {run.fact('rows_before')}: it was cut"
-        note_error(ctx, run.id, "cut", told, open_end)
+        # Many feeds lack the final line end. One that also lacks a third of its rows was truncated, with its last cell.
+        before = run.fact("rows_before")
+        message = f"the file appears truncated: it ends without a line end and has {rows} rows, {before} before"
+        note_error(ctx, run.id, "cut", message, open_end)
         end(ctx, run, "failed")
         return
     nameless = sum(part["nameless"] for part in slices)
@@ -176,7 +180,7 @@ def _after_load(ctx: AccountContext, run: Run) -> None:
 
 
 def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
-    """What the decisions of this run may rely on."""
+    """Return what the reads of this run prove."""
     return ReadEvidence(
         full=run.fact("walked_all") == 1,
         walk_complete=run.fact("walk_complete") == 1,
@@ -192,7 +196,7 @@ def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
 
 def _after_diff(ctx: AccountContext, run: Run) -> None:
     outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run.id, "diff")]
-    slices = sorted({place for outcome in outcomes for place in outcome.slices})
+    slices = sorted({number for outcome in outcomes for number in outcome.slices})
     run.facts["slices"] = json.dumps(slices)
     review = plan_review.review_plan(ctx, run, outcomes)
     planned = sum(count for outcome in outcomes for count in outcome.slices.values())
@@ -200,7 +204,7 @@ def _after_diff(ctx: AccountContext, run: Run) -> None:
         "slices": run.facts["slices"],
         "planned_upserts": planned - review.held_updates,
         "planned_sells": len(review.sells),
-        "held": json.dumps([msgspec.to_builtins(found) for found in review.holds]),
+        "held": json.dumps([msgspec.to_builtins(hold) for hold in review.holds]),
         "held_items": json.dumps(review.items),
         "held_count": review.held,
         "released": review.released,
@@ -242,14 +246,14 @@ _AFTER: Final[dict[str, Step]] = {
 }
 
 
-# -- what parts ask ------------------------------------------------------------------------------------------------
+# -- facts for parts ----------------------------------------------------------------------------------------------
 
 
 def slices_of(run: Run) -> list[int]:
-    """The slices of the source that hold planned sends, in order: part ``i`` of the spool reads the ``i``-th."""
+    """Return the slices of the source with planned sends, in order: part ``i`` of the spool reads the ``i``-th."""
     return list(json.loads(run.facts.get("slices", "[]")))
 
 
 def pages_of(total_items: int, total_pages: int) -> int:
-    """Pages to read; the answer's own count, unless it is silly."""
+    """Return the number of pages to read: the answer's count, but at least what its item count requires."""
     return max(1, total_pages, -(-total_items // ROWS_PER_PAGE)) if total_items else 1

@@ -1,7 +1,7 @@
-"""Hold: which part of a plan waits for a person, what exactly waits, and how it is released.
+"""Reviews a plan: which of its changes are held for approval, and whether an approved plan is sent.
 
-A person releases a plan by its name, the run that first held it. The run that is to send it plans everything anew: what
-waits then must be what was released, else nothing of it goes out and the new plan waits in its place.
+An operator approves a plan by its id, which is the run that first held it. The run that is to send it makes a new plan.
+If that holds exactly the approved changes, they are sent. Otherwise the new plan is held instead.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ _TAKE_OVER: Final = "take-over"
 
 
 class PlanReview(msgspec.Struct):
-    """What becomes of a plan: what waits and why, and what goes out."""
+    """The result of a review: the held changes with their reasons, and the sells to send."""
 
     holds: list[Held] = []
     items: list[str] = []
-    """What exactly waits; see `okasie_tasks.core.guards.item`."""
+    """The held changes; see `okasie_tasks.core.guards.item`."""
     sells: list[Planned] = []
     claimed: list[Remote] = []
-    """Rows from before our time that are ours from now on, to be sold."""
+    """Pre-existing rows that are claimed into the ledger to be sold."""
     preexisting: int = 0
-    """Rows from before our time that are not counted as foreign: they wait, or go out."""
+    """Pre-existing rows that are held or sent, and so not counted as foreign."""
     held_updates: int = 0
     released: str = ""
-    """The run whose held plan goes out with this one."""
+    """The run whose held plan this run sends."""
 
     @property
     def held(self) -> int:
-        """Listings whose change waits."""
+        """The number of listings whose change is held."""
         return listings_in(self.items)
 
 
 def review_plan(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResult]) -> PlanReview:
-    """Judge the whole plan of a run that has compared everything."""
+    """Apply the guards to the plan of a run after all partitions are compared."""
     dealers = _totals(outcomes)
     provider = own_provider(ctx, run, outcomes)
     preexisting = _preexisting(ctx, run, provider)
-    # Whose rows they are is only known from rows of our own: without any a person must say so.
+    # While our provider is unknown, only an operator can decide that these rows are ours.
     claimed = preexisting if ctx.policy.take_over and provider else []
     for row in claimed:
         totals = dealers.setdefault(_dealer_of(row, dealers).hex(), DealerTotals())
@@ -69,16 +69,16 @@ def review_plan(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResul
     lost = tuple(json.loads(run.facts.get("profiles_lost", "[]")))
     reading = Reading(rows=run.fact("rows"), rows_before=run.fact("rows_before"), profiles_lost=lost)
     review = PlanReview(holds=judge(dealers, reading, ctx.policy.limits), claimed=claimed)
-    sells = [*_planned_sells(ctx, run), *(_taken(row, dealers) for row in claimed)]
+    sells = [*_planned_sells(ctx, run), *(_preexisting_sell(row, dealers) for row in claimed)]
     review.items = [*_items(ctx, run, review.holds, sells), *(item(name, "scope") for name in lost)]
     if preexisting and not claimed:
-        review.holds.append(_take_over(preexisting, provider))
+        review.holds.append(_take_over_hold(preexisting, provider))
         review.items += [item(row.reference, _TAKE_OVER) for row in preexisting]
     plan = held_plan(ctx)
-    _carry(run, review, plan)
+    _keep_take_over(run, review, plan)
     if _is_released(ctx, run, review, plan):
         review = PlanReview(claimed=preexisting, released=run.facts["approves"])
-        sells += [_taken(row, dealers) for row in preexisting if row not in claimed]
+        sells += [_preexisting_sell(row, dealers) for row in preexisting if row not in claimed]
     review.preexisting = len(preexisting)
     review.sells = [change for change in sells if not any(hold.holds(change) for hold in review.holds)]
     review.held_updates = sum(kept.startswith(("create ", "update ")) for kept in review.items)
@@ -94,23 +94,26 @@ def _totals(outcomes: Sequence[PartitionResult]) -> dict[str, DealerTotals]:
 
 
 def has_shrunk(ctx: AccountContext, run: Run, rows: int) -> bool:
-    """Whether so many rows are fewer than the guard allows."""
+    """Return whether the row count has fallen by more than ``max_source_shrink_percent``."""
     reading = Reading(rows=rows, rows_before=run.fact("rows_before"))
     return reading.shrunk_percent() > ctx.policy.limits.max_source_shrink_percent
 
 
 def held_plan(ctx: AccountContext) -> HeldPlan | None:
-    """The account's plan that waits for a person."""
+    """Return the account's plan that needs approval, if any."""
     return ctx.plans.get(ctx.policy.account, now_ms=ctx.runs.now_ms())
 
 
 def holds_of(run: Run) -> list[Held]:
-    """The holds of a run whose plan was judged."""
+    """Return the holds of a run whose plan was reviewed."""
     return msgspec.json.decode(run.facts.get("held", "[]"), type=list[Held])
 
 
-def settle(ctx: AccountContext, run: Run) -> str:
-    """At the end of a run: keep what waits, under its old name if it is the same; returns that name, "" for nothing."""
+def store_held_plan(ctx: AccountContext, run: Run) -> str:
+    """Store the held plan at the end of a run. Returns the id of the plan, "" if nothing is held.
+
+    A plan that holds the same changes as the stored one keeps its id.
+    """
     account, plan = run.account, held_plan(ctx)
     if released := run.facts.get("released", ""):
         ctx.plans.close(account, released, "done")
@@ -133,7 +136,10 @@ def settle(ctx: AccountContext, run: Run) -> str:
 
 
 def drop(ctx: AccountContext, run: str) -> bool:
-    """A person says no: what waits is dropped; rows from before our time are left alone for good."""
+    """Drop a held plan that an operator rejected; returns False if it is not held.
+
+    Its pre-existing rows are never offered again.
+    """
     plan = held_plan(ctx)
     if plan is None or not ctx.plans.close(ctx.policy.account, run, "dropped"):
         return False
@@ -143,14 +149,14 @@ def drop(ctx: AccountContext, run: str) -> bool:
 
 
 def show_preexisting(ctx: AccountContext, run: Run, review: PlanReview) -> None:
-    """Rows from before our time stand in no partition's plan: a look at the plan must show their sells all the same."""
-    adopted = {row.reference for row in review.claimed}
-    changes = [change for change in review.sells if change.reference in adopted]
+    """Add the sells of pre-existing rows to the plan of a dry run: no partition's plan contains them."""
+    claimed = {row.reference for row in review.claimed}
+    changes = [change for change in review.sells if change.reference in claimed]
     ctx.runs.data.put(run.id, "sells", BUCKETS, changes)
 
 
 def claim_preexisting(ctx: AccountContext, review: PlanReview) -> None:
-    """Take rows from before our time into the ledger, so that selling them goes the way of all sells."""
+    """Add claimed pre-existing rows to the ledger, so that they are sold like other listings."""
     ctx.ledger.swap(
         (
             row.reference,
@@ -167,18 +173,18 @@ def claim_preexisting(ctx: AccountContext, review: PlanReview) -> None:
     )
 
 
-# -- rows from before our time -------------------------------------------------------------------------------------
+# -- pre-existing rows ---------------------------------------------------------------------------------------------
 
 
 def own_provider(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResult]) -> str:
-    """What the marketplace calls whoever made our rows: learned from rows of the ledger, else from those in the source.
+    """Return our provider name on the marketplace, learned from rows in the ledger, else from rows in the source.
 
-    Its value is not documented (API docs, listings/list), so it is never taken from anywhere else.
+    Its value is not documented (API docs, listings/list), so these rows are the only evidence.
     """
     pages = [*ctx.runs.parts.results(run.id, "first"), *ctx.runs.parts.results(run.id, "walk")]
     known = ctx.runs.account(run.account).provider
-    for told in ([page.get("providers", {}) for page in pages], [outcome.providers for outcome in outcomes]):
-        votes = merge_counts(told)
+    for counts in ([page.get("providers", {}) for page in pages], [outcome.providers for outcome in outcomes]):
+        votes = merge_counts(counts)
         if votes:
             return max(votes, key=lambda name: (votes[name], name == known, name))
         if known:
@@ -187,31 +193,34 @@ def own_provider(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResu
 
 
 def _preexisting(ctx: AccountContext, run: Run, provider: str) -> list[Remote]:
-    """Live rows that the source lacks and that are ours by their provider; on a hint of it only a person may say so."""
+    """Return live rows that the source lacks and whose provider is ours.
+
+    While our provider is unknown, the key's partner source is used instead. An operator must then approve.
+    """
     if not run.fact("taking_over") or run.fact("nameless") or not ctx.policy.sells:
         return []
-    whose = provider or run.facts.get("partner_source", "")
-    found = {row.reference: row for rows in ctx.runs.data.fetch(run.id, "preexisting", list[Remote]) for row in rows}
-    return [found[name] for name in sorted(found) if whose and found[name].provider == whose]
+    ours = provider or run.facts.get("partner_source", "")
+    remote = {row.reference: row for rows in ctx.runs.data.fetch(run.id, "preexisting", list[Remote]) for row in rows}
+    return [remote[name] for name in sorted(remote) if ours and remote[name].provider == ours]
 
 
-def _take_over(preexisting: Sequence[Remote], provider: str) -> Held:
-    whose = "" if provider else "; they bear the key's name, but no row there is known to be ours yet"
-    reason = f"{len(preexisting)} live listings were there before us and are not in the source{whose}"
+def _take_over_hold(preexisting: Sequence[Remote], provider: str) -> Held:
+    doubt = "" if provider else "; they have the provider name of the key, but no listing is known to be ours yet"
+    reason = f"{len(preexisting)} live listings existed before the first run and are not in the source{doubt}"
     return Held(guard="take_over", dealer=None, what=_TAKE_OVER, count=len(preexisting), reason=reason)
 
 
 def _dealer_of(row: Remote, dealers: Mapping[str, DealerTotals]) -> bytes:
-    """The dealer in the form in which the source names its own."""
+    """Return the row's dealer in the form that the source uses, code or profile."""
     return row.dealer_code if row.dealer_code.hex() in dealers or not row.dealer_profile else row.dealer_profile
 
 
-def _taken(row: Remote, dealers: Mapping[str, DealerTotals]) -> Planned:
-    reason = "there before us, and not in the source"
+def _preexisting_sell(row: Remote, dealers: Mapping[str, DealerTotals]) -> Planned:
+    reason = "existed before the first run, not in the source"
     return Planned(row.reference, "sell", reason, -1, b"", _dealer_of(row, dealers))
 
 
-# -- what waits ----------------------------------------------------------------------------------------------------
+# -- held changes --------------------------------------------------------------------------------------------------
 
 
 def _planned_sells(ctx: AccountContext, run: Run) -> Iterator[Planned]:
@@ -220,19 +229,19 @@ def _planned_sells(ctx: AccountContext, run: Run) -> Iterator[Planned]:
 
 
 def _items(ctx: AccountContext, run: Run, holds: Sequence[Held], sells: Sequence[Planned]) -> list[str]:
-    """What exactly the holds make wait. Updates are only looked through when some of them are held."""
+    """Return the items that the holds cover. Updates are read only if some of them are held."""
     changes = list(sells)
     if any(hold.what == "updates" for hold in holds):
-        for place in json.loads(run.facts["slices"]):
-            for planned in ctx.runs.data.fetch(run.id, f"sends:{place}", list[Planned]):
+        for number in json.loads(run.facts["slices"]):
+            for planned in ctx.runs.data.fetch(run.id, f"sends:{number}", list[Planned]):
                 changes += planned
         for losing in ctx.runs.data.fetch(run.id, "losing", list[Planned]):
             changes += losing
     return held_items(holds, changes)
 
 
-def _carry(run: Run, review: PlanReview, plan: HeldPlan | None) -> None:
-    """Only a walk of everything meets rows from before our time: until the next one their plan stands as it is."""
+def _keep_take_over(run: Run, review: PlanReview, plan: HeldPlan | None) -> None:
+    """Keep the held take-over in an incremental run: only a full run reads the pre-existing rows."""
     if plan is None or not plan.takes_over or run.fact("walked_all"):
         return
     review.holds += [hold for hold in plan.holds if hold.what == _TAKE_OVER]
@@ -248,16 +257,16 @@ def _is_released(ctx: AccountContext, run: Run, review: PlanReview, plan: HeldPl
 
 
 def _covers(ctx: AccountContext, plan: HeldPlan, items: Sequence[str]) -> bool:
-    """Whether ``plan`` is what waits now; what a push or a sell by hand settled since does not outdate it."""
+    """Return whether ``items`` are what ``plan`` holds. Listings pushed or sold manually since do not outdate it."""
 
-    def settled(gone: Collection[str]) -> set[str]:
-        found = ctx.ledger.get(sorted({reference_of(one) for one in gone}))
-        return {one for one in gone if (entry := found.get(reference_of(one))) and _is_done(one, entry, plan)}
+    def settled(missing: Collection[str]) -> set[str]:
+        entries = ctx.ledger.get(sorted({reference_of(name) for name in missing}))
+        return {name for name in missing if (entry := entries.get(reference_of(name))) and _is_done(name, entry, plan)}
 
     return covers(plan, items, settled=settled)
 
 
 def _is_done(held_item: str, entry: Entry, plan: HeldPlan) -> bool:
-    """Whether we wrote it ourselves since the plan was made; a car that is back in the source was not sold."""
+    """Return whether our own write has settled the item since the plan was made. A sell needs status ``sold``."""
     sells = held_item.startswith(("sell ", f"{_TAKE_OVER} "))
     return entry.sent_ms >= plan.created_ms and (entry.status == "sold" or not sells)

@@ -1,4 +1,4 @@
-"""Rejects: what the marketplace refused is parked with its reason until its content changes."""
+"""Rejects: a listing that the marketplace refused is kept with the reason, and not sent until its content changes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from okasie_tasks.sync.context import AccountContext
 log = get_logger(__name__)
 
 PUSHED_ROW: Final = "push"
-"""The run that a reject of a pushed row is booked to: the next run that reads the row takes it over."""
+"""Stands for the run in the reject of a pushed row. The next run that reads the row replaces it with its id."""
 _PER_TRIP: Final = 500
 
 
 def answer_of(reference: str, refused: ItemRejected) -> ItemAnswer:
-    """A call of one listing that was refused as a whole, as the answer of its item."""
+    """Convert the refusal of a single-listing request to the answer of its item."""
     return ItemAnswer(
         reference=reference,
         outcome="refused",
@@ -41,7 +41,7 @@ def answer_of(reference: str, refused: ItemRejected) -> ItemAnswer:
 def reject_of(
     answer: ItemAnswer, item: Outgoing | None, *, where: str, run: str, request_id: str | None, now: int
 ) -> Reject:
-    """What is to be parked; ``item`` None for a sell. ``now``: whole seconds, Redis time."""
+    """Return the reject for a refused item. ``item`` is None for a sell. ``now``: whole seconds, Redis time."""
     details = "; ".join(f"{field}: {message}" for field, message in answer.issues)
     return Reject(
         reference=answer.reference,
@@ -59,7 +59,10 @@ def reject_of(
 
 
 def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, now: int) -> Reject:
-    """A row or a listing that breaks the contract; nothing was sent. Its content is what is wrong with it."""
+    """Return the reject for an invalid row or listing, of which nothing was sent.
+
+    Its ``content`` is the fingerprint of the issues.
+    """
     return Reject(
         reference=reference,
         where=where,
@@ -78,8 +81,10 @@ def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, no
 def record(
     ctx: AccountContext, rejects: Sequence[Reject], base: Mapping[str, Entry], *, in_source: bool = False
 ) -> int:
-    """Park these and mark their entries; returns how many. ``in_source``: it is their rows that were refused, so these
-    stand in the source: once they vanish, the cars are gone. (A sold one is still to come back, with its next row.)
+    """Store rejects, mark their ledger entries, and return how many there are.
+
+    ``in_source``: source rows were refused, so these listings are in the source; when their rows disappear, the cars
+    are gone. This does not apply to a sold listing, which is relisted with its next row.
     """
     known = ctx.ledger.rejects([reject.reference for reject in rejects])
     for reject in rejects:
@@ -89,8 +94,8 @@ def record(
     ctx.ledger.put_rejects(rejects)
     marks = [(r.reference, entry) for r in rejects if (entry := base.get(r.reference))]
     ctx.ledger.swap((name, entry, _refused(entry, in_source=in_source)) for name, entry in marks)
-    audit.refused(ctx, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
-    tell(ctx, rejects)
+    audit.record_refused(ctx, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
+    log_new(ctx, rejects)
     return len(rejects)
 
 
@@ -100,8 +105,8 @@ def _refused(entry: Entry, *, in_source: bool) -> Entry:
     return entry.replace(set_flags=Flag.REJECTED)
 
 
-def tell(ctx: AccountContext, rejects: Sequence[Reject]) -> None:
-    """A line for each listing that is parked now and was not before."""
+def log_new(ctx: AccountContext, rejects: Sequence[Reject]) -> None:
+    """Log each listing that is newly rejected."""
     lines = [
         {
             "account": ctx.policy.account,
@@ -117,36 +122,36 @@ def tell(ctx: AccountContext, rejects: Sequence[Reject]) -> None:
 
 
 def sent_as(action: str, local: Local | None) -> bytes:
-    """What a reject of this change is known by: the content that was refused; a sell has none."""
+    """Return the content by which a reject of this change is identified; empty for a sell."""
     return local.content if local is not None and action != "sell" else b""
 
 
 def is_still_rejected(reject: Reject, content: bytes) -> bool:
-    """Whether this very content was refused, and is not free again."""
+    """Return whether exactly this content was refused and has not been freed since."""
     return reject.content == content.hex() and not is_free(reject)
 
 
 def is_free(reject: Reject) -> bool:
-    """Whether it may be sent again: it was refused by another contract than today's, or `free` has freed it."""
+    """Return whether it may be sent again: the contract has changed since, or `free` has freed it."""
     return reject.contract != CONTRACT
 
 
-class Freed(NamedTuple):
-    """References by what was found: refused and now free, invalid (judged anew by each run), not parked."""
+class FreedRejects(NamedTuple):
+    """References by result: refused and now free, invalid (validated again by each run), not rejected."""
 
     freed: list[str]
     invalid: list[str]
-    not_parked: list[str]
+    not_rejected: list[str]
 
 
-def free(ctx: AccountContext, references: Sequence[str] = ()) -> Freed:
-    """Let the next run send what was refused once more: these, or all. What is refused again keeps its count."""
+def free(ctx: AccountContext, references: Sequence[str] = ()) -> FreedRejects:
+    """Let the next run send refused listings again: these, or all. One that is refused again keeps its attempts."""
     rejected = ctx.ledger.rejects(references) if references else {r.reference: r for r in ctx.ledger.all_rejects()}
     refused = [reject for reject in rejected.values() if reject.attempts]
     for start in range(0, len(refused), _PER_TRIP):
         batch = refused[start : start + _PER_TRIP]
         ctx.ledger.put_rejects([msgspec.structs.replace(reject, contract="") for reject in batch])
-    return Freed(
+    return FreedRejects(
         [reject.reference for reject in refused],
         [reject.reference for reject in rejected.values() if not reject.attempts],
         [reference for reference in references if reference not in rejected],

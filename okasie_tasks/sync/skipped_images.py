@@ -1,7 +1,7 @@
-"""Images that the marketplace could not fetch: kept with their reason, tried again a few times, then given up.
+"""Images that the marketplace could not fetch: kept with their reason, retried a few times, then given up.
 
-A success with skipped images is partial (API docs, guides/image-handling): the listing is not in step, yet sending it
-again and again would change nothing while the photo's server is down.
+A success with skipped images is partial (API docs, guides/image-handling): the listing is not in sync. While the image
+server is down, more retries would change nothing.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync.context import AccountContext
 
 WAITS_SECONDS: Final = (3_600, 6 * 3_600, 24 * 3_600)
-"""After each try; a listing whose images were skipped once more than that is given up until its content changes."""
+"""The wait after each try. When the images are skipped once more, the listing is given up until its content changes."""
 _KEPT: Final = 10
 
 
 def due(ctx: AccountContext, base: Mapping[str, Entry], *, now: int) -> frozenset[str]:
-    """Listings whose skipped images are to be tried again now. ``now``: whole seconds, Redis time."""
+    """Return the listings whose skipped images are due for a retry. ``now``: whole seconds, Redis time."""
     waiting = [reference for reference, entry in base.items() if entry.has(Flag.IMAGES)]
-    return frozenset(name for name, found in ctx.ledger.skipped(waiting).items() if found.next_try <= now)
+    return frozenset(name for name, images in ctx.ledger.skipped(waiting).items() if images.next_try <= now)
 
 
-def settle(
+def record(
     ctx: AccountContext, accepted: Sequence[tuple[str, bytes, ItemAnswer]], *, now: int, again: bool = True
 ) -> set[str]:
-    """Note what was skipped of accepted listings, each with its content; returns those that are to be tried again.
+    """Record the skipped images of accepted listings, and return the references to retry.
 
-    ``again`` False: their content is not kept, so that nothing can be sent again.
+    ``accepted``: reference, content fingerprint and answer. ``again`` False: never retry, because the content is inline
+    and is not stored.
     """
     known = ctx.ledger.skipped([reference for reference, _, _ in accepted])
     kept: list[SkippedImages] = []
@@ -52,6 +53,6 @@ def settle(
             )
         )
     ctx.ledger.keep_skipped(kept)
-    names = {found.reference for found in kept}
+    names = {images.reference for images in kept}
     ctx.ledger.forget_skipped([reference for reference in known if reference not in names])
-    return {found.reference for found in kept if not found.given_up}
+    return {images.reference for images in kept if not images.given_up}

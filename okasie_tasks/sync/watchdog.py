@@ -1,8 +1,8 @@
-"""Watchdog: what was lost between the broker and the workers is found in the run record and published again.
+"""Watchdog: finds in the run record which messages were lost, and publishes their parts again.
 
-At every look a run whose phase is finished is moved on, and a part that ends whoever works on it is set aside. A run
-that made no progress for a while gets its open parts published anew, at most once in that time; so does a part that was
-left behind by those published after it. Doubled messages find their parts claimed or closed.
+Each check advances a run whose phase is finished, and quarantines parts that crash their workers. The open parts of a
+run without progress are published again, at most once per `WatchdogTimeouts.stalled`; so is a part that was left behind
+by those published after it. A duplicate message finds its part claimed or closed.
 """
 
 from __future__ import annotations
@@ -22,34 +22,33 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 LOOK_SECONDS: Final = 5.0
-"""Between two looks: with `WatchdogTimeouts.stalled` a lost message is made good within 18 s."""
+"""Between two checks. With `WatchdogTimeouts.stalled`, a lost message is replaced within 18 s."""
 Parts = tuple[str, str, Sequence[int]]
 """What to publish: run, stage, parts."""
 
 _LEFT_BEHIND_SECONDS: Final = 15
-"""Permits are given in the order of publishing: a part behind by so much quota died with the worker that had its
-message."""
+"""Permits are given in the order of publishing. A part behind by this much quota was lost with its worker."""
 
 _DEATHS_APART_MS: Final = 1000
-"""A worker dies with many messages: one look is enough for all of them."""
-_LATE_NOT_LOST: Final = 4
-"""So many times as long a run waits behind messages of others before its own are taken for lost all the same."""
+"""A worker dies with many messages: one check is enough for all of them."""
+_DELAYED_FACTOR: Final = 4
+"""While other messages wait before its own, a run is stalled only after this many times `WatchdogTimeouts.stalled`."""
 
 
 class WatchdogTimeouts(NamedTuple):
     """How long the watchdog waits before it acts, in seconds."""
 
     stalled: float = 13.0
-    """Without progress. Longer than any wait that the limiter hands out (12 s): to wait for a permit is progress."""
+    """Without progress. Longer than the limiter's longest wait (12 s): waiting for a permit counts as progress."""
     unmoved: float = 5.0
-    """After the last part of a phase, for the message that moves the run on."""
+    """After the last part of a phase, for the message that advances the run."""
     deadline: float = 24 * 3600.0
-    """A run in all: full runs are daily, and the quota of a day is seventeen million listings."""
+    """For the whole run: full runs are daily, and a day's quota covers seventeen million listings."""
 
 
 USUAL: Final = WatchdogTimeouts()
 HURRIED: Final = WatchdogTimeouts(stalled=4.0, unmoved=1.0)
-"""Just after Redis was away: messages and claims have been lost then, and who lives has taken up work again by now."""
+"""Just after Redis was unreachable: messages and claims may be lost, and live workers have resumed within this time."""
 HURRY_SECONDS: Final = 20.0
 
 
@@ -60,9 +59,9 @@ def look(
     *,
     waiting: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[Parts]:
-    """What to publish again for the account's run.
+    """Yield what to publish again for the account's run.
 
-    ``waiting``: whether messages of a stage's kind are still to be taken up; then they are not lost but late.
+    ``waiting``: whether messages for this stage are still in the queue; then they are delayed, not lost.
     """
     run_id = ctx.runs.active(account)
     run = ctx.runs.get(run_id) if run_id else None
@@ -73,22 +72,22 @@ def look(
     now_ms = ctx.runs.now_ms()
     if now_ms - run.started_ms > timeouts.deadline * 1000:
         hours = f"{timeouts.deadline / 3600:g}"
-        finish.stop(ctx, run.id, "deadline", f"was not done after {hours} hours; the next run goes on from there", "")
+        finish.stop(ctx, run.id, "deadline", f"not finished after {hours} hours; the next run continues from there", "")
         return
     yield from _finished(ctx, run, now_ms, timeouts)
     if now_ms - max(run.fact("republished_ms"), run.progress_ms) >= timeouts.stalled * 1000:
-        late = now_ms - run.progress_ms < _LATE_NOT_LOST * timeouts.stalled * 1000
-        yield from _stalled(ctx, run, now_ms, waiting if late else lambda _: False)
+        delayed = now_ms - run.progress_ms < _DELAYED_FACTOR * timeouts.stalled * 1000
+        yield from _stalled(ctx, run, now_ms, waiting if delayed else lambda _: False)
     elif now_ms - run.fact("republished_ms") >= timeouts.stalled * 1000:
         yield from _left_behind(ctx, run, now_ms)
 
 
-def after_a_death(
+def after_worker_death(
     ctx: AccountContext, run_id: str, *, waiting: Callable[[str], bool] = lambda _: False
 ) -> Iterator[Parts]:
-    """What to publish again when a message came again whose part was closed before.
+    """Yield what to publish again after a redelivered message whose part is already closed.
 
-    Its worker died after closing the part: perhaps while it was publishing what comes next.
+    Its worker died after closing the part, perhaps while publishing the next parts.
     """
     run = ctx.runs.get(run_id)
     now_ms = ctx.runs.now_ms()
@@ -105,12 +104,12 @@ def _stages(run: Run) -> tuple[str, ...]:
 
 
 def _finished(ctx: AccountContext, run: Run, now_ms: int, timeouts: WatchdogTimeouts) -> Iterator[Parts]:
-    """Set aside what cannot be done, and move the run on if that, or a lost message, is all that it waits for."""
+    """Quarantine exhausted parts, and advance the run if only they, or a lost message, were missing."""
     exhausted = [(stage, part) for stage in _stages(run) for part in ctx.runs.parts.quarantine_exhausted(run.id, stage)]
     for stage, part in exhausted:
-        told = f"{stage} part {part} was begun again and again and never ended: it seems to kill its worker"
-        log.error("part quarantined", account=run.account, run=run.id, part=f"{stage} {part}", reason=told)
-        finish.note_error(ctx, run.id, "poison", told, "")
+        reason = f"{stage} part {part} exceeded the maximum number of claims; it appears to crash its worker"
+        log.error("part quarantined", account=run.account, run=run.id, part=f"{stage} {part}", reason=reason)
+        finish.note_error(ctx, run.id, "poison", reason, "")
     if exhausted or now_ms - run.progress_ms >= timeouts.unmoved * 1000:
         phases.advance(ctx, run.id)
         yield from _windows(ctx, run.id)
@@ -126,7 +125,7 @@ def _windows(ctx: AccountContext, run_id: str) -> Iterator[Parts]:
 def _stalled(ctx: AccountContext, run: Run, now_ms: int, waiting: Callable[[str], bool]) -> Iterator[Parts]:
     now = ctx.runs.get(run.id)
     if now is None or (now.stage, now.progress_ms) != (run.stage, run.progress_ms):
-        return  # moved on just now
+        return  # it has made progress since
     ctx.runs.note(run.id, republished_ms=now_ms)
     for stage in _stages(run):
         lost = [] if waiting(stage) else ctx.runs.parts.open_parts(run.id, stage)
@@ -136,7 +135,7 @@ def _stalled(ctx: AccountContext, run: Run, now_ms: int, waiting: Callable[[str]
 
 
 def open_again(ctx: AccountContext, run_id: str) -> Iterator[Parts]:
-    """What a run goes on with when nobody knows which of its messages are left, as ``(run, stage, parts)``."""
+    """Yield all open parts of a run, as ``(run, stage, parts)``, when it is unknown which of its messages remain."""
     phases.advance(ctx, run_id)
     yield from _windows(ctx, run_id)
     run = ctx.runs.get(run_id)
@@ -158,7 +157,7 @@ def _left_behind(ctx: AccountContext, run: Run, now_ms: int) -> Iterator[Parts]:
 
 
 def may_begin(ctx: AccountContext, account: str) -> bool:
-    """Whether a run waits although none is at work: the message that should have begun it was lost."""
+    """Return whether a run is queued and no other is running: the message that should have begun it was lost."""
     if ctx.runs.waiting(account) is None or ctx.runs.controls.paused_ms(account):
         return False
     active = ctx.runs.active(account)
@@ -166,7 +165,7 @@ def may_begin(ctx: AccountContext, account: str) -> bool:
 
 
 class WatchdogThread(threading.Thread):
-    """Rings every so many seconds, faster just after a look that failed: ``look(seconds until the next, hurried)``."""
+    """Calls ``look(seconds until the next call, hurried)`` periodically, and more often after a call that failed."""
 
     def __init__(self, look: Callable[[float, bool], None], every_seconds: float) -> None:
         super().__init__(name="okasie-watchdog", daemon=True)
@@ -181,6 +180,6 @@ class WatchdogThread(threading.Thread):
             try:
                 self._look(every, hurried)
             except Exception as error:
-                # It must outlive whatever it finds.
-                log.warning("the watchdog could not look", error=type(error).__name__, reason=str(error))
+                # The thread must survive every error.
+                log.warning("watchdog check failed", error=type(error).__name__, reason=str(error))
                 hurry_until = time.monotonic() + HURRY_SECONDS

@@ -1,4 +1,4 @@
-"""Apply: bodies are spooled by a second stream of the source, packed, sent, and the ledger settled."""
+"""Writes to the marketplace: sends the spooled chunks and sells, and updates the ledger from the answers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 
 
 def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
-    """Send one chunk and settle the ledger item by item. The part is claimed and the permit taken by the caller."""
+    """Send one chunk and update the ledger item by item. The caller has claimed the part and taken the permit."""
     chunk: Chunk | None = ctx.runs.data.fetch_one(part.run, "chunks", part.number, Chunk)
     if chunk is None or not chunk.items:
         return {}
     references = [item.reference for item in chunk.items]
     with ctx.locks.all(references):
         if not ctx.runs.parts.owns_claim(*part):
-            return {}  # it stood still for so long that others did it; closing the part will tell the same
+            return {}  # this worker was suspended and lost its claim; closing the part finds the same
         base = ctx.ledger.get(references)
         changes = ctx.urgent_queue.waiting(references)
-        late = [item for item in chunk.items if _is_superseded(item, base.get(item.reference))]
-        items = [item for item in chunk.items if item not in late and not _is_selling(changes.get(item.reference))]
-        ctx.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in late)
+        superseded = [item for item in chunk.items if _is_superseded(item, base.get(item.reference))]
+        current = [item for item in chunk.items if item not in superseded]
+        items = [item for item in current if not _is_selling(changes.get(item.reference))]
+        ctx.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in superseded)
         counts = {"overtaken": len(chunk.items) - len(items)}
         if not items:
             return counts
@@ -44,35 +45,38 @@ def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
         except ItemRejected as refused:
             return counts | _refused_whole(ctx, part, items, refused)
         counts["sent"] = len(items)
-        counts |= _settle(ctx, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
+        counts |= _record_answers(ctx, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
     return counts
 
 
-def sent(ctx: AccountContext, part: Part) -> None:
-    """Forget the bodies of a chunk whose part is closed; not sooner, or who does it again would find nothing to do."""
+def delete_chunk(ctx: AccountContext, part: Part) -> None:
+    """Delete the bodies of a chunk whose part is closed. Before that, a retry of the part still needs them."""
     ctx.runs.data.drop(part.run, "chunks", part.number)
 
 
 def _is_superseded(item: Outgoing, entry: Entry | None) -> bool:
-    """An older version never overwrites a newer one, and a car sold by hand stays sold while its row stands."""
+    """An older version never overwrites a newer one. A car sold manually stays sold while its row is in the source."""
     if entry is None:
         return False
     return entry.has(Flag.SOLD_BY_HAND) or Version(item.version, item.seen_ms).older_than(entry.stamp)
 
 
 def _row_seen(item: Outgoing, entry: Entry) -> Entry:
-    """The row was read, though not sent: only its next change counts. Who read the source since saw a newer one."""
+    """Record the row as read, although it was not sent: it is sent after its next change.
+
+    A newer read of the source has seen a newer row, which stays recorded.
+    """
     newer_read = entry.has(Flag.URGENT) or entry.seen_ms > item.seen_ms
     newer_row = newer_read and not entry.flags & (Flag.INLINE_CONTENT | Flag.SOLD_BY_HAND)
     return entry if newer_row else entry.replace(set_flags=Flag.IN_SOURCE, row=item.row, missed=0)
 
 
 def _is_selling(change: PendingChange | None) -> bool:
-    """A sell that waits for its permit: what would be sent now would be sold at once."""
+    """Return whether a sell is waiting for its permit: the listing would be sold right after being sent."""
     return change is not None and change.kind == "sell"
 
 
-def _settle(
+def _record_answers(
     ctx: AccountContext,
     part: Part,
     items: list[Outgoing],
@@ -86,10 +90,11 @@ def _settle(
     pairs = list(zip(items, answers, strict=True))
     accepted = [(item, answer) for item, answer in pairs if answer.outcome == "accepted"]
     if not ctx.runs.parts.owns_claim(*part):
-        # Others did it meanwhile, and perhaps more: what they left stands. If nobody did, what was sent is known.
+        # The claim was lost. If another worker has written these entries, the swap fails and they stay.
+        # Otherwise the ledger records what was sent.
         ctx.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
         return {}
-    lacking = skipped_images.settle(
+    lacking = skipped_images.record(
         ctx, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000
     )
     swaps: list[tuple[str, Entry | None, Entry]] = []
@@ -110,7 +115,7 @@ def _settle(
             refused.append(_reject(item, answer, part.run, request_id, now_ms // 1000))
     ctx.ledger.swap(swaps)
     ctx.ledger.remove_rejects([item.reference for item, _ in accepted])
-    audit.sent(ctx, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
+    audit.record_sent(ctx, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
     counts["new_rejects"] = rejects.record(ctx, refused, base, in_source=True)
     counts["unanswered"] = _again(ctx, part, again, tries)
     return counts
@@ -134,7 +139,7 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
 
 
 def _again(ctx: AccountContext, part: Part, items: list[Outgoing], tries: int) -> int:
-    """Items the answer did not name are sent once more in a chunk of their own; returns those given up."""
+    """Put items that the answer did not name into another chunk. Returns how many were given up after `ATTEMPTS`."""
     if not items:
         return 0
     if tries + 1 >= ATTEMPTS:
@@ -144,7 +149,7 @@ def _again(ctx: AccountContext, part: Part, items: list[Outgoing], tries: int) -
 
 
 def _refused_whole(ctx: AccountContext, part: Part, items: list[Outgoing], refused: ItemRejected) -> dict[str, int]:
-    """A chunk refused as a whole is halved until the culprit stands alone."""
+    """Halve a chunk that was refused as a whole, until the culprit is alone and is rejected."""
     if len(items) == 1:
         answer = rejects.answer_of(items[0].reference, refused)
         base = ctx.ledger.get([items[0].reference])
@@ -163,11 +168,11 @@ def _reject(item: Outgoing, answer: ItemAnswer, run: str, request_id: str | None
 
 
 def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str, int]:
-    """Mark one listing sold. A reference that is not known there is settled: there is nothing left to sell."""
+    """Mark one listing sold. A reference that the marketplace does not know (404) counts as sold."""
     change: Planned | None = ctx.runs.data.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
         return {}
-    # Over a row that did not change it is an older sell said again: a push that waits may be newer than that.
+    # Over an unchanged row this repeats an earlier sell, and a pending push may be newer than that one.
     seen_ms = source_began_ms(run) if change.seen_ms is None else change.seen_ms
     with ctx.locks.all([change.reference]):
         if not ctx.runs.parts.owns_claim(*part):
@@ -176,8 +181,8 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
         if entry is None or not _still_to_sell(change, entry):
             return {"overtaken": 1}
         if entry.has(Flag.URGENT) and entry.seen_ms > seen_ms:
-            spent = Flag.IN_SOURCE if change.row < 0 and entry.has(Flag.INLINE_CONTENT) else Flag(0)
-            ctx.ledger.swap([(change.reference, entry, entry.replace(clear=spent))])
+            row_gone = Flag.IN_SOURCE if change.row < 0 and entry.has(Flag.INLINE_CONTENT) else Flag(0)
+            ctx.ledger.swap([(change.reference, entry, entry.replace(clear=row_gone))])
             return {"overtaken": 1}
         if _newer_waits(ctx, change, seen_ms):
             return {"overtaken": 1}
@@ -188,41 +193,43 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
             if refused.status != 404:
                 raise
             status, request_id = "sold", refused.request_id or ""
-        # A row that says sold stands: it is what its next change is measured by.
-        stands = change.row >= 0
-        found = Flag.IN_SOURCE if stands else Flag(0)
-        absence = Flag(0) if stands else Flag.IN_SOURCE | Flag.SOLD_BY_HAND
-        over = Flag.ECHO_DUE | Flag.URGENT | Flag.INLINE_CONTENT | Flag.REVIVED | absence
-        again = Flag.RESENT if change.rendering_seen else Flag(0)
         now_ms = ctx.runs.now_ms()
-        row = change.content if stands else entry.row
-        # Nor has a sell a version of its own: what was pushed before this read of the source is older than it.
-        settled = entry.replace(
-            status=status,
-            missed=0,
-            row=row,
-            sent_ms=now_ms,
-            version=0,
-            seen_ms=seen_ms,
-            set_flags=again | found,
-            clear=over,
-        )
+        settled = _sold(entry, change, status, now_ms=now_ms, seen_ms=seen_ms)
         if not ctx.ledger.swap([(change.reference, entry, settled)]):
             event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
-            audit.sold(ctx, change.reference, event, entry, status=status)
+            audit.record_sold(ctx, change.reference, event, entry, status=status)
     return {"sold": 1}
 
 
+def _sold(entry: Entry, change: Planned, status: str, *, now_ms: int, seen_ms: int) -> Entry:
+    """Return the entry after its sell. ``seen_ms``: when the source was read."""
+    # A row with status sold stays in the source, and its next change is compared with it.
+    has_row = change.row >= 0
+    set_flags = Flag.IN_SOURCE if has_row else Flag(0)
+    clear = Flag.ECHO_DUE | Flag.URGENT | Flag.INLINE_CONTENT | Flag.REVIVED
+    return entry.replace(
+        status=status,
+        missed=0,
+        row=change.content if has_row else entry.row,
+        sent_ms=now_ms,
+        # A sell has no version: a push from before this read of the source is older than the sell.
+        version=0,
+        seen_ms=seen_ms,
+        set_flags=set_flags | (Flag.RESENT if change.rendering_seen else Flag(0)),
+        clear=clear if has_row else clear | Flag.IN_SOURCE | Flag.SOLD_BY_HAND,
+    )
+
+
 def _still_to_sell(change: Planned, entry: Entry) -> bool:
-    """Whether the ledger still tells what the sell was decided by."""
-    if change.rendering_seen:  # listed again by somebody; a push since then lists it for us
+    """Return whether the ledger entry still justifies the planned sell."""
+    if change.rendering_seen:  # relisted on the marketplace; a push since then has relisted it for us
         return entry.has(Flag.REVIVED)
-    # Without a row: pushed since it was decided, and its absence was spent.
+    # Not in the source: it was pushed since the decision, and the missing row has already been accounted for.
     return entry.status != "sold" and (change.row >= 0 or entry.has(Flag.IN_SOURCE))
 
 
 def _newer_waits(ctx: AccountContext, change: Planned, seen_ms: int) -> bool:
-    """Whether something waits in the urgent lane that this sell must not come before."""
+    """Return whether the urgent lane has a pending change that this sell must not precede."""
     waiting = ctx.urgent_queue.waiting([change.reference]).get(change.reference)
     if waiting is None:
         return False
@@ -230,12 +237,12 @@ def _newer_waits(ctx: AccountContext, change: Planned, seen_ms: int) -> bool:
         if change.row < 0:
             ctx.urgent_queue.row_gone(waiting)
         return True
-    # Perhaps it was that push which listed it again, and its answer was lost.
+    # That push may have relisted it, with its answer lost.
     return bool(change.rendering_seen) and waiting.kind == "push"
 
 
 def refused_sell(ctx: AccountContext, part: Part, refused: ItemRejected) -> dict[str, int]:
-    """Park a listing whose DELETE was refused."""
+    """Reject a listing whose DELETE was refused."""
     change: Planned | None = ctx.runs.data.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
         return {}

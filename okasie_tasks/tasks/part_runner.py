@@ -161,11 +161,11 @@ def drain_parts(ctx: AccountContext, part: Part, began: float) -> int:
     while True:
         contended, now = SLOTS.contended(part.stage, is_waiting), time.monotonic()
         if SLOTS.stopping() or now - began >= (_BATCH_SECONDS if contended else _LONGEST_BATCH_SECONDS):
-            requeue_part(ctx, part, phases.one_more(ctx, part.run, part.stage))
+            requeue_part(ctx, part, phases.next_to_publish(ctx, part.run, part.stage))
             return done
         if now >= call_at and not contended and ctx.market.needs_more_workers(60 / ctx.policy.per_minute):
             call_at = now + _HELP_SECONDS
-            requeue_part(ctx, part, phases.one_more(ctx, part.run, part.stage))
+            requeue_part(ctx, part, phases.next_to_publish(ctx, part.run, part.stage))
         taken: list[int] = []
         try:
             effect = run_next_part(ctx, part, taken, wait=not contended)
@@ -174,7 +174,7 @@ def drain_parts(ctx: AccountContext, part: Part, began: float) -> int:
                 requeue_part(ctx, part, taken[0], later.seconds)
             else:
                 seconds = max(later.seconds, _BACK_SECONDS if contended else 0.0)
-                requeue_part(ctx, part, phases.one_more(ctx, part.run, part.stage, alone=True), seconds)
+                requeue_part(ctx, part, phases.next_to_publish(ctx, part.run, part.stage, alone=True), seconds)
             return done
         if effect not in _DONE:
             return done  # no part is left, or the run has ended or is paused
@@ -201,7 +201,7 @@ def run_part(ctx: AccountContext, part: Part, *, again: bool = False) -> tuple[E
 
     def do() -> Effect:
         with ctx.runs.parts.renewing_claim(*part):
-            return perform(ctx, part, rng=RNG, tell=details.append)
+            return perform(ctx, part, rng=RNG, report=details.append)
 
     return retrying_redis(ctx, part, do, again=again), details[-1]
 
@@ -262,7 +262,7 @@ def after_part(ctx: AccountContext, part: Part, effect: Effect, *, again: bool) 
     elif effect == "stopped":
         begin_waiting(ctx)
     elif effect == "nothing" and again:
-        for _, stage, parts in watchdog.after_a_death(ctx, run, waiting=is_waiting):
+        for _, stage, parts in watchdog.after_worker_death(ctx, run, waiting=is_waiting):
             send_parts(ctx, run, [(stage, parts)])
 
 

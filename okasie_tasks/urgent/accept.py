@@ -66,7 +66,7 @@ class _AcceptedMessage:
         """Write all of it. Changes go first: a caller that sees an outcome can rely on the others being queued."""
         self._ctx.urgent_queue.put(self.changes.values())
         self._ctx.ledger.put_rejects(self._rejects)
-        rejects.tell(self._ctx, self._rejects)
+        rejects.log_new(self._ctx, self._rejects)
         self._ctx.pushes.record({self._push: self._outcomes} if self._outcomes else {})
 
 

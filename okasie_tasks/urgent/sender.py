@@ -29,8 +29,8 @@ log = get_logger(__name__)
 
 DOUBT_SECONDS: Final = 5.5
 """After a request without an answer its listings stay closed for 5 s (see `okasie_tasks.store.write_locks`)."""
-Held = tuple[bytes, PendingChange]
-"""A pending change and its bytes as the urgent queue held them."""
+QueuedChange = tuple[bytes, PendingChange]
+"""A pending change and its bytes as the urgent queue stored them."""
 
 _QUIET_SECONDS: Final = 0.06
 _GATHER_SECONDS: Final = 0.25
@@ -123,19 +123,19 @@ class Sender:
 
     # -- what to send ----------------------------------------------------------------------------------------------
 
-    def _due(self) -> list[Held]:
+    def _due(self) -> list[QueuedChange]:
         """The changes that are due. Raises `RetryLater` when none of the queued ones is."""
         if not self._ctx.urgent_queue.lead(self._token):
             raise _NoLongerSender
-        held = self._ctx.urgent_queue.first(_LOOK_AT)
+        queued = self._ctx.urgent_queue.first(_LOOK_AT)
         now_ms = self._now_ms()
-        due = [pair for pair in held if pair[1].not_before_ms <= now_ms]
-        if not due and held:
-            first = min(change.not_before_ms for _, change in held)
+        due = [pair for pair in queued if pair[1].not_before_ms <= now_ms]
+        if not due and queued:
+            first = min(change.not_before_ms for _, change in queued)
             raise RetryLater("waiting to try again", seconds=(first - now_ms) / 1000, where=self._ctx.policy.account)
         return due
 
-    def _batch(self, due: list[Held]) -> list[Held]:
+    def _batch(self, due: list[QueuedChange]) -> list[QueuedChange]:
         """The changes of the next request. Sells and pushes alternate; a change that failed twice is sent alone."""
         sells = [pair for pair in due if pair[1].kind == "sell"]
         pushes = [pair for pair in due if pair[1].kind == "push"]
@@ -149,23 +149,23 @@ class Sender:
         sizes = pack([len(change.item.body) for _, change in together if change.item is not None], flush=True)
         return together[: sizes[0]] if sizes else []
 
-    def _send(self, call: Call, due: list[Held]) -> None:
+    def _send(self, call: Call, due: list[QueuedChange]) -> None:
         if not due:
             return
         # Lock everything that is due: a listing that the bulk lane is sending must not stop the others.
-        with self._ctx.locks.free([change.reference for _, change in due]) as mine:
-            batch = self._batch([pair for pair in due if pair[1].reference in mine])
+        with self._ctx.locks.free([change.reference for _, change in due]) as locked:
+            batch = self._batch([pair for pair in due if pair[1].reference in locked])
             if not batch:
                 raise ListingLocked("these listings are being written", seconds=0.05, where=self._ctx.policy.account)
             base = self._ctx.ledger.get([change.reference for _, change in batch])
-            late = [pair for pair in batch if is_superseded(pair[1], base.get(pair[1].reference))]
-            self._finish([(pair, "overtaken", "something newer was sent before it") for pair in late])
-            batch = [pair for pair in batch if pair not in late]
+            superseded = [pair for pair in batch if is_superseded(pair[1], base.get(pair[1].reference))]
+            self._finish([(pair, "overtaken", "something newer was sent before it") for pair in superseded])
+            batch = [pair for pair in batch if pair not in superseded]
             if batch:
-                self._still_held = mine.still_held
+                self._still_held = locked.still_held
                 self._request(call, batch, base)
 
-    def _request(self, call: Call, batch: list[Held], base: dict[str, Entry]) -> None:
+    def _request(self, call: Call, batch: list[QueuedChange], base: dict[str, Entry]) -> None:
         try:
             if batch[0][1].kind == "sell":
                 self._sell(call, batch[0], base)
@@ -180,7 +180,7 @@ class Sender:
 
     # -- one request -----------------------------------------------------------------------------------------------
 
-    def _push(self, call: Call, batch: list[Held], base: dict[str, Entry]) -> None:
+    def _push(self, call: Call, batch: list[QueuedChange], base: dict[str, Entry]) -> None:
         items = [change.item for _, change in batch if change.item is not None]
         try:
             if len(items) == 1:
@@ -192,8 +192,8 @@ class Sender:
             return
         if not self._still_held():
             return  # another sender may have sent it, or something newer; otherwise it is still queued
-        accepted: list[tuple[Held, Outgoing, ItemAnswer]] = []
-        again: list[Held] = []
+        accepted: list[tuple[QueuedChange, Outgoing, ItemAnswer]] = []
+        again: list[QueuedChange] = []
         for pair, item, item_answer in zip(batch, items, answer.items, strict=True):
             if item_answer.outcome == "accepted":
                 accepted.append((pair, item, item_answer))
@@ -207,23 +207,23 @@ class Sender:
             self._again(again, missing)
 
     def _settle(
-        self, accepted: list[tuple[Held, Outgoing, ItemAnswer]], base: dict[str, Entry], request_id: str
+        self, accepted: list[tuple[QueuedChange, Outgoing, ItemAnswer]], base: dict[str, Entry], request_id: str
     ) -> None:
         now_ms = self._now_ms()
         by_reference = {pair[1].reference: (pair, item, answer) for pair, item, answer in accepted}
         lacking: set[str] = set()
         for inline in (True, False):
             taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].inline is inline]
-            lacking |= skipped_images.settle(self._ctx, taken, now=now_ms // 1000, again=not inline)
+            lacking |= skipped_images.record(self._ctx, taken, now=now_ms // 1000, again=not inline)
 
-        def entry(reference: str, held: Entry | None) -> Entry:
+        def entry(reference: str, known: Entry | None) -> Entry:
             pair, item, answer = by_reference[reference]
-            settled = pushed(pair[1], item, held, status=answer.status or pair[1].status, now_ms=now_ms)
+            settled = pushed(pair[1], item, known, status=answer.status or pair[1].status, now_ms=now_ms)
             return settled.replace(set_flags=Flag.IMAGES) if reference in lacking else settled
 
         self._write(list(by_reference), base, entry)
         self._ctx.ledger.remove_rejects(list(by_reference))
-        audit.pushed(self._ctx, accepted, base, request_id=request_id, now_ms=now_ms)
+        audit.record_pushed(self._ctx, accepted, base, request_id=request_id, now_ms=now_ms)
         self._finish(
             [
                 (pair, "created" if answer.created else "updated", audit.skipped_images(answer))
@@ -231,7 +231,7 @@ class Sender:
             ]
         )
 
-    def _sell(self, call: Call, pair: Held, base: dict[str, Entry]) -> None:
+    def _sell(self, call: Call, pair: QueuedChange, base: dict[str, Entry]) -> None:
         change, outcome, message = pair[1], "sold", None
         try:
             request_id = call.delete(change.reference).request_id
@@ -244,24 +244,24 @@ class Sender:
         if not self._still_held():
             return
         now_ms = self._now_ms()
-        self._write([change.reference], base, lambda _, held: sold(change, held, now_ms=now_ms))
+        self._write([change.reference], base, lambda _, known: sold(change, known, now_ms=now_ms))
         self._ctx.ledger.remove_rejects([change.reference])
         event = Event(now_ms, "sold", "sold manually", request_id=request_id, message=message or "")
-        audit.sold(self._ctx, change.reference, event, base.get(change.reference))
+        audit.record_sold(self._ctx, change.reference, event, base.get(change.reference))
         self._finish([(pair, outcome, message)])
 
     def _write(
         self, references: Sequence[str], base: dict[str, Entry], entry: Callable[[str, Entry | None], Entry]
     ) -> None:
         """Write the ledger's entries. What was sent also stands over an entry that a comparison has changed since."""
-        lost = list(references)
-        while lost:
-            lost = self._ctx.ledger.swap((name, base.get(name), entry(name, base.get(name))) for name in lost)
-            base = self._ctx.ledger.get(lost)
+        remaining = list(references)
+        while remaining:
+            remaining = self._ctx.ledger.swap((name, base.get(name), entry(name, base.get(name))) for name in remaining)
+            base = self._ctx.ledger.get(remaining)
 
     # -- what did not work -----------------------------------------------------------------------------------------
 
-    def _again(self, batch: list[Held], error: Unavailable) -> None:
+    def _again(self, batch: list[QueuedChange], error: Unavailable) -> None:
         """Keep the changes for another try, with growing waits; give them up after an hour."""
         now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
         for raw, change in batch:
@@ -276,7 +276,7 @@ class Sender:
             if tries >= ATTEMPTS:
                 self._report([(change, "waiting", f"{error.message}; it is tried again")])
 
-    def _refused_key(self, batch: list[Held], error: RunAborted) -> None:
+    def _refused_key(self, batch: list[QueuedChange], error: RunAborted) -> None:
         log.error("the marketplace rejected the API key", account=self._ctx.policy.account, reason=str(error))
         now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
         for raw, change in batch:
@@ -288,7 +288,7 @@ class Sender:
                 self._report([(change, "failed", str(error))])
 
     def _refused_whole(
-        self, batch: list[Held], items: list[Outgoing], refused: ItemRejected, base: dict[str, Entry]
+        self, batch: list[QueuedChange], items: list[Outgoing], refused: ItemRejected, base: dict[str, Entry]
     ) -> None:
         """Send each listing of a call that was refused as a whole alone, to find the culprit."""
         if len(batch) == 1:
@@ -298,7 +298,12 @@ class Sender:
         self._ctx.urgent_queue.swap((raw, msgspec.structs.replace(change, tries=ATTEMPTS - 1)) for raw, change in batch)
 
     def _rejected(
-        self, pair: Held, item: Outgoing | None, answer: ItemAnswer, request_id: str | None, base: dict[str, Entry]
+        self,
+        pair: QueuedChange,
+        item: Outgoing | None,
+        answer: ItemAnswer,
+        request_id: str | None,
+        base: dict[str, Entry],
     ) -> None:
         change = pair[1]
         where = f"okasie.{change.kind}, {change.reference}"
@@ -310,12 +315,12 @@ class Sender:
 
     # -- outcomes --------------------------------------------------------------------------------------------------
 
-    def _finish(self, done: list[tuple[Held, str, str | None]], fields: tuple[str, ...] = ()) -> None:
+    def _finish(self, done: list[tuple[QueuedChange, str, str | None]], fields: tuple[str, ...] = ()) -> None:
         """Report outcomes and remove the changes. One that has been replaced stays, and is reported again later."""
         self._report([(change, outcome, message) for (_, change), outcome, message in done], fields)
         failed = [(change, message or "") for (_, change), outcome, message in done if outcome == "failed"]
         if failed:
-            audit.given_up(self._ctx, failed, now_ms=self._now_ms())
+            audit.record_given_up(self._ctx, failed, now_ms=self._now_ms())
         self._ctx.urgent_queue.take(pair for pair, _, _ in done)
 
     def _report(self, news: list[tuple[PendingChange, str, str | None]], fields: tuple[str, ...] = ()) -> None:

@@ -18,7 +18,7 @@ from okasie_tasks.ports import ItemAnswer, SkippedImage, WriteAnswer
 from okasie_tasks.reports import listing
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync import rejects
-from okasie_tasks.sync.audit import Noted
+from okasie_tasks.sync.audit import Finding
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
@@ -133,10 +133,10 @@ def test_pushes_and_sells_are_told_with_their_outcome(dealer: Dealer) -> None:
     assert dealer.told() == [
         ("sold", "sold manually", (("status", "active", "sold"),)),
         ("pushed", "updated by a push, from the source", (("price", 5, 10),)),
-        ("pushed", "updated by a push, handed in", (("price", 10, 5),)),
+        ("pushed", "updated by a push, inline content", (("price", 10, 5),)),
         CREATED,
     ]
-    assert dealer.told("NEW") == [("pushed", "created by a push, handed in", ())]
+    assert dealer.told("NEW") == [("pushed", "created by a push, inline content", ())]
     assert dealer.events("NOBODY")[0].message.startswith("the marketplace does not have it")
 
 
@@ -232,7 +232,7 @@ def test_ours_is_the_row_unless_something_else_was_handed_in_over_the_same_row()
         (b"row", Flag(0), b"form"),
     ):
         local = Local("A", 1, b"row", values=b"form")
-        assert Noted("A", decision, local, None, Entry(row=row, flags=given)).values == form
+        assert Finding("A", decision, local, None, Entry(row=row, flags=given)).values == form
 
 
 def test_a_dispute_is_told_when_it_begins(dealer: Dealer, monkeypatch: pytest.MonkeyPatch) -> None:
