@@ -48,10 +48,10 @@ def diff_chunk(
     """Decide on every reference of one partition; write the plan and the ledger, and return the counts."""
     partition = Partition(ctx, part.run, part.number, partitions)
     settled = partition.take_settled(full=evidence.full)
-    rejects = ctx.ledger.rejects(
+    known_rejects = ctx.ledger.rejects(
         sorted({*partition.rows, *(r for r, e in partition.base.items() if e.flags & Flag.REJECTED)})
     )
-    plan = PartitionPlan(ctx, part, evidence, rejects, partition.base)
+    plan = PartitionPlan(ctx, part, evidence, known_rejects, partition.base)
     plan.add_settled(settled)
     for reference in partition.references():
         plan.add(
