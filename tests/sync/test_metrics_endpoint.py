@@ -124,7 +124,7 @@ def test_once_prints_what_the_parser_takes(world: GuardedWorld) -> None:
     assert found["okasie_rejected_listings"] == {
         "name": "okasie_rejected_listings",
         "type": "gauge",
-        "help": "Listings that are parked: refused, or invalid.",
+        "help": "Rejected listings: refused, or invalid.",
         "samples": [{"name": "okasie_rejected_listings", "labels": {"account": "dex"}, "value": 0}],
     }
 
