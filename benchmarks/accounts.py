@@ -65,7 +65,7 @@ class Crowd:
             deployed.worker(f"api{number}", "-Q", "okasie.api", "-P", "threads", "-c", str(threads), app=app)
         deployed.worker("urgent", *_WORKERS["urgent"], app=app)
         deployed.worker("rest", "-Q", "okasie.control,okasie.diff", "-P", "threads", "-c", "4", app=app)
-        ready = lambda: deployed.place.okasie("status", seconds=300).status == 0  # noqa: E731
+        ready = lambda: deployed.place.okasie("status").status == 0  # noqa: E731
         poll(ready, seconds=300, what="a consumer everywhere")
 
     def log(self) -> Log:

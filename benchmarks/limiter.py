@@ -170,7 +170,7 @@ def compare(minutes: int) -> Table:
 # -- scenarios -----------------------------------------------------------------------------------------------------
 
 
-class World:
+class Scenario:
     """A server, and the reference model of the limiter: as exact as Redis (test_limiter_laws.py), but faster."""
 
     def __init__(self, *windows: Window, adapt: bool = False, burst: int = 5, seed: int = 1, workers: int = 6) -> None:
@@ -215,9 +215,9 @@ SERVERS: dict[str, Callable[[], Window]] = {
 
 def steady(hours: float) -> Table:
     """B1: an ordinary day."""
-    world = World(Sliding(120), Sliding(5, 1.0))
-    world.urgent(hours * 3600, 0.05)
-    done = world.run(hours * 3600)
+    scenario = Scenario(Sliding(120), Sliding(5, 1.0))
+    scenario.urgent(hours * 3600, 0.05)
+    done = scenario.run(hours * 3600)
     waits = sorted(waited for _, waited, lane in done.grants if lane == "urgent")
     table = Table("B1 hours", "used", "refused", "most in 60 s", "urgent p50", "urgent p99", "acquires / permit")
     table.add_row(
@@ -236,7 +236,7 @@ def servers(hours: float) -> Table:
     """B2: each kind of window that the server may use."""
     table = Table(f"B2 server, {hours:g} h", "used", "refused", "most in 60 s")
     for name, window in SERVERS.items():
-        done = World(window()).run(hours * 3600)
+        done = Scenario(window()).run(hours * 3600)
         share = done.share(60, hours * 3600)
         table.add_row(name, f"{share:.2%}", str(done.refused), str(busiest(done.arrivals, 60.0)))
     return table
@@ -244,9 +244,9 @@ def servers(hours: float) -> Table:
 
 def overload() -> Table:
     """B5: more urgent requests than the whole quota, for 20 minutes."""
-    world = World(Sliding(120), Sliding(5, 1.0))
-    world.urgent(1200, 3.0)
-    done = world.run(1200)
+    scenario = Scenario(Sliding(120), Sliding(5, 1.0))
+    scenario.urgent(1200, 3.0)
+    done = scenario.run(1200)
     lanes = [lane for moment, _, lane in done.grants if moment > 1_000_120]
     table = Table("B5 urgent 3/s", "bulk share", "used", "refused", "most in 60 s")
     table.add_row(
@@ -259,37 +259,37 @@ def overload() -> Table:
     return table
 
 
-def _flush(world: World) -> float:
-    world.simulation.later(1200, world.limiter.forget)
+def _flush(scenario: Scenario) -> float:
+    scenario.simulation.later(1200, scenario.limiter.forget)
     return 1200
 
 
-def _step(world: World, seconds: float) -> float:
-    world.simulation.later(1200, lambda: setattr(world.simulation, "clock_error", seconds))
+def _step(scenario: Scenario, seconds: float) -> float:
+    scenario.simulation.later(1200, lambda: setattr(scenario.simulation, "clock_error", seconds))
     return 1200
 
 
-def _limits(world: World) -> float:
-    world.simulation.later(1200, lambda: setattr(world.window, "limit", 60))
-    world.simulation.later(2400, lambda: setattr(world.window, "limit", 300))
+def _limits(scenario: Scenario) -> float:
+    scenario.simulation.later(1200, lambda: setattr(scenario.window, "limit", 60))
+    scenario.simulation.later(2400, lambda: setattr(scenario.window, "limit", 300))
     return 2400
 
 
-def _foreign(world: World) -> float:
-    world.simulation.foreign(1200, 2400, 30)
+def _foreign(scenario: Scenario) -> float:
+    scenario.simulation.foreign(1200, 2400, 30)
     return 2400
 
 
-def _broken(world: World) -> float:
-    world.simulation.later(1200, lambda: setattr(world.simulation, "broken", True))
-    world.simulation.later(1320, lambda: setattr(world.simulation, "broken", False))
+def _broken(scenario: Scenario) -> float:
+    scenario.simulation.later(1200, lambda: setattr(scenario.simulation, "broken", True))
+    scenario.simulation.later(1320, lambda: setattr(scenario.simulation, "broken", False))
     return 1320
 
 
-FAULTS: dict[str, Callable[[World], float]] = {
+FAULTS: dict[str, Callable[[Scenario], float]] = {
     "Redis flushed": _flush,
-    "clock +30 s": lambda world: _step(world, 30.0),
-    "clock -30 s": lambda world: _step(world, -30.0),
+    "clock +30 s": lambda scenario: _step(scenario, 30.0),
+    "clock -30 s": lambda scenario: _step(scenario, -30.0),
     "limit 60, then 300": _limits,
     "30 / min of others": _foreign,
     "2 minutes of 500": _broken,
@@ -303,9 +303,9 @@ def faults() -> Table:
     for fault, happen in FAULTS.items():
         for name in ("fixed, phase 17", "sliding", "sliding counter", "token bucket of 5"):
             lasting = fault.startswith("limit")
-            world = World(SERVERS[name](), adapt=lasting, burst=10 if lasting else 5, workers=12)
-            over = max(happen(world), 1260)
-            done = world.run(over + 1200)
+            scenario = Scenario(SERVERS[name](), adapt=lasting, burst=10 if lasting else 5, workers=12)
+            over = max(happen(scenario), 1260)
+            done = scenario.run(over + 1200)
             table.add_row(
                 fault,
                 name,
@@ -314,7 +314,7 @@ def faults() -> Table:
                 f"{done.share(1200, over, 60 if lasting else 120):.1%}",
                 f"{done.share(over + 180, over + 1200, 300 if lasting else 120):.1%}",
                 str(busiest(done.arrivals, 60.0)),
-                f"{world.limiter.status().caution:.1f}",
+                f"{scenario.limiter.status().caution:.1f}",
             )
     return table
 

@@ -80,12 +80,12 @@ class Place:
         text = config_text(feed=feed, base_url=base_url, key=key, account=name, extra=extra)
         self.config.write_text(self.config.read_text() + text if self.config.exists() else text)
 
-    def okasie(self, *arguments: str, env: Mapping[str, str] | None = None) -> Answer:
-        """Run a command to its end."""
+    def okasie(self, *arguments: str, env: Mapping[str, str] | None = None, seconds: float = HANG_SECONDS) -> Answer:
+        """Run a command to its end, which must come within ``seconds``."""
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             status = forks().run(
                 arguments, cwd=self.folder, env={**self.env, **(env or {})}, stdout=stdout, stderr=stderr,
-                seconds=HANG_SECONDS,
+                seconds=seconds,
             )  # fmt: skip
             texts = []
             for stream in (stdout, stderr):
@@ -95,9 +95,9 @@ class Place:
         self.said.append(answer)
         return answer
 
-    def sync(self, account: str, *options: str) -> tuple[int, dict[str, Any]]:
+    def sync(self, account: str, *options: str, seconds: float = HANG_SECONDS) -> tuple[int, dict[str, Any]]:
         """``okasie sync ACCOUNT --json``; the exit status and the document."""
-        answer = self.okasie("sync", account, "--json", *options)
+        answer = self.okasie("sync", account, "--json", *options, seconds=seconds)
         assert answer.stdout, answer.stderr
         return answer.status, answer.document
 

@@ -22,7 +22,7 @@ from okasie_tasks.marketplace.request_log import log_failed
 from okasie_tasks.ports import Feedback, Permit, RequestLog
 from okasie_tasks.settings import LogSettings, load_settings
 from okasie_tasks.store.limiter import RedisLimiter
-from tests.sync.http_world import HttpWorld, varied
+from tests.sync.http_scenario import HttpScenario, varied
 
 KEY = 'CANARY-"quoted"\\é-9f2c'
 """What JSON, repr and URLs each write in a way of their own."""
@@ -247,15 +247,15 @@ def test_what_contains_another_secret_is_masked_whole() -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpWorld]:
-    with HttpWorld(tmp_path, redis_url, rows=varied(120, seed=3)) as found:
+def scenario(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpScenario]:
+    with HttpScenario(tmp_path, redis_url, rows=varied(120, seed=3)) as found:
         yield found
 
 
-def test_an_unchanged_listing_costs_no_line(world: HttpWorld, lines: Lines) -> None:
-    world.good_run()
+def test_an_unchanged_listing_costs_no_line(scenario: HttpScenario, lines: Lines) -> None:
+    scenario.good_run()
     before = len(lines())
-    world.good_run()
+    scenario.good_run()
     told = [line["event"] for line in lines()[before:]]
     assert told == ["run ended", "cursor moved"]
     (end,) = [line for line in lines()[before:] if line["event"] == "run ended"]
@@ -263,16 +263,16 @@ def test_an_unchanged_listing_costs_no_line(world: HttpWorld, lines: Lines) -> N
     assert end["requests"]["requests.list"] == 1
 
 
-def test_many_rejects_are_told_by_twenty_lines_and_a_number(world: HttpWorld, lines: Lines) -> None:
-    for row in world.rows[:30]:
+def test_many_rejects_are_told_by_twenty_lines_and_a_number(scenario: HttpScenario, lines: Lines) -> None:
+    for row in scenario.rows[:30]:
         row["price_eur"] = "-1"
-    world.run()
+    scenario.run()
     found = [line for line in lines() if line["event"].startswith("listing rejected")]
     told = [line for line in found if line["event"] == "listing rejected"]
     assert sum(line.get("more", 0) for line in found) + len(told) == 30
     assert len(told) <= logs.MOST_LINES * len({line.get("run") for line in told}) + len(found)
     assert all(line["reference"] and line["reason"] and line["run"] for line in told)
-    world.run()
+    scenario.run()
     assert [line for line in lines() if line["event"].startswith("listing rejected")] == found, "known ones are no news"
 
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from okasie_tasks import masking
-from tests.alerts.world import Hook, Senders
+from tests.alerts.scenario import Hook, Senders
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from okasie_tasks.alerting.queue import AlertQueue
 from okasie_tasks.alerting.rules import Alert, is_stale, stale_seconds
 from okasie_tasks.core.guards import Held, HeldPlan
 from okasie_tasks.settings import AlertSettings
-from tests.alerts.world import Hook, Senders
+from tests.alerts.scenario import Hook, Senders
 
 # -- what is sent --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from okasie_tasks.alerting.channels import NotDelivered, channels
 from okasie_tasks.cli import cli
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.settings import AlertSettings, load_settings
-from tests.alerts.world import PASSWORD, TOKEN, Hook, Post, Senders
+from tests.alerts.scenario import PASSWORD, TOKEN, Hook, Post, Senders
 
 # A login in the clear: it is loopback.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")

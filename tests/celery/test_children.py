@@ -6,16 +6,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from okasie_tasks.worker.bootsteps import CHILD_CHECK_SECONDS, ChildWatch
-from tests.celery.world import World
+from tests.celery.scenario import Scenario
 from tests.support import poll
 
 
-def test_a_message_that_killed_its_process_is_retried_after_a_moment(world: World) -> None:
-    world.send("ours-prefork", "jobs.die", name="dies")
-    poll(lambda: len(world.noted("dies:times")) == 2, what="the second time")
-    poll(lambda: world.idle("ours-prefork"), what="the end")
-    assert "Retry in 0.5s: WorkerLostError" in world.nodes["ours-prefork"].log(), "and not after 180 s"
-    assert len(world.noted("dies:times")) == 2
+def test_a_message_that_killed_its_process_is_retried_after_a_moment(scenario: Scenario) -> None:
+    scenario.send("ours-prefork", "jobs.die", name="dies")
+    poll(lambda: len(scenario.noted("dies:times")) == 2, what="the second time")
+    poll(lambda: scenario.idle("ours-prefork"), what="the end")
+    assert "Retry in 0.5s: WorkerLostError" in scenario.nodes["ours-prefork"].log(), "and not after 180 s"
+    assert len(scenario.noted("dies:times")) == 2
 
 
 def test_the_pool_is_checked_all_the_time() -> None:

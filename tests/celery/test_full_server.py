@@ -6,7 +6,7 @@ import signal
 
 import redis
 
-from tests.celery.world import World
+from tests.celery.scenario import Scenario
 from tests.support import poll
 
 
@@ -14,12 +14,12 @@ def refusals(client: redis.Redis) -> int:
     return int(client.info("errorstats").get("errorstat_OOM", {}).get("count", 0))
 
 
-def test_a_worker_waits_for_a_full_server(world: World) -> None:
+def test_a_worker_waits_for_a_full_server(scenario: Scenario) -> None:
     """It cannot record what it pops. The messages stay queued, and it continues when there is memory."""
-    node, client = world.nodes["ours-prefork"].ready(), world.client("ours-prefork")
+    node, client = scenario.nodes["ours-prefork"].ready(), scenario.client("ours-prefork")
     node.signal(signal.SIGKILL)
     for number in range(3):
-        world.post("ours-prefork", "jobs.hold", node.queue, name=f"full-{number}")
+        scenario.post("ours-prefork", "jobs.hold", node.queue, name=f"full-{number}")
     before = refusals(client)
     room = client.config_get("maxmemory")["maxmemory"]
     client.config_set("maxmemory", "1kb")
@@ -29,5 +29,5 @@ def test_a_worker_waits_for_a_full_server(world: World) -> None:
     finally:
         client.config_set("maxmemory", room)
     for number in range(3):
-        poll(lambda number=number: world.noted(f"full-{number}:ended"), what="the task")
+        poll(lambda number=number: scenario.noted(f"full-{number}:ended"), what="the task")
     assert node.child.alive

@@ -12,7 +12,7 @@ import pytest
 from okasie_tasks.worker.bootsteps import Leases, held
 from okasie_tasks.worker.settings import SETTINGS
 from tests.celery.ours import SWEEP_SECONDS, VISIBLE_SECONDS
-from tests.celery.world import World
+from tests.celery.scenario import Scenario
 from tests.support import poll
 
 LONG_SECONDS = VISIBLE_SECONDS + 2 * SWEEP_SECONDS
@@ -27,11 +27,11 @@ def end(tmp_path: Path) -> Path:
     return tmp_path / "the-tasks-end"
 
 
-def hold(world: World, end: Path, *nodes: str) -> None:
+def hold(scenario: Scenario, end: Path, *nodes: str) -> None:
     """Let each of these workers run a task that lasts until the file ``end`` exists."""
     for node in nodes:
-        world.send(node, "jobs.hold", name=node, until=str(end))
-    poll(lambda: all(world.noted(f"{node}:begun") for node in nodes), what="the beginning")
+        scenario.send(node, "jobs.hold", name=node, until=str(end))
+    poll(lambda: all(scenario.noted(f"{node}:begun") for node in nodes), what="the beginning")
 
 
 def outlast_the_timeout() -> None:
@@ -39,70 +39,70 @@ def outlast_the_timeout() -> None:
     poll(lambda: time.monotonic() > began + LONG_SECONDS, what="a time in which the leases were renewed")
 
 
-def begun(world: World, *nodes: str) -> list[int]:
+def begun(scenario: Scenario, *nodes: str) -> list[int]:
     """How often the task of each node began."""
-    return [len(world.noted(f"{node}:begun")) for node in nodes]
+    return [len(scenario.noted(f"{node}:begun")) for node in nodes]
 
 
-def test_a_long_task_runs_once_with_leases_and_more_than_once_without(world: World, end: Path) -> None:
+def test_a_long_task_runs_once_with_leases_and_more_than_once_without(scenario: Scenario, end: Path) -> None:
     nodes = (*HASTY, *OURS)
-    hold(world, end, *nodes)
+    hold(scenario, end, *nodes)
     outlast_the_timeout()
-    poll(lambda: min(begun(world, *HASTY)) > 1, what="a second beginning where there are no leases")
+    poll(lambda: min(begun(scenario, *HASTY)) > 1, what="a second beginning where there are no leases")
     end.touch()
     for node in nodes:
-        poll(lambda node=node: world.noted(f"{node}:ended") and world.idle(node), what=f"the end at {node}")
-    assert begun(world, *OURS) == [1, 1]
+        poll(lambda node=node: scenario.noted(f"{node}:ended") and scenario.idle(node), what=f"the end at {node}")
+    assert begun(scenario, *OURS) == [1, 1]
 
 
-def test_a_dead_workers_message_comes_again(world: World, end: Path) -> None:
+def test_a_dead_workers_message_comes_again(scenario: Scenario, end: Path) -> None:
     """Long after its beginning: the lease was renewed, and is not any more."""
     name = "ours-prefork"
-    hold(world, end, name)
+    hold(scenario, end, name)
     outlast_the_timeout()
-    assert begun(world, name) == [1]
-    world.nodes[name].signal(signal.SIGKILL)
-    world.nodes[name].start()
-    poll(lambda: begun(world, name) == [2], what="the second beginning")
+    assert begun(scenario, name) == [1]
+    scenario.nodes[name].signal(signal.SIGKILL)
+    scenario.nodes[name].start()
+    poll(lambda: begun(scenario, name) == [2], what="the second beginning")
     end.touch()
-    poll(lambda: world.noted(f"{name}:ended") and world.idle(name), what="the end")
-    assert begun(world, name) == [2]
+    poll(lambda: scenario.noted(f"{name}:ended") and scenario.idle(name), what="the end")
+    assert begun(scenario, name) == [2]
 
 
-def test_a_warm_shutdown_keeps_what_it_waits_for(world: World, end: Path) -> None:
+def test_a_warm_shutdown_keeps_what_it_waits_for(scenario: Scenario, end: Path) -> None:
     """While another worker sweeps, and would take it."""
-    hold(world, end, *OURS)
-    ending = [process for name in OURS if (process := world.nodes[name].child.process)]
+    hold(scenario, end, *OURS)
+    ending = [process for name in OURS if (process := scenario.nodes[name].child.process)]
     for process in ending:
         process.send_signal(signal.SIGTERM)
-    others = [world.beside(name) for name in OURS]
+    others = [scenario.beside(name) for name in OURS]
     try:
         outlast_the_timeout()
         end.touch()
         for process in ending:
             process.wait(60)
-        assert [len(world.noted(f"{name}:ended")) for name in OURS] == [1, 1]
-        poll(lambda: all(world.idle(name) for name in OURS), what="the end")
-        assert begun(world, *OURS) == [1, 1]
+        assert [len(scenario.noted(f"{name}:ended")) for name in OURS] == [1, 1]
+        poll(lambda: all(scenario.idle(name) for name in OURS), what="the end")
+        assert begun(scenario, *OURS) == [1, 1]
     finally:
         for other in others:
             other.signal(signal.SIGKILL)
 
 
-def test_workers_outlive_the_loss_of_their_server_while_tasks_run(world: World, end: Path) -> None:
+def test_workers_outlive_the_loss_of_their_server_while_tasks_run(scenario: Scenario, end: Path) -> None:
     for name in OURS:
-        world.nodes[name].ready()
-    pids = [world.nodes[name].pid for name in OURS]
-    hold(world, end, *OURS)
-    world.kill_redis()
-    world.start_redis()
+        scenario.nodes[name].ready()
+    pids = [scenario.nodes[name].pid for name in OURS]
+    hold(scenario, end, *OURS)
+    scenario.kill_redis()
+    scenario.start_redis()
     end.touch()
-    poll(lambda: all(world.noted(f"{name}:ended") and world.idle(name) for name in OURS), what="the end")
+    poll(lambda: all(scenario.noted(f"{name}:ended") and scenario.idle(name) for name in OURS), what="the end")
     for name in OURS:
-        world.send(name, "jobs.hold", name=f"next-{name}")
-        poll(lambda name=name: world.noted(f"next-{name}:ended"), what="the next task")
-    assert [world.nodes[name].pid for name in OURS] == pids
-    assert all(world.nodes[name].child.alive for name in OURS)
+        scenario.send(name, "jobs.hold", name=f"next-{name}")
+        poll(lambda name=name: scenario.noted(f"next-{name}:ended"), what="the next task")
+    assert [scenario.nodes[name].pid for name in OURS] == pids
+    assert all(scenario.nodes[name].child.alive for name in OURS)
 
 
 def test_what_is_held_are_the_channels_messages_and_what_runs_from_before_a_reconnect(

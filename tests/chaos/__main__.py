@@ -44,7 +44,7 @@ class Player:
         if self._fleet is None:
             self._begin()
         assert self._fleet is not None
-        self._fleet.mend()
+        self._fleet.restart_all()
         self._fleet.whole()
         account, self._played = f"r{self._played}", self._played + 1
         return self._fleet, account

@@ -174,7 +174,7 @@ class Fleet:
     # -- breaking and mending --------------------------------------------------------------------------------------
 
     def kill(self, name: str, *, back_after: float | None) -> None:
-        """SIGKILL a process and all its children; the supervisor starts it again after so long, or not before `mend`."""
+        """SIGKILL a process and all its children; the supervisor starts it again after so long, or not before `restart_all`."""
         child = self.children[name]
         with self._look:
             signal_tree(child, signal.SIGKILL)
@@ -182,7 +182,7 @@ class Fleet:
                 child.process.wait()
             child.restart_at = time.monotonic() + (1e9 if back_after is None else back_after)
 
-    def mend(self) -> None:
+    def restart_all(self) -> None:
         """Start what stays down."""
         with self._look:
             for child in self.supervisor.children:

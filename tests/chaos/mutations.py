@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from tests.mutation import Cut, each, failing, play
 
-_LAWS: Final = ("tests/chaos/test_laws.py", "tests/chaos/test_late.py", "tests/store/test_runs.py")
+_LAWS: Final = ("tests/chaos/test_invariants.py", "tests/chaos/test_late.py", "tests/store/test_runs.py")
 _LUA: Final = "okasie_tasks/store/lua"
 
 
@@ -74,7 +74,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
 }
 
 
-def laws(folder: Path) -> list[str]:
+def invariants(folder: Path) -> list[str]:
     """The laws that fail there."""
     return failing(folder, *_LAWS)
 
@@ -92,7 +92,7 @@ def main() -> int:
             survived.append(name)
             continue
         script = MUTATIONS[name].script
-        broken, wrong = laws(folder), accident(folder, script)
+        broken, wrong = invariants(folder), accident(folder, script)
         print(f"without the {name}:")
         print(f"  laws: {', '.join(broken[:4]) or 'NONE NOTICED'}")
         print(f"  {script}: {'; '.join(wrong)[:300] or 'NOT NOTICED'}", flush=True)

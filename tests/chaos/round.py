@@ -20,7 +20,7 @@ import requests
 from okasie_tasks.errors import ConnectionFailed
 from tests.chaos.faults import FAULTS, OF_THE_API
 from tests.chaos.fleet import Fleet
-from tests.chaos.judge import judge
+from tests.chaos.invariants import check_invariants
 from tests.chaos.stock import Stock
 from tests.support import poll
 
@@ -193,7 +193,7 @@ class Round:
     def _settled(self) -> list[str]:
         """The verdict. After a run that told of a failure one calm run more must bring all right."""
         requests.delete(f"{self._fleet.sandbox.admin_url}/faults", timeout=10).raise_for_status()
-        self._fleet.mend()
+        self._fleet.restart_all()
         states = {run.state for run in self._fleet.history(self._account)}
         if states - {"done"}:
             told = {plan.fault for plan in self._plans} & OF_THE_API
@@ -206,7 +206,7 @@ class Round:
                 wrong += list(self._without_cause())
         else:
             wrong = []
-        return wrong + self._left() + judge(self._fleet, self._account, self._stock)
+        return wrong + self._left() + check_invariants(self._fleet, self._account, self._stock)
 
     def _left(self) -> list[str]:
         """A message that nobody can do would go round for ever; those of a dead worker come back and are done with."""

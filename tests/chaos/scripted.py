@@ -22,7 +22,7 @@ import requests
 
 from tests.chaos.faults import signal_tree
 from tests.chaos.fleet import Fleet
-from tests.chaos.judge import judge
+from tests.chaos.invariants import check_invariants
 from tests.chaos.stalled import stall
 from tests.chaos.stock import Stock
 from tests.support import poll, stored
@@ -59,8 +59,8 @@ def message_lost(fleet: Fleet, account: str) -> list[str]:
     fleet.client.sync(account, "full")
     poll(lambda: fleet.redis.llen("okasie.diff"), what="a message for the worker that is away")
     fleet.redis.delete("okasie.diff")
-    fleet.mend()
-    return _happens(lambda: _rests(fleet, account), "the end of the run") or judge(fleet, account, stock)
+    fleet.restart_all()
+    return _happens(lambda: _rests(fleet, account), "the end of the run") or check_invariants(fleet, account, stock)
 
 
 def message_doubled(fleet: Fleet, account: str) -> list[str]:
@@ -76,13 +76,13 @@ def message_doubled(fleet: Fleet, account: str) -> list[str]:
     try:
         for reader in readers:
             signal_tree(reader, signal.SIGSTOP)
-        fleet.mend()
+        fleet.restart_all()
         for message in poll(lambda: _bulk_calls(fleet), seconds=_REST_SECONDS, what="bulk calls"):
             fleet.redis.lpush("okasie.api", _renamed(message))
     finally:
         for reader in readers:
             signal_tree(reader, signal.SIGCONT)
-    wrong = _happens(lambda: _rests(fleet, account), "the end of the run") or judge(fleet, account, stock)
+    wrong = _happens(lambda: _rests(fleet, account), "the end of the run") or check_invariants(fleet, account, stock)
     requests.delete(f"{fleet.sandbox.admin_url}/faults", timeout=10).raise_for_status()
     writes = requests.get(f"{fleet.sandbox.admin_url}/writes", params={"key": account}, timeout=30).json()
     twice = [name for name, count in Counter(write["reference"] for write in writes).items() if count > 1]
@@ -109,7 +109,7 @@ def cursor_moved(fleet: Fleet, account: str) -> list[str]:
     poll(lambda: fleet.redis.llen("okasie.diff"), what="a run that waits for the worker that is away")
     held = fleet.runs.account_key(account)
     fleet.redis.hset(held, mapping={"cursor": "2099-01-01T00:00:00Z", "generation": "41"})
-    fleet.mend()
+    fleet.restart_all()
     wrong = _happens(lambda: _rests(fleet, account), "the end of the run")
     found = fleet.runs.account(account)
     moved = (found.cursor, found.generation) != ("2099-01-01T00:00:00Z", "41")
@@ -154,7 +154,7 @@ def main() -> int:
     names, wrong = asked.names or list(SCRIPTS), []
     with Fleet(names, quick=asked.quick) as fleet:
         for name in names:
-            fleet.mend()
+            fleet.restart_all()
             fleet.whole()
             found = SCRIPTS[name](fleet, name)
             wrong += found

@@ -34,7 +34,7 @@ import requests
 from okasie_tasks.errors import ConnectionFailed
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.fleet import Fleet, tree
-from tests.chaos.judge import judge
+from tests.chaos.invariants import check_invariants
 from tests.chaos.stock import Stock
 from tests.support import poll
 
@@ -109,7 +109,7 @@ class Soak:
 
     def _end(self) -> list[str]:
         requests.delete(f"{self._fleet.sandbox.admin_url}/faults", timeout=10).raise_for_status()
-        self._fleet.mend()
+        self._fleet.restart_all()
         self._fleet.whole()
         try:
             poll(lambda: self._fleet.at_rest(ACCOUNT), seconds=_SETTLED_SECONDS, what="the end of the last run")
@@ -119,7 +119,7 @@ class Soak:
         except AssertionError as error:
             return [str(error)]
         # Of the runs only the newest are known by now: the cursor's count cannot be told from them.
-        return [line for line in judge(self._fleet, ACCOUNT, self._stock) if "cursor moved" not in line]
+        return [line for line in check_invariants(self._fleet, ACCOUNT, self._stock) if "cursor moved" not in line]
 
     def _break(self) -> None:
         while not self._over.wait(_FAULT_SECONDS):

@@ -23,7 +23,7 @@ import requests
 
 from tests.chaos.faults import signal_tree
 from tests.chaos.fleet import Fleet
-from tests.chaos.judge import judge
+from tests.chaos.invariants import check_invariants
 from tests.chaos.stock import Stock
 from tests.support import poll
 
@@ -60,7 +60,7 @@ def stall(fleet: Fleet, account: str, *, seconds: float, patience_seconds: float
     stopped_at = time.monotonic()
     try:
         requests.delete(f"{fleet.sandbox.admin_url}/faults", timeout=10).raise_for_status()
-        fleet.mend()
+        fleet.restart_all()
         _rest(fleet, account, 1, patience_seconds)
         stock.change()
         fleet.client.sync(account, "incremental")
@@ -85,7 +85,7 @@ def stall(fleet: Fleet, account: str, *, seconds: float, patience_seconds: float
     states = [run.state for run in fleet.history(account)]
     if states != ["done", "done"]:
         wrong.append(f"the runs ended {states}")
-    return wrong + judge(fleet, account, stock)
+    return wrong + check_invariants(fleet, account, stock)
 
 
 def _rest(fleet: Fleet, account: str, runs: int, seconds: float) -> None:

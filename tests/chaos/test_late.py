@@ -20,59 +20,59 @@ from okasie_tasks.sync.executor import perform
 from okasie_tasks.sync.spool import Chunk
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
-from tests.sync.http_world import ACCOUNT, HttpWorld
+from tests.sync.http_scenario import ACCOUNT, HttpScenario
 
 
 @pytest.fixture
-def world(tmp_path: Path, redis_url: str) -> Iterator[HttpWorld]:
-    with HttpWorld(tmp_path, redis_url, rows=cars(5, seed=1)) as found:
+def scenario(tmp_path: Path, redis_url: str) -> Iterator[HttpScenario]:
+    with HttpScenario(tmp_path, redis_url, rows=cars(5, seed=1)) as found:
         yield found
 
 
-def test_who_was_given_up_sends_nothing(world: HttpWorld) -> None:
+def test_who_was_given_up_sends_nothing(scenario: HttpScenario) -> None:
     """It stood still before its request."""
-    late = captured(world)
-    row = next(iter(world.ctx.source().rows()))
+    late = captured(scenario)
+    row = next(iter(scenario.ctx.source().rows()))
     assert row.listing is not None
-    item = outgoing(row.listing, action="update", reason="price", version=0, seen_ms=world.ctx.runs.now_ms())
-    world.ctx.runs.data.put(late.run, "chunks", 0, Chunk([item]))
+    item = outgoing(row.listing, action="update", reason="price", version=0, seen_ms=scenario.ctx.runs.now_ms())
+    scenario.ctx.runs.data.put(late.run, "chunks", 0, Chunk([item]))
     gone = Planned(reference=item.reference, action="sell", reason="gone", row=-1, content=b"", dealer=b"")
-    world.ctx.runs.data.put(late.run, "selling", 0, gone)
-    answered = world.requests()
-    run, call = cast("Any", world.ctx.runs.get(late.run)), cast("Any", None)
-    assert writes.upsert_chunk(world.ctx, late, call) == {}
-    assert writes.mark_sold(world.ctx, late, run, call) == {}
-    assert world.requests() == answered
+    scenario.ctx.runs.data.put(late.run, "selling", 0, gone)
+    answered = scenario.requests()
+    run, call = cast("Any", scenario.ctx.runs.get(late.run)), cast("Any", None)
+    assert writes.upsert_chunk(scenario.ctx, late, call) == {}
+    assert writes.mark_sold(scenario.ctx, late, run, call) == {}
+    assert scenario.requests() == answered
 
 
-def test_who_was_given_up_leaves_what_others_left(world: HttpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_given_up_leaves_what_others_left(scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stood still while its answer came: others did the same, and it has no more to tell."""
     bulk_upsert, known = PermittedCall.bulk_upsert, list[Any]()
-    reference = next(iter(world.wanted()))
+    reference = next(iter(scenario.wanted()))
 
     def stands_still(door: PermittedCall, items: Any) -> Any:
         answer = bulk_upsert(door, items)
         monkeypatch.undo()
-        run = world.ctx.runs.active(ACCOUNT)
+        run = scenario.ctx.runs.active(ACCOUNT)
         assert run is not None
-        world.ctx.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}")
-        (held,) = world.ctx.runs.redis.hvals(world.ctx.runs.key(run, "upsert", "parts"))
+        scenario.ctx.runs.redis.delete(f"{scenario.prefix}writing:{ACCOUNT}")
+        (held,) = scenario.ctx.runs.redis.hvals(scenario.ctx.runs.key(run, "upsert", "parts"))
         again = Part(run, "upsert", 0, f"{held.decode().split(' ')[2]}/again")
-        assert perform(world.ctx, again, rng=Random(0)) == "closed"
-        known.append(world.ctx.history.get(reference))
+        assert perform(scenario.ctx, again, rng=Random(0)) == "closed"
+        known.append(scenario.ctx.history.get(reference))
         return answer
 
     monkeypatch.setattr(PermittedCall, "bulk_upsert", stands_still)
-    assert world.run("full").state == "done"
-    assert world.ctx.history.get(reference) == known[0]
+    assert scenario.run("full").state == "done"
+    assert scenario.ctx.history.get(reference) == known[0]
 
 
 def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
-    world: HttpWorld, monkeypatch: pytest.MonkeyPatch
+    scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.run("full")
-    reference, body = next(iter(world.wanted().items()))
-    ctx, put = world.ctx, PermittedCall.put
+    scenario.run("full")
+    reference, body = next(iter(scenario.wanted().items()))
+    ctx, put = scenario.ctx, PermittedCall.put
 
     def pushed(name: str, price: int) -> None:
         listing = body | {"externalReference": reference, "price": price}
@@ -82,7 +82,7 @@ def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
     def stands_still(door: PermittedCall, name: str, item: bytes) -> Any:
         answer = put(door, name, item)
         monkeypatch.undo()
-        ctx.runs.redis.delete(f"{world.prefix}writing:{ACCOUNT}", f"{world.prefix}urgent:{ACCOUNT}:sender")
+        ctx.runs.redis.delete(f"{scenario.prefix}writing:{ACCOUNT}", f"{scenario.prefix}urgent:{ACCOUNT}:sender")
         pushed("second", 22_222)
         newest.append(ctx.ledger.get([reference]))
         return answer
@@ -91,10 +91,10 @@ def test_a_sender_that_was_given_up_leaves_what_others_have_sent_since(
     monkeypatch.setattr(PermittedCall, "put", stands_still)
     pushed("first", 11_111)
     assert ctx.ledger.get([reference]) == newest[0]
-    assert world.standing()[reference]["price"] == 22_222
+    assert scenario.standing()[reference]["price"] == 22_222
 
 
-def test_a_row_that_was_overtaken_by_a_later_read_is_not_put_back(world: HttpWorld) -> None:
+def test_a_row_that_was_overtaken_by_a_later_read_is_not_put_back(scenario: HttpScenario) -> None:
     item = SimpleNamespace(seen_ms=5, row=b"older...")
     later = Entry(content=b"newer...", row=b"newer...", seen_ms=6)
     assert writes._row_seen(cast("Any", item), later) == later
@@ -102,6 +102,6 @@ def test_a_row_that_was_overtaken_by_a_later_read_is_not_put_back(world: HttpWor
     assert writes._row_seen(cast("Any", item), given).row == item.row, "what was handed in says nothing of the row"
 
 
-def captured(world: HttpWorld) -> Part:
+def captured(scenario: HttpScenario) -> Part:
     """A part of a run that is over, in the hands of somebody who was given up."""
-    return Part(world.run("full").id, "upsert", 0, "late/1")
+    return Part(scenario.run("full").id, "upsert", 0, "late/1")

@@ -1,6 +1,6 @@
 """The decision table of the design, section 4: a row is a test, named as it stands there; then what its text says.
 
-The row "rejected before, unchanged" is decided where the rejects are known: see `tests.sync.test_model_stories`.
+The row "rejected before, unchanged" is decided where the rejects are known: see `tests.sync.test_model_regressions`.
 """
 
 from __future__ import annotations

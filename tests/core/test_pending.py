@@ -1,4 +1,4 @@
-"""The urgent lane's wishes: which of two stands, what is dropped, what the ledger holds afterwards."""
+"""The urgent lane's changes: which of two stands, what is dropped, what the ledger holds afterwards."""
 
 from __future__ import annotations
 

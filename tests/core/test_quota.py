@@ -1,4 +1,4 @@
-"""The limiter's arithmetic: small tables, and what no schedule shows well. Its laws: tests/store/test_limiter_laws.py."""
+"""The limiter's arithmetic: small tables, and what no schedule shows well. Its laws: tests/store/test_limiter_invariants.py."""
 
 from __future__ import annotations
 

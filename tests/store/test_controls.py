@@ -114,5 +114,5 @@ def test_nobody_becomes_or_stays_the_sender_of_a_paused_account(runs: Runs, clie
     urgent_queue.leave("one", if_empty=False)
     assert not urgent_queue.lead("two")
     runs.controls.resume("dex")
-    assert urgent_queue.unattended(1_000), "the wish was kept"
+    assert urgent_queue.unattended(1_000), "the change was kept"
     assert urgent_queue.lead("two")

@@ -515,7 +515,7 @@ USED = 0.97
 KINDS = ["sliding", "fixed, phase 37", "token bucket of 5"]
 
 
-def world(maker: Maker, client: redis.Redis, server: str, **options: int | bool) -> tuple[Simulation, Window]:
+def scenario(maker: Maker, client: redis.Redis, server: str, **options: int | bool) -> tuple[Simulation, Window]:
     clocked, windows = maker(client, **options), SERVERS[server]()
     simulation = Simulation(
         clocked.limiter, clocked.set_clock, windows, workers=6, latency=steady, seed=6, headers=True, retry_after=None
@@ -525,7 +525,7 @@ def world(maker: Maker, client: redis.Redis, server: str, **options: int | bool)
 
 @pytest.mark.parametrize("server", KINDS)
 def test_a_flushed_redis_costs_a_minute_and_no_refusal(client: redis.Redis, server: str) -> None:
-    simulation, _ = world(on_redis, client, server)
+    simulation, _ = scenario(on_redis, client, server)
     simulation.later(300, client.flushall)
     simulation.run(600)
     assert simulation.refused <= 1
@@ -538,7 +538,7 @@ def test_a_flushed_redis_costs_a_minute_and_no_refusal(client: redis.Redis, serv
 def test_a_clock_that_steps_costs_a_minute_and_at_most_one_refusal(
     client: redis.Redis, simulated: Maker, server: str, step: float
 ) -> None:
-    simulation, _ = world(simulated, client, server)
+    simulation, _ = scenario(simulated, client, server)
     simulation.later(300, lambda: setattr(simulation, "clock_error", step))
     simulation.run(600)
     assert simulation.refused <= (1 if step > 0 else 0)
@@ -547,7 +547,7 @@ def test_a_clock_that_steps_costs_a_minute_and_at_most_one_refusal(
 
 @pytest.mark.parametrize("server", KINDS)
 def test_a_changed_limit_is_followed_down_and_up(client: redis.Redis, simulated: Maker, server: str) -> None:
-    simulation, window = world(simulated, client, server, adapt_limit=True, burst_per_second=10)
+    simulation, window = scenario(simulated, client, server, adapt_limit=True, burst_per_second=10)
     simulation.later(240, lambda: setattr(window, "limit", 60))
     simulation.later(480, lambda: setattr(window, "limit", 300))
     simulation.run(720)
@@ -558,7 +558,7 @@ def test_a_changed_limit_is_followed_down_and_up(client: redis.Redis, simulated:
 
 @pytest.mark.parametrize("server", ["sliding", "fixed, phase 37"])
 def test_somebody_else_on_the_key_is_given_way(client: redis.Redis, simulated: Maker, server: str) -> None:
-    simulation, _ = world(simulated, client, server)
+    simulation, _ = scenario(simulated, client, server)
     simulation.foreign(240, 540, 30)
     simulation.run(840)
     # 30 of 120 are his. A careless client is refused every one of them: 150 in these five minutes.
@@ -572,7 +572,7 @@ def test_somebody_else_on_the_key_is_given_way(client: redis.Redis, simulated: M
 def test_a_server_that_fails_is_left_alone_and_then_used_again(
     client: redis.Redis, simulated: Maker, server: str
 ) -> None:
-    simulation, _ = world(simulated, client, server)
+    simulation, _ = scenario(simulated, client, server)
     simulation.later(240, lambda: setattr(simulation, "broken", True))
     simulation.later(360, lambda: setattr(simulation, "broken", False))
     simulation.run(720)

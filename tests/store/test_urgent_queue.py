@@ -1,4 +1,4 @@
-"""The urgent lane's inbox and the records of pushes, on a real Redis."""
+"""The urgent lane's urgent queue and the records of pushes, on a real Redis."""
 
 from __future__ import annotations
 

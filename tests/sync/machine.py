@@ -11,10 +11,10 @@ import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.sync.fake_marketplace import OF_A_CALL, OF_AN_ITEM, Row
 from tests.sync.model_cars import Policy
+from tests.sync.simulation import Simulation
 from tests.sync.stock import INVALID, SOLD, raw_car
-from tests.sync.twins import OF_A_CALL, OF_AN_ITEM, Row
-from tests.sync.workshop import Workshop
 
 _CARS = ("R0", "R1", "R2", "R3")
 _QUIRKS = ("order", "spaces", "rounds", "spelling")
@@ -51,7 +51,7 @@ def step(**values: Any) -> Callable[[Callable[..., None]], Any]:
 class Machine(RuleBasedStateMachine):
     plain: redis.Redis
     steps = 0
-    shop: Workshop
+    sim: Simulation
 
     @initialize(
         policy=st.sampled_from(["local", "local", "remote", "newest"]), missing_reads=st.sampled_from([1, 1, 2]),
@@ -60,15 +60,15 @@ class Machine(RuleBasedStateMachine):
     def open(
         self, policy: Policy, missing_reads: int, sliceable: bool, versioned: bool, page_size: int, stock: list[str]
     ) -> None:
-        self.shop = Workshop(
+        self.sim = Simulation(
             self.plain, policy=policy, missing_reads=missing_reads, sliceable=sliceable, versioned=versioned,
             page_size=page_size,
         )  # fmt: skip
         for number, provider in enumerate(("us", "other", "other")):
             self.foreign(number, provider)
         for car in stock:
-            self.shop.put(car, raw_car(car, 100, "Alpha", "GENT", 1))
-        self.shop.run("full")
+            self.sim.put(car, raw_car(car, 100, "Alpha", "GENT", 1))
+        self.sim.run("full")
 
     def foreign(self, number: int, provider: str) -> None:
         """A row that is not ours to touch: with another's reference, or with none."""
@@ -77,34 +77,34 @@ class Machine(RuleBasedStateMachine):
             "externalReference": name, "status": "active", "title": "Foreign", "price": 5, "description": "",
             "features": [], "images": [], "powerKw": 1, "dealerLocationCode": "GENT",
         }  # fmt: skip
-        self.shop.market.rows[f"F{number}"] = Row(f"id-F{number}", body, self.shop.clock.now_ms, provider)
+        self.sim.market.rows[f"F{number}"] = Row(f"id-F{number}", body, self.sim.clock.now_ms, provider)
 
     # -- the dealer ------------------------------------------------------------------------------------------------
 
     @step(car=cars, price=prices, title=titles, dealer=dealers, images=images)
     def row(self, car: str, price: int, title: str, dealer: str, images: int) -> None:
-        self.shop.put(car, raw_car(car, price, title, dealer, images))
+        self.sim.put(car, raw_car(car, price, title, dealer, images))
 
     @step(car=cars)
     def row_removed(self, car: str) -> None:
-        self.shop.remove(car)
+        self.sim.remove(car)
 
     @step(car=cars, price=prices)
     def row_sold(self, car: str, price: int) -> None:
-        self.shop.put(car, raw_car(car, price, "Alpha", "GENT", 0, status=SOLD))
+        self.sim.put(car, raw_car(car, price, "Alpha", "GENT", 0, status=SOLD))
 
     @step(car=cars, more=st.booleans())
     def row_invalid(self, car: str, more: bool) -> None:
-        self.shop.put(car, INVALID, *([raw_car(car, 100, "Alpha", "GENT", 0)] if more else []))
+        self.sim.put(car, INVALID, *([raw_car(car, 100, "Alpha", "GENT", 0)] if more else []))
 
     @step(car=cars, price=prices, equal=st.booleans())
     def row_twice(self, car: str, price: int, equal: bool) -> None:
         twin = raw_car(car, price if equal else price + 1, "Alpha", "GENT", 0)
-        self.shop.put(car, raw_car(car, price, "Alpha", "GENT", 0), twin)
+        self.sim.put(car, raw_car(car, price, "Alpha", "GENT", 0), twin)
 
     @step(count=st.integers(0, 1))
     def row_without_reference(self, count: int) -> None:
-        self.shop.inventory.unreadable = count
+        self.sim.inventory.unreadable = count
 
     # -- the marketplace -------------------------------------------------------------------------------------------
 
@@ -114,11 +114,11 @@ class Machine(RuleBasedStateMachine):
 
     def edit(self, which: int, kind: str, price: int) -> None:
         """Somebody there edits one of the cars that this can happen to."""
-        fit = [car for car in _CARS if (row := self.shop.market.rows.get(car)) and row.live is not (kind == "revived")]
+        fit = [car for car in _CARS if (row := self.sim.market.rows.get(car)) and row.live is not (kind == "revived")]
         if not fit:
             return
         car = fit[which % len(fit)]
-        row = self.shop.market.rows[car]
+        row = self.sim.market.rows[car]
         changes = {
             "price": {"price": price}, "title": {"title": f"Theirs {price}"}, "mileage": {"mileage": price},
             "features": {"features": row.body["features"][:1]}, "spelling": {"title": row.body["title"].lower()},
@@ -126,113 +126,113 @@ class Machine(RuleBasedStateMachine):
             "revived": {"status": "active"},
         }  # fmt: skip
         if row.body != row.body | changes[kind]:
-            self.shop.edit(car, kind, **changes[kind])
+            self.sim.edit(car, kind, **changes[kind])
 
     @step(quirk=st.sampled_from(_QUIRKS))
     def renders_otherwise(self, quirk: str) -> None:
-        self.shop.market.quirks ^= {quirk}
-        self.shop.model.rendered_otherwise(odd=bool(self.shop.market.quirks & {"rounds", "spelling"}))
+        self.sim.market.quirks ^= {quirk}
+        self.sim.model.rendered_otherwise(odd=bool(self.sim.market.quirks & {"rounds", "spelling"}))
 
     @step(car=cars, price=prices, title=titles)
     def present_before_us(self, car: str, price: int, title: str) -> None:
         """The marketplace has the car from a time before this ledger."""
-        if car not in self.shop.market.rows and car not in self.shop.model.cars:
+        if car not in self.sim.market.rows and car not in self.sim.model.cars:
             body = raw_body(car, price, title)
-            self.shop.market.rows[car] = Row(f"id-{car}", body, self.shop.clock.now_ms)
+            self.sim.market.rows[car] = Row(f"id-{car}", body, self.sim.clock.now_ms)
 
     @step(number=st.integers(3, 6))
     def foreign_row(self, number: int) -> None:
-        if f"F{number}" not in self.shop.market.rows:
+        if f"F{number}" not in self.sim.market.rows:
             self.foreign(number, "other")
 
     @step(price=prices)
     def refuses_price(self, price: int) -> None:
-        self.shop.market.refused_prices ^= {price}
+        self.sim.market.refused_prices ^= {price}
 
     @step(dealer=dealers)
     def refuses_dealer(self, dealer: str) -> None:
-        self.shop.market.refused_dealers ^= {dealer}
+        self.sim.market.refused_dealers ^= {dealer}
 
     # -- accidents -------------------------------------------------------------------------------------------------
 
     @step(faults=st.lists(st.sampled_from(["", *OF_A_CALL, *OF_AN_ITEM]), min_size=1, max_size=4))
     def faults(self, faults: list[str]) -> None:
-        self.shop.market.faults += faults
+        self.sim.market.faults += faults
 
     @step(reads=st.integers(1, 2))
     def source_breaks(self, reads: int) -> None:
-        self.shop.inventory.broken = reads
+        self.sim.inventory.broken = reads
 
     @step(steps=st.integers(1, 250))
     def dies(self, steps: int) -> None:
-        self.shop.clock.dies_in = steps
+        self.sim.clock.dies_in = steps
 
     @step(luck=st.integers(0, 4))
     def redis_is_lost(self, luck: int) -> None:
         if not luck:
-            self.shop.flush()
+            self.sim.flush()
 
-    @precondition(lambda self: self.shop.crashed)
+    @precondition(lambda self: self.sim.crashed)
     @step()
     def recovers(self) -> None:
-        self.shop.recover()
+        self.sim.recover()
 
-    @precondition(lambda self: self.shop.crashed)
+    @precondition(lambda self: self.sim.crashed)
     @step()
     def is_given_up(self) -> None:
-        self.shop.give_up()
+        self.sim.give_up()
 
     @step(seconds=st.sampled_from([1, 30, 4000]))
     def time_passes(self, seconds: int) -> None:
-        self.shop.clock.sleep(seconds)
+        self.sim.clock.sleep(seconds)
 
     # -- the system ------------------------------------------------------------------------------------------------
 
     @step(mode=modes)
     def run(self, mode: str) -> None:
-        self.shop.run(mode)
+        self.sim.run(mode)
 
     @step(car=cars, price=prices, title=titles)
     def row_and_run(self, car: str, price: int, title: str) -> None:
-        self.shop.put(car, raw_car(car, price, title, "GENT", 1))
-        self.shop.run("incremental")
+        self.sim.put(car, raw_car(car, price, title, "GENT", 1))
+        self.sim.run("incremental")
 
     @step(car=cars, unreadable=st.integers(0, 1), mode=modes)
     def gone_and_run(self, car: str, unreadable: int, mode: str) -> None:
-        self.shop.remove(car)
-        self.shop.inventory.unreadable = unreadable
-        self.shop.run(mode)
+        self.sim.remove(car)
+        self.sim.inventory.unreadable = unreadable
+        self.sim.run(mode)
 
     @step(which=which, kind=edits, price=theirs, mode=modes)
     def edited_and_run(self, which: int, kind: str, price: int, mode: str) -> None:
         self.edit(which, kind, price)
-        self.shop.run(mode)
+        self.sim.run(mode)
 
     @step(which=which, kind=edits, car=cars, price=prices, title=titles, mode=modes)
     def edited_beside_a_change(self, which: int, kind: str, car: str, price: int, title: str, mode: str) -> None:
         self.edit(which, kind, 7000)
-        self.shop.put(car, raw_car(car, price, title, "GENT", 1))
-        self.shop.run(mode)
+        self.sim.put(car, raw_car(car, price, title, "GENT", 1))
+        self.sim.run(mode)
 
     @step(which=which, kind=edits, car=cars, mode=modes)
     def edited_beside_a_loss(self, which: int, kind: str, car: str, mode: str) -> None:
         self.edit(which, kind, 8000)
-        self.shop.remove(car)
-        self.shop.run(mode)
+        self.sim.remove(car)
+        self.sim.run(mode)
 
     @step(runs=st.integers(1, 3))
     def full_runs(self, runs: int) -> None:
         for _ in range(runs):
-            self.shop.run("full")
+            self.sim.run("full")
 
     @step()
     def look(self) -> None:
-        self.shop.run("full", plan_only=True)
+        self.sim.run("full", plan_only=True)
 
     @step(cars=several, patience=st.integers(0, 3))
     def pushed(self, cars: list[str], patience: int) -> None:
-        self.shop.push_rows(cars)
-        self.shop.send(patience)
+        self.sim.push_rows(cars)
+        self.sim.send(patience)
 
     @step(
         cars=several, price=prices, title=titles, dealer=dealers, images=images, age=st.none() | st.integers(0, 100_000),
@@ -241,48 +241,48 @@ class Machine(RuleBasedStateMachine):
     def handed_in(
         self, cars: list[str], price: int, title: str, dealer: str, images: int, age: int | None, patience: int
     ) -> None:
-        version = 0 if age is None or not self.shop.versioned else self.shop.clock.now_ms - age
-        self.shop.push_listings({car: raw_car(car, price, title, dealer, images) for car in cars}, version)
-        self.shop.send(patience)
+        version = 0 if age is None or not self.sim.versioned else self.sim.clock.now_ms - age
+        self.sim.push_listings({car: raw_car(car, price, title, dealer, images) for car in cars}, version)
+        self.sim.send(patience)
 
     @step(cars=several, patience=st.integers(0, 3))
     def sold_by_hand(self, cars: list[str], patience: int) -> None:
-        self.shop.sell(cars)
-        self.shop.send(patience)
+        self.sim.sell(cars)
+        self.sim.send(patience)
 
     @step()
     def delivered_again(self) -> None:
-        if self.shop.redelivered:
-            self.shop.redelivered()
+        if self.sim.redelivered:
+            self.sim.redelivered()
 
     @step()
     def sender(self) -> None:
-        self.shop.send(1)
+        self.sim.send(1)
 
     # -- what always holds -----------------------------------------------------------------------------------------
 
     def nothing_wrong(self) -> None:
-        assert not self.shop.model.wrong, "\n".join(self.shop.model.wrong)
+        assert not self.sim.model.wrong, "\n".join(self.sim.model.wrong)
         assert all(
-            row.body["title"] == "Foreign" and row.live for name, row in self.shop.market.rows.items() if name[0] == "F"
+            row.body["title"] == "Foreign" and row.live for name, row in self.sim.market.rows.items() if name[0] == "F"
         )
 
     def teardown(self) -> None:
         """All is healed: a few runs settle everything, and then there is nothing to do for ever."""
-        if not hasattr(self, "shop") or self.shop.model.wrong:
+        if not hasattr(self, "shop") or self.sim.model.wrong:
             return
-        self.shop.heal()
+        self.sim.heal()
         for mode in ("full", "full", "incremental", "full", "full"):
-            self.shop.clock.sleep(120)  # so that no incremental run returns what it has seen before
-            record = self.shop.run(mode)
+            self.sim.clock.sleep(120)  # so that no incremental run returns what it has seen before
+            record = self.sim.run(mode)
             assert record is not None
             assert record.state == "done", record
         self.nothing_wrong()
         for mode in ("full", "incremental"):
-            self.shop.run(mode, plan_only=True)
-            planned, writes = self.shop.planned(), self.shop.market.writes
-            self.shop.run(mode)
-            assert (planned, self.shop.market.writes) == ([], writes), f"not idle\n{self.shop.model.told(*planned)}"
+            self.sim.run(mode, plan_only=True)
+            planned, writes = self.sim.planned(), self.sim.market.writes
+            self.sim.run(mode)
+            assert (planned, self.sim.market.writes) == ([], writes), f"not idle\n{self.sim.model.told(*planned)}"
         self.nothing_wrong()
 
 

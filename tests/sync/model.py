@@ -11,10 +11,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tests.sync.model_cars import AlertContext, Car, Policy, Said, Stamp, brief
+from tests.sync.fake_marketplace import Row, Write
+from tests.sync.model_cars import Bench, Car, Policy, Said, Stamp, brief
 from tests.sync.model_verdicts import judge_push, judge_run, stands_wrongly
 from tests.sync.stock import INVALID, SOLD, Reading, key_of
-from tests.sync.twins import Row, Write
 
 _WORDS: Final = frozenset({"spelling"})
 """Edits that look like the marketplace's way of writing what was sent."""
@@ -25,7 +25,7 @@ _NOT_COMPARED: Final = frozenset({"images", "sold", "revived"})
 class Model:
     """The observer of a marketplace. ``wrong`` collects what must not be: a raise here would be taken for a fault."""
 
-    def __init__(self, ctx: AlertContext, *, policy: Policy, missing_reads: int) -> None:
+    def __init__(self, ctx: Bench, *, policy: Policy, missing_reads: int) -> None:
         self.ctx, self.policy, self.missing_reads = ctx, policy, missing_reads
         self.cars: dict[str, Car] = {}
         self.wrong: list[str] = []
@@ -121,7 +121,7 @@ class Model:
                         setattr(car, name, None)
 
     def flushed(self) -> None:
-        """Nothing is known any more, neither to the ledger nor to the inbox."""
+        """Nothing is known any more, neither to the ledger nor to the urgent queue."""
         self.note("Redis loses everything")
         for car in self.cars.values():
             seller = "someone" if car.seller else ""

@@ -85,12 +85,12 @@ class Running(NamedTuple):
     """Reference -> action."""
 
 
-class AlertContext:
-    """Where the model asks for what it cannot see; see `tests.sync.workshop`."""
+class Bench:
+    """Where the model asks for what it cannot see; see `tests.sync.simulation`."""
 
     running: Callable[[], Running]
     waiting: Callable[[str], Stamp | None]
-    """How new the wish is that waits for a reference."""
+    """How new the change is that waits for a reference."""
 
 
 def brief(content: str | Mapping[str, Any] | None) -> str:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tests.sync.fake_marketplace import Row, Write
 from tests.sync.model_cars import Car, Running, Stamp
 from tests.sync.stock import INVALID, SOLD, Reading, key_of
-from tests.sync.twins import Row, Write
 
 if TYPE_CHECKING:
     from tests.sync.model import Model

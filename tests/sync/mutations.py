@@ -15,7 +15,7 @@ from typing import Final
 from tests.mutation import Cut, each, failing
 
 _STORIES: Final = (
-    "tests/core", "tests/sync/test_model_stories.py", "tests/sync/test_stories.py", "tests/sync/test_guards.py",
+    "tests/core", "tests/sync/test_model_regressions.py", "tests/sync/test_scenarios.py", "tests/sync/test_guards.py",
     "tests/sync/test_beside_a_run.py", "tests/sync/test_first_run.py", "tests/sync/test_policies.py",
 )  # fmt: skip
 _CORE: Final = "okasie_tasks/core"
@@ -54,7 +54,7 @@ def main() -> int:
             continue
         steps = failing(folder, "tests/sync/test_model.py", MODEL_QUICK="1", PYTHONHASHSEED="0")
         stories = failing(folder, *_STORIES)
-        noticed = f"{len(stories)} stories, {stories[0]}" if stories else "NO STORY"
+        noticed = f"{len(stories)} stories, {stories[0]}" if stories else "NO REGRESSION TEST"
         print(f"without {name}: {'the random steps' if steps else 'NOT THE RANDOM STEPS'}, {noticed}", flush=True)
         if not steps or not stories:
             survived.append(name)

@@ -16,15 +16,15 @@ from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from tests.sync.market import raw_listing
-from tests.sync.world import ACCOUNT, ANCHOR, World
+from tests.sync.scenario import ACCOUNT, ANCHOR, Scenario
 
 BEGAN_MS = 2_000
 """When the run began to read the source: long before anything that a test accepts."""
 
 
 @pytest.fixture
-def world(client: redis.Redis) -> World:
-    found = World(client, 0)
+def scenario(client: redis.Redis) -> Scenario:
+    found = Scenario(client, 0)
     found.inventory.prices[ANCHOR] = 1
     return found
 
@@ -53,15 +53,15 @@ def known(flags: Flag = Flag.OWNED | Flag.IN_SOURCE) -> Entry:
     return Entry(status="active", flags=flags, seen_ms=1_000)
 
 
-def test_a_push_that_waits_while_its_car_would_be_sold_spends_the_absence(world: World) -> None:
-    ctx = world.plain
+def test_a_push_that_waits_while_its_car_would_be_sold_spends_the_absence(scenario: Scenario) -> None:
+    ctx = scenario.plain
     part = about_to_sell(ctx, known())
     for number in range(2):  # the second replaces the first, and is newer still
         accept.accept_push(ctx, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
-        assert writes.mark_sold(ctx, part, record(ctx, part), world.market) == {"overtaken": 1}
+        assert writes.mark_sold(ctx, part, record(ctx, part), scenario.market) == {"overtaken": 1}
     assert ctx.ledger.get(["R0"])["R0"].has(Flag.IN_SOURCE), "a push that is refused spends nothing"
     Sender(ctx, "sender", rng=Random(0), sleep=lambda _: None).run()
-    assert world.market.stands() == {"R0": 6}
+    assert scenario.market.stands() == {"R0": 6}
     assert not ctx.ledger.get(["R0"])["R0"].has(Flag.IN_SOURCE)
 
 
@@ -71,18 +71,18 @@ def test_a_newer_push_is_told_of_the_absence_that_the_older_one_met() -> None:
     assert (merged(gone, two).row_gone, merged(one, two).row_gone) == (True, False)
 
 
-def test_a_car_whose_absence_was_spent_since_the_plan_is_not_sold(world: World) -> None:
-    part = about_to_sell(world.plain, known(Flag.OWNED | Flag.INLINE_CONTENT | Flag.URGENT))
-    assert writes.mark_sold(world.plain, part, record(world.plain, part), world.market) == {"overtaken": 1}
-    assert world.market.writes == []
+def test_a_car_whose_absence_was_spent_since_the_plan_is_not_sold(scenario: Scenario) -> None:
+    part = about_to_sell(scenario.plain, known(Flag.OWNED | Flag.INLINE_CONTENT | Flag.URGENT))
+    assert writes.mark_sold(scenario.plain, part, record(scenario.plain, part), scenario.market) == {"overtaken": 1}
+    assert scenario.market.writes == []
 
 
-def test_a_push_that_arrived_unanswered_is_not_undone_as_drift(world: World) -> None:
+def test_a_push_that_arrived_unanswered_is_not_undone_as_drift(scenario: Scenario) -> None:
     """The row did not change: that ours is sent again makes it no newer than the push."""
-    world.inventory.prices["R0"] = 10
-    world.quiet_run()
-    accept.accept_push(world.ctx, "push", listings=[raw_listing("R0", 5)])
-    world.market.rows["R0"]["price"] = 5
-    world.quiet_run()  # the watchdog of this world sends what nobody else does
-    assert world.market.stands()["R0"] == 5
-    assert world.plain.pushes.get("push").outcomes["R0"].outcome == "updated"
+    scenario.inventory.prices["R0"] = 10
+    scenario.quiet_run()
+    accept.accept_push(scenario.ctx, "push", listings=[raw_listing("R0", 5)])
+    scenario.market.rows["R0"]["price"] = 5
+    scenario.quiet_run()  # the watchdog of this world sends what nobody else does
+    assert scenario.market.stands()["R0"] == 5
+    assert scenario.plain.pushes.get("push").outcomes["R0"].outcome == "updated"

@@ -15,7 +15,7 @@ from okasie_tasks.sandbox.sample import cars
 from okasie_tasks.sync import fetch, phases
 from okasie_tasks.sync.context import Part
 from okasie_tasks.sync.executor import perform
-from tests.sync.http_world import ACCOUNT, HttpWorld
+from tests.sync.http_scenario import ACCOUNT, HttpScenario
 
 _ROWS = 350
 """Four bulk calls."""
@@ -24,10 +24,10 @@ _ROWS = 350
 class Helper:
     """Takes and does whatever can be taken whenever the run's own worker has told Redis something."""
 
-    def __init__(self, world: HttpWorld, patch: pytest.MonkeyPatch) -> None:
-        self._ctx, self._at_work = world.ctx, False
+    def __init__(self, scenario: HttpScenario, patch: pytest.MonkeyPatch) -> None:
+        self._ctx, self._at_work = scenario.ctx, False
         self.done: list[str] = []
-        runs = world.ctx.runs
+        runs = scenario.ctx.runs
         for store, name in ((runs.data, "put"), (runs.parts, "extend"), (runs, "note"), (runs.parts, "add")):
             patch.setattr(store, name, self._then_look(getattr(store, name)))
 
@@ -57,23 +57,23 @@ class Helper:
 
 
 @pytest.fixture
-def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpWorld]:
-    with HttpWorld(tmp_path, redis_url, rows=cars(_ROWS, seed=1)) as found:
+def scenario(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpScenario]:
+    with HttpScenario(tmp_path, redis_url, rows=cars(_ROWS, seed=1)) as found:
         yield found
 
 
-def test_a_chunk_can_be_taken_only_once_it_is_there(world: HttpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    helper = Helper(world, monkeypatch)
-    document = world.good_run("full")
+def test_a_chunk_can_be_taken_only_once_it_is_there(scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = Helper(scenario, monkeypatch)
+    document = scenario.good_run("full")
     assert "upsert" in helper.done, "else nothing was shown"
     assert document["listings"]["created"] == _ROWS
     assert document["requests"]["bulk"] == document["requests"]["minimum"] - document["requests"]["list"] == 4
 
 
 def test_a_round_of_the_walk_can_be_taken_only_once_its_pages_are_known(
-    world: HttpWorld, monkeypatch: pytest.MonkeyPatch
+    scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ctx, seen = world.ctx, list[int]()
+    ctx, seen = scenario.ctx, list[int]()
     ctx.runs.request(ACCOUNT, "full")
     run = ctx.runs.begin(ACCOUNT) or ""
     ctx.runs.note(run, pages=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.sync.http_world import RENDERING, HttpWorld, varied
+from tests.sync.http_scenario import RENDERING, HttpScenario, varied
 
 CARS = 150
 _ORDERS = {
@@ -19,40 +19,40 @@ _ORDERS = {
 
 
 @pytest.fixture
-def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpWorld]:
+def scenario(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpScenario]:
     quirks = {**RENDERING, "page_rows": 40}
-    with HttpWorld(tmp_path, redis_url, rows=varied(CARS, seed=5), quirks=quirks) as found:
+    with HttpScenario(tmp_path, redis_url, rows=varied(CARS, seed=5), quirks=quirks) as found:
         yield found
 
 
 @pytest.mark.parametrize("modes", _ORDERS.values(), ids=_ORDERS)
 def test_a_marketplace_that_renders_everything_anew_is_never_written_to_again(
-    world: HttpWorld, modes: list[str]
+    scenario: HttpScenario, modes: list[str]
 ) -> None:
-    first = world.good_run()
-    assert (first["listings"]["created"], len(world.writes)) == (CARS, CARS)
-    _renders_anew(world)
+    first = scenario.good_run()
+    assert (first["listings"]["created"], len(scenario.writes)) == (CARS, CARS)
+    _renders_anew(scenario)
     for number, mode in enumerate(modes):
-        before = len(world.requests())
-        document = world.good_run(mode)
-        sent = world.requests(before)
+        before = len(scenario.requests())
+        document = scenario.good_run(mode)
+        sent = scenario.requests(before)
         assert set(sent) == {"list"}, f"run {number}, {mode}: {document}"
         assert document["listings"]["unchanged"] == CARS, f"run {number}, {mode}: {document}"
         told = sum(document["requests"][kind] for kind in ("list", "bulk", "put", "delete"))
         assert told == len(sent), "the run knows what it cost"
         if mode == "incremental" and "incremental" in modes[:number]:
             assert sent == ["list"], f"run {number}: the echo has been read"
-    assert len(world.writes) == CARS
-    world.rows[3]["price_eur"] = "1234"
-    assert world.good_run("incremental")["listings"]["updated"] == 1
+    assert len(scenario.writes) == CARS
+    scenario.rows[3]["price_eur"] = "1234"
+    assert scenario.good_run("incremental")["listings"]["updated"] == 1
     for mode in ("incremental", "full", "incremental"):
-        world.good_run(mode)
-    assert len(world.writes) == CARS + 1, "one price, and its own echo"
-    assert world.standing() == world.wanted()
+        scenario.good_run(mode)
+    assert len(scenario.writes) == CARS + 1, "one price, and its own echo"
+    assert scenario.standing() == scenario.wanted()
 
 
-def _renders_anew(world: HttpWorld) -> None:
+def _renders_anew(scenario: HttpScenario) -> None:
     """The test is of nothing unless the marketplace does return other values than were written."""
-    shown, bodies = world.shown(), world.standing()
+    shown, bodies = scenario.shown(), scenario.standing()
     for field in ("powerKw", "color", "description", "features", "images"):
         assert any(row[field] != bodies[row["externalReference"]].get(field) for row in shown), field

@@ -11,66 +11,66 @@ import redis
 
 from okasie_tasks.core.ledger_entry import Flag
 from okasie_tasks.sync import skipped_images
-from tests.sync.guarded_world import GuardedWorld
-from tests.sync.http_world import varied
+from tests.sync.guarded_scenario import GuardedScenario
+from tests.sync.http_scenario import varied
 
 BAD = "DG-00003"
 """Of this car the marketplace cannot fetch one photo."""
 
 
 @pytest.fixture
-def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[GuardedWorld]:
-    with GuardedWorld(tmp_path, redis_url, rows=varied(20, seed=1)) as found:
+def scenario(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[GuardedScenario]:
+    with GuardedScenario(tmp_path, redis_url, rows=varied(20, seed=1)) as found:
         found.quirks(skip_images_with=f"{BAD}/0.jpg")
         document = found.good_run()
         assert document["skipped_images"] == 1
         yield found
 
 
-def time_comes(world: GuardedWorld) -> None:
+def time_comes(scenario: GuardedScenario) -> None:
     """As if the next try were due: Redis keeps the time, and no test waits for it."""
-    (record,) = world.ctx.ledger.skipped([BAD]).values()
-    world.ctx.ledger.keep_skipped([msgspec.structs.replace(record, next_try=0)])
+    (record,) = scenario.ctx.ledger.skipped([BAD]).values()
+    scenario.ctx.ledger.keep_skipped([msgspec.structs.replace(record, next_try=0)])
 
 
-def waits(world: GuardedWorld) -> bool:
-    return world.ctx.ledger.get([BAD])[BAD].has(Flag.IMAGES)
+def waits(scenario: GuardedScenario) -> bool:
+    return scenario.ctx.ledger.get([BAD])[BAD].has(Flag.IMAGES)
 
 
-def test_they_are_tried_again_slowly_and_then_given_up(world: GuardedWorld) -> None:
+def test_they_are_tried_again_slowly_and_then_given_up(scenario: GuardedScenario) -> None:
     for tries, seconds in enumerate(skipped_images.WAITS_SECONDS, start=1):
-        (record,) = world.ctx.ledger.skipped([BAD]).values()
-        now = int(world.ctx.runs.now())
+        (record,) = scenario.ctx.ledger.skipped([BAD]).values()
+        now = int(scenario.ctx.runs.now())
         assert (record.tries, record.images[0][1], record.given_up) == (tries, "mirror_failed", False)
         assert 0 <= now + seconds - record.next_try < 60
         for mode in ("incremental", "full"):
-            assert world.good_run(mode)["requests"]["bulk"] == 0, "not yet"
-        time_comes(world)
-        assert world.good_run("incremental" if tries % 2 else "full")["listings"]["updated"] == 1
-    (record,) = world.ctx.ledger.skipped([BAD]).values()
-    assert (record.given_up, waits(world)) == (True, False)
-    time_comes(world)
+            assert scenario.good_run(mode)["requests"]["bulk"] == 0, "not yet"
+        time_comes(scenario)
+        assert scenario.good_run("incremental" if tries % 2 else "full")["listings"]["updated"] == 1
+    (record,) = scenario.ctx.ledger.skipped([BAD]).values()
+    assert (record.given_up, waits(scenario)) == (True, False)
+    time_comes(scenario)
     for mode in ("incremental", "full"):
-        assert world.good_run(mode)["requests"]["bulk"] == 0, "given up"
-    assert world.status()["skipped_images"] == 1
+        assert scenario.good_run(mode)["requests"]["bulk"] == 0, "given up"
+    assert scenario.status()["skipped_images"] == 1
 
 
-def test_once_they_are_there_it_is_in_step(world: GuardedWorld) -> None:
-    assert waits(world)
-    world.quirks(skip_images_with="")
-    time_comes(world)
-    plan = world.look()
+def test_once_they_are_there_it_is_in_step(scenario: GuardedScenario) -> None:
+    assert waits(scenario)
+    scenario.quirks(skip_images_with="")
+    time_comes(scenario)
+    plan = scenario.look()
     assert [(c["reference"], c["reason"]) for c in plan["changes"]] == [(BAD, "images were skipped, tried again")]
-    assert world.good_run("incremental")["listings"]["updated"] == 1
-    assert (waits(world), world.ctx.ledger.skipped([BAD]), world.status()["skipped_images"]) == (False, {}, 0)
-    time_comes_never = world.good_run("full")
+    assert scenario.good_run("incremental")["listings"]["updated"] == 1
+    assert (waits(scenario), scenario.ctx.ledger.skipped([BAD]), scenario.status()["skipped_images"]) == (False, {}, 0)
+    time_comes_never = scenario.good_run("full")
     assert time_comes_never["requests"]["bulk"] == 0
 
 
-def test_a_new_content_begins_anew(world: GuardedWorld) -> None:
-    time_comes(world)
-    world.good_run("incremental")
-    assert world.ctx.ledger.skipped([BAD])[BAD].tries == 2
-    next(row for row in world.rows if row["stock_no"] == BAD)["price_eur"] = "4321"
-    assert world.good_run("incremental")["listings"]["updated"] == 1
-    assert world.ctx.ledger.skipped([BAD])[BAD].tries == 1
+def test_a_new_content_begins_anew(scenario: GuardedScenario) -> None:
+    time_comes(scenario)
+    scenario.good_run("incremental")
+    assert scenario.ctx.ledger.skipped([BAD])[BAD].tries == 2
+    next(row for row in scenario.rows if row["stock_no"] == BAD)["price_eur"] = "4321"
+    assert scenario.good_run("incremental")["listings"]["updated"] == 1
+    assert scenario.ctx.ledger.skipped([BAD])[BAD].tries == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from okasie_tasks.sync import load, phases
-from tests.sync.http_world import HttpWorld, varied
+from tests.sync.http_scenario import HttpScenario, varied
 
 _SLICE = 5
 
@@ -19,12 +19,12 @@ def test_no_slice_is_read_to_find_nothing(
 ) -> None:
     monkeypatch.setattr(load, "LOAD_ROWS", _SLICE)
     monkeypatch.setattr(phases, "LOAD_ROWS", _SLICE)
-    with HttpWorld(tmp_path, redis_url, rows=varied(rows, seed=1)) as world:
-        world.good_run()
-        run = world.run()
+    with HttpScenario(tmp_path, redis_url, rows=varied(rows, seed=1)) as scenario:
+        scenario.good_run()
+        run = scenario.run()
         assert (run.state, run.fact("rows")) == ("done", rows)
-        assert world.ctx.runs.parts.stage(run.id, "load").total == parts
-        assert len(world.stored()) == rows
+        assert scenario.ctx.runs.parts.stage(run.id, "load").total == parts
+        assert len(scenario.stored()) == rows
 
 
 def test_a_last_row_without_a_line_end_is_seen_at_the_end_of_a_full_slice(
@@ -33,11 +33,11 @@ def test_a_last_row_without_a_line_end_is_seen_at_the_end_of_a_full_slice(
     """A feed that was cut just there: fewer rows than before, and the last one may be half of itself."""
     monkeypatch.setattr(load, "LOAD_ROWS", _SLICE)
     monkeypatch.setattr(phases, "LOAD_ROWS", _SLICE)
-    with HttpWorld(tmp_path, redis_url, rows=varied(20, seed=1), guarded=True) as world:
-        world.good_run()
+    with HttpScenario(tmp_path, redis_url, rows=varied(20, seed=1), guarded=True) as scenario:
+        scenario.good_run()
         feed = tmp_path / "feed.csv"
         lines = feed.read_text(encoding="utf-8").splitlines(keepends=True)
-        monkeypatch.setattr(world, "_write_feed", lambda: None)
+        monkeypatch.setattr(scenario, "_write_feed", lambda: None)
         feed.write_text("".join(lines[: 2 * _SLICE + 1]).rstrip("\r\n"), encoding="utf-8")
-        run = world.run()
+        run = scenario.run()
         assert (run.state, json.loads(run.facts["error"])["code"]) == ("failed", "cut")

@@ -20,14 +20,14 @@ from okasie_tasks.core.metrics import FAMILIES, WAIT_BOUNDS
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import RequestLog
 from tests.exposition import parse, scrape
-from tests.sync.guarded_world import GuardedWorld
-from tests.sync.http_world import ACCOUNT, SECRET, varied
+from tests.sync.guarded_scenario import GuardedScenario
+from tests.sync.http_scenario import ACCOUNT, SECRET, varied
 from tests.sync.test_metrics import look, look_through
 
 
 @pytest.fixture
-def world(tmp_path: Path, redis_url: str) -> Iterator[GuardedWorld]:
-    with GuardedWorld(tmp_path, redis_url, rows=varied(20, seed=7)) as found:
+def scenario(tmp_path: Path, redis_url: str) -> Iterator[GuardedScenario]:
+    with GuardedScenario(tmp_path, redis_url, rows=varied(20, seed=7)) as found:
         yield found
 
 
@@ -58,63 +58,63 @@ def sent(waited: float = 0.3) -> RequestLog:
     return RequestLog(ACCOUNT, "bulk", "list", "GET", 200, 0.1, "id", waited_seconds=waited)
 
 
-def test_a_request_costs_one_round_trip(world: GuardedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.services.counters.sent(sent(), "run")  # the server learns the script
+def test_a_request_costs_one_round_trip(scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario.services.counters.sent(sent(), "run")  # the server learns the script
     heard = Heard(monkeypatch)
-    world.services.counters.sent(sent(), "run")
+    scenario.services.counters.sent(sent(), "run")
     assert heard.trips == [[*["HINCRBY"] * 4, "EVALSHA"]], "counters, and what the report of its run draws"
 
 
 def test_a_scrape_costs_as_much_whatever_the_account_holds(
-    world: GuardedWorld, monkeypatch: pytest.MonkeyPatch
+    scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look(world)
+    look(scenario)
     heard = Heard(monkeypatch)
-    look(world)
+    look(scenario)
     empty = [list(trip) for trip in heard.trips]
     monkeypatch.undo()
     for number in range(3):
-        world.rows[number]["price_eur"] = "geen"
-        world.ask("full")
-    world.remove(world.rows[:12])
-    world.ask("full")
+        scenario.rows[number]["price_eur"] = "geen"
+        scenario.ask("full")
+    scenario.remove(scenario.rows[:12])
+    scenario.ask("full")
     heard = Heard(monkeypatch)
-    look(world)
+    look(scenario)
     assert heard.trips == empty
     assert len([command for trip in empty for command in trip]) == 12 + 4, "as docs/metrics.md tells"
 
 
 def test_a_redis_that_is_away_costs_the_count_and_not_the_answer(
-    world: GuardedWorld, monkeypatch: pytest.MonkeyPatch
+    scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise redis.ConnectionError("away")
 
     monkeypatch.setattr(redis.client.Pipeline, "execute", broken)
-    world.services.counters.sent(sent(), "run")
-    found = scrape(world.services)
+    scenario.services.counters.sent(sent(), "run")
+    found = scrape(scenario.services)
     assert found.samples == {"okasie_redis_up": 0}, "half a picture would look like a whole one"
 
 
-def test_no_secret_and_no_reference_is_told(world: GuardedWorld) -> None:
-    world.rows[3]["price_eur"] = "op aanvraag"
-    world.ask("full")
-    world.faults({"kind": "401", "match": {"path": "bulk"}, "times": 1})
-    world.rows[0]["price_eur"] = "778"
-    world.ask("full")
-    shown = registry(world.services)
-    text = json.dumps(documents(shown)) + str(look(world).samples)
+def test_no_secret_and_no_reference_is_told(scenario: GuardedScenario) -> None:
+    scenario.rows[3]["price_eur"] = "op aanvraag"
+    scenario.ask("full")
+    scenario.faults({"kind": "401", "match": {"path": "bulk"}, "times": 1})
+    scenario.rows[0]["price_eur"] = "778"
+    scenario.ask("full")
+    shown = registry(scenario.services)
+    text = json.dumps(documents(shown)) + str(look(scenario).samples)
     assert 'status="401"' in text
     assert SECRET not in text
-    assert [row["stock_no"] for row in world.rows if row["stock_no"] in text] == []
+    assert [row["stock_no"] for row in scenario.rows if row["stock_no"] in text] == []
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_once_prints_what_the_parser_takes(world: GuardedWorld) -> None:
-    world.good_run()
-    config = ["--config", str(world.folder / "okasie.toml")]
+def test_once_prints_what_the_parser_takes(scenario: GuardedScenario) -> None:
+    scenario.good_run()
+    config = ["--config", str(scenario.folder / "okasie.toml")]
     shown = CliRunner().invoke(cli, ["metrics", "--once", *config])
     assert shown.exit_code == 0, shown.output
     assert parse(shown.stdout)['okasie_run_listings{account="dex",mode="full",outcome="created"}'] == 20
@@ -136,28 +136,28 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert "pip install 'okasie-tasks[metrics]'" in str(shown.exception)
 
 
-def test_prometheus_may_ask_for_openmetrics(world: GuardedWorld) -> None:
+def test_prometheus_may_ask_for_openmetrics(scenario: GuardedScenario) -> None:
     """It does by default, and the format is the stricter one."""
-    world.good_run()
-    text = as_openmetrics(registry(world.services)).decode()
+    scenario.good_run()
+    text = as_openmetrics(registry(scenario.services)).decode()
     families = {family.name: family for family in read_openmetrics(text)}
     assert set(families) == {family.name.removesuffix("_total") for family in FAMILIES}
     bounds = [s.labels["le"] for s in families["okasie_permit_wait_seconds"].samples if "le" in s.labels]
     assert bounds == [*(str(float(bound)) for bound in WAIT_BOUNDS), "+Inf"]
 
 
-def test_two_accounts_are_told_apart(world: GuardedWorld) -> None:
-    world.good_run()
-    text = (world.folder / "okasie.toml").read_text(encoding="utf-8")
+def test_two_accounts_are_told_apart(scenario: GuardedScenario) -> None:
+    scenario.good_run()
+    text = (scenario.folder / "okasie.toml").read_text(encoding="utf-8")
     accounts = text[text.index("[accounts.dex]") :]
     other = accounts.replace("accounts.dex", "accounts.two").replace(SECRET, "another-secret")
-    found = look_through(world, text + "\n" + other)
+    found = look_through(scenario, text + "\n" + other)
     assert found['okasie_runs_total{account="dex",mode="full",state="done"}'] == 1
     assert 'okasie_runs_total{account="two",mode="full",state="done"}' not in found.samples
     assert found['okasie_rejected_listings{account="two"}'] == 0
 
 
-def test_the_registry_holds_nothing_of_this_process(world: GuardedWorld) -> None:
-    found: CollectorRegistry = registry(world.services)
+def test_the_registry_holds_nothing_of_this_process(scenario: GuardedScenario) -> None:
+    found: CollectorRegistry = registry(scenario.services)
     assert {family.name.split("_")[0] for family in found.collect()} == {"okasie"}
     assert WAIT_BOUNDS[0] < 0.5 < WAIT_BOUNDS[-1]

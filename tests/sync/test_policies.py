@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from okasie_tasks.reports.listing import why_document
-from tests.sync.guarded_world import GuardedWorld
-from tests.sync.http_world import varied
+from tests.sync.guarded_scenario import GuardedScenario
+from tests.sync.http_scenario import varied
 
 CAR = "DG-00003"
 Make = Callable[[str], Any]
@@ -22,32 +22,32 @@ Make = Callable[[str], Any]
 @pytest.fixture
 def make(tmp_path: Path, redis_url: str, client: redis.Redis) -> Make:
     @contextmanager
-    def world(policy: str) -> Iterator[GuardedWorld]:
+    def scenario(policy: str) -> Iterator[GuardedScenario]:
         extra = f'conflict = "{policy}"\n'
         feed = '[accounts.dex.source.write_back]\nfile = "changes.jsonl"\n'
-        with GuardedWorld(tmp_path, redis_url, rows=varied(20, seed=1), account=extra, more=feed) as found:
+        with GuardedScenario(tmp_path, redis_url, rows=varied(20, seed=1), account=extra, more=feed) as found:
             found.good_run()
             yield found
 
-    return world
+    return scenario
 
 
-def edit(world: GuardedWorld, price: int) -> None:
+def edit(scenario: GuardedScenario, price: int) -> None:
     """Somebody sets a price on the marketplace, after all that we sent."""
-    world.clock.ahead += 3600
-    world.edit({"reference": CAR, "set": {"price": price}})
+    scenario.clock.ahead += 3600
+    scenario.edit({"reference": CAR, "set": {"price": price}})
 
 
-def row(world: GuardedWorld) -> dict[str, str]:
-    return next(row for row in world.rows if row["stock_no"] == CAR)
+def row(scenario: GuardedScenario) -> dict[str, str]:
+    return next(row for row in scenario.rows if row["stock_no"] == CAR)
 
 
-def price(world: GuardedWorld) -> int:
-    return int(world.standing()[CAR]["price"])
+def price(scenario: GuardedScenario) -> int:
+    return int(scenario.standing()[CAR]["price"])
 
 
-def offers(world: GuardedWorld) -> list[dict[str, Any]]:
-    file = world.folder / "changes.jsonl"
+def offers(scenario: GuardedScenario) -> list[dict[str, Any]]:
+    file = scenario.folder / "changes.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -57,24 +57,24 @@ def offers(world: GuardedWorld) -> list[dict[str, Any]]:
 def test_an_edit_there_while_our_row_stands(
     make: Make, policy: str, ours_stands: bool, mode: str, echo_read: bool
 ) -> None:
-    with make(policy) as world:
-        ours = price(world)
+    with make(policy) as scenario:
+        ours = price(scenario)
         if echo_read:
-            world.good_run()
-        edit(world, 1111)
-        document = world.good_run(mode, step=False)
+            scenario.good_run()
+        edit(scenario, 1111)
+        document = scenario.good_run(mode, step=False)
         assert document["listings"]["drifted"] == 1, document
-        assert price(world) == (ours if ours_stands else 1111)
-        events = why_document(world.ctx, CAR)["events"]
+        assert price(scenario) == (ours if ours_stands else 1111)
+        events = why_document(scenario.ctx, CAR)["events"]
         assert [{"field": "price", "ours": ours, "theirs": 1111}] in [event["changes"] for event in events], events
-        seen = world.status()["conflicts"][0]
+        seen = scenario.status()["conflicts"][0]
         assert (seen["reference"], seen["changes"]) == (CAR, [{"field": "price", "ours": ours, "theirs": 1111}]), seen
         told = [] if ours_stands else [(CAR, {"price": {"ours": ours, "theirs": 1111}})]
-        assert [(line["reference"], line["changes"]) for line in offers(world)] == told
+        assert [(line["reference"], line["changes"]) for line in offers(scenario)] == told
         for again in ("full", "incremental", "full"):
-            document = world.good_run(again)
+            document = scenario.good_run(again)
             assert document["requests"]["bulk"] == 0, "decided once"
-        assert len(offers(world)) == len(told), "offered once"
+        assert len(offers(scenario)) == len(told), "offered once"
 
 
 @pytest.mark.parametrize(
@@ -83,37 +83,37 @@ def test_an_edit_there_while_our_row_stands(
 )
 def test_an_edit_on_both_sides(make: Make, policy: str, hours: int, stands: int) -> None:
     """Without a version of its own a row is as new as its reading: before or after their edit."""
-    with make(policy) as world:
-        world.good_run()  # reads the echo
-        world.clock.ahead += hours * 3600
-        world.edit({"reference": CAR, "set": {"price": 1111}})
-        row(world)["price_eur"] = "2222"
-        document = world.good_run("full", step=False)
+    with make(policy) as scenario:
+        scenario.good_run()  # reads the echo
+        scenario.clock.ahead += hours * 3600
+        scenario.edit({"reference": CAR, "set": {"price": 1111}})
+        row(scenario)["price_eur"] = "2222"
+        document = scenario.good_run("full", step=False)
         assert document["listings"]["conflicts"] == 1, document
-        assert price(world) == stands
-        assert len(offers(world)) == (stands == 1111)
+        assert price(scenario) == stands
+        assert len(offers(scenario)) == (stands == 1111)
 
 
 def test_what_the_source_takes_over_ends_the_difference(make: Make) -> None:
-    with make("remote") as world:
-        edit(world, 1111)
-        world.good_run(step=False)
-        row(world)["price_eur"] = "1111"
-        world.good_run()
-        assert price(world) == 1111
-        assert world.good_run()["requests"]["bulk"] == 0
-        row(world)["price_eur"] = "3333"
-        assert world.good_run("incremental")["listings"]["updated"] == 1
-        assert price(world) == 3333
+    with make("remote") as scenario:
+        edit(scenario, 1111)
+        scenario.good_run(step=False)
+        row(scenario)["price_eur"] = "1111"
+        scenario.good_run()
+        assert price(scenario) == 1111
+        assert scenario.good_run()["requests"]["bulk"] == 0
+        row(scenario)["price_eur"] = "3333"
+        assert scenario.good_run("incremental")["listings"]["updated"] == 1
+        assert price(scenario) == 3333
 
 
 def test_an_offer_that_cannot_be_made_is_made_again(make: Make) -> None:
-    with make("remote") as world:
-        edit(world, 1111)
-        target = world.folder / "changes.jsonl"
+    with make("remote") as scenario:
+        edit(scenario, 1111)
+        target = scenario.folder / "changes.jsonl"
         target.mkdir()
-        document = world.good_run(step=False)
+        document = scenario.good_run(step=False)
         assert "could not be offered" in document["notes"][0]
         target.rmdir()
-        assert world.good_run()["notes"] == []
-        assert [line["reference"] for line in offers(world)] == [CAR]
+        assert scenario.good_run()["notes"] == []
+        assert [line["reference"] for line in offers(scenario)] == [CAR]

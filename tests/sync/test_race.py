@@ -16,46 +16,46 @@ import redis
 from okasie_tasks.core.fingerprint import content_fingerprint
 from tests.sync.market import SOLD, listing
 from tests.sync.oracle import may_stand
-from tests.sync.world import ANCHOR, World
+from tests.sync.scenario import ANCHOR, Scenario
 
 _ROUNDS = int(os.environ.get("RACE_ROUNDS", "60"))
 _BLOCK = 10
 _ONE = os.environ.get("RACE_SEED")
 
 
-def race(client: redis.Redis, seed: int, *, versioned: bool = False) -> World:
+def race(client: redis.Redis, seed: int, *, versioned: bool = False) -> Scenario:
     """Some cars are known, some pushed, some sold; then everybody at once."""
-    world = World(client, seed, versioned=versioned)
-    rng = world.rng
+    scenario = Scenario(client, seed, versioned=versioned)
+    rng = scenario.rng
     kinds = ("given", "read") if versioned else ("given", "read", "sell")
-    world.inventory.prices[ANCHOR] = world.new_price()
-    for reference in world.references:
+    scenario.inventory.prices[ANCHOR] = scenario.new_price()
+    for reference in scenario.references:
         if rng.random() < 0.7:
-            world.inventory.prices[reference] = world.new_price()
+            scenario.inventory.prices[reference] = scenario.new_price()
     client.hset("okasie:account:dex", "rows", 1)  # so that a run of few cars has one partition
-    world.quiet_run()
+    scenario.quiet_run()
     if rng.random() < 0.5:
-        world.add_pusher(rng.choices(kinds, k=2))
-        world.play()
+        scenario.add_pusher(rng.choices(kinds, k=2))
+        scenario.play()
     for _ in range(rng.randint(0, 3)):
-        world.change(rng)
-    world.market.losses, world.deaths = rng.choice(((0, 0), (0, 0), (1, 0), (2, 0), (0, 1), (1, 1)))
-    world.market.refusals = rng.choice((0, 3))
-    world.add_runner(rng.randint(1, 2))
-    world.add_dealer(rng.randint(0, 5))
+        scenario.change(rng)
+    scenario.market.losses, scenario.deaths = rng.choice(((0, 0), (0, 0), (1, 0), (2, 0), (0, 1), (1, 1)))
+    scenario.market.refusals = rng.choice((0, 3))
+    scenario.add_runner(rng.randint(1, 2))
+    scenario.add_dealer(rng.randint(0, 5))
     for _ in range(rng.randint(1, 3)):
-        world.add_pusher(rng.choices(("given", "read"), k=rng.randint(1, 3)))
+        scenario.add_pusher(rng.choices(("given", "read"), k=rng.randint(1, 3)))
     for _ in range(0 if versioned else rng.randint(0, 2)):
-        world.add_pusher(["sell"] * rng.randint(1, 2))
-    world.play()
-    return world
+        scenario.add_pusher(["sell"] * rng.randint(1, 2))
+    scenario.play()
+    return scenario
 
 
-def check(world: World, when: str) -> None:
+def check(scenario: Scenario, when: str) -> None:
     """The newest stands, and the ledger tells of just that."""
-    stands, ledger = world.market.stands(), world.plain.ledger.get(world.references)
-    said = world.statements()
-    for reference in world.references:
+    stands, ledger = scenario.market.stands(), scenario.plain.ledger.get(scenario.references)
+    said = scenario.statements()
+    for reference in scenario.references:
         found, allowed = stands.get(reference, SOLD), may_stand(said[reference])
         told = "\n".join(sorted(map(str, said[reference])))
         assert found in allowed, f"{when}: {reference} stands at {found}, allowed {allowed}, said:\n{told}"
@@ -66,47 +66,47 @@ def check(world: World, when: str) -> None:
             assert entry.content == content_fingerprint(listing(reference, found)), f"{when}: {reference}, {entry}"
 
 
-def check_versions(world: World) -> None:
+def check_versions(scenario: Scenario) -> None:
     """Where each content tells its own version, which is its price, the dearest stands, whenever it was accepted."""
-    stands, said = world.market.stands(), world.statements()
-    for reference in world.references:
+    stands, said = scenario.market.stands(), scenario.statements()
+    for reference in scenario.references:
         prices = {statement.price for statement in said[reference] if statement.kind == "given"}
-        prices.add(world.inventory.prices.get(reference))
+        prices.add(scenario.inventory.prices.get(reference))
         newest = max((price for price in prices if price is not None), default=SOLD)
         told = "\n".join(sorted(map(str, said[reference])))
         assert stands.get(reference, SOLD) == newest, f"{reference} stands at {stands.get(reference)}, said:\n{told}"
 
 
-def check_one_writer(world: World) -> None:
+def check_one_writer(scenario: Scenario) -> None:
     """Two writes of one listing were never under way at the same time."""
-    for one, two in combinations(world.market.writes, 2):
+    for one, two in combinations(scenario.market.writes, 2):
         if set(one.references) & set(two.references):
             assert one.end_ms < two.sent_ms or two.end_ms < one.sent_ms, (one, two)
 
 
-def check_told(world: World) -> None:
+def check_told(scenario: Scenario) -> None:
     """Every push heard of every reference, and of none that it waits."""
-    for message in world.messages:
-        outcomes = world.plain.pushes.get(message.id).outcomes
+    for message in scenario.messages:
+        outcomes = scenario.plain.pushes.get(message.id).outcomes
         assert set(outcomes) == set(message.references), (message, outcomes)
         assert "waiting" not in {told.outcome for told in outcomes.values()}, (message, outcomes)
 
 
 def play(client: redis.Redis, seed: int) -> None:
     versioned = seed % 4 == 3
-    world = race(client, seed, versioned=versioned)
+    scenario = race(client, seed, versioned=versioned)
     if not versioned:
-        check(world, "after the race")
-    check_told(world)
-    world.quiet_run()
+        check(scenario, "after the race")
+    check_told(scenario)
+    scenario.quiet_run()
     if versioned:
-        check_versions(world)
+        check_versions(scenario)
     else:
-        check(world, "after a quiet run")
-    writes = len(world.market.writes)
-    world.quiet_run()
-    assert len(world.market.writes) == writes, f"nothing was left to do: {world.market.writes[writes:]}"
-    check_one_writer(world)
+        check(scenario, "after a quiet run")
+    writes = len(scenario.market.writes)
+    scenario.quiet_run()
+    assert len(scenario.market.writes) == writes, f"nothing was left to do: {scenario.market.writes[writes:]}"
+    check_one_writer(scenario)
 
 
 _SEEDS = [range(int(_ONE), int(_ONE) + 1)] if _ONE else [range(n, n + _BLOCK) for n in range(0, _ROUNDS, _BLOCK)]

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from okasie_tasks.core.records import Reject
-from tests.sync.http_world import HttpWorld, Row, varied
+from tests.sync.http_scenario import HttpScenario, Row, varied
 
 CARS: Final = int(os.environ.get("REFUSED_CARS", "600"))
 WORD: Final = "TAXI"
@@ -35,11 +35,11 @@ _BREAKS: Final[tuple[tuple[str, str, str], ...]] = (
 class Refused:
     """A feed in which 5 % are invalid for ever, and what each of them must be told with."""
 
-    def __init__(self, world: HttpWorld) -> None:
-        self.world = world
+    def __init__(self, scenario: HttpScenario) -> None:
+        self.scenario = scenario
         self.by_api: dict[str, Row] = {}
         self.by_contract: dict[str, tuple[Row, str]] = {}
-        for number, row in enumerate(world.rows[::_EVERY]):
+        for number, row in enumerate(scenario.rows[::_EVERY]):
             if number % 2:
                 row["version"] = f"{row['version']} {WORD}"
                 self.by_api[row["stock_no"]] = row
@@ -54,30 +54,30 @@ class Refused:
     def sent(self) -> Counter[str]:
         """How often each of them was sent."""
         return Counter(
-            w.reference for w in self.world.writes if w.reference in self.by_api or w.reference in self.by_contract
+            w.reference for w in self.scenario.writes if w.reference in self.by_api or w.reference in self.by_contract
         )
 
     def rejects(self) -> dict[str, Reject]:
-        return {reject.reference: reject for reject in self.world.ctx.ledger.all_rejects()}
+        return {reject.reference: reject for reject in self.scenario.ctx.ledger.all_rejects()}
 
 
 @pytest.fixture
-def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpWorld]:
-    with HttpWorld(tmp_path, redis_url, rows=varied(CARS, seed=11), quirks={"refuse_word": WORD}) as found:
+def scenario(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpScenario]:
+    with HttpScenario(tmp_path, redis_url, rows=varied(CARS, seed=11), quirks={"refuse_word": WORD}) as found:
         yield found
 
 
-def test_what_is_refused_for_good_is_sent_once_and_told(world: HttpWorld) -> None:
-    refused = Refused(world)
-    first = world.good_run()
+def test_what_is_refused_for_good_is_sent_once_and_told(scenario: HttpScenario) -> None:
+    refused = Refused(scenario)
+    first = scenario.good_run()
     assert first["listings"]["created"] == CARS - len(refused)
     assert (first["listings"]["rejected"], first["new_rejects"]) == (len(refused), len(refused))
     _check_sent_once(refused)
     _check_told(refused)
     for mode in ("incremental", "full", "incremental", "full"):
-        before = len(world.writes)
-        document = world.good_run(mode)
-        assert world.writes[before:] == [], f"{mode}: {document}"
+        before = len(scenario.writes)
+        document = scenario.good_run(mode)
+        assert scenario.writes[before:] == [], f"{mode}: {document}"
         assert (document["listings"]["rejected"], document["new_rejects"]) == (len(refused), 0)
         _check_told(refused)
     _check_fixing(refused)
@@ -102,7 +102,7 @@ def _check_told(refused: Refused) -> None:
 
 def _check_fixing(refused: Refused) -> None:
     """Each one that is put right in the feed is sent, and nothing but it; one that is made wrong otherwise is not."""
-    world = refused.world
+    scenario = refused.scenario
     for mode in ("incremental", "full"):
         by_api, row = refused.by_api.popitem()
         row["version"] = "Style"
@@ -114,33 +114,35 @@ def _check_fixing(refused: Refused) -> None:
     row["price_eur"] = "1"
     _only(refused, "incremental", by_api, "refused")
     refused.by_api[by_api] = row
-    before = len(world.writes)
+    before = len(scenario.writes)
     for mode in ("incremental", "full"):
-        world.good_run(mode)
-    assert world.writes[before:] == [], "what changed and was refused again is parked again"
+        scenario.good_run(mode)
+    assert scenario.writes[before:] == [], "what changed and was refused again is parked again"
 
 
 def _only(refused: Refused, mode: str, reference: str, outcome: str) -> None:
-    before = len(refused.world.writes)
-    refused.world.good_run(mode)
-    assert [(write.reference, write.outcome) for write in refused.world.writes[before:]] == [(reference, outcome)]
+    before = len(refused.scenario.writes)
+    refused.scenario.good_run(mode)
+    assert [(write.reference, write.outcome) for write in refused.scenario.writes[before:]] == [(reference, outcome)]
     assert (reference in refused.rejects()) is (outcome == "refused")
 
 
 def test_a_listing_that_stands_and_is_then_refused_keeps_its_old_content(
     tmp_path: Path, redis_url: str, client: redis.Redis
 ) -> None:
-    with HttpWorld(tmp_path, redis_url, rows=varied(60, seed=11), quirks={"refuse_word": WORD}) as world:
-        world.good_run()
-        row = world.rows[7]
-        was = world.standing()[row["stock_no"]]
+    with HttpScenario(tmp_path, redis_url, rows=varied(60, seed=11), quirks={"refuse_word": WORD}) as scenario:
+        scenario.good_run()
+        row = scenario.rows[7]
+        was = scenario.standing()[row["stock_no"]]
         row["version"] = f"{row['version']} {WORD}"
-        before = len(world.writes)
+        before = len(scenario.writes)
         for mode in ("incremental", "full", "incremental", "full"):
-            world.good_run(mode)
-        assert [(write.reference, write.outcome) for write in world.writes[before:]] == [(row["stock_no"], "refused")]
-        assert world.standing()[row["stock_no"]] == was
+            scenario.good_run(mode)
+        assert [(write.reference, write.outcome) for write in scenario.writes[before:]] == [
+            (row["stock_no"], "refused")
+        ]
+        assert scenario.standing()[row["stock_no"]] == was
         row["version"] = "Style"
-        world.good_run("incremental")
-        assert world.standing() == world.wanted()
-        assert not list(world.ctx.ledger.all_rejects())
+        scenario.good_run("incremental")
+        assert scenario.standing() == scenario.wanted()
+        assert not list(scenario.ctx.ledger.all_rejects())

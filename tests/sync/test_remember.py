@@ -24,14 +24,14 @@ from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from tests.sync.driver import drive
 from tests.sync.market import SOLD, FakeMarket, FakeSource, Reading, raw_listing
-from tests.sync.world import ACCOUNT, ANCHOR, World
+from tests.sync.scenario import ACCOUNT, ANCHOR, Scenario
 
 
 class FussyMarket(FakeMarket):
     """Refuses some references, and skips the first image of others."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world.scheduler, page_size=200)
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario.scheduler, page_size=200)
         self.refused: set[str] = set()
         self.skips: set[str] = set()
         self.sent: list[str] = []
@@ -55,13 +55,13 @@ class Dealer:
     """A dealer with three cars, a marketplace, and nothing that runs by itself."""
 
     def __init__(self, client: redis.Redis) -> None:
-        world = World(client, 0)
-        self.prices = world.inventory.prices
-        self.market = FussyMarket(world)
-        world.inventory.places = {name: number for number, name in enumerate((ANCHOR, "A", "B"), start=1)}
+        scenario = Scenario(client, 0)
+        self.prices = scenario.inventory.prices
+        self.market = FussyMarket(scenario)
+        scenario.inventory.places = {name: number for number, name in enumerate((ANCHOR, "A", "B"), start=1)}
         self.prices.update({ANCHOR: 1, "A": 10, "B": 20})
-        source = FakeSource(world.inventory, Reading("test", ("", ""), 0))
-        self.ctx: AccountContext = world.plain._replace(market=self.market, source=lambda: source)
+        source = FakeSource(scenario.inventory, Reading("test", ("", ""), 0))
+        self.ctx: AccountContext = scenario.plain._replace(market=self.market, source=lambda: source)
 
     def run(self, mode: str = "full", *, plan_only: bool = False) -> Run:
         self.market.sent.clear()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.sync.http_world import HttpWorld, varied
+from tests.sync.http_scenario import HttpScenario, varied
 
 
 @pytest.mark.parametrize("mode", ["incremental", "full"])
@@ -16,17 +16,17 @@ def test_a_row_that_says_sold_is_sold_again(tmp_path: Path, redis_url: str, clie
     rows = varied(10, seed=1)
     for row in rows:
         row["status"] = "active"
-    with HttpWorld(tmp_path, redis_url, rows=rows) as world:
-        world.good_run()
-        world.rows[0]["status"] = "sold"
-        reference = world.rows[0]["stock_no"]
+    with HttpScenario(tmp_path, redis_url, rows=rows) as scenario:
+        scenario.good_run()
+        scenario.rows[0]["status"] = "sold"
+        reference = scenario.rows[0]["stock_no"]
         for _ in range(2):
-            world.good_run(mode)
-        assert reference not in world.standing()
-        world.edit({"reference": reference, "status": "active"})
-        before = len(world.writes)
-        world.good_run(mode)
-        assert [(write.reference, write.outcome) for write in world.writes[before:]] == [(reference, "sold")]
+            scenario.good_run(mode)
+        assert reference not in scenario.standing()
+        scenario.edit({"reference": reference, "status": "active"})
+        before = len(scenario.writes)
+        scenario.good_run(mode)
+        assert [(write.reference, write.outcome) for write in scenario.writes[before:]] == [(reference, "sold")]
         for _ in range(2):
-            world.good_run(mode)
-        assert len(world.writes) == before + 1, "once"
+            scenario.good_run(mode)
+        assert len(scenario.writes) == before + 1, "once"

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from okasie_tasks.reports.runs import run_document
-from tests.sync.http_world import ACCOUNT, HttpWorld, Row, varied
+from tests.sync.http_scenario import ACCOUNT, HttpScenario, Row, varied
 
 _ROUNDS = int(os.environ.get("WALK_ROUNDS", "20"))
 _ONE = os.environ.get("WALK_SEED")
@@ -30,21 +30,21 @@ _PAGE = 20
 class Round:
     """One dealer's days: the feed changes, the marketplace's pages move, sometimes the ledger is lost."""
 
-    def __init__(self, world: HttpWorld, seed: int) -> None:
-        self.world, self.rng = world, Random(seed)
+    def __init__(self, scenario: HttpScenario, seed: int) -> None:
+        self.scenario, self.rng = scenario, Random(seed)
         self.gone: list[Row] = []
-        self._next = len(world.rows) + 1
+        self._next = len(scenario.rows) + 1
 
     def play(self) -> None:
         self._foreign(self.rng.randint(0, 8))
         self._theirs = self._others()
         if self.rng.random() < 0.7:
-            self.world.good_run()
+            self.scenario.good_run()
         for _ in range(self.rng.randint(1, 4)):
             self._day()
             self._moving_pages()
             self._run(self.rng.choice(("full", "full", "incremental")))
-        self.world.quirks()
+        self.scenario.quirks()
         self._run("full")
 
     # -- what happens ----------------------------------------------------------------------------------------------
@@ -52,10 +52,10 @@ class Round:
     def _foreign(self, count: int) -> None:
         made = {"title": "Of somebody else", "price": 5, "status": "active"}
         names = [f"THEIRS-{number}" if number % 2 else None for number in range(count)]
-        self.world.edit(*({"create": made, "reference": name} for name in names))
+        self.scenario.edit(*({"create": made, "reference": name} for name in names))
 
     def _day(self) -> None:
-        rows, rng = self.world.rows, self.rng
+        rows, rng = self.scenario.rows, self.rng
         leave = rng.random() < 0.25
         if not leave and self.gone and rng.random() < 0.5:
             rows.append(self.gone.pop(rng.randrange(len(self.gone))))
@@ -68,47 +68,49 @@ class Round:
         rows += varied(fresh, seed=1, first=self._next)
         self._next += fresh
         if leave:
-            self.world.lose_redis()
+            self.scenario.lose_redis()
             # Cars that are sold come back to a lost ledger as sold by someone: a person must look, by design.
             self.gone.clear()
 
     def _moving_pages(self) -> None:
-        self.world.quirks(
+        self.scenario.quirks(
             shuffle_pages=self.rng.random() < 0.8, walk_seed=self.rng.randrange(1000), page_rows=_PAGE,
             insert_during_walk=self.rng.choice((0, 0, 1, 3)),
         )  # fmt: skip
 
     def _run(self, mode: str) -> None:
-        before, here = len(self.world.writes), {row["stock_no"] for row in self.world.rows}
-        run = self.world.run(mode)
-        document = run_document(self.world.ctx.runs, run)
-        moving = self.world.sandbox.store.quirks.shuffle_pages or self.world.sandbox.store.quirks.insert_during_walk
+        before, here = len(self.scenario.writes), {row["stock_no"] for row in self.scenario.rows}
+        run = self.scenario.run(mode)
+        document = run_document(self.scenario.ctx.runs, run)
+        moving = (
+            self.scenario.sandbox.store.quirks.shuffle_pages or self.scenario.sandbox.store.quirks.insert_during_walk
+        )
         # Without a ledger, what a walk did not read may stand there all the same: it waits, and the run says so.
         waits = moving and (document["error"] or {}).get("code") == "walk_incomplete"
         assert run.state == ("partial" if waits else "done"), document
-        sold = {write.reference for write in self.world.writes[before:] if write.kind == "delete"}
+        sold = {write.reference for write in self.scenario.writes[before:] if write.kind == "delete"}
         assert not sold & here, f"cars of the feed were sold: {sold & here}, {document}"
-        refused = [write for write in self.world.writes[before:] if write.outcome == "refused"]
+        refused = [write for write in self.scenario.writes[before:] if write.outcome == "refused"]
         assert not refused, (refused, document)
 
     # -- what must hold --------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        made = Counter(write.reference for write in self.world.writes if write.outcome == "created")
+        made = Counter(write.reference for write in self.scenario.writes if write.outcome == "created")
         assert not [name for name, count in made.items() if count > 1], made
         assert self._others() == self._theirs, "somebody else's were touched"
-        assert not [write for write in self.world.writes if write.reference.startswith("THEIRS")]
-        stands, wanted = self.world.standing(), self.world.wanted()
+        assert not [write for write in self.scenario.writes if write.reference.startswith("THEIRS")]
+        stands, wanted = self.scenario.standing(), self.scenario.wanted()
         assert set(stands) == set(wanted)
         differ = {name for name, body in wanted.items() if stands[name] != body}
         assert not differ, [(stands[name], wanted[name]) for name in differ][:3]
-        before = len(self.world.writes)
+        before = len(self.scenario.writes)
         self._run("full")
-        assert self.world.writes[before:] == [], "the quiet run left nothing to do"
+        assert self.scenario.writes[before:] == [], "the quiet run left nothing to do"
 
     def _others(self) -> list[dict[str, Any]]:
         """Rows of somebody else's as they were made: those put in during a walk come after."""
-        made = [row for row in self.world.stored() if row["externalProvider"] == "somebody-else"]
+        made = [row for row in self.scenario.stored() if row["externalProvider"] == "somebody-else"]
         return sorted((row for row in made if "Inserted" not in row["body"]["title"]), key=lambda row: row["id"])
 
 
@@ -123,9 +125,9 @@ def test_moving_pages_sell_nothing_and_make_nothing_twice(
     tmp_path: Path, redis_url: str, client: redis.Redis, seeds: Sequence[int]
 ) -> None:
     for seed in seeds:
-        with HttpWorld(tmp_path, redis_url, rows=varied(40 + seed % 50, seed=1)) as world:
+        with HttpScenario(tmp_path, redis_url, rows=varied(40 + seed % 50, seed=1)) as scenario:
             try:
-                played = Round(world, seed)
+                played = Round(scenario, seed)
                 played.play()
                 played.check()
             except BaseException as error:
@@ -139,25 +141,25 @@ def test_cars_that_left_while_a_walk_missed_them_are_sold_all_the_same(
 ) -> None:
     """A walk that counts as many rows as it was told may have met some twice: that proves nobody's absence."""
     moving = {"page_rows": _PAGE, "shuffle_pages": True, "walk_seed": 3}
-    with HttpWorld(tmp_path, redis_url, rows=varied(100, seed=1)) as world:
+    with HttpScenario(tmp_path, redis_url, rows=varied(100, seed=1)) as scenario:
         for _ in range(2):
-            world.good_run()
-        del world.rows[:10]
-        world.quirks(**moving)
-        world.good_run()
+            scenario.good_run()
+        del scenario.rows[:10]
+        scenario.quirks(**moving)
+        scenario.good_run()
         if between != "nothing":
-            world.good_run(between)
-        world.quirks()
-        world.good_run()
-        assert world.standing() == world.wanted()
+            scenario.good_run(between)
+        scenario.quirks()
+        scenario.good_run()
+        assert scenario.standing() == scenario.wanted()
 
 
 def test_pages_that_move_are_no_reason_to_write(tmp_path: Path, redis_url: str, client: redis.Redis) -> None:
-    with HttpWorld(tmp_path, redis_url, rows=varied(100, seed=1)) as world:
+    with HttpScenario(tmp_path, redis_url, rows=varied(100, seed=1)) as scenario:
         for _ in range(2):
-            world.good_run()
-        before = len(world.writes)
+            scenario.good_run()
+        before = len(scenario.writes)
         for seed in range(3):
-            world.quirks(page_rows=_PAGE, shuffle_pages=True, walk_seed=seed)
-            world.good_run()
-        assert len(world.writes) - before == 0, "nothing changed anywhere"
+            scenario.quirks(page_rows=_PAGE, shuffle_pages=True, walk_seed=seed)
+            scenario.good_run()
+        assert len(scenario.writes) - before == 0, "nothing changed anywhere"

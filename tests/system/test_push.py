@@ -94,7 +94,7 @@ def test_thirty_pushes_that_wait_together_are_one_request(fleet: Fleet) -> None:
     ]
     with redis.Redis.from_url(url(fleet)) as connection:
         urgent_queue = UrgentQueue(connection, prefix="okasie:", account="many")
-        poll(lambda: urgent_queue.count() == 30, what="all of them in the inbox")
+        poll(lambda: urgent_queue.count() == 30, what="all of them in the urgent queue")
     fleet.place.okasie("resume", "many")
     for push in pushes:
         (told,) = settled(fleet, push).outcomes.values()

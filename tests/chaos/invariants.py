@@ -17,7 +17,7 @@ from tests.support import stored
 STAGES = ("first", "walk", "load", "diff", "spool", "upsert", "sell")
 
 
-def judge(fleet: Fleet, account: str, stock: Stock) -> list[str]:
+def check_invariants(fleet: Fleet, account: str, stock: Stock) -> list[str]:
     """Everything that is wrong with the account."""
     history = fleet.history(account)
     return [

@@ -48,7 +48,7 @@ class Message(NamedTuple):
     prices: tuple[int, ...] = ()
 
 
-class World:
+class Scenario:
     def __init__(self, plain: redis.Redis, seed: int, *, versioned: bool = False) -> None:
         plain.flushall()
         self.rng = Random(seed)

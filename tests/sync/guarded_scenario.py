@@ -1,4 +1,4 @@
-"""`HttpWorld` under the guards: runs that approve or only look, sells by hand, feeds that are broken."""
+"""`HttpScenario` under the guards: runs that approve or only look, sells by hand, feeds that are broken."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from okasie_tasks.reports.runs import account_document, plan_document, run_docum
 from okasie_tasks.store.records import Run
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
-from tests.sync.http_world import ACCOUNT, SECRET, HttpWorld, Row
+from tests.sync.http_scenario import ACCOUNT, SECRET, HttpScenario, Row
 
 
-class GuardedWorld(HttpWorld):
+class GuardedScenario(HttpScenario):
     """The guards are as they are when nothing is said, save for ``guard``, lines of that table.
 
     ``account``: more lines of the account's own table; ``more``: tables at the end.

@@ -28,7 +28,7 @@ START: Final = 1_000_000_000
 BUCKET: Final = "okasie:rl:{dex}:"
 
 
-class BrokenLaw(AssertionError):
+class InvariantBroken(AssertionError):
     """The judge's verdict, to be told apart from mistakes in this file."""
 
 
@@ -93,19 +93,19 @@ class Judge:
 
     def grant(self, permit: str, moment: int, true: int, hold: int) -> None:
         earlier = self.entries.values()
-        self._law(moment >= self.pause, "I3: granted while paused")
-        self._law(
+        self._check(moment >= self.pause, "I3: granted while paused")
+        self._check(
             not self.probing or not any(e.probe and not e.answered and e.granted > moment - 10_000 for e in earlier),
             "I3: a second probe",
         )
         minute = sum(entry.latest >= moment - 60_000 for entry in earlier)
-        self._law(minute < self.n(), f"I1: {minute + 1} of {self.n()} in 60 s")
+        self._check(minute < self.n(), f"I1: {minute + 1} of {self.n()} in 60 s")
         second = sum(min(entry.latest, entry.granted + 1_000) >= moment - 1_000 for entry in earlier)
-        self._law(second < self.limits.burst_per_second, f"I2: {second + 1} in 1 s")
+        self._check(second < self.limits.burst_per_second, f"I2: {second + 1} in 1 s")
         if not self.stepped_forward:
             # What a clock skips cannot be known; but a clock that went back must not have cost us anything.
             minute = sum(entry.true_latest >= true - 60_000 for entry in earlier)
-            self._law(minute < self.n(), f"I1: {minute + 1} of {self.n()} in 60 s, clock set back")
+            self._check(minute < self.n(), f"I1: {minute + 1} of {self.n()} in 60 s, clock set back")
         self.entries[permit] = Entry(moment, moment + hold, true, true + hold, self.probing)
         if len(self.entries) > 200:
             self.entries = {p: e for p, e in self.entries.items() if e.true_latest > true - 120_000}
@@ -139,22 +139,22 @@ class Judge:
         if len(self.higher) == 3:
             self.told, self.higher = limit, []
 
-    def _law(self, holds: bool, law: str) -> None:
+    def _check(self, holds: bool, invariant: str) -> None:
         if not holds:
-            raise BrokenLaw(law)
+            raise InvariantBroken(invariant)
 
 
 # -- the world -----------------------------------------------------------------------------------------------------
 
 
-class World:
+class Scenario:
     """Drives the twin, and Redis in lock step where there is one."""
 
-    def __init__(self, plan: Plan, client: redis.Redis | None, twin: type[HeldLog] = HeldLog) -> None:
-        self.plan, self.client, self._kind = plan, client, twin
+    def __init__(self, plan: Plan, client: redis.Redis | None, model: type[HeldLog] = HeldLog) -> None:
+        self.plan, self.client, self._kind = plan, client, model
         self.rng = Random(plan.seed)
         self.true, self.offset = START, 0
-        self.twin = twin()
+        self.model = model()
         self.judge = Judge(plan.limits)
         self.redis: RedisLimiter | None = None
         if client is not None:
@@ -191,10 +191,10 @@ class World:
                 break
             moment, _, what, data = heapq.heappop(self._events)
             self.true = max(self.true, moment)
-            before = self.twin.now
+            before = self.model.now
             getattr(self, f"_{what}")(*data)
-            if self.twin.now < before:
-                raise BrokenLaw("I8: the clock fell")
+            if self.model.now < before:
+                raise InvariantBroken("I8: the clock fell")
             if self.rng.random() < self.plan.faults:
                 self._fault()
             if step % 16 == 0:
@@ -204,16 +204,21 @@ class World:
     def _compare(self) -> None:
         if self.redis is None or self.client is None:
             return
-        assert self.redis.status() == self.twin.status(self.clock(), self.plan.limits)
-        for key, mine in (("l", self.twin.log), ("s", self.twin.second), ("q", self.twin.queue), ("d", self.twin.due)):
+        assert self.redis.status() == self.model.status(self.clock(), self.plan.limits)
+        for key, mine in (
+            ("l", self.model.log),
+            ("s", self.model.second),
+            ("q", self.model.queue),
+            ("d", self.model.due),
+        ):
             found: Any = self.client.zrange(BUCKET + key, 0, -1, withscores=True)
             assert [(name.decode(), int(score)) for name, score in found] == mine.items(), key
         asked: Any = self.client.hgetall(BUCKET + "w")
-        assert {name.decode(): int(moment) for name, moment in asked.items()} == self.twin.asked
+        assert {name.decode(): int(moment) for name, moment in asked.items()} == self.model.asked
         state: Any = self.client.hgetall(BUCKET + "h")
         other = HeldLog.read({name.decode(): value.decode() for name, value in state.items()})
         apart = ("log", "second", "queue", "due", "asked")
-        fields = [{k: v for k, v in vars(one).items() if k not in apart} for one in (other, self.twin)]
+        fields = [{k: v for k, v in vars(one).items() if k not in apart} for one in (other, self.model)]
         assert fields[0] == fields[1]
 
     def _ask(self, worker: str, lane: Lane, turn: int) -> None:
@@ -225,9 +230,9 @@ class World:
             theirs = self.redis.acquire(ticket, lane, hold / 1000)
             # Redis makes up its own ids; ours is the same one then.
             permit = theirs.id if isinstance(theirs, Permit) else permit
-        paused = self.twin.status(self.clock(), self.plan.limits).pause_seconds > 0.02
+        paused = self.model.status(self.clock(), self.plan.limits).pause_seconds > 0.02
         ask = Ask(ticket, permit, int(lane == "bulk"), hold)
-        answer = self.twin.acquire(self.clock(), ask, self.plan.limits)
+        answer = self.model.acquire(self.clock(), ask, self.plan.limits)
         if theirs is not None:
             assert answer == self._as_answer(theirs), (answer, theirs)
         if not answer.granted:
@@ -239,10 +244,10 @@ class World:
                 self._at(20_000, "ask", (worker, lane, turn + 1))
             return
         if paused:
-            raise BrokenLaw("I3: granted while the status says paused")
+            raise InvariantBroken("I3: granted while the status says paused")
         self.grants += 1
         if self._kind is HeldLog:
-            again = self.twin.acquire(self.clock(), ask, self.plan.limits)
+            again = self.model.acquire(self.clock(), ask, self.plan.limits)
             assert again == answer._replace(waited_ms=0), "the same command again"
         self.judge.grant(permit, self.judge.now + answer.ms, self.true + answer.ms, hold)
         self.flying.append((permit, worker))
@@ -265,7 +270,7 @@ class World:
         feedback = Feedback(status, retry_after=self.rng.uniform(0.2, 40) if status == 429 else None)
         if status <= 0 or self.rng.random() < 0.5:
             return feedback
-        used = self.twin.status(self.clock(), self.plan.limits).used_last_minute
+        used = self.model.status(self.clock(), self.plan.limits).used_last_minute
         foreign = self.rng.choice([0, 0, 0, 2, 4])
         remaining = max(0, self.server_limit - used - foreign)
         return msgspec.structs.replace(feedback, limit=self.server_limit, remaining=remaining)
@@ -274,7 +279,7 @@ class World:
         feedback = self._feedback()
         if self.redis is not None:
             self.redis.report(Permit(permit), feedback)
-        self.twin.report(
+        self.model.report(
             self.clock(),
             permit,
             feedback.status,
@@ -287,12 +292,12 @@ class World:
         self.judge.answer(permit, self.clock(), self.true, feedback)
 
     def _cancel(self, permit: str) -> None:
-        log, second = self.twin.log.items(), self.twin.second.items()
-        self.twin.cancel(permit)
-        if [e for e in log if e[0] != permit] != self.twin.log.items():
-            raise BrokenLaw("I10: the log is not as it was")
-        if [e for e in second if e[0] != permit] != self.twin.second.items():
-            raise BrokenLaw("I10: the burst log is not as it was")
+        log, second = self.model.log.items(), self.model.second.items()
+        self.model.cancel(permit)
+        if [e for e in log if e[0] != permit] != self.model.log.items():
+            raise InvariantBroken("I10: the log is not as it was")
+        if [e for e in second if e[0] != permit] != self.model.second.items():
+            raise InvariantBroken("I10: the burst log is not as it was")
         if self.redis is not None:
             self.redis.cancel(Permit(permit))
         self.judge.entries.pop(permit, None)
@@ -307,13 +312,13 @@ class World:
         elif fault == "flush":
             if self.client is not None:
                 self.client.flushall()
-            self.twin = self._kind()
+            self.model = self._kind()
             self.judge = Judge(self.plan.limits, stepped_forward=self.judge.stepped_forward)
         elif fault == "limit":
             self.server_limit = self.rng.choice([2, 3, 6, 12, 20, 30])
         elif fault == "drop":
             ticket = f"w{self.rng.randrange(self.plan.workers)}:{self.rng.randrange(20)}"
-            self.twin.drop(ticket)
+            self.model.drop(ticket)
             if self.redis is not None:
                 self.redis.drop(ticket)
         else:
@@ -324,11 +329,11 @@ class World:
 
 
 @pytest.mark.parametrize("examples", [300, pytest.param(3_000, marks=pytest.mark.slow)])
-def test_no_schedule_breaks_a_law(examples: int) -> None:
+def test_no_schedule_breaks_an_invariant(examples: int) -> None:
     @settings(max_examples=examples)
     @given(plan=plans(300))
     def kept(plan: Plan) -> None:
-        World(plan, None).run()
+        Scenario(plan, None).run()
 
     kept()
 
@@ -338,7 +343,7 @@ def test_redis_and_its_twin_answer_alike_and_keep_the_laws(client: redis.Redis, 
     @settings(max_examples=examples)
     @given(plan=plans(160))
     def kept(plan: Plan) -> None:
-        World(plan, client).run()
+        Scenario(plan, client).run()
 
     kept()
 
@@ -368,14 +373,14 @@ class CancelForgetsTheBurst(HeldLog):
 
 
 @pytest.mark.parametrize(
-    ("mutant", "law"),
+    ("mutant", "invariant"),
     [(StampedAtGrant, "I1"), (NeverPaused, "I3"), (NeverProbing, "I3"), (CancelForgetsTheBurst, "I10")],
 )
-def test_the_judge_catches_a_limiter_that_breaks_a_law(mutant: type[HeldLog], law: str) -> None:
+def test_the_judge_catches_a_limiter_that_breaks_an_invariant(mutant: type[HeldLog], invariant: str) -> None:
     @settings(max_examples=300, phases=[Phase.generate], report_multiple_bugs=False)
     @given(plan=plans(300))
     def judged(plan: Plan) -> None:
-        World(plan, None, mutant).run()
+        Scenario(plan, None, mutant).run()
 
-    with pytest.raises(BrokenLaw, match=law):
+    with pytest.raises(InvariantBroken, match=invariant):
         judged()

@@ -51,7 +51,7 @@ class Observer:
     def listed(self, row: Row) -> None: ...
 
 
-class TwinMarket:
+class FakeMarketplace:
     """The port ``Marketplace``. ``rows``: by reference, or by id for those without one."""
 
     def __init__(self, clock: Clock, observer: Observer, *, page_size: int) -> None:
@@ -68,7 +68,7 @@ class TwinMarket:
         return False
 
     @contextmanager
-    def permit(self, *, ticket: str, lane: Lane = "bulk", **_: bool) -> Iterator[TwinMarket]:
+    def permit(self, *, ticket: str, lane: Lane = "bulk", **_: bool) -> Iterator[FakeMarketplace]:
         self.clock.step()
         if self.faults[:1] == ["no permit"]:
             del self.faults[0]

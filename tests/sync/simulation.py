@@ -23,18 +23,18 @@ from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from tests.sync.driver import _one as do_part
 from tests.sync.driver import drive, finish
+from tests.sync.fake_marketplace import FakeMarketplace, Row
 from tests.sync.model import Model
-from tests.sync.model_cars import AlertContext, Policy, Running, Said, Stamp
+from tests.sync.model_cars import Bench, Policy, Running, Said, Stamp
 from tests.sync.small import ACCOUNT, ANCHOR, SmallLedger, account_policy
 from tests.sync.stock import SOLD, Clock, Inventory, Reading, content_of, raw_car
 from tests.sync.support import Killed, SteppingRedis
-from tests.sync.twins import Row, TwinMarket
 
 _PREFIX: Final = "okasie:"
 _HARMLESS: Final = frozenset({"", "429", "no permit"})
 
 
-class Workshop(AlertContext):
+class Simulation(Bench):
     """``crashed``: the run whose worker died, until it is recovered or given up."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Workshop(AlertContext):
         plain.hset(f"{_PREFIX}account:{ACCOUNT}", "take_over", "decided")  # a story of its own: `test_guards`
         self.redis, self.clock, self.versioned = plain, Clock(), versioned
         self.model = Model(self, policy=policy, missing_reads=missing_reads)
-        self.market = TwinMarket(self.clock, self.model, page_size=page_size)
+        self.market = FakeMarketplace(self.clock, self.model, page_size=page_size)
         self.inventory = Inventory(self.clock, self._opened, sliceable=sliceable)
         stepping: Any = SteppingRedis(plain, self.clock)  # type: ignore[arg-type]
         self.policy = account_policy(policy, missing_reads)
@@ -89,8 +89,8 @@ class Workshop(AlertContext):
         return list(self.running().plan)
 
     def waiting(self, reference: str) -> Stamp | None:
-        wish = self.plain.urgent_queue.waiting([reference]).get(reference)
-        return wish and Stamp(wish.own, wish.seen_ms)
+        change = self.plain.urgent_queue.waiting([reference]).get(reference)
+        return change and Stamp(change.own, change.seen_ms)
 
     def _opened(self, reading: Reading) -> None:
         record = self.plain.runs.get(self._run)
@@ -156,12 +156,12 @@ class Workshop(AlertContext):
         if run is None:
             return None
         self.clock.sleep(310)
-        record = self._work(lambda: self._go_on(run))
+        record = self._work(lambda: self._finish_run(run))
         if record is not None and not record.plan_only:
             self.model.ended(self.market.rows, clean=False)
         return record
 
-    def _go_on(self, run: str) -> Run:
+    def _finish_run(self, run: str) -> Run:
         begun = self.plain.runs.begin(ACCOUNT)
         assert begun in (None, run)
         for _, stage, parts in list(watchdog.look(self.ctx, ACCOUNT)):
@@ -285,4 +285,4 @@ class Workshop(AlertContext):
         self.recover()
         self.clock.sleep(60)
         self.send(patience=50)
-        assert not self.plain.urgent_queue.count(), "a wish waits for ever"
+        assert not self.plain.urgent_queue.count(), "a change waits for ever"

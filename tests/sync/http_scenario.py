@@ -1,6 +1,6 @@
 """A dealer's feed, a real sandbox over HTTP and a real Redis, wired as production wires them, without Celery.
 
-`HttpWorld.run` drives a whole run in this thread, in some tenths of a second.
+`HttpScenario.run` drives a whole run in this thread, in some tenths of a second.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class SteppedClock:
         return time.time() + self.ahead
 
 
-class HttpWorld:
+class HttpScenario:
     """Use as a context manager. ``rows`` is the feed: change it in place, `run` writes it anew."""
 
     def __init__(
@@ -105,7 +105,7 @@ class HttpWorld:
         self.ctx = self.services.context(ACCOUNT)
         self._first_quirks = quirks or {}
 
-    def __enter__(self) -> HttpWorld:
+    def __enter__(self) -> HttpScenario:
         self.sandbox.__enter__()
         self.quirks(**self._first_quirks)
         return self

@@ -24,7 +24,7 @@ from okasie_tasks.sync.executor import perform
 from okasie_tasks.sync.watchdog import USUAL
 from tests.support import poll
 from tests.sync.driver import finish
-from tests.sync.http_world import ACCOUNT, HttpWorld
+from tests.sync.http_scenario import ACCOUNT, HttpScenario
 
 
 @pytest.fixture
@@ -109,23 +109,23 @@ def test_a_delivery_that_claims_again_goes_on_with_its_attempt(runs: Runs, run: 
 
 @pytest.mark.parametrize("away", [redis.ConnectionError("away"), redis.ResponseError("MISCONF the disk is full")])
 def test_redis_being_away_is_no_attempt_of_the_part(
-    world: HttpWorld, monkeypatch: pytest.MonkeyPatch, away: redis.RedisError
+    scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch, away: redis.RedisError
 ) -> None:
-    part = Part(begun(world), "first", 0, "me/1")
+    part = Part(begun(scenario), "first", 0, "me/1")
     with monkeypatch.context() as patched:
-        patched.setattr(world.ctx.runs, "note", raising(away))
+        patched.setattr(scenario.ctx.runs, "note", raising(away))
         for _ in range(2 * MOST_CLAIMS):
             with pytest.raises(type(away)):
-                perform(world.ctx, part, rng=Random(0))
-    assert perform(world.ctx, part, rng=Random(0)) == "last"
-    assert world.ctx.runs.parts.stage(part.run, "first").failed == 0
+                perform(scenario.ctx, part, rng=Random(0))
+    assert perform(scenario.ctx, part, rng=Random(0)) == "last"
+    assert scenario.ctx.runs.parts.stage(part.run, "first").failed == 0
 
 
-def test_a_defect_that_redis_tells_of_is_an_attempt(world: HttpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    part = Part(begun(world), "first", 0, "me/1")
-    monkeypatch.setattr(world.ctx.runs, "note", raising(redis.ResponseError("ERR unknown command")))
+def test_a_defect_that_redis_tells_of_is_an_attempt(scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Part(begun(scenario), "first", 0, "me/1")
+    monkeypatch.setattr(scenario.ctx.runs, "note", raising(redis.ResponseError("ERR unknown command")))
     with pytest.raises(RetryLater):
-        perform(world.ctx, part, rng=Random(0))
+        perform(scenario.ctx, part, rng=Random(0))
 
 
 def raising(error: Exception) -> Callable[..., None]:
@@ -140,9 +140,9 @@ class Killed(BaseException):
 
 
 def test_who_dies_between_sending_a_chunk_and_closing_its_part_leaves_the_chunk_to_the_next(
-    world: HttpWorld, monkeypatch: pytest.MonkeyPatch
+    scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, held = world.ctx.runs, []
+    runs, held = scenario.ctx.runs, []
     close = runs.parts.close
 
     def dies(run: str, stage: str, part: int, token: str, *rest: object, **more: Any) -> bool:
@@ -153,12 +153,12 @@ def test_who_dies_between_sending_a_chunk_and_closing_its_part_leaves_the_chunk_
 
     monkeypatch.setattr(runs.parts, "close", dies)
     with pytest.raises(Killed):
-        world.run("full")
+        scenario.run("full")
     monkeypatch.undo()
     (part,) = held
-    perform(world.ctx, part._replace(token=f"{part.token}/again"), rng=Random(0))
-    ended = finish(world.ctx, part.run)
-    assert json.loads(ended.facts["listings"])["created"] == len(world.rows)
+    perform(scenario.ctx, part._replace(token=f"{part.token}/again"), rng=Random(0))
+    ended = finish(scenario.ctx, part.run)
+    assert json.loads(ended.facts["listings"])["created"] == len(scenario.rows)
     assert not runs.data.has(part.run, "chunks"), "what is done need not be kept"
 
 
@@ -179,14 +179,14 @@ def test_the_cursor_stays_where_somebody_else_has_moved_it(runs: Runs, run: str,
     assert runs.state(run) == "done"
 
 
-def test_a_run_that_could_not_send_everything_is_partial_and_leaves_the_cursor(world: HttpWorld) -> None:
+def test_a_run_that_could_not_send_everything_is_partial_and_leaves_the_cursor(scenario: HttpScenario) -> None:
     requests.post(
-        f"{world.sandbox.admin_url}/faults", json={"kind": "500", "match": {"path": "bulk"}, "times": 3}, timeout=10
+        f"{scenario.sandbox.admin_url}/faults", json={"kind": "500", "match": {"path": "bulk"}, "times": 3}, timeout=10
     ).raise_for_status()
-    run = world.run("full")
-    assert (run.state, world.ctx.runs.account(ACCOUNT).cursor) == ("partial", "")
-    assert world.run("incremental").state == "done"
-    assert world.ctx.runs.account(ACCOUNT).generation == "1"
+    run = scenario.run("full")
+    assert (run.state, scenario.ctx.runs.account(ACCOUNT).cursor) == ("partial", "")
+    assert scenario.run("incremental").state == "done"
+    assert scenario.ctx.runs.account(ACCOUNT).generation == "1"
 
 
 # -- the watchdog --------------------------------------------------------------------------------------------------
@@ -198,70 +198,70 @@ def test_one_looks_at_a_time(runs: Runs) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpWorld]:
-    with HttpWorld(tmp_path, redis_url, rows=cars(5, seed=1)) as found:
+def scenario(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[HttpScenario]:
+    with HttpScenario(tmp_path, redis_url, rows=cars(5, seed=1)) as found:
         found._write_feed()
         yield found
 
 
-def begun(world: HttpWorld) -> str:
+def begun(scenario: HttpScenario) -> str:
     """A run that has published its first part."""
-    world.ctx.runs.request(ACCOUNT, "full")
-    run = world.ctx.runs.begin(ACCOUNT)
+    scenario.ctx.runs.request(ACCOUNT, "full")
+    run = scenario.ctx.runs.begin(ACCOUNT)
     assert run is not None
-    phases.windows(world.ctx, run, "first")
+    phases.windows(scenario.ctx, run, "first")
     return run
 
 
-def looked(world: HttpWorld, *, waiting: bool = False) -> list[watchdog.Parts]:
-    return list(watchdog.look(world.ctx, ACCOUNT, waiting=lambda _: waiting))
+def looked(scenario: HttpScenario, *, waiting: bool = False) -> list[watchdog.Parts]:
+    return list(watchdog.look(scenario.ctx, ACCOUNT, waiting=lambda _: waiting))
 
 
-def ago(world: HttpWorld, run: str, seconds: float, *, name: str = "progress_ms") -> None:
-    world.ctx.runs.note(run, **{name: world.ctx.runs.now_ms() - int(seconds * 1000)})
+def ago(scenario: HttpScenario, run: str, seconds: float, *, name: str = "progress_ms") -> None:
+    scenario.ctx.runs.note(run, **{name: scenario.ctx.runs.now_ms() - int(seconds * 1000)})
 
 
-def test_a_lost_message_is_sent_again_once_in_its_time(world: HttpWorld) -> None:
-    run = begun(world)
-    assert looked(world) == []
-    ago(world, run, USUAL.stalled)
-    assert looked(world) == [(run, "first", [0])]
-    assert looked(world) == []
+def test_a_lost_message_is_sent_again_once_in_its_time(scenario: HttpScenario) -> None:
+    run = begun(scenario)
+    assert looked(scenario) == []
+    ago(scenario, run, USUAL.stalled)
+    assert looked(scenario) == [(run, "first", [0])]
+    assert looked(scenario) == []
 
 
-def test_a_message_that_waits_in_its_queue_is_late_and_not_lost(world: HttpWorld) -> None:
-    run = begun(world)
-    ago(world, run, USUAL.stalled)
-    assert looked(world, waiting=True) == []
-    ago(world, run, 5 * USUAL.stalled)
-    ago(world, run, USUAL.stalled, name="republished_ms")
-    assert looked(world, waiting=True) == [(run, "first", [0])], "it may hang behind others for ever"
+def test_a_message_that_waits_in_its_queue_is_late_and_not_lost(scenario: HttpScenario) -> None:
+    run = begun(scenario)
+    ago(scenario, run, USUAL.stalled)
+    assert looked(scenario, waiting=True) == []
+    ago(scenario, run, 5 * USUAL.stalled)
+    ago(scenario, run, USUAL.stalled, name="republished_ms")
+    assert looked(scenario, waiting=True) == [(run, "first", [0])], "it may hang behind others for ever"
 
 
-def test_a_finished_phase_goes_on_without_the_message_that_should_have_moved_it(world: HttpWorld) -> None:
-    run = begun(world)
-    perform(world.ctx, Part(run, "first", 0, "me/1"), rng=Random(0))
-    assert looked(world) == []
-    ago(world, run, USUAL.unmoved)
-    assert [(stage, list(parts)) for _, stage, parts in looked(world)] == [("load", [0])]
+def test_a_finished_phase_goes_on_without_the_message_that_should_have_moved_it(scenario: HttpScenario) -> None:
+    run = begun(scenario)
+    perform(scenario.ctx, Part(run, "first", 0, "me/1"), rng=Random(0))
+    assert looked(scenario) == []
+    ago(scenario, run, USUAL.unmoved)
+    assert [(stage, list(parts)) for _, stage, parts in looked(scenario)] == [("load", [0])]
 
 
-def test_a_run_past_its_deadline_ends_and_leaves_the_cursor(world: HttpWorld) -> None:
-    run = begun(world)
-    ago(world, run, USUAL.deadline + 1, name="started_ms")
-    assert looked(world) == []
-    record = world.ctx.runs.get(run)
+def test_a_run_past_its_deadline_ends_and_leaves_the_cursor(scenario: HttpScenario) -> None:
+    run = begun(scenario)
+    ago(scenario, run, USUAL.deadline + 1, name="started_ms")
+    assert looked(scenario) == []
+    record = scenario.ctx.runs.get(run)
     assert record is not None
-    assert (record.state, world.ctx.runs.account(ACCOUNT).cursor) == ("failed", "")
+    assert (record.state, scenario.ctx.runs.account(ACCOUNT).cursor) == ("failed", "")
     assert '"deadline"' in record.facts["error"]
 
 
-def test_a_poisonous_part_ends_its_run_with_the_reason(world: HttpWorld) -> None:
-    run = begun(world)
+def test_a_poisonous_part_ends_its_run_with_the_reason(scenario: HttpScenario) -> None:
+    run = begun(scenario)
     for delivery in range(MOST_CLAIMS + 1):
-        world.ctx.runs.parts.claim(run, "first", 0, f"poison/{delivery}", lease_seconds=60)
-    assert looked(world) == []
-    record = world.ctx.runs.get(run)
+        scenario.ctx.runs.parts.claim(run, "first", 0, f"poison/{delivery}", lease_seconds=60)
+    assert looked(scenario) == []
+    record = scenario.ctx.runs.get(run)
     assert record is not None
     assert record.state == "failed"
     assert '"poison"' in record.facts["error"]

@@ -82,7 +82,7 @@ class Node:
             self.child.process.wait()
 
 
-class World:
+class Scenario:
     """The server, the two apps to send with, and the nodes."""
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +115,7 @@ class World:
         self.apps["ours"].conf.update(configuration(self.settings))
         for kind, app in self.apps.items():
             backend = redis_urls(f"{self.server.url}?db={KINDS[kind]}").backend
-            app.conf.result_backend = f"tests.celery.world:Sending+{backend}"
+            app.conf.result_backend = f"tests.celery.scenario:Sending+{backend}"
 
     def start(self) -> None:
         for name in NODES:
