@@ -43,8 +43,7 @@ class PooledConnection:
     def preconnect(self) -> None:
         """Open the connection, so that no permit expires while it is opened.
 
-        Failures are ignored: the request that follows meets and reports them. The same holds for changes of urllib3's
-        private API, which this uses: the request then opens the connection, a little later.
+        Failures are ignored, changes of urllib3's private API among them: the request meets and reports them.
         """
         if self._proxies:
             return

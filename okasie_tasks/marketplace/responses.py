@@ -179,10 +179,9 @@ def read_bulk(body: object, references: Sequence[str], *, moment: datetime | Non
     if not isinstance(data.get("results"), list) and not isinstance(data.get("errors"), list):
         raise Unreadable("expected data.results or data.errors to be a list")
     by_index: list[list[ItemAnswer]] = [[] for _ in references]
-    for index, raw in _items(data.get("results"), references):
-        by_index[index].append(accepted(raw, references[index]))
-    for index, raw in _items(data.get("errors"), references):
-        by_index[index].append(_refused(raw, references[index]))
+    for name, read in (("results", accepted), ("errors", _refused)):
+        for index, raw in _items(data.get(name), references):
+            by_index[index].append(read(raw, references[index]))
     items = tuple(
         answers[0] if len(answers) == 1 else ItemAnswer(reference, "unknown")
         for reference, answers in zip(references, by_index, strict=True)

@@ -127,8 +127,7 @@ class HttpSource:
     def _store(self, answer: requests.Response) -> str:
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = self._file.with_name(f"{self._file.name}.{id(self)}.part")
-        digest = hashlib.sha256()
-        length = 0
+        digest, length = hashlib.sha256(), 0
         try:
             with part.open("wb") as file:
                 # Raw bytes: Content-Length is the number of bytes transferred.

@@ -244,10 +244,7 @@ class RowMapping:
         if self._grouped.fullmatch(text):
             text = text.replace(self._thousands, "")
         text = text.replace(self._point, ".") if self._thousands not in text else "?"
-        if not _NUMBER.fullmatch(text):
-            raise _UnreadableCell(f"expected a number, got {value!r:.60}")
-        number = float(text)
-        if not math.isfinite(number):
+        if not _NUMBER.fullmatch(text) or not math.isfinite(number := float(text)):
             raise _UnreadableCell(f"expected a number, got {value!r:.60}")
         return int(number) if number == int(number) else number
 

@@ -59,9 +59,8 @@ class RedisLimiter:
         self._log, self._second, self._queue, self._due, self._state, self._asked = (base + name for name in "lsqdhw")
         self._limits = Limits(per_minute, burst_per_second, adapt_limit)
         self._clock = clock
-        self._acquire = script(client, "limiter_acquire")
-        self._report = script(client, "limiter_report")
-        self._cancel = script(client, "limiter_cancel")
+        steps = ("acquire", "report", "cancel")
+        self._acquire, self._report, self._cancel = (script(client, f"limiter_{step}") for step in steps)
 
     def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
         """Return a permit, or how long to wait before retrying with the same ticket (at most 12 s).

@@ -83,8 +83,7 @@ def record(
 ) -> int:
     """Store rejects, mark their ledger entries, and return how many there are.
 
-    ``in_source``: source rows were refused, so these listings are in the source; when their rows disappear, the cars
-    are gone. This does not apply to a sold listing, which is relisted with its next row.
+    ``in_source``: source rows were refused, so when they disappear, the cars are gone.
     """
     known = ctx.ledger.rejects([reject.reference for reject in rejects])
     for reject in rejects:
@@ -100,7 +99,7 @@ def record(
 
 
 def _refused(entry: Entry, *, in_source: bool) -> Entry:
-    if in_source and entry.live:
+    if in_source and entry.live:  # a sold listing is relisted with its next row
         return entry.replace(set_flags=Flag.REJECTED | Flag.IN_SOURCE, missed=0)
     return entry.replace(set_flags=Flag.REJECTED)
 

@@ -170,8 +170,7 @@ def _by_reference(ctx: AccountContext, accepted: _AcceptedMessage, references: l
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where="source") from error
     for reference in references:
-        rows = rows_of.get(reference)
-        if not rows:
+        if not (rows := rows_of.get(reference)):
             accepted.missing(reference)
         elif issues := _issues(rows):
             accepted.refuse(reference, issues, rows[0].where, rejects.PUSHED_ROW)
