@@ -216,3 +216,13 @@ def stored(sandbox: Sandbox, key: str) -> dict[str, dict[str, Any]]:
 
 def faults(sandbox: Sandbox, *plans: dict[str, Any]) -> None:
     requests.post(f"{sandbox.admin_url}/faults", json=list(plans), timeout=10).raise_for_status()
+
+
+def held(path: str, key: str, **more: Any) -> dict[str, Any]:
+    """A fault for `faults`: these requests are not answered until `release`, and the state that they leave lasts."""
+    return {"kind": "slow", "seconds": HANG_SECONDS, "match": {"path": path, "key": key}, **more}
+
+
+def release(sandbox: Sandbox) -> None:
+    """Remove all faults, and answer the requests that wait."""
+    requests.delete(f"{sandbox.admin_url}/faults", timeout=10).raise_for_status()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from random import Random
 from typing import Any, Final
@@ -10,7 +12,7 @@ KINDS: Final = {
     "500": "answers 500 with an error document",
     "503_html": "answers 503 with a web page, as a proxy does",
     "html": "answers 200 with a web page",
-    "slow": "waits `seconds` before it answers",
+    "slow": "waits `seconds` before it answers, or until the faults are removed",
     "drop_before": "closes the connection without doing anything",
     "drop_after": "does the work and then closes the connection",
     "truncated": "does the work and sends half of the answer",
@@ -64,6 +66,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._rules: list[Fault] = []
+        self._removed = asyncio.Event()
 
     def add(self, rules: list[dict[str, Any]]) -> int:
         """Add rules; returns their number."""
@@ -72,7 +75,15 @@ class Faults:
         return len(faults)
 
     def clear(self) -> None:
+        """Remove all rules, and end the waits of `wait`."""
         self._rules.clear()
+        self._removed.set()
+        self._removed = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for ``seconds``, or until the rules are removed."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._removed.wait(), seconds)
 
     def pick(self, path: str, key: str) -> Fault | None:
         self._rules = [rule for rule in self._rules if not rule.expired]

@@ -190,7 +190,7 @@ class ApiHandler(web.RequestHandler):
     async def _answer(self, key: Key, kind: str, argument: str, fault: Fault | None, now: float) -> int:
         what = fault.kind if fault else ""
         if what == "slow" and fault:
-            await asyncio.sleep(fault.seconds)
+            await self._sandbox.faults.wait(fault.seconds)
         if self._before(what, fault, now):
             return 0
         status, body, items = self._endpoint(key, kind, argument, what)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import requests
 
 from okasie_tasks.sandbox import Key, Sandbox
-from tests.support import poll
+from tests.support import HANG_SECONDS, poll
 
 ITEM = {
     "status": "active", "title": "Golf", "price": 100, "dealerLocationCode": "GENT", "postalCode": "9000",
@@ -261,6 +262,16 @@ def test_every_fault_does_what_it_says(sandbox: Sandbox, call: Caller) -> None:
     assert {k for k, a in answers.items() if isinstance(a, str)} == {"drop_before", "drop_after", "truncated"}
     assert set(call.references(status="all")) == {"slow", "drop_after", "truncated", "garbage"}, "these did the work"
     assert call.put("after").status_code == 201
+
+
+def test_removing_the_faults_answers_the_requests_that_one_delays(sandbox: Sandbox, call: Caller) -> None:
+    rule = {"kind": "slow", "times": 1, "seconds": 600}
+    requests.post(f"{sandbox.admin_url}/faults", json=rule, timeout=10).raise_for_status()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(call, "PUT", "/listings/slow", json=ITEM)
+        poll(lambda: sandbox.faults._rules[0].expired, what="the request")
+        requests.delete(f"{sandbox.admin_url}/faults", timeout=10).raise_for_status()
+        assert answer.result(HANG_SECONDS).status_code == 201
 
 
 def test_a_fault_that_is_invalid_is_refused(sandbox: Sandbox) -> None:
