@@ -52,6 +52,10 @@ def secret(name: str) -> str:
     return f"SECRET-{name}-4b1d5e"
 
 
+_PATIENT = "read_timeout = 300\nwrite_timeout = 600\n"
+"""For accounts whose requests a test holds: none of them is sent again."""
+
+
 class Fleet(NamedTuple):
     place: Place
     up: Up
@@ -72,7 +76,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         for name in ACCOUNTS:
             write_csv(place.folder / f"{name}.csv", cars(CARS, seed=1))
             place.env[f"KEY_{name}"] = f"SECRET-nobody-{name}-4b1d5e" if "wrong_key" in name else secret(name)
-            extra = "requests_per_minute = 60\n" if name == "stopped" else ""
+            extra = _PATIENT if name in ("interrupted", "watched", "stopped") else ""
             place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"env:KEY_{name}", extra=extra)
         _canaries(place, sandbox)
         with Up(place) as up:

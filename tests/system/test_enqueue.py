@@ -12,7 +12,7 @@ import redis
 
 from okasie_tasks.client import Client
 from okasie_tasks.settings.redis_url import find_embedded
-from tests.support import OKASIE, faults, poll
+from tests.support import OKASIE, faults, held, poll, release
 from tests.system.conftest import Fleet
 from tests.test_client import handmade
 
@@ -64,7 +64,7 @@ def heeds_ctrl_c() -> Iterator[None]:
 
 
 def test_an_interrupted_command_leaves_its_run_to_go_on(fleet: Fleet, heeds_ctrl_c: None) -> None:
-    faults(fleet.sandbox, {"kind": "slow", "seconds": 3, "match": {"key": "interrupted", "path": "list"}, "times": 1})
+    faults(fleet.sandbox, held("list", "interrupted"))
     argv = [*OKASIE, "sync", "interrupted", "--full"]
     with subprocess.Popen(
         argv, cwd=fleet.place.folder, env=fleet.place.env, stderr=subprocess.PIPE, text=True
@@ -72,6 +72,7 @@ def test_an_interrupted_command_leaves_its_run_to_go_on(fleet: Fleet, heeds_ctrl
         poll(lambda: [r for r in history(fleet, "interrupted") if r["state"] == "running"], what="the run's start")
         command.send_signal(signal.SIGINT)
         _, said = command.communicate(timeout=300)
+    release(fleet.sandbox)
     assert command.returncode == 130
     assert "continues" in said
     assert "Traceback" not in said
