@@ -69,6 +69,7 @@ def patient() -> Iterator[None]:
     """A busy machine may take a permit's lifetime to come from the permit to the request; a worker would come again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("okasie_tasks.marketplace.client._FRESH_SECONDS", 50.0)
+        patch.setattr("okasie_tasks.marketplace.client.LATE_SECONDS", 50.0)
         yield
 
 

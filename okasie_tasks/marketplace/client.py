@@ -20,7 +20,7 @@ from okasie_tasks import __version__
 from okasie_tasks.core.remote_rows import decode_rows
 from okasie_tasks.errors import ItemRejected, NoPermit, OkasieError, RateLimited, Unauthorized, Unavailable
 from okasie_tasks.marketplace import responses
-from okasie_tasks.marketplace.connections import Connections, in_time, was_late
+from okasie_tasks.marketplace.connections import LATE_SECONDS, Connections, in_time, was_late
 from okasie_tasks.masking import know, mask
 from okasie_tasks.ports import Feedback, Kind, Lane, Limiter, Location, Page, Permit, RequestLog, WriteAnswer
 
@@ -225,7 +225,7 @@ class PermittedCall:
         outcome = Feedback(status=0)
         started = time.monotonic()
         try:
-            with in_time():
+            with in_time(LATE_SECONDS):
                 status, received, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
             self._api.record_latency(time.monotonic() - started)
             # Pages are decoded straight to the compared fields, where their rows allow it.

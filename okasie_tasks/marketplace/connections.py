@@ -96,7 +96,7 @@ _timing = threading.local()
 
 
 @contextlib.contextmanager
-def in_time(seconds: float = LATE_SECONDS) -> Iterator[None]:
+def in_time(seconds: float) -> Iterator[None]:
     """Let this thread's requests fail in the block if they are not sent within ``seconds``; see `was_late`."""
     _timing.until, _timing.late = time.monotonic() + seconds, False
     try:
