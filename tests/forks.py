@@ -65,7 +65,7 @@ class Forks:
                 raise subprocess.TimeoutExpired(["okasie", *arguments], seconds) from None
 
     def close(self) -> None:
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=60)
         self._folder.cleanup()
 
 

@@ -204,7 +204,7 @@ class Workers:
 
 def state(sandbox: Sandbox, key: str) -> dict[str, Any]:
     """What the sandbox counted for a key."""
-    found: dict[str, Any] = requests.get(f"{sandbox.admin_url}/state", timeout=10).json()[key]
+    found: dict[str, Any] = requests.get(f"{sandbox.admin_url}/state", timeout=60).json()[key]
     return found
 
 
@@ -215,7 +215,7 @@ def stored(sandbox: Sandbox, key: str) -> dict[str, dict[str, Any]]:
 
 
 def faults(sandbox: Sandbox, *plans: dict[str, Any]) -> None:
-    requests.post(f"{sandbox.admin_url}/faults", json=list(plans), timeout=10).raise_for_status()
+    requests.post(f"{sandbox.admin_url}/faults", json=list(plans), timeout=60).raise_for_status()
 
 
 def held(path: str, key: str, **more: Any) -> dict[str, Any]:
@@ -225,4 +225,4 @@ def held(path: str, key: str, **more: Any) -> dict[str, Any]:
 
 def release(sandbox: Sandbox) -> None:
     """Remove all faults, and answer the requests that wait."""
-    requests.delete(f"{sandbox.admin_url}/faults", timeout=10).raise_for_status()
+    requests.delete(f"{sandbox.admin_url}/faults", timeout=60).raise_for_status()

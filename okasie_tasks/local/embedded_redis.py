@@ -35,6 +35,8 @@ _LONGEST_SOCKET: Final = 100
 _OLDEST: Final = (6, 2)
 _START_SECONDS: Final = 120.0
 """Loading a large append-only file takes long."""
+_VERSION_SECONDS: Final = 60.0
+"""A server that is slow to print its version, on a busy machine, must not count as missing."""
 
 
 # -- the server ------------------------------------------------------------------------------------------------------
@@ -57,7 +59,8 @@ def find_server() -> Server:
     too_old = ""
     for path in _candidates():
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+            argv = [path, "--version"]
+            output = subprocess.run(argv, capture_output=True, text=True, timeout=_VERSION_SECONDS, check=True).stdout
             found = re.search(r"(valkey|redis) server v=(\d+)\.(\d+)(?:\.(\d+))?", output, re.IGNORECASE)
             if found is None:
                 continue

@@ -26,6 +26,7 @@ from okasie_tasks.sandbox.rendering import stamp
 from okasie_tasks.sandbox.routing import ROOT, SCOPES, Caller, Refusal, route
 from okasie_tasks.sandbox.store import Store
 
+_START_SECONDS: Final = 60.0
 _PAGE: Final = b"<!doctype html><html><head><title>Error</title></head><body><h1>Service Unavailable</h1></body></html>"
 
 
@@ -109,7 +110,7 @@ class Sandbox:
             target=lambda: asyncio.run(self.serve(lambda _: ready.set())), name="sandbox", daemon=True
         )
         self._thread.start()
-        if not ready.wait(10):
+        if not ready.wait(_START_SECONDS):
             raise RuntimeError("the sandbox did not start")
         return self
 

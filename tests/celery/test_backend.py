@@ -69,5 +69,5 @@ def test_sending_a_part_does_not_subscribe_to_its_result(tmp_path: Path, redis_u
     assert client.llen("okasie.api") == 4
     assert client.pubsub_channels() == []
     app.backend.store_result(sent.id, 7, "SUCCESS")
-    assert sent.get(timeout=10) == 7, "a process that waits receives the result"
+    assert sent.get(timeout=60) == 7, "a process that waits receives the result"
     app.close()

@@ -183,7 +183,7 @@ def _api(kind: str, *, times: tuple[int, int], seconds: float = 1.0) -> Fault:
         match: dict[str, Any] = {"key": account} | ({"path": path} if path else {})
         lasts = {"times": rng.randint(*times), "for_seconds": _API_SECONDS}
         rule = {"kind": kind, "match": match, "seconds": seconds, **lasts}
-        requests.post(f"{fleet.sandbox.admin_url}/faults", json=rule, timeout=10).raise_for_status()
+        requests.post(f"{fleet.sandbox.admin_url}/faults", json=rule, timeout=60).raise_for_status()
 
     fault.__doc__ = f"The marketplace: {kind}."
     return fault

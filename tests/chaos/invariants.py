@@ -89,7 +89,7 @@ def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 def _sells(fleet: Fleet, account: str, stock: Stock) -> Iterator[str]:
     """At no time was a car sold that the feed has."""
-    writes = requests.get(f"{fleet.sandbox.admin_url}/writes", params={"key": account}, timeout=30).json()
+    writes = requests.get(f"{fleet.sandbox.admin_url}/writes", params={"key": account}, timeout=60).json()
     wrong = {write["reference"] for write in writes if write["outcome"] == "sold"} - stock.gone
     if wrong:
         yield f"sold and in the feed: {sorted(wrong)}"

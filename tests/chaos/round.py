@@ -192,7 +192,7 @@ class Round:
 
     def _settled(self) -> list[str]:
         """The verdict. After a run that told of a failure one calm run more must bring all right."""
-        requests.delete(f"{self._fleet.sandbox.admin_url}/faults", timeout=10).raise_for_status()
+        requests.delete(f"{self._fleet.sandbox.admin_url}/faults", timeout=60).raise_for_status()
         self._fleet.restart_all()
         states = {run.state for run in self._fleet.history(self._account)}
         if states - {"done"}:

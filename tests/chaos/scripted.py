@@ -67,7 +67,7 @@ def message_doubled(fleet: Fleet, account: str) -> list[str]:
     """Each bulk call's message is there twice, and the second is taken up while the first is at work."""
     stock = _stock(fleet, account)
     rule = {"kind": "slow", "match": {"key": account, "path": "bulk"}, "seconds": 1.5}
-    requests.post(f"{fleet.sandbox.admin_url}/faults", json=rule, timeout=10).raise_for_status()
+    requests.post(f"{fleet.sandbox.admin_url}/faults", json=rule, timeout=60).raise_for_status()
     readers = [fleet.children[name] for name in ("api", "api2")]
     # Without it the run gets no further than before the bulk calls, however late their readers are stopped.
     fleet.kill("diff", back_after=None)
@@ -83,8 +83,8 @@ def message_doubled(fleet: Fleet, account: str) -> list[str]:
         for reader in readers:
             signal_tree(reader, signal.SIGCONT)
     wrong = _happens(lambda: _rests(fleet, account), "the end of the run") or check_invariants(fleet, account, stock)
-    requests.delete(f"{fleet.sandbox.admin_url}/faults", timeout=10).raise_for_status()
-    writes = requests.get(f"{fleet.sandbox.admin_url}/writes", params={"key": account}, timeout=30).json()
+    requests.delete(f"{fleet.sandbox.admin_url}/faults", timeout=60).raise_for_status()
+    writes = requests.get(f"{fleet.sandbox.admin_url}/writes", params={"key": account}, timeout=60).json()
     twice = [name for name, count in Counter(write["reference"] for write in writes).items() if count > 1]
     return wrong + ([f"{len(twice)} listings were sent more than once"] if twice else [])
 

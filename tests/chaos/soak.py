@@ -108,7 +108,7 @@ class Soak:
         return self._end()
 
     def _end(self) -> list[str]:
-        requests.delete(f"{self._fleet.sandbox.admin_url}/faults", timeout=10).raise_for_status()
+        requests.delete(f"{self._fleet.sandbox.admin_url}/faults", timeout=60).raise_for_status()
         self._fleet.restart_all()
         self._fleet.whole()
         try:

@@ -49,7 +49,7 @@ def stall(fleet: Fleet, account: str, *, seconds: float, patience_seconds: float
     # for a slot, and another worker does it.
     offset = stalled.log.stat().st_size
     rule = {"kind": "slow", "match": {"key": account, "path": "bulk"}, "times": _MANY, "seconds": _SLOW_SECONDS}
-    requests.post(f"{fleet.sandbox.admin_url}/faults", json=rule, timeout=10).raise_for_status()
+    requests.post(f"{fleet.sandbox.admin_url}/faults", json=rule, timeout=60).raise_for_status()
     fleet.client.sync(account, "full")
     run = poll(lambda: fleet.runs.active(account), what="a run")
     poll(lambda: fleet.runs.redis.hlen(fleet.runs.key(run, "upsert", "parts")), what="a bulk call")
@@ -59,7 +59,7 @@ def stall(fleet: Fleet, account: str, *, seconds: float, patience_seconds: float
     signal_tree(stalled, signal.SIGSTOP)
     stopped_at = time.monotonic()
     try:
-        requests.delete(f"{fleet.sandbox.admin_url}/faults", timeout=10).raise_for_status()
+        requests.delete(f"{fleet.sandbox.admin_url}/faults", timeout=60).raise_for_status()
         fleet.restart_all()
         _rest(fleet, account, 1, patience_seconds)
         stock.change()
@@ -122,7 +122,7 @@ def _held(fleet: Fleet, account: str) -> dict[str, Any]:
             found[key] = {name: held[name] for name in held if not name.startswith(_COUNTED)}
         else:
             found[key] = fleet.redis.dump(key)
-    meters = requests.get(f"{fleet.sandbox.admin_url}/writes", params={"key": account}, timeout=30).json()
+    meters = requests.get(f"{fleet.sandbox.admin_url}/writes", params={"key": account}, timeout=60).json()
     return found | {"writes": len(meters)}
 
 

@@ -21,10 +21,10 @@ class Admin:
         self._url = sandbox.admin_url
 
     def __call__(self, what: str, **body: Any) -> requests.Response:
-        return requests.post(f"{self._url}/{what}", json=body, timeout=10)
+        return requests.post(f"{self._url}/{what}", json=body, timeout=60)
 
     def get(self, what: str) -> Any:
-        return requests.get(f"{self._url}/{what}", timeout=10).json()
+        return requests.get(f"{self._url}/{what}", timeout=60).json()
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ class HttpScenario:
     def shown(self) -> list[dict[str, Any]]:
         """What the marketplace returns now: the first 200 live listings."""
         answer = requests.get(
-            f"{self.sandbox.base_url}/listings", params={"pageSize": 200}, headers={"X-API-Key": SECRET}, timeout=30
+            f"{self.sandbox.base_url}/listings", params={"pageSize": 200}, headers={"X-API-Key": SECRET}, timeout=60
         )
         found: list[dict[str, Any]] = answer.json()["data"]
         return found
@@ -207,7 +207,7 @@ class HttpScenario:
         part.replace(self._feed)
 
     def _post(self, what: str, body: dict[str, Any] | list[dict[str, Any]]) -> None:
-        requests.post(f"{self.sandbox.admin_url}/{what}", json=body, timeout=30).raise_for_status()
+        requests.post(f"{self.sandbox.admin_url}/{what}", json=body, timeout=60).raise_for_status()
 
 
 RENDERING: Final = {"round_power": True, "trim_text": True, "respell": True, "reorder_features": True}

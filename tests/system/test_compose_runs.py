@@ -100,9 +100,9 @@ def test_every_service_of_ours_runs_as_it_is_written(compose: Compose) -> None:
     assert (status, document["state"], document["listings"]["created"]) == (0, "done", 300)
     flower = f"http://127.0.0.1:{compose.ports['5555']}/tasks"
     poll(lambda: _status(flower) == 401, what="Flower asking for a password")
-    page = requests.get(flower, auth=("me", "a-long-password"), timeout=10)
+    page = requests.get(flower, auth=("me", "a-long-password"), timeout=60)
     assert (page.status_code, "Result" in page.text) == (200, True)
-    told = requests.get(f"http://127.0.0.1:{compose.ports['9810']}/metrics", timeout=10).text
+    told = requests.get(f"http://127.0.0.1:{compose.ports['9810']}/metrics", timeout=60).text
     assert 'okasie_requests_total{account="dex"' in told
     assert "beat: Starting" in (compose.place.folder / "beat.log").read_text()
     assert compose.dead() == []
@@ -110,6 +110,6 @@ def test_every_service_of_ours_runs_as_it_is_written(compose: Compose) -> None:
 
 def _status(url: str) -> int:
     try:
-        return requests.get(url, timeout=10).status_code
+        return requests.get(url, timeout=60).status_code
     except requests.ConnectionError:
         return 0

@@ -72,7 +72,7 @@ def test_every_scenario_costs_the_minimum(
         del rows[30]
         assert run() == (1, 1, 1), "a mixed day"
         edit = {"reference": rows[40]["stock_no"], "set": {"price": 1}}
-        requests.post(f"{sandbox.admin_url}/listings", json={"key": "dex", "edits": [edit]}, timeout=10)
+        requests.post(f"{sandbox.admin_url}/listings", json={"key": "dex", "edits": [edit]}, timeout=60)
         assert run() == (1, 1, 0), "one listing edited on the marketplace: ours is sent again"
         assert run() == (1, 0, 0)
         assert run("--full") == (3, 0, 0), "452 listings, sold ones included, on 3 pages; no write"

@@ -23,7 +23,7 @@ def search(fleet: Fleet, query: str) -> list[dict[str, Any]]:
         "draw": "1", "start": "0", "length": "100", "search[value]": query,
         "order[0][column]": "0", "order[0][dir]": "asc", "columns[0][data]": "received",
     }  # fmt: skip
-    answer = requests.get(f"{fleet.flower_url}/tasks/datatable", params=asked, timeout=10).json()
+    answer = requests.get(f"{fleet.flower_url}/tasks/datatable", params=asked, timeout=60).json()
     assert "searchError" not in answer
     rows: list[dict[str, Any]] = answer["data"]
     return rows

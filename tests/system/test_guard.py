@@ -53,7 +53,7 @@ def test_listings_that_are_not_ours_are_left_alone(fleet: Fleet) -> None:
         {"create": {"title": "Theirs", "price": 5}, "reference": "THEIRS-1"},
         {"create": {"title": "Nameless", "price": 5}},
     ]
-    requests.post(f"{fleet.sandbox.admin_url}/listings", json={"key": "foreign", "edits": edits}, timeout=10)
+    requests.post(f"{fleet.sandbox.admin_url}/listings", json={"key": "foreign", "edits": edits}, timeout=60)
     status, document = fleet.place.sync("foreign", "--full")
     assert (status, document["listings"]["foreign"], document["listings"]["created"]) == (0, 2, CARS)
     write_csv(feed(fleet.place, "foreign"), cars(CARS, seed=1)[1:])

@@ -186,5 +186,5 @@ def test_the_first_steps_of_a_new_user_are_as_the_page_shows_them(built: Built, 
             "draw": "1", "start": "0", "length": "9", "search[value]": "okasie.run kwargs:account=garage state:FAILURE",
             "order[0][column]": "0", "order[0][dir]": "asc", "columns[0][data]": "received",
         }  # fmt: skip
-        (row,) = requests.get(f"{up.flower_url}/tasks/datatable", params=asked, timeout=10).json()["data"]
+        (row,) = requests.get(f"{up.flower_url}/tasks/datatable", params=asked, timeout=60).json()["data"]
         assert row["result"].startswith("stock.csv:1: has no column price_eur")

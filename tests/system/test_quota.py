@@ -40,7 +40,7 @@ def busiest(moments: list[float], seconds: float) -> int:
 
 def _more_than(sandbox: Sandbox, name: str) -> str:
     """What the sandbox saw, for a count that is not the expected one."""
-    writes = requests.get(f"{sandbox.admin_url}/writes", params={"key": name}, timeout=10).json()
+    writes = requests.get(f"{sandbox.admin_url}/writes", params={"key": name}, timeout=60).json()
     again = [reference for reference, times in Counter(w["reference"] for w in writes).items() if times > 1]
     return f"{len(again)} listings were sent more than once, {again[:3]}; {state(sandbox, name)}"
 
@@ -64,7 +64,7 @@ def test_two_accounts_and_four_workers_keep_the_limit(
         assert document["requests"]["bulk"] == counted["requests"]["bulk:200"] == BULK_CALLS, _more_than(sandbox, name)
         assert document["requests"]["rate_limited"] == document["requests"]["retried"] == 0
         assert counted["rate_limited"] == 0
-        seen = requests.get(f"{sandbox.admin_url}/requests", params={"key": name}, timeout=10).json()
+        seen = requests.get(f"{sandbox.admin_url}/requests", params={"key": name}, timeout=60).json()
         moments = sorted(request["at"] for request in seen)
         assert len(moments) == BULK_CALLS + 1
         assert moments[-1] - moments[0] > 60, "the load must last longer than the window, else nothing was shown"

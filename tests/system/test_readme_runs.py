@@ -73,7 +73,7 @@ def test_the_walk_from_a_feed_to_the_sandbox(dealer: Place) -> None:
         poll(lambda: len(done(dealer)) == before + 2, what="the run of the message in JSON")
         assert done(dealer)[0]["mode"] == "full"
         address = up.said().split("state under ")[1].split("/\n")[0]
-        counted = requests.get(f"{address}/state", timeout=10).json()
+        counted = requests.get(f"{address}/state", timeout=60).json()
         assert sum(counted["dex"]["listings"].values()) == 3, "a sandbox of its own: no key, no marketplace"
         assert (dealer.folder / ".okasie" / "sandbox").is_dir()
         assert not list((dealer.folder / ".okasie").glob("valkey-*")), "the real ledger's folder is another"

@@ -20,7 +20,7 @@ CAR = "DG-00001"
 def edit(fleet: Fleet, account: str, reference: str, **values: Any) -> None:
     """What somebody does in the marketplace's own back office."""
     body = {"key": account, "edits": [{"reference": reference, "set": values}]}
-    requests.post(f"{fleet.sandbox.admin_url}/listings", json=body, timeout=10).raise_for_status()
+    requests.post(f"{fleet.sandbox.admin_url}/listings", json=body, timeout=60).raise_for_status()
 
 
 def why(fleet: Fleet, account: str, reference: str = CAR) -> dict[str, Any]:
