@@ -204,6 +204,8 @@ class Api:
         self.writes[caller.partner].append(Write(self._clock(), kind, reference, outcome))
 
     def _upsert(self, caller: Caller, reference: str, raw: dict[str, Any]) -> dict[str, Any]:
+        if error := self.store.quirks.item_errors.get(reference):
+            raise Refusal(error.status, error.code, error.message)
         body = canonical(raw)
         body.pop("externalReference", None)
         self._check(body)

@@ -1,12 +1,15 @@
-"""Faults on request: rules that make the sandbox misbehave, by kind of call, key, probability, count and time."""
+"""Faults on request: rules that make the sandbox misbehave, by kind of call, key, reference, chance, count and time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from random import Random
 from typing import Any, Final
+
+from okasie_tasks.sandbox.edits import check_edits
 
 KINDS: Final = {
     "500": "answers 500 with an error document",
@@ -24,14 +27,19 @@ KINDS: Final = {
     "redirect": "answers 302 to another address",
     "unknown_items": "does the work of a bulk call and leaves every second item out of the answer",
     "skip_images": "reports the first image of every written listing as skipped",
+    "answer": "answers with `status`, `headers`, `content_type` and `body`, a text or JSON, without doing anything",
+    "answer_after": "does the work and then answers like `answer`",
+    "edit": "does the work and changes its answer by `edits`, `status` and `headers`",
 }
+_FIELDS: Final = frozenset({"kind", "match", "probability", "times", "for_seconds", "seconds", "seed",
+                            "status", "headers", "content_type", "body", "edits"})  # fmt: skip
 
 
 class Fault:
     """One rule. Raises `ValueError` for an invalid rule."""
 
     def __init__(self, rule: dict[str, Any]) -> None:
-        unknown = set(rule) - {"kind", "match", "probability", "times", "for_seconds", "seconds", "seed"}
+        unknown = set(rule) - _FIELDS
         if unknown:
             raise ValueError(f"a fault has no {', '.join(sorted(unknown))}")
         self.kind = str(rule.get("kind"))
@@ -40,21 +48,29 @@ class Fault:
         match = rule.get("match") or {}
         self.path: str | None = match.get("path")
         self.key: str | None = match.get("key")
+        self.reference: str | None = match.get("reference")
         self.probability = float(rule.get("probability", 1.0))
         self.times: int | None = rule.get("times")
         self._ends: float | None = time.monotonic() + float(rule["for_seconds"]) if "for_seconds" in rule else None
         self.seconds = float(rule.get("seconds", 1.0))
-        self._rng = Random(rule.get("seed", 0))  # noqa: S311 - repeatable, for tests
+        self.status: int | None = rule.get("status")
+        self.headers = {str(name): str(value) for name, value in (rule.get("headers") or {}).items()}
+        self.content_type = str(rule.get("content_type", "application/json"))
+        self.body: Any = rule.get("body", "")
+        self.edits: list[dict[str, Any]] = check_edits(rule.get("edits") or [])
+        self.rng = Random(rule.get("seed", 0))  # noqa: S311 - repeatable, for tests
 
     @property
     def expired(self) -> bool:
         return self.times == 0 or (self._ends is not None and time.monotonic() >= self._ends)
 
-    def hits(self, path: str, key: str) -> bool:
-        """Whether the fault applies to this request; counts down ``times``."""
+    def hits(self, path: str, key: str, references: Callable[[], set[str]]) -> bool:
+        """Whether the fault applies to this request; counts down ``times``. ``references``: those that it writes."""
         if (self.path and self.path != path) or (self.key and self.key != key) or self.expired:
             return False
-        if self._rng.random() >= self.probability:
+        if self.reference is not None and self.reference not in references():
+            return False
+        if self.rng.random() >= self.probability:
             return False
         if self.times is not None:
             self.times -= 1
@@ -85,6 +101,6 @@ class Faults:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._removed.wait(), seconds)
 
-    def pick(self, path: str, key: str) -> Fault | None:
+    def pick(self, path: str, key: str, references: Callable[[], set[str]] = set) -> Fault | None:
         self._rules = [rule for rule in self._rules if not rule.expired]
-        return next((rule for rule in self._rules if rule.hits(path, key)), None)
+        return next((rule for rule in self._rules if rule.hits(path, key, references)), None)

@@ -42,6 +42,14 @@ def stamp(moment: float) -> str:
     return datetime.fromtimestamp(int(moment), UTC).isoformat().replace("+00:00", "Z")
 
 
+class ItemError(msgspec.Struct, forbid_unknown_fields=True):
+    """The refusal of every write of one listing."""
+
+    status: int
+    code: str = "UPSERT_FAILED"
+    message: str = "Refused on request"
+
+
 class Quirks(msgspec.Struct, forbid_unknown_fields=True):
     """How this marketplace renders, orders and validates, by default as documented. See docs/sandbox.md."""
 
@@ -56,6 +64,7 @@ class Quirks(msgspec.Struct, forbid_unknown_fields=True):
     refuse_word: str = ""
     skip_images_with: str = ""
     count_error: int = 0
+    item_errors: dict[str, ItemError] = {}
 
 
 def read_shape(row: Listing, dealer: Dealer, quirks: Quirks) -> dict[str, Any]:

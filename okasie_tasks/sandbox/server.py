@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import signal
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 from uuid import uuid4
 
 import msgspec
@@ -20,6 +22,7 @@ from tornado.netutil import bind_sockets
 
 from okasie_tasks.sandbox import admin
 from okasie_tasks.sandbox.api import Api
+from okasie_tasks.sandbox.edits import edited
 from okasie_tasks.sandbox.faults import Fault, Faults
 from okasie_tasks.sandbox.limits import Meter, Quota, QuotaDecision, Window
 from okasie_tasks.sandbox.rendering import stamp
@@ -169,7 +172,7 @@ class ApiHandler(web.RequestHandler):
             meter.note(now, kind, 429, 0)
             self._too_many(decision.retry_after, now)
             return
-        fault = self._sandbox.faults.pick(kind, key.name)
+        fault = self._sandbox.faults.pick(kind, key.name, lambda: self._references(kind, argument))
         try:
             items = await self._answer(key, kind, argument, fault, now)
         except _Dropped:
@@ -186,6 +189,16 @@ class ApiHandler(web.RequestHandler):
         secret = header[7:] if header.startswith("Bearer ") else self.request.headers.get("X-API-Key", "")
         return self._sandbox.keys.get(secret)
 
+    def _references(self, kind: str, argument: str) -> set[str]:
+        """The references that this request writes."""
+        if kind != "bulk":
+            return {unquote(argument)} if kind in ("put", "delete", "status") else set()
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            body = msgspec.json.decode(self.request.body)
+            items = body.get("items") if isinstance(body, dict) else body
+            return {str(item.get("externalReference")) for item in items or [] if isinstance(item, dict)}
+        return set()
+
     # -- answering -------------------------------------------------------------------------------------------------
 
     async def _answer(self, key: Key, kind: str, argument: str, fault: Fault | None, now: float) -> int:
@@ -199,6 +212,13 @@ class ApiHandler(web.RequestHandler):
             raise _Dropped
         if what == "garbage":
             body = b"\x00\xff not json at all"
+        if fault and what == "answer_after":
+            self._answer_by(fault)
+            return items
+        if fault and what == "edit":
+            status = fault.status or status
+            body = msgspec.json.encode(edited(msgspec.json.decode(body), fault.edits, fault.rng))
+            self._set_headers(fault)
         self.set_status(status)
         if what == "truncated":
             self._send_half(body)
@@ -230,7 +250,28 @@ class ApiHandler(web.RequestHandler):
             self.finish()
         elif what == "data_not_list":
             self.finish(b'{"data": "x"}')
+        elif what == "answer" and fault:
+            self._answer_by(fault)
         return self._finished
+
+    def _answer_by(self, fault: Fault) -> None:
+        self.set_status(fault.status or 200, "On request")
+        self.set_header("Content-Type", fault.content_type)
+        self._set_headers(fault)
+        body = fault.body.encode() if isinstance(fault.body, str) else msgspec.json.encode(fault.body)
+        if fault.status == 204:
+            self.clear_header("Content-Type")
+            self.finish()
+        else:
+            self.finish(body)
+
+    def _set_headers(self, fault: Fault) -> None:
+        """Set the fault's headers; an empty value removes one."""
+        for name, value in fault.headers.items():
+            if value:
+                self.set_header(name, value)
+            else:
+                self.clear_header(name)
 
     def _endpoint(self, key: Key, kind: str, argument: str, what: str) -> tuple[int, bytes, int]:
         api, query = self._sandbox.api, {n: v[-1].decode() for n, v in self.request.query_arguments.items()}

@@ -235,3 +235,65 @@ def test_every_listing_written_is_logged(call: Caller, admin: Admin) -> None:
         ("status", "A", "pending"), ("delete", "B", "sold"), ("delete", "nobody", "refused"),
     ]  # fmt: skip
     assert admin.get("writes?key=own") == []
+
+
+# -- answers on request --------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_given_instead_of_the_work_or_after_it(call: Caller, admin: Admin) -> None:
+    page = {"status": 403, "content_type": "text/html", "body": "<h1>Blocked</h1>", "times": 1}
+    admin("faults", kind="answer", **page)
+    refused = call.put("A")
+    assert (refused.status_code, refused.headers["Content-Type"], refused.text) == (403, "text/html", page["body"])
+    admin("faults", kind="answer_after", status=204, times=1)
+    empty = call.put("B")
+    assert (empty.status_code, empty.content) == (204, b"")
+    assert [row["externalReference"] for row in call.list()["data"]] == ["B"]
+
+
+def test_a_fault_may_be_of_one_listing_only(call: Caller, admin: Admin) -> None:
+    admin("faults", kind="500", match={"reference": "A/1"})
+    assert call.put("B").status_code == 201
+    assert call.put("A%2F1").status_code == 500
+    assert (
+        call(
+            "POST",
+            "/listings/bulk-upsert",
+            json=[ITEM | {"externalReference": "A/1"}, ITEM | {"externalReference": "C"}],
+        ).status_code
+        == 500
+    )
+    assert call("POST", "/listings/bulk-upsert", json=[ITEM | {"externalReference": "C"}]).status_code == 200
+
+
+def test_the_writes_of_one_listing_are_refused(call: Caller, admin: Admin) -> None:
+    admin("quirks", item_errors={"A": {"status": 500, "code": "IMAGES_FAILED"}})
+    data = call(
+        "POST", "/listings/bulk-upsert", json=[ITEM | {"externalReference": "A"}, ITEM | {"externalReference": "B"}]
+    ).json()["data"]
+    assert [(error["externalReference"], error["status"], error["code"]) for error in data["errors"]] == [
+        ("A", 500, "IMAGES_FAILED")
+    ]
+    assert [result["externalReference"] for result in data["results"]] == ["B"]
+
+
+def test_an_answer_is_edited(call: Caller, admin: Admin) -> None:
+    for reference in ("A", "B"):
+        call.put(reference, year=2019)
+    edits = [
+        {"path": "data.*.location.city", "do": "remove"},
+        {"path": "data.*.price", "do": "text"},
+        {"path": "data.*.status", "do": "set", "value": "reserved", "references": ["A"]},
+        {"path": "data.0", "do": "repeat"},
+        {"path": "pagination.totalPages", "do": "set", "value": 3000},
+    ]
+    assert admin("faults", kind="edit", match={"path": "list"}, edits=edits, headers={"Date": ""}).ok
+    answer = call("GET", "/listings", params={"status": "all"})
+    document = answer.json()
+    assert [row["externalReference"] for row in document["data"]] == ["A", "A", "B"]
+    assert [row["status"] for row in document["data"]] == ["reserved", "reserved", "active"]
+    assert {type(row["price"]) for row in document["data"]} == {str}
+    assert not any("city" in row["location"] for row in document["data"])
+    assert document["pagination"]["totalPages"] == 3000
+    assert "Date" not in answer.headers
+    assert admin("faults", kind="edit", edits=[{"path": "data", "do": "explode"}]).status_code == 400
