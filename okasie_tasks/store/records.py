@@ -65,6 +65,8 @@ class Account(NamedTuple):
     """When the marketplace's own counts were last compared with ours."""
     miscounts: int = 0
     """How many times in a row they differed."""
+    source: str = ""
+    """The version of the source at its last complete read; "" if it has none."""
 
 
 class Run(msgspec.Struct, kw_only=True):
