@@ -29,6 +29,7 @@ from okasie_tasks.store.history import History
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.limiter import RedisLimiter
+from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.store.request_stats import Counters
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
@@ -80,6 +81,10 @@ class Services:
     @cached_property
     def plans(self) -> HeldPlans:
         return HeldPlans(self.redis, prefix=self.settings.redis.key_prefix)
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        return Quarantine(self.redis, prefix=self.settings.redis.key_prefix)
 
     def ledger(self, name: str) -> Ledger:
         return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)

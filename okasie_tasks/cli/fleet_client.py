@@ -15,6 +15,7 @@ from okasie_tasks.celery import app
 from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.reports import listing, runs
+from okasie_tasks.reports.fleet import quarantine_document
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.reports.runs import new_rejects, page_document, run_document
 from okasie_tasks.services import Services
@@ -25,6 +26,7 @@ from okasie_tasks.sync import phases
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _POLL_SECONDS: Final = 0.1
+_QUARANTINE_SHOWN: Final = 5
 
 
 def services_of(context: Context) -> Services:
@@ -65,7 +67,12 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
     names = [account] if account else list(settings.accounts)
     queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
     documents = [runs.account_document(services.context(n), services.limiter(n).status()) for n in names]
-    return {"accounts": documents, "queues": queues, "missing": missing}
+    return {
+        "accounts": documents,
+        "queues": queues,
+        "quarantine": quarantine_document(services.quarantine.summary(_QUARANTINE_SHOWN)),
+        "missing": missing,
+    }
 
 
 def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:

@@ -193,6 +193,12 @@ def _print_status(document: dict[str, Any]) -> None:
             click.echo(f"{entry['account']}: {line}")
     for queue, count in document["queues"].items():
         click.echo(f"queue {queue}: {count['waiting']} waiting, {count['consumers']} consumers")
+    if quarantine := document.get("quarantine", {}).get("last"):
+        last = quarantine[0]
+        click.echo(
+            f"quarantine: {document['quarantine']['total']} malformed messages; the last one from {last['queue']} at"
+            f" {last['at']}: {last['reason']}; `okasie status --json` shows more"
+        )
     for name in document["missing"]:
         click.echo(_missing(name))
 
