@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import string
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -19,9 +18,9 @@ from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
 from okasie_tasks.core.listing import InvalidListing, Issue, parse_reference
 from okasie_tasks.core.validate import parse_listing
-from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
+from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
 from okasie_tasks.sources.values import (
     NumberReader,
     UnreadableCell,
@@ -30,9 +29,6 @@ from okasie_tasks.sources.values import (
     read_month,
     reference_text,
 )
-
-Row = Mapping[str, Any]
-Getter = Callable[[Row], Any]
 
 _MAPS: Final = {
     "type", "reference", "updated_at", "decimal", "encoding", "delimiter", "fields", "values", "units", "defaults",
@@ -101,10 +97,7 @@ class RowMapping:
         """The columns that the mapping names. A feed without one of them is not the configured feed."""
         names = {self.reference_column}
         for target in self._source.fields.values():
-            if isinstance(target, ColumnSettings):
-                names.add(target.column)
-            else:
-                names.update(_template_columns(target) or [target])
+            names.update(needed_columns(target))
         if self._source.updated_at:
             names.add(self._source.updated_at)
         return frozenset(names)
@@ -124,20 +117,17 @@ class RowMapping:
     def _compile(self, spec: FieldSpec) -> tuple[Getter | None, str]:
         """Return how to get a field's raw value, and the column to name in messages."""
         target = self._target(spec)
-        if isinstance(target, ColumnSettings):
-            return _split(target.column, target.split_on), target.column
         if target is None:
             return None, spec.name
-        if columns := _template_columns(target):
-            return _template(target), ", ".join(columns)
-        return _column(target), target
+        taken = take(target, self._order)
+        return taken.get, ", ".join(taken.columns)
 
     def plain_column(self, spec: FieldSpec) -> str | None:
         """Return the column that a field is read from unchanged; None for a template, a split list, or no column."""
         target = self._target(spec)
         if isinstance(target, ColumnSettings):
-            return None if target.split_on else target.column
-        return None if target is None or _template_columns(target) else target
+            return None if target.split_on or target.columns else target.column
+        return None if target is None or template_columns(target) else target
 
     # -- one row ---------------------------------------------------------------------------------------------------
 
@@ -268,44 +258,3 @@ def _translated(value: Any, words: Mapping[str, str]) -> Any:
     if translation is None:
         translation = words.get("*")
     return value if translation is None else translation
-
-
-def _column(name: str) -> Getter:
-    return lambda row: row.get(name)
-
-
-def _split(column: str, on: str | None) -> Getter:
-    def get(row: Row) -> Any:
-        value = row.get(column)
-        if isinstance(value, str) and on is not None:
-            return [part.strip() for part in value.split(on) if part.strip()]
-        return value
-
-    return get
-
-
-def _template_columns(text: str) -> list[str]:
-    if "{" not in text:
-        return []
-    try:
-        return [name for _, name, _, _ in string.Formatter().parse(text) if name]
-    except ValueError as error:
-        raise ConfigurationError(f"invalid template {text!r}: {error}", where="source.fields") from error
-
-
-def _template(text: str) -> Getter:
-    parts = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text)]
-
-    def get(row: Row) -> str | None:
-        out: list[str] = []
-        filled = False
-        for literal, name in parts:
-            out.append(literal)
-            value = row.get(name) if name else None
-            if value is not None and (text := plain_text(value)):
-                out.append(text)
-                filled = True
-        # Empty columns are left out, together with the spaces around them.
-        return " ".join("".join(out).split()) if filled else None
-
-    return get
