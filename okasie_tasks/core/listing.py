@@ -6,7 +6,6 @@ contract allows, and what is known to be bad costs no request.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +13,7 @@ import msgspec
 from okasie_tasks.core.fields import FIELDS
 from okasie_tasks.errors import ItemRejected
 
-_REFERENCE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LONGEST_REFERENCE: Final = 64
 _RESERVED: Final = frozenset({"bulk-upsert", ".", ".."})
 """References that would be read as a route or a path segment of their own."""
 
@@ -104,9 +103,13 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
 
 
 def parse_reference(value: object) -> str | None:
-    """A reference that can stand in a path: 1 to 64 of ``A-Z a-z 0-9 . _ -``; None for anything else."""
+    """A reference without the spaces around it: 1 to 64 printable characters; None for anything else.
+
+    Paths carry it percent-encoded. A reference that would be a path segment or a route of its own is refused.
+    """
     text = value.strip() if isinstance(value, str) else ""
-    return text if _REFERENCE.fullmatch(text) and text not in _RESERVED else None
+    fits = 0 < len(text) <= _LONGEST_REFERENCE and text.isprintable() and text not in _RESERVED
+    return text if fits else None
 
 
 # -- writing -------------------------------------------------------------------------------------------------------

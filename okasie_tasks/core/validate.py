@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
 
 from okasie_tasks.core.fields import BY_INPUT_NAME, FEATURE_CATEGORIES, FIELDS, MAX_IMAGES, PLACE, FieldSpec
@@ -16,6 +16,8 @@ _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]).*)?"
 _CAR_PASS_HOSTS: Final = frozenset({"car-pass.be", "www.car-pass.be", "public.car-pass.be"})
 _PLAIN_URL: Final = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?(?:[/?#][!-~]*)?")
 """Matches nearly all URLs; the others are checked with `urlsplit`."""
+_URL_SIGNS: Final = "%/:=&?~#+!$,;'@()*[]"
+"""The signs that have a meaning in a URL, and those of an encoding that was done already."""
 
 
 class Validation:
@@ -137,10 +139,11 @@ class Validation:
         urls: list[str] = []
         for index, item in enumerate(value):
             url = item.get("url", item.get("imageUrl")) if isinstance(item, Mapping) else item
-            if not isinstance(url, str) or not _is_web(url.strip()):
+            address = encoded_url(url) if isinstance(url, str) else None
+            if address is None:
                 self._wrong(f"images.{index}", "not_a_url", f"expected an http(s) URL, got {_shown(url)}")
                 return None
-            urls.append(url.strip())
+            urls.append(address)
         # More than 50 and repeats are not documented: the first 50 are sent, each once, in order.
         return tuple(dict.fromkeys(urls))[:MAX_IMAGES]
 
@@ -171,7 +174,7 @@ class Validation:
     def _reference(self, spec: FieldSpec, text: str) -> str | None:
         reference = parse_reference(text)
         if reference is None:
-            self._wrong(spec.name, "bad_reference", f"expected 1 to 64 of A-Z a-z 0-9 . _ -, got {_shown(text)}")
+            self._wrong(spec.name, "bad_reference", f"expected 1 to 64 printable characters, got {_shown(text)}")
         return reference
 
     def _profile(self, spec: FieldSpec, text: str) -> str | None:
@@ -233,6 +236,27 @@ _CHECKS: Final = {
     "firstRegistration": Validation._registration,
     "carPassUrl": Validation._car_pass,
 }
+
+
+def encoded_url(text: str) -> str | None:
+    """Return an http(s) URL as it is sent, spaces and other characters percent-encoded; None for anything else.
+
+    An address without a scheme (``//host/...``) is one of https.
+    """
+    url = text.strip()
+    if _PLAIN_URL.fullmatch(url):
+        return url
+    url = f"https:{url}" if url.startswith("//") else url
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode()
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or parts.username is not None:
+        return None
+    port = "" if parts.port is None else f":{parts.port}"
+    rest = (quote(part, safe=_URL_SIGNS) for part in (parts.path, parts.query, parts.fragment))
+    return urlunsplit((parts.scheme, host + port, *rest))
 
 
 def _is_web(url: str) -> bool:

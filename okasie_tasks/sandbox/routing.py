@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from okasie_tasks.sandbox.validation import REFERENCE
+from okasie_tasks.sandbox.validation import is_reference
 
 ROOT: Final = "/api/external/v1"
 SCOPES: Final = ("read:listings", "read:locations", "write:listings")
@@ -57,7 +57,7 @@ class Caller(NamedTuple):
 
 
 def check_reference(reference: object) -> None:
-    if not isinstance(reference, str) or not REFERENCE.fullmatch(unquote(reference)):
+    if not isinstance(reference, str) or not is_reference(reference):
         raise Refusal(400, "INVALID_REFERENCE", "The reference is missing or not allowed")
 
 
@@ -82,7 +82,7 @@ def moment(text: str) -> int:
 
 
 def route(method: str, path: str) -> tuple[str, str]:  # noqa: PLR0911 - one line a route
-    """The kind of call and its argument: a reference as sent, or a location's id."""
+    """The kind of call and its argument: a reference, or a location's id."""
     parts = path.removeprefix(ROOT).strip("/").split("/") if path.startswith(ROOT + "/") else [""]
     match (method, parts):
         case ("GET", ["listings"]):
@@ -90,11 +90,11 @@ def route(method: str, path: str) -> tuple[str, str]:  # noqa: PLR0911 - one lin
         case ("POST", ["listings", "bulk-upsert"]):
             return "bulk", ""
         case ("PUT", ["listings", reference]):
-            return "put", reference
+            return "put", unquote(reference)
         case ("DELETE", ["listings", reference]):
-            return "delete", reference
+            return "delete", unquote(reference)
         case ("POST", ["listings", reference, "status"]):
-            return "status", reference
+            return "status", unquote(reference)
         case ("GET", ["locations"]):
             return "locations", ""
         case ("GET", ["locations", identity, "listings"]):

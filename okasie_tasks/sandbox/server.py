@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 from uuid import uuid4
 
 import msgspec
@@ -192,7 +191,7 @@ class ApiHandler(web.RequestHandler):
     def _references(self, kind: str, argument: str) -> set[str]:
         """The references that this request writes."""
         if kind != "bulk":
-            return {unquote(argument)} if kind in ("put", "delete", "status") else set()
+            return {argument} if kind in ("put", "delete", "status") else set()
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             body = msgspec.json.decode(self.request.body)
             items = body.get("items") if isinstance(body, dict) else body

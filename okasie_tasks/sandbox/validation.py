@@ -30,11 +30,16 @@ ALIASES: Final = {
     "carPass": "carPassUrl", "car_pass_url": "carPassUrl", "carPassNumber": "carPassUrl",
     "external_reference": "externalReference",
 }  # fmt: skip
-REFERENCE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LONGEST_REFERENCE: Final = 64
 _CAR_PASS: Final = re.compile(r"https?://(www\.|public\.)?car-pass\.be/\S*|\d{11}")
 _MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 Issue = dict[str, str]
+
+
+def is_reference(text: str) -> bool:
+    """Whether a path or an item may name a listing by this text."""
+    return 0 < len(text) <= _LONGEST_REFERENCE and text.isprintable() and text not in (".", "..", "bulk-upsert")
 
 
 def canonical(body: dict[str, Any]) -> dict[str, Any]:

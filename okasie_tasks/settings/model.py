@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from datetime import time, timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from okasie_tasks.settings.secret import Secret, is_loopback
 
@@ -168,10 +168,20 @@ class GuardSettings(_Model):
 
 
 class ColumnSettings(_Model):
-    """The long form of a field's mapping: one column that holds a list."""
+    """The long form of a field's mapping: one column that holds a list, or several columns that make one.
 
-    column: str
+    ``columns``: their names in order, or one name in which ``*`` stands for any text.
+    """
+
+    column: str = ""
+    columns: tuple[str, ...] | str = ()
     split_on: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if bool(self.column) == bool(self.columns):
+            raise ValueError("expected column or columns")
+        return self
 
 
 class WriteBackSettings(_Model):

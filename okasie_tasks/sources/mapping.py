@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import string
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from functools import cache, cached_property
 from hashlib import blake2b
 from importlib.resources import files
 from typing import Any, Final
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
 from okasie_tasks.core.listing import InvalidListing, Issue, parse_reference
 from okasie_tasks.core.validate import parse_listing
-from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
-
-Row = Mapping[str, Any]
-Getter = Callable[[Row], Any]
-
-_TRUE: Final = frozenset({"true", "yes", "1", "y", "ja", "oui", "waar", "vrai", "wahr"})
-_FALSE: Final = frozenset({"false", "no", "0", "n", "nee", "non", "nein", "onwaar", "faux", "falsch"})
-_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
-_EXACT_DIGITS: Final = 15
-"""Decimal digits that a float holds exactly."""
-_KW_PER_HP: Final = 0.73549875  # metric horsepower
-_KM_PER_MILE: Final = 1.609344
-_UNITS: Final[Mapping[tuple[str, str], Callable[[float], float]]] = {
-    ("powerKw", "hp"): lambda value: round(value * _KW_PER_HP, 2),
-    ("mileage", "mi"): lambda value: float(round(value * _KM_PER_MILE)),
-    ("price", "cent"): lambda value: value / 100,
-}
-UNITS_BACK: Final[Mapping[tuple[str, str], Callable[[float], float]]] = {
-    ("powerKw", "hp"): lambda value: value / _KW_PER_HP,
-    ("mileage", "mi"): lambda value: value / _KM_PER_MILE,
-    ("price", "cent"): lambda value: value * 100,
-}
-"""From Okasie's unit to the feed's, not rounded: the digits of a cell are not known here."""
+from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
+from okasie_tasks.sources.values import (
+    NumberReader,
+    UnreadableCell,
+    plain_text,
+    read_boolean,
+    read_month,
+    reference_text,
+)
 
 _MAPS: Final = {
     "type", "reference", "updated_at", "decimal", "encoding", "delimiter", "fields", "values", "units", "defaults",
@@ -54,14 +40,17 @@ _MAPS: Final = {
 def _code() -> str:
     """Return a digest of the code that turns a raw row into a listing and its fingerprint; every release changes it."""
     digest = blake2b(__version__.encode())
-    for module in ("sources.mapping", "core.listing", "core.validate", "core.fields", "core.fingerprint"):
+    for module in (
+        "sources.mapping",
+        "sources.values",
+        "core.listing",
+        "core.validate",
+        "core.fields",
+        "core.fingerprint",
+    ):
         path = files("okasie_tasks").joinpath(*module.split(".")).with_suffix(".py")  # type: ignore[attr-defined]
         digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()
-
-
-class _UnreadableCell(Exception):
-    """A cell that cannot be read as a value of its field."""
 
 
 class RowMapping:
@@ -89,8 +78,7 @@ class RowMapping:
             BY_INPUT_NAME[field].name: {k.strip().casefold(): v for k, v in table.items()}
             for field, table in self._source.values.items()
         }
-        self._thousands, self._point = (".", ",") if self._source.decimal == "," else (",", ".")
-        self._grouped = re.compile(rf"[+-]?\d{{1,3}}(\{self._thousands}\d{{3}})+(\{self._point}\d+)?")
+        self._numbers = NumberReader(self._source.decimal, self._source.units)
         self._plan = [
             (spec, *self._compile(spec), words.get(spec.name), self._source.defaults.get(spec.name))
             for spec in FIELDS.values()
@@ -109,10 +97,7 @@ class RowMapping:
         """The columns that the mapping names. A feed without one of them is not the configured feed."""
         names = {self.reference_column}
         for target in self._source.fields.values():
-            if isinstance(target, ColumnSettings):
-                names.add(target.column)
-            else:
-                names.update(_template_columns(target) or [target])
+            names.update(needed_columns(target))
         if self._source.updated_at:
             names.add(self._source.updated_at)
         return frozenset(names)
@@ -132,20 +117,17 @@ class RowMapping:
     def _compile(self, spec: FieldSpec) -> tuple[Getter | None, str]:
         """Return how to get a field's raw value, and the column to name in messages."""
         target = self._target(spec)
-        if isinstance(target, ColumnSettings):
-            return _split(target.column, target.split_on), target.column
         if target is None:
             return None, spec.name
-        if columns := _template_columns(target):
-            return _template(target), ", ".join(columns)
-        return _column(target), target
+        taken = take(target, self._order)
+        return taken.get, ", ".join(taken.columns)
 
     def plain_column(self, spec: FieldSpec) -> str | None:
         """Return the column that a field is read from unchanged; None for a template, a split list, or no column."""
         target = self._target(spec)
         if isinstance(target, ColumnSettings):
-            return None if target.split_on else target.column
-        return None if target is None or _template_columns(target) else target
+            return None if target.split_on or target.columns else target.column
+        return None if target is None or template_columns(target) else target
 
     # -- one row ---------------------------------------------------------------------------------------------------
 
@@ -157,7 +139,7 @@ class RowMapping:
             bad = Issue(
                 "externalReference",
                 "bad_reference",
-                f"column {self.reference_column}: expected 1 to 64 of A-Z a-z 0-9 . _ -, got {text!r:.60}",
+                f"column {self.reference_column}: expected 1 to 64 printable characters, got {text!r:.60}",
             )
             return SourceRow(row=number, reference=None, listing=None, issues=(*issues, bad), where=where)
         if issues or (self._only is not None and reference not in self._only):
@@ -176,8 +158,7 @@ class RowMapping:
 
     def reference_of(self, raw: Row) -> str | None:
         """Return the row's reference; None when it cannot be read."""
-        text = raw.get(self.reference_column)
-        return parse_reference(str(text) if isinstance(text, int) and not isinstance(text, bool) else text)
+        return parse_reference(reference_text(raw.get(self.reference_column)))
 
     @cached_property
     def version(self) -> bytes:
@@ -203,50 +184,22 @@ class RowMapping:
                 value = default
                 if value is None or value == "":
                     continue
-            if spec.kind == "text" and isinstance(value, str):
+            if spec.kind == "text" and isinstance(value, str) and spec.name != "firstRegistration":
                 values[spec.name] = value
                 continue
             try:
                 values[spec.name] = self._coerce(spec, value)
-            except _UnreadableCell as error:
+            except UnreadableCell as error:
                 unreadable.append(Issue(spec.name, "unreadable", f"column {column}: {error}"))
         return values, unreadable
 
     def _coerce(self, spec: FieldSpec, value: Any) -> Any:
+        if spec.name in ("year", "firstRegistration") and (month := read_month(value)) is not None:
+            return month[0] if spec.name == "year" else f"{month[0]}-{month[1]:02}"
         if spec.kind in ("number", "integer"):
-            number = self._number(value)
-            unit = _UNITS.get((spec.name, self._source.units.get(spec.name, "")))
-            return unit(number) if unit else number
-        if spec.kind == "boolean" and not isinstance(value, bool):
-            word = str(value).casefold()
-            if word in _TRUE or word in _FALSE:
-                return word in _TRUE
-            raise _UnreadableCell(f"expected yes or no, got {value!r:.60}")
-        if spec.kind in ("texts", "images") and isinstance(value, str):
-            return [part.strip() for part in value.split("|") if part.strip()]
-        if spec.kind == "features" and isinstance(value, str | list):
-            parts = value.split("|") if isinstance(value, str) else value
-            return [_feature(part) if isinstance(part, str) else part for part in parts if part != ""]
-        if spec.kind == "text" and isinstance(value, int | float) and not isinstance(value, bool):
-            return str(value)
-        return value
-
-    def _number(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise _UnreadableCell(f"expected a number, got {value!r:.60}")
-        if not isinstance(value, str):
-            if not math.isfinite(value):
-                raise _UnreadableCell(f"expected a number, got {value}")
-            return value
-        if len(value) <= _EXACT_DIGITS and value.isascii() and value.isdigit():
-            return int(value)
-        text = value.replace("\u00a0", "").replace("\u202f", "").replace(" ", "").replace("'", "")
-        if self._grouped.fullmatch(text):
-            text = text.replace(self._thousands, "")
-        text = text.replace(self._point, ".") if self._thousands not in text else "?"
-        if not _NUMBER.fullmatch(text) or not math.isfinite(number := float(text)):
-            raise _UnreadableCell(f"expected a number, got {value!r:.60}")
-        return int(number) if number == int(number) else number
+            return self._numbers.read(spec.name, value)
+        convert = _CONVERT.get(spec.kind)
+        return convert(value) if convert else value
 
     def _version(self, raw: Row) -> int:
         """Return the row's change time in ms; 0 without a readable one. A hint: it never makes a row invalid."""
@@ -268,6 +221,31 @@ def _is_digits(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\d{9,13}(\.\d+)?", value.strip()) is not None
 
 
+def _texts(value: Any) -> Any:
+    return [part.strip() for part in value.split("|") if part.strip()] if isinstance(value, str) else value
+
+
+def _features(value: Any) -> Any:
+    if not isinstance(value, str | list):
+        return value
+    parts = value.split("|") if isinstance(value, str) else value
+    return [_feature(part) if isinstance(part, str) else part for part in parts if part != ""]
+
+
+def _text(value: Any) -> Any:
+    is_plain = isinstance(value, int | float | Decimal | UUID) and not isinstance(value, bool)
+    return plain_text(value) if is_plain else value
+
+
+_CONVERT: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "boolean": read_boolean,
+    "texts": _texts,
+    "images": _texts,
+    "features": _features,
+    "text": _text,
+}
+
+
 def _feature(text: str) -> dict[str, str]:
     category, colon, name = text.partition(":")
     return {"category": category.strip(), "name": name.strip()} if colon else {"name": text.strip()}
@@ -280,44 +258,3 @@ def _translated(value: Any, words: Mapping[str, str]) -> Any:
     if translation is None:
         translation = words.get("*")
     return value if translation is None else translation
-
-
-def _column(name: str) -> Getter:
-    return lambda row: row.get(name)
-
-
-def _split(column: str, on: str | None) -> Getter:
-    def get(row: Row) -> Any:
-        value = row.get(column)
-        if isinstance(value, str) and on is not None:
-            return [part.strip() for part in value.split(on) if part.strip()]
-        return value
-
-    return get
-
-
-def _template_columns(text: str) -> list[str]:
-    if "{" not in text:
-        return []
-    try:
-        return [name for _, name, _, _ in string.Formatter().parse(text) if name]
-    except ValueError as error:
-        raise ConfigurationError(f"invalid template {text!r}: {error}", where="source.fields") from error
-
-
-def _template(text: str) -> Getter:
-    parts = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text)]
-
-    def get(row: Row) -> str | None:
-        out: list[str] = []
-        filled = False
-        for literal, name in parts:
-            out.append(literal)
-            value = row.get(name) if name else None
-            if value is not None and str(value).strip():
-                out.append(str(value).strip())
-                filled = True
-        # Empty columns are left out, together with the spaces around them.
-        return " ".join("".join(out).split()) if filled else None
-
-    return get

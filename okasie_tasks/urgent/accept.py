@@ -119,7 +119,7 @@ def checked_references(references: object, where: str) -> list[str]:
     for row in rows:
         if not isinstance(row, str) or parse_reference(row) != row:
             raise ConfigurationError(
-                f"expected references of 1 to 64 of A-Z a-z 0-9 . _ -, got {str(row)!r:.60}", where=where
+                f"expected references of 1 to 64 printable characters, got {str(row)!r:.60}", where=where
             )
     return list(dict.fromkeys(rows))
 

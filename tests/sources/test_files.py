@@ -78,7 +78,7 @@ def test_slices_are_the_rows_of_the_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("row", "code"),
-    [("B,Polo", "columns"), ("B,Polo,1,2", "columns"), (",Polo,1", "bad_reference"), ("a b,Polo,1", "bad_reference")],
+    [("B,Polo", "columns"), ("B,Polo,1,2", "columns"), (",Polo,1", "bad_reference"), ("a\tb,Polo,1", "bad_reference")],
 )
 def test_a_bad_row_stops_no_other(tmp_path: Path, row: str, code: str) -> None:
     found = read(tmp_path, CSV.replace("B,Polo,200", row))

@@ -12,6 +12,7 @@ from okasie_tasks.core.listing import parse_reference
 from okasie_tasks.sources.detect.draft import Draft
 from okasie_tasks.sources.detect.head import Head
 from okasie_tasks.sources.detect.vocabulary import BRANCH, IMAGES, REFERENCE, meaning_of, plain
+from okasie_tasks.sources.values import reference_text
 
 MOST_WRONG: Final = 0.05
 """The share of cells that may be invalid before the column is considered the wrong one."""
@@ -50,12 +51,15 @@ def _is_months(head: Head, column: str) -> bool:
 def pick_reference(draft: Draft) -> None:
     """Choose a column that identifies each car: by its name, else by its content."""
     named = {plain(column): column for column in reversed(draft.head.columns)}
-    candidates = [named[name] for name in REFERENCE if name in named]
+    by_name = [named[name] for name in REFERENCE if name in named]
+    candidates = list(by_name)
     mapped = set(draft.columns())
     candidates += [column for column in draft.head.columns if column not in mapped and column not in candidates]
     vin = draft.fields.get("vin")
     candidates += [vin] if isinstance(vin, str) else []
-    draft.reference = next((column for column in candidates if _is_reference(draft.head, column)), "")
+    draft.reference = next(
+        (column for column in candidates if _is_reference(draft.head, column, by_name=column in by_name)), ""
+    )
     if not draft.reference and candidates and not draft.head.rows:
         draft.reference = candidates[0]
     for field, target in list(draft.fields.items()):
@@ -63,10 +67,12 @@ def pick_reference(draft: Draft) -> None:
             del draft.fields[field]
 
 
-def _is_reference(head: Head, column: str) -> bool:
+def _is_reference(head: Head, column: str, *, by_name: bool) -> bool:
     held = [row.get(column) for row in head.rows]
-    texts = [str(cell) if isinstance(cell, int) and not isinstance(cell, bool) else cell for cell in held]
-    read = [reference for text in texts if (reference := parse_reference(text)) is not None]
+    read = [reference for cell in held if (reference := parse_reference(reference_text(cell))) is not None]
+    if not by_name:
+        # Short texts with spaces, such as descriptions, are unique as well.
+        read = [reference for reference in read if " " not in reference]
     # A few invalid rows must not rule out the right column.
     unique = len(set(read)) >= len(read) * (1 - _MOST_DOUBLED)
     return bool(read) and unique and len(read) >= len(held) * (1 - MOST_WRONG)
@@ -133,6 +139,12 @@ def cells(head: Head, column: str) -> Iterator[Any]:
             yield cell
 
 
+def _digits_of(cell: str) -> str:
+    """Return the digits and signs of a number, without units, spaces, and a second value in brackets."""
+    text = re.sub(r"\([^()]*\)$|[\s'’]", "", cell)
+    return re.sub(r"[.,][-–—]+$", "", re.sub(r"^[^\d-]+|[^\d.,–—-]+$", "", text))
+
+
 def decimal_of(draft: Draft) -> str:
     """Return the decimal sign: by numbers with one possible reading, else by thousands in price and mileage."""
     sure: Counter[str] = Counter()
@@ -141,7 +153,7 @@ def decimal_of(draft: Draft) -> str:
         if FIELDS[field].kind not in ("number", "integer") or not isinstance(target, str):
             continue
         for cell in cells(draft.head, target):
-            text = re.sub(r"[\s'\u00a0\u202f]", "", cell) if isinstance(cell, str) else ""
+            text = _digits_of(cell) if isinstance(cell, str) else ""
             if match := re.fullmatch(r"-?\d+([.,])\d{1,2}|-?\d{1,3}(?:[.,]\d{3})+([.,])\d{1,2}", text):
                 sure[match[1] or match[2]] += 1
             elif match := re.fullmatch(r"\d{1,3}(?:([.,])\d{3}){2,}", text):
