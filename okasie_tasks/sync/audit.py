@@ -181,6 +181,20 @@ def record_findings(ctx: AccountContext, findings: Sequence[Finding], *, run: st
         each(log, INFO if kind == "drift" else WARNING, kind, lines)
 
 
+def record_warnings(ctx: AccountContext, warnings: Sequence[tuple[str, str]], *, run: str) -> None:
+    """Record and log rows of the marketplace with something odd in them. Skip one that the latest event reports."""
+    if not warnings:
+        return
+    now_ms = ctx.runs.now_ms()
+    newest = ctx.history.latest([reference for reference, _ in warnings], now_ms=now_ms)
+    events = [(reference, fit(Event(now_ms, "warning", text, run))) for reference, text in warnings]
+    fresh = [(reference, event) for reference, event in events if not event.same_as(newest.get(reference))]
+    ctx.history.add(fresh)
+    context = {"account": ctx.policy.account, "run": run}
+    lines = [{**context, "reference": reference, "reason": event.reason} for reference, event in fresh]
+    each(log, WARNING, "odd row of the marketplace", lines)
+
+
 def _needs_our_snapshot(finding: Finding) -> bool:
     """Return whether our values must be read from the history: the record of an unchanged row has none."""
     return finding.remote is not None and finding.remote.values is not None and finding.values is None

@@ -189,12 +189,12 @@ def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     partitions = fetch.partitions_of(page, full=whole, rows_before=run.fact("rows_before"))
     ctx.runs.note(
         part.run,
-        pages=phases.pages_of(page.total_items, page.total_pages),
+        pages=phases.pages_of(page),
         total_items=page.total_items,
         partitions=partitions,
         walked_all=int(whole),
         since=since.isoformat() if since else "",
-        cursor_next=fetch.next_cursor(page),
+        cursor_next=fetch.next_cursor(page, datetime.fromtimestamp(ctx.runs.now(), UTC)),
         taking_over=int(whole and take_over == "open"),
         provider=account.provider,
         partner_source=page.partner_source,
