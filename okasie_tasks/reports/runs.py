@@ -78,6 +78,8 @@ def _notes(run: Run) -> Iterator[str]:
         yield f"cancelled by an operator at {iso(run.fact('cancel_ms'))}; the cursor was not moved"
     if run.fact("walk_moved"):
         yield "the marketplace's list changed while it was read: listings it did not return are not treated as missing"
+    if unproven := run.fact("unproven"):
+        yield f"{unproven} listings were not returned, but rows without a reference were: not treated as missing"
     yield from lost_reasons(run)
     if lacking := run.fact("lacking"):
         yield f"{lacking} rows of the list lack fields that we fill: these fields are not compared"

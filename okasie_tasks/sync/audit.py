@@ -15,7 +15,7 @@ import msgspec
 from okasie_tasks.core.decision import Decision
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.history import NOT_KEPT, Change, Event, both_versions, fit
-from okasie_tasks.core.ledger_entry import Entry, Flag
+from okasie_tasks.core.ledger_entry import Entry, Flag, answered_status
 from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Local, Outgoing, Reject, Remote
 from okasie_tasks.core.snapshot import Snapshot, diff, theirs
@@ -74,8 +74,8 @@ def _record_written(
         entry = base.get(item.reference)
         after = Snapshot.of(body)
         changes = diff(before.get(item.reference), body, after=after, status=entry.status if entry else "")
-        warning = skipped_images(answer)
-        warnings = (warning,) if warning else ()
+        odd = f"answered with status {answer.status}" if not answered_status(answer.status, "active") else None
+        warnings = tuple(text for text in (odd, skipped_images(answer)) if text)
         full = msgspec.structs.replace(event, changes=changes, warnings=warnings)
         rows.append((item.reference, full, after.pack()))
     ctx.history.sent(rows)

@@ -94,13 +94,14 @@ def write_page(
     with_values: list[bytes] = []
     providers: Counter[str] = Counter()
     lost: Counter[int] = Counter()
-    rows = active = lacking = 0
+    rows = active = lacking = unowned = 0
     entries = ctx.ledger.packed(references, keys)
     for row, key, packed in zip(named, keys, entries, strict=True):
         owned = entry_state(packed).owned
         if not owned and provider and row.provider and row.provider != provider:
             continue
         rows += 1
+        unowned += packed == ABSENT
         active += row.status == "active"
         if owned and row.provider:
             providers[row.provider] += 1
@@ -134,6 +135,7 @@ def write_page(
         "providers": dict(providers),
         "unnamed": unnamed[provider] if provider else 0,
         "anonymous": unnamed[""],
+        "unowned": unowned,
     }
     if lost:
         filled = Counter(entry_state(packed).filled for packed in entries)
@@ -205,6 +207,7 @@ def partitions_of(page: Page, *, full: bool, rows_before: int) -> int:
 
 
 MOST_ROUNDS: Final = 3
+_MOST_PAGES_PAST_END: Final = 64
 FIRST_READ: Final = 0
 """The read number of the run's first page; part ``n`` of the walk has ``n + 1``."""
 
@@ -255,7 +258,24 @@ def repeat(ctx: AccountContext, run: Run) -> bool:
         return False
     most = max((page.get("total", 0) for page in last_round(ctx, run)), default=0)
     pages = max(run.fact("pages", 1), -(-most // ROWS_PER_PAGE))
+    pages = min(pages, run.fact("empty_page", pages))
     # The script puts the number of the first new part in place of {first}.
     value = json.dumps([*rounds, ("{first}", 1)]).replace('"{first}"', "{first}")
     ctx.runs.parts.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", value))
+    return True
+
+
+def end_walk(ctx: AccountContext, run: Run, page: int) -> None:
+    """Drop the pages behind an empty one: the answer may announce thousands that do not exist."""
+    ctx.runs.note(run.id, empty_page=page)
+    ctx.runs.parts.cut(run.id, "walk")
+
+
+def read_on(ctx: AccountContext, run: Run) -> bool:
+    """Read past the announced end, first one page, then more while they have rows; False once an empty page is read."""
+    pages, done = last_round(ctx, run), run.fact("read_on")
+    if done and (not pages[-1].get("rows") or done > _MOST_PAGES_PAST_END):
+        return False
+    token = f"on:{len(rounds_of(run))}:{len(pages)}"
+    ctx.runs.parts.extend(run.id, "walk", token, max(1, done), fact=("read_on", str(2 * max(1, done))))
     return True

@@ -18,7 +18,7 @@ from okasie_tasks.core.decision import ReadEvidence
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import Page
-from okasie_tasks.sync import control_totals, fetch, plan_review
+from okasie_tasks.sync import absences, control_totals, fetch, plan_review
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
 from okasie_tasks.sync.finish import cancelled, end, note_error
@@ -132,12 +132,19 @@ def _to_load(ctx: AccountContext, run: Run, phase: str) -> None:
         if phase == "first":
             ctx.runs.advance(run.id, "first", "walk", parts=0)
         return
+    missing = absences.missing_listings(ctx, run) if complete and run.fact("walked_all") else set()
+    if missing and fetch.read_on(ctx, run):
+        if phase == "first":
+            ctx.runs.advance(run.id, "first", "walk", parts=0)
+        return
+    unproven = bool(missing) and not absences.is_proof(ctx, run, missing)
     lost = _lost_profiles(ctx, run)
     facts: dict[str, str | int] = {
         **review_fields(ctx, run),
         # Rows of a profile that the key can no longer reach are not missing.
-        "walk_complete": int(complete and not lost),
+        "walk_complete": int(complete and not lost and not unproven),
         "walk_moved": int(not complete),
+        "unproven": len(missing) if unproven else 0,
         "profiles_lost": json.dumps(lost),
         "source_began_ms": ctx.runs.now_ms(),
     }
@@ -165,6 +172,8 @@ def _after_load(ctx: AccountContext, run: Run) -> None:
         )
         end(ctx, run, "failed")
         return
+    if run.fact("walked_all"):
+        absences.assign_new(ctx, run)
     rows = sum(part["rows"] for part in slices)
     ctx.ledger.forget_rows(-(-rows // LOAD_ROWS))
     open_end = next((part["open_end"] for part in slices if part.get("open_end")), "")

@@ -21,7 +21,19 @@ from tests.sync.http_scenario import ACCOUNT, RENDERING, Row, varied
 CARS = 40
 CAR, OTHER = "DG-00003", "DG-00004"
 COLUMN = {"powerKw": "kw", "color": "colour", "mileage": "mileage", "brand": "make", "price": "price_eur"}
-LOST = ("powerKw", "color", "mileage", "brand", "price", "status", "location", "features", "dealer", "dealerProfileId", "updatedAt")
+LOST = (
+    "powerKw",
+    "color",
+    "mileage",
+    "brand",
+    "price",
+    "status",
+    "location",
+    "features",
+    "dealer",
+    "dealerProfileId",
+    "updatedAt",
+)
 Make = Callable[..., Any]
 
 
@@ -38,7 +50,9 @@ class SqlScenario(GuardedScenario):
             database.executemany(f"insert into cars values ({marks})", [[row.get(c) for c in columns] for row in rows])
         config = folder / "okasie.toml"
         text = config.read_text()
-        text = text.replace('type = "csv"', 'type = "sql"\nquery = "select * from cars"').replace('delimiter = ";"\n', "")
+        text = text.replace('type = "csv"', 'type = "sql"\nquery = "select * from cars"').replace(
+            'delimiter = ";"\n', ""
+        )
         text = text.replace('url = "feed.csv"', f'url = "sqlite:///{self.database}"')
         config.write_text(text + f'\n[accounts.{ACCOUNT}.source.write_back]\ntable = "cars"\n')
         self.services = Services(load_settings(config, environ={}))
