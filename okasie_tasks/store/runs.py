@@ -173,9 +173,19 @@ class Runs:
         return run.decode() if run else None
 
     def account(self, account: str) -> Account:
-        names = ["cursor", "generation", "rows", "profiles", "take_over", "provider", "counted_ms", "miscounts"]
+        names = [
+            "cursor",
+            "generation",
+            "rows",
+            "profiles",
+            "take_over",
+            "provider",
+            "counted_ms",
+            "miscounts",
+            "lost_fields",
+        ]
         values = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
-        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts = values
+        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts, lost_fields = values
         return Account(
             (cursor or b"").decode(),
             (generation or b"0").decode(),
@@ -185,6 +195,7 @@ class Runs:
             (provider or b"").decode(),
             int(counted_ms or 0),
             int(miscounts or 0),
+            (lost_fields or b"").decode(),
         )
 
     def note_account(self, account: str, **facts: str | int) -> None:
