@@ -81,13 +81,18 @@ class RateLimited(RetryLater):
 
 
 class Unavailable(RetryLater):
-    """5xx, a time-out, a dropped connection or an unreadable response. A write may still have been applied.
+    """5xx, a refusal that may pass, a time-out, a dropped connection or an unreadable response. A write may still have
+    been applied.
 
-    ``in_doubt``: there was no response at all, so the marketplace may still be processing the request.
+    ``in_doubt``: there was no response at all, so the marketplace may still be processing the request. ``status``: the
+    HTTP status of a refusal, else 0; ``reported_code`` and ``request_id`` belong to it.
     """
 
     code = "unavailable"
     in_doubt = False
+    status = 0
+    reported_code: str | None = None
+    request_id: str | None = None
 
 
 class LimiterUnavailable(RetryLater):
@@ -98,7 +103,7 @@ class LimiterUnavailable(RetryLater):
 
 
 class ItemRejected(OkasieError):
-    """This item cannot be sent as it is: 400, 403 of one profile, 404, 422. ``issues`` are ``(field, message)``."""
+    """The API refused this item as it is: 400, 403 of one profile, 404, 422. ``issues`` are ``(field, message)``."""
 
     code = "refused"
 

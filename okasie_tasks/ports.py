@@ -47,7 +47,11 @@ class SkippedImage(msgspec.Struct, frozen=True):
 
 
 class ItemAnswer(msgspec.Struct, frozen=True):
-    """The outcome of one item of a write. ``unknown``: the response lists it neither as accepted nor as refused."""
+    """The outcome of one item of a write.
+
+    ``refused``: for good. ``unknown``: the response does not settle it. It does not name the item, contradicts itself,
+    or refuses it with a status that may pass, which is then in ``http_status``.
+    """
 
     reference: str
     outcome: Literal["accepted", "refused", "unknown"]
@@ -56,7 +60,7 @@ class ItemAnswer(msgspec.Struct, frozen=True):
     created: bool = False
     skipped_images: tuple[SkippedImage, ...] = ()
     http_status: int = 0
-    """The item's own HTTP-like status when refused."""
+    """The item's own HTTP-like status when refused, 0 if it has none."""
     code: str | None = None
     message: str | None = None
     issues: tuple[tuple[str, str], ...] = ()
@@ -69,6 +73,8 @@ class WriteAnswer(msgspec.Struct, frozen=True):
     items: tuple[ItemAnswer, ...]
     request_id: str
     server_time: datetime | None = None
+    ignored: int = 0
+    """Entries of the response that name no item of the request."""
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -92,6 +98,8 @@ class RequestLog(msgspec.Struct, frozen=True):
     """The wait for its permit since the ticket's first attempt, by the limiter's clock."""
     where: str = ""
     """The request without its id: ``GET /listings page 3``."""
+    failed: bool = False
+    """As in `Feedback.failed`."""
 
 
 class Call(Protocol):
@@ -161,6 +169,8 @@ class Feedback(msgspec.Struct, frozen=True):
     counting that client's requests until the reset, not for a whole window, changed 18 refusals to 19 with a fixed
     window, and 23 to 58 with a sliding one. A sliding window's reset is when one request leaves it, not all.
     """
+    failed: bool = False
+    """The response says nothing about the request's data: a proxy's page, a conflict, an outage. Counts as a 5xx."""
 
 
 class Limiter(Protocol):

@@ -260,7 +260,7 @@ class HeldLog(BucketState):
         elif granted < self.pause:
             pass  # sent before the pause: it says nothing of the time after it, neither good nor bad
         elif status >= 500 or status <= 0:
-            self._fail(now)
+            self._fail(now, retry_after_ms)
         else:
             self.ok, self.pt, self.cf, self.co = True, 0, 0, 0
         return True
@@ -307,7 +307,9 @@ class HeldLog(BucketState):
         if now - self.fo >= WINDOW_MS:
             self.hx, self.hxt = float(f"{min(self.slower(now) + 1, _MOST_SLOWER):.3f}"), now
 
-    def _fail(self, now: int) -> None:
+    def _fail(self, now: int, retry_after_ms: int | None) -> None:
+        if retry_after_ms is not None:
+            self._pause_until(now + retry_after_ms, "retry-after")
         self.cf += 1
         # Five in a row open the breaker; after that, until one succeeds, each probe that fails opens it again.
         if self.cf >= _FAILURES or self.co:
@@ -373,7 +375,7 @@ class MemoryLimiter:
             self._log.report(
                 self._now(),
                 permit.id,
-                feedback.status,
+                503 if feedback.failed else feedback.status,
                 reserve_ms=int(permit.id.rsplit(".", 1)[1]),
                 limits=self._limits,
                 limit=feedback.limit,

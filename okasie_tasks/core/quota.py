@@ -72,7 +72,7 @@ class LimiterStatus(msgspec.Struct, frozen=True):
     caution: float = 0.0
     """Requests per minute held back after unexplained refusals; decays over time."""
     pause_reason: str = ""
-    """"429" or "breaker"; "" when not paused."""
+    """"429", "breaker" or "retry-after"; "" when not paused."""
 
 
 class BucketState:

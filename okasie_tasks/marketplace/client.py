@@ -19,10 +19,13 @@ import requests
 from okasie_tasks import __version__
 from okasie_tasks.core.remote_rows import decode_rows
 from okasie_tasks.errors import ItemRejected, NoPermit, OkasieError, RateLimited, Unauthorized, Unavailable
+from okasie_tasks.logs import get_logger
 from okasie_tasks.marketplace import responses
 from okasie_tasks.marketplace.connections import LATE_SECONDS, Connections, in_time, was_late
 from okasie_tasks.masking import know, mask
 from okasie_tasks.ports import Feedback, Kind, Lane, Limiter, Location, Page, Permit, RequestLog, WriteAnswer
+
+log = get_logger(__name__)
 
 T = TypeVar("T")
 PAGE_SIZE: Final = 200
@@ -39,7 +42,7 @@ _BODY_BYTES: Final = 256 * 1024
 """Bytes to read at a time: the size of a page of 200 listings, about."""
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 _UNCOUNTED: Final = (requests.ConnectTimeout,)
-_SCOPE_CODES: Final = frozenset({"SCOPE_DENIED", "FORBIDDEN", "INSUFFICIENT_SCOPE"})
+_OF_ONE_LISTING: Final = frozenset({409, 423, 425})
 
 
 class OkasieApi:
@@ -185,7 +188,11 @@ class PermittedCall:
         body = b'{"items":[' + b",".join(item for _, item in items) + b"]}"
         where = f"POST /listings/bulk-upsert, {len(items)} items from {references[0]}"
         attempt = self._send("bulk", "POST", "/listings/bulk-upsert", where, body=body, items=len(items))
-        return attempt.read(responses.read_bulk, references)
+        answer = attempt.read(responses.read_bulk, references)
+        if answer.ignored:
+            facts = {"account": self._api.account, "request_id": answer.request_id, "items": answer.ignored}
+            log.warning("bulk answer names items that were not sent; they are ignored", **facts)
+        return answer
 
     def put(self, reference: str, body: bytes) -> WriteAnswer:
         """``PUT /listings/{externalReference}``."""
@@ -230,7 +237,12 @@ class PermittedCall:
             self._api.record_latency(time.monotonic() - started)
             # Pages are decoded straight to the compared fields, where their rows allow it.
             decoded = (decode_rows(raw) if kind == "list" and status == 200 else None) or _decode(raw)
+            verdict = _verdict(kind, status, decoded)
             outcome = responses.feedback(status, received, decoded)
+            if verdict == "failed" or (verdict == "answer" and decoded is _NOT_JSON):
+                # A conflict asks to wait for one listing, other failures for the whole account.
+                pause = None if status in _OF_ONE_LISTING else responses.failure_pause(received, decoded)
+                outcome = msgspec.structs.replace(outcome, failed=True, retry_after=pause)
         except requests.RequestException as error:
             if was_late():
                 raise NoPermit(_STALE, seconds=0.05, where=where) from None
@@ -253,12 +265,13 @@ class PermittedCall:
                     items=items,
                     waited_seconds=self._permit.waited_seconds,
                     where=label,
+                    failed=outcome.failed,
                 )
                 self._api.on_request(entry)
         where = _with_their_id(where, request_id, received.get("X-Request-Id", ""))
         return _Attempt(
             account=self._api.account,
-            kind=kind,
+            verdict="refused" if status == 413 and items > 1 else verdict,
             status=status,
             headers=received,
             body=decoded,
@@ -295,7 +308,7 @@ class _Attempt:
         self,
         *,
         account: str,
-        kind: Kind,
+        verdict: responses.Verdict,
         status: int,
         headers: Mapping[str, str],
         body: object,
@@ -303,13 +316,12 @@ class _Attempt:
         request_id: str,
         outcome: Feedback,
     ) -> None:
-        self._account, self._kind, self._status, self._headers, self._body = account, kind, status, headers, body
-        self._where, self._request_id, self._outcome = where, request_id, outcome
+        self._account, self._verdict, self._status, self._headers = account, verdict, status, headers
+        self._body, self._where, self._request_id, self._outcome = body, where, request_id, outcome
 
     def read(self, reader: Callable[..., T], *args: Any, **more: Any) -> T:
         """The response as read by ``reader``. Raises the error that it stands for."""
-        has_items = self._kind == "bulk" and 400 <= self._status < 500 and isinstance(_data(self._body), dict)
-        if not 200 <= self._status < 300 and not has_items:
+        if self._verdict != "answer":
             self._fail()
         try:
             moment = responses.server_time(self._headers)
@@ -325,15 +337,18 @@ class _Attempt:
         code = self._clean(responses.text(error.get("code")))
         detail = self._clean(responses.text(error.get("message")))
         message = f"HTTP {status}" + (f" {code}" if code else "") + (f": {detail}" if detail else "")
-        if status == 429:
+        if self._verdict == "rate":
             raise RateLimited(message, seconds=self._outcome.retry_after or 60.0, where=self._where)
-        if status == 401:
+        if self._verdict == "key":
             rejected = f"the marketplace rejected the API key of account {self._account}"
             raise Unauthorized(f"{message}; {rejected}", where=self._where)
-        if status == 403 and (code in _SCOPE_CODES or "scope" in (detail or "").casefold()):
+        if self._verdict == "scope":
             raise Unauthorized(f"{message}; the API key lacks a scope", where=self._where, code="scope")
-        if status >= 500 or status == 408 or 300 <= status < 400 or status < 200:
-            raise Unavailable(message, seconds=0, where=self._where)
+        if self._verdict == "failed":
+            pause = responses.failure_pause(self._headers, self._body)
+            failed = Unavailable(message, seconds=pause or 0, where=self._where)
+            failed.status, failed.reported_code, failed.request_id = status, code, self._request_id
+            raise failed
         raise ItemRejected(
             message,
             where=self._where,
@@ -359,7 +374,17 @@ def _with_their_id(where: str, request_id: str, their_id: str) -> str:
 _NOT_JSON: Final = object()
 
 
+def _verdict(kind: Kind, status: int, body: object) -> responses.Verdict:
+    """As `responses.verdict`; a bulk call that was refused with a verdict on each item counts as an answer."""
+    if kind == "bulk" and 400 <= status < 500 and isinstance(_data(body), dict):
+        return "answer"
+    return responses.verdict(status, body)
+
+
 def _decode(raw: bytes) -> object:
+    """The body as JSON, None if there is none, or `_NOT_JSON`."""
+    if not raw.strip():
+        return None
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -17,12 +17,12 @@ log = get_logger(__name__)
 
 
 def log_failed(request: RequestLog, limiter: RedisLimiter) -> None:
-    """Log a failed request; ignore successes, and refusals of a listing, which are logged with the listing.
+    """Log a failed request. Successes, and refusals of a listing, which are logged with the listing, are not.
 
     Failures only cost one more call to the limiter: whether the account pauses now, for how long and why.
     """
     status = request.status
-    if 200 <= status < 400 or (400 <= status < 500 and status not in (401, 403, 408, 429)):
+    if not request.failed and 200 <= status < 500 and status not in (401, 403, 429):
         return
     facts: dict[str, object] = {
         "account": request.account,

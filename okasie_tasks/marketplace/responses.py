@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, Literal, TypeGuard
 
 from okasie_tasks.core.remote_rows import Rows, read_remote, read_time, remote_listing
 from okasie_tasks.ports import Feedback, ItemAnswer, Location, Page, SkippedImage, WriteAnswer
@@ -20,6 +20,12 @@ _LONGEST_PAUSE: Final = 900.0
 _LONGEST_WINDOW: Final = 3600.0
 _DEFAULT_PAUSE: Final = 60.0
 """For a 429 that states no time: the length of the documented window."""
+_LONGEST_FAILURE: Final = 300.0
+"""The longest ``Retry-After`` of a failure that is followed: as long as the breaker waits at most."""
+_PERMANENT: Final = frozenset({400, 403, 404, 422})
+_SCOPE_CODES: Final = frozenset({"SCOPE_DENIED", "INSUFFICIENT_SCOPE"})
+
+Verdict = Literal["answer", "rate", "key", "scope", "refused", "failed"]
 
 
 class Unreadable(Exception):
@@ -58,29 +64,62 @@ def _pause(headers: Mapping[str, str], body: object) -> float:
 
     Times are compared with the server's clock, never with the local one.
     """
+    now, reset = server_time(headers), _count(headers.get("X-RateLimit-Reset"))
+    seconds = _stated_pause(headers, body)
+    if seconds is None and now is not None and reset is not None:
+        seconds = reset - now.timestamp()
+    return min(max(_DEFAULT_PAUSE if seconds is None else seconds, 1.0), _LONGEST_PAUSE)
+
+
+def _stated_pause(headers: Mapping[str, str], body: object) -> float | None:
+    """Seconds by ``Retry-After`` or ``retryAt``; None if the response states neither."""
     now = server_time(headers)
-    seconds: float | None = None
     after = headers.get("Retry-After", "").strip()
     if after.replace(".", "", 1).isdecimal():
         seconds = float(after)
-    elif now is not None:
-        retry_at = read_time(error_of(body).get("retryAt"))
-        reset = _count(headers.get("X-RateLimit-Reset"))
-        try:
-            # An HTTP date is UTC, even with "-0000", which Python parses as a time without a zone.
-            moment = retry_at or (parsedate_to_datetime(after).replace(tzinfo=UTC) if after else None)
-        except ValueError:
-            moment = None
-        if moment is not None:
-            seconds = (moment - now).total_seconds()
-        elif reset is not None:
-            seconds = reset - now.timestamp()
-    if seconds is None or not math.isfinite(seconds):
-        seconds = _DEFAULT_PAUSE
-    return min(max(seconds, 1.0), _LONGEST_PAUSE)
+        return seconds if math.isfinite(seconds) else None
+    if now is None:
+        return None
+    try:
+        # An HTTP date is UTC, even with "-0000", which Python parses as a time without a zone.
+        stated = parsedate_to_datetime(after).replace(tzinfo=UTC) if after else None
+    except ValueError:
+        stated = None
+    moment = read_time(error_of(body).get("retryAt")) or stated
+    return (moment - now).total_seconds() if moment is not None else None
 
 
 # -- errors --------------------------------------------------------------------------------------------------------
+
+
+def verdict(status: int, body: object) -> Verdict:
+    """What a response says about its request (errors).
+
+    A refusal is the API's own judgement of the data only as ``{"error": {"code": ...}}`` with a permanent status. The
+    page of a proxy or a firewall, a conflict, a lock and an outage may pass, whatever their status.
+    """
+    if 200 <= status < 300:
+        return "answer"
+    if status in (401, 429):
+        return "key" if status == 401 else "rate"
+    error = error_of(body)
+    code = text(error.get("code"))
+    if status == 403 and _lacks_scope(code, text(error.get("message"))):
+        return "scope"
+    return "refused" if code and status in _PERMANENT else "failed"
+
+
+def _lacks_scope(code: str | None, message: str | None) -> bool:
+    """Whether a 403 is about the key, not about one profile. ``FORBIDDEN`` is the profile's code of the Dutch page."""
+    if code is None or code in ("PROFILE_FORBIDDEN", "FORBIDDEN"):
+        return False
+    return code in _SCOPE_CODES or "scope" in (message or "").casefold()
+
+
+def failure_pause(headers: Mapping[str, str], body: object) -> float | None:
+    """Seconds for which a response that is ``failed`` asks to wait, at most `_LONGEST_FAILURE`; None if it does not."""
+    seconds = _stated_pause(headers, body)
+    return None if seconds is None else min(max(seconds, 0.0), _LONGEST_FAILURE)
 
 
 def error_of(body: object) -> dict[str, Any]:
@@ -172,30 +211,37 @@ def _location(row: dict[str, Any]) -> Location:
 def read_bulk(body: object, references: Sequence[str], *, moment: datetime | None, request_id: str) -> WriteAnswer:
     """The response to a bulk call: one `ItemAnswer` per reference sent, in the order sent.
 
-    An item counts only if ``index`` and ``externalReference`` agree. An item in neither array, or in both, is
-    ``unknown`` (bulk-upsert: a 200 does not mean that the items were accepted).
+    An entry counts only if ``index`` and ``externalReference`` agree; others are `WriteAnswer.ignored`. An item without
+    an entry, or with entries that contradict each other, is ``unknown`` (bulk-upsert: a 200 does not mean that the
+    items were accepted).
     """
     data = _table(body, "data")
     if not isinstance(data.get("results"), list) and not isinstance(data.get("errors"), list):
         raise Unreadable("expected data.results or data.errors to be a list")
     by_index: list[list[ItemAnswer]] = [[] for _ in references]
+    ignored = 0
     for name, read in (("results", accepted), ("errors", _refused)):
-        for index, raw in _items(data.get(name), references):
-            by_index[index].append(read(raw, references[index]))
-    items = tuple(
-        answers[0] if len(answers) == 1 else ItemAnswer(reference, "unknown")
-        for reference, answers in zip(references, by_index, strict=True)
-    )
-    return WriteAnswer(items=items, request_id=request_id, server_time=moment)
+        rows = data.get(name)
+        for raw in rows if isinstance(rows, list) else []:
+            index = _index(raw, references)
+            if index is None:
+                ignored += 1
+            else:
+                by_index[index].append(read(raw, references[index]))
+    items = tuple(map(_agreed, references, by_index))
+    return WriteAnswer(items=items, request_id=request_id, server_time=moment, ignored=ignored)
 
 
-def _items(rows: object, references: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for raw in rows if isinstance(rows, list) else []:
-        index = raw.get("index") if isinstance(raw, dict) else None
-        if not _is_count(index) or index >= len(references):
-            continue
-        if raw.get("externalReference", references[index]) == references[index]:
-            yield index, raw
+def _index(raw: Any, references: Sequence[str]) -> int | None:
+    index = raw.get("index") if isinstance(raw, dict) else None
+    if not _is_count(index) or index >= len(references):
+        return None
+    return index if raw.get("externalReference", references[index]) == references[index] else None
+
+
+def _agreed(reference: str, answers: Sequence[ItemAnswer]) -> ItemAnswer:
+    kinds = {(answer.outcome, answer.status, answer.http_status, answer.code) for answer in answers}
+    return answers[0] if len(kinds) == 1 else ItemAnswer(reference, "unknown")
 
 
 def accepted(raw: Mapping[str, Any], reference: str) -> ItemAnswer:
@@ -221,20 +267,29 @@ def _skipped(raw: Mapping[str, Any]) -> Iterator[SkippedImage]:
 
 
 def _refused(raw: Mapping[str, Any], reference: str) -> ItemAnswer:
+    """An item of ``errors``: refused for good with a permanent status, else not settled."""
+    code, message, issues = text(raw.get("code")), text(raw.get("message")), issues_of(raw)
     status = raw.get("status")
+    status = int(status) if isinstance(status, str) and status.isdecimal() and len(status) == 3 else status
+    if not _is_count(status):
+        status = 422 if issues or (code or "").startswith(("VALIDATION_", "INVALID_")) else 0
+    scope = status == 403 and _lacks_scope(code, message)
     return ItemAnswer(
         reference=reference,
-        outcome="refused",
-        http_status=status if _is_count(status) else 422,
-        code=text(raw.get("code")),
-        message=text(raw.get("message")),
-        issues=issues_of(raw),
+        outcome="refused" if status in _PERMANENT and not scope else "unknown",
+        http_status=status,
+        code=code,
+        message=message,
+        issues=issues,
     )
 
 
 def read_single(body: object, reference: str, *, moment: datetime | None, request_id: str) -> WriteAnswer:
-    """The response to PUT, DELETE or POST status: ``data`` must name the listing that was sent."""
-    data = _table(body, "data")
+    """The response to PUT, DELETE or POST status: ``data`` must name the listing that was sent.
+
+    A success without a body (204, for one) is a success.
+    """
+    data = {} if body is None else _table(body, "data")
     if data.get("externalReference", reference) != reference:
         raise Unreadable(f"expected data.externalReference {reference}")
     return WriteAnswer(items=(accepted(data, reference),), request_id=request_id, server_time=moment)

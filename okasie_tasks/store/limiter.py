@@ -86,10 +86,11 @@ class RedisLimiter:
         retry_ms = "" if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000)
         headers = ["" if value is None else value for value in (feedback.limit, feedback.remaining)]
         per_minute, _, adapt = self._limits
+        status = 503 if feedback.failed else feedback.status
         self._run(
             self._report,
             [self._log, self._second, self._state],
-            [permit.id, feedback.status, *headers, retry_ms, reserve, per_minute, "1" if adapt else "", self._now()],
+            [permit.id, status, *headers, retry_ms, reserve, per_minute, "1" if adapt else "", self._now()],
         )
 
     def cancel(self, permit: Permit) -> None:

@@ -266,8 +266,16 @@ HTML = "<html><body>Bad gateway</body></html>"
         ({"status": 401, "json": {"error": {"code": "UNAUTHORIZED"}}}, Unauthorized, "unauthorized", "HTTP 401"),
         ({"status": 403, "json": {"error": {"code": "SCOPE_DENIED"}}}, Unauthorized, "scope", "scope"),
         ({"status": 403, "json": {"error": {"code": "PROFILE_FORBIDDEN"}}}, ItemRejected, "PROFILE_FORBIDDEN", "HTTP 403"),
-        ({"status": 400, "body": HTML}, ItemRejected, "http_400", "HTTP 400"),
-        ({"status": 404, "json": {"error": "gone"}}, ItemRejected, "http_404", "HTTP 404"),
+        ({"status": 403, "json": {"error": {"code": "FORBIDDEN", "message": "outside your scope"}}}, ItemRejected, "FORBIDDEN", "HTTP 403"),
+        ({"status": 404, "json": {"error": {"code": "LOCATION_NOT_FOUND"}}}, ItemRejected, "LOCATION_NOT_FOUND", "HTTP 404"),
+        ({"status": 400, "body": HTML}, Unavailable, "unavailable", "HTTP 400"),
+        ({"status": 403, "body": HTML}, Unavailable, "unavailable", "HTTP 403"),
+        ({"status": 404, "json": {"error": "gone"}}, Unavailable, "unavailable", "HTTP 404"),
+        ({"status": 404, "json": {"error": {"message": "no code"}}}, Unavailable, "unavailable", "HTTP 404: no code"),
+        ({"status": 409, "json": {"error": {"code": "CONFLICT"}}}, Unavailable, "unavailable", "HTTP 409 CONFLICT"),
+        ({"status": 423, "json": {"error": {"code": "LOCKED"}}}, Unavailable, "unavailable", "HTTP 423 LOCKED"),
+        ({"status": 410, "body": ""}, Unavailable, "unavailable", "HTTP 410"),
+        ({"status": 204, "body": ""}, Unavailable, "unreadable", "got nothing"),
         ({"body": requests.ConnectTimeout()}, Unavailable, "unavailable", "no connection within 5 s"),
         ({"body": requests.ReadTimeout()}, Unavailable, "unavailable", "no answer within 20 s"),
         ({"body": requests.ConnectionError("reset")}, Unavailable, "unavailable", "connection was lost"),
@@ -290,6 +298,55 @@ def test_failures_are_mapped_once(
     assert "GET /listings page 1 (request " in (caught.value.where or "")
     assert len(web.calls) == 1, "no retry, no redirect followed"
     assert len(limiter.reports) == 1
+
+
+@pytest.mark.parametrize("status", [302, 400, 403, 404, 408, 409, 410, 423, 425, 500])
+def test_a_refusal_that_may_pass_counts_as_a_failure_for_the_limiter(
+    api: OkasieApi, web: responses.RequestsMock, limiter: Recorder, log: list[RequestLog], status: int
+) -> None:
+    web.delete(f"{BASE}/listings/A", status=status, body=HTML, headers={"Retry-After": "7"})
+    with pytest.raises(Unavailable) as caught, api.permit(ticket="t") as call:
+        call.delete("A")
+    of_one_listing = status in (409, 423, 425)
+    assert limiter.reports == [Feedback(status, failed=True, retry_after=None if of_one_listing else 7.0)]
+    assert (caught.value.status, caught.value.seconds, log[0].failed) == (status, 7.0, True)
+
+
+@pytest.mark.parametrize(("after", "seconds"), [("86400", 300.0), ("soon", 0.0), ("", 0.0)])
+def test_a_failure_cannot_ask_for_hours(
+    api: OkasieApi, web: responses.RequestsMock, after: str, seconds: float
+) -> None:
+    reset = {"X-RateLimit-Reset": "1795449613", "Date": "Mon, 23 Nov 2026 16:00:00 GMT"}
+    web.delete(f"{BASE}/listings/A", status=503, body=HTML, headers={"Retry-After": after, **reset})
+    with pytest.raises(Unavailable) as caught, api.permit(ticket="t") as call:
+        call.delete("A")
+    assert caught.value.seconds == seconds
+
+
+def test_a_bulk_call_that_is_too_large_is_refused_as_a_whole(api: OkasieApi, web: responses.RequestsMock) -> None:
+    web.post(f"{BASE}/listings/bulk-upsert", status=413, body=HTML)
+    for items, error in ((ITEMS, ItemRejected), (ITEMS[:1], Unavailable)):
+        with pytest.raises(error), api.permit(ticket="t") as call:
+            call.bulk_upsert(items)
+
+
+@pytest.mark.parametrize(("status", "body"), [(204, ""), (200, ""), (201, "\r\n"), (202, "null")])
+def test_a_success_without_a_body_is_a_success_of_one_listing(
+    api: OkasieApi, web: responses.RequestsMock, limiter: Recorder, status: int, body: str
+) -> None:
+    web.put(f"{BASE}/listings/A", status=status, body=body)
+    web.delete(f"{BASE}/listings/A", status=status, body=body)
+    web.post(f"{BASE}/listings/A/status", status=status, body=body)
+    sends = (
+        lambda call: call.put("A", b"{}"),
+        lambda call: call.delete("A"),
+        lambda call: call.set_status("A", "sold"),
+    )
+    for send in sends:
+        with api.permit(ticket="t") as call:
+            (answer,) = send(call).items
+        assert (answer.reference, answer.outcome, answer.status) == ("A", "accepted", None)
+    assert not any(report.failed for report in limiter.reports)
 
 
 def test_a_refused_connection_differs_from_a_lost_response(
@@ -372,7 +429,9 @@ def test_item_answers_are_read_on_a_refusal_that_carries_them(api: OkasieApi, we
     ("results", "outcomes"),
     [
         ([A_DONE], ["accepted", "unknown"]),
-        ([A_DONE, A_DONE, B_DONE], ["unknown", "accepted"]),
+        ([A_DONE, A_DONE, B_DONE], ["accepted", "accepted"]),
+        ([A_DONE, {**A_DONE, "status": "draft"}, B_DONE], ["unknown", "accepted"]),
+        ([A_DONE, B_DONE, {"index": 2, "externalReference": "C", "status": "active"}], ["accepted", "accepted"]),
         ([{**A_DONE, "externalReference": "Z"}, B_DONE], ["unknown", "accepted"]),
         ([{**A_DONE, "index": 7}, B_DONE], ["unknown", "accepted"]),
         (["nonsense", None, B_DONE], ["unknown", "accepted"]),
@@ -382,6 +441,32 @@ def test_what_an_answer_does_not_name_clearly_is_unknown(
     api: OkasieApi, web: responses.RequestsMock, results: list[Any], outcomes: list[str]
 ) -> None:
     assert read_bulk(api, web, 200, bulk(results)) == outcomes
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        ({"status": 422}, "refused"),
+        ({"status": "422"}, "refused"),
+        ({"status": 403, "code": "PROFILE_FORBIDDEN"}, "refused"),
+        ({"status": 403, "code": "SCOPE_DENIED"}, "unknown"),
+        ({"status": None, "code": "VALIDATION_FAILED"}, "refused"),
+        ({"status": None, "code": "IMAGES_FAILED"}, "unknown"),
+        ({"status": 409, "code": "CONFLICT"}, "unknown"),
+        ({"status": 429, "code": "RATE_LIMITED"}, "unknown"),
+        ({"status": "500", "code": "IMAGES_FAILED"}, "unknown"),
+    ],
+)
+def test_only_a_permanent_status_refuses_an_item(
+    api: OkasieApi, web: responses.RequestsMock, error: dict[str, Any], outcome: str
+) -> None:
+    assert read_bulk(api, web, 200, bulk([A_DONE], [{"index": 1, "externalReference": "B", **error}])) == [
+        "accepted", outcome,
+    ]  # fmt: skip
+
+
+def test_what_is_accepted_and_refused_in_one_answer_is_unknown(api: OkasieApi, web: responses.RequestsMock) -> None:
+    assert read_bulk(api, web, 200, bulk([A_DONE, B_DONE], [B_REFUSED])) == ["accepted", "unknown"]
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,26 @@ def test_the_breaker_says_so(client: redis.Redis, make: Maker) -> None:
     assert clocked.limiter.status().pause_reason == ""
 
 
+def test_a_failure_that_states_how_long_it_lasts_pauses_the_account(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client)
+    assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)
+    permit = ask(clocked, 1_000_000, "a")
+    assert permit is not None
+    clocked.limiter.report(permit, Feedback(403, failed=True, retry_after=12))
+    status = clocked.limiter.status()
+    assert (status.pause_reason, status.pause_seconds, status.probing) == ("retry-after", 12, True)
+
+
+def test_failures_that_are_no_5xx_open_the_breaker_too(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client)
+    assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)
+    for number in range(5):
+        permit = ask(clocked, 1_000_000 + number, f"f{number}")
+        assert permit is not None
+        clocked.limiter.report(permit, Feedback(403, failed=True))
+    assert clocked.limiter.status().pause_reason == "breaker"
+
+
 def test_one_incident_opens_the_breaker_once(client: redis.Redis, make: Maker) -> None:
     clocked = make(client, burst_per_second=20)
     assert isinstance(clocked.limiter, RedisLimiter | MemoryLimiter)

@@ -267,7 +267,8 @@ class Scenario:
 
     def _feedback(self) -> Feedback:
         status = self.rng.choice([200] * 30 + [404, 429, 500, 503, 0, -1])
-        feedback = Feedback(status, retry_after=self.rng.uniform(0.2, 40) if status == 429 else None)
+        waits = status == 429 or (status >= 500 and self.rng.random() < 0.5)
+        feedback = Feedback(status, retry_after=self.rng.uniform(0.2, 40) if waits else None)
         if status <= 0 or self.rng.random() < 0.5:
             return feedback
         used = self.model.status(self.clock(), self.plan.limits).used_last_minute

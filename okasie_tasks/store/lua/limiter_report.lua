@@ -2,7 +2,7 @@
 --
 -- KEYS   1 log  2 second  3 state (see limiter_acquire.lua)
 -- ARGV   1 permit  2 status: HTTP status, 0 no answer though bytes were written, -1 never connected
---        3 limit  4 remaining  5 retry after (ms)  6 hold (ms) as given at the grant
+--        3 limit  4 remaining  5 retry after (ms), of a 429 or a failure  6 hold (ms) as given at the grant
 --        7 requests per minute (ceiling)  8 follow a higher limit ("1" or "")
 --        9 clock (ms; tests only); 3 to 5 may be ""
 -- Returns 1, or 0 when this permit was reported, cancelled or forgotten before.
@@ -76,10 +76,11 @@ if limit and limit >= 1 and remaining and remaining >= 0 and status > 0 then
   end
 end
 
-local pause = tonumber(h[8] or 0)
+local pause, tat = tonumber(h[8] or 0), tonumber(h[16] or 0)
 local function pause_until(moment, reason)
-  if moment > pause then put('pause', moment); put('pr', reason) end
-  put('tat', string.format('%.3f', math.max(tonumber(h[16] or 0), moment))) -- a pause is not made up for
+  if moment > pause then pause = moment; put('pause', moment); put('pr', reason) end
+  tat = math.max(tat, moment) -- a pause is not made up for
+  put('tat', string.format('%.3f', tat))
   put('ok', '0')
 end
 if h[10] == permit then put('pt', '0') end
@@ -99,6 +100,7 @@ if status == 429 then
 elseif granted < pause then
   -- Sent before the pause: it proves nothing about the time after it.
 elseif status >= 500 or status <= 0 then
+  if tonumber(ARGV[5]) then pause_until(now + tonumber(ARGV[5]), 'retry-after') end
   -- Five in a row open the breaker; after that, until one succeeds, each probe that fails opens it again.
   local failures, opened = tonumber(h[6] or 0) + 1, tonumber(h[7] or 0)
   if failures >= FAILURES or opened > 0 then
