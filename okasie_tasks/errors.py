@@ -73,6 +73,12 @@ class ListingLocked(NoPermit):
     code = "busy"
 
 
+class SourceUnsettled(NoPermit):
+    """The source is being written; read it again later."""
+
+    code = "unsettled"
+
+
 class RateLimited(RetryLater):
     """The marketplace returned 429. Not a failure: the account pauses and the same request is sent again."""
 

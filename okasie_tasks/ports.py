@@ -248,6 +248,21 @@ class CachingSource(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class SettlingSource(Source, Protocol):
+    """A source that others write, perhaps while it is read."""
+
+    settle_seconds: float
+    """For how long the content must have been unchanged to count as complete."""
+
+    def settles_in(self, before: str) -> float:
+        """Return in how many seconds the content of `version` will have been unchanged for `settle_seconds`.
+
+        0: it is, or it was renamed into place after ``before``, the version that was read last ("" for none).
+        """
+        ...
+
+
 class Offer(msgspec.Struct, frozen=True):
     """A listing whose edit on the marketplace is kept; it is offered to the source.
 

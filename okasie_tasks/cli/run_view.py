@@ -26,15 +26,20 @@ def print_run(document: dict[str, Any]) -> None:
     print_held(document)
     if document["approved"]:
         click.echo(f"  approved  the plan held by run {document['approved']}")
+    print_remarks(document)
+    if document["new_rejects"]:
+        click.echo(f"  rejects   {document['new_rejects']} new")
+    for reject in document.get("rejects", []):
+        click.echo(f"            {reject['reference']}  {reject['where']}  {reject['message']}")
+
+
+def print_remarks(document: dict[str, Any]) -> None:
+    """Print the notes and the error of a run."""
     for note in document["notes"]:
         click.echo(f"  note      {note}")
     if document["error"]:
         error = document["error"]
         click.echo(f"  error     {error['code']}: {error['where'] + ': ' if error['where'] else ''}{error['message']}")
-    if document["new_rejects"]:
-        click.echo(f"  rejects   {document['new_rejects']} new")
-    for reject in document.get("rejects", []):
-        click.echo(f"            {reject['reference']}  {reject['where']}  {reject['message']}")
 
 
 def print_held(document: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from okasie_tasks.cli.common import Context, change_text, command_options, emit, table
-from okasie_tasks.cli.run_view import print_details, print_held, print_run
+from okasie_tasks.cli.run_view import print_details, print_held, print_remarks, print_run
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.errors import ConfigurationError
 
@@ -74,6 +74,7 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
             f" {document['requests']['minimum']} requests: {_ahead(document['forecast'])}; nothing was sent"
         )
         print_held(document)
+        print_remarks(document)
 
     emit(context, document, show)
     if document["state"] != "done":

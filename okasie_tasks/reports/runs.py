@@ -32,7 +32,7 @@ _CONFLICTS: Final = 10
 _MODES: Final = ("incremental", "full")
 STAGES: Final = {
     "first": "pages", "walk": "pages", "load": "slices read", "diff": "diffed", "spool": "spooled",
-    "upsert": "upserted", "sell": "sold",
+    "upsert": "upserted", "confirm": "sells confirmed", "sell": "sold",
 }  # fmt: skip
 """The label of each stage's parts when progress is shown."""
 
@@ -257,7 +257,7 @@ _PHASES: Final = {
     "walk": ("other pages", ("walk",)),
     "load": ("read the source", ("load",)),
     "diff": ("compare", ("diff",)),
-    "apply": ("send", ("spool", "upsert", "sell")),
+    "apply": ("send", ("spool", "upsert", "confirm", "sell")),
     "count": ("control count", ("count",)),
 }
 """Phase -> its label and its stages."""

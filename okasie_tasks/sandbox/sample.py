@@ -7,6 +7,7 @@ gives the same cars.
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -22,6 +23,8 @@ COLUMNS: Final = (
     "kw", "doors", "colour", "vat", "photos", "notes",
 )  # fmt: skip
 
+_TICK_SECONDS: Final = 0.02
+"""Longer than the step of a file system's clock, so that the rename is seen to come after the last write."""
 _CARS: Final = (
     ("Volkswagen", "Golf", "hatchback", 5), ("Volkswagen", "Polo", "hatchback", 5),
     ("Skoda", "Octavia Combi", "wagon", 5), ("BMW", "320", "sedan", 4), ("BMW", "X1", "suv", 5),
@@ -80,6 +83,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, COLUMNS, delimiter=";")
         writer.writeheader()
         writer.writerows(rows)
+    time.sleep(_TICK_SECONDS)
     part.replace(path)
 
 

@@ -203,6 +203,7 @@ class SourceSettings(_Model):
     values: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     units: Mapping[str, str] = Field(default_factory=dict)
     defaults: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+    settle_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
     write_back: WriteBackSettings = WriteBackSettings()
 
     _base: Path = PrivateAttr(default=Path())

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,13 +56,29 @@ class FileSource:
 
     def version(self) -> str:
         """Return size, modification time and inode of the file, which change when it is replaced."""
+        stat = self._stat()
+        return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+
+    @property
+    def settle_seconds(self) -> float:
+        return self._account.source.settle_seconds
+
+    def settles_in(self, before: str) -> float:
+        """Return how long to wait until the file is old enough; see `okasie_tasks.ports.SettlingSource`."""
+        stat = self._stat()
+        replaced = before and before.rpartition("-")[2] != str(stat.st_ino)
+        if replaced and stat.st_ctime_ns > stat.st_mtime_ns:
+            return 0.0  # a change after the last write: the rename
+        age = (_now_ns(self._path.parent) - stat.st_mtime_ns) / 1e9
+        return min(max(0.0, self.settle_seconds - age), self.settle_seconds)
+
+    def _stat(self) -> os.stat_result:
         try:
-            stat = self._path.stat()
+            return self._path.stat()
         except OSError as error:
             raise SourceError(
                 f"cannot be read: {error.strerror}", where=str(self._path), code="source_missing"
             ) from error
-        return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
 
     def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
         """Yield rows ``start <= index < stop``; see `okasie_tasks.ports.CachingSource`."""
@@ -74,9 +92,11 @@ class FileSource:
             raise SourceError("ends in the middle of its compressed data", where=self._name, code="cut") from error
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Return only these rows: the file is scanned."""
-        wanted = frozenset(references)
-        scan = FileSource(self._account, self._path, name=self._name, current_year=self._year, only=wanted)
+        """Return only these rows, and those whose reference cannot be read: the file is scanned."""
+        wanted = frozenset((*references, None))
+        scan = FileSource(
+            self._account, self._path, name=self._name, current_year=self._year, only=frozenset(references)
+        )
         return (row for row in scan.rows() if row.reference in wanted)
 
     @contextmanager
@@ -237,6 +257,18 @@ class FileSource:
         return SourceRow(
             row=number, reference=None, listing=None, issues=(Issue("row", "not_an_object", why),), where=where
         )
+
+
+def _now_ns(folder: Path) -> int:
+    """Return the time of the folder's file system, as an unnamed file there shows it; else that of this machine."""
+    try:
+        handle = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600)
+    except (OSError, AttributeError):  # not writable, or a system without unnamed files
+        return time.time_ns()
+    try:
+        return os.fstat(handle).st_mtime_ns
+    finally:
+        os.close(handle)
 
 
 def _read_line(

@@ -7,7 +7,9 @@ feed must be an error and not a short list. Passwords in URLs or headers never a
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
@@ -64,12 +66,22 @@ class HttpSource:
         self._file = cache_dir / f"{account.name}.feed{'.gz' if url.partition('?')[0].endswith('.gz') else ''}"
         self._year = current_year
         self._fetched: str | None = None
+        self._age_seconds = math.inf
 
     def version(self) -> str:
         """Return the SHA-256 of the current feed."""
         if self._fetched is None:
             self._fetched = self._fetch()
         return self._fetched
+
+    @property
+    def settle_seconds(self) -> float:
+        return self._account.source.settle_seconds
+
+    def settles_in(self, before: str) -> float:  # noqa: ARG002 - a rename on the server cannot be seen
+        """Return how long to wait until the feed is old enough, by the server's ``Date`` and ``Last-Modified``."""
+        self.version()
+        return min(max(0.0, self.settle_seconds - self._age_seconds), self.settle_seconds)
 
     def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
         """Return rows of the feed as downloaded by this object; see `okasie_tasks.ports.CachingSource`."""
@@ -103,6 +115,8 @@ class HttpSource:
                 timeout=_TIMEOUT_SECONDS,
                 allow_redirects=not self._account.source.headers,
             ) as answer:
+                modified = answer.headers.get("Last-Modified") or known.modified
+                self._age_seconds = _seconds_between(modified, answer.headers.get("Date"))
                 if answer.status_code == requests.codes.not_modified and known.sha256:
                     return known.sha256
                 if answer.status_code != requests.codes.ok:
@@ -162,6 +176,14 @@ class HttpSource:
             return msgspec.json.decode(self._notes().read_bytes(), type=_Known) if self._file.exists() else _Known()
         except (OSError, msgspec.DecodeError):
             return _Known()
+
+
+def _seconds_between(begin: str | None, end: str | None) -> float:
+    """Return the seconds between two dates of a response; infinite if one is missing or unreadable."""
+    try:
+        return (parsedate_to_datetime(end or "") - parsedate_to_datetime(begin or "")).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return math.inf
 
 
 def _header(value: str) -> str:

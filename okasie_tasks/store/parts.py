@@ -18,8 +18,8 @@ import redis
 from okasie_tasks.store.records import KEEP_PARTS_SECONDS, Claim, Closed, RunKeys, Stage
 from okasie_tasks.store.scripts import redis_now_ms, script
 
-_PHASE: Final = {"spool": "apply", "upsert": "apply", "sell": "apply"}
-"""Three kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
+_PHASE: Final = {"spool": "apply", "upsert": "apply", "confirm": "apply", "sell": "apply"}
+"""Four kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
 LEASE_SECONDS: Final = 8.0
 """How long a part stays claimed after its worker died; a live worker renews its lease."""
 _RENEW_SECONDS: Final = 2.5
@@ -75,10 +75,12 @@ class RunData:
         pipe.sadd(self._key(run, "collections"), collection)
         pipe.expire(self._key(run, "collections"), KEEP_PARTS_SECONDS)
 
-    def fetch(self, run: str, collection: str, kind: type[Any]) -> Iterator[Any]:
-        """All values of a collection, by field number."""
+    def fetch(self, run: str, collection: str, kind: type[Any], *, first: int = 0) -> Iterator[Any]:
+        """The values of a collection, by field number, from field ``first`` on."""
         rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, "data", collection)))
-        return (msgspec.msgpack.decode(rows[field], type=kind) for field in sorted(rows, key=int))
+        return (
+            msgspec.msgpack.decode(rows[field], type=kind) for field in sorted(rows, key=int) if int(field) >= first
+        )
 
     def fetch_one(self, run: str, collection: str, field: str | int, kind: type[Any]) -> Any:
         value = cast("bytes | None", self._redis.hget(self._key(run, "data", collection), str(field)))

@@ -67,6 +67,8 @@ class Account(NamedTuple):
     """How many times in a row they differed."""
     lost_fields: str = ""
     """The fields that most of the marketplace's rows lacked in the last run, with commas between them."""
+    source: str = ""
+    """The version of the source at its last complete read; "" if it has none."""
 
 
 class Run(msgspec.Struct, kw_only=True):

@@ -183,9 +183,10 @@ class Runs:
             "counted_ms",
             "miscounts",
             "lost_fields",
+            "source",
         ]
         values = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
-        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts, lost_fields = values
+        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts, lost_fields, source = values
         return Account(
             (cursor or b"").decode(),
             (generation or b"0").decode(),
@@ -196,6 +197,7 @@ class Runs:
             int(counted_ms or 0),
             int(miscounts or 0),
             (lost_fields or b"").decode(),
+            (source or b"").decode(),
         )
 
     def note_account(self, account: str, **facts: str | int) -> None:

@@ -43,10 +43,10 @@ class PartitionResult(msgspec.Struct):
 
 
 def diff_chunk(
-    ctx: AccountContext, part: Part, evidence: ReadEvidence, *, partitions: int, plan_only: bool
+    ctx: AccountContext, part: Part, evidence: ReadEvidence, *, partitions: int, plan_only: bool, load_first: int = 0
 ) -> PartitionResult:
     """Decide on every reference of one partition; write the plan and the ledger, and return the counts."""
-    partition = Partition(ctx, part.run, part.number, partitions)
+    partition = Partition(ctx, part.run, part.number, partitions, load_first=load_first)
     settled = partition.take_settled(full=evidence.full)
     known_rejects = ctx.ledger.rejects(
         sorted({*partition.rows, *(r for r, e in partition.base.items() if e.flags & Flag.REJECTED)})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, RetryLater, RunAborted, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
-from okasie_tasks.sync import compare, control_totals, fetch, finish, load, phases, spool, writes
+from okasie_tasks.sync import compare, confirm, control_totals, fetch, finish, load, phases, spool, writes
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
 
 if TYPE_CHECKING:
@@ -234,14 +234,15 @@ def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
 
 def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
     try:
-        return load.load_slice(ctx, part, partitions=run.fact("partitions", 1))
+        return load.load_slice(ctx, part, run, partitions=run.fact("partitions", 1))
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where="source") from error
 
 
 def _diff(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
     evidence = phases.evidence_of(ctx, run)
-    return compare.diff_chunk(ctx, part, evidence, partitions=run.fact("partitions", 1), plan_only=run.plan_only)
+    partitions, first = run.fact("partitions", 1), load.first_part(run)
+    return compare.diff_chunk(ctx, part, evidence, partitions=partitions, plan_only=run.plan_only, load_first=first)
 
 
 def _spool(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
@@ -251,6 +252,10 @@ def _spool(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
 
 def _upsert(ctx: AccountContext, part: Part, _: Run, call: Call) -> object:
     return writes.upsert_chunk(ctx, part, call)
+
+
+def _confirm(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
+    return confirm.confirm_sells(ctx, part, run)
 
 
 def _sell(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
@@ -272,6 +277,7 @@ _JOBS: Final[dict[str, Job]] = {
     "diff": _diff,
     "spool": _spool,
     "upsert": _upsert,
+    "confirm": _confirm,
     "sell": _sell,
     "count": _count,
 }

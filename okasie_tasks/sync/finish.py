@@ -22,6 +22,9 @@ log = get_logger(__name__)
 
 _SENDING: Final = ("first", "walk", "upsert", "sell", "count")
 """Stages whose parts send requests."""
+_APPLIED: Final = ("upsert", "confirm", "sell")
+"""Stages whose results add up to what was done with the plan."""
+_CAN_FAIL: Final = ("walk", "diff", "spool", *_APPLIED)
 
 
 def note_error(ctx: AccountContext, run_id: str, code: str, message: str, where: str) -> None:
@@ -59,7 +62,7 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
     if not run.open:
         return  # another worker has ended it, and its held plan may be outdated by now
     outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run.id, "diff")]
-    applied = merge_counts(result for stage in ("upsert", "sell") for result in ctx.runs.parts.results(run.id, stage))
+    applied = merge_counts(result for stage in _APPLIED for result in ctx.runs.parts.results(run.id, stage))
     if state == "done" and not run.plan_only:
         state = _state(ctx, run, outcomes, applied)
     account: dict[str, str] = {}
@@ -105,13 +108,14 @@ def _log_end(ctx: AccountContext, run_id: str, cursor_before: str) -> None:
 
 
 def _state(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], applied: dict[str, int]) -> str:
-    failed = sum(ctx.runs.parts.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
+    failed = sum(ctx.runs.parts.stage(run.id, stage).failed for stage in _CAN_FAIL)
     if unread := sum(outcome.counts.get("unread", 0) for outcome in outcomes):
         message = (
             f"the list changed during all {fetch.MOST_ROUNDS} reads: {unread} new listings wait for a complete read"
         )
         note_error(ctx, run.id, "walk_incomplete", message, "GET /listings")
-    if failed or applied.get("unanswered") or unread:
+    waiting = run.fact("unsettled") or applied.get("unconfirmed")
+    if failed or applied.get("unanswered") or unread or waiting:
         return "partial"
     return "held" if plan_review.holds_of(run) else "done"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -24,26 +25,74 @@ from okasie_tasks.core.records import (
     partition_of_hash,
     same_row,
 )
-from okasie_tasks.core.row_cache import RowCache, RowOffset
+from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import SourceError
-from okasie_tasks.ports import CachingSource, SourceRow
+from okasie_tasks.ports import CachingSource, Source, SourceRow
+from okasie_tasks.sync import settling
 from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
 from okasie_tasks.sync.fetch import BATCH_ROWS
 
+if TYPE_CHECKING:
+    from okasie_tasks.store.records import Run
 
-def load_slice(ctx: AccountContext, part: Part, *, partitions: int) -> dict[str, int | str | list[str]]:
-    """Read one slice of the source into the partitions. ``ended`` in the result: whether the source ended within it."""
+MOST_NAMED: Final = 20
+"""Places of rows without a readable reference that a result names."""
+
+
+class SliceResult(msgspec.Struct):
+    """The result of one part of the load."""
+
+    rows: int = 0
+    ended: bool = False
+    """Whether the source ended within the slice."""
+    version: str = ""
+    nameless: int = 0
+    where: list[str] = []
+    open_end: str = ""
+    """Where the source ends without a line end."""
+    changed: bool = False
+    """The source changed during the read, so nothing of it counts."""
+    unsettled: bool = False
+    """The source was being written, for longer than a run waits."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers that Flower shows."""
+        return {"rows": self.rows, "nameless": self.nameless}
+
+
+def load_slice(ctx: AccountContext, part: Part, run: Run, *, partitions: int) -> SliceResult:
+    """Read one slice of the source into the partitions. Raises `SourceUnsettled` while the source is being written."""
     source = ctx.source()
-    start = part.number * LOAD_ROWS
-    rows = 0
-    nameless: list[str] = []
-    open_end = ""
+    number = part.number - first_part(run)
     version = source.version()
-    if not source.sliceable and part.number:
-        return {"rows": 0, "ended": 1, "version": "", "nameless": 0, "where": []}  # the first part reads it all
+    if not source.sliceable and number:
+        return SliceResult(ended=True)  # the first part reads it all
+    settled = settling.is_settled(ctx, run, "load", source, version)
+    sorter = _Sorter(ctx, part, number, partitions, version if source.sliceable else None)
+    try:
+        result = _read(source, number, sorter)
+    except SourceError:
+        if source.version() == version:
+            raise
+    if source.version() != version:
+        return SliceResult(changed=True)
+    sorter.write()
+    ctx.ledger.keep_row_offsets(version, sorter.known.passed)
+    result.version, result.unsettled = version, not settled
+    return result
+
+
+def first_part(run: Run) -> int:
+    """Return the first part of the load that counts: the source is read again when it changed during a read."""
+    return run.fact("load_first")
+
+
+def _read(source: Source, number: int, sorter: _Sorter) -> SliceResult:
+    result = SliceResult()
+    start = number * LOAD_ROWS
     # One row more than the slice shows whether it is the last one, without another part.
     stop = start + LOAD_ROWS + 1 if source.sliceable else None
-    sorter = _Sorter(ctx, part, partitions, ctx.ledger.row_offset(version, start) if source.sliceable else None)
     if isinstance(source, CachingSource):
         stream = source.rows(start, stop, known=sorter.known)
     else:
@@ -51,34 +100,29 @@ def load_slice(ctx: AccountContext, part: Part, *, partitions: int) -> dict[str,
     stream = iter(stream)
     own = islice(stream, LOAD_ROWS) if source.sliceable else stream
     while chunk := list(islice(own, BATCH_ROWS)):
-        rows += len(chunk)
-        open_end = chunk[-1].where if chunk[-1].unterminated else ""
-        nameless += [row.where for row in chunk if row.reference is None]
+        result.rows += len(chunk)
+        result.open_end = chunk[-1].where if chunk[-1].unterminated else ""
+        nameless = [row.where for row in chunk if row.reference is None]
+        result.nameless += len(nameless)
+        result.where = (result.where + nameless)[:MOST_NAMED]
         sorter.add([row for row in chunk if row.reference is not None])
-    ended = rows < LOAD_ROWS or next(stream, None) is None
-    if source.version() != version:
-        raise SourceError("the source changed while it was being read; the next run reads it again", code="changed")
-    sorter.write()
-    ctx.ledger.keep_row_offsets(version, sorter.known.passed)
-    return {
-        "rows": rows,
-        "ended": int(ended),
-        "version": version,
-        "nameless": len(nameless),
-        "where": nameless[:20],
-        "open_end": open_end,
-    }
+    result.ended = result.rows < LOAD_ROWS or next(stream, None) is None
+    return result
 
 
 class _Sorter:
-    """Sorts the rows of one slice of the source into the partitions."""
+    """Sorts the rows of one slice of the source into the partitions.
 
-    def __init__(self, ctx: AccountContext, part: Part, partitions: int, begin: RowOffset | None) -> None:
-        self._ctx, self._part, self._partitions = ctx, part, partitions
+    ``number``: of the slice; ``version``: of a source whose row offsets are stored.
+    """
+
+    def __init__(self, ctx: AccountContext, part: Part, number: int, partitions: int, version: str | None) -> None:
+        self._ctx, self._part, self._number, self._partitions = ctx, part, number, partitions
         self._any_with_values = ctx.runs.data.has(part.run, "with_values")
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
-        self.known = RowCache(ctx.ledger.known_rows(part.number), begin)
+        begin = None if version is None else ctx.ledger.row_offset(version, number * LOAD_ROWS)
+        self.known = RowCache(ctx.ledger.known_rows(number), begin)
 
     def add(self, chunk: list[SourceRow]) -> None:
         """Sort rows, all of which have a reference."""
@@ -122,7 +166,7 @@ class _Sorter:
         }
         self._ctx.runs.data.put_sorted(self._part.run, self._part.number, batches)
         if (packed := self.known.pack()) is not None:
-            self._ctx.ledger.keep_rows(self._part.number, packed)
+            self._ctx.ledger.keep_rows(self._number, packed)
 
 
 def local_record(

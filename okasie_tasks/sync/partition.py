@@ -21,9 +21,12 @@ from okasie_tasks.sync.context import AccountContext
 
 
 class Partition:
-    """One partition of a run. ``base``: the ledger entries that need a decision, set by `take_settled`."""
+    """One partition of a run. ``base``: the ledger entries that need a decision, set by `take_settled`.
 
-    def __init__(self, ctx: AccountContext, run: str, partition: int, partitions: int) -> None:
+    ``load_first``: the first part of the load that counts.
+    """
+
+    def __init__(self, ctx: AccountContext, run: str, partition: int, partitions: int, *, load_first: int = 0) -> None:
         self._packed = ctx.ledger.packed_buckets(buckets_of(partition, partitions))
         self.by_hash = {hash8(reference): reference for reference in self._packed}
         self.rows: dict[str, list[Local]] = defaultdict(list)
@@ -31,7 +34,7 @@ class Partition:
         self.remote: dict[str, Remote] = {}
         self.remote_same: set[str] = set()
         self.read = 0
-        for batch in ctx.runs.data.fetch(run, f"local:{partition}", LocalBatch):
+        for batch in ctx.runs.data.fetch(run, f"local:{partition}", LocalBatch, first=load_first):
             self._add_local(batch)
         for page in ctx.runs.data.fetch(run, f"remote:{partition}", RemoteBatch):
             self._add_remote(page)

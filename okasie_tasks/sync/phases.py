@@ -1,9 +1,9 @@
 """Moves a run from phase to phase, and chooses the parts to publish next.
 
 Phases: ``first`` (page 1) -> ``walk`` (the other pages) -> ``load`` (the source) -> ``diff`` -> ``apply`` (spool,
-upsert and sell parts) -> ended. A full run may ``count`` before it ends. The source is read after the walk, so that its
-rows are as fresh as possible and the load knows which of them to compare by value. Exactly one caller moves a run to
-the next phase.
+upsert, confirm and sell parts) -> ended. A full run may ``count`` before it ends. The source is read after the walk, so
+that its rows are as fresh as possible and the load knows which of them to compare by value. Exactly one caller moves a
+run to the next phase.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from okasie_tasks.core.decision import ReadEvidence
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import Page
-from okasie_tasks.sync import absences, control_totals, fetch, plan_review
+from okasie_tasks.sync import absences, confirm, control_totals, fetch, plan_review, settling
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
 from okasie_tasks.sync.finish import cancelled, end, note_error
+from okasie_tasks.sync.load import MOST_NAMED, SliceResult, first_part
 from okasie_tasks.sync.lost_fields import review_fields
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ WINDOWS: Final = {
     "diff": (200, 40),
     "spool": (1, 0),
     "upsert": (5, 15),
+    "confirm": (1, 0),
     "sell": (5, 15),
     "count": (1, 0),
 }
@@ -46,7 +48,7 @@ DRAINED_STAGES: Final = frozenset({"walk"})
 repeats its part, so each write part needs a message."""
 _MOST_DRAINED: Final = 20
 """Open parts of such a stage at a time, over all workers: 20 tickets wait 10 s at most."""
-APPLY: Final = ("spool", "upsert", "sell")
+APPLY: Final = ("spool", "upsert", "confirm", "sell")
 """The stages that share the phase ``apply``: the next parts depend on all of them."""
 _SPOOL_AHEAD: Final = 30
 """Spool the next slice when no more upsert chunks than this are open: 15 s of quota, half if a worker died."""
@@ -71,7 +73,7 @@ def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, ran
         if upserts.total - upserts.closed <= _SPOOL_AHEAD:
             stages.append("spool")
         if spooling.finished and upserts.published >= upserts.total:
-            stages.append("sell")
+            stages += ["confirm", "sell"]
     published = [
         (stage, ctx.runs.parts.window(run_id, stage, size=WINDOWS[stage][0], when_open=WINDOWS[stage][1]))
         for stage in stages
@@ -148,8 +150,7 @@ def _to_load(ctx: AccountContext, run: Run, phase: str) -> None:
         "profiles_lost": json.dumps(lost),
         "source_began_ms": ctx.runs.now_ms(),
     }
-    parts = max(1, -(-run.fact("rows_before") // LOAD_ROWS))
-    ctx.runs.advance(run.id, phase, "load", parts=parts, facts=facts)
+    ctx.runs.advance(run.id, phase, "load", parts=_slices(run), facts=facts)
 
 
 def _lost_profiles(ctx: AccountContext, run: Run) -> list[str]:
@@ -159,36 +160,56 @@ def _lost_profiles(ctx: AccountContext, run: Run) -> list[str]:
 
 
 def _after_load(ctx: AccountContext, run: Run) -> None:
-    slices = ctx.runs.parts.results(run.id, "load")
     if ctx.runs.parts.stage(run.id, "load").failed:
         end(ctx, run, "failed")
         return
-    if not any(part["ended"] for part in slices):
-        ctx.runs.parts.extend(run.id, "load", f"more:{len(slices)}", 4)
+    parts = ctx.runs.parts.results(run.id, "load")
+    slices = [msgspec.convert(part, SliceResult, strict=False) for part in parts[first_part(run) :]]
+    versions = {part.version for part in slices if part.version}
+    if len(versions) > 1 or any(part.changed for part in slices):
+        _load_again(ctx, run, len(parts))
         return
-    if len({part["version"] for part in slices if part["version"]}) > 1:
-        note_error(
-            ctx, run.id, "changed", "the source changed while it was being read; the next run reads it again", ""
-        )
-        end(ctx, run, "failed")
+    if not any(part.ended for part in slices):
+        ctx.runs.parts.extend(run.id, "load", f"more:{len(parts)}", 4)
         return
     if run.fact("walked_all"):
         absences.assign_new(ctx, run)
-    rows = sum(part["rows"] for part in slices)
+    rows = sum(part.rows for part in slices)
     ctx.ledger.forget_rows(-(-rows // LOAD_ROWS))
-    open_end = next((part["open_end"] for part in slices if part.get("open_end")), "")
-    if open_end and plan_review.has_shrunk(ctx, run, rows):
+    unsettled = any(part.unsettled for part in slices)
+    open_end = next((part.open_end for part in slices if part.open_end), "")
+    if open_end and (unsettled or plan_review.has_shrunk(ctx, run, rows)):
         # Many feeds lack the final line end. One that also lacks a third of its rows was truncated, with its last cell.
         before = run.fact("rows_before")
         message = f"the file appears truncated: it ends without a line end and has {rows} rows, {before} before"
         note_error(ctx, run.id, "cut", message, open_end)
         end(ctx, run, "failed")
         return
-    nameless = sum(part["nameless"] for part in slices)
-    facts: dict[str, str | int] = {"rows": rows, "nameless": nameless}
+    nameless = sum(part.nameless for part in slices)
+    version = next(iter(versions), "")
+    facts: dict[str, str | int] = {"rows": rows, "nameless": nameless, "source_version": version}
     if nameless:
-        facts["nameless_where"] = json.dumps([where for part in slices for where in part["where"]][:20])
+        facts["nameless_where"] = json.dumps([where for part in slices for where in part.where][:MOST_NAMED])
+    if unsettled:
+        facts["unsettled"] = 1
+        note_error(ctx, run.id, "unsettled", settling.STILL_CHANGING, "source")
+    else:
+        ctx.runs.note_account(run.account, source=version)
     ctx.runs.advance(run.id, "load", "diff", parts=run.fact("partitions", 1), facts=facts)
+
+
+def _load_again(ctx: AccountContext, run: Run, parts: int) -> None:
+    """Read a source again that changed during the read. ``parts``: of the load so far."""
+    if settling.is_too_late(ctx, run, "load", ctx.runs.now_ms()):
+        message = f"the source changed during every read for {settling.MOST_SECONDS:.0f} s; the next run reads it again"
+        note_error(ctx, run.id, "changed", message, "source")
+        end(ctx, run, "failed")
+        return
+    ctx.runs.parts.extend(run.id, "load", f"again:{parts}", _slices(run), fact=("load_first", "{first}"))
+
+
+def _slices(run: Run) -> int:
+    return max(1, -(-run.fact("rows_before") // LOAD_ROWS))
 
 
 def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
@@ -196,7 +217,7 @@ def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
     return ReadEvidence(
         full=run.fact("walked_all") == 1,
         walk_complete=run.fact("walk_complete") == 1,
-        source_complete=run.fact("nameless") == 0,
+        source_complete=run.fact("nameless") == 0 and not run.fact("unsettled"),
         began_ms=run.started_ms,
         source_began_ms=run.fact("source_began_ms", run.started_ms),
         policy=ctx.policy.conflict,
@@ -229,10 +250,9 @@ def _after_diff(ctx: AccountContext, run: Run) -> None:
         end(ctx, run, "done")
         return
     plan_review.claim_preexisting(ctx, review)
-    for number, change in enumerate(review.sells):
-        ctx.runs.data.put(run.id, "selling", number, change)
-    for stage, parts in (("spool", len(slices)), ("upsert", 0), ("sell", len(review.sells))):
+    for stage, parts in (("spool", len(slices)), ("upsert", 0)):
         ctx.runs.parts.prepare(run.id, stage, parts)
+    confirm.prepare(ctx, run, review.sells)
     ctx.runs.advance(run.id, "diff", "apply", parts=0, facts=facts)
     if not slices and not review.sells:
         advance(ctx, run.id)

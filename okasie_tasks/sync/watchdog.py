@@ -100,7 +100,7 @@ def after_worker_death(
 
 
 def _stages(run: Run) -> tuple[str, ...]:
-    return ("spool", "upsert", "sell") if run.stage == "apply" else (run.stage,)
+    return phases.APPLY if run.stage == "apply" else (run.stage,)
 
 
 def _finished(ctx: AccountContext, run: Run, now_ms: int, timeouts: WatchdogTimeouts) -> Iterator[Parts]:

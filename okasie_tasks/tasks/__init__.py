@@ -3,7 +3,7 @@
 ::
 
     okasie.sync  -> begins the account's run, publishes page 1
-    okasie.fetch_page, load_inventory, diff_chunk, spool, upsert_chunk, mark_sold
+    okasie.fetch_page, load_inventory, diff_chunk, spool, upsert_chunk, confirm_sells, mark_sold
                  -> one part each: permit, claim, do, close; publish the next window when this one is nearly done
                     (see okasie_tasks.tasks.part_runner)
     okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
@@ -320,6 +320,12 @@ def spool(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) 
 def upsert_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
     """Send one chunk of at most 100 listings."""
     return do_part(self, account, run, "upsert", part)
+
+
+@app.task(name="okasie.confirm_sells", **_PART)
+def confirm_sells(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
+    """Look at the source once more before the first sell."""
+    return do_part(self, account, run, "confirm", part)
 
 
 @app.task(name="okasie.mark_sold", **_PART)

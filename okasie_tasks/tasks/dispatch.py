@@ -22,6 +22,7 @@ TASK_OF: Final = {
     "diff": "okasie.diff_chunk",
     "spool": "okasie.spool",
     "upsert": "okasie.upsert_chunk",
+    "confirm": "okasie.confirm_sells",
     "sell": "okasie.mark_sold",
     "count": "okasie.count_listings",
 }

@@ -30,7 +30,7 @@ _SHOWN: Final = 3
 
 _PART: Final = {
     "first": "page", "walk": "page", "load": "slice of the source", "diff": "comparison", "spool": "slice to send",
-    "upsert": "chunk", "sell": "sell", "count": "count of the marketplace",
+    "upsert": "chunk", "confirm": "check of the sells", "sell": "sell", "count": "count of the marketplace",
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ QUEUE_OF: Final = {
     "okasie.count_listings": API,
     "okasie.load_inventory": DIFF,
     "okasie.spool": DIFF,
+    "okasie.confirm_sells": DIFF,
     "okasie.diff_chunk": DIFF,
 }
 """Every task and its queue. The routes are made from it, and a test compares it with the registered tasks."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -204,6 +205,8 @@ class HttpScenario:
             writer = csv.DictWriter(file, columns, delimiter=";")
             writer.writeheader()
             writer.writerows(self.rows)
+        written = time.time() - 10  # a run reads it at once
+        os.utime(part, (written, written))
         part.replace(self._feed)
 
     def _post(self, what: str, body: dict[str, Any] | list[dict[str, Any]]) -> None:

@@ -22,7 +22,7 @@ ACCOUNTS = (
     "interrupted", "pushed", "pushed_wrong_key", "pushed_500", "many", "sold", "beside",
     "watched", "explained", "refused", "measured",
     "approved", "outdated", "dropped", "paused", "cancelled", "stopped",
-    "told", "told_failed", "drawn", "node", "django",
+    "told", "told_failed", "drawn", "node", "django", "rewritten", "other",
 )  # fmt: skip
 
 
@@ -79,6 +79,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             extra = _PATIENT if name in ("interrupted", "watched", "stopped") else ""
             place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"env:KEY_{name}", extra=extra)
         _canaries(place, sandbox)
+        url = 'url = "rewritten.csv"\n'
+        place.config.write_text(place.config.read_text().replace(url, f"{url}settle_seconds = 60\n"))
         with Up(place) as up:
             up.wait_for_flower()
             yield Fleet(place, up, sandbox)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,7 +13,7 @@ import pytest
 
 from okasie_tasks.sandbox import Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
-from tests.support import Place, faults, stored
+from tests.support import Place, faults, poll, stored
 from tests.system.conftest import CARS, Fleet, feed
 
 pytestmark = pytest.mark.system
@@ -87,6 +88,29 @@ def test_a_source_that_cannot_be_read_fails_the_run_and_sells_nothing(
     assert live(fleet.sandbox, name) == before
     write_csv(feed(fleet.place, name), cars(CARS, seed=1)[1:])
     assert good_run(fleet, name)["listings"]["sold"] == 1
+
+
+def test_a_feed_that_is_written_in_place_is_read_when_it_is_complete_and_blocks_no_worker(fleet: Fleet) -> None:
+    """The account's feed must stand for 60 s. The complete one has an old time, as after ``cp -p``."""
+    path = feed(fleet.place, "rewritten")
+    os.utime(path, (1, 1))
+    good_run(fleet, "rewritten", "--full")
+    whole = path.read_text()
+    path.write_text(whole[: whole.index("\n", len(whole) // 2) + 1])
+
+    def is_loading() -> bool:
+        (run,) = fleet.place.okasie("runs", "rewritten", "--limit", "1", "--json").document["runs"]
+        record = fleet.place.okasie("run", run["run"], "--json").document
+        return record["state"] == "running" and record["timeline"][-1]["phase"] == "read the source"
+
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(good_run, fleet, "rewritten", "--full")
+        poll(is_loading, what="a run that waits for its feed")
+        good_run(fleet, "other", "--full")
+        path.write_text(whole)
+        os.utime(path, (2, 2))
+        document = synced.result()
+    assert (document["listings"]["local"], document["listings"]["sold"]) == (CARS, 0)
 
 
 def test_a_row_with_too_few_columns_is_reported_and_the_others_go_on(fleet: Fleet) -> None:
