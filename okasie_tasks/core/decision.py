@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from okasie_tasks.core.fingerprint import decode_compared, differing, echo_learnable
+from okasie_tasks.core.fingerprint import DEALER_UNREAD, decode_compared, differing, echo_learnable
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.records import Local, Remote
 
@@ -33,6 +33,8 @@ class ReadEvidence(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = "local"
     missing_reads: int = 1
     sells: bool = True
+    lost_fields: tuple[str, ...] = ()
+    """Fields that most of the marketplace's rows have lost at once: empty in a row, they are unknown."""
     taking_over: bool = False
     """No run has read the whole marketplace yet, so its listings may be pre-existing ones of the dealer."""
 
@@ -55,7 +57,9 @@ def with_remote_state(base: Entry, remote: Remote | None) -> Entry:
     """Return the entry with the state of the marketplace's row."""
     if remote is None:
         return base
-    return base.replace(status=remote.status, rendering=remote.rendering, changed_at=remote.changed_at)
+    # A row without a readable time: the time of the row before, if the entry holds one.
+    known_at = 0 if base.has(Flag.ECHO_DUE) else base.changed_at
+    return base.replace(status=remote.status, rendering=remote.rendering, changed_at=remote.changed_at or known_at)
 
 
 def status_of(base: Entry, remote: Remote | None) -> Entry:
@@ -97,8 +101,12 @@ def fields_between(local: Local, remote: Remote) -> tuple[str, ...]:
 
 
 def same_dealer(dealer: bytes, remote: Remote) -> bool:
-    """Return whether the row belongs to this dealer, by profile or location code. An unknown dealer matches any row."""
-    return dealer in (remote.dealer_profile, remote.dealer_code) or dealer == NO_DEALER
+    """Return whether the row belongs to this dealer, by profile or location code. An unknown dealer matches any row.
+
+    A row that lacks one of the two forms does not prove another dealer: the ledger may have that form.
+    """
+    known = dealer in (remote.dealer_profile, remote.dealer_code) or dealer == NO_DEALER
+    return known or bool(remote.absent & DEALER_UNREAD)
 
 
 def is_spelling(local: Local, remote: Remote) -> bool:

@@ -12,10 +12,12 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
+from math import isfinite
 from operator import attrgetter
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from okasie_tasks.core.fields import FIELDS, PLACE
 from okasie_tasks.core.listing import Listing
@@ -28,6 +30,8 @@ _LEFT_OUT: Final = frozenset(
 )
 _SPECS: Final = tuple(spec for spec in FIELDS.values() if spec.name not in _LEFT_OUT)
 COMPARED_FIELDS: Final = tuple(spec.name for spec in _SPECS)
+DEALER_UNREAD: Final = 1 << len(COMPARED_FIELDS)
+"""In a bitmap of unknown fields: the dealer is not named in both forms, by profile and by location code."""
 
 _TOLERANCE: Final[Mapping[str, float]] = {
     "powerKw": 0.75,  # once described as stored in horsepower: 85 may come back as 85.3
@@ -46,49 +50,55 @@ never_learned: Final = frozenset({"price", "status", "mileage"})
 # -- normalising ---------------------------------------------------------------------------------------------------
 
 
+# Each returns None for an empty value, and `UNSET` for one that cannot be read.
+_PLAIN_NUMBER: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+
+
 def _text(value: object) -> object:
     if isinstance(value, str):
         return value.strip() or None
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else UNSET
 
 
 def _number(value: object) -> object:
     if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
+        text = value.strip()
+        if not _PLAIN_NUMBER.fullmatch(text):
+            return UNSET if text else None
+        value = float(text) if "." in text else int(text)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
+        return UNSET
     if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN differs from itself
-            return None
-        if value == int(value):
-            return int(value)
-    # msgpack holds 64-bit integers; nothing a car has is larger.
-    return value if abs(value) < 2**63 else None
+        if not isfinite(value):
+            return UNSET
+        whole = int(value)
+        # msgpack holds 64-bit integers; nothing a car has is larger.
+        return whole if value == whole and abs(whole) < 2**63 else value
+    return value if abs(value) < 2**63 else UNSET
 
 
 def _boolean(value: object) -> object:
-    return value if isinstance(value, bool) else None
+    return value if isinstance(value, bool) else UNSET
 
 
 def _texts(value: object) -> object:
-    if not isinstance(value, list | tuple):
-        return None
-    return sorted({text.strip() for text in value if isinstance(text, str) and text.strip()}) or None
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        return UNSET
+    return sorted({text.strip() for text in value if text.strip()}) or None
 
 
 def _features(value: object) -> object:
     if not isinstance(value, list | tuple):
-        return None
+        return UNSET
     features = set()
     for item in value:
         if isinstance(item, Mapping):
             name, category = item.get("name", item.get("feature")), item.get("category")
         else:
             name, category = getattr(item, "name", None), getattr(item, "category", None)
-        if isinstance(name, str) and name.strip():
+        if not isinstance(name, str) or not isinstance(category, str | None):
+            return UNSET
+        if name.strip():
             features.add(f"{category or ''}\x1f{name.strip()}")
     return sorted(features) or None
 
@@ -96,8 +106,10 @@ def _features(value: object) -> object:
 def normalise(value: object) -> object:
     """Return the compared form of a float or a list; texts, integers and booleans do not need it."""
     if not isinstance(value, list | tuple):
-        return _number(value)
-    return _texts(value) if value and isinstance(value[0], str) else _features(value)
+        form = _number(value)
+    else:
+        form = _texts(value) if value and isinstance(value[0], str) else _features(value)
+    return None if form is UNSET else form
 
 
 _NORMALISE: Final[Mapping[str, Callable[[object], object]]] = {
@@ -109,6 +121,7 @@ _NORMALISE: Final[Mapping[str, Callable[[object], object]]] = {
     "features": _features,
 }
 _values_of: Final = attrgetter(*(spec.attribute for spec in _SPECS))
+_EMPTY_PLACE: Final[Mapping[str, Any]] = dict.fromkeys(PLACE)
 _THEIRS: Final = tuple((spec.name, _NORMALISE[spec.kind], spec.name in PLACE) for spec in _SPECS)
 _MONTH_AT: Final = COMPARED_FIELDS.index("firstRegistration")
 
@@ -128,16 +141,28 @@ def compared(listing: Listing) -> Compared:
 
 def compared_row(raw: Mapping[str, Any]) -> Compared:
     """Return the compared form of a row from the marketplace. Never raises: malformed values count as empty."""
-    place = raw.get("location")
-    nested = place if isinstance(place, Mapping) else {}
-    values = [
-        None if (value := nested.get(name) if placed else raw.get(name)) is None else normal(value)
-        for name, normal, placed in _THEIRS
-    ]
+    return read_row(raw)[0]
+
+
+def read_row(raw: Mapping[str, Any]) -> tuple[Compared, int]:
+    """Return the compared form of a row from the marketplace, and a bitmap of the fields that are unknown.
+
+    A field is unknown if the row does not contain it or its value cannot be read; its value is then None. Never raises.
+    """
+    place = raw.get("location", {})
+    nested = place if isinstance(place, Mapping) else {} if place is not None else _EMPTY_PLACE
+    values: list[object] = []
+    absent = 0
+    for index, (name, normal, placed) in enumerate(_THEIRS):
+        value = (nested if placed else raw).get(name, UNSET)
+        form = value if value is None or value is UNSET else normal(value)
+        if form is UNSET:
+            absent |= 1 << index
+        values.append(None if form is UNSET else form)
     month = values[_MONTH_AT]
     if isinstance(month, str):
         values[_MONTH_AT] = month[:7]
-    return tuple(values)
+    return tuple(values), absent
 
 
 # -- comparing -----------------------------------------------------------------------------------------------------
@@ -240,6 +265,14 @@ def filled_fields(listing: Listing) -> int:
         if value is not None and value != ():
             bits |= bit
     return bits
+
+
+_BIT_OF_COMPARED: Final = tuple(1 << tuple(FIELDS).index(name) for name in COMPARED_FIELDS)
+
+
+def emptied_fields(values: Compared, filled: int) -> int:
+    """Return the fields of the bitmap ``filled`` (see `filled_fields`) that are empty here, as such a bitmap."""
+    return sum(bit for bit, value in zip(_BIT_OF_COMPARED, values, strict=True) if value is None and filled & bit)
 
 
 def encode_compared(values: Compared) -> bytes:

@@ -25,7 +25,7 @@ EVENT_BYTES: Final = 400
 TEXT_CHARACTERS: Final = 40
 KINDS: Final = (
     # Stored by position: append only.
-    "created", "updated", "sold", "pushed", "refused", "drift", "conflict", "held", "invalid", "failed",
+    "created", "updated", "sold", "pushed", "refused", "drift", "conflict", "held", "invalid", "failed", "warning",
 )  # fmt: skip
 _REASONS: Final = (
     # The commonest reasons, stored by position: append only. Others are stored as text.

@@ -163,6 +163,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, flags=(self.flags | set_flags) & ~clear, **changes)
 
 
+def answered_status(answer: str | None, sent: str) -> str:
+    """Return the status that the answer to a write proves: ``sent`` where it has none, "" for an unknown word.
+
+    The next row of the list shows the status of such a listing.
+    """
+    return sent if not answer else answer if answer in STATUSES else ""
+
+
 def answer_mark(rendering: bytes) -> int:
     """Return 32 bits of an overwritten rendering, stored in `changed_at` until the echo was read."""
     return int.from_bytes(rendering[:4], "little")

@@ -6,6 +6,8 @@ another party's edit is recorded. Equal rows cost nothing.
 
 from __future__ import annotations
 
+import msgspec
+
 from okasie_tasks.core.decision import (
     Count,
     Decision,
@@ -22,6 +24,7 @@ from okasie_tasks.core.decision import (
 from okasie_tasks.core.fingerprint import never_learned
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag, Version
 from okasie_tasks.core.records import Local, Remote
+from okasie_tasks.core.unread import completed
 
 _ANSWERED = Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED
 """Flags that are cleared once a row was read and decided."""
@@ -42,7 +45,12 @@ def decide(
     ledger entry, or an incremental read did not return it at all. ``images_due``: the marketplace skipped some of its
     images, and a retry is due.
     """
+    lacking = False
+    if remote is not None and (remote.absent or evidence.lost_fields):
+        remote, lacking = completed(local, remote, base, evidence.lost_fields)
     decision = _decide(local, remote, base, evidence, same=same)
+    if lacking and decision.action == "none" and decision.count == "unchanged":
+        decision = _echo_still_due(decision, base)
     if (
         images_due
         and (decision.action, decision.count) == ("none", "unchanged")
@@ -56,6 +64,14 @@ def decide(
     return decision
 
 
+def _echo_still_due(decision: Decision, base: Entry | None) -> Decision:
+    """The first echo is read only once it has all fields that we fill. An adopted row has shown none of ours."""
+    if decision.entry is None or not (base is None or base.has(Flag.ECHO_DUE)):
+        return decision
+    entry = decision.entry.replace(set_flags=Flag.ECHO_DUE)
+    return msgspec.structs.replace(decision, entry=entry if base is None else changed_or_none(entry, base))
+
+
 def _decide(
     local: Local | None, remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *, same: bool
 ) -> Decision:
@@ -67,6 +83,8 @@ def _decide(
     if local.issues:
         kept = _invalid(local, remote, base)
         return Decision(action="none", reason="the row is invalid", count="rejected", entry=kept)
+    if base is None and remote is not None and not remote.status:
+        return Decision(action="none", reason="its status on the marketplace is unknown")
     if base is None:
         return _unknown(local, remote, evidence)
     return _known(local, remote, base, evidence, same=same)

@@ -60,6 +60,10 @@ class Remote(msgspec.Struct, frozen=True, array_like=True):
     """Encoded compared values, unless the ledger already knows this rendering."""
     provider: str = ""
     """The creator reported by the marketplace; "" for a row that the ledger has and that we created."""
+    absent: int = 0
+    """The fields that are unknown; see `okasie_tasks.core.remote_rows.RemoteListing`."""
+    warning: str = ""
+    """What is wrong with the row, or with its reference."""
 
 
 class LocalBatch(msgspec.Struct, array_like=True):

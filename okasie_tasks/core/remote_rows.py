@@ -3,6 +3,9 @@
 `Rows` decodes a page whose values are of the kinds that the contract names, and skips what is not used. A page with
 anything else on it is refused there as a whole and read value by value by `read_remote`, which makes the same of the
 same row. Reading back is tolerant: it never raises.
+
+A field that a row does not contain, or whose value cannot be read, is unknown, which is not the same as empty: its bit
+in `RemoteListing.absent` is set.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from okasie_tasks.core.fields import FIELDS, PLACE
-from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared_row, normalise
+from okasie_tasks.core.fingerprint import COMPARED_FIELDS, DEALER_UNREAD, Compared, normalise, read_row
+from okasie_tasks.core.ledger_entry import STATUSES
 
 _Id = Annotated[str, msgspec.Meta(min_length=1)]
 _Whole = Annotated[int, msgspec.Meta(ge=1 - 2**63, le=2**63 - 1)]
@@ -40,31 +44,47 @@ _KIND: Final[dict[str, Any]] = {
 }
 
 
-def _struct(name: str, fields: tuple[str, ...], **more: Any) -> Any:
-    """A struct of these fields of the contract, each None where it is absent."""
-    kinds = [(field, _KIND[FIELDS[field].kind], None) for field in fields]
-    return msgspec.defstruct(name, [*kinds, *((field, kind, None) for field, kind in more.items())], gc=False)
+def _struct(name: str, fields: tuple[str, ...], more: dict[str, Any], *, complete: bool) -> Any:
+    """A struct of these fields of the contract. ``complete``: it requires them; else they may be `msgspec.UNSET`."""
+    kinds: list[Any] = [
+        (field, kind) if complete else (field, kind, msgspec.UNSET)
+        for field, kind in ((*((field, _KIND[FIELDS[field].kind]) for field in fields), *more.items()))
+    ]
+    # What is not compared stands behind, so that the compared values are the first of the tuple.
+    return msgspec.defstruct(name, [*kinds, *((field, kind, None) for field, kind in _IDENTITY.items())], gc=False)
+
+
+_IDENTITY: Final[dict[str, Any]] = {
+    "id": _Id | None,
+    "externalReference": str | None,
+    "externalProvider": str | None,
+    "updatedAt": datetime | None,
+    "dealerProfileId": str | None,
+    "dealer": _Dealer | None,
+    "images": list[_Unread] | None,
+}
 
 
 _OUTSIDE: Final = tuple(field for field in COMPARED_FIELDS if field not in PLACE)
 _PLACE_AT: Final = COMPARED_FIELDS.index(PLACE[0])
 _MONTH: Final = COMPARED_FIELDS.index("firstRegistration")
-_Place: Final = _struct("_Place", PLACE)
-_Row: Final = _struct(
-    "_Row",
-    _OUTSIDE,
-    # What is not compared stands behind, so that the compared values are the first of the tuple.
-    location=_Place | None,
-    id=_Id | None,
-    externalReference=str | None,
-    externalProvider=str | None,
-    updatedAt=datetime | None,
-    dealerProfileId=str | None,
-    dealer=_Dealer | None,
-    images=list[_Unread] | None,
-)
-_STATUS: Final = _OUTSIDE.index("status")
-_NO_PLACE: Final = (None,) * len(PLACE)
+
+
+def _rows(name: str, *, complete: bool) -> Any:
+    kinds = [(field, _KIND[FIELDS[field].kind]) for field in PLACE]
+    place = msgspec.defstruct(
+        f"{name}Place", kinds if complete else [(*kind, msgspec.UNSET) for kind in kinds], gc=False
+    )
+    return _struct(name, _OUTSIDE, {"location": place | None}, complete=complete)
+
+
+_CompleteRow: Final = _rows("_CompleteRow", complete=True)
+_Row: Final = _rows("_Row", complete=False)
+_STATUS: Final = COMPARED_FIELDS.index("status")
+_PLACES: Final[dict[Any, tuple[Any, ...]]] = {empty: (empty,) * len(PLACE) for empty in (None, msgspec.UNSET)}
+_WORDS: Final = frozenset(STATUSES[1:])
+_LAST_YEAR: Final = 2105
+"""The ledger holds times as 32 bits."""
 _PLAIN: Final = frozenset({int, bool})
 
 
@@ -80,36 +100,82 @@ class Rows(msgspec.Struct):
     meta: Any = None
 
 
-_DECODER: Final = msgspec.json.Decoder(Rows)
+class _CompleteRows(Rows):
+    data: list[_CompleteRow]  # type: ignore[valid-type]
+
+
+_DECODERS: Final = (msgspec.json.Decoder(_CompleteRows), msgspec.json.Decoder(Rows))
 
 
 def decode_rows(body: bytes) -> Rows | None:
     """None for a body that is not of that shape, or not throughout."""
-    try:
-        return _DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+    for decoder in _DECODERS:
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            continue
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+    return None
 
 
 def remote_listing(row: Any) -> RemoteListing | None:
     """What `okasie_tasks.core.listing.read_remote` makes of the same row."""
-    outside = msgspec.structs.astuple(row)
-    place, identity, reference, provider, updated, profile, dealer, images = outside[len(_OUTSIDE) :]
-    if identity is None:
-        return None
-    inside = _NO_PLACE if place is None else msgspec.structs.astuple(place)
-    values = outside[:_PLACE_AT] + inside + outside[_PLACE_AT : len(_OUTSIDE)]
-    return RemoteListing(
-        id=identity,
+    values = msgspec.structs.astuple(row)
+    place, identity, reference, provider, updated, profile, dealer, images = values[len(_OUTSIDE) :]
+    inside = _PLACES[place] if place is None or place is msgspec.UNSET else msgspec.structs.astuple(place)
+    values = values[:_PLACE_AT] + inside + values[_PLACE_AT : len(_OUTSIDE)]
+    absent = 0
+    if row.__class__ is not _CompleteRow:
+        absent = sum(1 << index for index, value in enumerate(values) if value is msgspec.UNSET)
+    return _listing(
+        identity=identity,
         reference=reference or None,
         provider=provider or None,
-        status=values[_STATUS] or None,
-        updated_at=_utc(updated),
-        dealer_profile_id=profile or (dealer.id if dealer is not None else None) or None,
-        dealer_location_code=(dealer.locationCode if dealer is not None else None) or None,
-        image_count=len(images) if images is not None else 0,
         compared=_compared(values),
+        absent=absent,
+        updated=_utc(updated),
+        # A time that the calendar does not hold is odd, no time is not.
+        timeless=updated is None,
+        profile=profile or (dealer.id if dealer is not None else None) or None,
+        code=(dealer.locationCode if dealer is not None else None) or None,
+        images=len(images) if images is not None else 0,
     )
+
+
+def _listing(
+    *, identity: str | None, reference: str | None, provider: str | None, compared: Compared, absent: int,
+    updated: datetime | None, timeless: bool, profile: str | None, code: str | None, images: int,
+) -> RemoteListing | None:  # fmt: skip
+    status, odd = compared[_STATUS], ""
+    if status not in _WORDS and status is not None:
+        odd = f"unknown status {_quoted(status)}"
+        compared = (*compared[:_STATUS], None, *compared[_STATUS + 1 :])
+        absent |= 1 << _STATUS
+    elif updated is None and not timeless:
+        odd = "impossible updatedAt"
+    if not (profile and code):
+        absent |= DEALER_UNREAD
+    # Without an id the reference identifies the row.
+    if not (identity or reference):
+        return None
+    return RemoteListing(
+        id=identity or reference or "",
+        reference=reference,
+        provider=provider,
+        status=None if odd and absent >> _STATUS & 1 else status,  # type: ignore[arg-type]
+        updated_at=updated,
+        dealer_profile_id=profile,
+        dealer_location_code=code,
+        image_count=images,
+        compared=compared,
+        absent=absent,
+        odd=odd,
+    )
+
+
+def _quoted(value: object) -> str:
+    return "".join(c if c.isprintable() else " " for c in str(value))[:40]
 
 
 def _compared(values: tuple[Any, ...]) -> Compared:
@@ -128,12 +194,14 @@ def _compared(values: tuple[Any, ...]) -> Compared:
 
 
 def _utc(moment: datetime | None) -> datetime | None:
-    if moment is None or moment.tzinfo is UTC:
-        return moment
-    try:
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except OverflowError:
+    if moment is None:
         return None
+    if moment.tzinfo is not UTC:
+        try:
+            moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        except OverflowError:
+            return None
+    return moment if 1970 <= moment.year <= _LAST_YEAR else None
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -151,29 +219,33 @@ class RemoteListing(msgspec.Struct, frozen=True):
     dealer_location_code: str | None
     image_count: int
     compared: Compared
+    absent: int = 0
+    """Bit ``i``: the row does not contain a readable value of the ``i``-th of `COMPARED_FIELDS`; `DEALER_UNREAD`."""
+    odd: str = ""
+    """What is wrong with the row, for a warning."""
 
 
 def read_remote(raw: object) -> RemoteListing | None:
-    """Read a row of ``data[]``; None when it is no object or has no ``id``. Odd values count as absent."""
+    """Read a row of ``data[]``; None when it is no object or has neither ``id`` nor reference."""
     if not isinstance(raw, dict):
         return None
-    identity = raw.get("id")
-    if not isinstance(identity, str) or not identity:
-        return None
+    compared, absent = read_row(raw)
     dealer = raw.get("dealer")
     code = dealer.get("locationCode") if isinstance(dealer, dict) else None
     images = raw.get("images")
-    return RemoteListing(
-        id=identity,
-        reference=_text(raw.get("externalReference")),
+    reference = raw.get("externalReference")
+    updated = raw.get("updatedAt")
+    return _listing(
+        identity=_text(raw.get("id")),
+        reference=str(reference) if type(reference) is int else _text(reference),
         provider=_text(raw.get("externalProvider")),
-        status=_text(raw.get("status")),
-        updated_at=read_time(raw.get("updatedAt")),
-        dealer_profile_id=_text(raw.get("dealerProfileId"))
-        or (_text(dealer.get("id")) if isinstance(dealer, dict) else None),
-        dealer_location_code=_text(code),
-        image_count=len(images) if isinstance(images, list) else 0,
-        compared=compared_row(raw),
+        compared=compared,
+        absent=absent,
+        updated=_utc(read_time(updated)),
+        timeless=updated is None,
+        profile=_text(raw.get("dealerProfileId")) or (_text(dealer.get("id")) if isinstance(dealer, dict) else None),
+        code=_text(code),
+        images=len(images) if isinstance(images, list) else 0,
     )
 
 

@@ -36,7 +36,7 @@ def server_time(headers: Mapping[str, str]) -> datetime | None:
     """The ``Date`` header as aware UTC."""
     try:
         return parsedate_to_datetime(headers["Date"]).astimezone(UTC)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -152,10 +152,10 @@ def issues_of(error: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def read_page(body: object, *, page: int, moment: datetime | None, request_id: str) -> Page:
     """A page of ``GET /listings``. Rows and totals are required: the proof that a listing is absent rests on them."""
     rows, pagination, meta = _page(body)
-    total_items, total_pages = pagination.get("totalItems"), pagination.get("totalPages")
-    if not _is_count(total_items) or not _is_count(total_pages):
+    total_items, total_pages = _number(pagination.get("totalItems")), _number(pagination.get("totalPages"))
+    if total_items is None or total_pages is None:
         raise Unreadable("expected pagination.totalItems and pagination.totalPages to be counts")
-    if pagination.get("page", page) != page:
+    if "page" in pagination and _number(pagination["page"]) != page:
         raise Unreadable(f"expected page {page}, got page {text(str(pagination.get('page')))}")
     remote = [remote_listing(row) for row in rows] if isinstance(body, Rows) else [read_remote(row) for row in rows]
     return Page(
@@ -310,6 +310,11 @@ def _table(body: object, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Unreadable(f"expected {name} to be an object, got {_kind(value)}")
     return value
+
+
+def _number(value: object) -> int | None:
+    """A count, also as text; None for anything else."""
+    return value if _is_count(value) else _count(value) if isinstance(value, str) else None
 
 
 def _is_count(value: object) -> TypeGuard[int]:

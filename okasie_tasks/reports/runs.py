@@ -16,6 +16,7 @@ from okasie_tasks.reports.listing import event_document, iso
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.sync.lost_fields import lost_reasons
 from okasie_tasks.sync.spool import changes_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _LISTINGS: Final = (
     "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
+    "warnings",
 )  # fmt: skip
 _KINDS: Final = ("list", "bulk", "put", "delete")
 _CONFLICTS: Final = 10
@@ -76,6 +78,11 @@ def _notes(run: Run) -> Iterator[str]:
         yield f"cancelled by an operator at {iso(run.fact('cancel_ms'))}; the cursor was not moved"
     if run.fact("walk_moved"):
         yield "the marketplace's list changed while it was read: listings it did not return are not treated as missing"
+    if unproven := run.fact("unproven"):
+        yield f"{unproven} listings were not returned, but rows without a reference were: not treated as missing"
+    yield from lost_reasons(run)
+    if lacking := run.fact("lacking"):
+        yield f"{lacking} rows of the list lack fields that we fill: these fields are not compared"
     if unoffered := run.fact("unoffered"):
         yield f"{unoffered} marketplace edits could not be offered to the source; they will be offered again"
     if "control" in run.facts:

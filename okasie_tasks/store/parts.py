@@ -109,7 +109,7 @@ class RunParts:
         """Parts in progress in this process -> when to stop renewing their claims, by the monotonic clock."""
         self._keeper: threading.Thread | None = None
         self._keeper_lock = threading.Lock()
-        names = ("stage_publish", "stage_extend", "stage_add")
+        names = ("stage_publish", "stage_extend", "stage_add", "stage_cut")
         claims = ("part_claim", "part_take", "part_close", "part_release", "part_keep")
         self._steps = {name: script(client, name) for name in (*names, *claims)}
 
@@ -133,6 +133,10 @@ class RunParts:
         return int(
             self._steps["stage_extend"](keys=[self._key(run, stage), self._key(run)], args=[token, parts, *fact])
         )
+
+    def cut(self, run: str, stage: str) -> None:
+        """Remove the parts of a stage that are not published yet."""
+        self._steps["stage_cut"](keys=[self._key(run, stage)])
 
     def add(
         self,

@@ -65,6 +65,8 @@ class Account(NamedTuple):
     """When the marketplace's own counts were last compared with ours."""
     miscounts: int = 0
     """How many times in a row they differed."""
+    lost_fields: str = ""
+    """The fields that most of the marketplace's rows lacked in the last run, with commas between them."""
     source: str = ""
     """The version of the source at its last complete read; "" if it has none."""
 

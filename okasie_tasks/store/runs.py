@@ -182,10 +182,11 @@ class Runs:
             "provider",
             "counted_ms",
             "miscounts",
+            "lost_fields",
             "source",
         ]
         values = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
-        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts, source = values
+        cursor, generation, rows, profiles, take_over, provider, counted_ms, miscounts, lost_fields, source = values
         return Account(
             (cursor or b"").decode(),
             (generation or b"0").decode(),
@@ -195,6 +196,7 @@ class Runs:
             (provider or b"").decode(),
             int(counted_ms or 0),
             int(miscounts or 0),
+            (lost_fields or b"").decode(),
             (source or b"").decode(),
         )
 

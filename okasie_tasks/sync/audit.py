@@ -15,7 +15,7 @@ import msgspec
 from okasie_tasks.core.decision import Decision
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.history import NOT_KEPT, Change, Event, both_versions, fit
-from okasie_tasks.core.ledger_entry import Entry, Flag
+from okasie_tasks.core.ledger_entry import Entry, Flag, answered_status
 from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Local, Outgoing, Reject, Remote
 from okasie_tasks.core.snapshot import Snapshot, diff, theirs
@@ -74,8 +74,8 @@ def _record_written(
         entry = base.get(item.reference)
         after = Snapshot.of(body)
         changes = diff(before.get(item.reference), body, after=after, status=entry.status if entry else "")
-        warning = skipped_images(answer)
-        warnings = (warning,) if warning else ()
+        odd = f"answered with status {answer.status}" if not answered_status(answer.status, "active") else None
+        warnings = tuple(text for text in (odd, skipped_images(answer)) if text)
         full = msgspec.structs.replace(event, changes=changes, warnings=warnings)
         rows.append((item.reference, full, after.pack()))
     ctx.history.sent(rows)
@@ -179,6 +179,20 @@ def record_findings(ctx: AccountContext, findings: Sequence[Finding], *, run: st
         context = {"account": ctx.policy.account, "run": run}
         lines = [{**context, "reference": name, "reason": event.reason} for name, event in fresh if event.kind == kind]
         each(log, INFO if kind == "drift" else WARNING, kind, lines)
+
+
+def record_warnings(ctx: AccountContext, warnings: Sequence[tuple[str, str]], *, run: str) -> None:
+    """Record and log rows of the marketplace with something odd in them. Skip one that the latest event reports."""
+    if not warnings:
+        return
+    now_ms = ctx.runs.now_ms()
+    newest = ctx.history.latest([reference for reference, _ in warnings], now_ms=now_ms)
+    events = [(reference, fit(Event(now_ms, "warning", text, run))) for reference, text in warnings]
+    fresh = [(reference, event) for reference, event in events if not event.same_as(newest.get(reference))]
+    ctx.history.add(fresh)
+    context = {"account": ctx.policy.account, "run": run}
+    lines = [{**context, "reference": reference, "reason": event.reason} for reference, event in fresh]
+    each(log, WARNING, "odd row of the marketplace", lines)
 
 
 def _needs_our_snapshot(finding: Finding) -> bool:

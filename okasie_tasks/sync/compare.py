@@ -90,6 +90,7 @@ class PartitionPlan:
         self._freed: list[str] = []
         self._planned: list[Planned] = []
         self._findings: list[audit.Finding] = []
+        self._warned: list[tuple[str, str]] = []
         self._losing: list[Planned] = []
         self._preexisting: list[Remote] = []
         self._offers: list[Offer] = []
@@ -123,6 +124,9 @@ class PartitionPlan:
                 return
             decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)
+        if remote is not None and remote.warning and (local is not None or base is not None):
+            self.result.counts["warnings"] = self.result.counts.get("warnings", 0) + 1
+            self._warned.append((reference, remote.warning))
         if audit.is_finding(decision, base):
             self._findings.append(audit.Finding(reference, decision, local, remote, base))
         if decision.entry is not None:
@@ -273,6 +277,7 @@ class PartitionPlan:
         rejects.log_new(self._ctx, self._fresh)
         self._ctx.ledger.remove_rejects(self._freed)
         audit.record_findings(self._ctx, self._findings, run=self._part.run)
+        audit.record_warnings(self._ctx, self._warned, run=self._part.run)
 
 
 def _ours(base: Entry) -> bool:

@@ -189,12 +189,12 @@ def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     partitions = fetch.partitions_of(page, full=whole, rows_before=run.fact("rows_before"))
     ctx.runs.note(
         part.run,
-        pages=phases.pages_of(page.total_items, page.total_pages),
+        pages=phases.pages_of(page),
         total_items=page.total_items,
         partitions=partitions,
         walked_all=int(whole),
         since=since.isoformat() if since else "",
-        cursor_next=fetch.next_cursor(page),
+        cursor_next=fetch.next_cursor(page, datetime.fromtimestamp(ctx.runs.now(), UTC)),
         taking_over=int(whole and take_over == "open"),
         provider=account.provider,
         partner_source=page.partner_source,
@@ -219,7 +219,15 @@ def _same_market(ctx: AccountContext) -> None:
 def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     since = run.facts.get("since", "")
     moment = datetime.fromisoformat(since).astimezone(UTC) if since else None
-    page = call.list_page(fetch.page_of(run, part.number), updated_since=moment)
+    number = fetch.page_of(run, part.number)
+    try:
+        page = call.list_page(number, updated_since=moment)
+    except ItemRejected:
+        if not run.fact("read_on"):
+            raise
+        return {"rows": 0, "total": run.fact("total_items")}  # there is no page past the end
+    if not page.rows and not page.unreadable:
+        fetch.end_walk(ctx, run, number)
     partitions, provider = run.fact("partitions", 1), run.facts.get("provider", "")
     return fetch.write_page(ctx, part.run, page, read_number=part.number + 1, partitions=partitions, provider=provider)
 

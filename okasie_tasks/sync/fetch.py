@@ -13,17 +13,26 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
-from okasie_tasks.core.fingerprint import compared_fingerprint, dealer_fingerprint, encode_compared
+from okasie_tasks.core.fingerprint import (
+    DEALER_UNREAD,
+    compared_fingerprint,
+    dealer_fingerprint,
+    emptied_fields,
+    encode_compared,
+)
+from okasie_tasks.core.guards import fields_of
 from okasie_tasks.core.ledger_entry import ABSENT, LOOK_AGAIN, Entry, entry_state, is_as_rendered
 from okasie_tasks.core.records import (
     Remote,
     RemoteBatch,
     hash8,
+    merge_counts,
     partition_of_hash,
     partitions_for,
     split_hashes,
 )
 from okasie_tasks.core.remote_rows import RemoteListing
+from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Page
 from okasie_tasks.sync.context import AccountContext
 
@@ -31,6 +40,10 @@ if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
 
 
+log = get_logger(__name__)
+
+MOST_SKEW: Final = timedelta(days=1)
+"""Between the marketplace's clock and that of Redis."""
 BATCH_ROWS: Final = 1_000
 """Rows per read of the ledger."""
 _UNKNOWN_SIZE_PARTITIONS = 16
@@ -50,9 +63,16 @@ def updated_since(cursor: str, overlap_seconds: float) -> datetime:
     return datetime.fromisoformat(cursor).astimezone(UTC) - timedelta(seconds=overlap_seconds)
 
 
-def next_cursor(page: Page) -> str:
-    """Return the marketplace's time at the walk's first page, else the latest ``updatedAt`` on it; "" if neither."""
-    moment = page.server_time or max((row.updated_at for row in page.rows if row.updated_at), default=None)
+def next_cursor(page: Page, now: datetime) -> str:
+    """Return the marketplace's time at the walk's first page, else the latest ``updatedAt`` on it; "" if neither.
+
+    Times more than a day from ``now``, Redis time, are not believed: the cursor would skip changes, or repeat all.
+    """
+    latest = sorted((row.updated_at for row in page.rows if row.updated_at), reverse=True)
+    moments = [page.server_time, *latest] if page.server_time else latest
+    moment = next((moment for moment in moments if abs(moment - now) <= MOST_SKEW), None)
+    if moments and moment != moments[0]:
+        log.warning("the marketplace's time is not plausible", time=moments[0].isoformat(), ours=now.isoformat())
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else ""
 
 
@@ -73,18 +93,21 @@ def write_page(
     batches: dict[int, RemoteBatch] = defaultdict(RemoteBatch)
     with_values: list[bytes] = []
     providers: Counter[str] = Counter()
-    rows = active = 0
-    for row, key, packed in zip(named, keys, ctx.ledger.packed(references, keys), strict=True):
+    lost: Counter[int] = Counter()
+    rows = active = lacking = unowned = 0
+    entries = ctx.ledger.packed(references, keys)
+    for row, key, packed in zip(named, keys, entries, strict=True):
         owned = entry_state(packed).owned
         if not owned and provider and row.provider and row.provider != provider:
             continue
         rows += 1
+        unowned += packed == ABSENT
         active += row.status == "active"
         if owned and row.provider:
             providers[row.provider] += 1
         partition = partition_of_hash(key, partitions)
         rendering = compared_fingerprint(row.compared)
-        if is_as_rendered(packed, rendering, row.status or "", _dealers(row)):
+        if is_as_rendered(packed, rendering, row.status or "", _dealers(row)) and not row.odd:
             same[partition].append(key)
             continue
         record = remote_record(row, None if packed == ABSENT else Entry.unpack(packed), provider)
@@ -92,6 +115,9 @@ def write_page(
         batches[partition].rows.append(record)
         if record.values is not None:
             with_values.append(key)
+            if owned and (emptied := emptied_fields(row.compared, entry_state(packed).filled)):
+                lost[emptied] += 1
+                lacking += row.absent & ~DEALER_UNREAD != 0
     for partition, same_keys in same.items():
         batches[partition].same = b"".join(same_keys)
     collections: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
@@ -99,14 +125,27 @@ def write_page(
         # Before the rows: a reader of the rows must already find them marked.
         ctx.runs.data.mark(run, "with_values", with_values)
     ctx.runs.data.put_sorted(run, read_number, collections | {"ids": b"".join(hash8(row.id) for row in page.rows)})
-    return {
+    unnamed = Counter(row.provider or "" for row in page.rows if not row.reference)
+    counts: dict[str, int | dict[str, int]] = {
         "rows": len(page.rows),
         "nameless": len(page.rows) - rows + page.unreadable,
         "unreadable": page.unreadable,
         "nameless_active": sum(row.status == "active" for row in page.rows) - active,
         "total": page.total_items,
         "providers": dict(providers),
+        "unnamed": unnamed[provider] if provider else 0,
+        "anonymous": unnamed[""],
+        "unowned": unowned,
     }
+    if lost:
+        filled = Counter(entry_state(packed).filled for packed in entries)
+        counts |= {"lost": fields_in(lost), "filled": fields_in(filled), "lacking": lacking}
+    return counts
+
+
+def fields_in(bitmaps: Counter[int]) -> dict[str, int]:
+    """Return field -> number, for bitmaps as made by `okasie_tasks.core.fingerprint.filled_fields`."""
+    return merge_counts(dict.fromkeys(fields_of(bitmap), count) for bitmap, count in bitmaps.items())
 
 
 def distinct_rows(pages: Callable[[], Iterable[bytes]], *, rows: int) -> int:
@@ -142,6 +181,7 @@ def remote_record(row: RemoteListing, base: Entry | None, provider: str = "") ->
         and base.status == status
         and base.dealer in (profile, code)
         and not base.flags & LOOK_AGAIN
+        and not row.odd
     ):
         return None
     return Remote(
@@ -155,6 +195,8 @@ def remote_record(row: RemoteListing, base: Entry | None, provider: str = "") ->
         images=row.image_count,
         values=None if known else encode_compared(row.compared),
         provider=(row.provider or "") if base is None or row.provider != provider else "",
+        absent=row.absent,
+        warning=row.odd,
     )
 
 
@@ -165,6 +207,7 @@ def partitions_of(page: Page, *, full: bool, rows_before: int) -> int:
 
 
 MOST_ROUNDS: Final = 3
+_MOST_PAGES_PAST_END: Final = 64
 FIRST_READ: Final = 0
 """The read number of the run's first page; part ``n`` of the walk has ``n + 1``."""
 
@@ -215,7 +258,24 @@ def repeat(ctx: AccountContext, run: Run) -> bool:
         return False
     most = max((page.get("total", 0) for page in last_round(ctx, run)), default=0)
     pages = max(run.fact("pages", 1), -(-most // ROWS_PER_PAGE))
+    pages = min(pages, run.fact("empty_page", pages))
     # The script puts the number of the first new part in place of {first}.
     value = json.dumps([*rounds, ("{first}", 1)]).replace('"{first}"', "{first}")
     ctx.runs.parts.extend(run.id, "walk", f"round:{len(rounds)}", pages, fact=("walk_rounds", value))
+    return True
+
+
+def end_walk(ctx: AccountContext, run: Run, page: int) -> None:
+    """Drop the pages behind an empty one: the answer may announce thousands that do not exist."""
+    ctx.runs.note(run.id, empty_page=page)
+    ctx.runs.parts.cut(run.id, "walk")
+
+
+def read_on(ctx: AccountContext, run: Run) -> bool:
+    """Read past the announced end, first one page, then more while they have rows; False once an empty page is read."""
+    pages, done = last_round(ctx, run), run.fact("read_on")
+    if done and (not pages[-1].get("rows") or done > _MOST_PAGES_PAST_END):
+        return False
+    token = f"on:{len(rounds_of(run))}:{len(pages)}"
+    ctx.runs.parts.extend(run.id, "walk", token, max(1, done), fact=("read_on", str(2 * max(1, done))))
     return True

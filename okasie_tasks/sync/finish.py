@@ -163,6 +163,7 @@ def _report(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], appl
         "held": run.fact("held_count"),
         "drifted": decided.get("drifted", 0),
         "conflicts": decided.get("conflicts", 0),
+        "warnings": decided.get("warnings", 0) + applied.get("warnings", 0),
         "foreign": decided.get("foreign", 0) - taken + sum(page.get("nameless", 0) for page in pages),
     }
     sent, sold = run.fact("planned_upserts"), run.fact("planned_sells")

@@ -38,6 +38,7 @@ class Partition:
             self._add_local(batch)
         for page in ctx.runs.data.fetch(run, f"remote:{partition}", RemoteBatch):
             self._add_remote(page)
+        self.remote = {reference: row for reference, row in self.remote.items() if row.id}
         for reference in self.remote_same.intersection(self.remote):
             if self.remote[reference].provider:  # a listing of another provider that uses one of our references
                 del self.remote[reference]

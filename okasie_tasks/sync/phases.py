@@ -17,11 +17,13 @@ import msgspec
 from okasie_tasks.core.decision import ReadEvidence
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.errors import ConfigurationError
-from okasie_tasks.sync import confirm, control_totals, fetch, plan_review, settling
+from okasie_tasks.ports import Page
+from okasie_tasks.sync import absences, confirm, control_totals, fetch, plan_review, settling
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
 from okasie_tasks.sync.finish import cancelled, end, note_error
 from okasie_tasks.sync.load import MOST_NAMED, SliceResult, first_part
+from okasie_tasks.sync.lost_fields import review_fields
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Claim, Run
@@ -132,11 +134,19 @@ def _to_load(ctx: AccountContext, run: Run, phase: str) -> None:
         if phase == "first":
             ctx.runs.advance(run.id, "first", "walk", parts=0)
         return
+    missing = absences.missing_listings(ctx, run) if complete and run.fact("walked_all") else set()
+    if missing and fetch.read_on(ctx, run):
+        if phase == "first":
+            ctx.runs.advance(run.id, "first", "walk", parts=0)
+        return
+    unproven = bool(missing) and not absences.is_proof(ctx, run, missing)
     lost = _lost_profiles(ctx, run)
     facts: dict[str, str | int] = {
+        **review_fields(ctx, run),
         # Rows of a profile that the key can no longer reach are not missing.
-        "walk_complete": int(complete and not lost),
+        "walk_complete": int(complete and not lost and not unproven),
         "walk_moved": int(not complete),
+        "unproven": len(missing) if unproven else 0,
         "profiles_lost": json.dumps(lost),
         "source_began_ms": ctx.runs.now_ms(),
     }
@@ -162,6 +172,8 @@ def _after_load(ctx: AccountContext, run: Run) -> None:
     if not any(part.ended for part in slices):
         ctx.runs.parts.extend(run.id, "load", f"more:{len(parts)}", 4)
         return
+    if run.fact("walked_all"):
+        absences.assign_new(ctx, run)
     rows = sum(part.rows for part in slices)
     ctx.ledger.forget_rows(-(-rows // LOAD_ROWS))
     unsettled = any(part.unsettled for part in slices)
@@ -210,6 +222,7 @@ def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
         source_began_ms=run.fact("source_began_ms", run.started_ms),
         policy=ctx.policy.conflict,
         missing_reads=ctx.policy.missing_reads,
+        lost_fields=tuple(json.loads(run.facts.get("lost_fields", "{}"))),
         sells=ctx.policy.sells,
         taking_over=run.fact("taking_over") == 1,
     )
@@ -274,6 +287,13 @@ def slices_of(run: Run) -> list[int]:
     return list(json.loads(run.facts.get("slices", "[]")))
 
 
-def pages_of(total_items: int, total_pages: int) -> int:
-    """Return the number of pages to read: the answer's count, but at least what its item count requires."""
-    return max(1, total_pages, -(-total_items // ROWS_PER_PAGE)) if total_items else 1
+def pages_of(page: Page) -> int:
+    """Return the number of pages to read, from the first page.
+
+    This is the answer's count, but at least what its item count requires, and at most what it requires if every page
+    has as many rows as the first.
+    """
+    rows = len(page.rows) + page.unreadable
+    if not page.total_items or not rows:
+        return 1
+    return min(max(page.total_pages, -(-page.total_items // ROWS_PER_PAGE)), -(-page.total_items // rows))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from okasie_tasks.core.estimates import halves
 from okasie_tasks.core.history import Event
-from okasie_tasks.core.ledger_entry import Entry, Flag, Version, answer_mark
+from okasie_tasks.core.ledger_entry import Entry, Flag, Version, answer_mark, answered_status
 from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Outgoing, Planned, Reject
 from okasie_tasks.errors import ItemRejected
@@ -98,7 +98,7 @@ def _record_answers(
         ctx, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000
     )
     swaps: list[tuple[str, Entry | None, Entry]] = []
-    counts = {"created": 0, "updated": 0, "skipped_images": 0}
+    counts = {"created": 0, "updated": 0, "skipped_images": 0, "warnings": 0}
     for item, answer in accepted:
         entry = _sent(item, answer, now_ms)
         if item.reference in lacking:
@@ -106,6 +106,7 @@ def _record_answers(
         swaps.append((item.reference, base.get(item.reference), entry))
         counts["created" if item.action == "create" else "updated"] += 1
         counts["skipped_images"] += len(answer.skipped_images)
+        counts["warnings"] += not entry.status
     refused: list[Reject] = []
     again: list[Outgoing] = []
     for item, answer in (pair for pair in pairs if pair[1].outcome != "accepted"):
@@ -129,7 +130,7 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
         row=item.row,
         dealer=item.dealer,
         filled=item.filled,
-        status=answer.status or "active",
+        status=answered_status(answer.status, "active"),
         flags=flags | Flag.RESENT if item.answers else flags,
         sent_ms=now_ms,
         changed_at=answer_mark(item.answers),
@@ -167,7 +168,7 @@ def _reject(item: Outgoing, answer: ItemAnswer, run: str, request_id: str | None
     return rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
 
 
-def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str, int]:
+def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str, int]:  # noqa: PLR0911
     """Mark one listing sold. A reference that the marketplace does not know (404) counts as sold."""
     change: Planned | None = ctx.runs.data.fetch_one(part.run, "selling", part.number, Planned)
     if change is None:
@@ -189,6 +190,10 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
         try:
             answer = call.delete(change.reference)
             status, request_id = answer.items[0].status or "sold", answer.request_id
+            if status != "sold":
+                # Not known to be sold: the next run decides again.
+                audit.record_warnings(ctx, [(change.reference, f"DELETE left it {status}")], run=part.run)
+                return {"warnings": 1}
         except ItemRejected as refused:
             if refused.status != 404:
                 raise

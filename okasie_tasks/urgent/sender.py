@@ -16,7 +16,7 @@ import msgspec
 
 from okasie_tasks.core.estimates import ITEMS_PER_BULK, pack
 from okasie_tasks.core.history import Event
-from okasie_tasks.core.ledger_entry import Entry, Flag
+from okasie_tasks.core.ledger_entry import Entry, Flag, answered_status
 from okasie_tasks.core.pending import PendingChange, PushOutcome, is_superseded, pushed, sold
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.errors import ItemRejected, ListingLocked, RetryLater, RunAborted, Unavailable
@@ -218,7 +218,8 @@ class Sender:
 
         def entry(reference: str, known: Entry | None) -> Entry:
             pair, item, answer = by_reference[reference]
-            settled = pushed(pair[1], item, known, status=answer.status or pair[1].status, now_ms=now_ms)
+            status = answered_status(answer.status, pair[1].status)
+            settled = pushed(pair[1], item, known, status=status, now_ms=now_ms)
             return settled.replace(set_flags=Flag.IMAGES) if reference in lacking else settled
 
         self._write(list(by_reference), base, entry)

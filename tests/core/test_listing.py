@@ -284,7 +284,10 @@ def test_a_row_is_read_without_trusting_it() -> None:
     found = read_remote(row)
     assert found is not None
     assert (found.reference, found.status, found.updated_at, found.image_count) == (None, None, None, 0)
-    assert read_remote({"externalReference": "A"}) is None
+    assert read_remote({"title": "A"}) is None
+    unnamed = read_remote({"externalReference": 7})
+    assert unnamed is not None, "the reference identifies it"
+    assert (unnamed.id, unnamed.reference) == ("7", "7")
     assert read_remote("nonsense") is None
 
 

@@ -24,9 +24,10 @@ def drive(
 
 
 def finish(
-    ctx: AccountContext, run: str, *, wait: Callable[[float], None] = lambda _: None, rng: Random | None = None
-) -> Run:
-    """Do the parts of a run that has begun until it ends."""
+    ctx: AccountContext, run: str, *, wait: Callable[[float], None] = lambda _: None, rng: Random | None = None,
+    before: Callable[[], None] = lambda: None,
+) -> Run:  # fmt: skip
+    """Do the parts of a run that has begun until it ends. ``before``: what else happens before each part."""
     luck, number = rng or Random(0), 0
     while (record := ctx.runs.get(run)) is not None and record.open:
         parts = [(stage, part) for stage, found in phases.windows(ctx, run, record.stage) for part in found]
@@ -38,6 +39,7 @@ def finish(
             assert not record.open or (record.stage, record.progress_ms) != before, f"{run} stands still: {record}"
         for stage, part in parts:
             number += 1
+            before()
             _one(ctx, Part(run, stage, part, f"task-{number}"), luck, wait)
             phases.advance(ctx, run)
     assert record is not None

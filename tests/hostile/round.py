@@ -1,0 +1,326 @@
+"""One round: a calm full run, a few turns under fire, and two full runs once everything is calm again."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import msgspec
+import redis
+
+from okasie_tasks.store.records import Run
+from tests.hostile.feed import WRITABLE
+from tests.hostile.mangler import Mangling, content_only, item_errors, manglings
+from tests.hostile.oracle import Oracle, Push
+from tests.hostile.scenario import HostileScenario
+from tests.sync.http_scenario import varied
+
+_MOST_LISTS: Final = 8
+"""Requests for pages in one run, beyond three times those that the list has."""
+_COLOURS: Final = ("zwart", "wit", "grijs", "blauw", "rood", "zilver", "groen", "paars")
+
+
+class Result(msgspec.Struct):
+    """``requests`` and ``fewest``: of the runs whose answers neither lied about counts nor refused anything."""
+
+    seed: int
+    style: str
+    story: list[str]
+    wrong: list[str]
+    requests: int = 0
+    fewest: int = 0
+    seconds: float = 0.0
+
+
+class Round:
+    """``seed`` decides everything."""
+
+    def __init__(self, seed: int, redis_url: str, folder: Path) -> None:
+        self.rng = rng = Random(f"hostile:{seed}")
+        self.table = rng.random() < 0.35
+        conflict = rng.choice(("remote", "newest")) if self.table else "local"
+        self.guarded = rng.random() < 0.4
+        self.page_rows = rng.choice((0, 0, 10, 25))
+        rows = varied(rng.randint(20, 60), seed=rng.randrange(10**6))
+        for row in rows:
+            row["colour"] = rng.choice(_COLOURS)
+        self.world = HostileScenario(
+            folder, redis_url, rows=rows, rng=rng, guarded=self.guarded, conflict=conflict, table=self.table
+        )
+        self.feed = self.world.feed
+        self.oracle = Oracle(self.feed, guarded=self.guarded, ours=set(self.feed.rows))
+        style = f"{'table' if self.table else 'csv'} {conflict} {len(rows)} cars"
+        style += (" guarded" if self.guarded else "") + (f" {self.page_rows} rows a page" if self.page_rows else "")
+        self.result = Result(seed, style, [], [])
+        self._next = 1000
+        self._removed = 0
+        self._waiting: list[tuple[str, str, Push | None]] = []
+        self._writes = self._judged = 0
+
+    def play(self) -> Result:
+        began = time.monotonic()
+        try:
+            with self.world:
+                self._play()
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            self.result.wrong.append(
+                f"{type(error).__name__}: {error!s:.300} ({Path(place.filename).name}:{place.lineno})"
+            )
+        self.result.seconds = round(time.monotonic() - began, 2)
+        return self.result
+
+    def _play(self) -> None:
+        world, rng = self.world, self.rng
+        world.quirks(page_rows=self.page_rows)
+        self.feed.publish()
+        self._run("full", [])
+        for _ in range(rng.randint(2, 4)):
+            world.clock.ahead += 200
+            self._turn()
+        self._heal()
+        for _ in range(2):
+            world.clock.ahead += 600
+            last = self._run("full", [])
+        self._check_end(last)
+
+    # -- a turn under fire -----------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        world, rng = self.world, self.rng
+        self._change()
+        self.feed.publish()
+        references, quiet = sorted(self.oracle.ours), rng.random() < 0.3
+        if quiet:
+            found = content_only(rng, references)
+        else:
+            found = manglings(rng, references, writes_back=self.table) if rng.random() < 0.9 else []
+            found += [item_errors(rng, sorted(self.feed.rows))] if rng.random() < 0.15 else []
+            self._prepare_accidents()
+        for mangling in found:
+            self.result.story.append(mangling.name)
+            self._judged |= mangling.judges
+        if errors := {name: error for mangling in found for name, error in mangling.items.items()}:
+            world.quirks(page_rows=self.page_rows, item_errors=errors)
+        world.faults(*(rule for mangling in found for rule in mangling.rules), seconds=rng.choice((1, 12, 60, 600)))
+        self._run(rng.choice(("full", "full", "incremental")), found)
+        if not quiet:
+            self._ask()
+        world.send(6)
+        world.reading.clear()
+        world.between.clear()
+        self.feed.finish()
+        if rng.random() < 0.7:
+            self._calm()
+        self._check()
+
+    def _prepare_accidents(self) -> None:
+        """What happens to the feed, and what people ask for, while the run works."""
+        rng, world = self.rng, self.world
+        if rng.random() < 0.5:
+            if rng.random() < 0.4:
+                world.reading.append(self._accident)
+            else:
+                world.between[rng.randint(1, 8)] = self._accident
+            if rng.random() < 0.5:
+                world.between[rng.randint(9, 14)] = self._repair
+        if rng.random() < 0.3:
+            world.between[rng.randint(1, 8)] = self._ask
+        if rng.random() < 0.3:
+            self._accident()
+
+    def _accident(self) -> None:
+        self.result.story.append(f"feed {self.feed.mangle()}")
+
+    def _repair(self) -> None:
+        self.feed.publish()
+
+    def _change(self) -> None:
+        """An ordinary day: prices, new and sold cars, and edits on the marketplace."""
+        rng, rows = self.rng, self.feed.rows
+        self.feed.absorb()
+        for name in rng.sample(sorted(rows), rng.randint(0, 4)):
+            rows[name]["price_eur"] = str(rng.randrange(4_500, 62_000, 50))
+        for _ in range(rng.randint(0, 2)):
+            self._next += 1
+            row = varied(1, seed=self._next, first=self._next)[0] | {"colour": "wit"}
+            rows[row["stock_no"]] = row
+            self.oracle.ours.add(row["stock_no"])
+        if self._removed < 4 and rng.random() < 0.6:
+            self._removed += 1
+            del rows[rng.choice(sorted(rows))]
+        if rng.random() < 0.6:
+            self._edit_there()
+
+    def _edit_there(self) -> None:
+        rng = self.rng
+        live = {row["externalReference"] for row in self.world.stored() if row["status"] == "active"}
+        names = sorted(live & self.feed.rows.keys())
+        for name in rng.sample(names, min(len(names), rng.randint(1, 3))):
+            field = rng.choice(sorted(WRITABLE))
+            value: Any = rng.choice(_COLOURS) if field == "color" else rng.randrange(5_000, 60_000)
+            self.world.edit({"reference": name, "set": {field: value}})
+            # The edit counts as one by a person at the moment of the edit; seconds are all that the list shows.
+            self.oracle.edits.setdefault((name, WRITABLE[field]), set()).add(str(value))
+            self.result.story.append(f"edit {name} {field}={value}")
+        if rng.random() < 0.1 and names:
+            name = rng.choice(names)
+            self.world.edit({"reference": name, "status": "sold"})
+            self.oracle.sold_there.add(name)
+
+    def _ask(self) -> None:
+        """Pushes and sells."""
+        rng, world, oracle, now = self.rng, self.world, self.oracle, self.world.clock()
+        names = sorted(self.feed.rows)
+        choice = rng.randrange(4)
+        if choice == 0:
+            pushed = rng.sample(names, 2)
+            self._waiting += [(world.push(pushed), name, None) for name in pushed]
+            oracle.pushed_at |= dict.fromkeys(pushed, now)
+        elif choice == 1 and not self.table:
+            name = rng.choice(names)
+            body = self._body(name) | {"price": rng.randrange(5_000, 60_000) + 1}
+            push = Push(now, body, dict(self.feed.rows[name]))
+            self._waiting.append((world.push_listings([body | {"externalReference": name}]), name, push))
+            oracle.pushes[name], oracle.pushed_at[name] = push, now
+            self.result.story.append(f"push {name} {body['price']}")
+        elif choice == 2:
+            name = rng.choice(names)
+            oracle.sold_by_hand[name] = now
+            self._waiting.append((world.sell(name), name, None))
+            self.result.story.append(f"sell {name}")
+
+    def _body(self, name: str) -> dict[str, Any]:
+        return self.world.bodies({name: self.feed.rows[name]})[name]
+
+    def _calm(self) -> None:
+        self.world.no_faults()
+        self.world.quirks(page_rows=self.page_rows)
+
+    # -- runs ------------------------------------------------------------------------------------------------------
+
+    def _run(self, mode: str, found: list[Mangling]) -> Run:
+        world, began = self.world, self.world.clock()
+        before, needed = len(world.requests()), self._needed(mode)
+        accidents = len(self.feed.versions)
+        run = world.play(mode)
+        kinds = world.requests(before)
+        document = world.document(run)
+        self.result.story.append(f"{mode} {run.state} {len(kinds)} requests")
+        if document["error"] and document["error"]["code"] == "internal":
+            self.result.wrong.append(f"internal error: {document['error']['message']}")
+        pages = self._pages(len(world.stored()))
+        if kinds.count("list") > 3 * pages + _MOST_LISTS:
+            self.result.wrong.append(f"{kinds.count('list')} pages were requested, the list has {pages}")
+        quiet = len(self.feed.versions) == accidents and not self._waiting
+        if needed is not None and quiet and not any(m.counts or m.refuses or m.values or m.items for m in found):
+            self.result.requests += len(kinds)
+            self.result.fewest += needed
+            if len(kinds) > needed:
+                self.result.story.append(f"{len(kinds)} requests instead of {needed}: {kinds}")
+        self._check_writes(began)
+        return run
+
+    def _pages(self, rows: int) -> int:
+        return max(1, -(-rows // (self.page_rows or 200)))
+
+    def _needed(self, mode: str) -> int | None:
+        """The fewest requests of a run, where they are certain."""
+        oracle = self.oracle
+        if (
+            mode != "full"
+            or self.table
+            or oracle.pushes
+            or oracle.sold_by_hand
+            or oracle.sold_there
+            or self.feed.versions[-1].rows is None
+        ):
+            return None
+        stored, wanted = self.world.stored(), self.world.bodies(self.feed.versions[-1].rows)
+        ours = {row["externalReference"]: row for row in stored}
+        live = {name for name, row in ours.items() if row["status"] != "sold"}
+        sends = sum(name not in live or ours[name]["body"] != body for name, body in wanted.items())
+        return self._pages(len(stored)) + -(-sends // 100) + len(live - wanted.keys())
+
+    # -- verdicts --------------------------------------------------------------------------------------------------
+
+    def _check_writes(self, began: float) -> None:
+        writes = self.world.writes
+        self.result.wrong += self.oracle.sells(writes[self._writes :], began)
+        self._writes = len(writes)
+
+    def _check(self) -> None:
+        self._check_writes(self.world.clock())
+        self.result.wrong += self.oracle.cells()
+        for push, name, listing in list(self._waiting):
+            outcome = self.world.ctx.pushes.get(push).outcomes.get(name)
+            if outcome is None or outcome.outcome == "waiting":
+                continue
+            self._waiting.remove((push, name, listing))
+            if listing is not None:
+                listing.sent = outcome.outcome in ("created", "updated")
+                if outcome.outcome in ("failed", "rejected", "overtaken") and self.oracle.pushes.get(name) is listing:
+                    del self.oracle.pushes[name]  # reported as not sent
+            if outcome.outcome in ("failed", "rejected"):
+                self.oracle.sold_by_hand.pop(name, None)
+
+    def _heal(self) -> None:
+        """No more faults. The dealer touches every car that was refused as the contract allows."""
+        world = self.world
+        self._calm()
+        world.clock.ahead += 3_000
+        world.send(60)
+        self._check()
+        if world.ctx.urgent_queue.count():
+            self.result.wrong.append("a push or a sell waits for ever")
+        for reject in world.ctx.ledger.all_rejects():
+            name = reject.reference
+            if not self._judged:
+                self.result.wrong.append(
+                    f"{name} was rejected without a verdict on it: {reject.code} {reject.message:.80}"
+                )
+            elif name in self.feed.rows:
+                row = self.feed.rows[name]
+                row["price_eur"] = str(int(row["price_eur"]) + 10)
+            else:
+                self.oracle.refused.add(name)
+        self.feed.publish()
+
+    def _check_end(self, last: Run) -> None:
+        world = self.world
+        self._check()
+        wanted = world.bodies(self.feed.rows)
+        skip = self.oracle.refused
+        self.result.wrong += [
+            text for text in self.oracle.differences(world.stored(), wanted) if text.split(" ", 1)[0] not in skip
+        ]
+        if last.state != "done":
+            document = world.document(last)
+            self.result.wrong.append(f"the last run ended {last.state}: {document['error']} {document['held']}"[:400])
+
+
+def play(seed: int, redis_url: str) -> Result:
+    """One round on an empty server."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
+        return Round(seed, redis_url, Path(folder)).play()
+
+
+def excess(results: list[Result]) -> float:
+    """Requests above the fewest possible, in percent."""
+    fewest = sum(result.fewest for result in results)
+    return 100 * (sum(result.requests for result in results) / fewest - 1) if fewest else 0.0
+
+
+def told(results: list[Result]) -> Iterator[str]:
+    """The summary: what went wrong, and the requests beside the fewest."""
+    wrong = [result.seed for result in results if result.wrong]
+    requests, fewest = sum(result.requests for result in results), sum(result.fewest for result in results)
+    yield f"{len(results)} rounds, {len(wrong)} wrong{f': seeds {wrong}' if wrong else ''}"
+    yield f"{requests} requests where no count was mangled, fewest possible {fewest} ({excess(results):+.1f} %)"
