@@ -15,11 +15,11 @@ from okasie_tasks.celery import app
 from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.reports import listing, runs
-from okasie_tasks.reports.fleet import quarantine_document
+from okasie_tasks.reports.fleet import quarantine_document, workers_document
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.reports.runs import new_rejects, page_document, run_document
 from okasie_tasks.services import Services
-from okasie_tasks.settings import load_settings
+from okasie_tasks.settings import configuration_hash, load_settings
 from okasie_tasks.store.records import Run
 from okasie_tasks.store.request_stats import Traces
 from okasie_tasks.sync import phases
@@ -70,6 +70,8 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
     return {
         "accounts": documents,
         "queues": queues,
+        "configuration": configuration_hash(settings),
+        "workers": workers_document(services.workers.live(), configuration_hash(settings)),
         "quarantine": quarantine_document(services.quarantine.summary(_QUARANTINE_SHOWN)),
         "missing": missing,
     }

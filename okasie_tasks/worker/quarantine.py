@@ -14,7 +14,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
 from okasie_tasks.logs import get_logger
-from okasie_tasks.settings import load_settings
+from okasie_tasks.settings import process_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls
 from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.worker.messages import MalformedMessage, Rules, checked
@@ -55,7 +55,7 @@ class Gate:
 
     @cached_property
     def _quarantine(self) -> Quarantine:
-        settings = load_settings()
+        settings = process_settings()
         # Not the channel's client, which has just been used to wait for a message, and not its pool's limits.
         client = redis.Redis.from_url(redis_urls(redis_url(settings)).client, socket_timeout=10)
         return Quarantine(client, prefix=settings.redis.key_prefix)
