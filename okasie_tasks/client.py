@@ -15,10 +15,12 @@ is Celery's protocol 2 in JSON, so any language can produce it; see docs/integra
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 
@@ -29,16 +31,28 @@ _CONTROL = "okasie.control"
 _URGENT = "okasie.urgent"
 _MOST = 1_000
 _SHOWN = 3
+EXPIRES_SECONDS: Final = 3600.0
+_KEEP_EXPIRED_SECONDS: Final = 3600
+"""How long a request is kept after it has expired, so that a worker that starts later records that it was not done."""
+_QUICK: Final = {"socket_connect_timeout": 0.8, "socket_timeout": 0.8, "max_retries": 0}
+"""Options of kombu's transport: each step fails within this time, and `send_request` tries again."""
+TRY_SECONDS: Final = 1.0
+"""A try that begins until then ends within 2 s."""
+_AGAIN_SECONDS: Final = 0.1
 
 
 class Client:
     """Sends tasks to the okasie-tasks workers behind ``broker_url``.
 
     Celery is imported with the first message, so that importing this module costs a web process nothing. Raises
-    `ConnectionFailed` when the broker does not accept the message. ``key_prefix``: the workers' ``redis.key_prefix``.
+    `ConnectionFailed` when the broker does not accept the message within about 2 s. ``key_prefix``: the workers'
+    ``redis.key_prefix``. ``expires_seconds``: a request that no worker has picked up by then is not executed; the
+    workers log it, and record it as the outcome of a push or sell.
     """
 
-    def __init__(self, broker_url: str, *, expires_seconds: float = 3600.0, key_prefix: str = "okasie:") -> None:
+    def __init__(
+        self, broker_url: str, *, expires_seconds: float = EXPIRES_SECONDS, key_prefix: str = "okasie:"
+    ) -> None:
         # The embedded server publishes its address in redis-py's spelling; kombu expects another.
         path = broker_url.removeprefix("unix://")
         self._url = broker_url if path == broker_url else f"redis+socket://{path.partition('?')[0]}?virtual_host=0"
@@ -83,63 +97,116 @@ class Client:
         return self._send("okasie.sell", _URGENT, kwargs, _summary(account, "sell", named))
 
     def _send(self, name: str, queue: str, kwargs: dict[str, Any], summary: str) -> str:
-        from kombu.exceptions import OperationalError  # noqa: PLC0415 - a heavy import, needed only to send
-
-        app, task_id = self._connected(), str(uuid.uuid4())
-        try:
-            self._store(app, task_id, {"task": name, "kwargs": kwargs})
-            app.send_task(
-                name,
-                kwargs=kwargs,
-                task_id=task_id,
-                queue=queue,
-                ignore_result=True,
-                expires=self._expires_seconds,
-                argsrepr=summary,
-                retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.3},
-            )
-        except OperationalError as error:
-            raise ConnectionFailed("the broker did not take the message", where=name) from error
+        task_id = str(uuid.uuid4())
+        request = Request(task_id, name, queue, kwargs, summary)
+        send_request(self._connected(), request, key_prefix=self._key_prefix, expires_seconds=self._expires_seconds)
         return task_id
 
     def _connected(self) -> Celery:
         from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
 
         if self._app is None:
-            self._app = Celery("okasie_client", broker=self._url, set_as_current=False)
-            self._app.conf.update(
-                task_serializer="json",
-                task_ignore_result=True,
-                broker_connection_timeout=4,
-                broker_transport_options={"socket_connect_timeout": 4, "socket_timeout": 4},
-            )
+            app = Celery("okasie_client", broker=self._url, set_as_current=False)
+            app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=_QUICK)
+            self._app = app
         return self._app
 
-    def _store(self, app: Celery, task_id: str, request: dict[str, Any]) -> None:
-        """Store the request in Redis until a worker has picked it up; see `okasie_tasks.store.outbox`."""
-        keep = int(self._expires_seconds) + 3600
 
-        def write(redis: Any) -> None:
-            seconds, micros = redis.time()
-            now_ms = seconds * 1000 + micros // 1000
-            request.update(at_ms=now_ms, expires_ms=now_ms + int(self._expires_seconds * 1000))
-            pipe = redis.pipeline()
-            pipe.hset(f"{self._key_prefix}outbox", task_id, json.dumps(request))
-            pipe.zadd(f"{self._key_prefix}outbox:sent", {task_id: now_ms})
-            pipe.expire(f"{self._key_prefix}outbox", keep)
-            pipe.expire(f"{self._key_prefix}outbox:sent", keep)
-            pipe.execute()
+class Request(NamedTuple):
+    """One request to the workers. ``summary``: a readable text for Flower."""
 
-        pool: Any = app.pool  # its type annotation names another pool class
-        with pool.acquire(block=True) as connection, connection._reraise_as_library_errors():
-            channel = connection.default_channel
-            try:
-                with channel.conn_or_acquire() as redis:
-                    write(redis)
-            except channel.connection_errors:
-                # A stale connection is only detected by its first use.
-                with channel.conn_or_acquire() as redis:
-                    write(redis)
+    task_id: str
+    task: str
+    queue: str
+    kwargs: dict[str, Any]
+    summary: str
+
+
+def send_request(
+    app: Celery[Any],
+    request: Request,
+    *,
+    key_prefix: str,
+    expires_seconds: float = EXPIRES_SECONDS,
+    try_seconds: float = TRY_SECONDS,
+) -> None:
+    """Store a request in the outbox, then publish its message: the one path of all producers.
+
+    The message has no ``expires``, which each worker would compare with its own clock: the outbox has it, in Redis
+    time. Raises `ConnectionFailed` about 1 s after ``try_seconds``, naming the cause. A request that was stored before
+    the error is executed all the same, so sending it again may execute it twice, which changes nothing.
+    """
+    entry = _encoded(request)
+    give_up = time.monotonic() + try_seconds
+    stored, again = False, False
+    while True:
+        try:
+            with _connection(app, fresh=again) as connection:
+                if not stored:
+                    with connection.default_channel.conn_or_acquire() as redis:
+                        _store(redis, key_prefix, request.task_id, entry, expires_seconds)
+                stored = True
+                app.send_task(
+                    request.task,
+                    kwargs=request.kwargs,
+                    task_id=request.task_id,
+                    queue=request.queue,
+                    ignore_result=True,
+                    argsrepr=request.summary,
+                    connection=connection,
+                    retry=False,
+                )
+        except Exception as error:  # kombu raises AttributeError, too, when a connection breaks at the wrong moment
+            if time.monotonic() > give_up:
+                message = f"the broker did not accept the message ({_cause(error)})"
+                raise ConnectionFailed(message, where=request.task) from error
+            again = True
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def _connection(app: Celery[Any], *, fresh: bool) -> Iterator[Any]:
+    """A connection of the pool, or a new one. One that fails is closed: its server may be a replica now."""
+    pool: Any = app.pool  # its type annotation names another pool class
+    acquired = app.connection_for_write(transport_options=_QUICK) if fresh else pool.acquire(block=True, timeout=1)
+    with acquired as connection:
+        try:
+            yield connection
+        except BaseException:
+            with contextlib.suppress(Exception):
+                connection.collect(socket_timeout=0.1)
+            raise
+
+
+def _store(redis: Any, key_prefix: str, task_id: str, entry: dict[str, Any], expires_seconds: float) -> None:
+    """Store the request in Redis until a worker has picked it up; see `okasie_tasks.store.outbox`."""
+    seconds, micros = redis.time()
+    now_ms, keep = seconds * 1000 + micros // 1000, int(expires_seconds) + _KEEP_EXPIRED_SECONDS
+    entry |= {"at_ms": now_ms, "expires_ms": now_ms + int(expires_seconds * 1000)}
+    pipe = redis.pipeline()
+    pipe.hset(f"{key_prefix}outbox", task_id, json.dumps(entry))
+    pipe.zadd(f"{key_prefix}outbox:sent", {task_id: now_ms})
+    pipe.expire(f"{key_prefix}outbox", keep)
+    pipe.expire(f"{key_prefix}outbox:sent", keep)
+    pipe.execute()
+
+
+def _encoded(request: Request) -> dict[str, Any]:
+    """The outbox entry of a request. Raises `ConfigurationError` for values that JSON cannot represent."""
+    try:
+        json.dumps(request.kwargs)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"expected values that JSON can represent ({error})", where=request.task) from None
+    return {"task": request.task, "kwargs": request.kwargs}
+
+
+def _cause(error: BaseException) -> str:
+    """Name the first cause in one line: kombu wraps the errors of redis-py."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _checked(values: Sequence[Any], call: str) -> list[Any]:

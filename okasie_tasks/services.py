@@ -29,6 +29,7 @@ from okasie_tasks.store.history import History
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.limiter import RedisLimiter
+from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.store.request_stats import Counters
 from okasie_tasks.store.runs import Runs
@@ -66,6 +67,10 @@ class Services:
     @cached_property
     def counters(self) -> Counters:
         return Counters(self.runs)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(self.redis, prefix=self.settings.redis.key_prefix)
 
     @cached_property
     def pushes(self) -> Pushes:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from typing import Any, Final
+from uuid import uuid4
 
 import redis
 from kombu.exceptions import OperationalError
@@ -13,6 +14,7 @@ from kombu.exceptions import OperationalError
 from okasie_tasks import logs
 from okasie_tasks.celery import app
 from okasie_tasks.cli.common import Context, progress_line
+from okasie_tasks.client import Request, send_request
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.reports import listing, runs
 from okasie_tasks.reports.fleet import quarantine_document, workers_document
@@ -23,9 +25,16 @@ from okasie_tasks.settings import configuration_hash, load_settings
 from okasie_tasks.store.records import Run
 from okasie_tasks.store.request_stats import Traces
 from okasie_tasks.sync import phases
-from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, QUEUE_OF, URGENT
 
+ALL_QUEUES: Final = (CONTROL, URGENT, API, DIFF)
 _POLL_SECONDS: Final = 0.1
+_PUBLISH_SECONDS: Final = 10.0
+"""A command outlasts a failover of some seconds."""
+TAKEN_UP_SECONDS: Final = 3.0
+"""How long a request may stay queued before a command checks whether a worker is running."""
+GIVE_UP_SECONDS: Final = 60.0
+"""How long it may stay queued while workers answer: three times as long as it takes to replace a lost message."""
 _QUARANTINE_SHOWN: Final = 5
 
 
@@ -44,13 +53,26 @@ def services_of(context: Context) -> Services:
 
 def consumers() -> tuple[dict[str, int], list[str]]:
     """Return the consumers per queue, and the queues without one. Queries the workers, which takes about a second."""
-    counts = dict.fromkeys((CONTROL, URGENT, API, DIFF), 0)
+    counts = dict.fromkeys(ALL_QUEUES, 0)
     answers = app.control.inspect(timeout=1.0).active_queues() or {}
     for queues in answers.values():
         for queue in queues:
             if queue["name"] in counts:
                 counts[queue["name"]] += 1
     return counts, [name for name, count in counts.items() if not count]
+
+
+def enqueue(services: Services, task: str, kwargs: dict[str, Any], summary: str) -> str:
+    """Store a request in the outbox and publish its message; returns its id. Raises `ConnectionFailed`."""
+    request = Request(str(uuid4()), task, QUEUE_OF[task], kwargs, summary)
+    send_request(app, request, key_prefix=services.settings.redis.key_prefix, try_seconds=_PUBLISH_SECONDS)
+    return request.task_id
+
+
+def unattended(*queues: str) -> list[str]:
+    """Return the ``queues`` without a consumer; asked twice, since a busy worker may miss the first query."""
+    missing = [name for name in consumers()[1] if name in queues]
+    return [name for name in consumers()[1] if name in missing] if missing else []
 
 
 def fleet(context: Context, account: str | None) -> dict[str, Any]:
@@ -192,6 +214,6 @@ def resume(context: Context, account: str) -> dict[str, Any]:
 def _send(task: str, **kwargs: Any) -> None:
     """Publish a task for the workers. If the broker does not accept it, the watchdog does the same within a minute."""
     try:
-        app.send_task(task, kwargs=kwargs, expires=3600)
+        app.send_task(task, kwargs=kwargs)
     except OperationalError:
         progress_line("the broker did not accept the message; the watchdog acts within a minute")

@@ -5,13 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from typing import Any, Final
-from uuid import uuid4
 
-from kombu.exceptions import OperationalError
-
-from okasie_tasks.celery import app
 from okasie_tasks.cli.common import Context, progress_line
-from okasie_tasks.cli.fleet_client import consumers, services_of
+from okasie_tasks.cli.fleet_client import GIVE_UP_SECONDS, TAKEN_UP_SECONDS, enqueue, services_of, unattended
 from okasie_tasks.core.pending import Push
 from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.reports.runs import pause_hint
@@ -20,7 +16,6 @@ from okasie_tasks.urgent.accept import checked_references
 from okasie_tasks.worker.settings import URGENT
 
 _POLL_SECONDS: Final = 0.02
-_PICKED_UP_SECONDS: Final = 3.0
 _SILENT_SECONDS: Final = 30.0
 _PAUSE_CHECK_SECONDS: Final = 1.0
 
@@ -35,32 +30,32 @@ class Waiter:
         self._account = account
         self._references: list[str] = []
         self._sent_ms = 0
+        self._give_up = 0.0
 
     def start(self, task: str, references: Sequence[str]) -> str:
-        """Send the message, wait until a worker has accepted it, and return its id.
+        """Store the request, send its message, and return its id once a worker has received it, or after 3 s.
 
-        Raises `ConnectionFailed` when no worker is running.
+        Raises `ConnectionFailed` when no worker is running: the push is withdrawn then.
         """
         self._references = checked_references(list(references), task)
         self._hint()
-        push, self._sent_ms = str(uuid4()), self._services.runs.now_ms()
+        self._sent_ms, sent_at = self._services.runs.now_ms(), time.monotonic()
         kwargs = {"account": self._account, "references": self._references}
-        try:
-            what = task.removeprefix("okasie.")
-            label = push_label(self._account, what, self._references)
-            app.send_task(task, kwargs=kwargs, task_id=push, expires=3600, argsrepr=label)
-        except OperationalError as error:
-            raise ConnectionFailed("the broker did not accept the message", where="redis") from error
-        deadline = time.monotonic() + _PICKED_UP_SECONDS
-        while not self._push(push).at_ms and time.monotonic() < deadline:
+        label = push_label(self._account, task.removeprefix("okasie."), self._references)
+        push = enqueue(self._services, task, kwargs, label)
+        self._give_up = sent_at + GIVE_UP_SECONDS
+        while not self._push(push).at_ms and time.monotonic() < sent_at + TAKEN_UP_SECONDS:
             time.sleep(_POLL_SECONDS)
-        if not self._push(push).at_ms and URGENT in consumers()[1]:
-            self._services.pushes.withdraw(push)
-            raise ConnectionFailed(
-                f"no worker consumes {URGENT}: start it with `okasie up` or `celery -A okasie_tasks worker`",
-                where="workers",
-            )
+        if not self._push(push).at_ms and unattended(URGENT):
+            start = "start it with `okasie up` or `celery -A okasie_tasks worker`"
+            self._withdraw(push, f"no worker consumes {URGENT}: {start}")
         return push
+
+    def _withdraw(self, push: str, reason: str) -> None:
+        """Withdraw the push and raise `ConnectionFailed`, unless a worker has received it at this moment."""
+        if self._services.pushes.withdraw(push):
+            self._services.outbox.taken(push)
+            raise ConnectionFailed(f"{reason}; nothing is sent", where="workers")
 
     def wait(self, push: str) -> dict[str, Any]:
         """Wait until every reference has an outcome; return the document."""
@@ -68,6 +63,8 @@ class Waiter:
         checked = 0.0
         while True:
             state = self._push(push)
+            if not state.at_ms and time.monotonic() > self._give_up:
+                self._withdraw(push, f"no worker took the request up within {GIVE_UP_SECONDS:g} s")
             done = {name for name, outcome in state.outcomes.items() if outcome.outcome != "waiting"}
             if state.error or done.issuperset(self._references):
                 return self._document(push, state)
@@ -81,7 +78,7 @@ class Waiter:
                 checked = time.monotonic()
                 self._hint()
             if time.monotonic() - last_change > _SILENT_SECONDS:
-                if URGENT in consumers()[1]:
+                if unattended(URGENT):
                     raise ConnectionFailed(
                         "the workers stopped answering; they continue with accepted changes when they are back",
                         where=push,

@@ -6,15 +6,21 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from kombu.exceptions import OperationalError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from okasie_tasks.celery import app
 from okasie_tasks.cli.common import Context, progress_line
-from okasie_tasks.cli.fleet_client import _POLL_SECONDS, consumers, services_of
+from okasie_tasks.cli.fleet_client import (
+    _POLL_SECONDS,
+    ALL_QUEUES,
+    GIVE_UP_SECONDS,
+    TAKEN_UP_SECONDS,
+    enqueue,
+    services_of,
+    unattended,
+)
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.errors import ConnectionFailed, OkasieError
@@ -23,9 +29,6 @@ from okasie_tasks.reports.runs import new_rejects, pause_hint
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync.rejects import FreedRejects, free
 from okasie_tasks.urgent.accept import checked_references
-
-_PICKED_UP_SECONDS = 3.0
-"""How long a request may stay queued before the command checks whether a worker is running."""
 
 
 class Follower:
@@ -51,19 +54,12 @@ class Follower:
                 where=self._account,
                 code="busy",
             )
-        try:
-            app.send_task(
-                "okasie.sync",
-                kwargs={"account": self._account, "mode": mode, "requested": True},
-                expires=3600,
-                argsrepr=f"{self._account}: {mode} {'plan' if plan_only else 'run'}, from the command line",
-            )
-        except OperationalError as error:
-            raise ConnectionFailed("the broker did not accept the message", where="redis") from error
-        deadline = time.monotonic() + _PICKED_UP_SECONDS
+        label = f"{self._account}: {mode} {'plan' if plan_only else 'run'}, from the command line"
+        enqueue(self._services, "okasie.sync", {"account": self._account, "mode": mode, "requested": True}, label)
+        deadline = time.monotonic() + TAKEN_UP_SECONDS
         while self._ctx.runs.state(run) == "queued" and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        if self._ctx.runs.state(run) == "queued" and (missing := consumers()[1]):
+        if self._ctx.runs.state(run) == "queued" and (missing := unattended(*ALL_QUEUES)):
             self._withdraw(run)
             raise ConnectionFailed(
                 f"no worker consumes {', '.join(missing)}: start workers with `okasie up` or"
@@ -99,6 +95,7 @@ class Follower:
         if drawing:
             progress_line(f"{self._record(run).mode} run: {self._before(run).text}")
         last_seen = time.monotonic()
+        give_up = last_seen + GIVE_UP_SECONDS
         with Bars(console, drawing) as bars:
             while True:
                 record = self._record(run)
@@ -106,6 +103,10 @@ class Follower:
                     break
                 bars.show(runs.progress(self._ctx.runs, record), record, self._quota)
                 self._hint()
+                if time.monotonic() > give_up and self._ignored(record):
+                    self._withdraw(run)
+                    message = f"no worker took the run up within {GIVE_UP_SECONDS:g} s; it is cancelled"
+                    raise ConnectionFailed(message, where=run)
                 if time.monotonic() - last_seen > 30 and self._silent(record):
                     raise ConnectionFailed(
                         "the workers stopped answering; the run continues when they are back", where=run
@@ -123,7 +124,13 @@ class Follower:
 
     def _silent(self, record: Run) -> bool:
         quiet = self._ctx.runs.now_ms() - record.progress_ms > 30_000
-        return quiet and bool(consumers()[1])
+        return quiet and bool(unattended(*ALL_QUEUES))
+
+    def _ignored(self, record: Run) -> bool:
+        """Whether the run could have begun: it is queued, no other is running, and the account is not paused."""
+        active = self._ctx.runs.active(self._account)
+        free = active is None or self._ctx.runs.state(active) != "running"
+        return record.state == "queued" and free and not self._ctx.runs.controls.paused_ms(self._account)
 
     def _record(self, run: str) -> Run:
         record = self._ctx.runs.get(run)

@@ -1,4 +1,4 @@
-"""Requests of other applications, stored before their messages are sent, so that a lost message is detected.
+"""Requests of applications and commands, stored before their messages are sent, so that a lost message is detected.
 
 Keys, both under the configured prefix::
 
@@ -7,11 +7,12 @@ Keys, both under the configured prefix::
     outbox:taken:{task id}  string  it was picked up; kept for half a day, as its message may come again
 
 The worker that picks a message up removes its entry. The watchdog sends the remaining ones again, under the same id.
+`okasie_tasks.client.send_request` writes the entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 import msgspec
@@ -32,7 +33,7 @@ class OutboxEntry(msgspec.Struct, frozen=True):
 
 
 class Outbox:
-    """All applications' requests that no worker has picked up yet."""
+    """All requests that no worker has picked up yet."""
 
     def __init__(self, client: redis.Redis, *, prefix: str) -> None:
         self._redis = client
@@ -50,14 +51,28 @@ class Outbox:
         """Return whether this request was picked up before, so that it is done only once."""
         return bool(self._redis.exists(self._taken + task_id))
 
-    def lost(self, now_ms: int, *, after_seconds: float) -> Iterator[tuple[str, OutboxEntry]]:
-        """Yield ``(task id, request)`` of messages sent longer ago than this; they count as sent again now."""
+    def get(self, task_id: str) -> OutboxEntry | None:
+        """Return a request that no worker has picked up, None if there is none."""
+        return _read(cast("bytes | None", self._redis.hget(self._entries, task_id)))
+
+    def lost(
+        self,
+        now_ms: int,
+        *,
+        after_seconds: float,
+        discard: Callable[[str, OutboxEntry | None], object] = lambda *_: None,
+    ) -> Iterator[tuple[str, OutboxEntry]]:
+        """Yield ``(task id, request)`` of messages sent longer ago than this; they count as sent again now.
+
+        A request that has expired, or that cannot be read (None), is removed and passed to ``discard``.
+        """
         before = now_ms - int(after_seconds * 1000)
         names = cast("list[bytes]", self._redis.zrangebyscore(self._sent, "-inf", before, start=0, num=_PER_LOOK))
         for task_id in (name.decode() for name in names):
-            entry = _read(cast("bytes | None", self._redis.hget(self._entries, task_id)))
+            entry = self.get(task_id)
             if entry is None or entry.expires_ms <= now_ms:
                 self.taken(task_id)
+                discard(task_id, entry)
                 continue
             # Not if it was taken up in between.
             self._redis.zadd(self._sent, {task_id: now_ms}, xx=True)

@@ -122,20 +122,23 @@ class Pushes:
     def __init__(self, client: redis.Redis, *, prefix: str) -> None:
         self._redis = client
         self._prefix = prefix
-        self._receive = script(client, "push_receive")
+        self._receive, self._withdraw = script(client, "push_receive"), script(client, "push_withdraw")
 
     def receive(self, push: str) -> int:
-        """When this push was accepted (ms, Redis time), the same however often it is delivered; 0: withdrawn."""
+        """When this push was accepted (ms, Redis time), the same however often it is delivered.
+
+        0: it was withdrawn, or has failed as a whole.
+        """
         return int(self._receive(keys=[self._key(push)], args=[KEEP_PUSH_SECONDS]))
 
-    def withdraw(self, push: str) -> None:
-        """Prevent a push that was not accepted yet from being accepted later."""
-        self._redis.hset(self._key(push), "withdrawn", "1")
-        self._redis.expire(self._key(push), KEEP_PUSH_SECONDS)
+    def withdraw(self, push: str) -> bool:
+        """Prevent a push that no worker has received from being accepted later; False: one has received it."""
+        return bool(self._withdraw(keys=[self._key(push)], args=[KEEP_PUSH_SECONDS]))
 
     def fail(self, push: str, message: str) -> None:
         """Record that the push as a whole failed."""
         self._redis.hset(self._key(push), "error", message)
+        self._redis.expire(self._key(push), KEEP_PUSH_SECONDS)
 
     def record(self, outcomes: Mapping[str, Mapping[str, PushOutcome]]) -> None:
         """Store outcomes: push -> reference -> outcome."""

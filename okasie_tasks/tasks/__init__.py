@@ -19,8 +19,6 @@ that is delivered twice finds its part closed. A lost message is published again
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -37,9 +35,9 @@ from okasie_tasks.errors import ConfigurationError, OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.tasks import requests
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
     RUN_EVENTS,
@@ -54,7 +52,7 @@ from okasie_tasks.tasks.unknown_account import context_of_push, context_of_run
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
-from okasie_tasks.worker.settings import CONTROL, QUEUE_OF, URGENT
+from okasie_tasks.worker.settings import CONTROL, URGENT
 
 log = get_logger(__name__)
 
@@ -87,12 +85,14 @@ def sync(
     at which ``full_at`` may fall. The account's local time decides, and each local day gets one run.
     Raises `ConfigurationError` for an unknown account or mode.
     """
-    with _taken(str(self.request.id)):
+    if requests.expired(str(self.request.id)):
+        return ""
+    with requests.taken(str(self.request.id)):
         ctx = context_of_run(account)
         phases.check_mode(mode)
         if scheduled:
             _request_daily(ctx, services().account(account))
-        elif not requested and not _outbox().was_taken(str(self.request.id)):
+        elif not requested and not services().outbox.was_taken(str(self.request.id)):
             ctx.runs.request(account, mode, plan_only=plan_only)
     run = ctx.runs.begin(account)
     if run is not None:
@@ -144,7 +144,7 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
         except Exception:
             # An error in one account must not keep the watchdog from the others.
             log.exception("watchdog failed for an account", account=account)
-    _resend_lost(svc.runs.now_ms(), timeouts)
+    requests.resend_lost(svc.runs.now_ms(), after_seconds=timeouts.stalled)
 
 
 def _watch_account(ctx: AccountContext, account: str, timeouts: watchdog.WatchdogTimeouts) -> None:
@@ -163,36 +163,6 @@ def _timeouts() -> watchdog.WatchdogTimeouts:
     usual = watchdog.USUAL
     stalled = float(app.conf.get("okasie_stalled_seconds", usual.stalled))
     return usual._replace(stalled=stalled, unmoved=min(usual.unmoved, stalled))
-
-
-def _resend_lost(now_ms: int, timeouts: watchdog.WatchdogTimeouts) -> None:
-    """Re-send other applications' requests whose message was lost.
-
-    The id stays the same, so a request whose first message arrives after all is executed once.
-    """
-    for task_id, entry in _outbox().lost(now_ms, after_seconds=timeouts.stalled):
-        queue = QUEUE_OF[entry.task]
-        if not services().redis.llen(queue):
-            log.warning("request was not picked up; re-sending", task=entry.task, task_id=task_id)
-            left = (entry.expires_ms - now_ms) / 1000
-            app.send_task(entry.task, kwargs=entry.kwargs, task_id=task_id, queue=queue, expires=left)
-
-
-def _outbox() -> Outbox:
-    return Outbox(services().redis, prefix=services().settings.redis.key_prefix)
-
-
-@contextlib.contextmanager
-def _taken(task_id: str) -> Iterator[None]:
-    """Mark another application's request as taken once the block has recorded it, or has refused it for good."""
-    try:
-        yield
-    except RetryLater:
-        raise
-    except OkasieError:
-        _outbox().taken(task_id)
-        raise
-    _outbox().taken(task_id)
 
 
 @on_first_start
@@ -242,7 +212,9 @@ def push_listings(
 
     ``version``: the caller's version of the ``listings`` (ms since the epoch), for calls that may arrive out of order.
     """
-    with _taken(str(self.request.id)):
+    if requests.expired(str(self.request.id)):
+        return
+    with requests.taken(str(self.request.id)):
         named = references if listings is None else _references_of(listings)
         ctx = context_of_push(account, str(self.request.id), named)
         accept.accept_push(ctx, str(self.request.id), references=references, listings=listings, version=version)
@@ -258,7 +230,9 @@ def _references_of(listings: object) -> list[Any]:
 @app.task(name="okasie.sell", bind=True, **_STEADY)
 def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
     """Mark listings sold now."""
-    with _taken(str(self.request.id)):
+    if requests.expired(str(self.request.id)):
+        return
+    with requests.taken(str(self.request.id)):
         ctx = context_of_push(account, str(self.request.id), references)
         accept.accept_sell(ctx, str(self.request.id), references=references)
     _send_urgent(ctx, str(self.request.id))

@@ -24,6 +24,8 @@ _ABOUT = ("account", "run")
 class MaskedTask(Task[Any, Any]):
     """A task whose errors contain no secret: Celery puts their texts into events, results and Flower's pages."""
 
+    Request = "okasie_tasks.worker.requests:TimedRequest"
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)

@@ -93,11 +93,23 @@ class Process(Child):
 
 
 class Fleet:
-    """``quick``: with the settings of `QUICK`; ``more``: lines after them. Use as a context manager."""
+    """``quick``: with the settings of `QUICK`; ``more``: lines after them. Use as a context manager.
 
-    def __init__(self, accounts: Sequence[str], *, quick: bool, more: str = "", say: Any = lambda _: None) -> None:
+    ``limits``: requests per minute and per second of each account.
+    """
+
+    def __init__(
+        self,
+        accounts: Sequence[str],
+        *,
+        quick: bool,
+        more: str = "",
+        say: Any = lambda _: None,
+        limits: tuple[int, int] = (PER_MINUTE, PER_SECOND),
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.quick, self._more = quick, more
+        self._per_minute, self._per_second = limits
         self.place = Place(self.folder)
         self.supervisor = Supervisor(say)
         self.children: dict[str, Child] = {}
@@ -110,9 +122,9 @@ class Fleet:
         with contextlib.ExitStack() as starting:
             keys = [Key(f"key-{name}", name) for name in self._accounts]
             self.sandbox = starting.enter_context(
-                Sandbox(keys, limit=PER_MINUTE, burst_per_second=PER_SECOND, window="sliding")
+                Sandbox(keys, limit=self._per_minute, burst_per_second=self._per_second, window="sliding")
             )
-            self.quotas = {name: Counting(PER_MINUTE, "sliding", PER_SECOND) for name in self._accounts}
+            self.quotas = {name: Counting(self._per_minute, "sliding", self._per_second) for name in self._accounts}
             self.sandbox.quotas.update(self.quotas)
             starting.callback(self.supervisor.stop, 3)
             self._start()
@@ -152,7 +164,7 @@ class Fleet:
 
     def _configure(self) -> None:
         for name in self._accounts:
-            extra = f"requests_per_minute = {PER_MINUTE}\nburst_per_second = {PER_SECOND}\n"
+            extra = f"requests_per_minute = {self._per_minute}\nburst_per_second = {self._per_second}\n"
             feed = f"{name}.csv"
             self.place.account(name, feed=feed, base_url=self.sandbox.base_url, key=f"key-{name}", extra=extra)
         (self.folder / "celeryconfig.py").write_text((QUICK if self.quick else USUAL) + self._more)

@@ -65,7 +65,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         (
             Cut(
                 "okasie_tasks/client.py",
-                '            pipe.hset(f"{self._key_prefix}outbox", task_id, json.dumps(request))\n',
+                '    pipe.hset(f"{key_prefix}outbox", task_id, json.dumps(entry))\n',
                 "",
             ),
         ),

@@ -1,10 +1,10 @@
 -- Records when a push was accepted, once: a redelivered message keeps the first time.
 --
--- KEYS   1 push  hash  at (ms, Redis time), withdrawn, and outcomes
+-- KEYS   1 push  hash  at (ms, Redis time), withdrawn, error, and outcomes
 -- ARGV   1 how long to keep it (s)
--- Returns the moment (ms), or 0 when the push was withdrawn before.
+-- Returns the moment (ms), or 0 when the push was withdrawn or has failed as a whole before.
 
-if redis.call('HEXISTS', KEYS[1], 'withdrawn') == 1 then return 0 end
+if redis.call('HEXISTS', KEYS[1], 'withdrawn') == 1 or redis.call('HEXISTS', KEYS[1], 'error') == 1 then return 0 end
 local time = redis.call('TIME')
 redis.call('HSETNX', KEYS[1], 'at', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
