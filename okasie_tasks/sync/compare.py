@@ -91,6 +91,8 @@ class PartitionPlan:
         self._planned: list[Planned] = []
         self._findings: list[audit.Finding] = []
         self._losing: list[Planned] = []
+        self._theirs: dict[str, bytes] = {}
+        """Changed listing -> its values on the marketplace, where this run read them."""
         self._preexisting: list[Remote] = []
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
@@ -129,6 +131,8 @@ class PartitionPlan:
             self._swaps.append((reference, base, decision.entry))
         if decision.action != "none":
             self._plan(reference, decision, local, base)
+            if remote is not None and remote.values is not None and self._planned[-1].changed:
+                self._theirs[reference] = remote.values
         if decision.yields and local is not None and remote is not None:
             offer = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
             self._offers += [offer] if offer else []
@@ -250,7 +254,7 @@ class PartitionPlan:
     def write(self, *, plan_only: bool) -> None:
         """Write the plan of this partition and, unless ``plan_only``, the ledger, rejects and history."""
         self._count_filled()
-        collections: dict[str, list[Any]] = defaultdict(list)
+        collections: dict[str, Any] = defaultdict(list)
         if self._losing:
             collections["losing"] = self._losing
         if self._preexisting:
@@ -258,6 +262,8 @@ class PartitionPlan:
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             collections["sells" if change.action == "sell" else sends].append(change)
+        if self._theirs:
+            collections["theirs"] = self._theirs
         self._ctx.runs.data.put_all(self._part.run, self._part.number, collections)
         if plan_only:
             return
