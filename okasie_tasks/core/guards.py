@@ -25,7 +25,10 @@ Guard = Literal[
     "field_loss",
     "take_over",
 ]
+TAKE_OVER: Final = "take-over"
 _FIELD_NAMES: Final = tuple(FIELDS)
+_WITHOUT_CONTENT: Final = frozenset({"sell", "invalid", "scope", TAKE_OVER})
+"""Actions whose item is not followed by the content to send."""
 
 
 class DealerTotals(msgspec.Struct):
@@ -243,8 +246,14 @@ def listings_in(items: Iterable[str]) -> int:
     return sum(not kept.startswith("scope ") for kept in items)
 
 
+def action_of(held_item: str) -> str:
+    return held_item.split(" ", 1)[0]
+
+
 def reference_of(held_item: str) -> str:
-    return held_item.split(" ")[1]
+    """Return the reference of an item; it may contain spaces."""
+    action, rest = held_item.split(" ", 1)
+    return rest if action in _WITHOUT_CONTENT else rest.rpartition(" ")[0]
 
 
 def held_items(holds: Iterable[Held], changes: Iterable[Planned]) -> list[str]:

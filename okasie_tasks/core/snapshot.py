@@ -19,7 +19,8 @@ from okasie_tasks.core.ledger_entry import STATUSES
 _BITMAP_BYTES: Final = 8
 _HASH_BYTES: Final = 2
 _BY_VALUE: Final = ("price", "mileage", "status")
-_HASHED: Final = frozenset(FIELDS) - {*_BY_VALUE, "externalReference"}
+_SHOWN: Final = frozenset(FIELDS) - {"externalReference"}
+_HASHED: Final = _SHOWN - {*_BY_VALUE}
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +89,12 @@ def theirs(ours: Snapshot | None, row: Compared) -> tuple[Change, ...]:
         return ()
     values = dict(zip(COMPARED_FIELDS, row, strict=True))
     return _against(ours, Snapshot._of(values), values, _HASHED.intersection(values))
+
+
+def fields_in(body: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the filled fields of a listing in write shape, shortened for display."""
+    values = _values(body)
+    return {name: brief(values[name]) for name in FIELDS if name in _SHOWN and values.get(name) not in _EMPTY}
 
 
 def _against(before: Snapshot, after: Snapshot, values: Mapping[str, Any], names: frozenset[str]) -> tuple[Change, ...]:

@@ -92,6 +92,8 @@ class PartitionPlan:
         self._findings: list[audit.Finding] = []
         self._warned: list[tuple[str, str]] = []
         self._losing: list[Planned] = []
+        self._theirs: dict[str, bytes] = {}
+        """Changed listing -> its values on the marketplace, where this run read them."""
         self._preexisting: list[Remote] = []
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
@@ -125,17 +127,20 @@ class PartitionPlan:
             decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)
         if remote is not None and remote.warning and (local is not None or base is not None):
-            self.result.counts["warnings"] = self.result.counts.get("warnings", 0) + 1
-            self._warned.append((reference, remote.warning))
+            self._warn(reference, remote.warning)
         if audit.is_finding(decision, base):
             self._findings.append(audit.Finding(reference, decision, local, remote, base))
         if decision.entry is not None:
             self._swaps.append((reference, base, decision.entry))
         if decision.action != "none":
-            self._plan(reference, decision, local, base)
+            self._plan(reference, decision, local, remote, base)
         if decision.yields and local is not None and remote is not None:
             offer = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
             self._offers += [offer] if offer else []
+
+    def _warn(self, reference: str, warning: str) -> None:
+        self.result.counts["warnings"] = self.result.counts.get("warnings", 0) + 1
+        self._warned.append((reference, warning))
 
     def add_settled(self, settled: Counter[EntryState]) -> None:
         """Count entries that are unchanged and need no individual decision."""
@@ -204,7 +209,9 @@ class PartitionPlan:
         ):
             counts[name] = counts.get(name, 0) + 1
 
-    def _plan(self, reference: str, decision: Decision, local: Local | None, base: Entry | None) -> None:
+    def _plan(
+        self, reference: str, decision: Decision, local: Local | None, remote: Remote | None, base: Entry | None
+    ) -> None:
         ours = base if base is not None and _ours(base) else None
         # Counted for the dealer that has the listing now.
         dealer = ours.dealer if ours else local.dealer if local and local.dealer else base.dealer if base else b""
@@ -225,6 +232,8 @@ class PartitionPlan:
             loses=loses,
         )
         self._planned.append(change)
+        if changed and remote is not None and remote.values is not None:
+            self._theirs[reference] = remote.values
         if changed and ours:
             self._dealer(dealer).changed += 1
             self._count_lost(ours, loses)
@@ -254,7 +263,7 @@ class PartitionPlan:
     def write(self, *, plan_only: bool) -> None:
         """Write the plan of this partition and, unless ``plan_only``, the ledger, rejects and history."""
         self._count_filled()
-        collections: dict[str, list[Any]] = defaultdict(list)
+        collections: dict[str, Any] = defaultdict(list)
         if self._losing:
             collections["losing"] = self._losing
         if self._preexisting:
@@ -262,6 +271,8 @@ class PartitionPlan:
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             collections["sells" if change.action == "sell" else sends].append(change)
+        if self._theirs:
+            collections["theirs"] = self._theirs
         self._ctx.runs.data.put_all(self._part.run, self._part.number, collections)
         if plan_only:
             return

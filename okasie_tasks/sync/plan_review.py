@@ -1,18 +1,19 @@
 """Reviews a plan: which of its changes are held for approval, and whether an approved plan is sent.
 
 An operator approves a plan by its id, which is the run that first held it. The run that is to send it makes a new plan.
-If that holds exactly the approved changes, they are sent. Otherwise the new plan is held instead.
+If that holds exactly the approved changes, they are sent. Otherwise nothing is sent, and the new plan is held instead.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from okasie_tasks.core.guards import (
+    TAKE_OVER,
     DealerTotals,
     Held,
     HeldPlan,
@@ -24,15 +25,15 @@ from okasie_tasks.core.guards import (
     listings_in,
     reference_of,
 )
+from okasie_tasks.core.held_change import PREEXISTING
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
+from okasie_tasks.sync import held_changes
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
-
-_TAKE_OVER: Final = "take-over"
 
 
 class PlanReview(msgspec.Struct):
@@ -49,6 +50,8 @@ class PlanReview(msgspec.Struct):
     held_updates: int = 0
     released: str = ""
     """The run whose held plan this run sends."""
+    outdated: bool = False
+    """An operator approved another plan than the one that this run would send: it sends nothing."""
 
     @property
     def held(self) -> int:
@@ -73,12 +76,14 @@ def review_plan(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResul
     review.items = [*_items(ctx, run, review.holds, sells), *(item(name, "scope") for name in lost)]
     if preexisting and not claimed:
         review.holds.append(_take_over_hold(preexisting, provider))
-        review.items += [item(row.reference, _TAKE_OVER) for row in preexisting]
+        review.items += [item(row.reference, TAKE_OVER) for row in preexisting]
     plan = held_plan(ctx)
     _keep_take_over(run, review, plan)
     if _is_released(ctx, run, review, plan):
         review = PlanReview(claimed=preexisting, released=run.facts["approves"])
         sells += [_preexisting_sell(row, dealers) for row in preexisting if row not in claimed]
+    elif run.facts.get("approves"):
+        review.outdated, review.claimed, sells = True, [], []
     review.preexisting = len(preexisting)
     review.sells = [change for change in sells if not any(hold.holds(change) for hold in review.holds)]
     review.held_updates = sum(kept.startswith(("create ", "update ")) for kept in review.items)
@@ -122,7 +127,7 @@ def store_held_plan(ctx: AccountContext, run: Run) -> str:
     holds, items = holds_of(run), json.loads(run.facts.get("held_items", "[]"))
     if not holds:
         if plan is not None:
-            ctx.plans.forget(account)
+            ctx.plans.close(account, plan.run, "dropped", replaced_by=run.id)
         return ""
     if plan is not None and _covers(ctx, plan, items):
         return plan.run
@@ -131,7 +136,7 @@ def store_held_plan(ctx: AccountContext, run: Run) -> str:
         run=run.id, mode=run.mode, created_ms=now_ms, expires_ms=now_ms + ctx.policy.plan_expires_ms,
         holds=holds, items=items,
     )  # fmt: skip
-    ctx.plans.keep(account, fresh)
+    ctx.plans.keep(account, fresh, held_changes.collect(ctx, run.id, items, before=ctx.plans.changes(account)))
     return run.id
 
 
@@ -207,7 +212,7 @@ def _preexisting(ctx: AccountContext, run: Run, provider: str) -> list[Remote]:
 def _take_over_hold(preexisting: Sequence[Remote], provider: str) -> Held:
     doubt = "" if provider else "; they have the provider name of the key, but no listing is known to be ours yet"
     reason = f"{len(preexisting)} live listings existed before the first run and are not in the source{doubt}"
-    return Held(guard="take_over", dealer=None, what=_TAKE_OVER, count=len(preexisting), reason=reason)
+    return Held(guard="take_over", dealer=None, what=TAKE_OVER, count=len(preexisting), reason=reason)
 
 
 def _dealer_of(row: Remote, dealers: Mapping[str, DealerTotals]) -> bytes:
@@ -216,8 +221,7 @@ def _dealer_of(row: Remote, dealers: Mapping[str, DealerTotals]) -> bytes:
 
 
 def _preexisting_sell(row: Remote, dealers: Mapping[str, DealerTotals]) -> Planned:
-    reason = "existed before the first run, not in the source"
-    return Planned(row.reference, "sell", reason, -1, b"", _dealer_of(row, dealers))
+    return Planned(row.reference, "sell", PREEXISTING, -1, b"", _dealer_of(row, dealers))
 
 
 # -- held changes --------------------------------------------------------------------------------------------------
@@ -244,8 +248,8 @@ def _keep_take_over(run: Run, review: PlanReview, plan: HeldPlan | None) -> None
     """Keep the held take-over in an incremental run: only a full run reads the pre-existing rows."""
     if plan is None or not plan.takes_over or run.fact("walked_all"):
         return
-    review.holds += [hold for hold in plan.holds if hold.what == _TAKE_OVER]
-    review.items += [kept for kept in plan.items if kept.startswith(f"{_TAKE_OVER} ")]
+    review.holds += [hold for hold in plan.holds if hold.what == TAKE_OVER]
+    review.items += [kept for kept in plan.items if kept.startswith(f"{TAKE_OVER} ")]
 
 
 def _is_released(ctx: AccountContext, run: Run, review: PlanReview, plan: HeldPlan | None) -> bool:
@@ -268,5 +272,5 @@ def _covers(ctx: AccountContext, plan: HeldPlan, items: Sequence[str]) -> bool:
 
 def _is_done(held_item: str, entry: Entry, plan: HeldPlan) -> bool:
     """Return whether our own write has settled the item since the plan was made. A sell needs status ``sold``."""
-    sells = held_item.startswith(("sell ", f"{_TAKE_OVER} "))
+    sells = held_item.startswith(("sell ", f"{TAKE_OVER} "))
     return entry.sent_ms >= plan.created_ms and (entry.status == "sold" or not sells)
