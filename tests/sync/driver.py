@@ -32,11 +32,11 @@ def finish(
     while (record := ctx.runs.get(run)) is not None and record.open:
         parts = [(stage, part) for stage, found in phases.windows(ctx, run, record.stage) for part in found]
         if not parts:
-            before = (record.stage, record.progress_ms)
+            stood = (record.stage, record.progress_ms)
             phases.advance(ctx, run)
             record = ctx.runs.get(run)
             assert record is not None
-            assert not record.open or (record.stage, record.progress_ms) != before, f"{run} stands still: {record}"
+            assert not record.open or (record.stage, record.progress_ms) != stood, f"{run} stands still: {record}"
         for stage, part in parts:
             number += 1
             before()
