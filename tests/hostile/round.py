@@ -122,7 +122,8 @@ class Round:
     def _prepare_accidents(self) -> None:
         """What happens to the feed, and what people ask for, while the run works."""
         rng, world = self.rng, self.world
-        if rng.random() < 0.5:
+        # A row that is gone from a table when an edit is written back to it is not a fault of the marketplace.
+        if not self.table and rng.random() < 0.5:
             if rng.random() < 0.4:
                 world.reading.append(self._accident)
             else:
@@ -162,16 +163,22 @@ class Round:
         live = {row["externalReference"] for row in self.world.stored() if row["status"] == "active"}
         names = sorted(live & self.feed.rows.keys())
         for name in rng.sample(names, min(len(names), rng.randint(1, 3))):
-            field = rng.choice(sorted(WRITABLE))
+            # How free text comes back after a write is learned: an edit of it at once would be taken for that.
+            field = rng.choice([f for f in sorted(WRITABLE) if f != "color" or name not in self.oracle.pushed_at])
             value: Any = rng.choice(_COLOURS) if field == "color" else rng.randrange(5_000, 60_000)
             self.world.edit({"reference": name, "set": {field: value}})
-            # The edit counts as one by a person at the moment of the edit; seconds are all that the list shows.
-            self.oracle.edits.setdefault((name, WRITABLE[field]), set()).add(str(value))
+            self._set_there(name)
             self.result.story.append(f"edit {name} {field}={value}")
-        if rng.random() < 0.1 and names:
+        if rng.random() < 0.1 and names and not self.table:
             name = rng.choice(names)
             self.world.edit({"reference": name, "status": "sold"})
             self.oracle.sold_there.add(name)
+
+    def _set_there(self, name: str) -> None:
+        """A person has edited the listing: it may be offered to the source as it is."""
+        body = next(row["body"] for row in self.world.stored() if row["externalReference"] == name)
+        for field, column in WRITABLE.items():
+            self.oracle.edits.setdefault((name, column), set()).add(str(body[field]))
 
     def _ask(self) -> None:
         """Pushes and sells."""
@@ -218,7 +225,12 @@ class Round:
         if kinds.count("list") > 3 * pages + _MOST_LISTS:
             self.result.wrong.append(f"{kinds.count('list')} pages were requested, the list has {pages}")
         quiet = len(self.feed.versions) == accidents and not self._waiting
-        if needed is not None and quiet and not any(m.counts or m.refuses or m.values or m.items for m in found):
+        if (
+            needed is not None
+            and quiet
+            and run.state == "done"
+            and not any(m.counts or m.refuses or m.values or m.items for m in found)
+        ):
             self.result.requests += len(kinds)
             self.result.fewest += needed
             if len(kinds) > needed:
