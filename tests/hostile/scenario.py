@@ -25,7 +25,7 @@ from tests.hostile.feed import Feed
 from tests.sync.driver import finish
 from tests.sync.http_scenario import ACCOUNT, HttpScenario, Row
 
-MOST_WAITS: Final = 400
+MOST_WAITS: Final = 1_000
 """Of one run: a run that waits longer than this for anything does not end."""
 _TABLE: Final = f'\n[accounts.{ACCOUNT}.source.write_back]\ntable = "cars"\n'
 
