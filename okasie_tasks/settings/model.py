@@ -133,12 +133,9 @@ class AlertSettings(_Model):
     """``[alerts]``: which alerts are sent, where and how often. ``stale_after`` None: by each account's schedule."""
 
     webhook: SecretText | None = None
-    kinds: Annotated[tuple[Literal["held", "failed", "partial", "stale"], ...], BeforeValidator(_list)] = (
-        "held",
-        "failed",
-        "partial",
-        "stale",
-    )
+    kinds: Annotated[
+        tuple[Literal["held", "failed", "partial", "stale", "lost_fields"], ...], BeforeValidator(_list)
+    ] = ("held", "failed", "partial", "stale", "lost_fields")
     every: Period = timedelta(hours=1)
     max_per_hour: Annotated[int, Field(ge=1, le=1_000)] = 20
     stale_after: Period | None = None
