@@ -61,7 +61,7 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
     outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run.id, "diff")]
     applied = merge_counts(result for stage in ("upsert", "sell") for result in ctx.runs.parts.results(run.id, stage))
     if state == "done" and not run.plan_only:
-        state = _state(ctx, run, outcomes, applied)
+        state = _state(ctx, run, outcomes)
     account: dict[str, str] = {}
     if state in ("done", "held") and not run.plan_only:
         _forget_vanished_rejects(ctx, run)
@@ -104,14 +104,14 @@ def _log_end(ctx: AccountContext, run_id: str, cursor_before: str) -> None:
         log.info("cursor moved", **context, before=cursor_before or None, cursor=run.facts["cursor"])
 
 
-def _state(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], applied: dict[str, int]) -> str:
+def _state(ctx: AccountContext, run: Run, outcomes: list[PartitionResult]) -> str:
     failed = sum(ctx.runs.parts.stage(run.id, stage).failed for stage in ("walk", "diff", "spool", "upsert", "sell"))
     if unread := sum(outcome.counts.get("unread", 0) for outcome in outcomes):
         message = (
             f"the list changed during all {fetch.MOST_ROUNDS} reads: {unread} new listings wait for a complete read"
         )
         note_error(ctx, run.id, "walk_incomplete", message, "GET /listings")
-    if failed or applied.get("unanswered") or unread:
+    if failed or unread:
         return "partial"
     return "held" if plan_review.holds_of(run) else "done"
 

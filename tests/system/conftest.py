@@ -23,6 +23,7 @@ ACCOUNTS = (
     "watched", "explained", "refused", "measured",
     "approved", "outdated", "dropped", "paused", "cancelled", "stopped",
     "told", "told_failed", "drawn", "node", "django",
+    "firewall", "culprit", "bodiless",
 )  # fmt: skip
 
 
