@@ -9,6 +9,7 @@ a proxy never does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,8 @@ from okasie_tasks.sync import rejects
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
 from okasie_tasks.sync.spool import Chunk
 
+_DATA_FAULTS: Final = frozenset({"IMAGES_FAILED", "FEATURES_FAILED"})
+"""The codes of a 500 that name the listing's data (API docs, errors)."""
 Ended = tuple[dict[str, int], bool]
 """The counts of a part that ends after a failure, and whether it failed."""
 
@@ -84,6 +87,8 @@ def after_failure(ctx: AccountContext, part: Part, error: RetryLater, *, attempt
         counts, _ = probed(ctx, part, found, accepted=True)
     elif (together or found.culprits) and (probe := _probe(ctx, part, chunk.items, found, now_ms)):
         counts = _add(ctx, part, "probe", [probe])
+    elif len(chunk.items) == 1 and found.culprits and found.culprits[0].code in _DATA_FAULTS:
+        counts = _record(ctx, _unproven(ctx, found.culprits))
     else:
         return chunk.counts, True
     return merge_counts([chunk.counts, counts]), not together and len(found.culprits) < len(chunk.items)
@@ -137,6 +142,21 @@ def _culprits(chunk: Chunk, error: Unavailable, part: Part, now: int) -> list[Re
         for item in chunk.items
         if item.reference in answers and rejects.may_be_data(answers[item.reference].http_status)
     ]
+
+
+def _unproven(ctx: AccountContext, culprits: list[Reject]) -> list[Reject]:
+    """Rejects of a single listing whose code names its data, without evidence that other upserts are accepted.
+
+    The first time, the next run sends it again.
+    """
+    known = ctx.ledger.rejects([reject.reference for reject in culprits])
+    for reject in culprits:
+        before = known.get(reject.reference)
+        reject.message = reject.message.removesuffix(rejects.EVIDENCE)
+        if before is None or before.content != reject.content:
+            reject.contract = ""
+            reject.message += "; the next run sends it again"
+    return culprits
 
 
 def _record(ctx: AccountContext, culprits: list[Reject]) -> dict[str, int]:

@@ -23,6 +23,7 @@ log = get_logger(__name__)
 
 PUSHED_ROW: Final = "push"
 """Stands for the run in the reject of a pushed row. The next run that reads the row replaces it with its id."""
+EVIDENCE: Final = f"; failed {ATTEMPTS} times while other listings were accepted"
 _PER_TRIP: Final = 500
 
 
@@ -63,8 +64,7 @@ def may_be_data(status: int) -> bool:
 def persistent(answer: ItemAnswer) -> ItemAnswer:
     """The answer of a listing that is given up, with the evidence against it."""
     text = answer.message or f"HTTP {answer.http_status}"
-    evidence = f"{text}; failed {ATTEMPTS} times while other listings were accepted"
-    return msgspec.structs.replace(answer, outcome="refused", message=evidence)
+    return msgspec.structs.replace(answer, outcome="refused", message=f"{text}{EVIDENCE}")
 
 
 def reject_of(

@@ -237,14 +237,35 @@ def test_a_single_listing_that_fails_while_nothing_else_is_sent_is_kept(scenario
     scenario.good_run()
     bad = scenario.rows[0]
     bad["price_eur"] = "1234"
-    scenario.faults(answer(500, reference=bad["stock_no"], **IMAGES))
+    scenario.faults(answer(500, reference=bad["stock_no"], body={"error": {"code": "UPSERT_FAILED"}}))
     document = scenario.told()
-    assert (document["state"], document["listings"]["rejected"]) == ("partial", 0), (
-        "nothing shows that it is the listing"
-    )
-    assert "IMAGES_FAILED" in document["error"]["message"]
+    assert (document["state"], document["listings"]["rejected"]) == ("partial", 0), "is it the listing or all of them?"
+    assert "UPSERT_FAILED" in document["error"]["message"]
     scenario.rows[1]["price_eur"] = "4321"
     assert scenario.told()["new_rejects"] == 1, "another listing was accepted meanwhile"
+
+
+def test_a_single_listing_whose_images_fail_is_rejected_and_sent_once_more(scenario: GuardedScenario) -> None:
+    scenario.good_run()
+    bad = scenario.rows[0]
+    bad["price_eur"] = "1234"
+    scenario.faults(answer(500, reference=bad["stock_no"], **IMAGES))
+    for message, calls in (("the next run sends it again", 3), ("IMAGES_FAILED", 3), ("IMAGES_FAILED", 0)):
+        before = len(scenario.requests())
+        document = scenario.told()
+        assert (document["state"], document["new_rejects"]) == ("done", int(calls > 0)), document
+        (told,) = rejects(scenario).values()
+        assert (told.code, message in told.message, "accepted" in told.message) == ("IMAGES_FAILED", True, False), told
+        assert scenario.requests(before).count("bulk") == calls
+
+
+def test_a_single_listing_whose_images_failed_for_a_while_goes_out(scenario: GuardedScenario) -> None:
+    scenario.good_run()
+    scenario.rows[0]["price_eur"] = "1234"
+    scenario.faults(answer(500, times=3, **IMAGES))
+    assert scenario.told()["new_rejects"] == 1
+    assert scenario.told()["listings"]["updated"] == 1
+    assert not rejects(scenario)
 
 
 def test_a_sell_that_fails_for_ever_is_reported_and_rejects_nothing(scenario: GuardedScenario) -> None:
