@@ -103,10 +103,10 @@ class Services:
             )
         return self._limiters[name]
 
-    def source(self, name: str) -> Source:
-        """Open the account's inventory."""
+    def source(self, name: str, *, push: bool = False) -> Source:
+        """Open the account's inventory. ``push``: for a push, which waits less long for it."""
         cache = self.settings.redis.state_dir / "feeds"
-        return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year)
+        return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year, push=push)
 
     def write_back(self, name: str) -> WriteBack | None:
         """Return the write-back to the account's source, None if it has none."""
