@@ -134,7 +134,7 @@ def test_what_decompression_yields_is_bounded(
 ) -> None:
     heads = {"csv": HEAD, "csv quoted": HEAD + b'"'}
     zipped(tmp_path / "feed.gz", piece, megabytes=40, head=heads.get(kind, b""))
-    feed = source(tmp_path, "feed.gz", f'type = "{kind.split()[0]}"\n{options}')
+    feed = source(tmp_path, "feed.gz", f'type = "{kind.split(maxsplit=1)[0]}"\n{options}')
     tracemalloc.start()
     try:
         error = failure(lambda: sum(1 for _ in feed.rows()))
