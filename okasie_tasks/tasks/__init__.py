@@ -207,6 +207,7 @@ def _start_threads(consumer: Any) -> None:
         raise WorkerShutdown(1) from error
     RUN_EVENTS.home = str(consumer.hostname)
     SLOTS.bind(consumer.pool)
+    services().urgent_threads = max(1, SLOTS.count)
     if CONTROL in consumer.app.amqp.queues.consume_from:
         watchdog.WatchdogThread(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:
@@ -241,9 +242,14 @@ def push_listings(
 
     ``version``: the caller's version of the ``listings`` (ms since the epoch), for calls that may arrive out of order.
     """
-    with _taken(str(self.request.id)):
-        ctx = services().context(account)
-        accept.accept_push(ctx, str(self.request.id), references=references, listings=listings, version=version)
+    svc, push = services(), str(self.request.id)
+    try:
+        with _taken(push):
+            ctx = svc.context(account)
+            reads = svc.source_reads(account)
+            accept.accept_push(ctx, push, references=references, listings=listings, version=version, reads=reads)
+    except RetryLater as later:
+        raise again_later(self, later, later.seconds) from None
     _send_urgent(ctx, str(self.request.id))
 
 
