@@ -84,6 +84,12 @@ class SourceUnsettled(NoPermit):
     code = "unsettled"
 
 
+class SourceBusy(NoPermit):
+    """Another push is reading the source; retry soon."""
+
+    code = "busy"
+
+
 class RateLimited(RetryLater):
     """The marketplace returned 429. Not a failure: the account pauses and the same request is sent again."""
 

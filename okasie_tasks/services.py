@@ -37,6 +37,7 @@ from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
 from okasie_tasks.store.workers import Workers
 from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync.context import AccountContext, AccountPolicy
+from okasie_tasks.urgent.source_reads import SourceReads
 
 current_run: ContextVar[str] = ContextVar("current_run", default="")
 """The run that this thread is sending requests for, so that the requests are counted for it."""
@@ -49,7 +50,10 @@ class Services:
         self.settings = settings
         self._accounts: dict[str, AccountContext] = {}
         self._limiters: dict[str, RedisLimiter] = {}
+        self._reads: dict[str, SourceReads] = {}
         self._lock = threading.Lock()
+        self.urgent_threads = 1
+        """Messages that this process executes at the same time, if it is a worker."""
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -118,10 +122,19 @@ class Services:
             )
         return self._limiters[name]
 
-    def source(self, name: str) -> Source:
-        """Open the account's inventory."""
+    def source(self, name: str, *, push: bool = False) -> Source:
+        """Open the account's inventory. ``push``: for a push, which waits less long for it."""
         cache = self.settings.redis.state_dir / "feeds"
-        return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year)
+        return open_source(self.account(name), cache_dir=cache, current_year=datetime.now(UTC).year, push=push)
+
+    def source_reads(self, name: str) -> SourceReads:
+        """Return the reads of the account's source for pushes. They may occupy a quarter of the threads."""
+        with self._lock:
+            if name not in self._reads:
+                self._reads[name] = SourceReads(
+                    lambda: self.source(name, push=True), share=lambda: max(1, self.urgent_threads // 4)
+                )
+            return self._reads[name]
 
     def write_back(self, name: str) -> WriteBack | None:
         """Return the write-back to the account's source, None if it has none."""

@@ -142,7 +142,7 @@ def test_celery_stays_in_its_packages() -> None:
 def test_only_the_marketplace_client_sends_requests() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("requests", "urllib3", "httpx")}
     # The feed and a webhook are somebody else's servers; the demo asks its own sandbox's admin side.
-    others = {"sources.http", "alerting.channels", "cli.demo"}
+    others = {"sources.http", "sources.download", "alerting.channels", "cli.demo"}
     assert users == {"marketplace.client", "marketplace.connections", *others}
 
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
-from okasie_tasks.alerting.rules import Alert, is_stale, of_run, of_stale, payload, stale_seconds
+from okasie_tasks.alerting.rules import Alert, is_stale, of_lost_fields, of_run, of_stale, payload, stale_seconds
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.sync import plan_review
+from okasie_tasks.sync.lost_fields import lost_reasons
 
 if TYPE_CHECKING:
     from okasie_tasks.alerting.queue import AlertQueue, ClaimedAlert
@@ -82,8 +83,9 @@ def detect(ctx: AlertContext) -> None:
     if not ctx.queue.claim_detection("ended", token, seconds=DETECT_SECONDS * 0.9):
         return
     for run in ctx.queue.ended():
-        if (alert := _of_run(ctx, run)) is not None:
-            _put(ctx, alert)
+        for alert in (_of_run(ctx, run), _of_lost_fields(ctx, run)):
+            if alert is not None:
+                _put(ctx, alert)
         ctx.queue.remove_ended(run)
     if "stale" in ctx.kinds and ctx.queue.claim_detection("stale", token, seconds=_DETECT_STALE_SECONDS * 0.9):
         for account, seconds in ctx.after.items():
@@ -98,7 +100,7 @@ def _put(ctx: AlertContext, alert: Alert) -> None:
 
 def _of_run(ctx: AlertContext, name: str) -> Alert | None:
     run, now_ms = ctx.runs.get(name), ctx.runs.now_ms()
-    if run is None or run.account not in ctx.after or now_ms - run.ended_ms > _TOO_OLD_MS:
+    if run is None or run.account not in ctx.after or now_ms - run.ended_ms > _TOO_OLD_MS or run.state == "done":
         return None
     if run.state == "held" and run.facts.get("held_run") != run.id:
         return None  # the plan is already held under the name of an earlier run
@@ -107,6 +109,13 @@ def _of_run(ctx: AlertContext, name: str) -> Alert | None:
     reasons = [held.reason for held in plan_review.holds_of(run)]
     expires = (iso(plan.expires_ms) or "") if plan is not None else ""
     return of_run(run.account, run.id, run.state, error, reasons, at_ms=run.ended_ms, expires=expires)
+
+
+def _of_lost_fields(ctx: AlertContext, name: str) -> Alert | None:
+    run, now_ms = ctx.runs.get(name), ctx.runs.now_ms()
+    if run is None or run.account not in ctx.after or now_ms - run.ended_ms > _TOO_OLD_MS:
+        return None
+    return of_lost_fields(run.account, run.id, lost_reasons(run), at_ms=run.ended_ms) if run.fact("lost_new") else None
 
 
 def _stale(ctx: AlertContext, account: str, seconds: float) -> Alert | None:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-Kind = Literal["held", "failed", "partial", "stale"]
+Kind = Literal["held", "failed", "partial", "stale", "lost_fields"]
 
 _STALE_INTERVALS: Final = 3.0
 _SHORTEST_STALE_SECONDS: Final = 30 * 60.0
@@ -32,7 +32,12 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def title(self) -> str:
         """One short line that contains no text from outside."""
-        heads = {"held": "a plan needs approval", "failed": "a run failed", "partial": "a run ended partial"}
+        heads = {
+            "held": "a plan needs approval",
+            "failed": "a run failed",
+            "partial": "a run ended partial",
+            "lost_fields": "the marketplace no longer returns fields of most listings",
+        }
         return f"{self.account}: {heads.get(self.kind, 'not in sync with the marketplace')}"
 
 
@@ -75,6 +80,14 @@ def of_run(
         what = f"`okasie run {run}` shows what failed; the next run retries it"
     kind: Kind = "failed" if state == "failed" else "partial"
     return Alert(key=run, kind=kind, account=account, run=run, reason=reason, what_to_do=what, at_ms=at_ms)
+
+
+def of_lost_fields(account: str, run: str, reasons: Sequence[str], *, at_ms: int) -> Alert:
+    """The alert of the first run in which most rows of the marketplace lacked a field."""
+    what = "look at a listing there; if the fields are meant to be empty, raise max_field_loss_percent for one full run"
+    return Alert(
+        key=run, kind="lost_fields", account=account, run=run, reason="; ".join(reasons), what_to_do=what, at_ms=at_ms
+    )
 
 
 def stale_seconds(incremental_every: float | None, full: bool, stale_after: float | None) -> float | None:

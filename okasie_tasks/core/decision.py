@@ -109,8 +109,8 @@ def same_dealer(dealer: bytes, remote: Remote) -> bool:
     return known or bool(remote.absent & DEALER_UNREAD)
 
 
-def is_spelling(local: Local, remote: Remote) -> bool:
-    """Return whether the rows differ only in the spelling of free text."""
+def is_spelling(local: Local, remote: Remote, *, only: str = "") -> bool:
+    """Return whether the rows differ only in the spelling of free text; ``only``: in this field."""
     if local.values is None or remote.values is None:
         return False
-    return echo_learnable(decode_compared(local.values), decode_compared(remote.values))
+    return echo_learnable(decode_compared(local.values), decode_compared(remote.values), only=only)

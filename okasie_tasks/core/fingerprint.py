@@ -186,14 +186,15 @@ def _within(name: str, mine: object, other: object) -> bool:
     return abs(mine - other) <= tolerance
 
 
-def echo_learnable(ours: Compared, theirs: Compared) -> bool:
+def echo_learnable(ours: Compared, theirs: Compared, *, only: str = "") -> bool:
     """Return whether every difference may be the marketplace's rendering of what we sent.
 
     Order, trimming and rounding are never differences. The spelling of free text is learned: the same letters and
-    digits, regardless of case, accents, spaces and punctuation. Never price, status or mileage.
+    digits, regardless of case, accents, spaces and punctuation. Never price, status or mileage. ``only``: look at this
+    field alone.
     """
-    for name in differing(ours, theirs):
-        if name in never_learned:
+    for name in (only,) if only else differing(ours, theirs):
+        if name in never_learned or name not in COMPARED_FIELDS:
             return False
         mine, other = ours[COMPARED_FIELDS.index(name)], theirs[COMPARED_FIELDS.index(name)]
         if _letters(mine) is None or _letters(mine) != _letters(other):

@@ -31,6 +31,8 @@ class PendingChange(msgspec.Struct, frozen=True, array_like=True):
     not_before_ms: int = 0
     row_gone: bool = False
     """A source read that began before it was accepted lacked the row; sending it uses up that absence."""
+    failed_ms: int = 0
+    """When a request for it first failed; 0 if none has."""
 
     @property
     def kind(self) -> Literal["push", "sell"]:

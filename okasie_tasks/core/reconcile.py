@@ -49,7 +49,7 @@ def decide(
     if remote is not None and (remote.absent or evidence.lost_fields):
         remote, lacking = completed(local, remote, base, evidence.lost_fields)
     decision = _decide(local, remote, base, evidence, same=same)
-    if lacking and decision.action == "none" and decision.count == "unchanged":
+    if lacking and decision.action == "none" and (decision.count == "unchanged" or decision.yields):
         decision = _echo_still_due(decision, base)
     if (
         images_due
@@ -65,8 +65,8 @@ def decide(
 
 
 def _echo_still_due(decision: Decision, base: Entry | None) -> Decision:
-    """The first echo is read only once it has all fields that we fill. An adopted row has shown none of ours."""
-    if decision.entry is None or not (base is None or base.has(Flag.ECHO_DUE)):
+    """The echo is read only once it has all fields that we fill: their spelling is still to be learned."""
+    if decision.entry is None or not (base is None or base.has(Flag.ECHO_DUE) or decision.yields):
         return decision
     entry = decision.entry.replace(set_flags=Flag.ECHO_DUE)
     return msgspec.structs.replace(decision, entry=entry if base is None else changed_or_none(entry, base))
@@ -136,7 +136,7 @@ def _sold_somewhere(local: Local, remote: Remote, adopted: Entry) -> Decision:
 
 def _why_adopted(local: Local, remote: Remote, fields: tuple[str, ...]) -> str:
     """Return why an existing row needs no write; "" if it does. Images are compared by count."""
-    if local.images != remote.images:
+    if remote.images >= 0 and local.images != remote.images:
         return ""
     if not fields:
         return "equal, adopted"
@@ -245,6 +245,8 @@ def _compare(
     if not drifted:
         return _nothing("equal", local, base, picture)
     fields = fields_between(local, remote) if local.values and remote.values else ()
+    # A spelling beside another change is most likely a learned one, not an edit to offer to the source.
+    fields = tuple(name for name in fields if not is_spelling(local, remote, only=name)) or fields
     count: Count = "conflicts" if changed else "drifted"
     if not _ours_wins(local, remote, evidence, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"

@@ -139,7 +139,7 @@ def remote_listing(row: Any) -> RemoteListing | None:
         timeless=updated is None,
         profile=profile or (dealer.id if dealer is not None else None) or None,
         code=(dealer.locationCode if dealer is not None else None) or None,
-        images=len(images) if images is not None else 0,
+        images=len(images) if images is not None else -1,
     )
 
 
@@ -218,6 +218,7 @@ class RemoteListing(msgspec.Struct, frozen=True):
     dealer_profile_id: str | None
     dealer_location_code: str | None
     image_count: int
+    """-1 for unknown."""
     compared: Compared
     absent: int = 0
     """Bit ``i``: the row does not contain a readable value of the ``i``-th of `COMPARED_FIELDS`; `DEALER_UNREAD`."""
@@ -245,7 +246,7 @@ def read_remote(raw: object) -> RemoteListing | None:
         timeless=updated is None,
         profile=_text(raw.get("dealerProfileId")) or (_text(dealer.get("id")) if isinstance(dealer, dict) else None),
         code=_text(code),
-        images=len(images) if isinstance(images, list) else 0,
+        images=len(images) if isinstance(images, list) else -1,
     )
 
 

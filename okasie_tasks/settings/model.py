@@ -133,12 +133,9 @@ class AlertSettings(_Model):
     """``[alerts]``: which alerts are sent, where and how often. ``stale_after`` None: by each account's schedule."""
 
     webhook: SecretText | None = None
-    kinds: Annotated[tuple[Literal["held", "failed", "partial", "stale"], ...], BeforeValidator(_list)] = (
-        "held",
-        "failed",
-        "partial",
-        "stale",
-    )
+    kinds: Annotated[
+        tuple[Literal["held", "failed", "partial", "stale", "lost_fields"], ...], BeforeValidator(_list)
+    ] = ("held", "failed", "partial", "stale", "lost_fields")
     every: Period = timedelta(hours=1)
     max_per_hour: Annotated[int, Field(ge=1, le=1_000)] = 20
     stale_after: Period | None = None
@@ -214,6 +211,11 @@ class SourceSettings(_Model):
     units: Mapping[str, str] = Field(default_factory=dict)
     defaults: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
     settle_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
+    read_seconds: Annotated[float, Field(gt=0, le=280)] = 240.0
+    push_read_seconds: Annotated[float, Field(gt=0, le=280)] = 30.0
+    max_mb: Annotated[float, Field(gt=0)] = 2_000.0
+    max_document_mb: Annotated[float, Field(gt=0)] = 100.0
+    max_row_kb: Annotated[float, Field(ge=300)] = 1_000.0
     write_back: WriteBackSettings = WriteBackSettings()
 
     _base: Path = PrivateAttr(default=Path())

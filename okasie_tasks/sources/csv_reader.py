@@ -4,48 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from itertools import chain
 from typing import IO, Any, Final
 
 from okasie_tasks.core.row_cache import RowOffset
+from okasie_tasks.sources.bounds import BoundedFile
 
 _BLANK: Final = ("\n", "\r\n", "\r")
-_BUFFER_BYTES: Final = 256 * 1024
-_CELL_CHARACTERS: Final = 1_000_000
-csv.field_size_limit(_CELL_CHARACTERS)
-
-
-class LastByte(io.RawIOBase):
-    """Passes bytes through and remembers the last one, which shows whether the last row is complete."""
-
-    def __init__(self, inner: IO[bytes]) -> None:
-        self._inner = inner
-        self.last = b"\n"
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._inner.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._inner.tell()
-
-    def begins_with(self, head: bytes) -> bool:
-        """Return whether the file starts with these bytes. Call it before anything is read."""
-        return bytes(self._inner.peek(len(head))[: len(head)]) == head  # type: ignore[attr-defined]
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._inner.read(len(buffer))
-        buffer[: len(data)] = data
-        if data:
-            self.last = data[-1:]
-        return len(data)
+BUFFER_BYTES: Final = 256 * 1024
+csv.field_size_limit(sys.maxsize)  # rows are bounded instead
 
 
 class CsvReader:
@@ -55,7 +25,7 @@ class CsvReader:
     other lines need the csv parser. Raises `LookupError` for an unknown encoding.
     """
 
-    def __init__(self, file: LastByte, encoding: str, delimiter: str) -> None:
+    def __init__(self, file: BoundedFile, encoding: str, delimiter: str) -> None:
         self._file, self._delimiter = file, delimiter
         self.counts = encoding.lower() in ("utf-8", "utf8")
         """Whether bytes are counted. Text decoded from UTF-8 has the same number of bytes when encoded again."""
@@ -114,15 +84,17 @@ class CsvReader:
                 yield line, cells
 
     def _open(self, encoding: str) -> io.TextIOWrapper:
-        self._buffer = io.BufferedReader(self._file, _BUFFER_BYTES)
+        self._buffer = io.BufferedReader(self._file, BUFFER_BYTES)
         return io.TextIOWrapper(self._buffer, encoding=encoding, newline="")
 
     def _count(self, line: str) -> None:
         self._byte += len(line) if line.isascii() else len(line.encode())
 
-    def _more(self) -> Iterator[str]:
+    def _more(self, size: int) -> Iterator[str]:
         for line in self._text:
             self._count(line)
+            size += len(line)
+            self._file.bounds.check_row(size, f"{self._file.where}:{self.line_num}")
             yield line
 
     def _is_row(self, line: str) -> bool:
@@ -140,7 +112,7 @@ class CsvReader:
         return True
 
     def _quoted(self, line: str) -> list[str]:
-        rows = csv.reader(chain((line,), self._more()), delimiter=self._delimiter, strict=True)
+        rows = csv.reader(chain((line,), self._more(len(line))), delimiter=self._delimiter, strict=True)
         try:
             return next(rows)
         finally:

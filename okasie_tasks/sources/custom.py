@@ -11,6 +11,7 @@ from okasie_tasks.core.listing import Listing
 from okasie_tasks.errors import ConfigurationError, OkasieError, SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, without_passwords
+from okasie_tasks.sources.bounds import Bounds
 from okasie_tasks.sources.mapping import RowMapping
 
 GROUP = "okasie_tasks.sources"
@@ -21,7 +22,10 @@ class CustomSource:
 
     sliceable = False
 
-    def __init__(self, account: AccountSettings, inner: Any, *, current_year: int) -> None:
+    def __init__(
+        self, account: AccountSettings, inner: Any, *, current_year: int, bounds: Bounds | None = None
+    ) -> None:
+        self._bounds = bounds or Bounds(account)
         self._inner = inner
         self._name = account.source.type
         self._mapping = RowMapping(account, columns=None, current_year=current_year)
@@ -45,7 +49,7 @@ class CustomSource:
     def _read(self, call: Any) -> Iterator[Any]:
         try:
             items: Iterable[Any] = call()
-            yield from items
+            yield from self._bounds.timed(items, self._name)
         except OkasieError:
             raise
         except Exception as error:
@@ -62,9 +66,9 @@ class CustomSource:
         raise SourceError(f"expected a Listing or a mapping, got {type(item).__name__}", where=where)
 
 
-def load_custom(account: AccountSettings, *, current_year: int) -> CustomSource:
+def load_custom(account: AccountSettings, *, current_year: int, bounds: Bounds | None = None) -> CustomSource:
     """Return the source named by ``type = "python:NAME"``."""
-    return CustomSource(account, load_object(account), current_year=current_year)
+    return CustomSource(account, load_object(account), current_year=current_year, bounds=bounds)
 
 
 def load_object(account: AccountSettings) -> Any:

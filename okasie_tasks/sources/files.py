@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import os
+import stat
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -26,7 +28,8 @@ from okasie_tasks.core.row_cache import RowCache, RowOffset, raw_fingerprint
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sources.csv_reader import CsvReader, LastByte, cells_of, full_lines, is_line_end
+from okasie_tasks.sources.bounds import BoundedFile, Bounds
+from okasie_tasks.sources.csv_reader import BUFFER_BYTES, CsvReader, cells_of, full_lines, is_line_end
 from okasie_tasks.sources.mapping import RowMapping
 
 _MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
@@ -34,7 +37,10 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 class FileSource:
-    """A feed in a local file. ``name``: its name in messages; ``only``: the requested references."""
+    """A feed in a local file.
+
+    ``name``: its name in messages; ``only``: the requested references; ``bounds``: of this read.
+    """
 
     sliceable = True
     remembers = True
@@ -47,17 +53,19 @@ class FileSource:
         name: str | None = None,
         current_year: int,
         only: frozenset[str] | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self._account = account
         self._path = path
         self._name = name or path.name
         self._year = current_year
         self._only = only
+        self._bounds = bounds or Bounds(account)
 
     def version(self) -> str:
         """Return size, modification time and inode of the file, which change when it is replaced."""
-        stat = self._stat()
-        return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+        file = self._stat()
+        return f"{file.st_size}-{file.st_mtime_ns}-{file.st_ino}"
 
     @property
     def settle_seconds(self) -> float:
@@ -65,20 +73,23 @@ class FileSource:
 
     def settles_in(self, before: str) -> float:
         """Return how long to wait until the file is old enough; see `okasie_tasks.ports.SettlingSource`."""
-        stat = self._stat()
-        replaced = before and before.rpartition("-")[2] != str(stat.st_ino)
-        if replaced and stat.st_ctime_ns > stat.st_mtime_ns:
+        file = self._stat()
+        replaced = before and before.rpartition("-")[2] != str(file.st_ino)
+        if replaced and file.st_ctime_ns > file.st_mtime_ns:
             return 0.0  # a change after the last write: the rename
-        age = (_now_ns(self._path.parent) - stat.st_mtime_ns) / 1e9
+        age = (_now_ns(self._path.parent) - file.st_mtime_ns) / 1e9
         return min(max(0.0, self.settle_seconds - age), self.settle_seconds)
 
     def _stat(self) -> os.stat_result:
         try:
-            return self._path.stat()
+            found = self._path.stat()
         except OSError as error:
             raise SourceError(
                 f"cannot be read: {error.strerror}", where=str(self._path), code="source_missing"
             ) from error
+        if not stat.S_ISREG(found.st_mode):
+            raise SourceError("is not a regular file", where=str(self._path), code="source_missing")
+        return found
 
     def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
         """Yield rows ``start <= index < stop``; see `okasie_tasks.ports.CachingSource`."""
@@ -95,32 +106,34 @@ class FileSource:
         """Return only these rows, and those whose reference cannot be read: the file is scanned."""
         wanted = frozenset((*references, None))
         scan = FileSource(
-            self._account, self._path, name=self._name, current_year=self._year, only=frozenset(references)
-        )
+            self._account, self._path, name=self._name, current_year=self._year, only=frozenset(references),
+            bounds=self._bounds,
+        )  # fmt: skip
         return (row for row in scan.rows() if row.reference in wanted)
 
     @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
+    def _open(self) -> Iterator[BoundedFile]:
         zipped = self._path.suffix == ".gz" or self._name.endswith(".gz")
+        self._stat()
         with gzip.open(self._path) if zipped else self._path.open("rb") as file:
             head = file.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
             if head.startswith(_MARKUP):
                 raise SourceError(
                     f"is a web page, expected {self._account.source.type}", where=self._name, code="markup"
                 )
-            yield cast("IO[bytes]", file)
+            document = self._account.source.type == "json"
+            yield BoundedFile(cast("IO[bytes]", file), self._bounds, self._name, document=document)
 
     # -- csv -------------------------------------------------------------------------------------------------------
 
-    def _csv(self, file: IO[bytes], start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
+    def _csv(self, file: BoundedFile, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
         source = self._account.source
-        watched = LastByte(file)
         try:
-            reader = CsvReader(watched, source.encoding, source.delimiter)
+            reader = CsvReader(file, source.encoding, source.delimiter)
         except LookupError as error:
             raise SourceError(f"encoding {source.encoding!r} is unknown", where=self._name) from error
         try:
-            yield from self._csv_rows(reader, watched, start, stop, known)
+            yield from self._csv_rows(reader, file, start, stop, known)
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"byte {error.object[error.start]:#04x} is not {source.encoding}: expected a feed in that encoding",
@@ -132,7 +145,7 @@ class FileSource:
             ) from error
 
     def _csv_rows(
-        self, reader: CsvReader, watched: LastByte, start: int, stop: int | None, known: RowCache
+        self, reader: CsvReader, file: BoundedFile, start: int, stop: int | None, known: RowCache
     ) -> Iterator[SourceRow]:
         columns = [name.strip() for name in reader.header()]
         mapping = self._mapping(columns)
@@ -174,16 +187,10 @@ class FileSource:
                 reference = cells[of_reference].strip()
                 before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=again)
         ended = stop is None or number < stop
-        if (
-            before is not None
-            and ended
-            and before.issues
-            and before.issues[0].code == "columns"
-            and watched.last != b"\n"
-        ):
+        if before is not None and ended and before.issues and before.issues[0].code == "columns" and file.last != b"\n":
             raise SourceError("ends in the middle of a row", where=before.where, code="cut")
         if before is not None:
-            yield msgspec.structs.replace(before, unterminated=True) if ended and watched.last != b"\n" else before
+            yield msgspec.structs.replace(before, unterminated=True) if ended and file.last != b"\n" else before
 
     def _mapping(self, columns: Sequence[str] | None) -> RowMapping:
         mapping = RowMapping(self._account, columns=columns, current_year=self._year, only=self._only)
@@ -198,7 +205,8 @@ class FileSource:
 
     # -- JSON ------------------------------------------------------------------------------------------------------
 
-    def _jsonl(self, file: IO[bytes], start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
+    def _jsonl(self, raw_file: BoundedFile, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
+        file = io.BufferedReader(raw_file, BUFFER_BYTES)
         mapping = self._mapping(None)
         known.under(mapping.version)
         begin, first = RowOffset(0, 0, 0), start
@@ -231,7 +239,7 @@ class FileSource:
             return read()
         return SourceRow(number, reference, None, where=where, raw=line, content=content, read=read)
 
-    def _json(self, file: IO[bytes], start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:  # noqa: ARG002
+    def _json(self, file: BoundedFile, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:  # noqa: ARG002
         # The whole document is read: only its end proves that it is complete.
         try:
             document = msgspec.json.decode(file.read().lstrip(b"\xef\xbb\xbf"))

@@ -22,9 +22,11 @@ from okasie_tasks.errors import SourceError
 from okasie_tasks.masking import know, know_pair
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, masked
+from okasie_tasks.sources import download
+from okasie_tasks.sources.bounds import Bounds
 from okasie_tasks.sources.files import FileSource
 
-_TIMEOUT_SECONDS: Final = (10.0, 60.0)
+_FIRST_BYTES_SECONDS: Final = 60.0
 _PIECE_BYTES: Final = 1 << 16
 
 
@@ -40,9 +42,7 @@ def first_bytes(url: str, most: int) -> bytes:
     """Return at most the first ``most`` bytes behind a URL. Raises `SourceError`."""
     where, data = masked(url), bytearray()
     try:
-        with requests.get(
-            url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=_TIMEOUT_SECONDS
-        ) as answer:
+        with download.get(url, seconds=_FIRST_BYTES_SECONDS) as answer:
             if answer.status_code != requests.codes.ok:
                 raise SourceError(f"answered {answer.status_code}, expected 200", where=where, code="http")
             while len(data) < most and (piece := answer.raw.read(_PIECE_BYTES, decode_content=False)):
@@ -59,8 +59,11 @@ class HttpSource:
     sliceable = False
     remembers = True
 
-    def __init__(self, account: AccountSettings, url: str, *, cache_dir: Path, current_year: int) -> None:
+    def __init__(
+        self, account: AccountSettings, url: str, *, cache_dir: Path, current_year: int, bounds: Bounds | None = None
+    ) -> None:
         self._account = account
+        self._bounds = bounds or Bounds(account)
         self._url = url
         self._where = masked(url)
         self._file = cache_dir / f"{account.name}.feed{'.gz' if url.partition('?')[0].endswith('.gz') else ''}"
@@ -94,25 +97,22 @@ class HttpSource:
         return self._reader().get(references)
 
     def _reader(self) -> FileSource:
-        return FileSource(self._account, self._file, name=self._where, current_year=self._year)
+        return FileSource(self._account, self._file, name=self._where, current_year=self._year, bounds=self._bounds)
 
     def _fetch(self) -> str:
         known = self._known()
-        headers = {"Accept-Encoding": "identity"} | {
-            name: _header(secret.reveal()) for name, secret in self._account.source.headers.items()
-        }
+        headers = {name: _header(secret.reveal()) for name, secret in self._account.source.headers.items()}
         if known.etag:
             headers["If-None-Match"] = known.etag
         elif known.modified:
             headers["If-Modified-Since"] = known.modified
         try:
             # A redirect would send the secret headers to another host; requests removes only the password.
-            with requests.get(
+            with download.get(
                 self._url,
+                seconds=self._bounds.left_seconds,
                 headers=headers,
                 auth=self._auth(),
-                stream=True,
-                timeout=_TIMEOUT_SECONDS,
                 allow_redirects=not self._account.source.headers,
             ) as answer:
                 modified = answer.headers.get("Last-Modified") or known.modified
@@ -123,10 +123,12 @@ class HttpSource:
                     raise SourceError(f"answered {answer.status_code}, expected 200", where=self._where, code="http")
                 return self._store(answer)
         except urllib3.exceptions.HTTPError as error:
+            self._bounds.check_time(self._where)
             raise SourceError(
                 f"download was interrupted ({type(error).__name__})", where=self._where, code="cut"
             ) from None
         except requests.RequestException as error:
+            self._bounds.check_time(self._where)
             # The text of the library's error may hold the URL with its password.
             raise SourceError(f"cannot be fetched ({type(error).__name__})", where=self._where, code="http") from None
 
@@ -147,6 +149,7 @@ class HttpSource:
                 # Raw bytes: Content-Length is the number of bytes transferred.
                 while piece := answer.raw.read(_PIECE_BYTES, decode_content=False):
                     length += len(piece)
+                    self._bounds.check_size(length, self._where)
                     file.write(piece)
                     digest.update(piece)
             self._check(answer, length)
@@ -158,6 +161,7 @@ class HttpSource:
         return known.sha256
 
     def _check(self, answer: requests.Response, length: int) -> None:
+        self._bounds.check_time(self._where)  # the read may have ended because of it
         promised = answer.headers.get("Content-Length")
         if promised is not None and promised.isdigit() and int(promised) != length:
             raise SourceError(f"announced {promised} bytes and sent {length}", where=self._where, code="cut")

@@ -11,6 +11,7 @@ from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.masking import know_url
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, without_passwords
+from okasie_tasks.sources.bounds import Bounds
 from okasie_tasks.sources.mapping import RowMapping
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class SqlSource:
 
     sliceable = False
 
-    def __init__(self, account: AccountSettings, url: str, *, current_year: int) -> None:
+    def __init__(self, account: AccountSettings, url: str, *, current_year: int, bounds: Bounds | None = None) -> None:
+        self._bounds = bounds or Bounds(account)
         self._account = account
         self._url = url
         self._year = current_year
@@ -44,7 +46,7 @@ class SqlSource:
             with engine.connect().execution_options(stream_results=True, yield_per=_ROWS_PER_FETCH) as connection:
                 result = connection.execute(text(self._account.source.query or ""))
                 mapping = self._mapping(list(result.keys()))
-                rows = islice(result.mappings(), start, stop)
+                rows = islice(self._bounds.timed(result.mappings(), self._where), start, stop)
                 for number, raw in enumerate(rows, start=start + 1):
                     yield mapping.row(
                         {k: plain_cell(v) for k, v in raw.items()}, number, f"{self._where}, row {number}"

@@ -204,6 +204,15 @@ class Runs:
         """Keep facts of an account that do not depend on a run's success."""
         self.redis.hset(self.account_key(account), mapping=cast("dict[Any, Any]", facts))
 
+    def note_accepted(self, account: str, now_ms: int) -> None:
+        """Record that the marketplace has just accepted an upsert of this account."""
+        self.note_account(account, accepted_ms=now_ms)
+
+    def accepted_since(self, account: str, since_ms: int) -> bool:
+        """Return whether the marketplace has accepted an upsert since then, Redis time."""
+        accepted_ms = cast("bytes | None", self.redis.hget(self.account_key(account), "accepted_ms"))
+        return int(accepted_ms or 0) >= since_ms
+
     def bind(self, account: str, market: str) -> str:
         """Tie the account's ledger to a marketplace, once; returns the one it is tied to."""
         self.redis.hsetnx(self.account_key(account), "market", market)

@@ -19,6 +19,7 @@ from okasie_tasks.core.ledger_entry import Entry, Flag, answered_status
 from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Local, Outgoing, Reject, Remote
 from okasie_tasks.core.snapshot import Snapshot, diff, theirs
+from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync.context import AccountContext
@@ -112,6 +113,12 @@ def record_refused(ctx: AccountContext, rejects: Sequence[tuple[Reject, str]]) -
         )
         for reject, run in rejects
     )
+
+
+def record_failed(ctx: AccountContext, reference: str, reason: str, error: RetryLater, *, run: str) -> None:
+    """Record that a listing could not be written in a run, with the message of the last try."""
+    event = Event(ctx.runs.now_ms(), "failed", reason, run, code=error.code, message=error.message)
+    ctx.history.add([(reference, event)])
 
 
 def record_given_up(ctx: AccountContext, changes: Sequence[tuple[PendingChange, str]], *, now_ms: int) -> None:

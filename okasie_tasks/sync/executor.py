@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, RetryLater, RunAborted, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
-from okasie_tasks.sync import compare, confirm, control_totals, fetch, finish, load, phases, spool, writes
+from okasie_tasks.sync import compare, confirm, control_totals, fetch, finish, halving, load, phases, spool, writes
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
 
 if TYPE_CHECKING:
@@ -158,17 +158,33 @@ def _summary(result: object) -> str:
 def _retry_or_fail(
     ctx: AccountContext, part: Part, later: RetryLater, attempts: int, rng: Random, *, report: Report
 ) -> Effect:
-    if later.counted and attempts >= ATTEMPTS:
-        finish.note_error(ctx, part.run, later.code, later.message, later.where or "")
-        log.error("part failed", **_facts(ctx, part), code=later.code, reason=str(later), attempts=attempts)
-        report(f"failed after {attempts} tries: {later}")
-        return _close(ctx, part, {}, failed=True)
+    ended = _ends_after(ctx, part, later, attempts)
+    if ended is not None:
+        result, failed = ended
+        if failed:
+            finish.note_error(ctx, part.run, later.code, later.message, later.where or "")
+            log.error("part failed", **_facts(ctx, part), code=later.code, reason=str(later), attempts=attempts)
+        report(f"failed after {attempts} tries: {later}" if failed else _summary(result))
+        return _close(ctx, part, result, failed=failed)
     ctx.runs.parts.release(part.run, part.stage, part.number, part.token, counted=later.counted)
     if later.counted:
         log.warning("part is tried again", **_facts(ctx, part), code=later.code, reason=str(later), attempts=attempts)
         # Waits of about 2 and 4 s (API docs, guides/incremental-sync), with jitter so that parts do not retry together.
         later.seconds = max(later.seconds, 2.0**attempts * rng.uniform(0.8, 1.2))
     raise later
+
+
+def _ends_after(ctx: AccountContext, part: Part, later: RetryLater, attempts: int) -> halving.Ended | None:
+    """Return how the part ends after this failure; None: it is tried again."""
+    if not later.counted:
+        return None
+    if part.stage == "upsert":
+        return halving.after_failure(ctx, part, later, attempts=attempts)
+    if attempts < ATTEMPTS:
+        return None
+    if part.stage == "sell":
+        writes.failed_sell(ctx, part, later)
+    return {}, True
 
 
 _EFFECTS: Final[dict[int, Effect]] = {0: "nothing", 1: "closed", 2: "quiet", 3: "last"}

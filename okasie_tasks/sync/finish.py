@@ -119,7 +119,7 @@ def _state(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], appli
         )
         note_error(ctx, run.id, "walk_incomplete", message, "GET /listings")
     waiting = run.fact("unsettled") or applied.get("unconfirmed")
-    if failed or applied.get("unanswered") or unread or waiting:
+    if failed or unread or waiting:
         return "partial"
     return "held" if plan_review.holds_of(run) else "done"
 

@@ -26,21 +26,22 @@ _BUCKETS_PER_TRIP: Final = 64
 def review_fields(ctx: AccountContext, run: Run) -> dict[str, str | int]:
     """Return the facts of the run about fields that its rows lack, after the walk.
 
-    ``lost_fields``: field -> rows that lost it, and listings that we filled. ``lost_new``: they are not those of the
-    last run that lost fields, so that an alert is due.
+    ``lost_fields``: field -> rows that lost it, and listings that we filled. ``lost_new``: some were not
+    lost in the last run, so that an alert is due.
     """
     pages = fetch.last_round(ctx, run)
     lost = _lost(ctx, run, pages)
     lacking = sum(page.get("lacking", 0) for page in pages)
-    names = ",".join(lost)
-    before = ctx.runs.account(run.account).lost_fields
-    if names != before:
-        ctx.runs.note_account(run.account, lost_fields=names)
+    before = {name for name in ctx.runs.account(run.account).lost_fields.split(",") if name}
+    # An incremental run reads few listings, so it does not prove that a field is back.
+    after = set(lost) if run.fact("walked_all") else before.union(lost)
+    if after != before and not run.plan_only:
+        ctx.runs.note_account(run.account, lost_fields=",".join(sorted(after)))
     if not lost:
         return {"lacking": lacking} if lacking else {}
     context = {"account": run.account, "run": run.id}
     log.warning("the marketplace lost fields of most listings", **context, fields=lost)
-    return {"lacking": lacking, "lost_fields": json.dumps(lost), "lost_new": "1" if names != before else ""}
+    return {"lacking": lacking, "lost_fields": json.dumps(lost), "lost_new": int(not before.issuperset(lost))}
 
 
 def lost_reasons(run: Run) -> list[str]:

@@ -13,16 +13,17 @@ from okasie_tasks.core.fingerprint import fingerprint
 from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import Local, Outgoing, Reject
-from okasie_tasks.errors import ItemRejected
+from okasie_tasks.errors import ItemRejected, Unavailable
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
 from okasie_tasks.sync import audit
-from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.sync.context import ATTEMPTS, AccountContext
 
 log = get_logger(__name__)
 
 PUSHED_ROW: Final = "push"
 """Stands for the run in the reject of a pushed row. The next run that reads the row replaces it with its id."""
+EVIDENCE: Final = f"; failed {ATTEMPTS} times while other listings were accepted"
 _PER_TRIP: Final = 500
 
 
@@ -36,6 +37,34 @@ def answer_of(reference: str, refused: ItemRejected) -> ItemAnswer:
         message=refused.message,
         issues=refused.issues,
     )
+
+
+def failure_of(reference: str, error: Unavailable) -> ItemAnswer:
+    """Convert the failure of a request with a single listing to the answer of its item."""
+    return ItemAnswer(reference, "unknown", http_status=error.status, code=error.reported_code, message=error.message)
+
+
+def item_error(answer: ItemAnswer, request_id: str, *, more: str = "") -> Unavailable:
+    """The error of an item that an answer does not settle."""
+    message = "the answer does not name it, or contradicts itself"
+    if answer.http_status:
+        message = f"HTTP {answer.http_status}" + (f" {answer.code}" if answer.code else "")
+        message += f": {answer.message}" if answer.message else ""
+    where = f"POST /listings/bulk-upsert, item {answer.reference}{more} (request {request_id})"
+    error = Unavailable(message, seconds=0, where=where)
+    error.status, error.reported_code, error.request_id = answer.http_status, answer.code, request_id
+    return error
+
+
+def may_be_data(status: int) -> bool:
+    """Whether a failure with this status can be due to the listing's content, if it comes back for it alone."""
+    return status >= 500 or status == 413
+
+
+def persistent(answer: ItemAnswer) -> ItemAnswer:
+    """The answer of a listing that is given up, with the evidence against it."""
+    text = answer.message or f"HTTP {answer.http_status}"
+    return msgspec.structs.replace(answer, outcome="refused", message=f"{text}{EVIDENCE}")
 
 
 def reject_of(

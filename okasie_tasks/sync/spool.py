@@ -11,9 +11,9 @@ import msgspec
 from okasie_tasks.core.estimates import pack
 from okasie_tasks.core.fingerprint import compared, content_fingerprint
 from okasie_tasks.core.held_change import MOST_SHOWN
-from okasie_tasks.core.records import Outgoing, Planned, outgoing
+from okasie_tasks.core.records import Outgoing, Planned, Reject, outgoing
 from okasie_tasks.core.row_cache import RowCache
-from okasie_tasks.ports import CachingSource, SourceRow
+from okasie_tasks.ports import CachingSource, ItemAnswer, SourceRow
 from okasie_tasks.sync import held_changes, plan_review
 from okasie_tasks.sync.context import LOAD_ROWS, SPOOL_ROWS, AccountContext, Part
 
@@ -22,10 +22,27 @@ if TYPE_CHECKING:
 
 
 class Chunk(msgspec.Struct):
-    """One bulk call. ``tries``: how often the answer did not name these items."""
+    """One bulk call."""
 
     items: list[Outgoing]
-    tries: int = 0
+    counts: dict[str, int] = {}
+    """What earlier tries of this chunk have settled."""
+    failed_ms: int = 0
+    """When it first failed, or was halved after failing, Redis time; 0 for neither."""
+    answers: dict[str, ItemAnswer] = {}
+    """By reference: the last answer that did not settle the item."""
+    suspect: bool = False
+    """The items are among those of a call that failed: if this one fails too, it is halved at its first try."""
+    is_probe: bool = False
+    """Sent to see whether the marketplace accepts upserts. It has one try, and decides how a search continues."""
+    resent: bool = False
+    """A probe with a listing that was accepted before: it is not counted again."""
+    then: list[Chunk] = []
+    """What is sent once the probe is accepted."""
+    culprits: list[Reject] = []
+    """What is rejected once the probe is accepted."""
+    otherwise: list[Chunk] = []
+    """What is sent if it is not; without this, the marketplace is down."""
 
 
 # -- the spool -----------------------------------------------------------------------------------------------------

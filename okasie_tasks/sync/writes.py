@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from okasie_tasks.core.estimates import halves
 from okasie_tasks.core.history import Event
 from okasie_tasks.core.ledger_entry import Entry, Flag, Version, answer_mark, answered_status
 from okasie_tasks.core.pending import PendingChange
-from okasie_tasks.core.records import Outgoing, Planned, Reject
-from okasie_tasks.errors import ItemRejected
+from okasie_tasks.core.records import Outgoing, Planned, merge_counts
+from okasie_tasks.errors import ItemRejected, RetryLater, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
-from okasie_tasks.sync import audit, rejects, skipped_images
-from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
+from okasie_tasks.sync import audit, halving, rejects, skipped_images
+from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.spool import Chunk, source_began_ms
 
 if TYPE_CHECKING:
@@ -37,16 +36,37 @@ def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
         current = [item for item in chunk.items if item not in superseded]
         items = [item for item in current if not _is_selling(changes.get(item.reference))]
         ctx.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in superseded)
-        counts = {"overtaken": len(chunk.items) - len(items)}
-        if not items:
-            return counts
-        try:
-            answer = call.bulk_upsert([(item.reference, item.body) for item in items])
-        except ItemRejected as refused:
-            return counts | _refused_whole(ctx, part, items, refused)
-        counts["sent"] = len(items)
-        counts |= _record_answers(ctx, part, items, answer.items, base, request_id=answer.request_id, tries=chunk.tries)
-    return counts
+        chunk.counts = merge_counts([chunk.counts, {"overtaken": len(chunk.items) - len(items)}])
+        accepted = bool(items) and _send(ctx, part, chunk, items, base, call=call)
+        if chunk.is_probe and not accepted:
+            raise Unavailable("no listing could be sent to see whether the marketplace accepts any", seconds=0)
+        if chunk.is_probe:
+            counts, _ = halving.probed(ctx, part, chunk, accepted=True)
+            chunk.counts = merge_counts([chunk.counts, counts])
+    return chunk.counts
+
+
+def _send(
+    ctx: AccountContext, part: Part, chunk: Chunk, items: list[Outgoing], base: dict[str, Entry], *, call: Call
+) -> bool:
+    """Send these items of the chunk, and add to its counts. Returns whether any was accepted.
+
+    Raises `Unavailable` if the answer leaves some open.
+    """
+    try:
+        answer = call.bulk_upsert([(item.reference, item.body) for item in items])
+    except ItemRejected as refused:
+        chunk.counts = merge_counts([chunk.counts, halving.refused_whole(ctx, part, items, refused)])
+        return False
+    unsettled = [pair for pair in zip(items, answer.items, strict=True) if not _is_settled(pair[1])]
+    if unsettled and not chunk.failed_ms:
+        chunk.failed_ms = ctx.runs.now_ms()  # before what the same answer accepts is recorded
+    settled = _record_answers(ctx, part, items, answer.items, base, request_id=answer.request_id)
+    if not chunk.resent:
+        chunk.counts = merge_counts([chunk.counts, {"sent": len(items)}, settled])
+    if unsettled and ctx.runs.parts.owns_claim(*part):
+        raise halving.try_again(ctx, part, unsettled, chunk, answer.request_id)
+    return any(item.outcome == "accepted" for item in answer.items)
 
 
 def delete_chunk(ctx: AccountContext, part: Part) -> None:
@@ -84,7 +104,6 @@ def _record_answers(
     base: dict[str, Entry],
     *,
     request_id: str,
-    tries: int,
 ) -> dict[str, int]:
     now_ms = ctx.runs.now_ms()
     pairs = list(zip(items, answers, strict=True))
@@ -107,19 +126,23 @@ def _record_answers(
         counts["created" if item.action == "create" else "updated"] += 1
         counts["skipped_images"] += len(answer.skipped_images)
         counts["warnings"] += not entry.status
-    refused: list[Reject] = []
-    again: list[Outgoing] = []
-    for item, answer in (pair for pair in pairs if pair[1].outcome != "accepted"):
-        if answer.outcome == "unknown" or answer.http_status >= 500:
-            again.append(item)
-        else:
-            refused.append(_reject(item, answer, part.run, request_id, now_ms // 1000))
+    refused = [
+        halving.reject_of(item, answer, part.run, request_id, now_ms // 1000)
+        for item, answer in pairs
+        if answer.outcome != "accepted" and _is_settled(answer)
+    ]
     ctx.ledger.swap(swaps)
+    if accepted:
+        ctx.runs.note_accepted(ctx.policy.account, now_ms)
+        ctx.runs.data.put(part.run, "witness", 0, accepted[-1][0])
     ctx.ledger.remove_rejects([item.reference for item, _ in accepted])
     audit.record_sent(ctx, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
     counts["new_rejects"] = rejects.record(ctx, refused, base, in_source=True)
-    counts["unanswered"] = _again(ctx, part, again, tries)
     return counts
+
+
+def _is_settled(answer: ItemAnswer) -> bool:
+    return answer.outcome != "unknown" and answer.http_status < 500
 
 
 def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
@@ -137,35 +160,6 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
         version=item.version,
         seen_ms=item.seen_ms,
     )
-
-
-def _again(ctx: AccountContext, part: Part, items: list[Outgoing], tries: int) -> int:
-    """Put items that the answer did not name into another chunk. Returns how many were given up after `ATTEMPTS`."""
-    if not items:
-        return 0
-    if tries + 1 >= ATTEMPTS:
-        return len(items)
-    ctx.runs.parts.add(part.run, "upsert", f"again:{part.number}", "chunks", [Chunk(items, tries=tries + 1)])
-    return 0
-
-
-def _refused_whole(ctx: AccountContext, part: Part, items: list[Outgoing], refused: ItemRejected) -> dict[str, int]:
-    """Halve a chunk that was refused as a whole, until the culprit is alone and is rejected."""
-    if len(items) == 1:
-        answer = rejects.answer_of(items[0].reference, refused)
-        base = ctx.ledger.get([items[0].reference])
-        reject = _reject(items[0], answer, part.run, refused.request_id, int(ctx.runs.now()))
-        return {"new_rejects": rejects.record(ctx, [reject], base, in_source=True)}
-    left, _ = halves(len(items))
-    ctx.runs.parts.add(
-        part.run, "upsert", f"halves:{part.number}", "chunks", [Chunk(items[:left]), Chunk(items[left:])]
-    )
-    return {"halved": 1}
-
-
-def _reject(item: Outgoing, answer: ItemAnswer, run: str, request_id: str | None, now: int) -> Reject:
-    where = f"POST /listings/bulk-upsert, item {item.reference}"
-    return rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
 
 
 def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str, int]:  # noqa: PLR0911
@@ -244,6 +238,13 @@ def _newer_waits(ctx: AccountContext, change: Planned, seen_ms: int) -> bool:
         return True
     # That push may have relisted it, with its answer lost.
     return bool(change.rendering_seen) and waiting.kind == "push"
+
+
+def failed_sell(ctx: AccountContext, part: Part, error: RetryLater) -> None:
+    """Record in the listing's history that its sell was given up for this run."""
+    change: Planned | None = ctx.runs.data.fetch_one(part.run, "selling", part.number, Planned)
+    if change is not None:
+        audit.record_failed(ctx, change.reference, "the sell failed; the next run sends it again", error, run=part.run)
 
 
 def refused_sell(ctx: AccountContext, part: Part, refused: ItemRejected) -> dict[str, int]:

@@ -178,6 +178,7 @@ def _start_threads(consumer: Any) -> None:
         raise WorkerShutdown(1) from error
     RUN_EVENTS.home = str(consumer.hostname)
     SLOTS.bind(consumer.pool)
+    services().urgent_threads = max(1, SLOTS.count)
     if CONTROL in consumer.app.amqp.queues.consume_from:
         watchdog.WatchdogThread(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:
@@ -212,12 +213,16 @@ def push_listings(
 
     ``version``: the caller's version of the ``listings`` (ms since the epoch), for calls that may arrive out of order.
     """
-    if requests.expired(str(self.request.id)):
+    push = str(self.request.id)
+    if requests.expired(push):
         return
-    with requests.taken(str(self.request.id)):
-        named = references if listings is None else _references_of(listings)
-        ctx = context_of_push(account, str(self.request.id), named)
-        accept.accept_push(ctx, str(self.request.id), references=references, listings=listings, version=version)
+    try:
+        with requests.taken(push):
+            ctx = context_of_push(account, push, references if listings is None else _references_of(listings))
+            reads = services().source_reads(account)
+            accept.accept_push(ctx, push, references=references, listings=listings, version=version, reads=reads)
+    except RetryLater as later:
+        raise again_later(self, later, later.seconds) from None
     _send_urgent(ctx, str(self.request.id))
 
 

@@ -83,6 +83,11 @@ class PoolSlots:
         if type(pool).__module__ in _IN_PROCESS:
             self._count = int(pool.limit)
 
+    @property
+    def count(self) -> int:
+        """Threads of the pool; 0 if its tasks run in child processes."""
+        return self._count
+
     def contended(self, stage: str, waiting: Callable[[str], bool]) -> bool:
         """Whether a message waits for a slot and none is free. ``waiting`` reads the stage's queue."""
         if not self._count:

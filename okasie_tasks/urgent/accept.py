@@ -6,7 +6,6 @@ listings of the message are accepted.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,17 +15,18 @@ from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_refe
 from okasie_tasks.core.pending import MOST_REFERENCES, PendingChange, PushOutcome
 from okasie_tasks.core.records import Reject, outgoing
 from okasie_tasks.core.validate import parse_listing
-from okasie_tasks.errors import ConfigurationError, OkasieError, SourceError
+from okasie_tasks.errors import ConfigurationError, OkasieError, RetryLater
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.sync import rejects
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.urgent.source_reads import SourceReads
 
 
 class _AcceptedMessage:
     """The pending changes, outcomes and rejects of one message."""
 
     def __init__(self, ctx: AccountContext, push: str, at_ms: int) -> None:
-        self._ctx, self._push, self._at_ms = ctx, push, at_ms
+        self._ctx, self.push, self._at_ms = ctx, push, at_ms
         self.changes: dict[str, PendingChange] = {}
         self._outcomes: dict[str, PushOutcome] = {}
         self._rejects: list[Reject] = []
@@ -38,7 +38,7 @@ class _AcceptedMessage:
             reference=listing.external_reference,
             own=own,
             seen_ms=seen_ms,
-            waiters=(self._push,),
+            waiters=(self.push,),
             item=None if sells else item,
             status=listing.status,
             inline=inline,
@@ -46,7 +46,7 @@ class _AcceptedMessage:
 
     def sell(self, reference: str) -> None:
         self.changes[reference] = PendingChange(
-            reference=reference, own=0, seen_ms=self._at_ms, waiters=(self._push,), status="sold"
+            reference=reference, own=0, seen_ms=self._at_ms, waiters=(self.push,), status="sold"
         )
 
     def refuse(self, reference: str, issues: Sequence[Issue], where: str, run: str = "") -> None:
@@ -67,16 +67,23 @@ class _AcceptedMessage:
         self._ctx.urgent_queue.put(self.changes.values())
         self._ctx.ledger.put_rejects(self._rejects)
         rejects.log_new(self._ctx, self._rejects)
-        self._ctx.pushes.record({self._push: self._outcomes} if self._outcomes else {})
+        self._ctx.pushes.record({self.push: self._outcomes} if self._outcomes else {})
 
 
 def accept_push(
-    ctx: AccountContext, push: str, *, references: object = None, listings: object = None, version: object = 0
+    ctx: AccountContext,
+    push: str,
+    *,
+    references: object = None,
+    listings: object = None,
+    version: object = 0,
+    reads: SourceReads | None = None,
 ) -> None:
     """Accept an ``okasie.push`` message: ``references`` (read from the source) or ``listings`` (write shape).
 
-    ``version``: the caller's own version of the ``listings``, ms since the epoch; 0 for none. Raises
-    `ConfigurationError` for an invalid message, `RunAborted` when the source cannot be read.
+    ``version``: the caller's own version of the ``listings``, ms since the epoch; 0 for none. ``reads``: those of the
+    account's source, shared with other pushes. Raises `ConfigurationError` for an invalid message, `RunAborted` when
+    the source cannot be read, `RetryLater` while it is read for another push.
     """
     at_ms = ctx.pushes.receive(push)
     if not at_ms:
@@ -86,9 +93,12 @@ def accept_push(
         if (references is None) == (listings is None):
             raise ConfigurationError("expected references or listings, one of them", where="okasie.push")
         if references is not None:
-            _by_reference(ctx, accepted, checked_references(references, "okasie.push"))
+            names = checked_references(references, "okasie.push")
+            _by_reference(ctx, accepted, names, reads or SourceReads(ctx.source))
         else:
             _inline(accepted, checked_listings(listings), own=_checked_version(version), at_ms=at_ms)
+    except RetryLater:
+        raise
     except OkasieError as error:
         ctx.pushes.fail(push, str(error))
         raise
@@ -160,24 +170,17 @@ def _inline(accepted: _AcceptedMessage, rows: list[dict[str, Any]], *, own: int,
             accepted.refuse(reference or f"listing {number}", invalid.found, f"okasie.push, listing {number}")
 
 
-def _by_reference(ctx: AccountContext, accepted: _AcceptedMessage, references: list[str]) -> None:
-    began_ms = ctx.runs.now_ms()
-    rows_of: dict[str, list[SourceRow]] = defaultdict(list)
-    try:
-        for row in ctx.source().get(references):
-            if row.reference is not None:
-                rows_of[row.reference].append(row)
-    except OSError as error:
-        raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where="source") from error
+def _by_reference(ctx: AccountContext, accepted: _AcceptedMessage, references: list[str], reads: SourceReads) -> None:
+    read = reads.read(accepted.push, references, ctx.runs.now_ms)
     for reference in references:
-        if not (rows := rows_of.get(reference)):
+        if not (rows := read.rows.get(reference)):
             accepted.missing(reference)
         elif issues := _issues(rows):
             accepted.refuse(reference, issues, rows[0].where, rejects.PUSHED_ROW)
         else:
             listing = rows[0].listing
             assert listing is not None  # noqa: S101 - it has no issues
-            accepted.listing(listing, own=rows[0].version, seen_ms=began_ms, inline=False)
+            accepted.listing(listing, own=rows[0].version, seen_ms=read.began_ms, inline=False)
 
 
 def _issues(rows: list[SourceRow]) -> Sequence[Issue]:

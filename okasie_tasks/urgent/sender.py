@@ -172,7 +172,7 @@ class Sender:
             else:
                 self._push(call, batch, base)
         except Unavailable as error:
-            self._again(batch, error)
+            self._again(batch, error, base)
             raise
         except RunAborted as error:
             self._refused_key(batch, error)
@@ -193,18 +193,17 @@ class Sender:
         if not self._still_held():
             return  # another sender may have sent it, or something newer; otherwise it is still queued
         accepted: list[tuple[QueuedChange, Outgoing, ItemAnswer]] = []
-        again: list[QueuedChange] = []
+        again: list[tuple[QueuedChange, ItemAnswer]] = []
         for pair, item, item_answer in zip(batch, items, answer.items, strict=True):
             if item_answer.outcome == "accepted":
                 accepted.append((pair, item, item_answer))
             elif item_answer.outcome == "unknown" or item_answer.http_status >= 500:
-                again.append(pair)
+                again.append((pair, item_answer))
             else:
                 self._rejected(pair, item, item_answer, answer.request_id, base)
+        for pair, item_answer in again:  # before what the same answer accepts is recorded
+            self._again([pair], rejects.item_error(item_answer, answer.request_id), base)
         self._settle(accepted, base, answer.request_id)
-        if again:
-            missing = Unavailable("the answer did not name it", seconds=0, where=f"request {answer.request_id}")
-            self._again(again, missing)
 
     def _settle(
         self, accepted: list[tuple[QueuedChange, Outgoing, ItemAnswer]], base: dict[str, Entry], request_id: str
@@ -223,6 +222,8 @@ class Sender:
             return settled.replace(set_flags=Flag.IMAGES) if reference in lacking else settled
 
         self._write(list(by_reference), base, entry)
+        if accepted:
+            self._ctx.runs.note_accepted(self._ctx.policy.account, now_ms)
         self._ctx.ledger.remove_rejects(list(by_reference))
         audit.record_pushed(self._ctx, accepted, base, request_id=request_id, now_ms=now_ms)
         self._finish(
@@ -262,20 +263,34 @@ class Sender:
 
     # -- what did not work -----------------------------------------------------------------------------------------
 
-    def _again(self, batch: list[QueuedChange], error: Unavailable) -> None:
-        """Keep the changes for another try, with growing waits; give them up after an hour."""
+    def _again(self, batch: list[QueuedChange], error: Unavailable, base: dict[str, Entry]) -> None:
+        """Keep the changes for another try, with growing waits; give them up after an hour.
+
+        A push that failed alone at its last try while other upserts were accepted is rejected.
+        """
         now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
         for raw, change in batch:
-            tries = change.tries + 1
+            tries, failed_ms = change.tries + 1, change.failed_ms or now_ms
+            if len(batch) == 1 and tries >= ATTEMPTS and self._is_culprit(change, error):
+                answer = rejects.persistent(rejects.failure_of(change.reference, error))
+                self._rejected((raw, change), change.item, answer, error.request_id, base)
+                continue
             if _is_old(change, since_ms, now_ms):
                 self._finish([((raw, change), "failed", error.message)])
                 continue
-            wait = min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._rng.uniform(0.8, 1.2)
+            wait = max(error.seconds, min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._rng.uniform(0.8, 1.2))
             wait = max(wait, DOUBT_SECONDS) if error.in_doubt else wait
-            later = msgspec.structs.replace(change, tries=tries, not_before_ms=now_ms + int(wait * 1000))
+            not_before_ms = now_ms + int(wait * 1000)
+            later = msgspec.structs.replace(change, tries=tries, not_before_ms=not_before_ms, failed_ms=failed_ms)
             self._ctx.urgent_queue.swap([(raw, later)])
             if tries >= ATTEMPTS:
                 self._report([(change, "waiting", f"{error.message}; it is tried again")])
+
+    def _is_culprit(self, change: PendingChange, error: Unavailable) -> bool:
+        """Whether a push failed because of its content: other upserts have been accepted since it first failed."""
+        if change.kind == "sell" or not change.failed_ms or not rejects.may_be_data(error.status):
+            return False
+        return self._ctx.runs.accepted_since(self._ctx.policy.account, change.failed_ms)
 
     def _refused_key(self, batch: list[QueuedChange], error: RunAborted) -> None:
         log.error("the marketplace rejected the API key", account=self._ctx.policy.account, reason=str(error))

@@ -58,6 +58,18 @@ def test_a_held_plan_causes_one_alert_however_many_runs_meet_it(fleet: Senders, 
     assert "it expires 20" in document["what_to_do"]
 
 
+@pytest.mark.parametrize("state", ["done", "partial"])
+def test_fields_that_the_marketplace_lost_cause_an_alert_of_their_own(fleet: Senders, hook: Hook, state: str) -> None:
+    lost = json.dumps({"seats": [250, 250]})
+    name = fleet.ended(state, lost_fields=lost, lost_new="1")
+    fleet.ended(state, lost_fields=lost, lost_new="0")
+    fleet.tick()
+    (document,) = [document for document in hook.got if document["kind"] == "lost_fields"]
+    assert (document["account"], document["run"]) == ("dex", name)
+    assert document["reason"].startswith("the marketplace returns seats empty or not at all in 250 of 250 listings")
+    assert "max_field_loss_percent" in document["what_to_do"]
+
+
 @pytest.mark.parametrize("state", ["done", "cancelled"])
 def test_a_good_end_causes_no_alert(fleet: Senders, hook: Hook, state: str) -> None:
     fleet.ended(state)

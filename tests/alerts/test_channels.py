@@ -165,7 +165,10 @@ def test_the_command_shows_what_waits(fleet: Senders, monkeypatch: pytest.Monkey
     shown = command(fleet.config, "--json")
     assert shown.exit_code == 0, shown.output
     document = json.loads(shown.stdout)
-    assert (document["kinds"], document["every_seconds"]) == (["held", "failed", "partial", "stale"], 3600.0)
+    assert (document["kinds"], document["every_seconds"]) == (
+        ["held", "failed", "partial", "stale", "lost_fields"],
+        3600.0,
+    )
     assert document["waiting"] == []
 
 

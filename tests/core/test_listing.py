@@ -283,7 +283,7 @@ def test_a_row_is_read_without_trusting_it() -> None:
     row = {"id": "1", "externalReference": "", "status": 7, "updatedAt": "yesterday", "images": "x", "dealer": []}
     found = read_remote(row)
     assert found is not None
-    assert (found.reference, found.status, found.updated_at, found.image_count) == (None, None, None, 0)
+    assert (found.reference, found.status, found.updated_at, found.image_count) == (None, None, None, -1)
     assert read_remote({"title": "A"}) is None
     unnamed = read_remote({"externalReference": 7})
     assert unnamed is not None, "the reference identifies it"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from okasie_tasks.core.decision import ReadEvidence
 from okasie_tasks.core.fields import FIELDS, PLACE
-from okasie_tasks.core.fingerprint import compared_fingerprint, dealer_fingerprint
+from okasie_tasks.core.fingerprint import COMPARED_FIELDS, compared_fingerprint, dealer_fingerprint
 from okasie_tasks.core.ledger_entry import (
     ABSENT,
     SHARED,
@@ -137,6 +137,24 @@ def test_a_page_with_anything_else_is_the_same_or_left_to_the_slow_way(row: dict
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data":{},"pagination":{}}', b'{"data":[1],"pagination":{}}'])
 def test_what_is_no_page_is_left_to_the_slow_way(body: bytes) -> None:
     assert decode_rows(body) is None
+
+
+FULL = {"id": "1", "externalReference": "A", "location": dict.fromkeys(PLACE), "dealerProfileId": "d"} | {
+    "dealer": {"id": "d", "locationCode": "GENT"}, **dict.fromkeys(name for name in COMPARED_FIELDS if name not in PLACE)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*COMPARED_FIELDS, "location"])
+def test_what_a_row_does_not_contain_or_say_readably_is_unknown_and_null_is_empty(name: str) -> None:
+    lacking, odd = json.loads(json.dumps(FULL)), json.loads(json.dumps(FULL))
+    del (lacking["location"] if name in PLACE else lacking)[name]
+    (odd["location"] if name in PLACE else odd)[name] = [{"odd": 1}]
+    unknown = sum(1 << COMPARED_FIELDS.index(field) for field in (PLACE if name == "location" else (name,)))
+    for raw, absent in ((FULL, 0), (lacking, unknown), (odd, unknown)):
+        page = decode_rows(msgspec.json.encode({"data": [raw], "pagination": {}}))
+        for found in [read_remote(raw), *map(remote_listing, page.data if page is not None else [])]:
+            assert found is not None
+            assert found.absent == absent, raw
 
 
 def test_times_beyond_the_calendar_are_no_times() -> None:

@@ -178,6 +178,7 @@ class Feed:
         names = ", ".join(f'"{name}" {"INTEGER" if name in ("price_eur", "km") else "TEXT"}' for name in self.columns)
         marks = ", ".join("?" for _ in self.columns)
         with closing(sqlite3.connect(self.path, isolation_level=None)) as base:
+            base.execute("PRAGMA journal_mode=WAL")  # a read that is under way sees what was there when it began
             base.execute("BEGIN IMMEDIATE")
             base.execute(f"CREATE TABLE IF NOT EXISTS cars ({names})")
             base.execute("DELETE FROM cars")

@@ -52,7 +52,7 @@ _TRANSPORT: Final = (
 class Mangling(NamedTuple):
     """``counts``: numbers of rows or pages lie; ``refuses``: requests may have to be sent again; ``judges``: a write
     may be refused for good, as the contract allows; ``values``: compared values lie; ``items``: refusals of single
-    listings, as the quirk ``item_errors`` takes them."""
+    listings, as the quirk ``item_errors`` takes them; ``lies``: a write is confirmed that was not done."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -60,6 +60,7 @@ class Mangling(NamedTuple):
     refuses: bool = False
     judges: bool = False
     values: bool = False
+    lies: bool = False
     items: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
 
@@ -199,7 +200,8 @@ def _any_answer(rng: Random, kind: str) -> Mangling:
     verdict = not html and path != "list" and isinstance(body, dict) and isinstance(body.get("error"), dict)
     judges = verdict and (status in (400, 403, 404, 422) or status >= 500)
     name = f"{kind} {status} {'html' if html else body!r} on {path or 'everything'}"
-    return Mangling(name, (rule,), counts=path in ("", "list"), refuses=True, judges=judges)
+    lies = kind == "answer" and status < 300
+    return Mangling(name, (rule,), counts=path in ("", "list"), refuses=True, judges=judges, lies=lies)
 
 
 def _when(rng: Random) -> dict[str, Any]:
@@ -221,7 +223,7 @@ def _empty(rng: Random, _: Sequence[str]) -> Mangling:
     """204 or an empty 200 on a write, with or without the work done."""
     kind, status, path = rng.choice(("answer", "answer_after")), rng.choice((200, 204)), rng.choice(WRITES[:3])
     rule: Rule = {"kind": kind, "status": status, "body": "", "match": {"path": path}, **_when(rng)}
-    return Mangling(f"{kind} empty {status} on {path}", (rule,), refuses=True)
+    return Mangling(f"{kind} empty {status} on {path}", (rule,), refuses=True, lies=kind == "answer")
 
 
 def _items(rng: Random, references: Sequence[str]) -> Mangling:

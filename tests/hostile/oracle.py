@@ -16,11 +16,12 @@ FREE_SELLS: Final = 5
 
 
 class Push(msgspec.Struct):
-    """A listing handed in. ``row``: the car's row then."""
+    """A listing handed in. ``row``: the car's row then; ``read``: a run had read it."""
 
     at: float
     body: dict[str, Any]
-    row: Row | None
+    row: Row
+    read: bool
     sent: bool = False
 
 
@@ -96,7 +97,7 @@ class Oracle:
         if push is not None and push.row == self.feed.rows.get(reference):
             rows = [version.rows.get(reference) for version in self.feed.since(push.at) if version.rows is not None]
             # It stands until its row changes. Whether a version without the row was ever read, nobody knows.
-            stands = push.sent and all(row == push.row for row in rows)
+            stands = push.sent and push.read and all(row == push.row for row in rows)
             allowed = [push.body] if stands else [push.body, body]
         if shown in allowed:
             return ""

@@ -18,7 +18,7 @@ from tests.hostile.feed import WRITABLE
 from tests.hostile.mangler import Mangling, content_only, item_errors, manglings
 from tests.hostile.oracle import Oracle, Push
 from tests.hostile.scenario import HostileScenario
-from tests.sync.http_scenario import varied
+from tests.sync.http_scenario import Row, varied
 
 _MOST_LISTS: Final = 8
 """Requests for pages in one run, beyond three times those that the list has."""
@@ -60,7 +60,10 @@ class Round:
         self._next = 1000
         self._removed = 0
         self._waiting: list[tuple[str, str, Push | None]] = []
-        self._writes = self._judged = 0
+        self._writes = 0
+        self._judged = self._lied = False
+        self._read: dict[str, Row] = {}
+        """The rows that the last complete read has certainly seen."""
 
     def play(self) -> Result:
         began = time.monotonic()
@@ -105,9 +108,10 @@ class Round:
         for mangling in found:
             self.result.story.append(mangling.name)
             self._judged |= mangling.judges
+            self._lied |= mangling.lies
         if errors := {name: error for mangling in found for name, error in mangling.items.items()}:
             world.quirks(page_rows=self.page_rows, item_errors=errors)
-        world.faults(*(rule for mangling in found for rule in mangling.rules), seconds=rng.choice((1, 12, 60, 600)))
+        world.faults(*(rule for mangling in found for rule in mangling.rules), seconds=rng.choice((1, 12, 60, 120)))
         self._run(rng.choice(("full", "full", "incremental")), found)
         if not quiet:
             self._ask()
@@ -122,7 +126,8 @@ class Round:
     def _prepare_accidents(self) -> None:
         """What happens to the feed, and what people ask for, while the run works."""
         rng, world = self.rng, self.world
-        if rng.random() < 0.5:
+        # A row that is gone from a table when an edit is written back to it is not a fault of the marketplace.
+        if not self.table and rng.random() < 0.5:
             if rng.random() < 0.4:
                 world.reading.append(self._accident)
             else:
@@ -160,18 +165,25 @@ class Round:
     def _edit_there(self) -> None:
         rng = self.rng
         live = {row["externalReference"] for row in self.world.stored() if row["status"] == "active"}
-        names = sorted(live & self.feed.rows.keys())
+        # A listing that was handed in is not in the source: an edit of it stays a conflict that is reported.
+        names = sorted((live & self.feed.rows.keys()) - self.oracle.pushes.keys())
         for name in rng.sample(names, min(len(names), rng.randint(1, 3))):
-            field = rng.choice(sorted(WRITABLE))
+            # How free text comes back after a write is learned: an edit of it at once would be taken for that.
+            field = rng.choice([f for f in sorted(WRITABLE) if f != "color" or name not in self.oracle.pushed_at])
             value: Any = rng.choice(_COLOURS) if field == "color" else rng.randrange(5_000, 60_000)
             self.world.edit({"reference": name, "set": {field: value}})
-            # The edit counts as one by a person at the moment of the edit; seconds are all that the list shows.
-            self.oracle.edits.setdefault((name, WRITABLE[field]), set()).add(str(value))
+            self._set_there(name)
             self.result.story.append(f"edit {name} {field}={value}")
-        if rng.random() < 0.1 and names:
+        if rng.random() < 0.1 and names and not self.table:
             name = rng.choice(names)
             self.world.edit({"reference": name, "status": "sold"})
             self.oracle.sold_there.add(name)
+
+    def _set_there(self, name: str) -> None:
+        """A person has edited the listing: it may be offered to the source as it is."""
+        body = next(row["body"] for row in self.world.stored() if row["externalReference"] == name)
+        for field, column in WRITABLE.items():
+            self.oracle.edits.setdefault((name, column), set()).add(str(body[field]))
 
     def _ask(self) -> None:
         """Pushes and sells."""
@@ -185,7 +197,9 @@ class Round:
         elif choice == 1 and not self.table:
             name = rng.choice(names)
             body = self._body(name) | {"price": rng.randrange(5_000, 60_000) + 1}
-            push = Push(now, body, dict(self.feed.rows[name]))
+            row = self.feed.rows[name]
+            # A row that no run has read since it changed is newer than the push when it is read.
+            push = Push(now, body, dict(row), read=self._read.get(name) == row)
             self._waiting.append((world.push_listings([body | {"externalReference": name}]), name, push))
             oracle.pushes[name], oracle.pushed_at[name] = push, now
             self.result.story.append(f"push {name} {body['price']}")
@@ -218,11 +232,18 @@ class Round:
         if kinds.count("list") > 3 * pages + _MOST_LISTS:
             self.result.wrong.append(f"{kinds.count('list')} pages were requested, the list has {pages}")
         quiet = len(self.feed.versions) == accidents and not self._waiting
-        if needed is not None and quiet and not any(m.counts or m.refuses or m.values or m.items for m in found):
+        if (
+            needed is not None
+            and quiet
+            and run.state == "done"
+            and not any(m.counts or m.refuses or m.values or m.items for m in found)
+        ):
             self.result.requests += len(kinds)
             self.result.fewest += needed
             if len(kinds) > needed:
                 self.result.story.append(f"{len(kinds)} requests instead of {needed}: {kinds}")
+        if run.state in ("done", "held") and len(self.feed.versions) == accidents:
+            self._read = self.feed.versions[-1].rows or {}
         self._check_writes(began)
         return run
 
@@ -263,7 +284,7 @@ class Round:
                 continue
             self._waiting.remove((push, name, listing))
             if listing is not None:
-                listing.sent = outcome.outcome in ("created", "updated")
+                listing.sent = outcome.outcome in ("created", "updated") and not self._lied
                 if outcome.outcome in ("failed", "rejected", "overtaken") and self.oracle.pushes.get(name) is listing:
                     del self.oracle.pushes[name]  # reported as not sent
             if outcome.outcome in ("failed", "rejected"):

@@ -26,11 +26,11 @@ dealerLocationCode = "GENT"
 """
 
 
-def source(folder: Path, url: str, options: str = "", **environ: str) -> Source:
+def source(folder: Path, url: str, options: str = "", *, push: bool = False, **environ: str) -> Source:
     config = folder / "okasie.toml"
     config.write_text(HEAD.format(url=url, options=options))
     account = load_settings(config, {"K": "key", **environ}).accounts["dex"]
-    return open_source(account, cache_dir=folder / "feeds", current_year=2026)
+    return open_source(account, cache_dir=folder / "feeds", current_year=2026, push=push)
 
 
 def brief(rows: Any) -> list[tuple[int, str | None, str | None]]:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,9 @@ from okasie_tasks.core.fingerprint import content_fingerprint
 from okasie_tasks.core.row_cache import RowCache, RowOffset
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import CachingSource, SourceRow
-from okasie_tasks.sources.csv_reader import CsvReader, LastByte, cells_of
+from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sources.bounds import BoundedFile, Bounds
+from okasie_tasks.sources.csv_reader import CsvReader, cells_of
 from tests.sources.support import brief, source
 
 CARS = (("A", "Golf", 100), ("B", "Polo", 200), ("C", "Clio", 300), ("D", "", 400))
@@ -183,8 +186,11 @@ def test_skipping_rows_passes_just_what_reading_them_would(rows: list[list[str]]
     csv.writer(text, delimiter=";", lineterminator=end).writerows([*rows[:2], [], *rows[2:]])
     data = text.getvalue().encode() + b'x;19" rim;y\n' * 2
 
+    account = AccountSettings(name="dex", api_key="env:K")  # type: ignore[arg-type]
+
     def reader() -> CsvReader:
-        return CsvReader(LastByte(io.BufferedReader(io.BytesIO(data))), "utf-8", ";")  # type: ignore[arg-type]
+        file: Any = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+        return CsvReader(BoundedFile(file, Bounds(account), "feed"), "utf-8", ";")
 
     plain = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), delimiter=";", strict=True)
     wanted = [cells for cells in plain if cells]

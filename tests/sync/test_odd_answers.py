@@ -105,7 +105,7 @@ def test_a_write_is_answered_with_an_unknown_status(scenario: OddScenario, word:
 def test_a_sell_is_answered_with_another_status(scenario: OddScenario, word: str) -> None:
     scenario.set("data.status", word, path="delete")
     scenario.rows.remove(scenario.row(CAR))
-    document, _written = scenario.played("incremental")
+    document, _ = scenario.played("incremental")
     assert (document["state"], document["listings"]["sold"], document["listings"]["warnings"]) == ("done", 0, 1)
     assert scenario.status_of(CAR) == "active", "not known to be sold"
     assert scenario.warned(CAR) == [f"DELETE left it {word}"]

@@ -22,14 +22,34 @@ ACCOUNTS = (
     "interrupted", "pushed", "pushed_wrong_key", "pushed_500", "many", "sold", "beside",
     "watched", "explained", "refused", "measured",
     "approved", "outdated", "outdated_updates", "dropped", "paused", "cancelled", "stopped",
-    "told", "told_failed", "drawn", "node", "django", "rewritten", "other",
+    "told", "told_failed", "drawn", "node", "django", "rewritten", "other", "odd",
+    "firewall", "culprit", "bodiless",
 )  # fmt: skip
 
 
 CANARIES = ("canary_feed", "canary_sql", "canary_load", "canary_read")
 """Accounts whose sources hold secrets and fail: a feed that refuses its password, a database that is not there, a plugin
 that raises with its password in the text, when it is loaded or when it is read."""
+DRIPPING = "dripping"
+"""An account whose source yields a row now and then, as long as the file ``dripping.held`` exists. It writes a line to
+``dripping.reads`` for each read."""
 _PLUGINS = """\
+import os, pathlib, time
+
+
+class Dripping:
+    def __init__(self, account):
+        self.folder = pathlib.Path(os.environ["DRIPPING_FOLDER"])
+
+    def read(self):
+        with (self.folder / "dripping.reads").open("a") as log:
+            log.write("read\\n")
+        yield {"stock_no": "DRIP"}
+        while (self.folder / "dripping.held").exists():
+            time.sleep(0.02)
+            yield {"stock_no": "DRIP"}
+
+
 def load(account):
     print("loading with", account.source.password.reveal())
     raise RuntimeError(f"no login with {account.source.password.reveal()}")
@@ -70,7 +90,7 @@ class Fleet(NamedTuple):
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A running system with all `ACCOUNTS`, each with its own feed of a dozen cars."""
     place = Place(tmp_path_factory.mktemp("fleet"))
-    names = (*ACCOUNTS, *CANARIES)
+    names = (*ACCOUNTS, *CANARIES, DRIPPING)
     keys = [Key(secret(n), n, scopes=READ_ONLY) if n == "no_scope" else Key(secret(n), n) for n in names]
     with Sandbox(keys) as sandbox:
         for name in ACCOUNTS:
@@ -93,11 +113,13 @@ def _canaries(place: Place, sandbox: Sandbox) -> None:
         "FEED_HEADER": f"Bearer {secret('feed_header')}",
         "SQL_URL": f"postgresql://me:{secret('sql_url')}@127.0.0.1:1/cars",
         "PLUGIN_PASSWORD": secret("plugin"),
+        "DRIPPING_FOLDER": str(place.folder),
     }
     sources = {
         "canary_feed": 'type = "csv"\nurl = "env:FEED_URL"\nheaders = { X-Token = "env:FEED_HEADER" }',
         "canary_sql": 'type = "sql"\nurl = "env:SQL_URL"\nquery = "select 1"',
         "canary_load": 'type = "python:canary_load"\npassword = "env:PLUGIN_PASSWORD"',
+        DRIPPING: 'type = "python:dripping"\npush_read_seconds = 280',
         "canary_read": 'type = "python:canary_read"\npassword = "env:PLUGIN_PASSWORD"',
     }
     with place.config.open("a") as config:
@@ -116,6 +138,7 @@ def _canaries(place: Place, sandbox: Sandbox) -> None:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: canary-plugins\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text(
         "[okasie_tasks.sources]\ncanary_load = canary_plugins:load\ncanary_read = canary_plugins:Reader\n"
+        "dripping = canary_plugins:Dripping\n"
     )
     place.env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(plugins), os.environ.get("PYTHONPATH", ""))))
 

@@ -161,7 +161,8 @@ NONSENSE = {
 def failed_runs(fleet: Fleet) -> dict[str, tuple[int, dict[str, Any]]]:
     """Runs that meet nonsense, side by side: most of their time they wait for the next try."""
     rules = [{"kind": kind, "match": {"key": name}, "times": 3} for name, (kind, _) in NONSENSE.items()]
-    faults(fleet.sandbox, *rules, {"kind": "500", "match": {"key": "writes_500", "path": "bulk"}, "times": 3})
+    # Three tries of the chunk, and two probes.
+    faults(fleet.sandbox, *rules, {"kind": "500", "match": {"key": "writes_500", "path": "bulk"}, "times": 5})
     names = (*NONSENSE, "writes_500")
     with ThreadPoolExecutor(len(names)) as pool:
         return dict(zip(names, pool.map(lambda name: fleet.place.sync(name, "--full"), names), strict=True))

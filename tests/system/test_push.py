@@ -18,7 +18,7 @@ from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings.redis_url import find_embedded
 from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
 from tests.support import Place, faults, poll, state, stored
-from tests.system.conftest import Fleet, feed
+from tests.system.conftest import DRIPPING, Fleet, feed
 
 pytestmark = pytest.mark.system
 
@@ -226,3 +226,23 @@ def test_without_workers_a_push_is_refused_and_never_sent_later(
             assert answer.document["error"]["code"] == "not_reachable"
     withdrawn = [key for key in client.keys("okasie:push:*") if client.hexists(key, "withdrawn")]
     assert len(withdrawn) == 2
+
+
+def test_a_source_that_drips_keeps_no_other_account_from_pushing(fleet: Fleet) -> None:
+    """More pushes than the lane has threads wait for it. Then they share a few reads."""
+    held, log = fleet.place.folder / "dripping.held", fleet.place.folder / "dripping.reads"
+    held.touch()
+    sender = client(fleet)
+    waiting = [sender.push(DRIPPING, [f"DRIP-{number}"]) for number in range(24)]
+    poll(log.exists, what="a read of the dripping source")
+    for number in range(3):
+        change(fleet.place, "beside", lambda rows: [row | {"price_eur": "7777"} for row in rows])
+        other = settled(fleet, sender.push("beside", [f"DEX-{number + 1:05d}"]))
+        assert other.outcomes
+    with redis.Redis.from_url(url(fleet)) as connection:
+        pushes = Pushes(connection, prefix="okasie:")
+        assert not any(pushes.get(push).outcomes for push in waiting)
+    held.unlink()
+    for push in waiting:
+        assert [outcome.outcome for outcome in settled(fleet, push).outcomes.values()] == ["not_found"]
+    assert len(log.read_text().splitlines()) <= 4
