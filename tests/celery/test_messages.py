@@ -11,7 +11,7 @@ from celery import Celery
 from kombu import Connection
 from kombu.serialization import prepare_accept_content
 
-from okasie_tasks.worker.messages import MalformedMessage, Rules, checked
+from okasie_tasks.worker.messages import LONGEST_BYTES, MalformedMessage, Rules, checked
 from tests.celery.random_messages import encoded, real
 
 QUEUE = "okasie.control"
@@ -67,6 +67,15 @@ def test_a_message_is_restored_to_the_queue_it_came_from(check: Callable[[bytes]
     assert delivered["headers"] == message["headers"]
 
 
+@pytest.mark.parametrize("name", ["id", "root_id", "group"])
+def test_an_id_is_any_text_that_can_be_a_key(check: Callable[[bytes], bytes], name: str) -> None:
+    for good in ("a b", "é", "x" * 255):
+        assert check(encoded(real("okasie.watchdog", {}, **{name: good})))
+    for bad in ("", "a\n", "\x7f", "\ud800", "x" * 256, 7):
+        with pytest.raises(MalformedMessage):
+            check(encoded(real("okasie.watchdog", {}, **{name: bad})))
+
+
 def test_a_message_that_is_too_long_is_not_read(check: Callable[[bytes], bytes]) -> None:
     with pytest.raises(MalformedMessage, match="longer than"):
-        check(b" " * (16 * 1024 * 1024 + 1))
+        check(b" " * (LONGEST_BYTES + 1))
