@@ -18,7 +18,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from msgspec import Meta, Struct
 
-LONGEST_BYTES: Final = 16 * 1024 * 1024
+LONGEST_BYTES: Final = 64 * 1024 * 1024
 LONGEST_WAIT: Final = timedelta(days=7)
 """A message that is to be executed later than this would only occupy a worker. Retries wait for seconds."""
 _MOST_LEVELS: Final = 64
@@ -26,8 +26,8 @@ _MOST_LEVELS: Final = 64
 _YEARS: Final = range(1970, 3000)
 """Other years overflow when Celery converts them."""
 
-Id = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
-"""Part of a key in Redis."""
+Id = Annotated[str, Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
+"""Part of a key in Redis, so it must be encodable: a lone surrogate is not."""
 Seconds = Annotated[float, Meta(ge=1, le=86_400)]
 
 
