@@ -25,6 +25,7 @@ from okasie_tasks.settings import AccountSettings, Settings, is_loopback, proces
 from okasie_tasks.settings.redis_url import redis_url, redis_urls
 from okasie_tasks.sources import open_source, open_write_back
 from okasie_tasks.store.controls import HeldPlans
+from okasie_tasks.store.deliveries import Deliveries
 from okasie_tasks.store.history import History
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.ledger import Ledger
@@ -71,6 +72,10 @@ class Services:
     @cached_property
     def counters(self) -> Counters:
         return Counters(self.runs)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        return Deliveries(self.redis, prefix=self.settings.redis.key_prefix)
 
     @cached_property
     def outbox(self) -> Outbox:

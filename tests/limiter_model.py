@@ -28,8 +28,8 @@ _FOREIGN, _FAILURES, _MOST_SLOWER = 3, 5, 3
 
 _MORE_FIELDS: Final[dict[str, Callable[[str], object]]] = {
     **dict.fromkeys(("seq", "st", "lc", "lv", "pt", "cf", "co", "fo"), int),
-    "tat": float,
-    "pp": str,
+    **dict.fromkeys(("tat", "lt"), float),
+    **dict.fromkeys(("pp", "lp"), str),
 }
 
 
@@ -110,7 +110,8 @@ class HeldLog(BucketState):
         self.asked: dict[str, int] = {}
         self.seq = self.st = 0
         self.lc, self.lv = 0, -1
-        self.tat = 0.0
+        self.tat = self.lt = 0.0
+        self.lp = ""
         self.pt, self.pp = 0, ""
         self.cf = self.co = 0
         self.fo = -WINDOW_MS
@@ -200,6 +201,7 @@ class HeldLog(BucketState):
         self.drop(ask.ticket)
         self.log.add(ask.permit, self._latest(moment, ask.reserve_ms))
         self.second.add(ask.permit, moment + _BURST_HOLD)
+        self.lp, self.lt = ask.permit, float(f"{self.tat:.3f}")
         self.tat = float(f"{min(max(self.tat, moment - _CATCH_UP * tau) + tau, moment + 4 * tau):.3f}")
         self.st = 0 if ask.lane == 1 else self.st + bulk_waits
         if not self.ok:
@@ -267,7 +269,8 @@ class HeldLog(BucketState):
 
     def _restamp(self, now: int, permit: str, status: int, granted: int) -> None:
         if status == -1:
-            self.cancel(permit)
+            self.log.remove(permit)
+            self.second.remove(permit)
         elif status > 0:
             self.log.add(permit, now)
             if (self.second.get(permit) or 0) > now:
@@ -330,6 +333,8 @@ class HeldLog(BucketState):
         back = self.log.remove(permit)
         if back and self.pp == permit:
             self.pt = 0
+        if back and self.lp == permit:
+            self.tat, self.lp = float(f"{min(self.tat, max(self.lt, float(self.pause))):.3f}"), ""
         return back
 
     def drop(self, ticket: str) -> None:

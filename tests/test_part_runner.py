@@ -9,14 +9,16 @@ from typing import Any, cast
 
 import pytest
 import redis
-from celery.exceptions import Retry
+from celery.app.task import Context
+from celery.exceptions import Ignore, Retry
 
 from okasie_tasks.errors import NoPermit, Unavailable
+from okasie_tasks.store.deliveries import Deliveries
 from okasie_tasks.store.records import Claim
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.executor import Effect
-from okasie_tasks.tasks import dispatch, part_runner, unknown_account
+from okasie_tasks.tasks import deliveries, dispatch, part_runner, unknown_account
 from tests.sync.small import account_policy
 
 _PARTS = 40
@@ -34,7 +36,8 @@ class Account:
         self.done: list[int] = []
         self.left: list[tuple[int, float]] = []
         """Published messages: the part, and the seconds until it begins."""
-        self.moved_on = 0
+        self.moved_on = self.published = 0
+        self.headers: dict[str, Any] = {}
         self.needs_more_workers = False
         self.waits: dict[int, Exception] = {}
         """By part: the error that it raises once it has its permit."""
@@ -52,11 +55,14 @@ class Account:
             "AccountContext",
             AccountContext(**{**nothing, "policy": account_policy("local", 1), "runs": self.runs, "market": market}),
         )
-        for module in (unknown_account, dispatch):
-            patch.setattr(module, "services", lambda: SimpleNamespace(context=lambda _: ctx, redis=client))
+        found = SimpleNamespace(context=lambda _: ctx, redis=client, deliveries=Deliveries(client, prefix="okasie:"))
+        for module in (unknown_account, dispatch, deliveries):
+            patch.setattr(module, "services", lambda: found)
+        self.deliveries = found.deliveries
         patch.setattr(part_runner, "perform", self.perform)
         patch.setattr(part_runner, "perform_next", self.perform_next)
         patch.setattr(part_runner, "send_parts", lambda *_: None)
+        patch.setattr(part_runner.watchdog, "after_worker_death", self.after_death)
         patch.setattr(part_runner, "part_message", self.left_for)
         patch.setattr(part_runner, "advance_message", lambda *_: SimpleNamespace(apply_async=self.move_on))
         patch.setattr(part_runner, "SLOTS", slots)
@@ -98,10 +104,19 @@ class Account:
     def move_on(self) -> None:
         self.moved_on += 1
 
-    def message(self, number: int, *, redelivered: bool = False, task_id: str = "message") -> str:
-        request = SimpleNamespace(id=task_id, retries=0, delivery_info={"redelivered": redelivered}, argsrepr="")
-        task: Any = SimpleNamespace(request=request, retry=lambda **_: Retry())
+    def message(self, number: int, *, redelivered: bool = False, task_id: str = "message", **more: Any) -> str:
+        facts = {"id": task_id, "retries": 0, "delivery_info": {"redelivered": redelivered}, "argsrepr": "", **more}
+        request = Context(facts)
+        task: Any = SimpleNamespace(request=request, retry=self.retry)
         return part_runner.do_part(task, "dex", self.run, "walk", number)
+
+    def retry(self, *, headers: dict[str, Any], **_: Any) -> Retry:
+        self.headers = headers
+        return Retry()
+
+    def after_death(self, *_: Any, **__: Any) -> list[Any]:
+        self.published += 1
+        return []
 
     def others_are_done(self) -> None:
         """Close the other four published parts, as their messages would."""
@@ -196,7 +211,7 @@ def test_the_task_that_closes_the_last_part_advances_the_run(account: Account) -
     account.runs.parts.extend(account.run, "walk", "more", 2)
     account.others_are_done()
     account.runs.parts.window(account.run, "walk", size=1, when_open=0)
-    account.message(_PARTS)
+    account.message(_PARTS, task_id="another")
     assert (account.done[-2:], account.moved_on) == ([_PARTS, _PARTS + 1], 1)
 
 
@@ -230,8 +245,38 @@ def test_a_redelivered_message_continues_the_batch_of_its_dead_worker(account: A
     account.runs.parts.claim(account.run, "walk", _PARTS, "message/died")
     account.runs.parts.claim(account.run, "walk", _PARTS + 1, "another/lives")
     account.done.clear()
+    account.deliveries.forget("message")  # its worker did not finish
     account.message(0, redelivered=True)
     assert account.done == [_PARTS, _PARTS + 3], "the others are claimed or have messages; then it continues"
+
+
+def test_a_copy_of_a_message_does_nothing_and_has_no_result(account: Account) -> None:
+    account.message(0)
+    account.done.clear()
+    with pytest.raises(Ignore):
+        account.message(1)
+    assert (account.done, account.left, account.published) == ([], [], 0)
+
+
+def test_a_message_that_only_lost_its_acknowledgement_publishes_nothing(account: Account) -> None:
+    account.message(0)
+    account.message(0, redelivered=True)
+    assert account.published == 0
+    account.deliveries.forget("message")
+    account.message(0, redelivered=True)
+    assert account.published == 1, "its worker may have died before it had published what follows"
+
+
+def test_a_retry_that_waited_for_its_permit_is_not_taken_for_a_death(account: Account) -> None:
+    account.waits[0] = NoPermit("no room", seconds=3.0)
+    with pytest.raises(Retry):
+        account.message(0)
+    account.waits.clear()
+    account.message(0, task_id="another")
+    account.message(0, retries=1, **account.headers)
+    assert account.published == 0, "another message has done the part meanwhile"
+    account.message(0, retries=2, **account.headers)
+    assert account.published == 1, "this retry has another cause: a lost child"
 
 
 def test_a_paused_run_ends_the_batch(account: Account, client: redis.Redis) -> None:

@@ -8,11 +8,12 @@ a place in the queue that reserves nothing, so a dead worker uses no quota and u
 
 Keys, all in one hash slot (``{prefix}rl:{bucket}:``): ``l`` log, ``s`` burst log, ``q`` queue, ``d`` promised returns,
 ``w`` since when tickets wait, ``h`` state: ``now`` (never falls), ``sl`` (the server's limit), ``lc``/``lv`` (a
-higher limit under watch), ``tat`` (pace), ``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one
-request at a time), ``pt``/``pp`` (moment and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent
-grants in a row while bulk waits), ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and
-``hx``/``hxt`` (caution after refusals that nothing explained, and since when: requests fewer, pace slower), ``fo``
-(when another client was last seen on the key), ``seq``.
+higher limit under watch), ``tat`` (pace), ``lp``/``lt`` (the latest permit, and the pace before it),
+``pause``/``pr`` (its end and reason), ``ok`` (0 or absent: probing with one request at a time), ``pt``/``pp`` (moment
+and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent grants in a row while bulk waits),
+``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and ``hx``/``hxt`` (caution after refusals
+that nothing explained, and since when: requests fewer, pace slower), ``fo`` (when another client was last seen on the
+key), ``seq``.
 
 `okasie_tasks.core.quota` has the invariants and the arithmetic of the status. ``tests/limiter_model.py`` is a reference
 model of the whole in plain Python.

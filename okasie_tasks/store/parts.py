@@ -20,6 +20,7 @@ from okasie_tasks.store.scripts import redis_now_ms, script
 
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "confirm": "apply", "sell": "apply"}
 """Four kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
+_CLOSED: Final = (b"D", b"F")
 LEASE_SECONDS: Final = 8.0
 """How long a part stays claimed after its worker died; a live worker renews its lease."""
 _RENEW_SECONDS: Final = 2.5
@@ -165,6 +166,21 @@ class RunParts:
             pipe.execute()
         return first
 
+    def is_open(self, run: str, stage: str, part: int, token: str) -> bool:
+        """Return whether a claim may succeed: the part is not closed, and no other message holds it under a lease.
+
+        A cheap look before a permit is requested for the part. ``token`` as in `claim`.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.time()
+        pipe.hget(self._key(run, stage, "parts"), str(part))
+        (seconds, micros), held = cast("Any", pipe.execute())
+        if held is None or held in _CLOSED:
+            return held is None
+        _, until_ms, holder = held.split(b" ", 2)
+        mine: bool = holder.split(b"/")[0] == token.encode().split(b"/")[0]
+        return mine or int(until_ms) <= int(seconds) * 1000 + int(micros) // 1000
+
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
         """Claim a part for ``lease_seconds``, at most `LEASE_SECONDS` at a time; see `renewing_claim`."""
         lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
@@ -283,7 +299,7 @@ class RunParts:
         held = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "parts")))
         for part in range(self.stage(run, stage).published):
             value = held.get(b"%d" % part, b"0 0 ")
-            if value not in (b"D", b"F"):
+            if value not in _CLOSED:
                 attempts, until_ms, token = value.split(b" ", 2)
                 if int(until_ms) <= now:
                     yield part, int(attempts), token.decode()

@@ -48,7 +48,12 @@ def perform(ctx: AccountContext, part: Part, *, rng: Random, report: Report = st
             claim = ctx.runs.parts.claim(part.run, part.stage, part.number, part.token)
             return _execute(ctx, part, claim, call, rng=rng, report=report)
 
-    return _stopping_run(ctx, part, report, execute) if ctx.runs.state(part.run) == "running" else "nothing"
+    if ctx.runs.state(part.run) != "running":
+        return "nothing"
+    if part.stage in _NEEDS_PERMIT and not ctx.runs.parts.is_open(*part):
+        # The message is late, or a copy. A permit would be taken from another part.
+        return "nothing"
+    return _stopping_run(ctx, part, report, execute)
 
 
 def perform_next(

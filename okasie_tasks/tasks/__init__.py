@@ -38,6 +38,7 @@ from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.tasks import requests
+from okasie_tasks.tasks.deliveries import once
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
     RUN_EVENTS,
@@ -70,6 +71,7 @@ _PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": Fal
 
 
 @app.task(name="okasie.sync", bind=True, **_STEADY)
+@once
 def sync(
     self: Task[Any, Any],
     account: str,
@@ -111,8 +113,9 @@ def _request_daily(ctx: AccountContext, account: AccountSettings) -> None:
         ctx.runs.request(account.name, "full", day=day.isoformat())
 
 
-@app.task(name="okasie.advance", **_STEADY)
-def advance(account: str, run: str) -> None:
+@app.task(name="okasie.advance", bind=True, **_STEADY)
+@once
+def advance(self: Task[Any, Any], account: str, run: str) -> None:
     """Move a run to its next phase when the current one is finished. The body of every window's chord."""
     ctx = context_of_run(account, run)
     ended = phases.advance(ctx, run)
@@ -185,8 +188,9 @@ def _start_threads(consumer: Any) -> None:
             notifier.AlertNotifier(services().alerting()).start()
 
 
-@app.task(name="okasie.resume", throws=(OkasieError,))
-def resume(account: str) -> None:
+@app.task(name="okasie.resume", bind=True, throws=(OkasieError,))
+@once
+def resume(self: Task[Any, Any], account: str) -> None:
     """Continue what a pause stopped: parts whose messages came during the pause, a waiting run, the urgent queue."""
     ctx = services().context(account)
     log.info("account resumed", account=account)
@@ -202,6 +206,7 @@ def resume(account: str) -> None:
 
 
 @app.task(name="okasie.push", bind=True, **_STEADY)
+@once
 def push_listings(
     self: Task[Any, Any],
     account: str,
@@ -233,6 +238,7 @@ def _references_of(listings: object) -> list[Any]:
 
 
 @app.task(name="okasie.sell", bind=True, **_STEADY)
+@once
 def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
     """Mark listings sold now."""
     if requests.expired(str(self.request.id)):
@@ -244,6 +250,7 @@ def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
 
 
 @app.task(name="okasie.send_urgent", bind=True, **_STEADY)
+@once
 def send_urgent(self: Task[Any, Any], account: str) -> None:
     """Continue sending an account's urgent queue."""
     try:

@@ -10,6 +10,7 @@ from okasie_tasks.celery import app
 from okasie_tasks.services import services
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.tasks.deliveries import headers_of_retry
 from okasie_tasks.tasks.run_events import RunEvents, part_label
 from okasie_tasks.worker.settings import QUEUE_OF
 
@@ -33,7 +34,10 @@ def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Excepti
 
     Flower shows ``why`` beside RETRY. The ``argsrepr`` is kept, which Celery's ``retry`` would drop.
     """
-    options: dict[str, Any] = {"argsrepr": getattr(task.request, "argsrepr", None)}
+    options: dict[str, Any] = {
+        "argsrepr": getattr(task.request, "argsrepr", None),
+        "headers": headers_of_retry(task, why),
+    }
     return task.retry(countdown=min(seconds, LONGEST_COUNTDOWN_SECONDS), max_retries=None, exc=why, **options)
 
 

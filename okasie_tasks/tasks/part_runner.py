@@ -28,6 +28,7 @@ from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.executor import Effect, perform, perform_next
+from okasie_tasks.tasks.deliveries import delivery
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
     RUN_EVENTS,
@@ -116,25 +117,31 @@ SLOTS: Final = PoolSlots()
 def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: int) -> str:
     """Run the part that a message names, and following parts in the same slot batch. Returns a text for Flower.
 
-    Turns `RetryLater` and errors of Redis or the broker into a retry of the message.
+    Turns `RetryLater` and errors of Redis or the broker into a retry of the message. A copy of it ends at once.
     """
+    try:
+        with delivery(task) as died:
+            return _do_part(task, account, run, stage, number, died=died)
+    except BROKER_ERRORS as error:
+        raise again_later(task, error, BROKER_RETRY_SECONDS) from None
+
+
+def _do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: int, *, died: bool) -> str:
+    """As `do_part`. ``died``: an earlier delivery of the message may have ended in the middle."""
     ctx = context_of_run(account, run)
     # The token is unique to this delivery: a redelivery of the message takes the part over and fences this one off.
     part = Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}")
     token = current_run.set(run)
     began = time.monotonic()
-    again = task.request.retries > 0 or _redelivered(task)
     try:
-        effect, detail = run_part(ctx, part, again=again)
+        effect, detail = run_part(ctx, part, again=died)
         # If its worker died during a batch, the parts that it had claimed are claimed for this message.
-        held = ctx.runs.parts.claimed_by(run, stage, str(task.request.id)) if effect == "nothing" and again else []
+        held = ctx.runs.parts.claimed_by(run, stage, str(task.request.id)) if effect == "nothing" and died else []
         more = resume_parts(ctx, part, held)
         if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
             more += drain_parts(ctx, part, began)
     except RetryLater as later:
         raise again_later(task, later, later.seconds) from None
-    except BROKER_ERRORS as error:
-        raise again_later(task, error, BROKER_RETRY_SECONDS) from None
     finally:
         current_run.reset(token)
     return detail + (f"; and {more} more in the same slot batch" if more else "")
@@ -270,7 +277,3 @@ def after_part(ctx: AccountContext, part: Part, effect: Effect, *, again: bool) 
     elif effect == "nothing" and again:
         for _, stage, parts in watchdog.after_worker_death(ctx, run, waiting=is_waiting):
             send_parts(ctx, run, [(stage, parts)])
-
-
-def _redelivered(task: Task[Any, Any]) -> bool:
-    return bool((task.request.delivery_info or {}).get("redelivered"))

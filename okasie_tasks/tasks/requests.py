@@ -43,6 +43,7 @@ def resend_lost(now_ms: int, *, after_seconds: float) -> None:
         queue, old = QUEUE_OF[entry.task], now_ms - entry.at_ms > _OLD_FACTOR * after_seconds * 1000
         if old or not services().redis.llen(queue):
             log.warning("request was not picked up; re-sending", task=entry.task, task_id=task_id)
+            services().deliveries.forget(task_id)
             app.send_task(entry.task, kwargs=entry.kwargs, task_id=task_id, queue=queue)
 
 

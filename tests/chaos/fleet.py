@@ -95,7 +95,7 @@ class Process(Child):
 class Fleet:
     """``quick``: with the settings of `QUICK`; ``more``: lines after them. Use as a context manager.
 
-    ``limits``: requests per minute and per second of each account.
+    ``limits``: requests per minute and per second of each account; ``extra``: more lines of its configuration.
     """
 
     def __init__(
@@ -106,10 +106,12 @@ class Fleet:
         more: str = "",
         say: Any = lambda _: None,
         limits: tuple[int, int] = (PER_MINUTE, PER_SECOND),
+        extra: str = "",
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.quick, self._more = quick, more
         self._per_minute, self._per_second = limits
+        self._extra = extra
         self.place = Place(self.folder)
         self.supervisor = Supervisor(say)
         self.children: dict[str, Child] = {}
@@ -164,7 +166,7 @@ class Fleet:
 
     def _configure(self) -> None:
         for name in self._accounts:
-            extra = f"requests_per_minute = {self._per_minute}\nburst_per_second = {self._per_second}\n"
+            extra = f"requests_per_minute = {self._per_minute}\nburst_per_second = {self._per_second}\n{self._extra}\n"
             feed = f"{name}.csv"
             self.place.account(name, feed=feed, base_url=self.sandbox.base_url, key=f"key-{name}", extra=extra)
         (self.folder / "celeryconfig.py").write_text((QUICK if self.quick else USUAL) + self._more)

@@ -106,6 +106,30 @@ def test_a_cancelled_permit_is_as_if_it_had_never_been(client: redis.Redis, make
     assert isinstance(clocked.limiter.acquire("b", "bulk", HOLD), Permit)
 
 
+def test_a_cancelled_permit_gives_its_pace_back(client: redis.Redis, make: Maker) -> None:
+    clocked = make(client)
+    clocked.set_clock(take(clocked, 20)[-1][0] + 1.0)
+    for number in range(10):
+        permit = clocked.limiter.acquire(f"copy {number}", "bulk", HOLD)
+        assert isinstance(permit, Permit), "as if the others had never been"
+        clocked.limiter.cancel(permit)
+
+
+def test_only_the_latest_permit_gives_pace_back(client: redis.Redis, make: Maker) -> None:
+    """After another grant the pace before it is no longer known: the slot is lost, and the quota is not exceeded."""
+    clocked = make(client)
+    clocked.set_clock(take(clocked, 20)[-1][0] + 5.0)
+    granted = []
+    while isinstance(answer := clocked.limiter.acquire(f"t{len(granted)}", "bulk", HOLD), Permit):
+        granted.append(answer)
+    clocked.limiter.drop(f"t{len(granted)}")
+    clocked.limiter.cancel(granted[0])
+    assert isinstance(clocked.limiter.acquire("next", "bulk", HOLD), Wait)
+    clocked.limiter.drop("next")
+    clocked.limiter.cancel(granted[-1])
+    assert isinstance(clocked.limiter.acquire("next", "bulk", HOLD), Permit)
+
+
 def wait_for(clocked: Clocked, ticket: str, now: float) -> tuple[float, Permit]:
     """Ask, and ask again when told to, from ``now`` on; the moment of the permit, answered at once."""
     while True:

@@ -4,7 +4,7 @@
 --        2 second  zset  permit -> the same for the burst rule
 --        3 queue   zset  ticket -> lane * 2^40 + order of arrival
 --        4 due     zset  ticket -> moment (ms) at which its holder promised to come back
---        5 state   hash  now, sl, tat, pause, ok, pt, pp, lh, st, fx, fxt, hx, hxt, fo, seq (see limiter.py)
+--        5 state   hash  now, sl, tat, lp, lt, pause, ok, pt, pp, lh, st, fx, fxt, hx, hxt, fo, seq (see limiter.py)
 --        6 asked   hash  ticket that waits -> moment (ms) at which it first asked
 -- ARGV   1 ticket  2 permit id to grant  3 lane (0 urgent, 1 bulk)  4 hold (ms): total time-out of the call
 --        5 requests per minute (ceiling)  6 burst per second  7 follow a higher limit ("1" or "")
@@ -118,9 +118,10 @@ if t <= now + HORIZON and not blocked then
   redis.call('ZADD', log, t + hold, permit)
   redis.call('ZADD', second, t + BURST_HOLD, permit)
   -- After a stall, up to CATCH_UP slots are granted at once: no kind of window refuses four in a row.
-  tat = math.min(math.max(tat, t - CATCH_UP * tau) + tau, t + 4 * tau)
+  local paced = string.format('%.3f', math.min(math.max(tat, t - CATCH_UP * tau) + tau, t + 4 * tau))
   if lane == 1 then streak = 0 elseif bulk_waits then streak = streak + 1 end
-  redis.call('HSET', state, 'now', now, 'tat', string.format('%.3f', tat), 'st', streak)
+  -- The pace before this grant, for a permit that comes back unused.
+  redis.call('HSET', state, 'now', now, 'tat', paced, 'st', streak, 'lp', permit, 'lt', string.format('%.3f', tat))
   if probing then redis.call('HSET', state, 'pt', t, 'pp', permit) end
   -- Longer than any entry counts; another call's shorter time-out must not cut it.
   local keep = 2 * WINDOW + hold
