@@ -43,7 +43,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             price=brief(values["price"]),
             mileage=brief(values["mileage"]),
             status=brief(values["status"]),
-            hashes={name: _hash(value) for name, value in values.items() if name in _HASHED and value not in _EMPTY},
+            hashes={name: hash_of(value) for name, value in values.items() if name in _HASHED and value not in _EMPTY},
         )
 
     def pack(self) -> bytes:
@@ -125,6 +125,7 @@ _EMPTY: Final[tuple[object, ...]] = (None, "", [], ())
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
-def _hash(value: object) -> bytes:
+def hash_of(value: object) -> bytes:
+    """Return the 16-bit hash of a field's value."""
     # Not for security. A chunk has some thousand values, and CRC-32 is the fastest hash that distributes well.
     return (crc32(_ENCODER.encode(value)) & 0xFFFF).to_bytes(_HASH_BYTES, "big")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from okasie_tasks.core.estimates import Forecast, forecast, to_read, to_send
-from okasie_tasks.core.guards import Held, HeldPlan
+from okasie_tasks.core.guards import Held, HeldPlan, is_held
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.core.records import Planned
 from okasie_tasks.reports.held import items_document
@@ -163,24 +163,25 @@ def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatu
 def plan_document(ctx: AccountContext, run: Run, quota: LimiterStatus) -> dict[str, Any]:
     """Return a plan: the run's document, every change with its reason, and how long sending would take."""
     slices, holds = json.loads(run.facts.get("slices", "[]")), plan_review.holds_of(run)
+    rekeyed = plan_review.rekeyed_of(run)
     held_items = json.loads(run.facts.get("held_items", "[]"))
     return {
         **run_document(ctx.runs, run),
-        "changes": [_change(change, holds) for change in changes_of(ctx, run.id, slices)],
+        "changes": [_change(change, holds, rekeyed) for change in changes_of(ctx, run.id, slices)],
         **items_document(held_changes.collect(ctx, run.id, held_items), run.fact("held_count")),
         "planned": {"upserts": run.fact("planned_upserts"), "sells": run.fact("planned_sells")},
         "forecast": _built(forecast(run.fact("minimum"), per_minute=quota.limit)),
     }
 
 
-def _change(change: Planned, holds: Sequence[Held]) -> dict[str, Any]:
+def _change(change: Planned, holds: Sequence[Held], rekeyed: frozenset[str]) -> dict[str, Any]:
     return {
         "reference": change.reference,
         "action": change.action,
         "reason": change.reason,
         "fields": list(change.fields),
         "row": change.row if change.row > 0 else None,
-        "held": any(hold.holds(change) for hold in holds),
+        "held": is_held(change, holds, rekeyed),
     }
 
 

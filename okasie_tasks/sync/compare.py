@@ -36,6 +36,9 @@ class PartitionResult(msgspec.Struct):
     """Planned sends per slice of the source, for the spool."""
     sells: int = 0
     new_rejects: int = 0
+    creates: int = 0
+    vanished: int = 0
+    """Our live listings that the source lacks and that this run does not sell."""
     preexisting: int = 0
     """Live marketplace rows in neither source nor ledger, counted until the first full run has decided on them."""
     providers: dict[str, int] = {}
@@ -95,6 +98,7 @@ class PartitionPlan:
         self._theirs: dict[str, bytes] = {}
         """Changed listing -> its values on the marketplace, where this run read them."""
         self._preexisting: list[Remote] = []
+        self._vanished: list[str] = []
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(ctx.runs.now())
@@ -114,6 +118,7 @@ class PartitionPlan:
             self._missed[reference] = counted.missed
         if base is not None and _ours(base):
             self._filled[base.dealer][base.filled] += 1
+            self._vanished += [reference] if local is None and decision.count == "waiting" else []
         elif base is None and remote is not None:
             self._count_unowned(local, remote)
         if local is not None and local.issues:
@@ -230,6 +235,7 @@ class PartitionPlan:
             seen_ms=base.seen_ms if unchanged and base else None,
             changed=changed,
             loses=loses,
+            traits=local.traits if local and base is None else None,
         )
         self._planned.append(change)
         if changed and remote is not None and remote.values is not None:
@@ -241,6 +247,7 @@ class PartitionPlan:
             self._dealer(dealer).sells += 1
             self.result.sells += 1
         else:
+            self.result.creates += change.traits is not None
             number = (change.row - 1) // SPOOL_ROWS
             self.result.slices[number] = self.result.slices.get(number, 0) + 1
 
@@ -266,6 +273,9 @@ class PartitionPlan:
         collections: dict[str, Any] = defaultdict(list)
         if self._losing:
             collections["losing"] = self._losing
+        if self._vanished:
+            collections["vanished"] = self._vanished
+            self.result.vanished = len(self._vanished)
         if self._preexisting:
             collections["preexisting"] = self._preexisting
         for change in self._planned:

@@ -239,6 +239,7 @@ def _after_diff(ctx: AccountContext, run: Run) -> None:
         "planned_upserts": 0 if review.outdated else planned - review.held_updates,
         "planned_sells": len(review.sells),
         "held": json.dumps([msgspec.to_builtins(hold) for hold in review.holds]),
+        "rekeyed": json.dumps(sorted(review.rekeyed)),
         "held_items": json.dumps(review.items),
         "held_count": review.held,
         "released": review.released,

@@ -20,6 +20,7 @@ from okasie_tasks.core.guards import (
     Reading,
     covers,
     held_items,
+    is_held,
     item,
     judge,
     listings_in,
@@ -28,6 +29,7 @@ from okasie_tasks.core.guards import (
 from okasie_tasks.core.held_change import PREEXISTING
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
+from okasie_tasks.core.rekeyed import Rekeyed, Traits, find, traits_sent
 from okasie_tasks.sync import held_changes
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
@@ -40,6 +42,8 @@ class PlanReview(msgspec.Struct):
     """The result of a review: the held changes with their reasons, and the sells to send."""
 
     holds: list[Held] = []
+    rekeyed: frozenset[str] = frozenset()
+    """References of re-keyed stock, old and new: their sells and creates are held."""
     items: list[str] = []
     """The held changes; see `okasie_tasks.core.guards.item`."""
     sells: list[Planned] = []
@@ -73,7 +77,10 @@ def review_plan(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResul
     reading = Reading(rows=run.fact("rows"), rows_before=run.fact("rows_before"), profiles_lost=lost)
     review = PlanReview(holds=judge(dealers, reading, ctx.policy.limits), claimed=claimed)
     sells = [*_planned_sells(ctx, run), *(_preexisting_sell(row, dealers) for row in claimed)]
-    review.items = [*_items(ctx, run, review.holds, sells), *(item(name, "scope") for name in lost)]
+    if rekeyed := _rekeyed(ctx, run, outcomes, sells, review.holds):
+        review.holds.insert(0, rekeyed.held())
+        review.rekeyed = rekeyed.references
+    review.items = [*_items(ctx, run, review, sells), *(item(name, "scope") for name in lost)]
     if preexisting and not claimed:
         review.holds.append(_take_over_hold(preexisting, provider))
         review.items += [item(row.reference, TAKE_OVER) for row in preexisting]
@@ -85,7 +92,7 @@ def review_plan(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResul
     elif run.facts.get("approves"):
         review.outdated, review.claimed, sells = True, [], []
     review.preexisting = len(preexisting)
-    review.sells = [change for change in sells if not any(hold.holds(change) for hold in review.holds)]
+    review.sells = [change for change in sells if not is_held(change, review.holds, review.rekeyed)]
     review.held_updates = sum(kept.startswith(("create ", "update ")) for kept in review.items)
     return review
 
@@ -112,6 +119,11 @@ def held_plan(ctx: AccountContext) -> HeldPlan | None:
 def holds_of(run: Run) -> list[Held]:
     """Return the holds of a run whose plan was reviewed."""
     return msgspec.json.decode(run.facts.get("held", "[]"), type=list[Held])
+
+
+def rekeyed_of(run: Run) -> frozenset[str]:
+    """Return the references of re-keyed stock that a run's plan holds."""
+    return frozenset(json.loads(run.facts.get("rekeyed", "[]")))
 
 
 def store_held_plan(ctx: AccountContext, run: Run) -> str:
@@ -232,16 +244,36 @@ def _planned_sells(ctx: AccountContext, run: Run) -> Iterator[Planned]:
         yield from changes
 
 
-def _items(ctx: AccountContext, run: Run, holds: Sequence[Held], sells: Sequence[Planned]) -> list[str]:
-    """Return the items that the holds cover. Updates are read only if some of them are held."""
+def _planned_sends(ctx: AccountContext, run: Run) -> Iterator[Planned]:
+    for number in json.loads(run.facts["slices"]):
+        for changes in ctx.runs.data.fetch(run.id, f"sends:{number}", list[Planned]):
+            yield from changes
+
+
+def _items(ctx: AccountContext, run: Run, review: PlanReview, sells: Sequence[Planned]) -> list[str]:
+    """Return the items that the holds cover. Creates and updates are read only if some of them are held."""
     changes = list(sells)
-    if any(hold.what == "updates" for hold in holds):
-        for number in json.loads(run.facts["slices"]):
-            for planned in ctx.runs.data.fetch(run.id, f"sends:{number}", list[Planned]):
-                changes += planned
+    if any(hold.what in ("updates", "re-keyed") for hold in review.holds):
+        changes += _planned_sends(ctx, run)
         for losing in ctx.runs.data.fetch(run.id, "losing", list[Planned]):
             changes += losing
-    return held_items(holds, changes)
+    return held_items(review.holds, changes, review.rekeyed)
+
+
+def _rekeyed(
+    ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResult], sells: Sequence[Planned], holds: Sequence[Held]
+) -> Rekeyed | None:
+    """Return the re-keyed stock in the plan. What was sent is read only if many listings vanish and appear at once."""
+    free = ctx.policy.limits.free_sold_count
+    gone = [change.reference for change in sells if change.row < 0]
+    if sum(outcome.vanished for outcome in outcomes):
+        gone += [name for names in ctx.runs.data.fetch(run.id, "vanished", list[str]) for name in names]
+    if len(gone) <= free or sum(outcome.creates for outcome in outcomes) <= free:
+        return None
+    new = {change.reference: Traits(*change.traits) for change in _planned_sends(ctx, run) if change.traits}
+    snapshots = ctx.history.snapshots(gone)
+    vanished = {name: traits_sent(snapshots[name]) if name in snapshots else None for name in gone}
+    return find(vanished, new, free=free, sells_held=any(hold.what == "sells" for hold in holds))
 
 
 def _keep_take_over(run: Run, review: PlanReview, plan: HeldPlan | None) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from okasie_tasks.core.estimates import pack
 from okasie_tasks.core.fingerprint import compared, content_fingerprint
+from okasie_tasks.core.guards import is_held
 from okasie_tasks.core.held_change import MOST_SHOWN
 from okasie_tasks.core.records import Outgoing, Planned, Reject, outgoing
 from okasie_tasks.core.row_cache import RowCache
@@ -55,13 +56,13 @@ def spool(ctx: AccountContext, part: Part, run: Run, *, slice_number: int, last:
     plan is left to the next run, which decides again. Items that do not fill a chunk pass to the next part, so that
     only the last chunk may be short. ``last``: this is the last slice.
     """
-    holds = plan_review.holds_of(run)
+    holds, rekeyed = plan_review.holds_of(run), plan_review.rekeyed_of(run)
     planned = {
         change.reference: change
         for changes in ctx.runs.data.fetch(part.run, f"sends:{slice_number}", list[Planned])
         for change in changes
     }
-    held = {name for name, change in planned.items() if any(hold.holds(change) for hold in holds)}
+    held = {name for name, change in planned.items() if is_held(change, holds, rekeyed)}
     sent = set() if run.plan_only or run.fact("outdated") else planned.keys() - held
     wanted = {name: planned[name] for name in (*sent, *sorted(held)[:MOST_SHOWN])}
     seen_ms = source_began_ms(run)
