@@ -27,9 +27,9 @@ KINDS: Final = {
     "redirect": "answers 302 to another address",
     "unknown_items": "does the work of a bulk call and leaves every second item out of the answer",
     "skip_images": "reports the first image of every written listing as skipped",
-    "answer": "answers with `status`, `headers`, `content_type` and `body`, a text or JSON, without doing anything",
+    "answer": "answers with `status`, `headers`, `content_type` and `body` (a text or JSON), without doing anything",
     "answer_after": "does the work and then answers like `answer`",
-    "edit": "does the work and changes its answer by `edits`, `status` and `headers`",
+    "edit": "does the work and changes its answer by `edits`, `status` and `headers` (an empty value removes a header)",
 }
 _FIELDS: Final = frozenset({"kind", "match", "probability", "times", "for_seconds", "seconds", "seed",
                             "status", "headers", "content_type", "body", "edits"})  # fmt: skip
