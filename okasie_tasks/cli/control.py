@@ -72,8 +72,8 @@ def _print_pause(document: dict[str, Any]) -> None:
 def approve(context: Context, run: str) -> None:
     """Approve the held plan of RUN, send it, and wait until that is done.
 
-    The changes are planned again first. If the result differs from the held plan, nothing of it is sent, the exit
-    status is 3, and the run of the new plan is shown.
+    The changes are planned again first. If the result differs from the held plan, nothing is sent, the exit status is
+    3, and the run of the new plan is shown.
     """
     from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415 - Celery only where it is needed
 
@@ -82,7 +82,8 @@ def approve(context: Context, run: str) -> None:
     mode = "full" if plan.takes_over else "incremental"
     document = follower.follow(follower.start(mode, approves=run))
     if document["state"] not in ("failed", "partial", "cancelled") and document["approved"] != run:
-        raise _outdated(run, document["held_run"] or document["run"], now="another plan is held now")
+        now = "another plan is held now" if document["held"] else "nothing is held any more"
+        raise _outdated(run, document["held_run"] or document["run"], now=now)
     emit(context, document, lambda: print_run(document))
     sys.exit(exit_status(document))
 
@@ -114,6 +115,8 @@ def _held(context: Context, run: str) -> tuple[AccountContext, HeldPlan]:
     if plan is not None and plan.run == run:
         return ctx, plan
     state = services.runs.state(run)
+    if replaced_by := record.facts.get("replaced_by"):
+        raise _outdated(run, plan.run if plan else replaced_by, now="a later run planned again")
     if state == "expired":
         raise _outdated(run, plan.run if plan else "", now="it expired; the next run plans again")
     if state != "held":
@@ -123,4 +126,4 @@ def _held(context: Context, run: str) -> tuple[AccountContext, HeldPlan]:
 
 
 def _outdated(run: str, newest: str, *, now: str) -> PlanOutdated:
-    return PlanOutdated(f"this plan is outdated, nothing of it was sent: {now}", where=run, run=newest or None)
+    return PlanOutdated(f"this plan is outdated, nothing was sent: {now}", where=run, run=newest or None)

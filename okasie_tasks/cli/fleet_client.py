@@ -15,6 +15,7 @@ from okasie_tasks.celery import app
 from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.reports import listing, runs
+from okasie_tasks.reports.held import items_document, plan_of_run
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.reports.runs import new_rejects, page_document, run_document
 from okasie_tasks.services import Services
@@ -80,13 +81,17 @@ def one_run(context: Context, name: str) -> dict[str, Any]:
     """Return one run's document. Raises `ConfigurationError` for an unknown id."""
     services = services_of(context)
     record = known_run(services, name)
-    limit = services.settings.accounts[record.account].requests_per_minute if _known(services, record) else 120
+    known = _known(services, record)
+    limit = services.settings.accounts[record.account].requests_per_minute if known else 120
     document = page_document(services.runs, record, Traces(services.runs).read(record.id), limit=limit)
     document["stages"] = {
         stage: {"closed": closed, "parts": total}
         for stage, (closed, total) in runs.progress(services.runs, record).items()
     }
     document["rejects"] = new_rejects(services.ledger(record.account).all_rejects(), record)
+    ctx = services.context(record.account) if known else None
+    if ctx is not None and (plan := plan_of_run(ctx, record)) is not None:
+        document |= items_document(services.plans.changes(record.account), plan.count)
     return document
 
 

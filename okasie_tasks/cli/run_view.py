@@ -9,6 +9,7 @@ import click
 
 _BAR: Final = 32
 _SLOTS: Final = 30
+_ITEMS: Final = 20
 
 
 def print_run(document: dict[str, Any]) -> None:
@@ -50,8 +51,24 @@ def print_held(document: dict[str, Any]) -> None:
         click.echo(f"            okasie approve {document['held_run']} sends it, okasie reject drops it")
 
 
+def print_items(document: dict[str, Any]) -> None:
+    """Print what each held change would do; the rest is counted."""
+    items = document.get("items", [])
+    for item in items[:_ITEMS]:
+        changes = "; ".join(_values(field, change) for field, change in item["changes"].items())
+        click.echo(f"            {item['action']} {item['reference']}: {changes or item['reason']}")
+    if left := max(0, len(items) - _ITEMS) + document.get("items_left_out", 0):
+        click.echo(f"            {left} more are held" + ("; --json lists them" if len(items) > _ITEMS else ""))
+
+
+def _values(field: str, change: dict[str, Any]) -> str:
+    old, new = ("empty" if change[name] is None else change[name] for name in ("old", "new"))
+    return f"{field}: {old if change.get('old_known', True) else 'unknown'} -> {new}"
+
+
 def print_details(document: dict[str, Any]) -> None:
     """Print times, phases, use of the quota, and the slowest and failed requests."""
+    print_items(document)
     click.echo(f"  started   {document['started_at'] or 'not yet'}, ended {document['ended_at'] or 'not yet'}")
     for number, phase in enumerate(document["timeline"]):
         click.echo(f"  {'' if number else 'timeline':<10}{_phase(phase, document['seconds'])}")

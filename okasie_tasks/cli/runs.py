@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from okasie_tasks.cli.common import Context, change_text, command_options, emit, table
-from okasie_tasks.cli.run_view import print_details, print_held, print_remarks, print_run
+from okasie_tasks.cli.run_view import print_details, print_held, print_items, print_remarks, print_run
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.errors import ConfigurationError
 
@@ -74,6 +74,7 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
             f" {document['requests']['minimum']} requests: {_ahead(document['forecast'])}; nothing was sent"
         )
         print_held(document)
+        print_items(document)
         print_remarks(document)
 
     emit(context, document, show)
@@ -107,7 +108,7 @@ def runs(context: Context, account: str, limit: int) -> None:
 
     def show() -> None:
         rows = [
-            [d["run"], d["mode"], d["state"], f"{d['seconds']:.1f}", *(str(d["listings"][n]) for n in _SHOWN)]
+            [d["run"], d["mode"], _state(d), f"{d['seconds']:.1f}", *(str(d["listings"][n]) for n in _SHOWN)]
             for d in documents
         ]
         table(["run", "mode", "state", "seconds", *_SHOWN], rows)
@@ -156,6 +157,11 @@ def exit_status(document: dict[str, Any]) -> int:
     if document["state"] == "held":
         return EXIT_HELD
     return EXIT_REJECTED if document["new_rejects"] else 0
+
+
+def _state(document: dict[str, Any]) -> str:
+    replacing = document["replaced_by"]
+    return f"{document['state']}, replaced by {replacing}" if replacing else str(document["state"])
 
 
 def _ahead(document: dict[str, Any]) -> str:

@@ -24,8 +24,12 @@ Guard = Literal[
     "changed",
     "field_loss",
     "take_over",
+    "rekeyed",
 ]
+TAKE_OVER: Final = "take-over"
 _FIELD_NAMES: Final = tuple(FIELDS)
+_WITHOUT_CONTENT: Final = frozenset({"sell", "invalid", "scope", TAKE_OVER})
+"""Actions whose item is not followed by the content to send."""
 
 
 class DealerTotals(msgspec.Struct):
@@ -68,14 +72,14 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
     guard: Guard
     dealer: str | None
-    what: Literal["sells", "updates", "take-over"]
+    what: Literal["sells", "updates", "take-over", "re-keyed"]
     count: int
     reason: str
     fields: tuple[str, ...] = ()
     """For ``field_loss``: only listings that lose one of these are held."""
 
     def holds(self, change: Planned) -> bool:
-        """Return whether this change of the plan is held."""
+        """Return whether this change of the plan is held. Re-keyed listings are known by reference: see `is_held`."""
         if self.dealer is not None and self.dealer != change.dealer.hex():
             return False
         if self.guard == "changed":
@@ -83,6 +87,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         if self.guard == "field_loss":
             return bool(set(change.loses).intersection(self.fields))
         return self.what == "sells" and change.action == "sell"
+
+
+def is_held(change: Planned, holds: Iterable[Held], rekeyed: Collection[str]) -> bool:
+    """Return whether a change is held, by one of the holds or as part of re-keyed stock."""
+    return change.reference in rekeyed or any(hold.holds(change) for hold in holds)
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,15 +252,21 @@ def listings_in(items: Iterable[str]) -> int:
     return sum(not kept.startswith("scope ") for kept in items)
 
 
+def action_of(held_item: str) -> str:
+    return held_item.split(" ", 1)[0]
+
+
 def reference_of(held_item: str) -> str:
-    return held_item.split(" ")[1]
+    """Return the reference of an item; it may contain spaces."""
+    action, rest = held_item.split(" ", 1)
+    return rest if action in _WITHOUT_CONTENT else rest.rpartition(" ")[0]
 
 
-def held_items(holds: Iterable[Held], changes: Iterable[Planned]) -> list[str]:
+def held_items(holds: Iterable[Held], changes: Iterable[Planned], rekeyed: Collection[str] = ()) -> list[str]:
     """Return the items of a plan that its holds cover."""
     held = list(holds)
     return sorted({
         item(change.reference, change.action, b"" if change.action == "sell" else change.content)
         for change in changes
-        if any(hold.holds(change) for hold in held)
+        if is_held(change, held, rekeyed)
     })  # fmt: skip

@@ -43,6 +43,8 @@ class Local(msgspec.Struct, frozen=True, array_like=True):
     values: bytes | None = None
     """Encoded compared values, when the marketplace's row must be compared by value."""
     where: str = ""
+    traits: tuple[bytes, bytes, bytes, int | None] | None = None
+    """Of a new listing; see `okasie_tasks.core.rekeyed`."""
 
 
 class Remote(msgspec.Struct, frozen=True, array_like=True):
@@ -98,6 +100,8 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     """The source row of an owned, live listing changed."""
     loses: tuple[str, ...] = ()
     """Filled fields that this change would empty."""
+    traits: tuple[bytes, bytes, bytes, int | None] | None = None
+    """Of a listing that is created; see `okasie_tasks.core.rekeyed`."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, array_like=True):

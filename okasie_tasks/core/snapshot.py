@@ -19,7 +19,8 @@ from okasie_tasks.core.ledger_entry import STATUSES
 _BITMAP_BYTES: Final = 8
 _HASH_BYTES: Final = 2
 _BY_VALUE: Final = ("price", "mileage", "status")
-_HASHED: Final = frozenset(FIELDS) - {*_BY_VALUE, "externalReference"}
+_SHOWN: Final = frozenset(FIELDS) - {"externalReference"}
+_HASHED: Final = _SHOWN - {*_BY_VALUE}
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +43,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             price=brief(values["price"]),
             mileage=brief(values["mileage"]),
             status=brief(values["status"]),
-            hashes={name: _hash(value) for name, value in values.items() if name in _HASHED and value not in _EMPTY},
+            hashes={name: hash_of(value) for name, value in values.items() if name in _HASHED and value not in _EMPTY},
         )
 
     def pack(self) -> bytes:
@@ -90,6 +91,12 @@ def theirs(ours: Snapshot | None, row: Compared) -> tuple[Change, ...]:
     return _against(ours, Snapshot._of(values), values, _HASHED.intersection(values))
 
 
+def fields_in(body: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the filled fields of a listing in write shape, shortened for display."""
+    values = _values(body)
+    return {name: brief(values[name]) for name in FIELDS if name in _SHOWN and values.get(name) not in _EMPTY}
+
+
 def _against(before: Snapshot, after: Snapshot, values: Mapping[str, Any], names: frozenset[str]) -> tuple[Change, ...]:
     pairs = ((name, getattr(before, name), getattr(after, name)) for name in _BY_VALUE)
     changes: list[Change] = [(name, old, new) for name, old, new in pairs if old != new]
@@ -118,6 +125,7 @@ _EMPTY: Final[tuple[object, ...]] = (None, "", [], ())
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
-def _hash(value: object) -> bytes:
+def hash_of(value: object) -> bytes:
+    """Return the 16-bit hash of a field's value."""
     # Not for security. A chunk has some thousand values, and CRC-32 is the fastest hash that distributes well.
     return (crc32(_ENCODER.encode(value)) & 0xFFFF).to_bytes(_HASH_BYTES, "big")

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from okasie_tasks.core.estimates import Forecast, forecast, to_read, to_send
-from okasie_tasks.core.guards import Held, HeldPlan
+from okasie_tasks.core.guards import Held, HeldPlan, is_held
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.core.records import Planned
+from okasie_tasks.reports.held import items_document
 from okasie_tasks.reports.listing import event_document, iso
 from okasie_tasks.store.records import Run
-from okasie_tasks.sync import plan_review
+from okasie_tasks.sync import held_changes, plan_review
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.sync.lost_fields import lost_reasons
 from okasie_tasks.sync.spool import changes_of
@@ -63,6 +64,7 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
         "held": json.loads(run.facts.get("held", "[]")),
         "held_run": run.facts.get("held_run") or None,
         "approved": run.facts.get("released") or None,
+        "replaced_by": run.facts.get("replaced_by") or None,
         "control": json.loads(run.facts["control"]) if "control" in run.facts else None,
         "notes": list(_notes(run)),
         "error": json.loads(run.facts["error"]) if "error" in run.facts else None,
@@ -89,6 +91,11 @@ def _notes(run: Run) -> Iterator[str]:
         totals = json.loads(run.facts["control"])
         if totals["ours"] != totals["theirs"]:
             yield f"the marketplace counts {totals['theirs']} active listings, we count {totals['ours']}"
+    if run.fact("outdated"):
+        follows = "; an ordinary run follows" if run.fact("folded") else ""
+        yield f"nothing was sent: the approved plan of run {run.facts.get('approves')} was outdated{follows}"
+    if replacing := run.facts.get("replaced_by"):
+        yield f"its held plan was replaced when run {replacing} planned again"
     if released := run.facts.get("released_by"):
         yield f"approved by an operator, sent with run {released}"
 
@@ -156,22 +163,25 @@ def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatu
 def plan_document(ctx: AccountContext, run: Run, quota: LimiterStatus) -> dict[str, Any]:
     """Return a plan: the run's document, every change with its reason, and how long sending would take."""
     slices, holds = json.loads(run.facts.get("slices", "[]")), plan_review.holds_of(run)
+    rekeyed = plan_review.rekeyed_of(run)
+    held_items = json.loads(run.facts.get("held_items", "[]"))
     return {
         **run_document(ctx.runs, run),
-        "changes": [_change(change, holds) for change in changes_of(ctx, run.id, slices)],
+        "changes": [_change(change, holds, rekeyed) for change in changes_of(ctx, run.id, slices)],
+        **items_document(held_changes.collect(ctx, run.id, held_items), run.fact("held_count")),
         "planned": {"upserts": run.fact("planned_upserts"), "sells": run.fact("planned_sells")},
         "forecast": _built(forecast(run.fact("minimum"), per_minute=quota.limit)),
     }
 
 
-def _change(change: Planned, holds: Sequence[Held]) -> dict[str, Any]:
+def _change(change: Planned, holds: Sequence[Held], rekeyed: frozenset[str]) -> dict[str, Any]:
     return {
         "reference": change.reference,
         "action": change.action,
         "reason": change.reason,
         "fields": list(change.fields),
         "row": change.row if change.row > 0 else None,
-        "held": any(hold.holds(change) for hold in holds),
+        "held": is_held(change, holds, rekeyed),
     }
 
 

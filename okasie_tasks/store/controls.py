@@ -19,6 +19,7 @@ import msgspec
 import redis
 
 from okasie_tasks.core.guards import HeldPlan
+from okasie_tasks.core.held_change import HeldChange
 from okasie_tasks.store.scripts import redis_now_ms, script
 
 _KEEP_RUN_SECONDS: Final = 30 * 86_400
@@ -94,7 +95,7 @@ class HeldPlans:
     def __init__(self, client: redis.Redis, *, prefix: str) -> None:
         self._redis = client
         self._prefix = prefix
-        self._close = script(client, "plan_close")
+        self._keep, self._close = script(client, "plan_keep"), script(client, "plan_close")
 
     def get(self, account: str, *, now_ms: int) -> HeldPlan | None:
         """Return the held plan; an expired one is closed as such."""
@@ -105,19 +106,20 @@ class HeldPlans:
             return None
         return plan
 
-    def keep(self, account: str, plan: HeldPlan) -> None:
-        """Hold this plan, which replaces one held before."""
-        fields = {"run": plan.run, "plan": msgspec.msgpack.encode(plan)}
-        self._redis.hset(self._key(account), mapping=fields)  # type: ignore[arg-type]
+    def changes(self, account: str) -> list[HeldChange]:
+        """Return what the held plan changes, at most the first `MOST_SHOWN`."""
+        raw = cast("bytes | None", self._redis.hget(self._key(account), "changes"))
+        return msgspec.msgpack.decode(raw, type=list[HeldChange]) if raw else []
 
-    def close(self, account: str, run: str, state: Closing) -> bool:
-        """Close a plan; False when it is not the one held now."""
+    def keep(self, account: str, plan: HeldPlan, changes: Sequence[HeldChange] = ()) -> None:
+        """Hold this plan. One held before is dropped, and its run's record names the run that replaced it."""
+        encode = msgspec.msgpack.encode
+        self._keep(keys=[self._key(account)], args=[f"{self._prefix}run:", plan.run, encode(plan), encode(changes)])
+
+    def close(self, account: str, run: str, state: Closing, *, replaced_by: str = "") -> bool:
+        """Close a plan; False when it is not the one held now. ``replaced_by``: the run that holds nothing any more."""
         keys = [self._key(account), f"{self._prefix}run:{run}"]
-        return bool(self._close(keys=keys, args=[run, state]))
-
-    def forget(self, account: str) -> None:
-        """Remove the held plan, because its changes no longer apply."""
-        self._redis.delete(self._key(account))
+        return bool(self._close(keys=keys, args=[run, state, replaced_by]))
 
     def _key(self, account: str) -> str:
         return f"{self._prefix}account:{account}:held"

@@ -36,6 +36,9 @@ class PartitionResult(msgspec.Struct):
     """Planned sends per slice of the source, for the spool."""
     sells: int = 0
     new_rejects: int = 0
+    creates: int = 0
+    vanished: int = 0
+    """Our live listings that the source lacks and that this run does not sell."""
     preexisting: int = 0
     """Live marketplace rows in neither source nor ledger, counted until the first full run has decided on them."""
     providers: dict[str, int] = {}
@@ -92,7 +95,10 @@ class PartitionPlan:
         self._findings: list[audit.Finding] = []
         self._warned: list[tuple[str, str]] = []
         self._losing: list[Planned] = []
+        self._theirs: dict[str, bytes] = {}
+        """Changed listing -> its values on the marketplace, where this run read them."""
         self._preexisting: list[Remote] = []
+        self._vanished: list[str] = []
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(ctx.runs.now())
@@ -102,7 +108,7 @@ class PartitionPlan:
         if evidence.missing_reads > 1:
             self._missed = ctx.runs.data.fetch_one(part.run, _MISSED, part.number, dict[str, int]) or {}
 
-    def add(
+    def add(  # noqa: PLR0912
         self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool
     ) -> None:
         """Decide on one reference and collect the result."""
@@ -112,6 +118,7 @@ class PartitionPlan:
             self._missed[reference] = counted.missed
         if base is not None and _ours(base):
             self._filled[base.dealer][base.filled] += 1
+            self._vanished += [reference] if local is None and decision.count == "waiting" else []
         elif base is None and remote is not None:
             self._count_unowned(local, remote)
         if local is not None and local.issues:
@@ -133,6 +140,8 @@ class PartitionPlan:
             self._swaps.append((reference, base, decision.entry))
         if decision.action != "none":
             self._plan(reference, decision, local, base)
+            if remote is not None and remote.values is not None and self._planned[-1].changed:
+                self._theirs[reference] = remote.values
         if decision.yields and local is not None and remote is not None:
             offer = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
             self._offers += [offer] if offer else []
@@ -223,6 +232,7 @@ class PartitionPlan:
             seen_ms=base.seen_ms if unchanged and base else None,
             changed=changed,
             loses=loses,
+            traits=local.traits if local and base is None else None,
         )
         self._planned.append(change)
         if changed and ours:
@@ -232,6 +242,7 @@ class PartitionPlan:
             self._dealer(dealer).sells += 1
             self.result.sells += 1
         else:
+            self.result.creates += change.traits is not None
             number = (change.row - 1) // SPOOL_ROWS
             self.result.slices[number] = self.result.slices.get(number, 0) + 1
 
@@ -254,14 +265,19 @@ class PartitionPlan:
     def write(self, *, plan_only: bool) -> None:
         """Write the plan of this partition and, unless ``plan_only``, the ledger, rejects and history."""
         self._count_filled()
-        collections: dict[str, list[Any]] = defaultdict(list)
+        collections: dict[str, Any] = defaultdict(list)
         if self._losing:
             collections["losing"] = self._losing
+        if self._vanished:
+            collections["vanished"] = self._vanished
+            self.result.vanished = len(self._vanished)
         if self._preexisting:
             collections["preexisting"] = self._preexisting
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             collections["sells" if change.action == "sell" else sends].append(change)
+        if self._theirs:
+            collections["theirs"] = self._theirs
         self._ctx.runs.data.put_all(self._part.run, self._part.number, collections)
         if plan_only:
             return

@@ -11,7 +11,7 @@ import msgspec
 from okasie_tasks.core.estimates import minimum_requests
 from okasie_tasks.core.records import merge_counts
 from okasie_tasks.logs import get_logger
-from okasie_tasks.sync import fetch, plan_review
+from okasie_tasks.sync import fetch, held_changes, plan_review
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
 
@@ -69,14 +69,18 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
     if state in ("done", "held") and not run.plan_only:
         _forget_vanished_rejects(ctx, run)
         # A held run is no baseline for the next read: a feed that stays truncated must trip the guard again.
-        account = _ownership_facts(ctx, run, outcomes) | (_baseline(run) if state == "done" else {})
+        if not run.fact("outdated"):
+            account = _ownership_facts(ctx, run, outcomes) | (_baseline(run) if state == "done" else {})
         ctx.runs.note(run.id, held_run=plan_review.store_held_plan(ctx, run))
     ctx.runs.note(run.id, **_report(ctx, run, outcomes, applied))
-    cursor = run.facts.get("cursor_next", "") if state in ("done", "held") and not run.plan_only else ""
+    moves = state in ("done", "held") and not run.plan_only and not run.fact("outdated")
+    cursor = run.facts.get("cursor_next", "") if moves else ""
+    if run.fact("outdated") and run.fact("folded"):
+        ctx.runs.request(run.account, run.mode)
     before = ctx.runs.account(run.account).cursor if cursor else ""
     ctx.runs.end(run, state, cursor=cursor, account_facts=account)
     # The plan of a dry run is read after its end; other runs keep only their record.
-    ctx.runs.data.clear(run.id, but=("sends:", "sells") if run.plan_only else ())
+    ctx.runs.data.clear(run.id, but=held_changes.KEPT_FOR_PLANS if run.plan_only else ())
     _log_end(ctx, run.id, before)
 
 

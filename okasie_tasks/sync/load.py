@@ -25,6 +25,7 @@ from okasie_tasks.core.records import (
     partition_of_hash,
     same_row,
 )
+from okasie_tasks.core.rekeyed import traits_of
 from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import CachingSource, Source, SourceRow
@@ -147,6 +148,8 @@ class _Sorter:
         if record is None:
             self._same[partition].append(same_row(key, row.row))
             return
+        if values and base is None:
+            record = msgspec.structs.replace(record, traits=traits_of(values))
         if whole and values:
             record = msgspec.structs.replace(record, values=encode_compared(values))
         self._rows[partition].append(record)

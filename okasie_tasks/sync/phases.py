@@ -236,20 +236,23 @@ def _after_diff(ctx: AccountContext, run: Run) -> None:
     planned = sum(count for outcome in outcomes for count in outcome.slices.values())
     facts: dict[str, str | int] = {
         "slices": run.facts["slices"],
-        "planned_upserts": planned - review.held_updates,
+        "planned_upserts": 0 if review.outdated else planned - review.held_updates,
         "planned_sells": len(review.sells),
         "held": json.dumps([msgspec.to_builtins(hold) for hold in review.holds]),
+        "rekeyed": json.dumps(sorted(review.rekeyed)),
         "held_items": json.dumps(review.items),
         "held_count": review.held,
         "released": review.released,
+        "outdated": int(review.outdated),
         "preexisting": review.preexisting,
     }
     if run.plan_only:
         plan_review.show_preexisting(ctx, run, review)
-        ctx.runs.note(run.id, **facts)
-        end(ctx, run, "done")
-        return
-    plan_review.claim_preexisting(ctx, review)
+        # Only a dry run that holds updates reads their rows again, to show what they change.
+        slices = slices if review.held_updates else []
+        review.sells = []
+    else:
+        plan_review.claim_preexisting(ctx, review)
     for stage, parts in (("spool", len(slices)), ("upsert", 0)):
         ctx.runs.parts.prepare(run.id, stage, parts)
     confirm.prepare(ctx, run, review.sells)
@@ -259,7 +262,7 @@ def _after_diff(ctx: AccountContext, run: Run) -> None:
 
 
 def _after_apply(ctx: AccountContext, run: Run) -> None:
-    if run.fact("walked_all") and control_totals.is_due(ctx, run):
+    if run.fact("walked_all") and not run.plan_only and control_totals.is_due(ctx, run):
         ctx.runs.advance(run.id, "apply", "count", parts=1)
     else:
         end(ctx, run, "done")

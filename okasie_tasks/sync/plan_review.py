@@ -1,44 +1,49 @@
 """Reviews a plan: which of its changes are held for approval, and whether an approved plan is sent.
 
 An operator approves a plan by its id, which is the run that first held it. The run that is to send it makes a new plan.
-If that holds exactly the approved changes, they are sent. Otherwise the new plan is held instead.
+If that holds exactly the approved changes, they are sent. Otherwise nothing is sent, and the new plan is held instead.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from okasie_tasks.core.guards import (
+    TAKE_OVER,
     DealerTotals,
     Held,
     HeldPlan,
     Reading,
     covers,
     held_items,
+    is_held,
     item,
     judge,
     listings_in,
     reference_of,
 )
+from okasie_tasks.core.held_change import PREEXISTING
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
+from okasie_tasks.core.rekeyed import Rekeyed, Traits, find, traits_sent
+from okasie_tasks.sync import held_changes
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
 
-_TAKE_OVER: Final = "take-over"
-
 
 class PlanReview(msgspec.Struct):
     """The result of a review: the held changes with their reasons, and the sells to send."""
 
     holds: list[Held] = []
+    rekeyed: frozenset[str] = frozenset()
+    """References of re-keyed stock, old and new: their sells and creates are held."""
     items: list[str] = []
     """The held changes; see `okasie_tasks.core.guards.item`."""
     sells: list[Planned] = []
@@ -49,6 +54,8 @@ class PlanReview(msgspec.Struct):
     held_updates: int = 0
     released: str = ""
     """The run whose held plan this run sends."""
+    outdated: bool = False
+    """An operator approved another plan than the one that this run would send: it sends nothing."""
 
     @property
     def held(self) -> int:
@@ -70,17 +77,22 @@ def review_plan(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResul
     reading = Reading(rows=run.fact("rows"), rows_before=run.fact("rows_before"), profiles_lost=lost)
     review = PlanReview(holds=judge(dealers, reading, ctx.policy.limits), claimed=claimed)
     sells = [*_planned_sells(ctx, run), *(_preexisting_sell(row, dealers) for row in claimed)]
-    review.items = [*_items(ctx, run, review.holds, sells), *(item(name, "scope") for name in lost)]
+    if rekeyed := _rekeyed(ctx, run, outcomes, sells, review.holds):
+        review.holds.insert(0, rekeyed.held())
+        review.rekeyed = rekeyed.references
+    review.items = [*_items(ctx, run, review, sells), *(item(name, "scope") for name in lost)]
     if preexisting and not claimed:
         review.holds.append(_take_over_hold(preexisting, provider))
-        review.items += [item(row.reference, _TAKE_OVER) for row in preexisting]
+        review.items += [item(row.reference, TAKE_OVER) for row in preexisting]
     plan = held_plan(ctx)
     _keep_take_over(run, review, plan)
     if _is_released(ctx, run, review, plan):
         review = PlanReview(claimed=preexisting, released=run.facts["approves"])
         sells += [_preexisting_sell(row, dealers) for row in preexisting if row not in claimed]
+    elif run.facts.get("approves"):
+        review.outdated, review.claimed, sells = True, [], []
     review.preexisting = len(preexisting)
-    review.sells = [change for change in sells if not any(hold.holds(change) for hold in review.holds)]
+    review.sells = [change for change in sells if not is_held(change, review.holds, review.rekeyed)]
     review.held_updates = sum(kept.startswith(("create ", "update ")) for kept in review.items)
     return review
 
@@ -109,6 +121,11 @@ def holds_of(run: Run) -> list[Held]:
     return msgspec.json.decode(run.facts.get("held", "[]"), type=list[Held])
 
 
+def rekeyed_of(run: Run) -> frozenset[str]:
+    """Return the references of re-keyed stock that a run's plan holds."""
+    return frozenset(json.loads(run.facts.get("rekeyed", "[]")))
+
+
 def store_held_plan(ctx: AccountContext, run: Run) -> str:
     """Store the held plan at the end of a run. Returns the id of the plan, "" if nothing is held.
 
@@ -122,7 +139,7 @@ def store_held_plan(ctx: AccountContext, run: Run) -> str:
     holds, items = holds_of(run), json.loads(run.facts.get("held_items", "[]"))
     if not holds:
         if plan is not None:
-            ctx.plans.forget(account)
+            ctx.plans.close(account, plan.run, "dropped", replaced_by=run.id)
         return ""
     if plan is not None and _covers(ctx, plan, items):
         return plan.run
@@ -131,7 +148,7 @@ def store_held_plan(ctx: AccountContext, run: Run) -> str:
         run=run.id, mode=run.mode, created_ms=now_ms, expires_ms=now_ms + ctx.policy.plan_expires_ms,
         holds=holds, items=items,
     )  # fmt: skip
-    ctx.plans.keep(account, fresh)
+    ctx.plans.keep(account, fresh, held_changes.collect(ctx, run.id, items, before=ctx.plans.changes(account)))
     return run.id
 
 
@@ -207,7 +224,7 @@ def _preexisting(ctx: AccountContext, run: Run, provider: str) -> list[Remote]:
 def _take_over_hold(preexisting: Sequence[Remote], provider: str) -> Held:
     doubt = "" if provider else "; they have the provider name of the key, but no listing is known to be ours yet"
     reason = f"{len(preexisting)} live listings existed before the first run and are not in the source{doubt}"
-    return Held(guard="take_over", dealer=None, what=_TAKE_OVER, count=len(preexisting), reason=reason)
+    return Held(guard="take_over", dealer=None, what=TAKE_OVER, count=len(preexisting), reason=reason)
 
 
 def _dealer_of(row: Remote, dealers: Mapping[str, DealerTotals]) -> bytes:
@@ -216,8 +233,7 @@ def _dealer_of(row: Remote, dealers: Mapping[str, DealerTotals]) -> bytes:
 
 
 def _preexisting_sell(row: Remote, dealers: Mapping[str, DealerTotals]) -> Planned:
-    reason = "existed before the first run, not in the source"
-    return Planned(row.reference, "sell", reason, -1, b"", _dealer_of(row, dealers))
+    return Planned(row.reference, "sell", PREEXISTING, -1, b"", _dealer_of(row, dealers))
 
 
 # -- held changes --------------------------------------------------------------------------------------------------
@@ -228,24 +244,44 @@ def _planned_sells(ctx: AccountContext, run: Run) -> Iterator[Planned]:
         yield from changes
 
 
-def _items(ctx: AccountContext, run: Run, holds: Sequence[Held], sells: Sequence[Planned]) -> list[str]:
-    """Return the items that the holds cover. Updates are read only if some of them are held."""
+def _planned_sends(ctx: AccountContext, run: Run) -> Iterator[Planned]:
+    for number in json.loads(run.facts["slices"]):
+        for changes in ctx.runs.data.fetch(run.id, f"sends:{number}", list[Planned]):
+            yield from changes
+
+
+def _items(ctx: AccountContext, run: Run, review: PlanReview, sells: Sequence[Planned]) -> list[str]:
+    """Return the items that the holds cover. Creates and updates are read only if some of them are held."""
     changes = list(sells)
-    if any(hold.what == "updates" for hold in holds):
-        for number in json.loads(run.facts["slices"]):
-            for planned in ctx.runs.data.fetch(run.id, f"sends:{number}", list[Planned]):
-                changes += planned
+    if any(hold.what in ("updates", "re-keyed") for hold in review.holds):
+        changes += _planned_sends(ctx, run)
         for losing in ctx.runs.data.fetch(run.id, "losing", list[Planned]):
             changes += losing
-    return held_items(holds, changes)
+    return held_items(review.holds, changes, review.rekeyed)
+
+
+def _rekeyed(
+    ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResult], sells: Sequence[Planned], holds: Sequence[Held]
+) -> Rekeyed | None:
+    """Return the re-keyed stock in the plan. What was sent is read only if many listings vanish and appear at once."""
+    free = ctx.policy.limits.free_sold_count
+    gone = [change.reference for change in sells if change.row < 0]
+    if sum(outcome.vanished for outcome in outcomes):
+        gone += [name for names in ctx.runs.data.fetch(run.id, "vanished", list[str]) for name in names]
+    if len(gone) <= free or sum(outcome.creates for outcome in outcomes) <= free:
+        return None
+    new = {change.reference: Traits(*change.traits) for change in _planned_sends(ctx, run) if change.traits}
+    snapshots = ctx.history.snapshots(gone)
+    vanished = {name: traits_sent(snapshots[name]) if name in snapshots else None for name in gone}
+    return find(vanished, new, free=free, sells_held=any(hold.what == "sells" for hold in holds))
 
 
 def _keep_take_over(run: Run, review: PlanReview, plan: HeldPlan | None) -> None:
     """Keep the held take-over in an incremental run: only a full run reads the pre-existing rows."""
     if plan is None or not plan.takes_over or run.fact("walked_all"):
         return
-    review.holds += [hold for hold in plan.holds if hold.what == _TAKE_OVER]
-    review.items += [kept for kept in plan.items if kept.startswith(f"{_TAKE_OVER} ")]
+    review.holds += [hold for hold in plan.holds if hold.what == TAKE_OVER]
+    review.items += [kept for kept in plan.items if kept.startswith(f"{TAKE_OVER} ")]
 
 
 def _is_released(ctx: AccountContext, run: Run, review: PlanReview, plan: HeldPlan | None) -> bool:
@@ -268,5 +304,5 @@ def _covers(ctx: AccountContext, plan: HeldPlan, items: Sequence[str]) -> bool:
 
 def _is_done(held_item: str, entry: Entry, plan: HeldPlan) -> bool:
     """Return whether our own write has settled the item since the plan was made. A sell needs status ``sold``."""
-    sells = held_item.startswith(("sell ", f"{_TAKE_OVER} "))
+    sells = held_item.startswith(("sell ", f"{TAKE_OVER} "))
     return entry.sent_ms >= plan.created_ms and (entry.status == "sold" or not sells)

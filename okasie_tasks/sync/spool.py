@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,12 @@ import msgspec
 
 from okasie_tasks.core.estimates import pack
 from okasie_tasks.core.fingerprint import compared, content_fingerprint
+from okasie_tasks.core.guards import is_held
+from okasie_tasks.core.held_change import MOST_SHOWN
 from okasie_tasks.core.records import Outgoing, Planned, Reject, outgoing
 from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.ports import CachingSource, ItemAnswer, SourceRow
-from okasie_tasks.sync import plan_review
+from okasie_tasks.sync import held_changes, plan_review
 from okasie_tasks.sync.context import LOAD_ROWS, SPOOL_ROWS, AccountContext, Part
 
 if TYPE_CHECKING:
@@ -50,39 +52,47 @@ class Chunk(msgspec.Struct):
 def spool(ctx: AccountContext, part: Part, run: Run, *, slice_number: int, last: bool) -> dict[str, int]:
     """Read the planned rows of one slice again and pack their bodies into chunks.
 
-    A row that no longer equals the plan is left to the next run, which decides again. Items that do not fill a chunk
-    pass to the next part, so that only the last chunk may be short. ``last``: this is the last slice.
+    The rows of held changes are read as well, but only to show what they would change. A row that no longer equals the
+    plan is left to the next run, which decides again. Items that do not fill a chunk pass to the next part, so that
+    only the last chunk may be short. ``last``: this is the last slice.
     """
-    holds = plan_review.holds_of(run)
-    wanted = {
+    holds, rekeyed = plan_review.holds_of(run), plan_review.rekeyed_of(run)
+    planned = {
         change.reference: change
         for changes in ctx.runs.data.fetch(part.run, f"sends:{slice_number}", list[Planned])
         for change in changes
-        if not any(hold.holds(change) for hold in holds)
     }
-    rest: Chunk | None = ctx.runs.data.fetch_one(part.run, "rest", part.number, Chunk)
-    items = rest.items if rest else []
-    start = slice_number * SPOOL_ROWS
-    source = ctx.source()
-    stream: Iterator[SourceRow]
-    if source.sliceable and isinstance(source, CachingSource):
-        # The load has just cached the fingerprints of these rows: only those to be sent must be parsed again.
-        known = RowCache(ctx.ledger.known_rows(start // LOAD_ROWS), ctx.ledger.row_offset(source.version(), start))
-        rows = source.rows(start, start + SPOOL_ROWS, known=known)
-        stream = (row if row.read is None else row.read() for row in rows if row.reference in wanted)
-    else:
-        stream = source.rows(start, start + SPOOL_ROWS) if source.sliceable else source.get(list(wanted))
+    held = {name for name, change in planned.items() if is_held(change, holds, rekeyed)}
+    sent = set() if run.plan_only or run.fact("outdated") else planned.keys() - held
+    wanted = {name: planned[name] for name in (*sent, *sorted(held)[:MOST_SHOWN])}
     seen_ms = source_began_ms(run)
     # Each reference once: equal rows count as one, and rows that differ are never planned.
+    stream = _rows(ctx, slice_number * SPOOL_ROWS, wanted)
     fresh = {item.reference: item for row in stream if (item := _outgoing(row, wanted, seen_ms)) is not None}
-    items += fresh.values()
+    shown = [(planned[name], fresh.pop(name).body) for name in held & fresh.keys()]
+    held_changes.keep(ctx, part.run, part.number, shown)
+    rest: Chunk | None = ctx.runs.data.fetch_one(part.run, "rest", part.number, Chunk)
+    items = [*(rest.items if rest else []), *fresh.values()]
     sizes = pack([len(item.body) for item in items], flush=last)
     ends = list(accumulate(sizes, initial=0))
     chunks = [Chunk(items[begin:end]) for begin, end in pairwise(ends)]
     # A retry after the worker died may read other rows: the chunks and rest of the first try are kept.
     left_over = ("rest", part.number + 1, Chunk(items[ends[-1] :]))
     ctx.runs.parts.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks, rest=left_over)
-    return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(wanted) - len(fresh)}
+    return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(sent) - len(fresh)}
+
+
+def _rows(ctx: AccountContext, start: int, wanted: Collection[str]) -> Iterator[SourceRow]:
+    """Yield the source's rows of one slice, all or only those wanted."""
+    if not wanted:
+        return iter(())
+    source = ctx.source()
+    if source.sliceable and isinstance(source, CachingSource):
+        # The load has just cached the fingerprints of these rows: only those to be sent must be parsed again.
+        known = RowCache(ctx.ledger.known_rows(start // LOAD_ROWS), ctx.ledger.row_offset(source.version(), start))
+        rows = source.rows(start, start + SPOOL_ROWS, known=known)
+        return (row if row.read is None else row.read() for row in rows if row.reference in wanted)
+    return source.rows(start, start + SPOOL_ROWS) if source.sliceable else source.get(list(wanted))
 
 
 def source_began_ms(run: Run) -> int:

@@ -21,7 +21,7 @@ ACCOUNTS = (
     "by_client", "folded", "guarded", "empty", "foreign", "forgotten", "moved",
     "interrupted", "pushed", "pushed_wrong_key", "pushed_500", "many", "sold", "beside",
     "watched", "explained", "refused", "measured",
-    "approved", "outdated", "dropped", "paused", "cancelled", "stopped",
+    "approved", "outdated", "outdated_updates", "rekeyed", "dropped", "paused", "cancelled", "stopped",
     "told", "told_failed", "drawn", "node", "django", "rewritten", "other", "odd",
     "firewall", "culprit", "bodiless",
 )  # fmt: skip

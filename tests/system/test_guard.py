@@ -93,3 +93,20 @@ def test_a_lost_ledger_is_rebuilt_without_rewriting_what_is_equal(fleet: Fleet) 
     assert (status, document["listings"]["updated"], document["requests"]["bulk"]) == (0, 1, 1)
     assert document["listings"]["unchanged"] == CARS - 1
     assert stored(fleet.sandbox, "forgotten")[rows[3]["stock_no"]]["body"]["price"] == 4321
+
+
+def test_re_keyed_stock_is_held_and_an_approval_sends_both_sides(fleet: Fleet) -> None:
+    name, rows = "rekeyed", cars(30, seed=5)
+    write_csv(feed(fleet.place, name), rows)
+    assert fleet.place.sync(name, "--full")[0] == 0
+    old = active(fleet, name)
+    renamed = [{**row, "stock_no": f"NEW-{row['stock_no']}"} for row in rows]
+    write_csv(feed(fleet.place, name), renamed)
+    status, held = fleet.place.sync(name)
+    assert (status, held["listings"]["held"], held["held"][0]["guard"]) == (3, 60, "rekeyed"), held
+    assert active(fleet, name) == old
+    shown = fleet.place.okasie("status", name).stdout
+    assert "30 new references appear to be 30 listings that vanished" in shown, shown
+    answer = fleet.place.okasie("approve", held["run"], "--json", seconds=400)
+    assert (answer.status, answer.document["listings"]["created"], answer.document["listings"]["sold"]) == (0, 30, 30)
+    assert active(fleet, name) == {row["stock_no"] for row in renamed}

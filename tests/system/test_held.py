@@ -57,6 +57,47 @@ def test_an_outdated_plan_is_refused_with_the_new_runs_id(fleet: Fleet) -> None:
     assert (answer.status, state(fleet.sandbox, "outdated")["listings"]["sold"]) == (0, 7), answer
 
 
+def test_an_outdated_plan_of_updates_sends_nothing_and_is_dropped(fleet: Fleet) -> None:
+    name, rows = "outdated_updates", cars(220, seed=3)
+
+    def write(price: str, *, gone: int = 0) -> None:
+        changed = [{**row, "price_eur": price} for row in rows[gone:200]]
+        write_csv(feed(fleet.place, name), [*changed, *rows[200:]])
+
+    write_csv(feed(fleet.place, name), rows)
+    assert fleet.place.sync(name, "--full")[0] == 0
+    write("17001")
+    status, held = fleet.place.sync(name)
+    assert (status, held["listings"]["held"]) == (3, 200), held
+    shown = fleet.place.okasie("run", held["run"], "--json").document
+    assert len(shown["items"]) == 200
+    assert all(one["changes"].keys() == {"price"} for one in shown["items"]), shown["items"][0]
+    assert all(one["changes"]["price"]["new"] == 17001 for one in shown["items"])
+    old = {row["stock_no"]: float(row["price_eur"]) for row in rows}
+    assert {one["reference"]: one["changes"]["price"]["old"] for one in shown["items"]} == dict(list(old.items())[:200])
+    plan = fleet.place.okasie("plan", name, "--json")
+    assert (plan.status, plan.document["items"]) == (3, shown["items"])
+    assert "price: " in fleet.place.okasie("plan", name).stdout
+    assert " -> 17001" in fleet.place.okasie("run", held["run"]).stdout
+    write("17002", gone=2)
+    before = len(fleet.sandbox.api.writes[name])
+    answer = fleet.place.okasie("approve", held["run"], "--json")
+    error = answer.document["error"]
+    assert (answer.status, error["code"]) == (3, "outdated"), answer
+    assert "nothing was sent" in error["message"]
+    assert list(fleet.sandbox.api.writes[name])[before:] == []
+    assert state(fleet.sandbox, name)["listings"]["sold"] == 0
+    record = fleet.place.okasie("run", held["run"], "--json").document
+    assert (record["state"], record["replaced_by"]) == ("dropped", error["run"]), record
+    runs = fleet.place.okasie("runs", name, "--json").document["runs"]
+    assert [run["replaced_by"] for run in runs if run["run"] == held["run"]] == [error["run"]]
+    assert f"replaced by {error['run']}" in fleet.place.okasie("runs", name).stdout
+    again = fleet.place.okasie("approve", held["run"], "--json")
+    assert (again.status, again.document["error"]["run"]) == (3, error["run"])
+    answer = fleet.place.okasie("approve", error["run"], "--json")
+    assert (answer.status, answer.document["listings"]["updated"], answer.document["listings"]["sold"]) == (0, 198, 2)
+
+
 def test_reject_drops_the_plan_and_later_runs_plan_anew(fleet: Fleet) -> None:
     held = hold_sells(fleet, "dropped", gone=6)
     answer = fleet.place.okasie("reject", held["run"], "--json")

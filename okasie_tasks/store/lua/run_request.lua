@@ -7,6 +7,8 @@
 --          7 the run whose held plan this run may release, or "",
 --          8 the local day (YYYY-MM-DD) whose scheduled full run this is, or ""
 -- Returns  {run id to follow, 1 if it is new or was widened else 0}; {"", 0} for a day that has had its run
+-- A run that both an approval and an ordinary request wait for is marked as folded: if it may not send the plan, it sends
+-- nothing, and the ordinary request needs another run.
 -- Invariant: at most one run works and at most one waits; a plan-only run is never merged into one that writes;
 --            a day's scheduled full run is requested once, and never after a later day's.
 -- Idempotent: the same new id requested twice is the same run.
@@ -22,6 +24,8 @@ if waiting then
   local plan = redis.call('HGET', run, 'plan_only') or ''
   if plan == ARGV[5] then
     if ARGV[4] == 'full' then redis.call('HSET', run, 'mode', 'full') end
+    local approves = redis.call('HGET', run, 'approves') or ''
+    if (approves == '') ~= (ARGV[7] == '') then redis.call('HSET', run, 'folded', '1') end
     if ARGV[7] ~= '' then redis.call('HSET', run, 'approves', ARGV[7]) end
     return {waiting, 0}
   end

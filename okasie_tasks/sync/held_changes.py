@@ -1,0 +1,66 @@
+"""Collects the old and new values of held changes, for the operator who decides on the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from okasie_tasks.core.fingerprint import decode_compared
+from okasie_tasks.core.guards import TAKE_OVER, action_of, reference_of
+from okasie_tasks.core.held_change import MOST_SHOWN, HeldChange, of_listing, of_preexisting, of_row
+from okasie_tasks.core.records import Planned, Remote
+from okasie_tasks.sync.context import AccountContext
+
+_HELD: Final = "held"
+"""A collection of the run: the held creates and updates of each slice of the source."""
+KEPT_FOR_PLANS: Final = ("sends:", "sells", "losing", "preexisting", _HELD)
+"""The collections from which a dry run's plan is shown after its end."""
+
+
+def keep(ctx: AccountContext, run: str, number: int, listings: Sequence[tuple[Planned, bytes]]) -> None:
+    """Store what the held changes of one slice would do. ``listings``: each with its body as it would be sent."""
+    shown = listings[:MOST_SHOWN]
+    if not shown:
+        return
+    snapshots = ctx.history.snapshots([planned.reference for planned, _ in shown if planned.action != "create"])
+    theirs = {
+        reference: values
+        for batch in ctx.runs.data.fetch(run, "theirs", dict[str, bytes])
+        for reference, values in batch.items()
+    }
+    changes = []
+    for planned, body in shown:
+        row = theirs.get(planned.reference)
+        values = None if row is None else decode_compared(row)
+        before = snapshots.get(planned.reference)
+        changes.append(of_listing(planned, msgspec.json.decode(body), before=before, theirs=values))
+    ctx.runs.data.put(run, _HELD, number, changes)
+
+
+def collect(ctx: AccountContext, run: str, items: Sequence[str], before: Sequence[HeldChange] = ()) -> list[HeldChange]:
+    """Return what the held items of a run would do, at most `MOST_SHOWN`, in the order of ``items``.
+
+    ``before``: the changes of the plan held so far, for a take-over that an incremental run does not read again.
+    """
+    known = {change.item: change for change in before if change.action == TAKE_OVER}
+    known |= {held.item: held for batch in ctx.runs.data.fetch(run, _HELD, list[HeldChange]) for held in batch}
+    for batch in ctx.runs.data.fetch(run, "preexisting", list[Remote]):
+        known |= {change.item: change for row in batch for change in of_preexisting(row)}
+    wanted = {(action_of(name), reference_of(name)) for name in items}
+    rows = [
+        planned
+        for collection in ("sells", "losing")
+        for batch in ctx.runs.data.fetch(run, collection, list[Planned])
+        for planned in batch
+        if (planned.action, planned.reference) in wanted - known.keys()
+    ]
+    entries = ctx.ledger.get([planned.reference for planned in rows[:MOST_SHOWN]])
+    for planned in rows[:MOST_SHOWN]:
+        entry = entries.get(planned.reference)
+        change = of_row(planned, status=entry.status if entry else "")
+        known[change.item] = change
+    found = (known.get((action_of(name), reference_of(name))) for name in items)
+    return list(islice((change for change in found if change is not None), MOST_SHOWN))
