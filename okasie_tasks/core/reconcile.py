@@ -14,6 +14,7 @@ from okasie_tasks.core.decision import (
     ReadEvidence,
     adoption_of,
     changed_or_none,
+    empty_fields,
     fields_between,
     is_spelling,
     same_dealer,
@@ -46,11 +47,11 @@ def decide(
     images, and a retry is due.
     """
     lacking = False
-    if remote is not None and (remote.absent or evidence.lost_fields):
+    if remote is not None:
         remote, lacking = completed(local, remote, base, evidence.lost_fields)
     decision = _decide(local, remote, base, evidence, same=same)
-    if lacking and decision.action == "none" and (decision.count == "unchanged" or decision.yields):
-        decision = _echo_still_due(decision, base)
+    if lacking:
+        decision = _of_incomplete_row(decision, base)
     if (
         images_due
         and (decision.action, decision.count) == ("none", "unchanged")
@@ -64,12 +65,14 @@ def decide(
     return decision
 
 
-def _echo_still_due(decision: Decision, base: Entry | None) -> Decision:
+def _of_incomplete_row(decision: Decision, base: Entry | None) -> Decision:
     """The echo is read only once it has all fields that we fill: their spelling is still to be learned."""
-    if decision.entry is None or not (base is None or base.has(Flag.ECHO_DUE) or decision.yields):
-        return decision
-    entry = decision.entry.replace(set_flags=Flag.ECHO_DUE)
-    return msgspec.structs.replace(decision, entry=entry if base is None else changed_or_none(entry, base))
+    entry = decision.entry
+    kept = decision.action == "none" and (decision.count == "unchanged" or decision.yields)
+    if entry is not None and kept and (base is None or base.has(Flag.ECHO_DUE) or decision.yields):
+        entry = entry.replace(set_flags=Flag.ECHO_DUE)
+        entry = entry if base is None else changed_or_none(entry, base)
+    return msgspec.structs.replace(decision, entry=entry, incomplete=True)
 
 
 def _decide(
@@ -250,6 +253,9 @@ def _compare(
     count: Count = "conflicts" if changed else "drifted"
     if not _ours_wins(local, remote, evidence, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
+        if base.has(Flag.ECHO_DUE):
+            # The marketplace may have dropped what we sent: that is no edit to offer to the source.
+            fields = tuple(name for name in fields if name not in empty_fields(remote))
         # The ledger takes the marketplace's version, so that it is decided and recorded once.
         entry = with_row_seen(picture.replace(clear=_ANSWERED).with_remote_accepted(), local)
         if not same_dealer(base.dealer, remote):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.core.fingerprint import (
-    DEALER_UNREAD,
     compared_fingerprint,
     dealer_fingerprint,
     emptied_fields,
@@ -94,7 +93,7 @@ def write_page(
     with_values: list[bytes] = []
     providers: Counter[str] = Counter()
     lost: Counter[int] = Counter()
-    rows = active = lacking = unowned = 0
+    rows = active = unowned = 0
     entries = ctx.ledger.packed(references, keys)
     for row, key, packed in zip(named, keys, entries, strict=True):
         owned = entry_state(packed).owned
@@ -117,7 +116,6 @@ def write_page(
             with_values.append(key)
             if owned and (emptied := emptied_fields(row.compared, entry_state(packed).filled)):
                 lost[emptied] += 1
-                lacking += row.absent & ~DEALER_UNREAD != 0
     for partition, same_keys in same.items():
         batches[partition].same = b"".join(same_keys)
     collections: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
@@ -139,7 +137,7 @@ def write_page(
     }
     if lost:
         filled = Counter(entry_state(packed).filled for packed in entries)
-        counts |= {"lost": fields_in(lost), "filled": fields_in(filled), "lacking": lacking}
+        counts |= {"lost": fields_in(lost), "filled": fields_in(filled)}
     return counts
 
 
