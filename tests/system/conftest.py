@@ -22,7 +22,7 @@ ACCOUNTS = (
     "interrupted", "pushed", "pushed_wrong_key", "pushed_500", "many", "sold", "beside",
     "watched", "explained", "refused", "measured",
     "approved", "outdated", "dropped", "paused", "cancelled", "stopped",
-    "told", "told_failed", "drawn", "node", "django", "rewritten", "other",
+    "told", "told_failed", "drawn", "node", "django", "rewritten", "other", "escaped",
 )  # fmt: skip
 
 
