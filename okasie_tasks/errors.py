@@ -12,14 +12,14 @@ catch               and then
 Every error carries a stable ``code``, a readable ``message`` and ``where``: the file, key, row, reference or request
 concerned. All survive pickling, because Celery carries exceptions between processes. None contains a secret: adapters
 build messages from names, not from request headers or URLs with passwords, and texts of a server, a database or a
-plugin are masked when the error is created.
+plugin are masked when the error is created. Characters that could forge a line or control a terminal are escaped then.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from okasie_tasks.masking import mask
+from okasie_tasks.masking import clean, mask
 
 UNKNOWN_ACCOUNT: Final = "unknown_account"
 """The code of the error for an account that a process' configuration does not have."""
@@ -31,9 +31,9 @@ class OkasieError(Exception):
     code = "error"
 
     def __init__(self, message: str, *, where: str | None = None, code: str | None = None) -> None:
-        self.message = mask(message)
+        self.message = clean(mask(message))
         super().__init__(self.message)
-        self.where = where and mask(where)
+        self.where = where and clean(mask(where))
         if code is not None:
             self.code = code
 

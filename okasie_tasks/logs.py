@@ -22,7 +22,7 @@ import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.typing import EventDict, Processor
 
-from okasie_tasks.masking import mask
+from okasie_tasks.masking import clean, clean_lines, json_escaped, mask
 
 if TYPE_CHECKING:
     from okasie_tasks.settings import LogSettings
@@ -38,6 +38,8 @@ _RUN: Final = re.compile(r"'run': '([0-9A-Z]{26})'")
 _LONGEST_KWARGS: Final = 2_000
 _WRITTEN_AS_IT_IS: Final = re.compile(r"[ !#-&(-\[\]-~]*")
 """ASCII without quotes and backslashes: the mask over the finished line knows a secret in it."""
+_LINES: Final = ("exception", "stack")
+"""Facts of several lines."""
 _FIRST: Final = ("timestamp", "level", "event", "account", "run")
 
 
@@ -104,13 +106,13 @@ def set_up(
 
 def formatter(form: str, *, colors: bool = False) -> structlog.stdlib.ProcessorFormatter:
     """Return the formatter of all lines; its last step masks the finished text."""
-    renderer: Processor
     if form == "json":
-        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+        render: list[Processor] = [structlog.processors.JSONRenderer(ensure_ascii=False), _masked, _escaped]
     else:
         # Not the default for tracebacks: with rich installed it shows local variables.
         plain = structlog.dev.plain_traceback
-        renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain, pad_event_to=0)
+        console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain, pad_event_to=0)
+        render = [_cleaned, console, _masked]
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -126,8 +128,7 @@ def formatter(form: str, *, colors: bool = False) -> structlog.stdlib.ProcessorF
             structlog.processors.format_exc_info,
             _ordered,
             _without_secrets,
-            renderer,
-            _masked,
+            *render,
         ],
     )
 
@@ -171,9 +172,22 @@ def _hidden(value: Any) -> Any:
     return mask(repr(value))
 
 
+def _cleaned(_: Any, __: str, event: EventDict) -> EventDict:
+    """Escape line breaks and control characters of texts from outside. The renderer escapes values other than texts."""
+    return {
+        name: clean_lines(value) if name in _LINES else clean(value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
+
+
 def _masked(_: Any, __: str, line: Any) -> str:
     """Mask the finished line, whatever the steps before produced."""
     return mask(str(line))
+
+
+def _escaped(_: Any, __: str, line: Any) -> str:
+    """Escape in a line of JSON what a terminal would act on."""
+    return json_escaped(str(line))
 
 
 class _Ours(logging.Handler):
@@ -182,7 +196,7 @@ class _Ours(logging.Handler):
     def handleError(self, record: logging.LogRecord) -> None:
         if sys.__stderr__ is not None:
             message = f"a line of {record.name} could not be logged: {traceback.format_exc(limit=-2)}"
-            sys.__stderr__.write(mask(message))
+            sys.__stderr__.write(f"{clean_lines(mask(message))}\n")
 
 
 class _Stream(_Ours, logging.StreamHandler[IO[str]]):

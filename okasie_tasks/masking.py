@@ -1,4 +1,4 @@
-"""Masking: the register of secrets of this process, and their removal from texts.
+"""Masking: the register of secrets of this process, and their removal from texts; the cleaning of texts from outside.
 
 Code that reads a secret registers it here at the same time (`Secret.reveal`, the URLs of the configuration, the API
 client). Errors, log lines and marketplace responses are then masked before they are shown. The register never leaves
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from typing import Any, Final, TextIO
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
@@ -62,6 +63,40 @@ def mask(text: str) -> str:
         if secret in text:
             text = text.replace(secret, MASK)
     return text
+
+
+# -- texts from outside --------------------------------------------------------------------------------------------
+
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+"""Control characters, separators of lines and paragraphs, marks and overrides of the writing direction, invisible
+characters, and halves of characters: they control a terminal, forge a line, or cannot be encoded."""
+
+
+def clean(text: str) -> str:
+    """Return the text as one line, with such characters written as in Python: ``\\n``, ``\\x1b``, ``\\u202e``."""
+    return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def cleaned(value: Any) -> Any:
+    """Return a document with all its texts cleaned."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {cleaned(name): cleaned(inner) for name, inner in value.items()}
+    return [cleaned(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def clean_lines(text: str) -> str:
+    """Return a text of several lines, such as a traceback, indented so that no line of it looks like one of a log."""
+    return "\n".join(f"    {clean(line)}" for line in text.split("\n"))
+
+
+def json_escaped(text: str) -> str:
+    """Return JSON with such characters escaped. They occur only in its strings."""
+    return text if text.isprintable() else _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _spellings(secret: str) -> set[str]:

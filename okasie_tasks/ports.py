@@ -233,7 +233,7 @@ class Source(Protocol):
         ...
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Return only these rows. A file is scanned."""
+        """Return only these rows. A file is scanned, and its rows without a readable reference are returned as well."""
         ...
 
 

@@ -139,6 +139,22 @@ def test_celery_stays_in_its_packages() -> None:
     assert {package_of(m) for m in users} == {"celery", "worker", "tasks", "cli", "client"}
 
 
+def test_commands_print_through_one_function() -> None:
+    """It cleans texts from outside. The exceptions print JSON, texts of other programs, or an error, cleaned before."""
+    printing = {"echo", "secho", "print"}
+    for module, path in modules():
+        if package_of(module) != "cli":
+            continue
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in printing}
+        names |= {call.id for call in calls if isinstance(call, ast.Name) and call.id == "print"}
+        allowed = {
+            "cli.common": {"echo", "print"}, "cli.__init__": {"print"}, "cli.run_client": {"print"},
+            "cli.metrics": {"echo"}, "cli.setup": {"echo"},
+        }  # fmt: skip
+        assert names <= allowed.get(module, set()), module
+
+
 def test_only_the_marketplace_client_sends_requests() -> None:
     users = {m for m, p in modules() for name in imports(p) if name.split(".")[0] in ("requests", "urllib3", "httpx")}
     # The feed and a webhook are somebody else's servers; the demo asks its own sandbox's admin side.

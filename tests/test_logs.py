@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -317,3 +317,37 @@ def answered(limiter: RedisLimiter, status: int) -> RequestLog:
     return RequestLog(
         account="dex", lane="urgent", kind="list", method="GET", status=status, seconds=0.1, request_id="r1"
     )
+
+
+# -- texts from outside --------------------------------------------------------------------------------------------
+
+FORGED = "Golf\x1b[2J\x9b1m\u202e\u2028\r\n2026-11-25T10:00:00Z [error] forged"
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_text_from_outside_forges_no_line_and_controls_no_terminal(form: Literal["console", "json"]) -> None:
+    stream = io.StringIO()
+    logs.set_up(LogSettings(format=form), level=logging.INFO, stream=stream)
+    log = logs.get_logger("okasie_tasks.x")
+    log.info("run ended", reason=FORGED, listings={FORGED: [FORGED]})
+    logging.getLogger("somebody.else").warning("odd: %s", FORGED)
+    log.info("run ended", reason=str(SourceError(FORGED, where=FORGED)))
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        log.exception("unexpected")
+    text = stream.getvalue()
+    assert not set("\x1b\x9b\u202e\u2028\r").intersection(text)
+    assert not [line for line in text.splitlines() if line.startswith("2026-11-25")]
+    assert text.count("Traceback") == 1
+    if form == "json":
+        first, second, *_ = map(json.loads, text.splitlines())
+        assert (first["reason"], first["listings"]) == (FORGED, {FORGED: [FORGED]}), "nothing is lost"
+        assert second["event"] == f"odd: {FORGED}"
+
+
+def test_what_is_readable_stays_as_it_is() -> None:
+    for text in ("Citroën C4 – 9\u00a0500 €", "家族の車", "سيارة", "👨\u200d👩\u200d👧"):
+        assert masking.clean(text) == text
+        assert masking.json_escaped(text) == text
+    assert masking.clean("a\nb\ud800") == "a\\nb\\ud800"

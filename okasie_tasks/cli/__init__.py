@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 import traceback
@@ -13,9 +12,9 @@ from typing import Any, Final
 import click
 
 from okasie_tasks import __version__
-from okasie_tasks.cli.common import common
+from okasie_tasks.cli.common import common, json_text
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, OkasieError, PlanOutdated
-from okasie_tasks.masking import MaskedStream, mask
+from okasie_tasks.masking import MaskedStream, clean, mask
 
 COMMANDS: Final = {
     "demo": "okasie_tasks.cli.demo:demo",
@@ -136,14 +135,14 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
         }, 5
     if os.environ.get("OKASIE_DEBUG"):
         traceback.print_exception(error)
-    detail = mask(f"{type(error).__name__}: {error}").splitlines()[0][:300]
+    detail = clean(mask(f"{type(error).__name__}: {error}"))[:300]
     message = f"{detail} (a bug in okasie-tasks; OKASIE_DEBUG=1 prints the traceback)"
     return {"code": "internal", "message": message, "where": None}, 1
 
 
 def _show(document: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"error": document}, ensure_ascii=False))
+        print(json_text({"error": document}))
         return
     where = f"{document['where']}: " if document["where"] else ""
     print(f"okasie: {where}{document['message']}", file=sys.stderr)

@@ -10,7 +10,7 @@ import click
 
 from okasie_tasks import logs
 from okasie_tasks.alerting.channels import channels
-from okasie_tasks.cli.common import Context, command_options, emit, table
+from okasie_tasks.cli.common import Context, command_options, echo, emit, table
 from okasie_tasks.cli.fleet_client import services_of
 from okasie_tasks.errors import ConfigurationError, OkasieError
 from okasie_tasks.reports.listing import iso
@@ -36,9 +36,9 @@ def alerts(context: Context, test: bool) -> None:
 def _show(document: dict[str, Any]) -> None:
     for channel in document["channels"]:
         outcome = {True: "sent", False: f"FAILED: {channel.get('message')}"}.get(channel.get("ok"), "")
-        click.echo(f"{channel['name']:<10}{channel['to']:<40}{outcome}".rstrip())
+        echo(f"{channel['name']:<10}{channel['to']:<40}{outcome}".rstrip())
     if "kinds" in document:
-        click.echo(f"alerts on {', '.join(document['kinds'])}, each at most once in {document['every_seconds']:g} s")
+        echo(f"alerts on {', '.join(document['kinds'])}, each at most once in {document['every_seconds']:g} s")
     if waiting := document.get("waiting"):
         rows = [[w["channel"], w["kind"], w["account"], w["due"], str(w["alerts"]), str(w["tries"])] for w in waiting]
         table(["channel", "kind", "account", "due", "alerts", "tries"], rows)

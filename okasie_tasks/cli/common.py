@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from okasie_tasks.masking import clean, json_escaped
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -49,9 +51,19 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def emit(context: Context, document: Any, show: Callable[[], None]) -> None:
     """Print the document as JSON, or call ``show`` to print it as text."""
     if context.as_json:
-        click.echo(json.dumps(document, ensure_ascii=False))
+        click.echo(json_text(document))
     else:
         show()
+
+
+def json_text(document: Any) -> str:
+    """Return the document as JSON in one line, in which what could control a terminal is escaped."""
+    return json_escaped(json.dumps(document, ensure_ascii=False))
+
+
+def echo(line: str) -> None:
+    """Print a line to stdout. All text of the commands goes through here, as it may come from a feed or a response."""
+    click.echo(clean(line))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -63,13 +75,13 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
     printed = Table(*headers, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        printed.add_row(*row)
+        printed.add_row(*map(clean, row))
     console.print(printed)
 
 
 def progress_line(line: str) -> None:
     """Print a progress line to stderr, so that stdout holds only results."""
-    click.echo(f"okasie: {line}", err=True)
+    click.echo(clean(f"okasie: {line}"), err=True)
 
 
 def change_text(change: dict[str, Any]) -> str:

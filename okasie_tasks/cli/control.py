@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from okasie_tasks.cli.common import Context, command_options, emit
+from okasie_tasks.cli.common import Context, command_options, echo, emit
 from okasie_tasks.cli.run_view import print_run
 from okasie_tasks.cli.runs import EXIT_FAILED, exit_status
 from okasie_tasks.errors import ConfigurationError, PlanOutdated
@@ -50,7 +50,7 @@ def resume(context: Context, account: str) -> None:
 
     def show() -> None:
         since = document["was_paused_since"]
-        click.echo(
+        echo(
             f"account {account} resumed; it was paused since {since}" if since else f"account {account} was not paused"
         )
 
@@ -61,9 +61,9 @@ def _print_pause(document: dict[str, Any]) -> None:
     account = document["account"]
     again = " already" if document["was_paused"] else ""
     since = f"account {account} is{again} paused since {document['paused_since']}"
-    click.echo(f"{since}; `okasie resume {account}` resumes it")
+    echo(f"{since}; `okasie resume {account}` resumes it")
     if document["active"]:
-        click.echo(f"run {document['active']} stops after its requests in flight and waits")
+        echo(f"run {document['active']} stops after its requests in flight and waits")
 
 
 @click.command()

@@ -17,7 +17,7 @@ import click
 import msgspec
 import requests
 
-from okasie_tasks.cli.common import Context, command_options, emit, progress_line
+from okasie_tasks.cli.common import Context, command_options, echo, emit, progress_line
 from okasie_tasks.cli.up import queue_check
 from okasie_tasks.core.listing import Listing, write_body
 from okasie_tasks.errors import OkasieError
@@ -46,7 +46,7 @@ def demo(context: Context, vehicles: int) -> None:
             del os.environ[name]
         document = _Demo(Path(folder), vehicles, quiet=context.as_json).play()
     document["seconds"] = round(time.monotonic() - started, 1)
-    emit(context, document, lambda: click.echo(f"done in {document['seconds']:.0f} s; nothing was left behind"))
+    emit(context, document, lambda: echo(f"done in {document['seconds']:.0f} s; nothing was left behind"))
     sys.exit(0 if document["equal"] else 1)
 
 
@@ -181,7 +181,7 @@ class _Demo:
 
     def _print(self, line: str) -> None:
         if not self._quiet:
-            click.echo(line)
+            echo(line)
             sys.stdout.flush()
 
 

@@ -15,7 +15,7 @@ import msgspec
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.cli.common import Context, command_options, emit
+from okasie_tasks.cli.common import Context, command_options, echo, emit
 from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, OkasieError, RunAborted
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi
@@ -54,9 +54,9 @@ def doctor(context: Context, account: str | None) -> None:
     def show() -> None:
         for check in checks:
             mark = {True: "ok", False: "FAILED", None: "not checked"}[check.ok]
-            click.echo(f"{mark:<12}{check.name}: {check.detail}")
+            echo(f"{mark:<12}{check.name}: {check.detail}")
             if check.fix and not check.ok:
-                click.echo(f"{'':12}{'to fix: ' + check.fix}")
+                echo(f"{'':12}{'to fix: ' + check.fix}")
 
     emit(context, document, show)
     sys.exit(1 if wrong else 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import Any, Final
 from uuid import uuid4
@@ -84,7 +83,7 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
     try:
         services = services_of(context)
     except ConnectionFailed as error:
-        print(f"okasie: {error}", file=sys.stderr)
+        progress_line(str(error))
         return {"accounts": [], "queues": {}, "missing": ["redis"]}
     counts, missing = consumers()
     names = [account] if account else list(settings.accounts)

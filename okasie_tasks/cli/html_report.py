@@ -9,12 +9,14 @@ from typing import Any, Final, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from okasie_tasks import __version__
+from okasie_tasks.masking import cleaned
 
 _GOOD: Final = {"done": "good", "held": "waits", "queued": "waits", "running": "waits"}
 
 
 def render(document: dict[str, Any]) -> str:
     """Return a run's page, from the document of ``okasie run --json``. Texts of feeds and responses are escaped."""
+    document = cleaned(document)
     outcomes = [(name, count) for name, count in document["listings"].items() if name not in ("local", "remote")]
     environment = Environment(
         loader=PackageLoader("okasie_tasks.cli"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from okasie_tasks.cli.common import Context, change_text, command_options, emit, table
+from okasie_tasks.cli.common import Context, change_text, command_options, echo, emit, table
 from okasie_tasks.cli.run_view import print_run
 from okasie_tasks.cli.runs import EXIT_FAILED, EXIT_REJECTED, exit_status
 
@@ -43,7 +43,7 @@ def rejects(context: Context, account: str) -> None:
         ]  # fmt: skip
         if rows:
             table(headers, rows)
-        click.echo(f"{len(rows)} rejected" if rows else "nothing is rejected")
+        echo(f"{len(rows)} rejected" if rows else "nothing is rejected")
 
     emit(context, {"account": account, "rejects": entries}, show)
 
@@ -77,13 +77,13 @@ def retry(context: Context, account: str, references: tuple[str, ...]) -> None:
 
 def _print_retry(document: dict[str, Any]) -> None:
     for reference in document["not_parked"]:
-        click.echo(f"{reference} is not rejected")
+        echo(f"{reference} is not rejected")
     if not document["run"]:
-        click.echo("nothing to retry")
+        echo("nothing to retry")
         return
     freed, invalid = len(document["freed"]), len(document["invalid"])
     rows = f", {invalid} invalid rows checked again" if invalid else ""
-    click.echo(f"{freed} refused listings retried{rows}; {len(document['still_parked'])} still rejected")
+    echo(f"{freed} refused listings retried{rows}; {len(document['still_parked'])} still rejected")
     print_run(document)
 
 
@@ -101,34 +101,34 @@ _FLAGS = {
 
 def _print_why(document: dict[str, Any]) -> None:
     ledger, reject, waiting = document["ledger"], document["reject"], document["waiting"]
-    click.echo(f"{document['reference']} of {document['account']}")
+    echo(f"{document['reference']} of {document['account']}")
     if ledger:
         labels = [ledger["status"] or "no status", *(text for flag, text in _FLAGS.items() if ledger[flag])]
         times = [f"{name.replace('_', ' ')} {_time(ledger[name])}" for name in ("last_sent", "changed_there")]
-        click.echo(f"  ledger    {', '.join(labels)}; {', '.join(times)}")
+        echo(f"  ledger    {', '.join(labels)}; {', '.join(times)}")
     if reject:
-        click.echo(f"  {reject['state']:<9} {reject['message']} ({reject['code']}, {reject['where']})")
+        echo(f"  {reject['state']:<9} {reject['message']} ({reject['code']}, {reject['where']})")
         request = f", request {reject['request_id']}" if reject["request_id"] else ""
         seen = f"first seen {_time(reject['first_seen'])}, last {_time(reject['last_seen'])}"
-        click.echo(f"            refused {reject['attempts']} times, {seen}{request}")
+        echo(f"            refused {reject['attempts']} times, {seen}{request}")
     if waiting:
-        click.echo(f"  waiting   a {waiting['kind']}, accepted {_time(waiting['accepted'])}, {waiting['tries']} tries")
+        echo(f"  waiting   a {waiting['kind']}, accepted {_time(waiting['accepted'])}, {waiting['tries']} tries")
     for event in document["events"]:
         _print_event(event)
-    click.echo(f"  next      {document['next']}")
+    echo(f"  next      {document['next']}")
 
 
 def _print_event(event: dict[str, Any]) -> None:
     origin = [f"{name} {event[key]}" for name, key in (("run", "run"), ("request", "request_id")) if event[key]]
-    click.echo(f"  {event['kind']:<9} {_time(event['at'])}  {event['reason']}")
+    echo(f"  {event['kind']:<9} {_time(event['at'])}  {event['reason']}")
     if event["message"]:
-        click.echo(f"            {event['message']}" + (f" ({event['code']})" if event["code"] else ""))
+        echo(f"            {event['message']}" + (f" ({event['code']})" if event["code"] else ""))
     for change in event["changes"]:
-        click.echo(f"            {change_text(change)}")
+        echo(f"            {change_text(change)}")
     if event["changes_left_out"]:
-        click.echo(f"            and {event['changes_left_out']} more")
+        echo(f"            and {event['changes_left_out']} more")
     for line in (*event["warnings"], *([", ".join(origin)] if origin else [])):
-        click.echo(f"            {line}")
+        echo(f"            {line}")
 
 
 def _time(moment: str | None) -> str:
@@ -164,7 +164,7 @@ def _send(context: Context, task: str, account: str, references: tuple[str, ...]
     waiter = Waiter(context, account)
     push_id = waiter.start(task, references)
     if no_wait:
-        emit(context, {"push": push_id, "account": account, "state": "queued"}, lambda: click.echo(push_id))
+        emit(context, {"push": push_id, "account": account, "state": "queued"}, lambda: echo(push_id))
         return
     document = waiter.wait(push_id)
     emit(context, document, lambda: _print(document))
@@ -183,4 +183,4 @@ def _print(document: dict[str, Any]) -> None:
     if rows:
         table(["reference", "outcome", "after", ""], rows)
     if document["error"]:
-        click.echo(f"failed: {document['error']}")
+        echo(f"failed: {document['error']}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from okasie_tasks.cli.common import Context, command_options
+from okasie_tasks.cli.common import Context, command_options, echo
 from okasie_tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def metrics(context: Context, port: int, host: str, once: bool) -> None:
     if not once:
         _serve(context, collected, host, port)
     elif context.as_json:
-        click.echo(json.dumps({"metrics": documents(collected)}))
+        echo(json.dumps({"metrics": documents(collected)}))
     else:
         from prometheus_client import generate_latest  # noqa: PLC0415
 
@@ -63,7 +63,7 @@ def _serve(context: Context, collected: CollectorRegistry, host: str, port: int)
         raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{server.server_port}/metrics"
-    click.echo(json.dumps({"url": url}) if context.as_json else f"metrics ready: {url}")
+    echo(json.dumps({"url": url}) if context.as_json else f"metrics ready: {url}")
     sys.stdout.flush()
     stopped.wait()
     server.shutdown()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-import click
+from okasie_tasks.cli.common import echo
 
 _BAR: Final = 32
 _SLOTS: Final = 30
@@ -15,40 +15,40 @@ _ITEMS: Final = 20
 def print_run(document: dict[str, Any]) -> None:
     """Print the summary of one run."""
     listings, requests = document["listings"], document["requests"]
-    click.echo(
+    echo(
         f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
         f" in {document['seconds']:.1f} s"
     )
-    click.echo("  listings  " + ", ".join(f"{count} {name}" for name, count in listings.items() if count))
+    echo("  listings  " + ", ".join(f"{count} {name}" for name, count in listings.items() if count))
     sent = ", ".join(f"{requests[name]} {name}" for name in ("list", "bulk", "put", "delete") if requests[name])
-    click.echo(f"  requests  {sent or 'none'} (fewest possible: {requests['minimum']})")
+    echo(f"  requests  {sent or 'none'} (fewest possible: {requests['minimum']})")
     if document["cursor"]:
-        click.echo(f"  cursor    {document['cursor']}")
+        echo(f"  cursor    {document['cursor']}")
     print_held(document)
     if document["approved"]:
-        click.echo(f"  approved  the plan held by run {document['approved']}")
+        echo(f"  approved  the plan held by run {document['approved']}")
     print_remarks(document)
     if document["new_rejects"]:
-        click.echo(f"  rejects   {document['new_rejects']} new")
+        echo(f"  rejects   {document['new_rejects']} new")
     for reject in document.get("rejects", []):
-        click.echo(f"            {reject['reference']}  {reject['where']}  {reject['message']}")
+        echo(f"            {reject['reference']}  {reject['where']}  {reject['message']}")
 
 
 def print_remarks(document: dict[str, Any]) -> None:
     """Print the notes and the error of a run."""
     for note in document["notes"]:
-        click.echo(f"  note      {note}")
+        echo(f"  note      {note}")
     if document["error"]:
         error = document["error"]
-        click.echo(f"  error     {error['code']}: {error['where'] + ': ' if error['where'] else ''}{error['message']}")
+        echo(f"  error     {error['code']}: {error['where'] + ': ' if error['where'] else ''}{error['message']}")
 
 
 def print_held(document: dict[str, Any]) -> None:
     """Print what needs approval, and the commands that approve or drop it."""
     for hold in document["held"]:
-        click.echo(f"  held      {hold['count']} {hold['what']}: {hold['reason']}")
+        echo(f"  held      {hold['count']} {hold['what']}: {hold['reason']}")
     if document.get("held_run") and document["held"]:
-        click.echo(f"            okasie approve {document['held_run']} sends it, okasie reject drops it")
+        echo(f"            okasie approve {document['held_run']} sends it, okasie reject drops it")
 
 
 def print_items(document: dict[str, Any]) -> None:
@@ -56,9 +56,9 @@ def print_items(document: dict[str, Any]) -> None:
     items = document.get("items", [])
     for item in items[:_ITEMS]:
         changes = "; ".join(_values(field, change) for field, change in item["changes"].items())
-        click.echo(f"            {item['action']} {item['reference']}: {changes or item['reason']}")
+        echo(f"            {item['action']} {item['reference']}: {changes or item['reason']}")
     if left := max(0, len(items) - _ITEMS) + document.get("items_left_out", 0):
-        click.echo(f"            {left} more are held" + ("; --json lists them" if len(items) > _ITEMS else ""))
+        echo(f"            {left} more are held" + ("; --json lists them" if len(items) > _ITEMS else ""))
 
 
 def _values(field: str, change: dict[str, Any]) -> str:
@@ -69,14 +69,14 @@ def _values(field: str, change: dict[str, Any]) -> str:
 def print_details(document: dict[str, Any]) -> None:
     """Print times, phases, use of the quota, and the slowest and failed requests."""
     print_items(document)
-    click.echo(f"  started   {document['started_at'] or 'not yet'}, ended {document['ended_at'] or 'not yet'}")
+    echo(f"  started   {document['started_at'] or 'not yet'}, ended {document['ended_at'] or 'not yet'}")
     for number, phase in enumerate(document["timeline"]):
-        click.echo(f"  {'' if number else 'timeline':<10}{_phase(phase, document['seconds'])}")
+        echo(f"  {'' if number else 'timeline':<10}{_phase(phase, document['seconds'])}")
     for number, line in enumerate(_use(document)):
-        click.echo(f"  {'' if number else 'quota':<10}{line}")
+        echo(f"  {'' if number else 'quota':<10}{line}")
     for name, key in (("failed", "failed_requests"), ("slowest", "slowest_requests")):
         for number, sent in enumerate(document[key][:5]):
-            click.echo(f"  {'' if number else name:<10}{_request(sent)}")
+            echo(f"  {'' if number else name:<10}{_request(sent)}")
 
 
 def _phase(phase: dict[str, Any], seconds: float) -> str:

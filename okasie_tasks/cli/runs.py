@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from okasie_tasks.cli.common import Context, change_text, command_options, emit, table
+from okasie_tasks.cli.common import Context, change_text, command_options, echo, emit, table
 from okasie_tasks.cli.run_view import print_details, print_held, print_items, print_remarks, print_run
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.errors import UNKNOWN_ACCOUNT, ConfigurationError
@@ -34,7 +34,7 @@ def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: boo
     follower = Follower(context, account)
     run = follower.start("full" if full else "incremental")
     if no_wait:
-        emit(context, {"run": run, "account": account, "state": "queued"}, lambda: click.echo(run))
+        emit(context, {"run": run, "account": account, "state": "queued"}, lambda: echo(run))
         return
     document = follower.follow(run)
     emit(context, document, lambda: print_run(document))
@@ -69,7 +69,7 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
         if rows:
             table(["action", "reference", "reason", "fields"], rows)
         planned = document["planned"]
-        click.echo(
+        echo(
             f"{planned['upserts']} to upsert, {planned['sells']} to mark sold, at least"
             f" {document['requests']['minimum']} requests: {_ahead(document['forecast'])}; nothing was sent"
         )
@@ -142,7 +142,7 @@ def run(context: Context, run: str, file: Path | None) -> None:
         print_run(document)
         print_details(document)
         if file is not None:
-            click.echo(f"  page      {file}")
+            echo(f"  page      {file}")
 
     emit(context, document, show)
 
@@ -193,28 +193,28 @@ def _print_status(document: dict[str, Any]) -> None:
     for entry in document["accounts"]:
         for hold in entry["held"]:
             plan = entry["held_plan"]
-            click.echo(
+            echo(
                 f"{entry['account']}: {hold['count']} {hold['what']} held until {plan['expires_at']}: {hold['reason']};"
                 f" `okasie approve {plan['run']}` or `okasie reject {plan['run']}`"
             )
         for line in _remarks(entry):
-            click.echo(f"{entry['account']}: {line}")
+            echo(f"{entry['account']}: {line}")
     for queue, count in document["queues"].items():
-        click.echo(f"queue {queue}: {count['waiting']} waiting, {count['consumers']} consumers")
+        echo(f"queue {queue}: {count['waiting']} waiting, {count['consumers']} consumers")
     for worker in document.get("workers", []):
         if not worker["same_configuration"]:
-            click.echo(
+            echo(
                 f"worker {worker['name']} runs another configuration than this command: send SIGHUP to `okasie up`, or"
                 " restart it"
             )
     if quarantine := document.get("quarantine", {}).get("last"):
         last = quarantine[0]
-        click.echo(
+        echo(
             f"quarantine: {document['quarantine']['total']} malformed messages; the last one from {last['queue']} at"
             f" {last['at']}: {last['reason']}; `okasie status --json` shows more"
         )
     for name in document["missing"]:
-        click.echo(_missing(name))
+        echo(_missing(name))
 
 
 def _missing(name: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 from click.shell_completion import get_completion_class
 
-from okasie_tasks.cli.common import Context, command_options, emit
+from okasie_tasks.cli.common import Context, command_options, echo, emit
 from okasie_tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -100,22 +100,22 @@ def _document(draft: Draft, output: Path) -> dict[str, Any]:
 
 
 def _print(document: dict[str, Any]) -> None:
-    click.echo(
+    echo(
         f"{document['config']}: account {document['account']}, {len(document['fields'])} fields of a {document['type']}"
         f" feed; {document['rows_valid']} of {document['rows_tried']} rows make a valid listing"
     )
-    click.echo(f"  set       {', '.join(document['environment'])} in the environment")
+    echo(f"  set       {', '.join(document['environment'])} in the environment")
     if document["fill_in"]:
-        click.echo(f"  fill in   {', '.join(document['fill_in'])}")
+        echo(f"  fill in   {', '.join(document['fill_in'])}")
     for field, words in document["unknown_values"].items():
-        click.echo(f"  unknown   {field}: {', '.join(list(words)[:8])}")
+        echo(f"  unknown   {field}: {', '.join(list(words)[:8])}")
     for left in document["left_out"]:
-        click.echo(f"  left out  {left['field']}: {left['reason']}")
+        echo(f"  left out  {left['field']}: {left['reason']}")
     for sentence in document["decide"]:
-        click.echo(f"  decide    {sentence}")
+        echo(f"  decide    {sentence}")
     if document["unused_columns"]:
-        click.echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
-    click.echo("next: `okasie doctor`, then `okasie plan ACCOUNT --full` to see what a run would send")
+        echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
+    echo("next: `okasie doctor`, then `okasie plan ACCOUNT --full` to see what a run would send")
 
 
 @click.command()

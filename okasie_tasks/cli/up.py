@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from okasie_tasks.cli.common import Context, command_options, progress_line
+from okasie_tasks.cli.common import Context, command_options, echo, progress_line
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.local.fleet import LocalFleet
 from okasie_tasks.sandbox import Key, Sandbox
@@ -100,9 +100,9 @@ def sandbox(context: Context, port: int, host: str, data: Path | None, **options
 
     def ready(base_url: str) -> None:
         if context.as_json:
-            click.echo(json.dumps({"base_url": base_url, "admin_url": served.admin_url}))
+            echo(json.dumps({"base_url": base_url, "admin_url": served.admin_url}))
         else:
-            click.echo(f"sandbox ready: {base_url}")
+            echo(f"sandbox ready: {base_url}")
         sys.stdout.flush()
 
     run(served, ready)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -41,6 +42,7 @@ class _Known(msgspec.Struct):
 def first_bytes(url: str, most: int) -> bytes:
     """Return at most the first ``most`` bytes behind a URL. Raises `SourceError`."""
     where, data = masked(url), bytearray()
+    until = time.monotonic() + _FIRST_BYTES_SECONDS
     try:
         with download.get(url, seconds=_FIRST_BYTES_SECONDS) as answer:
             if answer.status_code != requests.codes.ok:
@@ -50,6 +52,8 @@ def first_bytes(url: str, most: int) -> bytes:
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         # The text of the library's error may hold the URL with its password.
         raise SourceError(f"cannot be fetched ({type(error).__name__})", where=where, code="http") from None
+    if time.monotonic() > until:
+        raise SourceError(f"was not read within {_FIRST_BYTES_SECONDS:g} s", where=where, code="too_slow")
     return bytes(data[:most])
 
 

@@ -108,7 +108,7 @@ class PartitionPlan:
         if evidence.missing_reads > 1:
             self._missed = ctx.runs.data.fetch_one(part.run, _MISSED, part.number, dict[str, int]) or {}
 
-    def add(  # noqa: PLR0912
+    def add(
         self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None, *, same: bool
     ) -> None:
         """Decide on one reference and collect the result."""

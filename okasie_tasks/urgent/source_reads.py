@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Final
 
-from okasie_tasks.errors import OkasieError, SourceBusy, SourceError
-from okasie_tasks.ports import Source, SourceRow
+from okasie_tasks.errors import OkasieError, SourceBusy, SourceError, SourceUnsettled
+from okasie_tasks.ports import SettlingSource, Source, SourceRow
 
 _WAIT_SECONDS: Final = 0.5
 _BACK_SECONDS: Final = (0.1, 1.0)
@@ -34,10 +34,14 @@ class SourceRead:
         self.began = self.ended = 0.0
         """By the monotonic clock; 0: not yet."""
 
-    def execute(self, source: Callable[[], Source], now_ms: Callable[[], int]) -> None:
+    def execute(self, open_source: Callable[[], Source], now_ms: Callable[[], int]) -> None:
         self.began_ms = now_ms()
         try:
-            for row in source().get(sorted(self.references)):
+            source = open_source()
+            for row in source.get(sorted(self.references)):
+                if row.unterminated and isinstance(source, SettlingSource) and (seconds := source.settles_in("")):
+                    # Its last cell may be half written.
+                    raise SourceUnsettled("the source is being written", seconds=seconds, where=row.where)
                 if row.reference is not None:
                     self.rows[row.reference].append(row)
         except OkasieError as error:

@@ -15,6 +15,7 @@ import pytest
 
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SettlingSource
+from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.sources.custom import CustomSource
 from tests.sources.support import source
 
@@ -171,6 +172,24 @@ def test_a_plugin_that_yields_for_ever_ends_at_the_deadline(tmp_path: Path) -> N
     account = source(tmp_path, "feed.csv", "read_seconds = 0.05")._account  # type: ignore[attr-defined]
     error = failure(lambda: sum(1 for _ in CustomSource(account, Endless(), current_year=2026).rows()))
     assert error.code == "too_slow"
+
+
+def test_a_file_that_was_renamed_into_place_is_complete_at_once(tmp_path: Path) -> None:
+    """As `okasie demo` and most exports write it. The same file, written again, is not."""
+    path = tmp_path / "feed.csv"
+    feed = source(tmp_path, "feed.csv")
+    assert isinstance(feed, SettlingSource)
+    write_csv(path, cars(2, seed=1))
+    assert feed.settles_in("") > 1, "nothing shows that it is a new file"
+    before = feed.version()
+    write_csv(path, cars(3, seed=1))
+    assert feed.settles_in(before) == 0
+    before = feed.version()
+    path.write_bytes(HEAD)
+    assert feed.settles_in(before) > 1
+    path.unlink()
+    path.write_bytes(HEAD)
+    assert feed.settles_in("0-0-0") > 1, "a new file that is being written"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ ACCOUNTS = (
     "interrupted", "pushed", "pushed_wrong_key", "pushed_500", "many", "sold", "beside",
     "watched", "explained", "refused", "measured",
     "approved", "outdated", "outdated_updates", "rekeyed", "dropped", "paused", "cancelled", "stopped",
-    "told", "told_failed", "drawn", "node", "django", "rewritten", "other", "odd",
+    "told", "told_failed", "drawn", "node", "django", "rewritten", "other", "odd", "escaped",
     "firewall", "culprit", "bodiless",
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from okasie_tasks.sandbox import Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
@@ -144,6 +145,44 @@ def test_one_reference_twice_with_different_content_rejects_both_rows_and_leaves
     assert stored(fleet.sandbox, "duplicate")[rows[2]["stock_no"]]["body"] == before
     write_csv(feed(fleet.place, "duplicate"), rows[:CARS])
     assert good_run(fleet, "duplicate")["listings"]["rejected"] == 0
+
+
+FORGED = "Golf\x1b[2J\x9b1m\u202e\u2028\r\n2026-11-25T10:00:00Z [error] forged"
+
+
+def test_no_text_from_outside_controls_the_terminal_or_forges_a_line_of_the_log(fleet: Fleet) -> None:
+    """In cells, on the marketplace and in a header, shown by every command that shows such texts."""
+    rows = cars(CARS, seed=1)
+    good_run(fleet, "escaped", "--full")
+    edit = {"reference": rows[0]["stock_no"], "set": {"title": FORGED}}
+    requests.post(f"{fleet.sandbox.admin_url}/listings", json={"key": "escaped", "edits": [edit]}, timeout=60)
+    rows[1]["price_eur"] = FORGED
+    rows[2]["version"] = FORGED
+    write_csv(feed(fleet.place, "escaped"), rows)
+    fleet.place.okasie("plan", "escaped", "--full")
+    status, document = fleet.place.sync("escaped", "--full")
+    assert (status, document["listings"]["drifted"], document["new_rejects"]) == (4, 1, 1)
+    page = fleet.place.folder / "escaped.html"
+    shown = [
+        fleet.place.okasie(*command)
+        for command in (
+            ("plan", "escaped", "--full"), ("rejects", "escaped"), ("why", "escaped", rows[0]["stock_no"]),
+            ("why", "escaped", rows[1]["stock_no"]), ("why", "escaped", rows[2]["stock_no"]), ("status", "escaped"),
+            ("run", document["run"], "--html", str(page)), ("sync", "escaped"),
+        )
+    ]  # fmt: skip
+    head, _, rest = feed(fleet.place, "escaped").read_text().partition("\n")
+    feed(fleet.place, "escaped").write_text(head.replace("price_eur", f'"{FORGED}"') + "\n" + rest, newline="")
+    shown += [
+        fleet.place.okasie(*command) for command in (("sync", "escaped"), ("status", "escaped"), ("runs", "escaped"))
+    ]
+    assert "its columns are" in shown[-2].text
+    texts = [answer.text for answer in shown] + [page.read_text()]
+    texts += [log.read_bytes().decode() for log in logs(fleet)]
+    assert any("forged" in text for text in texts[:-1])
+    for text in texts:
+        assert not set("\x1b\x9b\u202e\u2028\r").intersection(text), text
+        assert not [line for line in text.splitlines() if line.startswith("2026-11-25")], text
 
 
 # -- the API -------------------------------------------------------------------------------------------------------

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from okasie_tasks.errors import SourceBusy, SourceError
+from okasie_tasks.errors import SourceBusy, SourceError, SourceUnsettled
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.urgent.source_reads import SourceReads
+from tests.sources.support import source
 
 _SECONDS = 30
 
@@ -123,6 +126,17 @@ def test_all_pushes_of_a_failed_read_get_its_error_and_the_next_read_works(
     feed.error = None
     feed.may_end.release()
     assert versions(reads, "D") == [1]
+
+
+def test_a_row_that_may_be_half_written_waits_until_the_file_stands(tmp_path: Path) -> None:
+    path = tmp_path / "feed.csv"
+    path.write_text("ref,title,price\nA,Golf,100\nB,Polo,20")
+    reads = SourceReads(lambda: source(tmp_path, "feed.csv"))
+    assert versions(reads, "A") == [0], "another row"
+    with pytest.raises(SourceUnsettled):
+        versions(reads, "B")
+    os.utime(path, (1, 1))
+    assert versions(reads, "B") == [0], "many feeds lack the last line end"
 
 
 def test_a_read_that_ends_by_a_defect_leaves_nothing_behind(feed: Feed) -> None:

@@ -81,7 +81,7 @@ class SqlWriteBack:
                     outcomes.append(target.take(connection, offer))
             except refused as error:
                 # Only the first line: the details that follow may contain the whole row.
-                reason = database_error(error, self._url, self._where).message.partition("\n")[0]
+                reason = database_error(error, self._url, self._where).message.partition("\\n")[0]
                 outcomes.append(_Outcome(offer.reference, reason=reason))
         return outcomes
 
