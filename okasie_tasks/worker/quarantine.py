@@ -11,7 +11,7 @@ from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 from kombu.serialization import prepare_accept_content
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import loads
 
 from okasie_tasks.logs import get_logger
 from okasie_tasks.settings import process_settings
@@ -79,7 +79,8 @@ class Gate:
     def check_restored(self) -> None:
         """Check what returns from ``unacked`` to its queue, when a worker died or its lease expired.
 
-        kombu's sweep would stop at a malformed entry each time, and so restore nothing any more.
+        kombu's sweep would stop at a malformed entry each time, and so restore nothing any more. Only what kombu itself
+        needs is checked: the message may be another application's, or a task of a newer release.
         """
         qos, restore = self._channel.qos, self._channel.qos.restore_by_tag
 
@@ -96,13 +97,17 @@ class Gate:
     def _restorable(self, raw: bytes) -> bool:
         try:
             message, exchange, routing_key = loads(bytes_to_str(raw))
-            [queue] = self._channel._lookup(exchange, routing_key)
+            marked = (message.get("headers", {}), message.get("properties", {}).get("delivery_info", {}))
+            if not all(isinstance(part, dict) for part in marked):
+                raise MalformedMessage("headers or delivery_info is not an object")
+            if not self._channel._lookup(exchange, routing_key):
+                raise MalformedMessage(f"no queue is bound to {exchange!r:.60} with {routing_key!r:.60}")
         except _AWAY:
             raise
         except Exception as error:
             self._move(self._channel.unacked_key, raw, f"{type(error).__name__}: {error}")
             return False
-        return self._checked(queue, dumps(message).encode()) is not None
+        return True
 
     def _checked(self, queue: str, raw: bytes) -> bytes | None:
         known = self._app.amqp.queues.get(queue)

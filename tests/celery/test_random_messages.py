@@ -204,12 +204,15 @@ def test_a_malformed_entry_of_unacked_stops_no_restore(running: Running) -> None
     good = real("okasie.watchdog", {})
     tag = good["properties"]["delivery_tag"]
     running.client.hset("unacked", mapping={
-        "1": b"null", "2": b"\xff", "3": b'[null, "", "okasie.control"]', "4": b'[{"headers": null}, "nobody", "x"]',
+        "1": b"null", "2": b"\xff", "3": b'[null, "", "okasie.control"]', "4": b'[{"headers": {}, "properties": {"delivery_info": {}}}, "nobody", "x"]',
         tag: b'[%s, "okasie.control", "okasie.control"]' % encoded(good),
     })  # fmt: skip
+    theirs = b'[{"body": 7, "headers": {}, "properties": {"delivery_info": {}}}, "", "of another application"]'
+    running.client.hset("unacked", "5", theirs)
     before = running.quarantine()["total"]
-    running.client.zadd("unacked_index", dict.fromkeys(("1", "2", "3", "4", tag), 1))
+    running.client.zadd("unacked_index", dict.fromkeys(("1", "2", "3", "4", "5", tag), 1))
     running.worked_off()
+    assert running.client.llen("of another application") == 1
     assert running.client.zcard("unacked_index") == 0
     poll(lambda: good["headers"]["id"] in running.log("control"), what="the restored message")
     assert running.quarantine()["total"] == before + 4
