@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any, Final
 from uuid import uuid4
 
@@ -29,10 +30,13 @@ from okasie_tasks.worker.settings import API, CONTROL, DIFF, QUEUE_OF, URGENT
 
 ALL_QUEUES: Final = (CONTROL, URGENT, API, DIFF)
 _POLL_SECONDS: Final = 0.1
+_PICK_UP_POLL_SECONDS: Final = 0.02
 _PUBLISH_SECONDS: Final = 10.0
 """A command outlasts a failover of some seconds."""
-TAKEN_UP_SECONDS: Final = 3.0
+_TAKEN_UP_SECONDS: Final = 3.0
 """How long a request may stay queued before a command checks whether a worker is running."""
+_NO_WORKER_SECONDS: Final = 8.0
+"""How long there may be no worker: one that is being restarted takes some seconds."""
 GIVE_UP_SECONDS: Final = 60.0
 """How long it may stay queued while workers answer: three times as long as it takes to replace a lost message."""
 _QUARANTINE_SHOWN: Final = 5
@@ -73,6 +77,17 @@ def unattended(*queues: str) -> list[str]:
     """Return the ``queues`` without a consumer; asked twice, since a busy worker may miss the first query."""
     missing = [name for name in consumers()[1] if name in queues]
     return [name for name in consumers()[1] if name in missing] if missing else []
+
+
+def wait_for_worker(taken_up: Callable[[], bool], *queues: str) -> list[str]:
+    """Wait until a worker has taken a request up, or workers answer; return the ``queues`` that stay without one."""
+    began = time.monotonic()
+    while not taken_up() and time.monotonic() - began < _TAKEN_UP_SECONDS:
+        time.sleep(_PICK_UP_POLL_SECONDS)
+    while not taken_up() and (missing := unattended(*queues)):
+        if time.monotonic() - began > _NO_WORKER_SECONDS and not taken_up():
+            return missing
+    return []
 
 
 def fleet(context: Context, account: str | None) -> dict[str, Any]:

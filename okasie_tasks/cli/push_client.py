@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from okasie_tasks.cli.common import Context, progress_line
-from okasie_tasks.cli.fleet_client import GIVE_UP_SECONDS, TAKEN_UP_SECONDS, enqueue, services_of, unattended
+from okasie_tasks.cli.fleet_client import GIVE_UP_SECONDS, enqueue, services_of, unattended, wait_for_worker
 from okasie_tasks.core.pending import Push
 from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.reports.runs import pause_hint
@@ -33,7 +33,7 @@ class Waiter:
         self._give_up = 0.0
 
     def start(self, task: str, references: Sequence[str]) -> str:
-        """Store the request, send its message, and return its id once a worker has received it, or after 3 s.
+        """Store the request, send its message, and return its id once a worker has received it or answers.
 
         Raises `ConnectionFailed` when no worker is running: the push is withdrawn then.
         """
@@ -44,9 +44,7 @@ class Waiter:
         label = push_label(self._account, task.removeprefix("okasie."), self._references)
         push = enqueue(self._services, task, kwargs, label)
         self._give_up = sent_at + GIVE_UP_SECONDS
-        while not self._push(push).at_ms and time.monotonic() < sent_at + TAKEN_UP_SECONDS:
-            time.sleep(_POLL_SECONDS)
-        if not self._push(push).at_ms and unattended(URGENT):
+        if wait_for_worker(lambda: bool(self._push(push).at_ms), URGENT):
             start = "start it with `okasie up` or `celery -A okasie_tasks worker`"
             self._withdraw(push, f"no worker consumes {URGENT}: {start}")
         return push

@@ -16,10 +16,10 @@ from okasie_tasks.cli.fleet_client import (
     _POLL_SECONDS,
     ALL_QUEUES,
     GIVE_UP_SECONDS,
-    TAKEN_UP_SECONDS,
     enqueue,
     services_of,
     unattended,
+    wait_for_worker,
 )
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.core.quota import LimiterStatus
@@ -56,10 +56,7 @@ class Follower:
             )
         label = f"{self._account}: {mode} {'plan' if plan_only else 'run'}, from the command line"
         enqueue(self._services, "okasie.sync", {"account": self._account, "mode": mode, "requested": True}, label)
-        deadline = time.monotonic() + TAKEN_UP_SECONDS
-        while self._ctx.runs.state(run) == "queued" and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-        if self._ctx.runs.state(run) == "queued" and (missing := unattended(*ALL_QUEUES)):
+        if missing := wait_for_worker(lambda: self._ctx.runs.state(run) != "queued", *ALL_QUEUES):
             self._withdraw(run)
             raise ConnectionFailed(
                 f"no worker consumes {', '.join(missing)}: start workers with `okasie up` or"

@@ -35,14 +35,14 @@ WINDOWS: Final = {
     "load": (4, 1),
     "diff": (200, 40),
     "spool": (1, 0),
-    "upsert": (5, 15),
+    "upsert": (10, 12),
     "confirm": (1, 0),
-    "sell": (5, 15),
+    "sell": (10, 12),
     "count": (1, 0),
 }
-"""Writes: 20 tickets wait 10 s at most, within the limiter's longest answer. If one of two workers dies with half of
-the messages, the other half still uses the whole quota. Each message of a walk continues with the following parts, so a
-new window is due only when no part is open."""
+"""Writes: 22 tickets, of both kinds together, wait 11 s at most, within the limiter's longest answer: a longer wait
+costs more messages. If one of two workers dies with half of the messages, the other half still uses the whole quota.
+Each message of a walk continues with the following parts, so a new window is due only when no part is open."""
 DRAINED_STAGES: Final = frozenset({"walk"})
 """Stages whose slot batches continue with the following parts. Not writes: after a worker dies, the redelivered message
 repeats its part, so each write part needs a message."""
@@ -66,7 +66,7 @@ def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, ran
     """Return what to publish now, as ``(stage, parts)``. Each part is returned once; extra calls return nothing."""
     if ctx.runs.controls.is_stopped(run_id, ctx.policy.account):
         return []
-    stages = [phase]
+    stages, others_open = [phase], {}
     if phase == "apply":
         spooling, upserts = ctx.runs.parts.stage(run_id, "spool"), ctx.runs.parts.stage(run_id, "upsert")
         stages = ["upsert"]
@@ -74,10 +74,12 @@ def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, ran
             stages.append("spool")
         if spooling.finished and upserts.published >= upserts.total:
             stages += ["confirm", "sell"]
-    published = [
-        (stage, ctx.runs.parts.window(run_id, stage, size=WINDOWS[stage][0], when_open=WINDOWS[stage][1]))
-        for stage in stages
-    ]
+            others_open["sell"] = upserts.published - upserts.closed
+    published = []
+    for stage in stages:
+        size, when_open = WINDOWS[stage]
+        when_open -= others_open.get(stage, 0)
+        published.append((stage, ctx.runs.parts.window(run_id, stage, size=size, when_open=when_open)))
     return [(stage, parts) for stage, parts in published if parts]
 
 

@@ -1,0 +1,16 @@
+"""A broker that delivers every message three times, retries included. Timings: ``python -m tests.chaos.multiplied``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.multiplied import play
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+
+def test_three_copies_of_every_message_cost_three_deliveries_each_and_no_request() -> None:
+    once, three = play(1), play(3)
+    assert (once.state, three.state) == ("done", "done")
+    assert once.requests == three.requests == 46
+    assert three.messages <= 300, (once, three)
