@@ -21,6 +21,7 @@ from okasie_tasks.reports.runs import new_rejects, page_document, run_document
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 from okasie_tasks.store.records import Run
+from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.store.request_stats import Traces
 from okasie_tasks.sync import phases
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
@@ -37,7 +38,7 @@ def services_of(context: Context) -> Services:
     try:
         services.check_layout()
     except redis.RedisError as error:
-        raise ConnectionFailed(f"Redis does not answer ({type(error).__name__})", where="redis") from error
+        raise ConnectionFailed(redis_problem(error).message, where="redis") from error
     return services
 
 
@@ -61,12 +62,20 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
         services = services_of(context)
     except ConnectionFailed as error:
         print(f"okasie: {error}", file=sys.stderr)
-        return {"accounts": [], "queues": {}, "missing": ["redis"]}
-    counts, missing = consumers()
+        return {"accounts": [], "queues": {}, "missing": ["redis"], "redis_problem": error.message}
+    counts, missing, problem = _consumers_if_writable()
     names = [account] if account else list(settings.accounts)
     queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
     documents = [runs.account_document(services.context(n), services.limiter(n).status()) for n in names]
-    return {"accounts": documents, "queues": queues, "missing": missing}
+    return {"accounts": documents, "queues": queues, "missing": missing, "redis_problem": problem}
+
+
+def _consumers_if_writable() -> tuple[dict[str, int | None], list[str], str | None]:
+    """Return `consumers` and no problem. To ask the workers is a write: a server that refuses writes is ``missing``."""
+    try:
+        return (*consumers(), None)  # type: ignore[return-value] # the counts may be None below
+    except (redis.RedisError, OperationalError) as error:
+        return dict.fromkeys((CONTROL, URGENT, API, DIFF)), ["redis"], redis_problem(error).message
 
 
 def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from okasie_tasks.cli.fleet_client import consumers, services_of
 from okasie_tasks.core.pending import Push
 from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.reports.runs import pause_hint
+from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.tasks.run_events import push_label
 from okasie_tasks.urgent.accept import checked_references
 from okasie_tasks.worker.settings import URGENT
@@ -50,7 +51,8 @@ class Waiter:
             label = push_label(self._account, what, self._references)
             app.send_task(task, kwargs=kwargs, task_id=push, expires=3600, argsrepr=label)
         except OperationalError as error:
-            raise ConnectionFailed("the broker did not accept the message", where="redis") from error
+            message = f"the broker did not accept the message: {redis_problem(error).message}"
+            raise ConnectionFailed(message, where="redis") from error
         deadline = time.monotonic() + _PICKED_UP_SECONDS
         while not self._push(push).at_ms and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)

@@ -21,6 +21,7 @@ from okasie_tasks.errors import ConnectionFailed, OkasieError
 from okasie_tasks.reports import runs
 from okasie_tasks.reports.runs import new_rejects, pause_hint
 from okasie_tasks.store.records import Run
+from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.sync.rejects import FreedRejects, free
 from okasie_tasks.urgent.accept import checked_references
 
@@ -59,7 +60,8 @@ class Follower:
                 argsrepr=f"{self._account}: {mode} {'plan' if plan_only else 'run'}, from the command line",
             )
         except OperationalError as error:
-            raise ConnectionFailed("the broker did not accept the message", where="redis") from error
+            message = f"the broker did not accept the message: {redis_problem(error).message}"
+            raise ConnectionFailed(message, where="redis") from error
         deadline = time.monotonic() + _PICKED_UP_SECONDS
         while self._ctx.runs.state(run) == "queued" and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)

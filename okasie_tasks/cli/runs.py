@@ -197,13 +197,10 @@ def _print_status(document: dict[str, Any]) -> None:
         for line in _remarks(entry):
             click.echo(f"{entry['account']}: {line}")
     for queue, count in document["queues"].items():
-        click.echo(f"queue {queue}: {count['waiting']} waiting, {count['consumers']} consumers")
+        consumers = "unknown" if count["consumers"] is None else count["consumers"]
+        click.echo(f"queue {queue}: {count['waiting']} waiting, {consumers} consumers")
     for name in document["missing"]:
-        click.echo(_missing(name))
-
-
-def _missing(name: str) -> str:
-    return "Redis does not answer" if name == "redis" else f"no worker consumes {name}"
+        click.echo(document["redis_problem"] if name == "redis" else f"no worker consumes {name}")
 
 
 def _remarks(entry: dict[str, Any]) -> Iterator[str]:

@@ -19,13 +19,15 @@ from typing import Final
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.errors import ConnectionFailed
+from okasie_tasks.errors import ConnectionFailed, StorageFailed
 from okasie_tasks.local.embedded_redis import EmbeddedRedis, locked
+from okasie_tasks.local.storage import check_writable
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.settings import Settings, load_settings
 from okasie_tasks.settings.redis_url import redis_urls
 from okasie_tasks.store.layout import check_layout
+from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _READY_SECONDS: Final = 90.0
@@ -69,7 +71,10 @@ class LocalFleet:
 
     def __enter__(self) -> LocalFleet:
         with contextlib.ExitStack() as starting:
-            starting.enter_context(locked(self.settings.redis.state_dir))
+            state_dir = self.settings.redis.state_dir
+            starting.enter_context(locked(state_dir))
+            for folder in (state_dir, state_dir / "logs"):
+                check_writable(folder)
             starting.callback(self._supervisor.stop)
             if self._with_sandbox:
                 starting.enter_context(self._sandboxed())
@@ -88,7 +93,7 @@ class LocalFleet:
         """Run a sandbox, and point every account at it, with a generated key."""
         keys = {name: secrets.token_urlsafe(18) for name in self.settings.accounts}
         data = self.settings.redis.state_dir / _SANDBOX
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_writable(data)
         with Sandbox([Key(secret, name) for name, secret in keys.items()], data=data / "listings.db") as sandbox:
             self.sandbox = sandbox
             for name, secret in keys.items():
@@ -150,10 +155,17 @@ class LocalFleet:
 
     def watch(self, stopped: Callable[[float], bool]) -> None:
         """Keep the processes running until ``stopped(seconds)`` is true, which waits up to that long."""
+        trouble = ""
         while not stopped(1.0):
-            self._supervisor.restart_ended()
-            if self._redis is not None:
-                self._redis[0].update_record(self._redis[1])
+            before, trouble = trouble, ""
+            try:
+                self._supervisor.restart_ended()
+                if self._redis is not None:
+                    self._redis[0].update_record(self._redis[1])
+            except StorageFailed as error:
+                trouble = str(error)
+                if trouble != before:
+                    self._say(f"{trouble}; trying again every second")
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -191,6 +203,6 @@ def _check_redis(settings: Settings, url: str) -> None:
     try:
         check_layout(client, prefix=settings.redis.key_prefix, accounts=settings.accounts)
     except (redis.RedisError, ValueError) as error:
-        raise ConnectionFailed(f"Redis does not answer ({type(error).__name__})", where="redis.url") from error
+        raise ConnectionFailed(redis_problem(error).message, where="redis.url") from error
     finally:
         client.close()
