@@ -170,6 +170,12 @@ class ConnectionFailed(OkasieError):
     code = "not_reachable"
 
 
+class StorageFailed(OkasieError):
+    """A file or folder of this machine cannot be written: a full or read-only disk, or no permission."""
+
+    code = "storage"
+
+
 class PlanOutdated(OkasieError):
     """The held plan has changed since it was shown. ``run``: the run whose plan is held now. Exit status 3."""
 

@@ -128,11 +128,12 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else None
         return {"code": "usage", "message": error.format_message(), "where": where}, 2
     if type(error).__module__.split(".")[0] in ("redis", "kombu"):
-        return {
-            "code": "not_reachable",
-            "message": f"Redis does not answer ({type(error).__name__})",
-            "where": "redis",
-        }, 5
+        from okasie_tasks.store.redis_problems import redis_problem  # noqa: PLC0415 - help needs no redis-py
+
+        problem = redis_problem(error)
+        return {"code": "not_reachable", "message": f"{problem.message}: {problem.fix}", "where": "redis"}, 5
+    if isinstance(error, OSError) and error.filename is not None:
+        return {"code": "storage", "message": f"cannot be used: {error.strerror}", "where": str(error.filename)}, 1
     if os.environ.get("OKASIE_DEBUG"):
         traceback.print_exception(error)
     detail = clean(mask(f"{type(error).__name__}: {error}"))[:300]

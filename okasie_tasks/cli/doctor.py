@@ -16,17 +16,19 @@ import redis
 
 from okasie_tasks import logs
 from okasie_tasks.cli.common import Context, command_options, echo, emit
-from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, OkasieError, RunAborted
+from okasie_tasks.errors import ConfigurationError, ItemRejected, LimiterUnavailable, NoPermit, OkasieError, RunAborted
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, SourceRow, Wait
 from okasie_tasks.settings import AccountSettings, Settings, configuration_hash, load_settings
 from okasie_tasks.settings.redis_url import find_embedded, redis_urls
+from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.store.workers import Workers
 
 _SKEW_SECONDS: Final = 5.0
 _PERMIT_SECONDS: Final = 20.0
 _OLDEST: Final = (6, 2)
+_NEARLY_FULL: Final = 0.9
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -97,8 +99,9 @@ def _redis(settings: Settings) -> tuple[redis.Redis | None, list[Check]]:
         client = redis.Redis.from_url(redis_urls(url).client, socket_timeout=5, socket_connect_timeout=5)
         info: Any = client.info()
     except (redis.RedisError, ValueError, OkasieError) as error:
-        detail = error.message if isinstance(error, OkasieError) else f"does not answer ({type(error).__name__})"
-        return None, [Check("redis", False, detail, "start the server that redis.url names, or remove redis.url")]
+        problem = redis_problem(error)
+        detail = error.message if isinstance(error, OkasieError) else problem.message
+        return None, [Check("redis", False, detail, problem.fix)]
     return client, list(_redis_checks(client, info))
 
 
@@ -112,6 +115,9 @@ def _redis_checks(client: redis.Redis, info: dict[str, Any]) -> Iterator[Check]:
             "redis cluster", False, detail, "use a single server, with or without replicas, instead of a cluster"
         )
     yield _persistence(info)
+    yield _memory(info)
+    if info.get("role") == "slave":
+        yield Check("redis role", False, "a read-only replica", "set redis.url to the primary")
     policy = str(info.get("maxmemory_policy", "unknown"))
     yield Check("redis eviction", policy == "noeviction", policy, "set `maxmemory-policy noeviction`")
     sent_at = time.time()
@@ -131,6 +137,9 @@ def _persistence(info: dict[str, Any]) -> Check:
         return Check(name, False, "no append-only file: a restart would lose the ledger", "set `appendonly yes`")
     if info.get("aof_last_write_status", "ok") != "ok":
         return Check(name, False, "the append-only file cannot be written", "free disk space on the server")
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        detail = "the last snapshot could not be written, so the server may refuse writes"
+        return Check(name, False, detail, 'free disk space on the server, or set `save ""`')
     return Check(name, True, "append-only file on")
 
 
@@ -145,6 +154,21 @@ def _workers(settings: Settings, client: redis.Redis) -> Iterator[Check]:
             yield Check("workers", False, detail, fix)
         elif workers:
             yield Check("workers", True, f"{len(workers)} run this configuration")
+
+
+def _memory(info: dict[str, Any]) -> Check:
+    """Check the memory that is left: a full server with ``noeviction`` refuses writes, and all work stops."""
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if not most:
+        return Check("redis memory", True, f"{_mb(used)} used, no maxmemory")
+    full = "full: " if used >= most else ""
+    detail = f"{full}{_mb(used)} used of {_mb(most)} (maxmemory)"
+    fix = "raise `maxmemory` on the server, or remove other data from it"
+    return Check("redis memory", used < most * _NEARLY_FULL, detail, fix)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 # -- accounts ------------------------------------------------------------------------------------------------------
@@ -226,6 +250,9 @@ def _api_checks(name: str, account: AccountSettings, market: OkasieApi) -> Itera
             yield Check(f"{name}: {scope}", False, str(error), fix)
             if error.code != "scope":
                 return
+        except LimiterUnavailable as error:
+            yield Check(f"{name}: {scope}", False, error.message, redis_problem(error).fix)
+            return
         except OkasieError as error:
             yield Check(f"{name}: {scope}", False, str(error), fix_key)
 

@@ -24,6 +24,7 @@ from okasie_tasks.reports.runs import new_rejects, page_document, run_document
 from okasie_tasks.services import Services
 from okasie_tasks.settings import configuration_hash, load_settings
 from okasie_tasks.store.records import Run
+from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.store.request_stats import Traces
 from okasie_tasks.sync import phases
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, QUEUE_OF, URGENT
@@ -51,7 +52,7 @@ def services_of(context: Context) -> Services:
     try:
         services.check_layout()
     except redis.RedisError as error:
-        raise ConnectionFailed(f"Redis does not answer ({type(error).__name__})", where="redis") from error
+        raise ConnectionFailed(redis_problem(error).message, where="redis") from error
     return services
 
 
@@ -69,7 +70,11 @@ def consumers() -> tuple[dict[str, int], list[str]]:
 def enqueue(services: Services, task: str, kwargs: dict[str, Any], summary: str) -> str:
     """Store a request in the outbox and publish its message; returns its id. Raises `ConnectionFailed`."""
     request = Request(str(uuid4()), task, QUEUE_OF[task], kwargs, summary)
-    send_request(app, request, key_prefix=services.settings.redis.key_prefix, try_seconds=_PUBLISH_SECONDS)
+    try:
+        send_request(app, request, key_prefix=services.settings.redis.key_prefix, try_seconds=_PUBLISH_SECONDS)
+    except ConnectionFailed as error:
+        problem = redis_problem(error.__cause__ or error).message
+        raise ConnectionFailed(f"the broker did not accept the message: {problem}", where="redis") from error
     return request.task_id
 
 
@@ -99,8 +104,8 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
         services = services_of(context)
     except ConnectionFailed as error:
         progress_line(str(error))
-        return {"accounts": [], "queues": {}, "missing": ["redis"]}
-    counts, missing = consumers()
+        return {"accounts": [], "queues": {}, "missing": ["redis"], "redis_problem": error.message}
+    counts, missing, problem = _consumers_if_writable()
     names = [account] if account else list(settings.accounts)
     queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
     documents = [runs.account_document(services.context(n), services.limiter(n).status()) for n in names]
@@ -111,7 +116,16 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
         "workers": workers_document(services.workers.live(), configuration_hash(settings)),
         "quarantine": quarantine_document(services.quarantine.summary(_QUARANTINE_SHOWN)),
         "missing": missing,
+        "redis_problem": problem,
     }
+
+
+def _consumers_if_writable() -> tuple[dict[str, int | None], list[str], str | None]:
+    """Return `consumers` and no problem. To ask the workers is a write: a server that refuses writes is ``missing``."""
+    try:
+        return (*consumers(), None)  # type: ignore[return-value] # the counts may be None below
+    except (redis.RedisError, OperationalError) as error:
+        return dict.fromkeys(ALL_QUEUES), ["redis"], redis_problem(error).message
 
 
 def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:

@@ -200,7 +200,8 @@ def _print_status(document: dict[str, Any]) -> None:
         for line in _remarks(entry):
             echo(f"{entry['account']}: {line}")
     for queue, count in document["queues"].items():
-        echo(f"queue {queue}: {count['waiting']} waiting, {count['consumers']} consumers")
+        consumers = "unknown" if count["consumers"] is None else count["consumers"]
+        echo(f"queue {queue}: {count['waiting']} waiting, {consumers} consumers")
     for worker in document.get("workers", []):
         if not worker["same_configuration"]:
             echo(
@@ -214,11 +215,7 @@ def _print_status(document: dict[str, Any]) -> None:
             f" {last['at']}: {last['reason']}; `okasie status --json` shows more"
         )
     for name in document["missing"]:
-        echo(_missing(name))
-
-
-def _missing(name: str) -> str:
-    return "Redis does not answer" if name == "redis" else f"no worker consumes {name}"
+        echo(document["redis_problem"] if name == "redis" else f"no worker consumes {name}")
 
 
 def _remarks(entry: dict[str, Any]) -> Iterator[str]:

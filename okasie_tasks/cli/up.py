@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 import click
 
 from okasie_tasks.cli.common import Context, command_options, echo, progress_line
-from okasie_tasks.errors import ConfigurationError
+from okasie_tasks.errors import ConfigurationError, StorageFailed
 from okasie_tasks.local.fleet import LocalFleet
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.server import run
@@ -95,6 +96,8 @@ def sandbox(context: Context, port: int, host: str, data: Path | None, **options
     limits = {"limit": options["limit"], "window": options["window"], "burst_per_second": options["burst"]}
     try:
         served = Sandbox(keys, data=data, host=host, port=port, **limits)
+    except sqlite3.Error as error:
+        raise StorageFailed(f"cannot be used: {error}", where=str(data)) from error
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
 

@@ -27,6 +27,7 @@ import psutil
 import redis
 
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
+from okasie_tasks.local.storage import check_writable, naming
 from okasie_tasks.local.supervisor import Child
 from okasie_tasks.settings.redis_url import RECORD_FILE, Record, read_record
 
@@ -110,8 +111,9 @@ class EmbeddedRedis:
     def child(self) -> Child:
         """The child process to supervise. It may take a while to load its data: see `wait`."""
         data = self._data / self.server.folder
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.state_dir.chmod(0o700)
+        check_writable(data)
+        with naming(self.state_dir):
+            self.state_dir.chmod(0o700)
         options = {
             "port": "0",
             "unixsocket": str(self._socket),
@@ -134,6 +136,7 @@ class EmbeddedRedis:
         try:
             while time.monotonic() < deadline:
                 if not child.alive:
+                    check_writable(self._data)
                     raise ConnectionFailed(f"the embedded server ended: {child.last_line()}", where=str(child.log))
                 with contextlib.suppress(redis.RedisError):
                     client.ping()
@@ -158,8 +161,9 @@ class EmbeddedRedis:
         process = psutil.Process(child.process.pid)
         record = Record(self.url, process.pid, self.server.engine, self.server.version, process.create_time())
         part = self.state_dir / f"{RECORD_FILE}.part"
-        part.write_bytes(msgspec.json.encode(record))
-        part.replace(self.state_dir / RECORD_FILE)
+        with naming(part):
+            part.write_bytes(msgspec.json.encode(record))
+            part.replace(self.state_dir / RECORD_FILE)
 
     def forget(self) -> None:
         """After the server has ended, remove the record and any folder outside ``state_dir``."""
@@ -172,7 +176,7 @@ def locked(state_dir: Path) -> Iterator[None]:
     """Lock ``state_dir`` within the block. Raises `ConfigurationError` if another process has locked it."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (state_dir / "lock").open("a+")
+        file = (state_dir / "lock").open("a+b", buffering=0)
     except OSError as error:
         raise ConfigurationError(f"cannot be used: {error.strerror}", where=f"redis.state_dir {state_dir}") from error
     with file:
@@ -180,14 +184,14 @@ def locked(state_dir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            holder = file.read(20).strip()
+            holder = file.read(20).decode("ascii", "replace").strip()
             raise ConfigurationError(
                 f"is in use by another `okasie up`{f' (process {holder})' if holder else ''}: end that one, or choose"
                 " another redis.state_dir",
                 where=f"redis.state_dir {state_dir}",
             ) from error
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
+        with naming(state_dir / "lock"):
+            file.seek(0)
+            file.truncate()
+            file.write(str(os.getpid()).encode())
         yield

@@ -20,14 +20,16 @@ from typing import Final
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.errors import ConfigurationError, ConnectionFailed
+from okasie_tasks.errors import ConfigurationError, ConnectionFailed, StorageFailed
 from okasie_tasks.local.embedded_redis import EmbeddedRedis, locked
+from okasie_tasks.local.storage import check_writable
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.settings import Settings, configuration_hash, load_settings
 from okasie_tasks.settings.identity import HASH_VARIABLE
 from okasie_tasks.settings.redis_url import redis_urls
 from okasie_tasks.store.layout import check_layout
+from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _READY_SECONDS: Final = 90.0
@@ -75,7 +77,10 @@ class LocalFleet:
 
     def __enter__(self) -> LocalFleet:
         with contextlib.ExitStack() as starting:
-            starting.enter_context(locked(self.settings.redis.state_dir))
+            state_dir = self.settings.redis.state_dir
+            starting.enter_context(locked(state_dir))
+            for folder in (state_dir, state_dir / "logs"):
+                check_writable(folder)
             starting.callback(self._supervisor.stop)
             if self._with_sandbox:
                 starting.enter_context(self._sandboxed())
@@ -93,7 +98,7 @@ class LocalFleet:
     def _sandboxed(self) -> Iterator[None]:
         """Run a sandbox, and point every account at it, with a generated key."""
         data = self.settings.redis.state_dir / _SANDBOX
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_writable(data)
         with Sandbox([], data=data / "listings.db") as sandbox:
             self.sandbox = sandbox
             self._use(self.settings)
@@ -168,13 +173,20 @@ class LocalFleet:
 
         Reloads the configuration when ``changed`` is set.
         """
+        trouble = ""
         while not stopped(1.0):
             if changed is not None and changed.is_set():
                 changed.clear()
                 self.reload()
-            self._supervisor.restart_ended()
-            if self._redis is not None:
-                self._redis[0].update_record(self._redis[1])
+            before, trouble = trouble, ""
+            try:
+                self._supervisor.restart_ended()
+                if self._redis is not None:
+                    self._redis[0].update_record(self._redis[1])
+            except StorageFailed as error:
+                trouble = str(error)
+                if trouble != before:
+                    self._say(f"{trouble}; trying again every second")
 
     def reload(self) -> None:
         """Restart the workers and Beat with the configuration as it is now.
@@ -241,6 +253,6 @@ def _check_redis(settings: Settings, url: str) -> None:
     try:
         check_layout(client, prefix=settings.redis.key_prefix, accounts=settings.accounts)
     except (redis.RedisError, ValueError) as error:
-        raise ConnectionFailed(f"Redis does not answer ({type(error).__name__})", where="redis.url") from error
+        raise ConnectionFailed(redis_problem(error).message, where="redis.url") from error
     finally:
         client.close()

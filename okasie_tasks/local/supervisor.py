@@ -19,6 +19,7 @@ from typing import IO, Final
 import psutil
 
 from okasie_tasks.local import die_with_parent as child_script
+from okasie_tasks.local.storage import naming
 
 GRACE_SECONDS: Final = 20.0
 _BACKOFF_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -53,10 +54,12 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
-        """Start it; its output goes to the log."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        """Start it; its output goes to the log. Raises `StorageFailed` if that cannot be opened."""
+        with naming(self.log):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            log = self.log.open("ab")
         wrapper = [sys.executable, "-S", "-E", str(child_script.__file__), str(os.getpid())]
-        with self.log.open("ab") as log:
+        with log:
             self.process = self._spawn([*wrapper, str(int(self.death_signal)), *self.argv], log)
         self.started_at, self.restart_at = time.monotonic(), None
 

@@ -31,6 +31,7 @@ import redis
 from okasie_tasks.core.quota import BucketState, LimiterStatus, Limits
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
+from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.store.scripts import script
 
 _RETRY_SECONDS: Final = 2.0
@@ -134,6 +135,4 @@ class RedisLimiter:
 
 
 def _unavailable(error: redis.RedisError) -> LimiterUnavailable:
-    return LimiterUnavailable(
-        f"the limiter's Redis does not answer ({type(error).__name__})", seconds=_RETRY_SECONDS, where="limiter"
-    )
+    return LimiterUnavailable(f"no permit: {redis_problem(error).message}", seconds=_RETRY_SECONDS, where="limiter")

@@ -6,6 +6,7 @@ whose tries are used up is closed as failed with its reason, and the run continu
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -257,7 +258,10 @@ def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
     try:
         return load.load_slice(ctx, part, run, partitions=run.fact("partitions", 1))
     except OSError as error:
-        raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where="source") from error
+        # A full disk is no fault of the source: what is downloaded is stored in the state directory first.
+        verb = "stored" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else "read"
+        reason = error.strerror or type(error).__name__
+        raise SourceError(f"cannot be {verb}: {reason}", where=str(error.filename or "source")) from error
 
 
 def _diff(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
