@@ -34,13 +34,17 @@ REFERENCE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CAR_PASS: Final = re.compile(r"https?://(www\.|public\.)?car-pass\.be/\S*|\d{11}")
 _MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
+MOST: Final = 2**53
+"""The largest number: what JSON readers hold exactly."""
+
 Issue = dict[str, str]
 
 
 def canonical(body: dict[str, Any]) -> dict[str, Any]:
     """The body with aliases replaced by the main names, and a nested location flattened."""
-    flat = {ALIASES.get(name, name): value for name, value in body.items() if name != "location"}
     location = body.get("location")
+    nested = isinstance(location, dict)
+    flat = {ALIASES.get(name, name): value for name, value in body.items() if not (nested and name == "location")}
     if isinstance(location, dict):
         for name in ("postalCode", "city", "province", "latitude", "longitude"):
             if name in location:
@@ -82,7 +86,7 @@ def _check(name: str, value: Any, wrong: Any) -> None:  # noqa: PLR0912 - one br
         high = datetime.now(UTC).year + 1 if name == "year" else high
         if isinstance(value, bool) or not isinstance(value, int):
             wrong(name, "Expected integer")
-        elif value < low or (high is not None and value > high):
+        elif value < low or value > (high or MOST):
             wrong(name, f"Number must be at least {low}" + (f" and at most {high}" if high else ""), "out_of_range")
     elif name in NUMBERS:
         low_number = NUMBERS[name]
@@ -90,9 +94,13 @@ def _check(name: str, value: Any, wrong: Any) -> None:  # noqa: PLR0912 - one br
             wrong(name, "Expected number")
         elif low_number is not None and value < low_number:
             wrong(name, "Number must be greater than or equal to 0", "too_small")
+        elif abs(value) > MOST:
+            wrong(name, "Number is too large", "too_big")
     elif name in BOOLEANS:
         if not isinstance(value, bool):
             wrong(name, "Expected boolean")
+    elif name == "location":
+        wrong(name, "Expected object")
     elif name in ENUMS:
         if value not in ENUMS[name]:
             wrong(name, f"Invalid enum value. Expected {' | '.join(ENUMS[name])}", "invalid_enum_value")
@@ -116,6 +124,9 @@ def _check_list(name: str, value: Any, wrong: Any) -> None:
             url = item.get("url", item.get("imageUrl")) if isinstance(item, dict) else item
             if not isinstance(url, str) or not url.startswith(("http://", "https://")):
                 wrong(f"images.{index}", "Expected an image URL", "invalid_string")
+            position = item.get("position", 0) if isinstance(item, dict) else 0
+            if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position <= MOST:
+                wrong(f"images.{index}.position", "Expected an integer from 0")
 
 
 def _required(body: dict[str, Any], wrong: Any) -> None:
@@ -129,4 +140,4 @@ def _required(body: dict[str, Any], wrong: Any) -> None:
             if not body.get(name):
                 wrong(name, "Required when status is active")
     if not body.get("dealerProfileId") and not body.get("dealerLocationCode"):
-        wrong("dealerProfileId", "dealerProfileId or dealerLocationCode is required")
+        wrong("dealerProfileId", "dealerProfileId or dealerLocationCode is required", "missing_dealer")
