@@ -7,12 +7,13 @@ import contextlib
 import math
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import msgspec
 from tornado import web
 
+from okasie_tasks.sandbox import admin
 from okasie_tasks.sandbox.codes import STATUS_OF, Refusal, refusal
 from okasie_tasks.sandbox.edits import edited
 from okasie_tasks.sandbox.faults import Fault
@@ -20,10 +21,14 @@ from okasie_tasks.sandbox.limits import Quota, QuotaDecision
 from okasie_tasks.sandbox.rendering import stamp
 from okasie_tasks.sandbox.routing import Caller, Key, route
 
-if TYPE_CHECKING:
-    from okasie_tasks.sandbox.server import Sandbox
-
 _PAGE: Final = b"<!doctype html><html><head><title>Error</title></head><body><h1>Service Unavailable</h1></body></html>"
+
+
+class Sandbox(admin.Sandbox, Protocol):
+    """The parts of `okasie_tasks.sandbox.server.Sandbox` that answer a request."""
+
+    keys: dict[str, Key]
+    strangers: Quota
 
 
 class _Dropped(Exception):

@@ -84,7 +84,7 @@ def _check(name: str, value: Any, wrong: Any) -> None:  # noqa: PLR0912 - one br
     elif name in INTEGERS:
         low, high = INTEGERS[name]
         high = datetime.now(UTC).year + 1 if name == "year" else high
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not _is_integer(value):
             wrong(name, "Expected integer")
         elif value < low or value > (high or MOST):
             wrong(name, f"Number must be at least {low}" + (f" and at most {high}" if high else ""), "out_of_range")
@@ -108,6 +108,11 @@ def _check(name: str, value: Any, wrong: Any) -> None:  # noqa: PLR0912 - one br
         _check_list(name, value, wrong)
 
 
+def _is_integer(value: object) -> bool:
+    """Whether JSON Schema calls the value an integer: 5.0 is one."""
+    return not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, float) and value.is_integer()))
+
+
 def _check_list(name: str, value: Any, wrong: Any) -> None:
     if name == "conditionTags":
         if not isinstance(value, list) or not all(isinstance(tag, str) and len(tag) <= 32 for tag in value):
@@ -125,7 +130,7 @@ def _check_list(name: str, value: Any, wrong: Any) -> None:
             if not isinstance(url, str) or not url.startswith(("http://", "https://")):
                 wrong(f"images.{index}", "Expected an image URL", "invalid_string")
             position = item.get("position", 0) if isinstance(item, dict) else 0
-            if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position <= MOST:
+            if not _is_integer(position) or not 0 <= position <= MOST:
                 wrong(f"images.{index}.position", "Expected an integer from 0")
 
 
