@@ -1,5 +1,6 @@
 """A local Okasie API that follows the contract, and misbehaves on request. It shares no code with the client side."""
 
-from okasie_tasks.sandbox.server import Key, Sandbox, run
+from okasie_tasks.sandbox.routing import Key
+from okasie_tasks.sandbox.server import Sandbox, run
 
 __all__ = ["Key", "Sandbox", "run"]

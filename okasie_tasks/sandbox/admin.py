@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any, Protocol
 
 import msgspec
@@ -28,7 +29,10 @@ class Sandbox(Protocol):
 
 
 class AdminHandler(web.RequestHandler):
-    """GET state, requests, writes, listings; POST listings, faults, quirks, limit, scope, reset; DELETE faults."""
+    """GET openapi.json, state, requests, writes, listings; POST listings, faults, quirks, limit, scope, reset.
+
+    DELETE faults.
+    """
 
     def initialize(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -39,7 +43,9 @@ class AdminHandler(web.RequestHandler):
         self.set_header("Content-Type", "application/json; charset=utf-8")
 
     def get(self, path: str) -> None:
-        if path == "state":
+        if path == "openapi.json":
+            self.finish(files("okasie_tasks.sandbox").joinpath(path).read_bytes())
+        elif path == "state":
             self._json({name: self._state(name) for name in self._sandbox.meters})
         elif path == "requests":
             self._json(list(self._sandbox.meters[self._key()].requests))

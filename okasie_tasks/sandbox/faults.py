@@ -9,6 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
+from okasie_tasks.sandbox.codes import STATUS_OF
 from okasie_tasks.sandbox.edits import check_edits
 
 KINDS: Final = {
@@ -22,6 +23,7 @@ KINDS: Final = {
     "garbage": "does the work and answers bytes that are not JSON",
     "data_not_list": 'answers 200 with {"data": "x"}',
     "429": "refuses with 429 and Retry-After `seconds`",
+    "error": "refuses with the documented error `code` and its status",
     "400": "refuses with 400",
     "401": "refuses with 401",
     "redirect": "answers 302 to another address",
@@ -32,7 +34,7 @@ KINDS: Final = {
     "edit": "does the work and changes its answer by `edits`, `status` and `headers` (an empty value removes a header)",
 }
 _FIELDS: Final = frozenset({"kind", "match", "probability", "times", "for_seconds", "seconds", "seed",
-                            "status", "headers", "content_type", "body", "edits"})  # fmt: skip
+                            "status", "headers", "content_type", "body", "edits", "code"})  # fmt: skip
 
 
 class Fault:
@@ -57,6 +59,9 @@ class Fault:
         self.headers = {str(name): str(value) for name, value in (rule.get("headers") or {}).items()}
         self.content_type = str(rule.get("content_type", "application/json"))
         self.body: Any = rule.get("body", "")
+        self.code = str(rule.get("code", ""))
+        if self.kind == "error" and self.code not in STATUS_OF:
+            raise ValueError(f"got code {self.code!r:.40}, expected one of {', '.join(STATUS_OF)}")
         self.edits: list[dict[str, Any]] = check_edits(rule.get("edits") or [])
         self.rng = Random(rule.get("seed", 0))  # noqa: S311 - repeatable, for tests
 

@@ -51,6 +51,10 @@ class Quota:
         remaining, reset = self._state(now)
         return QuotaDecision(True, remaining, reset, 0.0)
 
+    def look(self, now: float) -> QuotaDecision:
+        """The quota's state, without a request."""
+        return QuotaDecision(True, *self._state(now), 0.0)
+
     def change(self, limit: int) -> None:
         """Set another limit. Requests that were counted stay counted."""
         self.limit = limit

@@ -37,6 +37,8 @@ class Listing(msgspec.Struct):
 
 
 def image_urls(body: dict[str, Any]) -> list[str]:
-    """The source URLs of a stored body, in order."""
+    """The source URLs of a stored body, ordered by ``position``; without one, the place in the array counts."""
     items: list[Any] = body.get("images") or []
-    return [str(item.get("url", item.get("imageUrl", "")) if isinstance(item, dict) else item) for item in items]
+    placed = [(item.get("position", index), item.get("url", item.get("imageUrl", ""))) if isinstance(item, dict)
+              else (index, item) for index, item in enumerate(items)]  # fmt: skip
+    return [str(url) for _, url in sorted(placed, key=lambda image: image[0])]

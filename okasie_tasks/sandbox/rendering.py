@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from okasie_tasks.sandbox.codes import ErrorCodes, ImageError
 from okasie_tasks.sandbox.listings import Dealer, Listing
 from okasie_tasks.sandbox.validation import BOOLEANS, ENUMS, INTEGERS, NUMBERS, STRINGS
 
@@ -64,10 +65,26 @@ class Quirks(msgspec.Struct, forbid_unknown_fields=True):
     refuse_word: str = ""
     skip_images_with: str = ""
     count_error: int = 0
+    error_codes: ErrorCodes = "examples"
+    image_error: ImageError = ""
     item_errors: dict[str, ItemError] = {}
 
 
-def read_shape(row: Listing, dealer: Dealer, quirks: Quirks) -> dict[str, Any]:
+def profile(dealer: Dealer, parent: Dealer | None) -> dict[str, Any]:
+    """A dealer as listings and locations show it. The sandbox knows no more than its name and its code."""
+    unknown = ("email", "phone", "address", "postalCode", "city", "province", "logoUrl", "metadata")
+    return {
+        **_identity(dealer), "parentId": dealer.parent, **dict.fromkeys(unknown),
+        "parent": _identity(parent) if parent else None,
+    }  # fmt: skip
+
+
+def _identity(dealer: Dealer) -> dict[str, Any]:
+    names = dict.fromkeys(("companyName", "fullName", "displayName"), dealer.name)
+    return {"id": dealer.id, "locationCode": dealer.code, **names}
+
+
+def read_shape(row: Listing, dealer: Dealer, parent: Dealer | None, quirks: Quirks) -> dict[str, Any]:
     """One row of ``data[]`` (API docs, listings/list)."""
     shown = _shown(row.body, quirks)
     features = _features(row.body, quirks)
@@ -89,12 +106,7 @@ def read_shape(row: Listing, dealer: Dealer, quirks: Quirks) -> dict[str, Any]:
         "features": features[::-1] if quirks.reorder_features else features,
         "images": images,
         "mainImageUrl": images[0]["url"] if images else None,
-        "dealer": {
-            "id": dealer.id,
-            "parentId": dealer.parent,
-            "locationCode": dealer.code,
-            "companyName": dealer.name,
-        },
+        "dealer": profile(dealer, parent),
         "createdAt": stamp(row.created_at),
         "updatedAt": stamp(row.updated_at),
         "soldAt": stamp(row.sold_at) if row.sold_at else None,

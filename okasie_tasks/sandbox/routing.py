@@ -1,34 +1,28 @@
-"""Parses a request: its route, its caller and its parameters; and the error for a refused one."""
+"""Parses a request: its route, its key, its caller and its parameters."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
+import msgspec
+
+from okasie_tasks.sandbox.codes import invalid, refusal
 from okasie_tasks.sandbox.validation import is_reference
 
 ROOT: Final = "/api/external/v1"
 SCOPES: Final = ("read:listings", "read:locations", "write:listings")
 
 
-class Refusal(Exception):
-    """An error answer: status, code, message and, for validation, issues."""
+class Key(msgspec.Struct, frozen=True):
+    """An API key. ``codes``: the location codes it may write to; None: any, and unknown ones are created."""
 
-    def __init__(self, status: int, code: str, message: str, issues: list[dict[str, str]] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.issues = status, code, message, issues
-
-    def document(self) -> dict[str, Any]:
-        error: dict[str, Any] = {"code": self.code, "message": self.message}
-        if self.issues:
-            error["issues"] = self.issues
-        return {"error": error}
-
-
-def invalid(path: str, message: str, code: str) -> Refusal:
-    """A validation failure of one field or parameter."""
-    return Refusal(422, "VALIDATION_FAILED", "Validation failed", [{"path": path, "message": message, "code": code}])
+    secret: str
+    name: str = "sandbox"
+    scopes: tuple[str, ...] = SCOPES
+    codes: tuple[str, ...] | None = None
 
 
 class Caller(NamedTuple):
@@ -45,7 +39,7 @@ class Caller(NamedTuple):
 
     def require(self, scope: str) -> None:
         if scope not in self.scopes:
-            raise Refusal(403, "SCOPE_DENIED", f"The key lacks the scope {scope}")
+            raise refusal("SCOPE_DENIED", f"The key lacks the scope {scope}")
 
     def reaches(self, code: str) -> bool:
         return self.reach is None or code.casefold() in (known.casefold() for known in self.reach)
@@ -58,18 +52,33 @@ class Caller(NamedTuple):
 
 def check_reference(reference: object) -> None:
     if not isinstance(reference, str) or not is_reference(reference):
-        raise Refusal(400, "INVALID_REFERENCE", "The reference is missing or not allowed")
+        raise refusal("INVALID_REFERENCE", "The reference is missing or not allowed")
 
 
-def integer(query: dict[str, str], default: int, *names: str) -> int:
-    """The first of these parameters in the query, as a whole number, else ``default``."""
-    for name in names:
-        if name in query:
-            try:
-                return int(query[name])
-            except ValueError:
-                raise invalid(name, "Expected integer", "invalid_type") from None
-    return default
+def parameter(query: dict[str, str], *names: str) -> str | None:
+    """The first of these parameters in the query: a name, then its aliases."""
+    return next((query[name] for name in names if name in query), None)
+
+
+def integer(query: dict[str, str], default: int, values: range, *names: str) -> int:
+    """The first of these parameters in the query, as a whole number among ``values``, else ``default``."""
+    text = parameter(query, *names)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise invalid(names[0], "Expected integer", "invalid_type")
+    if int(text) not in values:
+        raise invalid(names[0], f"Expected {values.start} to {values.stop - 1}", "out_of_range")
+    return int(text)
+
+
+def boolean(query: dict[str, str], default: bool, name: str) -> bool:
+    text = query.get(name)
+    if text is None:
+        return default
+    if text not in ("true", "false"):
+        raise invalid(name, "Expected true or false", "invalid_type")
+    return text == "true"
 
 
 def moment(text: str) -> int:
@@ -84,17 +93,18 @@ def moment(text: str) -> int:
 def route(method: str, path: str) -> tuple[str, str]:  # noqa: PLR0911 - one line a route
     """The kind of call and its argument: a reference, or a location's id."""
     parts = path.removeprefix(ROOT).strip("/").split("/") if path.startswith(ROOT + "/") else [""]
+    parts = [unquote(part) for part in parts]
     match (method, parts):
         case ("GET", ["listings"]):
             return "list", ""
         case ("POST", ["listings", "bulk-upsert"]):
             return "bulk", ""
         case ("PUT", ["listings", reference]):
-            return "put", unquote(reference)
+            return "put", reference
         case ("DELETE", ["listings", reference]):
-            return "delete", unquote(reference)
+            return "delete", reference
         case ("POST", ["listings", reference, "status"]):
-            return "status", unquote(reference)
+            return "status", reference
         case ("GET", ["locations"]):
             return "locations", ""
         case ("GET", ["locations", identity, "listings"]):

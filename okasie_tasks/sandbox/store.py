@@ -159,9 +159,9 @@ class Store:
         for row in rows:
             known = self._rendered.get(row.id)
             if known is None:
-                known = self._rendered[row.id] = msgspec.json.encode(
-                    read_shape(row, self.dealers[row.dealer], self.quirks)
-                )
+                dealer = self.dealers[row.dealer]
+                shape = read_shape(row, dealer, self.dealers.get(dealer.parent or ""), self.quirks)
+                known = self._rendered[row.id] = msgspec.json.encode(shape)
             yield known
 
     def set_quirks(self, quirks: Quirks) -> None:

@@ -34,6 +34,9 @@ _LONGEST_REFERENCE: Final = 64
 _CAR_PASS: Final = re.compile(r"https?://(www\.|public\.)?car-pass\.be/\S*|\d{11}")
 _MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
+MOST: Final = 2**53
+"""The largest number: what JSON readers hold exactly."""
+
 Issue = dict[str, str]
 
 
@@ -44,8 +47,9 @@ def is_reference(text: str) -> bool:
 
 def canonical(body: dict[str, Any]) -> dict[str, Any]:
     """The body with aliases replaced by the main names, and a nested location flattened."""
-    flat = {ALIASES.get(name, name): value for name, value in body.items() if name != "location"}
     location = body.get("location")
+    nested = isinstance(location, dict)
+    flat = {ALIASES.get(name, name): value for name, value in body.items() if not (nested and name == "location")}
     if isinstance(location, dict):
         for name in ("postalCode", "city", "province", "latitude", "longitude"):
             if name in location:
@@ -85,9 +89,9 @@ def _check(name: str, value: Any, wrong: Any) -> None:  # noqa: PLR0912 - one br
     elif name in INTEGERS:
         low, high = INTEGERS[name]
         high = datetime.now(UTC).year + 1 if name == "year" else high
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not _is_integer(value):
             wrong(name, "Expected integer")
-        elif value < low or (high is not None and value > high):
+        elif value < low or value > (high or MOST):
             wrong(name, f"Number must be at least {low}" + (f" and at most {high}" if high else ""), "out_of_range")
     elif name in NUMBERS:
         low_number = NUMBERS[name]
@@ -95,14 +99,23 @@ def _check(name: str, value: Any, wrong: Any) -> None:  # noqa: PLR0912 - one br
             wrong(name, "Expected number")
         elif low_number is not None and value < low_number:
             wrong(name, "Number must be greater than or equal to 0", "too_small")
+        elif abs(value) > MOST:
+            wrong(name, "Number is too large", "too_big")
     elif name in BOOLEANS:
         if not isinstance(value, bool):
             wrong(name, "Expected boolean")
+    elif name == "location":
+        wrong(name, "Expected object")
     elif name in ENUMS:
         if value not in ENUMS[name]:
             wrong(name, f"Invalid enum value. Expected {' | '.join(ENUMS[name])}", "invalid_enum_value")
     else:
         _check_list(name, value, wrong)
+
+
+def _is_integer(value: object) -> bool:
+    """Whether JSON Schema calls the value an integer: 5.0 is one."""
+    return not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, float) and value.is_integer()))
 
 
 def _check_list(name: str, value: Any, wrong: Any) -> None:
@@ -121,6 +134,9 @@ def _check_list(name: str, value: Any, wrong: Any) -> None:
             url = item.get("url", item.get("imageUrl")) if isinstance(item, dict) else item
             if not isinstance(url, str) or not url.startswith(("http://", "https://")):
                 wrong(f"images.{index}", "Expected an image URL", "invalid_string")
+            position = item.get("position", 0) if isinstance(item, dict) else 0
+            if not _is_integer(position) or not 0 <= position <= MOST:
+                wrong(f"images.{index}.position", "Expected an integer from 0")
 
 
 def _required(body: dict[str, Any], wrong: Any) -> None:
@@ -134,4 +150,4 @@ def _required(body: dict[str, Any], wrong: Any) -> None:
             if not body.get(name):
                 wrong(name, "Required when status is active")
     if not body.get("dealerProfileId") and not body.get("dealerLocationCode"):
-        wrong("dealerProfileId", "dealerProfileId or dealerLocationCode is required")
+        wrong("dealerProfileId", "dealerProfileId or dealerLocationCode is required", "missing_dealer")
