@@ -136,16 +136,24 @@ class Validation:
         if not isinstance(value, list | tuple):
             self._wrong(spec.name, "not_a_list", f"expected a list of URLs, got {_shown(value)}")
             return None
-        urls: list[str] = []
+        placed: list[tuple[float, str]] = []
         for index, item in enumerate(value):
+            position = item.get("position") if isinstance(item, Mapping) else None
+            if position is None:
+                position = index
+            if isinstance(position, bool) or not isinstance(position, int | float) or not math.isfinite(position):
+                self._wrong(f"images.{index}.position", "not_a_number", f"expected a number, got {_shown(position)}")
+                return None
             url = item.get("url", item.get("imageUrl")) if isinstance(item, Mapping) else item
             address = encoded_url(url) if isinstance(url, str) else None
             if address is None:
                 self._wrong(f"images.{index}", "not_a_url", f"expected an http(s) URL, got {_shown(url)}")
                 return None
-            urls.append(address)
+            placed.append((position, address))
+        # `position` orders the pictures; without one, the place in the list counts. Equal positions keep their order.
+        placed.sort(key=lambda image: image[0])
         # More than 50 and repeats are not documented: the first 50 are sent, each once, in order.
-        return tuple(dict.fromkeys(urls))[:MAX_IMAGES]
+        return tuple(dict.fromkeys(url for _, url in placed))[:MAX_IMAGES]
 
     def _features(self, spec: FieldSpec, value: object) -> tuple[Feature, ...] | None:
         if not isinstance(value, list | tuple):
