@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from okasie_tasks.core.fingerprint import COMPARED_FIELDS, DEALER_UNREAD, decode_compared, differing, echo_learnable
+from okasie_tasks.core.fingerprint import DEALER_UNREAD, decode_compared, differing, echo_learnable
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
 from okasie_tasks.core.records import Local, Remote
 
@@ -100,12 +100,6 @@ def fields_between(local: Local, remote: Remote) -> tuple[str, ...]:
     if local.values is None or remote.values is None:
         return (*fields, "unknown")
     return (*fields, *differing(decode_compared(local.values), decode_compared(remote.values)))
-
-
-def empty_fields(remote: Remote) -> set[str]:
-    """Return the fields that are empty in the row; none when its values were not included."""
-    values = decode_compared(remote.values) if remote.values is not None else ()
-    return {name for name, value in zip(COMPARED_FIELDS, values, strict=False) if value is None}
 
 
 def same_dealer(dealer: bytes, remote: Remote) -> bool:

@@ -14,7 +14,6 @@ from okasie_tasks.core.decision import (
     ReadEvidence,
     adoption_of,
     changed_or_none,
-    empty_fields,
     fields_between,
     is_spelling,
     same_dealer,
@@ -48,7 +47,7 @@ def decide(
     """
     lacking = False
     if remote is not None:
-        remote, lacking = completed(local, remote, base, evidence.lost_fields)
+        remote, lacking = completed(local, remote, base, evidence.lost_fields, resends=evidence.policy == "local")
     decision = _decide(local, remote, base, evidence, same=same)
     if lacking:
         decision = _of_incomplete_row(decision, base)
@@ -253,9 +252,6 @@ def _compare(
     count: Count = "conflicts" if changed else "drifted"
     if not _ours_wins(local, remote, evidence, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
-        if base.has(Flag.ECHO_DUE):
-            # The marketplace may have dropped what we sent: that is no edit to offer to the source.
-            fields = tuple(name for name in fields if name not in empty_fields(remote))
         # The ledger takes the marketplace's version, so that it is decided and recorded once.
         entry = with_row_seen(picture.replace(clear=_ANSWERED).with_remote_accepted(), local)
         if not same_dealer(base.dealer, remote):

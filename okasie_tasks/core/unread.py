@@ -32,18 +32,21 @@ _REQUIRED: Final = frozenset({"status", "title", "price", "postalCode", "city", 
 _BITS: Final = tuple(1 << tuple(FIELDS).index(name) for name in COMPARED_FIELDS)
 
 
-def completed(local: Local | None, remote: Remote, base: Entry | None, lost: Collection[str]) -> tuple[Remote, bool]:
+def completed(
+    local: Local | None, remote: Remote, base: Entry | None, lost: Collection[str], *, resends: bool
+) -> tuple[Remote, bool]:
     """Return the row with our values in place of what is unknown, and whether a field that we fill was unknown.
 
     ``lost``: fields that most rows have lost; see `okasie_tasks.sync.lost_fields`. A row whose difference
-    may come from its unknown fields alone has the ledger's rendering.
+    may come from its unknown fields alone has the ledger's rendering. ``resends``: a field that the marketplace dropped
+    from our last write is sent once more; otherwise it is unknown, since it is no edit to offer to the source.
     """
     row = remote if remote.status or base is None else msgspec.structs.replace(remote, status=base.status)
     if row.values is None:  # the ledger knows this rendering
         return row, False
     theirs = decode_compared(row.values)
     ours = decode_compared(local.values) if local is not None and local.values is not None else None
-    doubtful = _REQUIRED.union(lost) if _touched(row, base) else COMPARED_FIELDS
+    doubtful = _REQUIRED.union(lost) if _touched(row, base, resends=resends) else COMPARED_FIELDS
     unknown = _unknown(ours, theirs, row.absent, base, doubtful)
     if not unknown:
         return row, False
@@ -74,9 +77,11 @@ def _unknown(
     }
 
 
-def _touched(row: Remote, base: Entry | None) -> bool:
+def _touched(row: Remote, base: Entry | None, *, resends: bool) -> bool:
     """Return whether the row may have been changed since it was last compared."""
-    if base is None or base.has(Flag.ECHO_DUE) or not base.changed_at:
+    if base is not None and base.has(Flag.ECHO_DUE):
+        return resends
+    if base is None or not base.changed_at:
         return True
     return row.changed_at > base.changed_at
 
