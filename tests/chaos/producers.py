@@ -82,11 +82,11 @@ class Rounds:
         else:
             row["price_eur"] = str(int(row["price_eur"]) + 100 + seed)
         self._write()
-        runs = len(self._fleet.history(ACCOUNT))
+        newest = self._newest_run()
         try:
             with self._losing(f"okasie.{request}", moment, rng):
                 said = self._ask(producer, request, reference, moment)
-            poll(lambda: self._executed(request, row, runs), seconds=60, what=f"{producer} {request}, {moment},")
+            poll(lambda: self._executed(request, row, newest), seconds=60, what=f"{producer} {request}, {moment},")
             poll(lambda: self._fleet.at_rest(ACCOUNT), seconds=60, what="an idle account")
         except AssertionError as error:
             return str(error)
@@ -143,12 +143,15 @@ class Rounds:
         for name in names:
             self._fleet.kill(name, back_after=0.1)
 
-    def _executed(self, request: str, row: dict[str, str], runs: int) -> bool:
+    def _executed(self, request: str, row: dict[str, str], newest: str) -> bool:
         found = self._stored()[row["stock_no"]]
         if request == "sell":
             return bool(found["status"] == "sold")
         done = found["body"]["price"] == int(row["price_eur"])
-        return done and (request != "sync" or len(self._fleet.history(ACCOUNT)) > runs)
+        return done and (request != "sync" or self._newest_run() != newest)
+
+    def _newest_run(self) -> str:
+        return self._fleet.history(ACCOUNT)[-1].id
 
     def _stored(self) -> dict[str, dict[str, Any]]:
         return stored(self._fleet.sandbox, ACCOUNT)
@@ -174,6 +177,8 @@ def main() -> int:
             if said := rounds.play(seed):
                 wrong += 1
                 print(f"seed {seed}: WRONG: {said}", flush=True)
+            if seed % 10 == 0:
+                print(f"seed {seed} played, {wrong} wrong, {time.monotonic() - began:.0f} s", flush=True)
         print(f"{options.rounds} rounds, {wrong} wrong, {time.monotonic() - began:.0f} s", flush=True)
     return int(wrong > 0)
 

@@ -30,7 +30,7 @@ from tests.support import poll
 _SLOW_SECONDS = 3.0
 """How long its calls are under way: time enough to stop it."""
 _MANY = 1000
-_VOLATILE = ("watchdog", "outbox", "beat", "limit", "pushes", "writing")
+_VOLATILE = ("watchdog", "outbox", "delivery", "beat", "limit", "pushes", "writing")
 _COUNTED = b"n:requests"
 """A request whose answer is read late is counted late, and enters the trace of its run late."""
 _RECEIVED = "received"
