@@ -14,7 +14,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.stock import Stock
 from tests.support import stored
 
-STAGES = ("first", "walk", "load", "diff", "spool", "upsert", "sell")
+STAGES = ("first", "walk", "load", "diff", "spool", "upsert", "confirm", "sell")
 
 
 def check_invariants(fleet: Fleet, account: str, stock: Stock) -> list[str]:
