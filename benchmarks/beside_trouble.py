@@ -142,8 +142,9 @@ def measure(minutes: float, folder: Path, *, calm: bool) -> dict[str, Any]:
             time.sleep(5)
             over.set()
             status = place.okasie("status", "--json").document
-        return figures(sandbox, pushed, begin, end) | {"machine": machine(), "minutes": minutes, "calm": calm,
-                                                       "quarantine": status.get("quarantine", {}).get("total")}  # fmt: skip
+        more = {"machine": machine(), "minutes": minutes, "calm": calm}
+        more["quarantined"] = status.get("quarantine", {}).get("total")
+        return figures(sandbox, pushed, begin, end) | more
 
 
 def figures(sandbox: Sandbox, pushed: list[tuple[str, str, float]], begin: float, end: float) -> dict[str, Any]:

@@ -17,7 +17,12 @@ plugin are masked when the error is created.
 
 from __future__ import annotations
 
+from typing import Final
+
 from okasie_tasks.masking import mask
+
+UNKNOWN_ACCOUNT: Final = "unknown_account"
+"""The code of the error for an account that a process' configuration does not have."""
 
 
 class OkasieError(Exception):

@@ -17,11 +17,11 @@ from okasie_tasks.alerting.channels import channels
 from okasie_tasks.alerting.notifier import AlertContext, alert_context
 from okasie_tasks.alerting.queue import AlertQueue
 from okasie_tasks.core.guards import Limits
-from okasie_tasks.errors import ConfigurationError
+from okasie_tasks.errors import UNKNOWN_ACCOUNT, ConfigurationError
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.marketplace.request_log import log_failed
 from okasie_tasks.ports import RequestLog, Source, WriteBack
-from okasie_tasks.settings import AccountSettings, Settings, is_loopback, load_settings
+from okasie_tasks.settings import AccountSettings, Settings, is_loopback, process_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls
 from okasie_tasks.sources import open_source, open_write_back
 from okasie_tasks.store.controls import HeldPlans
@@ -29,9 +29,11 @@ from okasie_tasks.store.history import History
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.limiter import RedisLimiter
+from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.store.request_stats import Counters
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
+from okasie_tasks.store.workers import Workers
 from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync.context import AccountContext, AccountPolicy
 from okasie_tasks.urgent.source_reads import SourceReads
@@ -79,11 +81,19 @@ class Services:
         if isinstance(name, str) and name in self.settings.accounts:  # type: ignore[redundant-expr]
             return self.settings.accounts[name]
         known = ", ".join(sorted(self.settings.accounts)) or "none"
-        raise ConfigurationError(f"no account {name!r:.60}; configured: {known}", where="account")
+        raise ConfigurationError(f"no account {name!r:.60}; configured: {known}", where="account", code=UNKNOWN_ACCOUNT)
 
     @cached_property
     def plans(self) -> HeldPlans:
         return HeldPlans(self.redis, prefix=self.settings.redis.key_prefix)
+
+    @cached_property
+    def workers(self) -> Workers:
+        return Workers(self.redis, prefix=self.settings.redis.key_prefix)
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        return Quarantine(self.redis, prefix=self.settings.redis.key_prefix)
 
     def ledger(self, name: str) -> Ledger:
         return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)
@@ -209,5 +219,5 @@ def services() -> Services:
     with _services_lock:
         if os.getpid() not in _services:
             _services.clear()
-            _services[os.getpid()] = Services(load_settings())
+            _services[os.getpid()] = Services(process_settings())
         return _services[os.getpid()]

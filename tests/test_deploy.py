@@ -69,7 +69,7 @@ def test_every_trouble_has_its_alert() -> None:
     assert set(RULES) == {
         "OkasieMetricsGone", "OkasieAccountStale", "OkasieFullRunStale", "OkasieRunsFail", "OkasiePlanHeld",
         "OkasieRejectsGrow", "OkasieQuotaStarved", "OkasiePushesSlow", "OkasieKeyShared", "OkasieBreakerOpen",
-        "OkasieDrift", "OkasieQueueStands", "OkasieStillPaused",
+        "OkasieDrift", "OkasieQueueStands", "OkasieStillPaused", "OkasieMalformedMessages",
     }  # fmt: skip
 
 

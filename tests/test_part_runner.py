@@ -16,7 +16,7 @@ from okasie_tasks.store.records import Claim
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.executor import Effect
-from okasie_tasks.tasks import dispatch, part_runner
+from okasie_tasks.tasks import dispatch, part_runner, unknown_account
 from tests.sync.small import account_policy
 
 _PARTS = 40
@@ -52,7 +52,7 @@ class Account:
             "AccountContext",
             AccountContext(**{**nothing, "policy": account_policy("local", 1), "runs": self.runs, "market": market}),
         )
-        for module in (part_runner, dispatch):
+        for module in (unknown_account, dispatch):
             patch.setattr(module, "services", lambda: SimpleNamespace(context=lambda _: ctx, redis=client))
         patch.setattr(part_runner, "perform", self.perform)
         patch.setattr(part_runner, "perform_next", self.perform_next)

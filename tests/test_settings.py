@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from okasie_tasks.errors import ConfigurationError
-from okasie_tasks.settings import Secret, Settings, WriteBackSettings, is_loopback, load_settings, masked
+from okasie_tasks.settings import (
+    Secret,
+    Settings,
+    WriteBackSettings,
+    configuration_hash,
+    is_loopback,
+    load_settings,
+    masked,
+)
 
 MINIMAL = """\
 [accounts.dex]
@@ -211,3 +219,25 @@ def test_loopback_is_this_machine_and_nothing_that_looks_like_it() -> None:
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="frozen"):
         load(tmp_path, MINIMAL).accounts["dex"].overlap = timedelta(0)  # type: ignore[misc]
+
+
+def test_the_hash_of_a_configuration_changes_with_what_a_worker_does(tmp_path: Path) -> None:
+    (other := tmp_path / "other").mkdir()
+    same = {
+        "the same": load(tmp_path, MINIMAL),
+        "another folder": load(other, MINIMAL),
+        "another value of a secret": load(tmp_path, MINIMAL, DEX_API_KEY="another"),
+        "another log": load(tmp_path, MINIMAL + '\n[log]\nlevel = "debug"\n'),
+    }
+    assert len({configuration_hash(settings, {}) for settings in same.values()}) == 1
+    account = load(tmp_path, MINIMAL).accounts["dex"]
+    changed = [
+        same["the same"],
+        load(tmp_path, MINIMAL, OKASIE_ACCOUNTS__DEX__CONFLICT="remote"),
+        load(tmp_path, MINIMAL, OKASIE_ACCOUNTS__DEX__API_KEY="env:OTHER"),
+        load(tmp_path, MINIMAL, OKASIE_ACCOUNTS__DEX__SOURCE__FIELDS__PRICE="preis"),
+        load(tmp_path, MINIMAL, OKASIE_REDIS__KEY_PREFIX="other:"),
+        same["the same"].model_copy(update={"accounts": {"dex": account, "new": account}}),
+    ]
+    assert len({configuration_hash(settings, {}) for settings in changed}) == len(changed)
+    assert configuration_hash(changed[1], {"OKASIE_CONFIGURATION_HASH": "as given"}) == "as given"

@@ -74,7 +74,7 @@ def of_run(
         )  # fmt: skip
     where = f"{error['where']}: " if error.get("where") else ""
     reason = f"{where}{error['message']}" if error.get("message") else "some parts failed; the cursor stays"
-    if error.get("code") in ("unauthorized", "scope", "source", "configuration", "columns", "http"):
+    if error.get("code") in ("unauthorized", "scope", "source", "configuration", "unknown_account", "columns", "http"):
         what = f"`okasie doctor {account}` checks the key and the source and shows how to fix them"
     else:
         what = f"`okasie run {run}` shows what failed; the next run retries it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import time
@@ -19,8 +20,9 @@ from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, Okas
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, SourceRow, Wait
-from okasie_tasks.settings import AccountSettings, Settings, load_settings
+from okasie_tasks.settings import AccountSettings, Settings, configuration_hash, load_settings
 from okasie_tasks.settings.redis_url import find_embedded, redis_urls
+from okasie_tasks.store.workers import Workers
 
 _SKEW_SECONDS: Final = 5.0
 _PERMIT_SECONDS: Final = 20.0
@@ -73,6 +75,8 @@ def _checks(context: Context, account: str | None) -> Iterator[Check]:
     yield Check("configuration", True, f"{settings.config_file}, {count} account{'' if count == 1 else 's'}")
     client, redis_checks = _redis(settings)
     yield from redis_checks
+    if client is not None:
+        yield from _workers(settings, client)
     for name in [account] if account else list(settings.accounts):
         yield from _account(settings, name, client)
 
@@ -128,6 +132,19 @@ def _persistence(info: dict[str, Any]) -> Check:
     if info.get("aof_last_write_status", "ok") != "ok":
         return Check(name, False, "the append-only file cannot be written", "free disk space on the server")
     return Check(name, True, "append-only file on")
+
+
+def _workers(settings: Settings, client: redis.Redis) -> Iterator[Check]:
+    """Compare the configuration of each running worker with this command's."""
+    with contextlib.suppress(redis.RedisError):
+        workers = Workers(client, prefix=settings.redis.key_prefix).live()
+        others = [worker.name for worker in workers if worker.configuration != configuration_hash(settings)]
+        fix = "send SIGHUP to `okasie up`, or restart these workers"
+        if others:
+            detail = f"{', '.join(others)}: another configuration than {settings.config_file}"
+            yield Check("workers", False, detail, fix)
+        elif workers:
+            yield Check("workers", True, f"{len(workers)} run this configuration")
 
 
 # -- accounts ------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class FleetCollector(Collector):
             yield from recorded_samples(name, services.counters.read(name), intervals(account))
         for queue in (CONTROL, URGENT, API, DIFF):
             yield Sample("okasie_queue_messages", (queue,), int(services.redis.llen(queue)))
+        yield Sample("okasie_quarantined_messages_total", (), services.quarantine.total())
 
 
 def registry(services: Services) -> CollectorRegistry:

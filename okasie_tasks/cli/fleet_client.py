@@ -15,17 +15,19 @@ from okasie_tasks.celery import app
 from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.reports import listing, runs
+from okasie_tasks.reports.fleet import quarantine_document, workers_document
 from okasie_tasks.reports.held import items_document, plan_of_run
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.reports.runs import new_rejects, page_document, run_document
 from okasie_tasks.services import Services
-from okasie_tasks.settings import load_settings
+from okasie_tasks.settings import configuration_hash, load_settings
 from okasie_tasks.store.records import Run
 from okasie_tasks.store.request_stats import Traces
 from okasie_tasks.sync import phases
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _POLL_SECONDS: Final = 0.1
+_QUARANTINE_SHOWN: Final = 5
 
 
 def services_of(context: Context) -> Services:
@@ -66,7 +68,14 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
     names = [account] if account else list(settings.accounts)
     queues = {name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in counts.items()}
     documents = [runs.account_document(services.context(n), services.limiter(n).status()) for n in names]
-    return {"accounts": documents, "queues": queues, "missing": missing}
+    return {
+        "accounts": documents,
+        "queues": queues,
+        "configuration": configuration_hash(settings),
+        "workers": workers_document(services.workers.live(), configuration_hash(settings)),
+        "quarantine": quarantine_document(services.quarantine.summary(_QUARANTINE_SHOWN)),
+        "missing": missing,
+    }
 
 
 def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ import click
 from okasie_tasks.cli.common import Context, change_text, command_options, emit, table
 from okasie_tasks.cli.run_view import print_details, print_held, print_items, print_remarks, print_run
 from okasie_tasks.core.estimates import Forecast
-from okasie_tasks.errors import ConfigurationError
+from okasie_tasks.errors import UNKNOWN_ACCOUNT, ConfigurationError
 
 _CONFLICTS = 3
-EXIT_FAILED, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 3, 4, 5
+EXIT_FAILED, EXIT_CONFIGURATION, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 2, 3, 4, 5
 
 
 @click.command()
@@ -152,6 +152,8 @@ _SHOWN = ("created", "updated", "sold", "rejected", "held")
 
 def exit_status(document: dict[str, Any]) -> int:
     """Return the exit status of an ended run; where several apply, 1 comes before 3, and 3 before 4."""
+    if document["error"] and document["error"]["code"] == UNKNOWN_ACCOUNT:
+        return EXIT_CONFIGURATION
     if document["state"] in ("failed", "partial", "cancelled"):
         return EXIT_FAILED
     if document["state"] == "held":
@@ -199,6 +201,18 @@ def _print_status(document: dict[str, Any]) -> None:
             click.echo(f"{entry['account']}: {line}")
     for queue, count in document["queues"].items():
         click.echo(f"queue {queue}: {count['waiting']} waiting, {count['consumers']} consumers")
+    for worker in document.get("workers", []):
+        if not worker["same_configuration"]:
+            click.echo(
+                f"worker {worker['name']} runs another configuration than this command: send SIGHUP to `okasie up`, or"
+                " restart it"
+            )
+    if quarantine := document.get("quarantine", {}).get("last"):
+        last = quarantine[0]
+        click.echo(
+            f"quarantine: {document['quarantine']['total']} malformed messages; the last one from {last['queue']} at"
+            f" {last['at']}: {last['reason']}; `okasie status --json` shows more"
+        )
     for name in document["missing"]:
         click.echo(_missing(name))
 

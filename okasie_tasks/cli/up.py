@@ -24,10 +24,16 @@ from okasie_tasks.sandbox.server import run
 @click.option("--sandbox", "with_sandbox", is_flag=True, help="Start a sandbox API and point every account at it.")
 @command_options
 def up(context: Context, with_sandbox: bool) -> None:
-    """Start Redis if embedded, workers, Beat and Flower on this machine, and keep them running."""
-    stopped = threading.Event()
+    """Start Redis if embedded, workers, Beat and Flower on this machine, and keep them running.
+
+    SIGHUP reloads the configuration: workers and Beat restart with it, each after its tasks in progress.
+    """
+    stopped, changed = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
+    terminal = os.isatty(0)
+    # A terminal that was closed sends the same signal; it is no terminal any more then.
+    signal.signal(signal.SIGHUP, lambda *_: (stopped if terminal and not os.isatty(0) else changed).set())
     with LocalFleet(context.config, progress_line, with_sandbox=with_sandbox) as fleet:
         unconsumed_queues = queue_check(fleet)
         fleet.wait_ready(lambda: [] if stopped.is_set() else unconsumed_queues())
@@ -41,7 +47,7 @@ def up(context: Context, with_sandbox: bool) -> None:
             progress_line(f"Flower at {fleet.flower_url}")
         accounts = ", ".join(fleet.settings.accounts) or "no account"
         progress_line(f"ready: {accounts}; logs in {fleet.settings.redis.state_dir / 'logs'}; Ctrl-C stops everything")
-        fleet.watch(stopped.wait)
+        fleet.watch(stopped.wait, changed)
     progress_line("everything has stopped")
 
 

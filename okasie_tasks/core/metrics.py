@@ -61,6 +61,8 @@ FAMILIES: Final = (
     Family("okasie_drift_listings", "gauge", ("account",),
            "Listings that the last run found changed on the marketplace."),
     Family("okasie_queue_messages", "gauge", ("queue",), "Messages that no worker has taken yet."),
+    Family("okasie_quarantined_messages_total", "counter", (),
+           "Malformed messages that workers took out of the queues (`okasie status` shows the last ones)."),
     Family("okasie_redis_up", "gauge", (), "0 when Redis does not answer; then no other metric is exported."),
 )  # fmt: skip
 """Every metric. Counters stay over restarts, as long as Redis keeps them."""

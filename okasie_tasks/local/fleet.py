@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,16 +20,19 @@ from typing import Final
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.errors import ConnectionFailed
+from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.local.embedded_redis import EmbeddedRedis, locked
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
-from okasie_tasks.settings import Settings, load_settings
+from okasie_tasks.settings import Settings, configuration_hash, load_settings
+from okasie_tasks.settings.identity import HASH_VARIABLE
 from okasie_tasks.settings.redis_url import redis_urls
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 _READY_SECONDS: Final = 90.0
+_RELOAD_SECONDS: Final = 150.0
+"""Longer than the longest request, a bulk call of 120 s: a worker that is reloaded finishes it."""
 _FLOWER_PORT: Final = 5555
 _COLUMNS: Final = "name,args,state,result,received,runtime,uuid"
 """The columns of Flower's list of tasks. By default it shows only names and ids, without the arguments' labels."""
@@ -61,11 +65,13 @@ class LocalFleet:
         self.flower_url: str | None = None
         self.sandbox: Sandbox | None = None
         self._redis: tuple[EmbeddedRedis, Child] | None = None
+        self._keys: dict[str, str] = {}
+        """Of the sandbox: account -> generated key."""
         self._say = say
         self._with_sandbox, self._beat, self._flower = with_sandbox, beat, flower
         self._supervisor = Supervisor(say)
         self._exit = contextlib.ExitStack()
-        self._env = {**os.environ, "OKASIE_CONFIG": str(self.settings.config_file), "PYTHONUNBUFFERED": "1"}
+        self._env = _environment(self.settings)
 
     def __enter__(self) -> LocalFleet:
         with contextlib.ExitStack() as starting:
@@ -86,16 +92,25 @@ class LocalFleet:
     @contextlib.contextmanager
     def _sandboxed(self) -> Iterator[None]:
         """Run a sandbox, and point every account at it, with a generated key."""
-        keys = {name: secrets.token_urlsafe(18) for name in self.settings.accounts}
         data = self.settings.redis.state_dir / _SANDBOX
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with Sandbox([Key(secret, name) for name, secret in keys.items()], data=data / "listings.db") as sandbox:
+        with Sandbox([], data=data / "listings.db") as sandbox:
             self.sandbox = sandbox
-            for name, secret in keys.items():
-                self._env[f"OKASIE_ACCOUNTS__{name.upper()}__BASE_URL"] = sandbox.base_url
-                self._env[f"OKASIE_ACCOUNTS__{name.upper()}__API_KEY"] = secret
-            self.settings = load_settings(self.settings.config_file, self._env)
+            self._use(self.settings)
             yield
+
+    def _use(self, settings: Settings) -> None:
+        """Take over these settings, with the sandbox in place of the marketplace if there is one."""
+        self._env = _environment(settings)
+        if self.sandbox is not None:
+            self._env[HASH_VARIABLE] = configuration_hash(settings)
+            for name in settings.accounts:
+                secret = self._keys.setdefault(name, secrets.token_urlsafe(18))
+                self.sandbox.add_key(Key(secret, name))
+                self._env[f"OKASIE_ACCOUNTS__{name.upper()}__BASE_URL"] = self.sandbox.base_url
+                self._env[f"OKASIE_ACCOUNTS__{name.upper()}__API_KEY"] = secret
+            settings = load_settings(settings.config_file, self._env)
+        self.settings = settings
 
     def _start_redis(self, starting: contextlib.ExitStack) -> None:
         if self.settings.redis.url is not None:
@@ -148,17 +163,52 @@ class LocalFleet:
                     f"no consumer for {', '.join(queues)} after {_READY_SECONDS:g} s{cause}", where=str(logs)
                 )
 
-    def watch(self, stopped: Callable[[float], bool]) -> None:
-        """Keep the processes running until ``stopped(seconds)`` is true, which waits up to that long."""
+    def watch(self, stopped: Callable[[float], bool], changed: threading.Event | None = None) -> None:
+        """Keep the processes running until ``stopped(seconds)`` is true, which waits up to that long.
+
+        Reloads the configuration when ``changed`` is set.
+        """
         while not stopped(1.0):
+            if changed is not None and changed.is_set():
+                changed.clear()
+                self.reload()
             self._supervisor.restart_ended()
             if self._redis is not None:
                 self._redis[0].update_record(self._redis[1])
+
+    def reload(self) -> None:
+        """Restart the workers and Beat with the configuration as it is now.
+
+        An invalid one is reported, and everything continues with the old one. A worker ends its tasks first.
+        """
+        try:
+            settings = load_settings(self.settings.config_file)
+            if settings.redis != self.settings.redis:
+                raise ConfigurationError("[redis] has changed: restart `okasie up`", where=str(settings.config_file))
+        except ConfigurationError as error:
+            self._say(f"not reloaded, the old configuration stays in use: {error}")
+            return
+        self._use(settings)
+        for account in self.settings.accounts.values():
+            try:
+                account.api_key.reveal()
+            except ConfigurationError as error:
+                self._say(f"accounts.{account.name}.api_key: {error}")
+        children = [child for child in self._supervisor.children if child.name in (*_WORKERS, "beat")]
+        for child in children:
+            child.env = self._env
+        self._supervisor.renew(children, _RELOAD_SECONDS)
+        accounts = ", ".join(self.settings.accounts) or "no account"
+        self._say(f"reloading: workers and Beat restart with the new configuration: {accounts}")
 
     @property
     def environment(self) -> Mapping[str, str]:
         """The children's environment variables, including the generated keys of a sandbox."""
         return dict(self._env)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {**os.environ, "OKASIE_CONFIG": str(settings.config_file), "PYTHONUNBUFFERED": "1"}
 
 
 @contextlib.contextmanager

@@ -45,6 +45,8 @@ class Child:
         self.started_at = 0.0
         self.restart_at: float | None = None
         self.failures = 0
+        self.renew_by: float | None = None
+        """Until when it may take to end, before it is killed and started again; None: it is to keep running."""
 
     @property
     def alive(self) -> bool:
@@ -88,9 +90,11 @@ class Supervisor:
         """Restart children that have ended. To be called about every second."""
         now = time.monotonic()
         for child in self.children:
-            if child.alive:
+            if child.renew_by is not None:
+                self._renewed(child, now)
+            elif child.alive:
                 continue
-            if child.restart_at is None:
+            elif child.restart_at is None:
                 if now - child.started_at > _STEADY_SECONDS:
                     child.failures = 0
                 wait = _BACKOFF_SECONDS[min(child.failures, len(_BACKOFF_SECONDS) - 1)]
@@ -100,6 +104,23 @@ class Supervisor:
                 self._say(f"{child.name} ended (status {code}); restarting it in {wait:g} s; see {child.log}")
             elif now >= child.restart_at:
                 child.start()
+
+    def renew(self, children: Sequence[Child], grace_seconds: float) -> None:
+        """Ask these children to end; `restart_ended` starts each again, and kills what does not end in time."""
+        for child in children:
+            if child.process is not None and child.alive:
+                child.process.terminate()
+            child.renew_by = time.monotonic() + grace_seconds
+
+    def _renewed(self, child: Child, now: float) -> None:
+        assert child.renew_by is not None  # noqa: S101 - the caller checked it
+        if not child.alive:
+            child.renew_by, child.failures = None, 0
+            child.start()
+        elif now > child.renew_by:
+            for process in _tree(child):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """End all children, those with ``stop_last`` last. Kills what does not end in time, with its children."""

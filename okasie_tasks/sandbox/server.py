@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -67,21 +68,30 @@ class Sandbox:
         self.store = Store(data)
         self.api = Api(self.store, clock)
         self.faults = Faults()
-        self.keys = {key.secret: key for key in keys}
-        self.quotas = {key.name: Quota(limit, window, burst_per_second) for key in keys}
-        self.meters = {key.name: Meter() for key in keys}
+        self.keys: dict[str, Key] = {}
+        self.quotas: dict[str, Quota] = {}
+        self.meters: dict[str, Meter] = {}
+        self._quota = partial(Quota, limit, window, burst_per_second)
         self.reach: dict[str, tuple[str, ...]] = {}
         """Name of a key -> the location codes it is limited to. Other keys reach all of their partner's dealers."""
         for key in keys:
-            for index, code in enumerate(key.codes or ()):
-                head = self.store.by_code.get((key.name, (key.codes or ("",))[0].casefold()))
-                self.store.add_dealer(key.name, code, parent=head.id if index and head else None)
+            self.add_key(key)
         self.port: int = self._sockets[0].getsockname()[1]
         self.base_url = f"http://{host}:{self.port}{ROOT}"
         self.admin_url = f"http://{host}:{self.port}/_sandbox"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
+
+    def add_key(self, key: Key) -> None:
+        """Accept this key, and create its dealers. Does nothing for one that it has."""
+        if key.secret in self.keys:
+            return
+        for index, code in enumerate(key.codes or ()):
+            head = self.store.by_code.get((key.name, (key.codes or ("",))[0].casefold()))
+            self.store.add_dealer(key.name, code, parent=head.id if index and head else None)
+        self.quotas[key.name], self.meters[key.name] = self._quota(), Meter()
+        self.keys[key.secret] = key
 
     # -- running ---------------------------------------------------------------------------------------------------
 

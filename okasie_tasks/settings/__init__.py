@@ -4,6 +4,7 @@ An invalid file is rejected as a whole, with every problem as ``file: key: got .
 references (``env:NAME``, ``file:/path``), read when needed and never shown.
 """
 
+from okasie_tasks.settings.identity import configuration_hash
 from okasie_tasks.settings.load import load_settings
 from okasie_tasks.settings.model import (
     AccountSettings,
@@ -16,6 +17,7 @@ from okasie_tasks.settings.model import (
     SourceSettings,
     WriteBackSettings,
 )
+from okasie_tasks.settings.process import keep_settings, process_settings
 from okasie_tasks.settings.secret import Secret, is_loopback, masked, without_passwords
 
 __all__ = [
@@ -29,8 +31,11 @@ __all__ = [
     "Settings",
     "SourceSettings",
     "WriteBackSettings",
+    "configuration_hash",
     "is_loopback",
+    "keep_settings",
     "load_settings",
     "masked",
+    "process_settings",
     "without_passwords",
 ]

@@ -50,6 +50,7 @@ from okasie_tasks.tasks.dispatch import (
     send_parts,
 )
 from okasie_tasks.tasks.part_runner import BROKER_ERRORS, BROKER_RETRY_SECONDS, RNG, SLOTS, do_part
+from okasie_tasks.tasks.unknown_account import context_of_push, context_of_run
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
@@ -87,7 +88,7 @@ def sync(
     Raises `ConfigurationError` for an unknown account or mode.
     """
     with _taken(str(self.request.id)):
-        ctx = services().context(account)
+        ctx = context_of_run(account)
         phases.check_mode(mode)
         if scheduled:
             _request_daily(ctx, services().account(account))
@@ -113,7 +114,7 @@ def _request_daily(ctx: AccountContext, account: AccountSettings) -> None:
 @app.task(name="okasie.advance", **_STEADY)
 def advance(account: str, run: str) -> None:
     """Move a run to its next phase when the current one is finished. The body of every window's chord."""
-    ctx = services().context(account)
+    ctx = context_of_run(account, run)
     ended = phases.advance(ctx, run)
     if ended is None:
         publish(ctx, run)
@@ -242,22 +243,29 @@ def push_listings(
 
     ``version``: the caller's version of the ``listings`` (ms since the epoch), for calls that may arrive out of order.
     """
-    svc, push = services(), str(self.request.id)
+    push = str(self.request.id)
     try:
         with _taken(push):
-            ctx = svc.context(account)
-            reads = svc.source_reads(account)
+            named = references if listings is None else _references_of(listings)
+            ctx = context_of_push(account, push, named)
+            reads = services().source_reads(account)
             accept.accept_push(ctx, push, references=references, listings=listings, version=version, reads=reads)
     except RetryLater as later:
         raise again_later(self, later, later.seconds) from None
     _send_urgent(ctx, str(self.request.id))
 
 
+def _references_of(listings: object) -> list[Any]:
+    """Return the references in a message's ``listings``, which may be of any type."""
+    rows = listings if isinstance(listings, list) else []
+    return [row.get("externalReference") for row in rows if isinstance(row, dict)]
+
+
 @app.task(name="okasie.sell", bind=True, **_STEADY)
 def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
     """Mark listings sold now."""
     with _taken(str(self.request.id)):
-        ctx = services().context(account)
+        ctx = context_of_push(account, str(self.request.id), references)
         accept.accept_sell(ctx, str(self.request.id), references=references)
     _send_urgent(ctx, str(self.request.id))
 

@@ -23,7 +23,7 @@ from kombu.exceptions import OperationalError
 
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import get_logger
-from okasie_tasks.services import current_run, services
+from okasie_tasks.services import current_run
 from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext, Part
@@ -39,6 +39,7 @@ from okasie_tasks.tasks.dispatch import (
     publish,
     send_parts,
 )
+from okasie_tasks.tasks.unknown_account import context_of_run
 
 log = get_logger(__name__)
 
@@ -117,7 +118,7 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
 
     Turns `RetryLater` and errors of Redis or the broker into a retry of the message.
     """
-    ctx = services().context(account)
+    ctx = context_of_run(account, run)
     # The token is unique to this delivery: a redelivery of the message takes the part over and fences this one off.
     part = Part(run, stage, number, f"{task.request.id}/{uuid4().hex[:8]}")
     token = current_run.set(run)

@@ -40,6 +40,14 @@ READ = {
     "kombu.connection:Connection.collect": "20c46be28b6e",
     "kombu.transport.redis:Channel._connparams": "12dd147d269a",
     "kombu.transport.redis:Channel.close": "bcaf5609dae2",
+    # QuarantineStep: how an entry is read, decoded and restored, and which fields are used without a check
+    "kombu.transport.redis:Channel._brpop_read": "a7dd408c36d6",
+    "kombu.transport.redis:QoS.restore_by_tag": "1805f94c6d18",
+    "kombu.transport.redis:MultiChannelPoller.on_readable": "39cf3d960619",
+    "kombu.transport.virtual.base:Message": "09f0e6dd8370",
+    "celery.worker.request:Request.__init__": "94bbdb059f6e",
+    "celery.app.task:Context": "b1efac9becc2",
+    "celery.worker.strategy:default": "757d5e87aa75",
 }
 """Function -> digest of its source without comments and layout."""
 

@@ -1,0 +1,34 @@
+"""Documents about the fleet as a whole: its workers and its quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from okasie_tasks.reports.listing import iso
+
+if TYPE_CHECKING:
+    from okasie_tasks.store.quarantine import QuarantineSummary
+    from okasie_tasks.store.workers import WorkerRecord
+
+
+def quarantine_document(summary: QuarantineSummary) -> dict[str, Any]:
+    """Return how many malformed messages were quarantined, and the last ones, newest first."""
+    last = [
+        {"queue": m.queue, "at": iso(m.at_ms), "reason": m.reason, "bytes": m.bytes, "message": m.message}
+        for m in summary.last
+    ]
+    return {"total": summary.total, "last": last}
+
+
+def workers_document(workers: Sequence[WorkerRecord], configuration: str) -> list[dict[str, Any]]:
+    """Return the live workers, each with the hash of its configuration and whether it is ``configuration``."""
+    return [
+        {
+            "name": worker.name,
+            "queues": list(worker.queues),
+            "configuration": worker.configuration,
+            "same_configuration": worker.configuration == configuration,
+        }
+        for worker in workers
+    ]
