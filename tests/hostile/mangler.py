@@ -52,7 +52,8 @@ _TRANSPORT: Final = (
 class Mangling(NamedTuple):
     """``counts``: numbers of rows or pages lie; ``refuses``: requests may have to be sent again; ``judges``: a write
     may be refused for good, as the contract allows; ``values``: compared values lie; ``items``: refusals of single
-    listings, as the quirk ``item_errors`` takes them; ``lies``: a write is confirmed that was not done."""
+    listings, as the quirk ``item_errors`` takes them; ``lies``: a write is confirmed that was not done;
+    ``harmless``: nothing may be sent because of it."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -61,12 +62,25 @@ class Mangling(NamedTuple):
     judges: bool = False
     values: bool = False
     lies: bool = False
+    harmless: bool = False
     items: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
 
 def content_only(rng: Random, references: Sequence[str]) -> list[Mangling]:
     """What may cost no request at all."""
-    return [rng.choice((_field_gone, _retyped))(rng, references)]
+    return [rng.choice((_field_gone, _retyped, _done_without_body))(rng, references)]
+
+
+def harmless(rng: Random, references: Sequence[str]) -> list[Mangling]:
+    """What may make no listing be sent."""
+    return [rng.choice((_pages, _spelling))(rng, references)]
+
+
+def mass_loss(rng: Random) -> list[Mangling]:
+    """A field is null in every row of the list."""
+    field = rng.choice(("price", "mileage", "color", "doors"))
+    rule = _edit("list", [{"path": f"data.*.{field}", "do": "set", "value": None}], rng)
+    return [Mangling(f"list with null {field} everywhere", (rule,), values=True)]
 
 
 def manglings(rng: Random, references: Sequence[str], *, writes_back: bool) -> list[Mangling]:
@@ -95,7 +109,7 @@ def _share(rng: Random, references: Sequence[str]) -> dict[str, Any]:
 def _field_gone(rng: Random, references: Sequence[str]) -> Mangling:
     field, share = rng.choice(_FIELDS), _share(rng, references)
     rule = _edit("list", [{"path": f"data.*.{field}", "do": "remove", **share}], rng)
-    return Mangling(f"list without {field} {share}", (rule,))
+    return Mangling(f"list without {field} {share}", (rule,), harmless=True)
 
 
 def _nulled(rng: Random, references: Sequence[str]) -> Mangling:
@@ -107,7 +121,7 @@ def _nulled(rng: Random, references: Sequence[str]) -> Mangling:
 def _retyped(rng: Random, references: Sequence[str]) -> Mangling:
     field, share = rng.choice((*_PLAUSIBLE, "status", "updatedAt", "location", "features")), _share(rng, references)
     rule = _edit("list", [{"path": f"data.*.{field}", "do": "text", **share}], rng)
-    return Mangling(f"list with {field} as text {share}", (rule,))
+    return Mangling(f"list with {field} as text {share}", (rule,), harmless=True)
 
 
 def _odd(rng: Random, references: Sequence[str]) -> Mangling:
@@ -138,10 +152,10 @@ def _rows(rng: Random, references: Sequence[str]) -> Mangling:
 def _pages(rng: Random, _: Sequence[str]) -> Mangling:
     if rng.random() < 0.2:
         rule = _edit("list", [{"path": "pagination", "do": "remove"}], rng)
-        return Mangling("list without pagination", (rule,), counts=True, refuses=True)
+        return Mangling("list without pagination", (rule,), counts=True, refuses=True, harmless=True)
     told = rng.choice(_PAGES)
     edits = [{"path": f"pagination.{name}", "do": "set", "value": value} for name, value in told.items()]
-    return Mangling(f"list with {told}", (_edit("list", edits, rng),), counts=True, refuses=True)
+    return Mangling(f"list with {told}", (_edit("list", edits, rng),), counts=True, refuses=True, harmless=True)
 
 
 def _meta(rng: Random, _: Sequence[str]) -> Mangling:
@@ -226,6 +240,12 @@ def _empty(rng: Random, _: Sequence[str]) -> Mangling:
     return Mangling(f"{kind} empty {status} on {path}", (rule,), refuses=True, lies=kind == "answer")
 
 
+def _done_without_body(rng: Random, _: Sequence[str]) -> Mangling:
+    rule: Rule = {"kind": "answer_after", "status": rng.choice((200, 204)), "body": ""}
+    rules = tuple({**rule, "match": {"path": path}} for path in ("put", "delete"))
+    return Mangling(f"empty {rule['status']} on put and delete", rules, harmless=True)
+
+
 def _items(rng: Random, references: Sequence[str]) -> Mangling:
     """Fewer, more, doubled, foreign or odd items in the answer of a write."""
     field = rng.choice(("externalReference", "listingId", "status", "created", "index", "warnings"))
@@ -261,7 +281,9 @@ def _spelling(rng: Random, references: Sequence[str]) -> Mangling:
     edits = [
         {"path": "data.*.externalReference", "do": "set", "value": change(name), "references": [name]} for name in names
     ]
-    return Mangling(f"{len(names)} references as {change(names[0])!r}", (_edit("list", edits, rng),), counts=True)
+    return Mangling(
+        f"{len(names)} references as {change(names[0])!r}", (_edit("list", edits, rng),), counts=True, harmless=True
+    )
 
 
 def item_errors(rng: Random, references: Sequence[str]) -> Mangling:

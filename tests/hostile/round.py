@@ -15,7 +15,7 @@ import redis
 
 from okasie_tasks.store.records import Run
 from tests.hostile.feed import WRITABLE
-from tests.hostile.mangler import Mangling, content_only, item_errors, manglings
+from tests.hostile.mangler import Mangling, content_only, harmless, item_errors, manglings, mass_loss
 from tests.hostile.oracle import Oracle, Push
 from tests.hostile.scenario import HostileScenario
 from tests.sync.http_scenario import Row, varied
@@ -98,9 +98,17 @@ class Round:
         world, rng = self.world, self.rng
         self._change()
         self.feed.publish()
-        references, quiet = sorted(self.oracle.ours), rng.random() < 0.3
-        if quiet:
-            found = content_only(rng, references)
+        references, quiet = sorted(self.oracle.ours), rng.random() < 0.5
+        mode = rng.choice(("full", "full", "incremental"))
+        if quiet and self.table and self.guarded:
+            found, mode = mass_loss(rng), "full"
+        elif quiet:
+            kind = rng.randrange(3)
+            found = (
+                [item_errors(rng, sorted(self.feed.rows))]
+                if kind == 2
+                else (content_only, harmless)[kind](rng, references)
+            )
         else:
             found = manglings(rng, references, writes_back=self.table) if rng.random() < 0.9 else []
             found += [item_errors(rng, sorted(self.feed.rows))] if rng.random() < 0.15 else []
@@ -112,7 +120,7 @@ class Round:
         if errors := {name: error for mangling in found for name, error in mangling.items.items()}:
             world.quirks(page_rows=self.page_rows, item_errors=errors)
         world.faults(*(rule for mangling in found for rule in mangling.rules), seconds=rng.choice((1, 12, 60, 120)))
-        self._run(rng.choice(("full", "full", "incremental")), found)
+        self._run(mode, found)
         if not quiet:
             self._ask()
         world.send(6)
@@ -220,7 +228,7 @@ class Round:
 
     def _run(self, mode: str, found: list[Mangling]) -> Run:
         world, began = self.world, self.world.clock()
-        before, needed = len(world.requests()), self._needed(mode)
+        before, needs = len(world.requests()), self._needs(mode)
         accidents = len(self.feed.versions)
         run = world.play(mode)
         kinds = world.requests(before)
@@ -231,17 +239,8 @@ class Round:
         pages = self._pages(len(world.stored()))
         if kinds.count("list") > 3 * pages + _MOST_LISTS:
             self.result.wrong.append(f"{kinds.count('list')} pages were requested, the list has {pages}")
-        quiet = len(self.feed.versions) == accidents and not self._waiting
-        if (
-            needed is not None
-            and quiet
-            and run.state == "done"
-            and not any(m.counts or m.refuses or m.values or m.items for m in found)
-        ):
-            self.result.requests += len(kinds)
-            self.result.fewest += needed
-            if len(kinds) > needed:
-                self.result.story.append(f"{len(kinds)} requests instead of {needed}: {kinds}")
+        if needs is not None and len(self.feed.versions) == accidents and not self._waiting:
+            self._check_run(run, found, needs, kinds)
         if run.state in ("done", "held") and len(self.feed.versions) == accidents:
             self._read = self.feed.versions[-1].rows or {}
         self._check_writes(began)
@@ -250,23 +249,16 @@ class Round:
     def _pages(self, rows: int) -> int:
         return max(1, -(-rows // (self.page_rows or 200)))
 
-    def _needed(self, mode: str) -> int | None:
-        """The fewest requests of a run, where they are certain."""
-        oracle = self.oracle
-        if (
-            mode != "full"
-            or self.table
-            or oracle.pushes
-            or oracle.sold_by_hand
-            or oracle.sold_there
-            or self.feed.versions[-1].rows is None
-        ):
+    def _needs(self, mode: str) -> tuple[set[str], set[str]] | None:
+        """The listings that a run has to send, and those that it has to sell, where they are certain."""
+        oracle, rows = self.oracle, self.feed.versions[-1].rows
+        uncertain = oracle.pushes or oracle.sold_by_hand or oracle.sold_there or self._lied
+        if mode != "full" or self.table or rows is None or uncertain:
             return None
-        stored, wanted = self.world.stored(), self.world.bodies(self.feed.versions[-1].rows)
-        ours = {row["externalReference"]: row for row in stored}
-        live = {name for name, row in ours.items() if row["status"] != "sold"}
-        sends = sum(name not in live or ours[name]["body"] != body for name, body in wanted.items())
-        return self._pages(len(stored)) + -(-sends // 100) + len(live - wanted.keys())
+        wanted = self.world.bodies(rows)
+        stored = {row["externalReference"]: row for row in self.world.stored()}
+        live = {name for name, row in stored.items() if row["status"] != "sold"}
+        return {n for n, body in wanted.items() if n not in live or stored[n]["body"] != body}, live - wanted.keys()
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
@@ -274,6 +266,27 @@ class Round:
         writes = self.world.writes
         self.result.wrong += self.oracle.sells(writes[self._writes :], began)
         self._writes = len(writes)
+
+    def _check_run(self, run: Run, found: list[Mangling], needs: tuple[set[str], set[str]], kinds: list[str]) -> None:
+        """Nothing is sent because of what says nothing, and nothing but what is refused stays behind."""
+        sends, sells = needs
+        result, done = self.result, run.state == "done"
+        refused = {name for mangling in found for name in mangling.items}
+        exact = not any(m.counts or m.refuses or m.values for m in found)
+        if all(mangling.harmless for mangling in found):
+            sent = {write.reference for write in self.world.writes[self._writes :] if write.outcome != "sold"}
+            if more := sorted(sent - sends):
+                result.wrong.append(f"{len(more)} listings were sent though they are equal: {more[:3]}")
+            if exact and run.state not in ("done", "held"):
+                result.wrong.append(f"the run ended {run.state}: {self.world.document(run)['error']}")
+        if exact and done:
+            fewest = self._pages(len(self.world.stored())) + -(-len(sends) // 100) + len(sells)
+            result.requests, result.fewest = result.requests + len(kinds), result.fewest + fewest
+            if len(kinds) > fewest:
+                result.story.append(f"{len(kinds)} requests instead of {fewest}: {kinds}")
+        if refused and all(mangling.items for mangling in found) and not self.guarded:
+            texts = self.oracle.differences(self.world.stored(), self.world.bodies(self.feed.rows))
+            result.wrong += [text for text in texts if text.split(" ", 1)[0] not in refused]
 
     def _check(self) -> None:
         self._check_writes(self.world.clock())
