@@ -20,7 +20,7 @@ from okasie_tasks import __version__
 from okasie_tasks.core.remote_rows import decode_rows
 from okasie_tasks.errors import ItemRejected, NoPermit, OkasieError, RateLimited, Unauthorized, Unavailable
 from okasie_tasks.logs import get_logger
-from okasie_tasks.marketplace import responses
+from okasie_tasks.marketplace import refusals, responses
 from okasie_tasks.marketplace.connections import LATE_SECONDS, Connections, in_time, was_late
 from okasie_tasks.masking import know, mask
 from okasie_tasks.ports import Feedback, Kind, Lane, Limiter, Location, Page, Permit, RequestLog, WriteAnswer
@@ -308,7 +308,7 @@ class _Attempt:
         self,
         *,
         account: str,
-        verdict: responses.Verdict,
+        verdict: refusals.Verdict,
         status: int,
         headers: Mapping[str, str],
         body: object,
@@ -333,9 +333,9 @@ class _Attempt:
             ) from None
 
     def _fail(self) -> NoReturn:
-        status, error = self._status, responses.error_of(self._body)
-        code = self._clean(responses.text(error.get("code")))
-        detail = self._clean(responses.text(error.get("message")))
+        status, error = self._status, refusals.error_of(self._body)
+        code = self._clean(refusals.text(error.get("code")))
+        detail = self._clean(refusals.text(error.get("message")))
         message = f"HTTP {status}" + (f" {code}" if code else "") + (f": {detail}" if detail else "")
         if self._verdict == "rate":
             raise RateLimited(message, seconds=self._outcome.retry_after or 60.0, where=self._where)
@@ -355,7 +355,7 @@ class _Attempt:
             code=code or f"http_{status}",
             status=status,
             request_id=self._request_id,
-            issues=tuple((self._clean(f) or "", self._clean(m) or "") for f, m in responses.issues_of(error)),
+            issues=tuple((self._clean(f) or "", self._clean(m) or "") for f, m in refusals.issues_of(error)),
         )
 
     @staticmethod
@@ -374,11 +374,11 @@ def _with_their_id(where: str, request_id: str, their_id: str) -> str:
 _NOT_JSON: Final = object()
 
 
-def _verdict(kind: Kind, status: int, body: object) -> responses.Verdict:
-    """As `responses.verdict`; a bulk call that was refused with a verdict on each item counts as an answer."""
+def _verdict(kind: Kind, status: int, body: object) -> refusals.Verdict:
+    """As `refusals.verdict`; a bulk call that was refused with a verdict on each item counts as an answer."""
     if kind == "bulk" and 400 <= status < 500 and isinstance(_data(body), dict):
         return "answer"
-    return responses.verdict(status, body)
+    return refusals.verdict(status, body)
 
 
 def _decode(raw: bytes) -> object:

@@ -10,22 +10,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Literal, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from okasie_tasks.core.remote_rows import Rows, read_remote, read_time, remote_listing
+from okasie_tasks.marketplace.refusals import PERMANENT, error_of, issues_of, lacks_scope, text
 from okasie_tasks.ports import Feedback, ItemAnswer, Location, Page, SkippedImage, WriteAnswer
 
-_LONGEST_TEXT: Final = 200
 _LONGEST_PAUSE: Final = 900.0
 _LONGEST_WINDOW: Final = 3600.0
 _DEFAULT_PAUSE: Final = 60.0
 """For a 429 that states no time: the length of the documented window."""
 _LONGEST_FAILURE: Final = 300.0
 """The longest ``Retry-After`` of a failure that is followed: as long as the breaker waits at most."""
-_PERMANENT: Final = frozenset({400, 403, 404, 422})
-_SCOPE_CODES: Final = frozenset({"SCOPE_DENIED", "INSUFFICIENT_SCOPE"})
-
-Verdict = Literal["answer", "rate", "key", "scope", "refused", "failed"]
 
 
 class Unreadable(Exception):
@@ -89,61 +85,10 @@ def _stated_pause(headers: Mapping[str, str], body: object) -> float | None:
     return (moment - now).total_seconds() if moment is not None else None
 
 
-# -- errors --------------------------------------------------------------------------------------------------------
-
-
-def verdict(status: int, body: object) -> Verdict:
-    """What a response says about its request (errors).
-
-    A refusal is the API's own judgement of the data only as ``{"error": {"code": ...}}`` with a permanent status. The
-    page of a proxy or a firewall, a conflict, a lock and an outage may pass, whatever their status.
-    """
-    if 200 <= status < 300:
-        return "answer"
-    if status in (401, 429):
-        return "key" if status == 401 else "rate"
-    error = error_of(body)
-    code = text(error.get("code"))
-    if status == 403 and _lacks_scope(code, text(error.get("message"))):
-        return "scope"
-    return "refused" if code and status in _PERMANENT else "failed"
-
-
-def _lacks_scope(code: str | None, message: str | None) -> bool:
-    """Whether a 403 is about the key, not about one profile. ``FORBIDDEN`` is the profile's code of the Dutch page."""
-    if code is None or code in ("PROFILE_FORBIDDEN", "FORBIDDEN"):
-        return False
-    return code in _SCOPE_CODES or "scope" in (message or "").casefold()
-
-
 def failure_pause(headers: Mapping[str, str], body: object) -> float | None:
     """Seconds for which a response that is ``failed`` asks to wait, at most `_LONGEST_FAILURE`; None if it does not."""
     seconds = _stated_pause(headers, body)
     return None if seconds is None else min(max(seconds, 0.0), _LONGEST_FAILURE)
-
-
-def error_of(body: object) -> dict[str, Any]:
-    """The ``error`` object of a failure, or an empty one."""
-    error = body.get("error") if isinstance(body, dict) else None
-    return error if isinstance(error, dict) else {}
-
-
-def text(value: object) -> str | None:
-    """``value`` as a short printable text, or None. Texts of a server are quoted, never trusted."""
-    if not isinstance(value, str) or not value:
-        return None
-    clean = " ".join("".join(c if c.isprintable() else " " for c in value).split())
-    return clean if len(clean) <= _LONGEST_TEXT else clean[: _LONGEST_TEXT - 3] + "..."
-
-
-def issues_of(error: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """``(field, message)`` pairs of a validation failure (errors)."""
-    issues = error.get("issues")
-    return tuple(
-        (text(issue.get("path")) or "", text(issue.get("message")) or text(issue.get("code")) or "invalid")
-        for issue in (issues if isinstance(issues, list) else [])[:20]
-        if isinstance(issue, dict)
-    )
 
 
 # -- lists ---------------------------------------------------------------------------------------------------------
@@ -273,10 +218,10 @@ def _refused(raw: Mapping[str, Any], reference: str) -> ItemAnswer:
     status = int(status) if isinstance(status, str) and status.isdecimal() and len(status) == 3 else status
     if not _is_count(status):
         status = 422 if issues or (code or "").startswith(("VALIDATION_", "INVALID_")) else 0
-    scope = status == 403 and _lacks_scope(code, message)
+    scope = status == 403 and lacks_scope(code, message)
     return ItemAnswer(
         reference=reference,
-        outcome="refused" if status in _PERMANENT and not scope else "unknown",
+        outcome="refused" if status in PERMANENT and not scope else "unknown",
         http_status=status,
         code=code,
         message=message,

@@ -181,7 +181,7 @@ def test_the_cursor_stays_where_somebody_else_has_moved_it(runs: Runs, run: str,
 
 def test_a_run_that_could_not_send_everything_is_partial_and_leaves_the_cursor(scenario: HttpScenario) -> None:
     requests.post(
-        f"{scenario.sandbox.admin_url}/faults", json={"kind": "500", "match": {"path": "bulk"}, "times": 3}, timeout=60
+        f"{scenario.sandbox.admin_url}/faults", json={"kind": "500", "match": {"path": "bulk"}, "times": 5}, timeout=60
     ).raise_for_status()
     run = scenario.run("full")
     assert (run.state, scenario.ctx.runs.account(ACCOUNT).cursor) == ("partial", "")
