@@ -49,6 +49,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     entry: Entry | None = None
     answers: bytes = b""
     """The marketplace's rendering that a resend overwrites, for a drift; else empty."""
+    incomplete: bool = False
+    """The marketplace's row lacks fields that we fill; see `okasie_tasks.core.unread`."""
     yields: bool = False
     """The marketplace's version is kept; its values of ``fields`` are offered to the source."""
 

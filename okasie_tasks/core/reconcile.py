@@ -46,11 +46,11 @@ def decide(
     images, and a retry is due.
     """
     lacking = False
-    if remote is not None and (remote.absent or evidence.lost_fields):
-        remote, lacking = completed(local, remote, base, evidence.lost_fields)
+    if remote is not None:
+        remote, lacking = completed(local, remote, base, evidence.lost_fields, resends=evidence.policy == "local")
     decision = _decide(local, remote, base, evidence, same=same)
-    if lacking and decision.action == "none" and (decision.count == "unchanged" or decision.yields):
-        decision = _echo_still_due(decision, base)
+    if lacking:
+        decision = _of_incomplete_row(decision, base)
     if (
         images_due
         and (decision.action, decision.count) == ("none", "unchanged")
@@ -64,12 +64,14 @@ def decide(
     return decision
 
 
-def _echo_still_due(decision: Decision, base: Entry | None) -> Decision:
+def _of_incomplete_row(decision: Decision, base: Entry | None) -> Decision:
     """The echo is read only once it has all fields that we fill: their spelling is still to be learned."""
-    if decision.entry is None or not (base is None or base.has(Flag.ECHO_DUE) or decision.yields):
-        return decision
-    entry = decision.entry.replace(set_flags=Flag.ECHO_DUE)
-    return msgspec.structs.replace(decision, entry=entry if base is None else changed_or_none(entry, base))
+    entry = decision.entry
+    kept = decision.action == "none" and (decision.count == "unchanged" or decision.yields)
+    if entry is not None and kept and (base is None or base.has(Flag.ECHO_DUE) or decision.yields):
+        entry = entry.replace(set_flags=Flag.ECHO_DUE)
+        entry = entry if base is None else changed_or_none(entry, base)
+    return msgspec.structs.replace(decision, entry=entry, incomplete=True)
 
 
 def _decide(

@@ -44,16 +44,6 @@ _KIND: Final[dict[str, Any]] = {
 }
 
 
-def _struct(name: str, fields: tuple[str, ...], more: dict[str, Any], *, complete: bool) -> Any:
-    """A struct of these fields of the contract. ``complete``: it requires them; else they may be `msgspec.UNSET`."""
-    kinds: list[Any] = [
-        (field, kind) if complete else (field, kind, msgspec.UNSET)
-        for field, kind in ((*((field, _KIND[FIELDS[field].kind]) for field in fields), *more.items()))
-    ]
-    # What is not compared stands behind, so that the compared values are the first of the tuple.
-    return msgspec.defstruct(name, [*kinds, *((field, kind, None) for field, kind in _IDENTITY.items())], gc=False)
-
-
 _IDENTITY: Final[dict[str, Any]] = {
     "id": _Id | None,
     "externalReference": str | None,
@@ -63,23 +53,25 @@ _IDENTITY: Final[dict[str, Any]] = {
     "dealer": _Dealer | None,
     "images": list[_Unread] | None,
 }
-
-
 _OUTSIDE: Final = tuple(field for field in COMPARED_FIELDS if field not in PLACE)
 _PLACE_AT: Final = COMPARED_FIELDS.index(PLACE[0])
 _MONTH: Final = COMPARED_FIELDS.index("firstRegistration")
 
 
-def _rows(name: str, *, complete: bool) -> Any:
-    kinds = [(field, _KIND[FIELDS[field].kind]) for field in PLACE]
-    place = msgspec.defstruct(
-        f"{name}Place", kinds if complete else [(*kind, msgspec.UNSET) for kind in kinds], gc=False
-    )
-    return _struct(name, _OUTSIDE, {"location": place | None}, complete=complete)
+def _row(name: str, *default: Any) -> Any:
+    """A row as a struct. ``default``: of each compared field; without it, a row must contain them all."""
+
+    def kinds(fields: tuple[str, ...]) -> list[Any]:
+        return [(field, _KIND[FIELDS[field].kind], *default) for field in fields]
+
+    place = msgspec.defstruct(f"{name}Place", kinds(PLACE), gc=False)
+    # What is not compared stands behind, so that the compared values are the first of the tuple.
+    identity = [(field, kind, None) for field, kind in _IDENTITY.items()]
+    return msgspec.defstruct(name, [*kinds(_OUTSIDE), ("location", place | None, *default), *identity], gc=False)
 
 
-_CompleteRow: Final = _rows("_CompleteRow", complete=True)
-_Row: Final = _rows("_Row", complete=False)
+_CompleteRow: Final = _row("_CompleteRow")
+_Row: Final = _row("_Row", msgspec.UNSET)
 _STATUS: Final = COMPARED_FIELDS.index("status")
 _PLACES: Final[dict[Any, tuple[Any, ...]]] = {empty: (empty,) * len(PLACE) for empty in (None, msgspec.UNSET)}
 _WORDS: Final = frozenset(STATUSES[1:])

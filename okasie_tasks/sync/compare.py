@@ -207,6 +207,8 @@ class PartitionPlan:
 
     def _count(self, decision: Decision, local: Local | None) -> None:
         counts = self.result.counts
+        if decision.incomplete:
+            counts["lacking"] = counts.get("lacking", 0) + 1
         name: str | None = decision.count
         if name in ("unchanged", "foreign", "drifted", "conflicts", "unread") and not (
             name == "unchanged" and local is None

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.core.fingerprint import (
-    DEALER_UNREAD,
     compared_fingerprint,
     dealer_fingerprint,
     emptied_fields,
@@ -94,7 +93,7 @@ def write_page(
     with_values: list[bytes] = []
     providers: Counter[str] = Counter()
     lost: Counter[int] = Counter()
-    rows = active = lacking = unowned = 0
+    rows = active = unowned = 0
     entries = ctx.ledger.packed(references, keys)
     for row, key, packed in zip(named, keys, entries, strict=True):
         owned = entry_state(packed).owned
@@ -115,9 +114,7 @@ def write_page(
         batches[partition].rows.append(record)
         if record.values is not None:
             with_values.append(key)
-            if owned and (emptied := emptied_fields(row.compared, entry_state(packed).filled)):
-                lost[emptied] += 1
-                lacking += row.absent & ~DEALER_UNREAD != 0
+            lost[emptied_fields(row.compared, entry_state(packed).filled) if entry_state(packed).ours else 0] += 1
     for partition, same_keys in same.items():
         batches[partition].same = b"".join(same_keys)
     collections: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
@@ -125,22 +122,32 @@ def write_page(
         # Before the rows: a reader of the rows must already find them marked.
         ctx.runs.data.mark(run, "with_values", with_values)
     ctx.runs.data.put_sorted(run, read_number, collections | {"ids": b"".join(hash8(row.id) for row in page.rows)})
-    unnamed = Counter(row.provider or "" for row in page.rows if not row.reference)
-    counts: dict[str, int | dict[str, int]] = {
+    return {
         "rows": len(page.rows),
         "nameless": len(page.rows) - rows + page.unreadable,
         "unreadable": page.unreadable,
         "nameless_active": sum(row.status == "active" for row in page.rows) - active,
         "total": page.total_items,
         "providers": dict(providers),
-        "unnamed": unnamed[provider] if provider else 0,
-        "anonymous": unnamed[""],
         "unowned": unowned,
+        **_unnamed(page, provider),
+        **_lost(lost, entries),
     }
-    if lost:
-        filled = Counter(entry_state(packed).filled for packed in entries)
-        counts |= {"lost": fields_in(lost), "filled": fields_in(filled), "lacking": lacking}
-    return counts
+
+
+def _unnamed(page: Page, provider: str) -> dict[str, int]:
+    """Count the rows without a reference that name our provider, and those that name none."""
+    providers = Counter(row.provider or "" for row in page.rows if not row.reference)
+    return {"unnamed": providers[provider] if provider else 0, "anonymous": providers[""]}
+
+
+def _lost(lost: Counter[int], entries: Iterable[bytes]) -> dict[str, dict[str, int]]:
+    """Return how many rows lost which field, and how many of all should have it; nothing if none lost any."""
+    counts = fields_in(lost)
+    if not counts:
+        return {}
+    states = [state for packed in entries if (state := entry_state(packed)).ours]
+    return {"lost": counts, "filled": fields_in(Counter(state.filled for state in states))}
 
 
 def fields_in(bitmaps: Counter[int]) -> dict[str, int]:

@@ -174,6 +174,7 @@ def _report(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], appl
     minimum = minimum_requests(rows_listed=run.fact("total_items"), upserts=sent, sells=sold)
     rejects = sum(outcome.new_rejects for outcome in outcomes) + applied.get("new_rejects", 0)
     return {
+        "lacking": decided.get("lacking", 0),
         "unoffered": decided.get("unoffered", 0),
         "listings": json.dumps(listings),
         "minimum": minimum,

@@ -31,17 +31,16 @@ def review_fields(ctx: AccountContext, run: Run) -> dict[str, str | int]:
     """
     pages = fetch.last_round(ctx, run)
     lost = _lost(ctx, run, pages)
-    lacking = sum(page.get("lacking", 0) for page in pages)
     before = {name for name in ctx.runs.account(run.account).lost_fields.split(",") if name}
     # An incremental run reads few listings, so it does not prove that a field is back.
     after = set(lost) if run.fact("walked_all") else before.union(lost)
     if after != before and not run.plan_only:
         ctx.runs.note_account(run.account, lost_fields=",".join(sorted(after)))
     if not lost:
-        return {"lacking": lacking} if lacking else {}
+        return {}
     context = {"account": run.account, "run": run.id}
     log.warning("the marketplace lost fields of most listings", **context, fields=lost)
-    return {"lacking": lacking, "lost_fields": json.dumps(lost), "lost_new": int(not before.issuperset(lost))}
+    return {"lost_fields": json.dumps(lost), "lost_new": int(not before.issuperset(lost))}
 
 
 def lost_reasons(run: Run) -> list[str]:

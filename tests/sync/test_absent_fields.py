@@ -192,6 +192,23 @@ def test_a_single_field_that_somebody_empties_there_is_an_edit(make: Make, polic
         assert (scenario.cell(CAR, "version") is None) is (policy == "remote")
 
 
+@POLICIES
+@pytest.mark.parametrize("echo", [True, False])
+def test_a_few_values_that_are_null_without_an_edit_are_not_written_back(make: Make, policy: str, echo: bool) -> None:
+    with make(policy, echo=echo) as scenario:
+        cells = scenario.cells()
+        scenario.lose("variant", do="set", references=[CAR, OTHER])
+        sent = scenario.sent("full")
+        # Dropped from what we had just written: sent once more.
+        assert sent == ([CAR, OTHER] if policy == "local" and not echo else [])
+        scenario.sent("full")
+        scenario.heal()
+        for _ in range(2):
+            assert scenario.sent("full") in ([], sent)
+        assert scenario.sent("full") == []
+        assert scenario.cells() == cells
+
+
 @GONE
 def test_a_mass_loss_is_reported_and_alerted_once(make: Make, do: str, client: redis.Redis) -> None:
     with make("local") as scenario:
