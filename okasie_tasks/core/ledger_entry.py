@@ -62,6 +62,8 @@ class Flag(IntFlag):
     """The marketplace skipped some of its images: it is not in sync until they are accepted or given up."""
     REVIVED = 1024
     """A listing that we sold is live on the marketplace again, and this is not yet resolved."""
+    SELL_IN_DOUBT = 2048
+    """Our sell was not answered: if the marketplace has it as sold, we may have sold it."""
 
 
 _NO_FLAG: Final = Flag(0)
@@ -183,7 +185,9 @@ def answer_mark(rendering: bytes) -> int:
 PACKED_BYTES: Final = _LAYOUT.size
 ABSENT: Final = b"\0" * _LAYOUT.size
 """A missing entry: a layout number that is never used."""
-LOOK_AGAIN: Final = Flag.ECHO_DUE | Flag.REJECTED | Flag.DISPUTED | Flag.RESENT | Flag.IMAGES | Flag.REVIVED
+LOOK_AGAIN: Final = (
+    Flag.ECHO_DUE | Flag.REJECTED | Flag.DISPUTED | Flag.RESENT | Flag.IMAGES | Flag.REVIVED | Flag.SELL_IN_DOUBT
+)
 """While any of these is set, every run decides the listing again."""
 
 _RENDERING: Final = slice(9, 17)

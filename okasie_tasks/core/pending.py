@@ -111,7 +111,13 @@ def sold(change: PendingChange, base: Entry | None, *, now_ms: int) -> Entry:
     return (base or Entry()).replace(
         status="sold",
         set_flags=Flag.SOLD_BY_HAND | Flag.URGENT,
-        clear=Flag.ECHO_DUE | Flag.RESENT | Flag.REJECTED | Flag.INLINE_CONTENT | Flag.DISPUTED | Flag.REVIVED,
+        clear=Flag.ECHO_DUE
+        | Flag.RESENT
+        | Flag.REJECTED
+        | Flag.INLINE_CONTENT
+        | Flag.DISPUTED
+        | Flag.REVIVED
+        | Flag.SELL_IN_DOUBT,
         sent_ms=now_ms,
         version=change.own,
         seen_ms=change.seen_ms,

@@ -26,7 +26,7 @@ from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag, Version
 from okasie_tasks.core.records import Local, Remote
 from okasie_tasks.core.unread import completed
 
-_ANSWERED = Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED
+_ANSWERED = Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED | Flag.SELL_IN_DOUBT
 """Flags that are cleared once a row was read and decided."""
 
 
@@ -211,7 +211,7 @@ def _sold_there(local: Local, base: Entry, picture: Entry, *, changed: bool) -> 
         return Decision(
             action="none", reason="sold manually, the row is still in the source", count="settled", entry=entry
         )
-    if not base.has(Flag.IN_SOURCE):
+    if not base.has(Flag.IN_SOURCE) or base.has(Flag.SELL_IN_DOUBT):
         return Decision(action="update", reason="back in the source")
     if changed and base.row != Entry().row:
         return Decision(action="update", reason="changed in the source after it was sold on the marketplace")
@@ -284,7 +284,7 @@ def _nothing(reason: str, local: Local, base: Entry, picture: Entry) -> Decision
     clear = _ANSWERED | (Flag(0) if disputed else Flag.DISPUTED)
     # An echo that was not returned is still due.
     if picture is base:
-        clear = Flag.REVIVED
+        clear = Flag.REVIVED | Flag.SELL_IN_DOUBT
     # The row matches the listing again, so an earlier refusal no longer applies.
     clear |= Flag.REJECTED
     entry = changed_or_none(with_row_seen(picture.replace(clear=clear), local), base)
@@ -302,7 +302,7 @@ def absent(remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *,
         proven = evidence.source_complete and base.seen_ms <= evidence.source_began_ms
         gone = Flag.IN_SOURCE | Flag.SOLD_BY_HAND if proven else Flag(0)
         settled = with_remote_state(base, remote) if proven else picture
-        settled = settled.replace(clear=gone | Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED, missed=0)
+        settled = settled.replace(clear=gone | _ANSWERED, missed=0)
         return Decision(
             action="none", reason="sold on both sides", count="settled", entry=changed_or_none(settled, base)
         )

@@ -27,6 +27,7 @@ FLAG_NAMES: Final = {
     Flag.INLINE_CONTENT: "given",
     Flag.IMAGES: "images",
     Flag.REVIVED: "revived",
+    Flag.SELL_IN_DOUBT: "sell_in_doubt",
 }
 """The permanent names of a ledger entry's flags in JSON documents."""
 

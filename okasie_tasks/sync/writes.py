@@ -186,12 +186,17 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
             status, request_id = answer.items[0].status or "sold", answer.request_id
             if status != "sold":
                 # Not known to be sold: the next run decides again.
+                ctx.ledger.swap([(change.reference, entry, entry.replace(set_flags=Flag.SELL_IN_DOUBT))])
                 audit.record_warnings(ctx, [(change.reference, f"DELETE left it {status}")], run=part.run)
                 return {"warnings": 1}
         except ItemRejected as refused:
             if refused.status != 404:
                 raise
             status, request_id = "sold", refused.request_id or ""
+        except Unavailable:
+            # It may be sold all the same: its row may return before another sell is answered.
+            ctx.ledger.swap([(change.reference, entry, entry.replace(set_flags=Flag.SELL_IN_DOUBT))])
+            raise
         now_ms = ctx.runs.now_ms()
         settled = _sold(entry, change, status, now_ms=now_ms, seen_ms=seen_ms)
         if not ctx.ledger.swap([(change.reference, entry, settled)]):
@@ -205,7 +210,7 @@ def _sold(entry: Entry, change: Planned, status: str, *, now_ms: int, seen_ms: i
     # A row with status sold stays in the source, and its next change is compared with it.
     has_row = change.row >= 0
     set_flags = Flag.IN_SOURCE if has_row else Flag(0)
-    clear = Flag.ECHO_DUE | Flag.URGENT | Flag.INLINE_CONTENT | Flag.REVIVED
+    clear = Flag.ECHO_DUE | Flag.URGENT | Flag.INLINE_CONTENT | Flag.REVIVED | Flag.SELL_IN_DOUBT
     return entry.replace(
         status=status,
         missed=0,

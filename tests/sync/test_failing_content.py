@@ -284,6 +284,36 @@ def test_a_sell_that_fails_for_ever_is_reported_and_rejects_nothing(scenario: Gu
 # -- answers without a body, and with odd items ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+def test_a_car_that_returns_after_a_sell_in_doubt_is_listed_again(scenario: GuardedScenario, mode: str) -> None:
+    scenario.good_run()
+    (row,) = scenario.rows[3:4]
+    scenario.remove([row])
+    scenario.faults(answer(507, "delete", kind="answer_after", body=""))
+    assert scenario.told("incremental")["state"] == "partial"
+    assert scenario.sold() == {row["stock_no"]}, "done, although it was never confirmed"
+    calm(scenario)
+    scenario.rows.append(row)
+    document = scenario.good_run(mode)
+    assert (document["listings"]["updated"], document["listings"]["conflicts"]) == (1, 0), document
+    assert scenario.sold() == set()
+
+
+def test_a_sell_that_was_not_done_leaves_no_doubt(scenario: GuardedScenario) -> None:
+    scenario.good_run()
+    (row,) = scenario.rows[3:4]
+    scenario.remove([row])
+    scenario.faults(answer(507, "delete", body=""))
+    assert scenario.told("incremental")["state"] == "partial"
+    calm(scenario)
+    scenario.rows.append(row)
+    scenario.good_run()
+    scenario.edit({"reference": row["stock_no"], "status": "sold"})
+    document = scenario.good_run()
+    assert (document["listings"]["updated"], document["listings"]["conflicts"]) == (0, 1), "sold by someone there"
+    assert scenario.sold() == {row["stock_no"]}
+
+
 @pytest.mark.parametrize("status", [200, 204])
 def test_a_sell_that_is_answered_without_a_body_is_done(scenario: GuardedScenario, status: int) -> None:
     scenario.good_run()
