@@ -19,7 +19,7 @@ from okasie_tasks.core.quota import PHANTOM, WINDOW_MS, BucketState, LimiterStat
 from okasie_tasks.ports import Feedback, Lane, Permit, Wait
 
 _BURST_WINDOW, _BURST_HOLD = 1_005, 1_000
-_HORIZON, _LATE, _GONE, _LONGEST, _LEAD, _TURN = 20, 100, 5_000, 12_000, 0.96, 9
+_HORIZON, _LATE, _GONE, _LONGEST, _LEAD, _TURN = 20, 100, 5_000, 12_000, 0.98, 9
 _PROBE, _SLOP = 10_000, 450
 _CATCH_UP = 3
 """Slots that a stall may have cost and that are made up for at once: no kind of window refuses four in a row."""

@@ -35,9 +35,9 @@ WINDOWS: Final = {
     "load": (4, 1),
     "diff": (200, 40),
     "spool": (1, 0),
-    "upsert": (10, 12),
+    "upsert": (12, 10),
     "confirm": (1, 0),
-    "sell": (10, 12),
+    "sell": (12, 10),
     "count": (1, 0),
 }
 """Writes: 22 tickets, of both kinds together, wait 11 s at most, within the limiter's longest answer: a longer wait

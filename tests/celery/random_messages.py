@@ -26,7 +26,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 } | {
     name: {"account": "dex", "run": "01M8AG1Y5VC20GM7N7ZWC224KR", "part": 3, "of": 7}
     for name in (
-        "okasie.upsert_chunk", "okasie.mark_sold", "okasie.count_listings", "okasie.load_inventory", "okasie.spool",
+        "okasie.upsert_chunk", "okasie.confirm_sells", "okasie.mark_sold", "okasie.count_listings", "okasie.load_inventory", "okasie.spool",
         "okasie.diff_chunk",
     )
 }  # fmt: skip

@@ -201,7 +201,7 @@ def test_a_key_that_is_not_accepted_is_said_and_the_push_is_kept(fleet: Fleet) -
     ("arguments", "status", "said"),
     [
         (["push", "nobody", "DG-00001"], 2, "no account"),
-        (["sell", "pushed", "two words"], 2, "1 to 64"),
+        (["sell", "pushed", "x" * 65], 2, "1 to 64"),
         (["push", "pushed"], 2, "REF"),
     ],
 )

@@ -96,4 +96,4 @@ def test_of_an_unknown_reference_nothing_is_known_and_an_unknown_account_is_refu
     for command in (("why", "nobody", CAR), ("rejects", "nobody"), ("retry", "nobody")):
         answer = fleet.place.okasie(*command)
         assert (answer.status, "no account 'nobody'" in answer.stderr) == (2, True), answer.text
-    assert fleet.place.okasie("retry", "explained", "a b").status == 2
+    assert fleet.place.okasie("retry", "explained", "x" * 65).status == 2
