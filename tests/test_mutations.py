@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos import mutations as chaos
+from tests.hostile import mutations as hostile
 from tests.mutation import ROOT, Cut
 from tests.sync import mutations as decisions
 
 CUTS = [
     *(pytest.param(cut, id=f"chaos {name}") for name, mutation in chaos.MUTATIONS.items() for cut in mutation.cuts),
     *(pytest.param(cut, id=f"decisions {name}") for name, cut in decisions.MUTATIONS.items()),
+    *(pytest.param(cut, id=f"hostile {name}") for name, cut in hostile.MUTATIONS.items()),
 ]
 
 

@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--story", action="store_true")
+    parser.add_argument("--first", action="store_true", help="stop at the first round that goes wrong")
     parser.add_argument("--verbose", action="store_true", help="with the logs of the package")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING if asked.verbose else logging.CRITICAL)
@@ -58,6 +59,8 @@ def main() -> int:
                 print(f"{seed} {result.style}, {result.seconds:g} s", flush=True)
                 print("".join(f"    {line}\n" for line in result.story), end="")
                 print("".join(f"  WRONG: {line}\n" for line in result.wrong[:5]), end="", flush=True)
+            if result.wrong and asked.first:
+                break
     print(*told(results), sep="\n")
     print(f"{time.monotonic() - began:.0f} s")
     return int(any(result.wrong for result in results) or excess(results) > 2.0)
