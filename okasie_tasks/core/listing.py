@@ -105,7 +105,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
 def parse_reference(value: object) -> str | None:
     """A reference without the spaces around it: 1 to 64 printable characters; None for anything else.
 
-    Paths carry it percent-encoded. A reference that would be a path segment or a route of its own is refused.
+    Paths carry it percent-encoded. A reference that is a special path segment or a route is refused.
     """
     text = value.strip() if isinstance(value, str) else ""
     fits = 0 < len(text) <= _LONGEST_REFERENCE and text.isprintable() and text not in _RESERVED

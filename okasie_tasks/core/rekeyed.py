@@ -17,11 +17,11 @@ from okasie_tasks.core.snapshot import Snapshot, hash_of
 _HASHED: Final = tuple((name, COMPARED_FIELDS.index(name)) for name in ("vin", "brand", "model"))
 _MILEAGE: Final = COMPARED_FIELDS.index("mileage")
 _NEW_CAR_KM: Final = 500
-"""Below this mileage, cars of one model are alike: only the VIN tells them apart."""
+"""Below this mileage, cars of one model are alike: only the VIN distinguishes them."""
 
 
 class Traits(NamedTuple):
-    """What tells one car from another: 16-bit hashes, empty if unknown, and the mileage in km."""
+    """What distinguishes one car from another: 16-bit hashes, empty if unknown, and the mileage in km."""
 
     vin: bytes = b""
     brand: bytes = b""

@@ -1,6 +1,6 @@
 """The documented error codes with their statuses, and which of two documented answers a refusal gets.
 
-The pages of the contract disagree: one cause has a code of its own in the tables, 422 with an issue in the examples,
+The pages of the contract disagree: one cause has its code in the tables, 422 with an issue in the examples,
 and another name on the Dutch pages. The quirk ``error_codes`` chooses.
 """
 

@@ -1,4 +1,4 @@
-"""A hash that tells whether two processes run the same configuration."""
+"""A hash by which two processes compare their configurations."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ _loaded: Settings | None = None
 def keep_settings() -> None:
     """Load the configuration for this process and those forked from it.
 
-    A pool starts new children all the time. Without this, they would read a file that was edited meanwhile, and one
+    A pool starts new children all the time. Without this, they would read a file that was edited since, and one
     worker would run two configurations.
     """
     global _loaded  # noqa: PLW0603 - one configuration a process

@@ -65,7 +65,7 @@ _WORDS: Final = re.compile("|".join(rf"\b{word}\b" for word in _BY_WORD))
 
 
 def redis_problem(error: BaseException) -> RedisProblem:
-    """Return what an error of redis-py means, or one of kombu or of ours that was raised from it."""
+    """Return what an error of redis-py means, or an error that was raised from it."""
     cause: BaseException | None = error
     while cause is not None:
         for kind, problem in _BY_CLASS:

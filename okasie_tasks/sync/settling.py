@@ -1,7 +1,7 @@
 """Whether the source is complete: a file that is written in place may be read half written.
 
 A read counts if the source did not change during it, and had not been changed for some time before. Otherwise it is
-repeated, for a minute at most. No worker slot waits meanwhile: the part is retried.
+repeated, for a minute at most. No worker slot waits: the part is retried.
 """
 
 from __future__ import annotations

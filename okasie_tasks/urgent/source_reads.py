@@ -1,7 +1,7 @@
 """Reads of the source for pushes: one at a time in this process and account, shared by the pushes that wait for it.
 
 A push that arrives during a read waits for the next one, since the running read may have passed its row. A few threads
-wait, for half a second at most. Other messages are published again meanwhile, so that an account with a slow source
+wait, for half a second at most. Other messages are published again, so that an account with a slow source
 does not hold the threads that the other accounts need.
 """
 

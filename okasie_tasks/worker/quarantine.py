@@ -49,7 +49,7 @@ class Gate:
 
     def __init__(self, app: Any, channel: Any) -> None:
         self._app, self._channel = app, channel
-        # Celery's own tasks are never sent here; celery.chord_unlock would retry for ever.
+        # Celery's own tasks are never sent here; celery.chord_unlock would retry without end.
         tasks = {
             name: getattr(task, "__header__", _any_arguments)
             for name, task in app.tasks.items()

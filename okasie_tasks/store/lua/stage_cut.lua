@@ -1,4 +1,4 @@
--- Removes the parts of a stage that nobody has published yet.
+-- Removes the parts of a stage that are not published yet.
 -- KEYS[1]  hash: the stage (total, published)
 -- Returns  the number of parts that are left
 -- Invariant: a published part stays, since a worker may have claimed it.
