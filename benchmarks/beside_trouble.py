@@ -18,6 +18,7 @@ import contextlib
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -76,16 +77,23 @@ class Feed(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextlib.contextmanager
-def feed() -> Iterator[str]:
-    """The URL of a `Feed`."""
+def serve() -> None:
+    """Serve a `Feed`, and print its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Feed)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/feed.csv"
-    finally:
-        server.shutdown()
+    print(f"http://127.0.0.1:{server.server_port}/feed.csv", flush=True)
+    server.serve_forever()
+
+
+@contextlib.contextmanager
+def feed() -> Iterator[str]:
+    """The URL of a `Feed`, in a process of its own: the marketplace is in this one."""
+    with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
 
 
 def trouble(place: Place, sandbox: Sandbox, url: str, over: threading.Event) -> None:
@@ -167,7 +175,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--calm", action="store_true", help="without the trouble")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.serve:
+        serve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ob-"))
     try:
