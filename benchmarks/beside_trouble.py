@@ -5,7 +5,7 @@ the time. For 12 seconds of each minute a firewall answers its requests, and mal
 other two are saturated: their marketplace has a single row a page, and more pages than can be read in the time. Single
 listings are pushed to them. All figures are read from the marketplace's log; the first half minute is not measured.
 
-    python benchmarks/beside_trouble.py [--minutes 3] [--calm]
+    python benchmarks/beside_trouble.py [--minutes 3] [--rate 1] [--calm]
 
 ``--calm``: without the trouble, to compare. Exit status 1: an account has used less than 95 % of its quota, or the 99th
 percentile of the pushes is above 1.5 s.
@@ -18,6 +18,7 @@ import contextlib
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -76,19 +77,26 @@ class Feed(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextlib.contextmanager
-def feed() -> Iterator[str]:
-    """The URL of a `Feed`."""
+def serve() -> None:
+    """Serve a `Feed`, and print its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Feed)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/feed.csv"
-    finally:
-        server.shutdown()
+    print(f"http://127.0.0.1:{server.server_port}/feed.csv", flush=True)
+    server.serve_forever()
 
 
-def trouble(place: Place, sandbox: Sandbox, url: str, over: threading.Event) -> None:
+@contextlib.contextmanager
+def feed() -> Iterator[str]:
+    """The URL of a `Feed`, in a process of its own: the marketplace is in this one."""
+    with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def trouble(sandbox: Sandbox, url: str, over: threading.Event, rate: int) -> None:
     """Everything at once, until it is ``over``: a sync, pushes by reference, a firewall, malformed messages."""
     client, broker = Client(url), redis.Redis.from_url(url)
     for second in count():
@@ -98,13 +106,13 @@ def trouble(place: Place, sandbox: Sandbox, url: str, over: threading.Event) -> 
             client.sync(TROUBLED, "full")
             for queue in _QUEUES:
                 broker.rpush(queue, *_MALFORMED)
-        for _ in range(3):
+        for _ in range(rate):
             client.push(TROUBLED, ["DG-00001"])
         if over.wait(1.0):
             return
 
 
-def measure(minutes: float, folder: Path, *, calm: bool) -> dict[str, Any]:
+def measure(minutes: float, folder: Path, *, calm: bool, rate: int) -> dict[str, Any]:
     place, pages = Place(folder), int(PER_MINUTE * (minutes + 3))
     names = (TROUBLED, *OTHERS)
     with feed() as source, Sandbox([Key(f"key-{name}", name) for name in names], limit=PER_MINUTE) as sandbox:
@@ -124,7 +132,7 @@ def measure(minutes: float, folder: Path, *, calm: bool) -> dict[str, Any]:
                 client.sync(name, "full")
             poll(lambda: all(len(sandbox.meters[name].requests) for name in OTHERS), what="requests of both")
             if not calm:
-                threading.Thread(target=trouble, args=(place, sandbox, url, over), daemon=True).start()
+                threading.Thread(target=trouble, args=(sandbox, url, over, rate), daemon=True).start()
             time.sleep(WARM_SECONDS)
             begin, pushed = time.time(), []
             while time.time() < begin + 60 * minutes:
@@ -142,7 +150,7 @@ def measure(minutes: float, folder: Path, *, calm: bool) -> dict[str, Any]:
             time.sleep(5)
             over.set()
             status = place.okasie("status", "--json").document
-        more = {"machine": machine(), "minutes": minutes, "calm": calm}
+        more = {"machine": machine(), "minutes": minutes, "calm": calm, "rate": rate}
         more["quarantined"] = status.get("quarantine", {}).get("total")
         return figures(sandbox, pushed, begin, end) | more
 
@@ -166,12 +174,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--calm", action="store_true", help="without the trouble")
+    parser.add_argument("--rate", type=int, default=1, help="pushes a second into the troubled account")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.serve:
+        serve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ob-"))
     try:
-        result = measure(options.minutes, folder, calm=options.calm)
+        result = measure(options.minutes, folder, calm=options.calm, rate=options.rate)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if options.json:

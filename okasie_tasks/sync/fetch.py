@@ -245,8 +245,9 @@ def is_complete(ctx: AccountContext, run: Run) -> bool:
         return False
     (total,) = totals
     unreadable: int = sum(page.get("unreadable", 0) for page in pages)
-    if len(pages) == 1:
-        return bool(pages[0]["rows"] + unreadable >= total)
+    read: int = sum(page.get("rows", 0) for page in pages) + unreadable
+    if len(pages) == 1 or read < total:  # an announced total has no bound, what was read has one
+        return read >= total
     seen = distinct_rows(lambda: ctx.runs.data.fetch(run.id, "ids", bytes), rows=total)
     return seen + unreadable >= total
 

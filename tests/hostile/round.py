@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import redis
@@ -20,7 +20,7 @@ from tests.hostile.oracle import Oracle, Push
 from tests.hostile.scenario import HostileScenario
 from tests.sync.http_scenario import Row, varied
 
-_MOST_LISTS: Final = 8
+_MOST_LISTS: Final = 20
 """Requests for pages in one run, beyond three times those that the list has."""
 _COLOURS: Final = ("zwart", "wit", "grijs", "blauw", "rood", "zilver", "groen", "paars")
 
@@ -35,6 +35,14 @@ class Result(msgspec.Struct):
     requests: int = 0
     fewest: int = 0
     seconds: float = 0.0
+
+
+class Needs(NamedTuple):
+    """The pages that a run has to read, the listings that it has to send, and those that it has to sell."""
+
+    pages: int
+    sends: set[str]
+    sells: set[str]
 
 
 class Round:
@@ -249,8 +257,8 @@ class Round:
     def _pages(self, rows: int) -> int:
         return max(1, -(-rows // (self.page_rows or 200)))
 
-    def _needs(self, mode: str) -> tuple[set[str], set[str]] | None:
-        """The listings that a run has to send, and those that it has to sell, where they are certain."""
+    def _needs(self, mode: str) -> Needs | None:
+        """What a run has to do, where it is certain."""
         oracle, rows = self.oracle, self.feed.versions[-1].rows
         uncertain = oracle.pushes or oracle.sold_by_hand or oracle.sold_there or self._lied
         if mode != "full" or self.table or rows is None or uncertain:
@@ -258,7 +266,8 @@ class Round:
         wanted = self.world.bodies(rows)
         stored = {row["externalReference"]: row for row in self.world.stored()}
         live = {name for name, row in stored.items() if row["status"] != "sold"}
-        return {n for n, body in wanted.items() if n not in live or stored[n]["body"] != body}, live - wanted.keys()
+        sends = {name for name, body in wanted.items() if name not in live or stored[name]["body"] != body}
+        return Needs(self._pages(len(self.world.stored())), sends, live - wanted.keys())
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
@@ -267,20 +276,19 @@ class Round:
         self.result.wrong += self.oracle.sells(writes[self._writes :], began)
         self._writes = len(writes)
 
-    def _check_run(self, run: Run, found: list[Mangling], needs: tuple[set[str], set[str]], kinds: list[str]) -> None:
+    def _check_run(self, run: Run, found: list[Mangling], needs: Needs, kinds: list[str]) -> None:
         """Nothing is sent because of what says nothing, and nothing but what is refused stays behind."""
-        sends, sells = needs
         result, done = self.result, run.state == "done"
         refused = {name for mangling in found for name in mangling.items}
         exact = not any(m.counts or m.refuses or m.values for m in found)
         if all(mangling.harmless for mangling in found):
             sent = {write.reference for write in self.world.writes[self._writes :] if write.outcome != "sold"}
-            if more := sorted(sent - sends):
+            if more := sorted(sent - needs.sends):
                 result.wrong.append(f"{len(more)} listings were sent though they are equal: {more[:3]}")
             if exact and run.state not in ("done", "held"):
                 result.wrong.append(f"the run ended {run.state}: {self.world.document(run)['error']}")
         if exact and done:
-            fewest = self._pages(len(self.world.stored())) + -(-len(sends) // 100) + len(sells)
+            fewest = needs.pages + -(-len(needs.sends) // 100) + len(needs.sells)
             result.requests, result.fewest = result.requests + len(kinds), result.fewest + fewest
             if len(kinds) > fewest:
                 result.story.append(f"{len(kinds)} requests instead of {fewest}: {kinds}")
