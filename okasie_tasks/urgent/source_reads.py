@@ -19,6 +19,8 @@ from okasie_tasks.ports import SettlingSource, Source, SourceRow
 _WAIT_SECONDS: Final = 0.5
 _BACK_SECONDS: Final = (0.1, 1.0)
 """When a message comes back: after as long as the running read has taken so far, within these limits."""
+_RETURNS_PER_SECOND: Final = 10
+"""How many messages come back in a second at most: a hundred a second would keep the lane busy with nothing else."""
 _KEEP_SECONDS: Final = 60.0
 """How long the rows are kept for a push whose message has moved to another process."""
 
@@ -103,6 +105,7 @@ class SourceReads:
         assert self._running is not None  # noqa: S101 - it is not due
         shortest, longest = _BACK_SECONDS
         seconds = min(longest, max(shortest, time.monotonic() - self._running.began))
+        seconds = max(seconds, len(self._of) / _RETURNS_PER_SECOND)
         raise SourceBusy("another push is reading the source", seconds=seconds, where="source")
 
     def _execute(self, read: SourceRead, now_ms: Callable[[], int]) -> None:

@@ -67,13 +67,26 @@ def test_pushes_that_arrive_during_a_read_share_the_next_one(feed: Feed, pool: T
     for push in later:
         with pytest.raises(SourceBusy) as busy:
             versions(reads, push)
-        assert 0.1 <= busy.value.seconds <= 1
+        assert 0.1 <= busy.value.seconds <= 1.1
         assert not busy.value.counted
     feed.may_end.release(2)
     assert first.result(_SECONDS) == [1]
     assert [versions(reads, push) for push in later] == [[2]] * 10, "none of them has the row from before it arrived"
     assert feed.reads == [["A"], later]
     assert not reads._of
+
+
+def test_the_more_pushes_wait_the_later_each_comes_back(feed: Feed, pool: ThreadPoolExecutor) -> None:
+    reads = SourceReads(feed.open)
+    first = pool.submit(versions, reads, "A")
+    assert feed.reading.acquire(timeout=_SECONDS)
+    for number in range(100):
+        with pytest.raises(SourceBusy) as busy:
+            versions(reads, f"B{number}")
+    assert busy.value.seconds == pytest.approx(10, abs=0.2), "101 messages, ten a second"
+    feed.may_end.release(2)
+    assert first.result(_SECONDS) == [1]
+    assert versions(reads, "B0") == [1]
 
 
 def test_a_push_that_arrives_after_a_read_begins_another_one(feed: Feed) -> None:
