@@ -45,6 +45,8 @@ class Local(msgspec.Struct, frozen=True, array_like=True):
     where: str = ""
     traits: tuple[bytes, bytes, bytes, int | None] | None = None
     """Of a new listing; see `okasie_tasks.core.rekeyed`."""
+    warning: str = ""
+    """What was left out of the listing."""
 
 
 class Remote(msgspec.Struct, frozen=True, array_like=True):

@@ -286,6 +286,15 @@ def _or(choices: frozenset[str]) -> str:
     return " or ".join(sorted(choices))
 
 
+def images_left_out(images: object, listing: Listing) -> str:
+    """Return a warning when a row has more images than a listing may have; "" otherwise."""
+    count = len(images) - len(listing.images) if isinstance(images, list | tuple) else 0
+    too_many = count > 0 and len(listing.images) == MAX_IMAGES
+    return (
+        f"{count} of {len(listing.images) + count} images left out: at most {MAX_IMAGES}, each once" if too_many else ""
+    )
+
+
 def parse_listing(raw: Mapping[str, object], *, current_year: int) -> Listing:
     """Validate a row in write shape, with typed values, under field names or their aliases.
 

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
 from okasie_tasks.core.listing import InvalidListing, Issue, parse_reference
-from okasie_tasks.core.validate import parse_listing
+from okasie_tasks.core.validate import images_left_out, parse_listing
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
 from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
@@ -154,7 +154,8 @@ class RowMapping:
             return SourceRow(row=number, reference=reference, listing=None, issues=(*unreadable, *rest), where=where)
         if unreadable:
             return SourceRow(row=number, reference=reference, listing=None, issues=tuple(unreadable), where=where)
-        return SourceRow(row=number, reference=reference, listing=listing, version=self._version(raw), where=where)
+        warning, version = images_left_out(values.get("images"), listing), self._version(raw)
+        return SourceRow(number, reference, listing, version=version, where=where, warning=warning)
 
     def reference_of(self, raw: Row) -> str | None:
         """Return the row's reference; None when it cannot be read."""

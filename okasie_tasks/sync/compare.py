@@ -131,8 +131,7 @@ class PartitionPlan:
                 return
             decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)
-        if remote is not None and remote.warning and (local is not None or base is not None):
-            self._warn(reference, remote.warning)
+        self._warn(reference, local, remote if local is not None or base is not None else None)
         if audit.is_finding(decision, base):
             self._findings.append(audit.Finding(reference, decision, local, remote, base))
         if decision.entry is not None:
@@ -143,9 +142,11 @@ class PartitionPlan:
             offer = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
             self._offers += [offer] if offer else []
 
-    def _warn(self, reference: str, warning: str) -> None:
-        self.result.counts["warnings"] = self.result.counts.get("warnings", 0) + 1
-        self._warned.append((reference, warning))
+    def _warn(self, reference: str, *sides: Local | Remote | None) -> None:
+        warned = [(reference, side.warning) for side in sides if side is not None and side.warning]
+        if warned:
+            self.result.counts["warnings"] = self.result.counts.get("warnings", 0) + len(warned)
+            self._warned += warned
 
     def add_settled(self, settled: Counter[EntryState]) -> None:
         """Count entries that are unchanged and need no individual decision."""

@@ -205,4 +205,5 @@ def local_record(
         status=row.listing.status,
         version=row.version,
         where=row.where,
+        warning=row.warning,
     )

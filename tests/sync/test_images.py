@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from okasie_tasks.core.ledger_entry import Flag
+from okasie_tasks.reports.listing import why_document
 from okasie_tasks.sync import skipped_images
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import varied
@@ -53,6 +54,15 @@ def test_they_are_tried_again_slowly_and_then_given_up(scenario: GuardedScenario
     for mode in ("incremental", "full"):
         assert scenario.good_run(mode)["requests"]["bulk"] == 0, "given up"
     assert scenario.status()["skipped_images"] == 1
+
+
+def test_more_than_fifty_are_a_warning(scenario: GuardedScenario) -> None:
+    row = scenario.rows[5]
+    row["photos"] = "|".join(f"https://x.test/{number}.jpg" for number in range(53))
+    document = scenario.good_run("incremental")
+    assert (document["listings"]["updated"], document["listings"]["warnings"]) == (1, 1)
+    events = why_document(scenario.ctx, row["stock_no"])["events"]
+    assert "3 of 53 images left out: at most 50, each once" in [event["reason"] for event in events]
 
 
 def test_once_they_are_there_it_is_in_step(scenario: GuardedScenario) -> None:
