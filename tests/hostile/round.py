@@ -70,6 +70,8 @@ class Round:
         self._waiting: list[tuple[str, str, Push | None]] = []
         self._writes = 0
         self._judged = self._lied = False
+        self._done = True
+        """The last run has left nothing to be sent again."""
         self._read: dict[str, Row] = {}
         """The rows that the last complete read has certainly seen."""
 
@@ -183,9 +185,10 @@ class Round:
         live = {row["externalReference"] for row in self.world.stored() if row["status"] == "active"}
         # A listing that was handed in is not in the source: an edit of it stays a conflict that is reported.
         names = sorted((live & self.feed.rows.keys()) - self.oracle.pushes.keys())
+        # How free text comes back after a write is learned: an edit of it at once, or the same again, looks like that.
+        plain = self.oracle.pushed_at.keys() | {name for name, _ in self.oracle.edits}
         for name in rng.sample(names, min(len(names), rng.randint(1, 3))):
-            # How free text comes back after a write is learned: an edit of it at once would be taken for that.
-            field = rng.choice([f for f in sorted(WRITABLE) if f != "color" or name not in self.oracle.pushed_at])
+            field = rng.choice([f for f in sorted(WRITABLE) if f != "color" or name not in plain])
             value: Any = rng.choice(_COLOURS) if field == "color" else rng.randrange(5_000, 60_000)
             self.world.edit({"reference": name, "set": {field: value}})
             self._set_there(name)
@@ -208,16 +211,21 @@ class Round:
         choice = rng.randrange(4)
         if choice == 0:
             pushed = rng.sample(names, 2)
-            self._waiting += [(world.push(pushed), name, None) for name in pushed]
-            oracle.pushed_at |= dict.fromkeys(pushed, now)
+            push = world.push(pushed)
+            self.result.story.append(f"push {pushed}")
+            for name in pushed if not world.ctx.pushes.get(push).error else ():
+                self._waiting.append((push, name, None))
+                oracle.pushed_at[name] = now
+                if listing := oracle.pushes.get(name):
+                    listing.read = False  # the row is newer than the listing
         elif choice == 1 and not self.table:
             name = rng.choice(names)
             body = self._body(name) | {"price": rng.randrange(5_000, 60_000) + 1}
             row = self.feed.rows[name]
             # A row that no run has read since it changed is newer than the push when it is read.
-            push = Push(now, body, dict(row), read=self._read.get(name) == row)
-            self._waiting.append((world.push_listings([body | {"externalReference": name}]), name, push))
-            oracle.pushes[name], oracle.pushed_at[name] = push, now
+            listing = Push(now, body, dict(row), read=self._read.get(name) == row)
+            self._waiting.append((world.push_listings([body | {"externalReference": name}]), name, listing))
+            oracle.pushes[name], oracle.pushed_at[name] = listing, now
             self.result.story.append(f"push {name} {body['price']}")
         elif choice == 2:
             name = rng.choice(names)
@@ -249,7 +257,8 @@ class Round:
             self.result.wrong.append(f"{kinds.count('list')} pages were requested, the list has {pages}")
         if needs is not None and len(self.feed.versions) == accidents and not self._waiting:
             self._check_run(run, found, needs, kinds)
-        if run.state in ("done", "held") and len(self.feed.versions) == accidents:
+        self._done = run.state in ("done", "held")
+        if self._done and len(self.feed.versions) == accidents:
             self._read = self.feed.versions[-1].rows or {}
         self._check_writes(began)
         return run
@@ -261,7 +270,7 @@ class Round:
         """What a run has to do, where it is certain."""
         oracle, rows = self.oracle, self.feed.versions[-1].rows
         uncertain = oracle.pushes or oracle.sold_by_hand or oracle.sold_there or self._lied
-        if mode != "full" or self.table or rows is None or uncertain:
+        if mode != "full" or self.table or rows is None or uncertain or not self._done:
             return None
         wanted = self.world.bodies(rows)
         stored = {row["externalReference"]: row for row in self.world.stored()}
