@@ -171,15 +171,12 @@ class RunParts:
 
         A cheap look before a permit is requested for the part. ``token`` as in `claim`.
         """
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.time()
-        pipe.hget(self._key(run, stage, "parts"), str(part))
-        (seconds, micros), held = cast("Any", pipe.execute())
+        held = cast("bytes | None", self._redis.hget(self._key(run, stage, "parts"), str(part)))
         if held is None or held in _CLOSED:
             return held is None
         _, until_ms, holder = held.split(b" ", 2)
-        mine: bool = holder.split(b"/")[0] == token.encode().split(b"/")[0]
-        return mine or int(until_ms) <= int(seconds) * 1000 + int(micros) // 1000
+        is_mine = holder.split(b"/")[0] == token.encode().split(b"/")[0]
+        return is_mine or int(until_ms) <= redis_now_ms(self._redis)
 
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
         """Claim a part for ``lease_seconds``, at most `LEASE_SECONDS` at a time; see `renewing_claim`."""

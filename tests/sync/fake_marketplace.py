@@ -129,7 +129,7 @@ class FakeMarketplace:
         code = raw.pop("dealerLocationCode")
         return raw | {
             "id": row.identity, "externalProvider": row.provider, "updatedAt": _moment(row.changed_ms).isoformat(),
-            "location": dict(PLACE), "dealer": {"locationCode": code},
+            "location": dict(PLACE), "dealer": {"id": f"profile-{code}", "locationCode": code},
             "images": [{"url": f"https://cdn.invalid/{n}", "position": n} for n, _ in enumerate(raw["images"])],
         }  # fmt: skip
 
