@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from inspect import signature
 from queue import Empty
 from typing import Any, Final
 
@@ -50,11 +51,8 @@ class Gate:
     def __init__(self, app: Any, channel: Any) -> None:
         self._app, self._channel = app, channel
         # Celery's own tasks are never sent here; celery.chord_unlock would retry without end.
-        tasks = {
-            name: getattr(task, "__header__", _any_arguments)
-            for name, task in app.tasks.items()
-            if not name.startswith("celery.")
-        }
+        # Not `__header__`, which has the arguments of a decorator's wrapper.
+        tasks = {name: signature(task.run).bind for name, task in app.tasks.items() if not name.startswith("celery.")}
         self._rules = Rules(tasks, prepare_accept_content(app.conf.accept_content), app.conf.task_compression)
 
     @cached_property
@@ -125,10 +123,6 @@ class Gate:
             log.warning("malformed message dropped: it cannot be stored", queue=queue, error=type(error).__name__)
             return
         log.warning("malformed message quarantined", queue=queue, reason=entry.reason, begins=entry.message[:_SHOWN])
-
-
-def _any_arguments(*_: Any, **__: Any) -> None:
-    """Stand in for the arguments of a task that is a class: Celery does not know them."""
 
 
 def ignore_malformed_broadcasts(poller: Any) -> None:

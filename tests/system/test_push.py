@@ -245,4 +245,4 @@ def test_a_source_that_drips_keeps_no_other_account_from_pushing(fleet: Fleet) -
     held.unlink()
     for push in waiting:
         assert [outcome.outcome for outcome in settled(fleet, push).outcomes.values()] == ["not_found"]
-    assert len(log.read_text().splitlines()) <= 4
+    assert len(log.read_text().splitlines()) <= len(waiting) / 2, "without sharing, one each"
