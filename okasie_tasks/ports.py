@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -214,6 +214,17 @@ class SourceRow(msgspec.Struct, frozen=True):
     """Fingerprint of the row's content, if cached; ``listing`` is then None although the row is valid."""
     read: Callable[[], SourceRow] | None = None
     """Maps and validates a row that was taken from the cache."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """One record of a feed, before it is mapped."""
+
+    where: str
+    """``stock.xml:stock/vehicle[12]``, ``stock.json:stock.vehicles[3]``, ``stock.xlsx:Stock!17``."""
+    value: Any
+    """Column or member -> value; None with an ``error``."""
+    error: str = ""
+    """Why the record cannot be read."""
 
 
 class Source(Protocol):

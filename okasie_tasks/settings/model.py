@@ -203,6 +203,9 @@ class SourceSettings(_Model):
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
     items: str | None = None
+    header: bool = True
+    skip_lines: Annotated[int, Field(ge=0, le=1_000)] = 0
+    sheet: Name | None = None
     headers: Mapping[str, SecretText] = Field(default_factory=dict)
     username: SecretText | None = None
     password: SecretText | None = None

@@ -31,8 +31,10 @@ from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
 from okasie_tasks.sources.csv_reader import BUFFER_BYTES, CsvReader, cells_of, full_lines, is_line_end
 from okasie_tasks.sources.mapping import RowMapping
+from okasie_tasks.sources.records import READERS, map_records
 
 _MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+_WEB_PAGE: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
@@ -93,7 +95,7 @@ class FileSource:
 
     def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
         """Yield rows ``start <= index < stop``; see `okasie_tasks.ports.CachingSource`."""
-        read = {"csv": self._csv, "jsonl": self._jsonl, "json": self._json}[self._account.source.type]
+        read = {"csv": self._csv, "jsonl": self._jsonl}.get(self._account.source.type, self._records)
         try:
             with self._open() as file:
                 yield from read(file, start, stop, known or RowCache())
@@ -117,11 +119,11 @@ class FileSource:
         self._stat()
         with gzip.open(self._path) if zipped else self._path.open("rb") as file:
             head = file.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-            if head.startswith(_MARKUP):
+            if head.startswith(_WEB_PAGE if self._account.source.type == "xml" else _MARKUP):
                 raise SourceError(
                     f"is a web page, expected {self._account.source.type}", where=self._name, code="markup"
                 )
-            document = self._account.source.type == "json"
+            document = self._account.source.type in READERS
             yield BoundedFile(cast("IO[bytes]", file), self._bounds, self._name, document=document)
 
     # -- csv -------------------------------------------------------------------------------------------------------
@@ -239,24 +241,16 @@ class FileSource:
             return read()
         return SourceRow(number, reference, None, where=where, raw=line, content=content, read=read)
 
-    def _json(self, file: BoundedFile, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:  # noqa: ARG002
-        # The whole document is read: only its end proves that it is complete.
-        try:
-            document = msgspec.json.decode(file.read().lstrip(b"\xef\xbb\xbf"))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise SourceError(f"is not a JSON document: {error}", where=self._name, code="not_json") from error
-        items, place = document, "the document"
-        for key in (self._account.source.items or "").split("."):
-            if key:
-                items = items.get(key) if isinstance(items, dict) else None
-                place = self._account.source.items or ""
-        if not isinstance(items, list):
-            raise SourceError(
-                f"expected a list at {place}, got {type(items).__name__}", where=self._name, code="no_list"
-            )
-        mapping = self._mapping(None)
-        for number, raw in enumerate(items[start:stop], start=start + 1):
-            yield self._object(mapping, raw, number, f"{self._name}:{place}[{number - 1}]")
+    def _records(self, file: BoundedFile, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:  # noqa: ARG002
+        rows = map_records(
+            READERS[self._account.source.type](file, self._account.source, name=self._name),
+            self._mapping,
+            columns=self._account.source.type == "xlsx",
+        )
+        # All records are read, whatever rows are wanted: only the end of the document proves that it is complete.
+        for row in rows:
+            if start < row.row and (stop is None or row.row <= stop):
+                yield row
 
     def _object(self, mapping: RowMapping, raw: Any, number: int, where: str) -> SourceRow:
         if isinstance(raw, dict):
