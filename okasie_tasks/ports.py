@@ -216,15 +216,33 @@ class SourceRow(msgspec.Struct, frozen=True):
     """Maps and validates a row that was taken from the cache."""
 
 
+class Block(msgspec.Struct, frozen=True, array_like=True):
+    """Some records of a source that follow each other, read but not decoded: at most 5,000, or about 4 MB."""
+
+    first: int
+    """Index of the first record, from 0."""
+    rows: int
+    """The records that count as rows; blank ones do not."""
+    line: int
+    """Lines of the file before ``data``, where the format has lines; else 0."""
+    data: bytes
+    """The records as their format encodes them."""
+    head: bytes = b""
+    """What all blocks of the source share: its columns, if it states them once."""
+    open_end: bool = False
+    """The file ends without a line end after this block."""
+    name: str = ""
+    """The feed in messages."""
+
+
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """One record of a feed, before it is mapped."""
+    """One record of a format without lines. ``error``: why it could not be read; it becomes a row with an issue."""
 
     where: str
-    """``stock.xml:stock/vehicle[12]``, ``stock.json:stock.vehicles[3]``, ``stock.xlsx:Stock!17``."""
+    """Its place, for messages: ``stock.xml:vehicles/vehicle[12]``."""
     value: Any
-    """Column or member -> value; None with an ``error``."""
+    """Column or member -> value, or a `Listing`."""
     error: str = ""
-    """Why the record cannot be read."""
 
 
 class Source(Protocol):

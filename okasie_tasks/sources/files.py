@@ -1,4 +1,4 @@
-"""Feeds that are files: csv, JSON lines and JSON, plain or gzipped, streamed row by row.
+"""Feeds that are files, plain or gzipped, streamed block by block.
 
 A read either reaches the proven end of the feed or raises `SourceError`. The proof is the trailer of a ``.gz``, the
 closing bracket of a document, or the closing quote and the complete last row of a csv. Invalid rows are reported one by
@@ -7,45 +7,32 @@ one; the other rows are still processed.
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import os
 import stat
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Final, cast
 
-import msgspec
-
-from okasie_tasks.core.listing import Issue
-from okasie_tasks.core.row_cache import RowCache, RowOffset, raw_fingerprint
+from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import SourceError
-from okasie_tasks.ports import SourceRow
+from okasie_tasks.ports import Block, SourceRow
 from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sources.blocks import BlockSource
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
-from okasie_tasks.sources.csv_reader import BUFFER_BYTES, CsvReader, cells_of, full_lines, is_line_end
-from okasie_tasks.sources.mapping import RowMapping
-from okasie_tasks.sources.records import READERS, map_records
+from okasie_tasks.sources.formats import READERS, format_of
 
-_MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
-_WEB_PAGE: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
-_ENCODER: Final = msgspec.msgpack.Encoder()
+_PAGE: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
+_MARKUP: Final = (*_PAGE, b"<!doctype", b"<?xml")
 
 
-class FileSource:
-    """A feed in a local file.
-
-    ``name``: its name in messages; ``only``: the requested references; ``bounds``: of this read.
-    """
+class FileSource(BlockSource):
+    """A feed in a local file. ``name``: its name in messages; ``bounds``: of this read."""
 
     sliceable = True
-    remembers = True
 
     def __init__(
         self,
@@ -54,15 +41,13 @@ class FileSource:
         *,
         name: str | None = None,
         current_year: int,
-        only: frozenset[str] | None = None,
         bounds: Bounds | None = None,
     ) -> None:
         self._account = account
         self._path = path
         self._name = name or path.name
-        self._year = current_year
-        self._only = only
         self._bounds = bounds or Bounds(account)
+        self._format = format_of(account, current_year=current_year, bounds=self._bounds)
 
     def version(self) -> str:
         """Return size, modification time and inode of the file, which change when it is replaced."""
@@ -93,25 +78,21 @@ class FileSource:
             raise SourceError("is not a regular file", where=str(self._path), code="source_missing")
         return found
 
-    def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
-        """Yield rows ``start <= index < stop``; see `okasie_tasks.ports.CachingSource`."""
-        read = {"csv": self._csv, "jsonl": self._jsonl}.get(self._account.source.type, self._records)
+    def blocks(self) -> Iterator[Block]:
+        """Read the file once; see `okasie_tasks.ports.Source`."""
         try:
             with self._open() as file:
-                yield from read(file, start, stop, known or RowCache())
+                yield from self._format.blocks(file, self._name)
         except OSError as error:
             raise SourceError(f"cannot be read: {_why(error)}", where=self._name) from error
         except (EOFError, zlib.error) as error:
             raise SourceError("ends in the middle of its compressed data", where=self._name, code="cut") from error
 
-    def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Return only these rows, and those whose reference cannot be read: the file is scanned."""
-        wanted = frozenset((*references, None))
-        scan = FileSource(
-            self._account, self._path, name=self._name, current_year=self._year, only=frozenset(references),
-            bounds=self._bounds,
-        )  # fmt: skip
-        return (row for row in scan.rows() if row.reference in wanted)
+    def decode(
+        self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
+    ) -> Iterator[SourceRow]:
+        """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
+        return self._format.decode(block, known=known, only=only)
 
     @contextmanager
     def _open(self) -> Iterator[BoundedFile]:
@@ -119,146 +100,12 @@ class FileSource:
         self._stat()
         with gzip.open(self._path) if zipped else self._path.open("rb") as file:
             head = file.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-            if head.startswith(_WEB_PAGE if self._account.source.type == "xml" else _MARKUP):
+            if head.startswith(_PAGE if self._account.source.type == "xml" else _MARKUP):
                 raise SourceError(
                     f"is a web page, expected {self._account.source.type}", where=self._name, code="markup"
                 )
             document = self._account.source.type in READERS
             yield BoundedFile(cast("IO[bytes]", file), self._bounds, self._name, document=document)
-
-    # -- csv -------------------------------------------------------------------------------------------------------
-
-    def _csv(self, file: BoundedFile, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
-        source = self._account.source
-        try:
-            reader = CsvReader(file, source.encoding, source.delimiter)
-        except LookupError as error:
-            raise SourceError(f"encoding {source.encoding!r} is unknown", where=self._name) from error
-        try:
-            yield from self._csv_rows(reader, file, start, stop, known)
-        except UnicodeDecodeError as error:
-            raise SourceError(
-                f"byte {error.object[error.start]:#04x} is not {source.encoding}: expected a feed in that encoding",
-                where=f"{self._name}:{reader.line_num + 1}", code="encoding",
-            ) from error  # fmt: skip
-        except csv.Error as error:
-            raise SourceError(
-                f"bad quoting: {error}", where=f"{self._name}:{reader.line_num}", code="quoting"
-            ) from error
-
-    def _csv_rows(
-        self, reader: CsvReader, file: BoundedFile, start: int, stop: int | None, known: RowCache
-    ) -> Iterator[SourceRow]:
-        columns = [name.strip() for name in reader.header()]
-        mapping = self._mapping(columns)
-        known.under(mapping.version)
-        # Of two columns with the same name the last one counts, as in dict(zip()) below.
-        contents, of_reference = known.contents, len(columns) - 1 - columns[::-1].index(mapping.reference_column)
-        width, delimiter = len(columns), self._account.source.delimiter
-        if known.begin is not None and known.begin.row == start and reader.go_to(known.begin):
-            number = start
-        elif (number := reader.skip(start)) < start:
-            return
-        before: SourceRow | None = None
-        for line, quoted in islice(reader.read(), None if stop is None else stop - start):
-            if before is not None:
-                yield before
-            if reader.counts:
-                known.at(number, *reader.row)
-            number += 1
-            where = f"{self._name}:{reader.line_num}"
-            raw = raw_fingerprint(line.encode() if quoted is None else _ENCODER.encode(quoted))
-            if quoted is None and (content := contents.get(raw)) is not None:
-                # An identical line was a valid row before.
-                ahead = line.split(delimiter, of_reference + 1)
-                if '"' in line and any('"' in cell for cell in ahead[: of_reference + 1]):
-                    ahead = cells_of(line, delimiter)
-                reference = ahead[of_reference].strip()
-                read = partial(_read_line, mapping, columns, line, number, where, raw=raw, delimiter=delimiter)
-                before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
-                continue
-            cells = cells_of(line, delimiter) if quoted is None else quoted
-            if len(cells) != width:
-                issues = (Issue("row", "columns", f"expected {width} columns, got {len(cells)}"),)
-                before = mapping.row(dict(zip(columns, cells, strict=False)), number, where, issues)
-                continue
-            again = partial(_read_cells, mapping, columns, cells, number, where, raw=raw)
-            if (content := contents.get(raw)) is None:
-                before = again()
-            else:
-                reference = cells[of_reference].strip()
-                before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=again)
-        ended = stop is None or number < stop
-        if before is not None and ended and before.issues and before.issues[0].code == "columns" and file.last != b"\n":
-            raise SourceError("ends in the middle of a row", where=before.where, code="cut")
-        if before is not None:
-            yield msgspec.structs.replace(before, unterminated=True) if ended and file.last != b"\n" else before
-
-    def _mapping(self, columns: Sequence[str] | None) -> RowMapping:
-        mapping = RowMapping(self._account, columns=columns, current_year=self._year, only=self._only)
-        if columns is not None:
-            missing = sorted(mapping.needed.difference(columns))
-            if missing:
-                raise SourceError(
-                    f"has no column {', '.join(missing)}; its columns are {', '.join(columns)[:300] or '(none)'}",
-                    where=f"{self._name}:1", code="columns",
-                )  # fmt: skip
-        return mapping
-
-    # -- JSON ------------------------------------------------------------------------------------------------------
-
-    def _jsonl(self, raw_file: BoundedFile, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
-        file = io.BufferedReader(raw_file, BUFFER_BYTES)
-        mapping = self._mapping(None)
-        known.under(mapping.version)
-        begin, first = RowOffset(0, 0, 0), start
-        if known.begin is not None and known.begin.row == start and is_line_end(file, known.begin.byte):
-            begin, first = known.begin, 0
-        file.seek(begin.byte)
-        lines = full_lines(file, begin)
-        rows = None if stop is None else stop - start
-        for number, (place, text) in enumerate(islice(lines, first, rows and first + rows), start=start + 1):
-            known.at(number - 1, *place)
-            where = f"{self._name}:{place[1] + 1}"
-            try:
-                raw = msgspec.json.decode(text.lstrip(b"\xef\xbb\xbf"))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                if not text.endswith(b"\n"):
-                    raise SourceError("ends in the middle of a row", where=where, code="cut") from error
-                raw = error
-            yield self._line(mapping, raw, number, where, known, line=raw_fingerprint(text))
-
-    def _line(
-        self, mapping: RowMapping, raw: Any, number: int, where: str, known: RowCache, *, line: bytes
-    ) -> SourceRow:
-        """Return one row of JSON lines. Its reference must be read even where its content is cached."""
-
-        def read() -> SourceRow:
-            return msgspec.structs.replace(self._object(mapping, raw, number, where), raw=line)
-
-        content = known.contents.get(line)
-        if content is None or (reference := mapping.reference_of(raw)) is None:
-            return read()
-        return SourceRow(number, reference, None, where=where, raw=line, content=content, read=read)
-
-    def _records(self, file: BoundedFile, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:  # noqa: ARG002
-        rows = map_records(
-            READERS[self._account.source.type](file, self._account.source, name=self._name),
-            self._mapping,
-            columns=self._account.source.type == "xlsx",
-        )
-        # All records are read, whatever rows are wanted: only the end of the document proves that it is complete.
-        for row in rows:
-            if start < row.row and (stop is None or row.row <= stop):
-                yield row
-
-    def _object(self, mapping: RowMapping, raw: Any, number: int, where: str) -> SourceRow:
-        if isinstance(raw, dict):
-            return mapping.row(raw, number, where)
-        why = f"is not JSON: {raw}" if isinstance(raw, Exception) else f"expected an object, got {type(raw).__name__}"
-        return SourceRow(
-            row=number, reference=None, listing=None, issues=(Issue("row", "not_an_object", why),), where=where
-        )
 
 
 def _now_ns(folder: Path) -> int:
@@ -271,19 +118,6 @@ def _now_ns(folder: Path) -> int:
         return os.fstat(handle).st_mtime_ns
     finally:
         os.close(handle)
-
-
-def _read_line(
-    mapping: RowMapping, columns: list[str], line: str, number: int, where: str, *, raw: bytes, delimiter: str
-) -> SourceRow:
-    return _read_cells(mapping, columns, cells_of(line, delimiter), number, where, raw=raw)
-
-
-def _read_cells(
-    mapping: RowMapping, columns: list[str], cells: list[str], number: int, where: str, *, raw: bytes
-) -> SourceRow:
-    row = mapping.row(dict(zip(columns, cells, strict=True)), number, where)
-    return msgspec.structs.replace(row, raw=raw)
 
 
 def _why(error: OSError) -> str:

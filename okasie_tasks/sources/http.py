@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
@@ -21,9 +21,10 @@ import urllib3
 from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import SourceError
 from okasie_tasks.masking import know, know_pair
-from okasie_tasks.ports import SourceRow
+from okasie_tasks.ports import Block, SourceRow
 from okasie_tasks.settings import AccountSettings, masked
 from okasie_tasks.sources import download
+from okasie_tasks.sources.blocks import BlockSource
 from okasie_tasks.sources.bounds import Bounds
 from okasie_tasks.sources.files import FileSource
 
@@ -57,11 +58,8 @@ def first_bytes(url: str, most: int) -> bytes:
     return bytes(data[:most])
 
 
-class HttpSource:
-    """A feed behind http(s). Each object downloads at most once; several parts of a run share the file on disk."""
-
-    sliceable = False
-    remembers = True
+class HttpSource(BlockSource):
+    """A feed behind http(s). Each object downloads at most once."""
 
     def __init__(
         self, account: AccountSettings, url: str, *, cache_dir: Path, current_year: int, bounds: Bounds | None = None
@@ -90,15 +88,16 @@ class HttpSource:
         self.version()
         return min(max(0.0, self.settle_seconds - self._age_seconds), self.settle_seconds)
 
-    def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
-        """Return rows of the feed as downloaded by this object; see `okasie_tasks.ports.CachingSource`."""
+    def blocks(self) -> Iterator[Block]:
+        """Read the feed as downloaded by this object; see `okasie_tasks.ports.Source`."""
         self.version()
-        return self._reader().rows(start, stop, known=known)
+        return self._reader().blocks()
 
-    def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Return only these rows: the feed is scanned."""
-        self.version()
-        return self._reader().get(references)
+    def decode(
+        self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
+    ) -> Iterator[SourceRow]:
+        """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
+        return self._reader().decode(block, known=known, only=only)
 
     def _reader(self) -> FileSource:
         return FileSource(self._account, self._file, name=self._where, current_year=self._year, bounds=self._bounds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cache, cached_property
@@ -18,6 +18,7 @@ from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
 from okasie_tasks.core.listing import InvalidListing, Issue, parse_reference
 from okasie_tasks.core.validate import images_left_out, parse_listing
+from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
 from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
@@ -66,7 +67,7 @@ class RowMapping:
         *,
         columns: Iterable[str] | None,
         current_year: int,
-        only: frozenset[str] | None = None,
+        only: Collection[str] | None = None,
     ) -> None:
         self._source = account.source
         self._zone = ZoneInfo(account.timezone)
@@ -102,6 +103,15 @@ class RowMapping:
         if self._source.updated_at:
             names.add(self._source.updated_at)
         return frozenset(names)
+
+    def check_columns(self, where: str) -> None:
+        """Raise `SourceError` if the feed lacks columns that the mapping names."""
+        columns = self._order or ()
+        if missing := sorted(self.needed.difference(columns)):
+            raise SourceError(
+                f"has no column {', '.join(missing)}; its columns are {', '.join(columns)[:300] or '(none)'}",
+                where=where, code="columns",
+            )  # fmt: skip
 
     # -- compiling -------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from okasie_tasks.ports import Record, SourceRow
 from okasie_tasks.settings import AccountSettings, load_settings
 from okasie_tasks.sources import open_source
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
-from okasie_tasks.sources.records import READERS
+from okasie_tasks.sources.formats import READERS
 
 HEAD = """\
 [accounts.dex]

@@ -184,7 +184,7 @@ def test_what_never_ends_is_bounded(tmp_path: Path, head: bytes, piece: bytes, r
     settings = account(tmp_path, "json", 'items = "cars"\nmax_mb = 20\nmax_document_mb = 3')
     file = BoundedFile(Endless(head, piece), Bounds(settings), "stock.json", document=True)  # type: ignore[arg-type]
     tracemalloc.start()
-    with pytest.raises(Exception, match="more than|larger than") as raised:
+    with pytest.raises(Exception, match=r"more than|larger than") as raised:
         list(read_json(file, settings.source, name="stock.json"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
