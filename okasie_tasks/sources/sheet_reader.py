@@ -13,10 +13,13 @@ from datetime import date, datetime, time, timedelta
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from okasie_tasks.core.fields import BY_INPUT_NAME
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import Record
 from okasie_tasks.settings import SourceSettings
 from okasie_tasks.sources.bounds import BoundedFile
+from okasie_tasks.sources.columns import needed_columns
+from okasie_tasks.sources.xml_reader import refuse_document_type
 
 if TYPE_CHECKING:
     from openpyxl import Workbook
@@ -40,8 +43,8 @@ def read_sheet(file: BoundedFile, source: SourceSettings, *, name: str) -> Itera
     Rows without any value are left out. A formula counts as the value that the workbook stores for it. Raises
     `SourceError` for a file that is not a workbook, or not a whole one.
     """
-    _check(file, name)
     try:
+        _check(file, name)
         yield from _records(file, source, name)
     except (SourceError, OSError):
         raise
@@ -96,8 +99,21 @@ def _records(file: BoundedFile, source: SourceSettings, name: str) -> Iterator[R
         where = f"{name}:{sheet}!{number}"
         if source.header and columns is None:
             columns = tuple("" if cell is None else str(plain(cell)).strip() for cell in cells)
+            _check_doubled(columns, source, where)
             continue
         yield _record(columns, cells, number, where)
+
+
+def _check_doubled(columns: Sequence[str], source: SourceSettings, where: str) -> None:
+    """Raise if a column that is read has another of its name beside it."""
+    read = {source.reference, source.updated_at, *BY_INPUT_NAME}
+    read.update(name for target in source.fields.values() for name in needed_columns(target))
+    for column in sorted(set(columns) & read):
+        places = [_letters(index) for index, name in enumerate(columns) if name == column]
+        if len(places) > 1:
+            raise SourceError(
+                f"has two columns {column} ({' and '.join(places)}), and one is read", where=where, code="columns"
+            )
 
 
 def _record(columns: tuple[str, ...] | None, cells: Cells, number: int, where: str) -> Record:
@@ -153,19 +169,20 @@ def _check(file: BoundedFile, name: str) -> None:
             code="not_xlsx",
         )  # fmt: skip
     try:
-        with zipfile.ZipFile(cast("IO[bytes]", file)) as archive:
-            files = archive.infolist()
+        archive = zipfile.ZipFile(cast("IO[bytes]", file))
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         cut = head[:2] == b"PK"
-        raise SourceError(
-            "is not a whole workbook: its directory at the end is missing or damaged"
-            if cut else "is not a workbook, expected .xlsx",
-            where=name, code="cut" if cut else "not_xlsx",
-        ) from error  # fmt: skip
+        reason = "a whole workbook: its directory at the end is missing or damaged" if cut else "a workbook (.xlsx)"
+        raise SourceError(f"is not {reason}", where=name, code="cut" if cut else "not_xlsx") from error
+    with archive:
+        files = archive.infolist()
+        if len(files) > _MOST_FILES:
+            raise SourceError(f"is a workbook of more than {_MOST_FILES} files", where=name, code="too_large")
+        texts = [part for part in files if part.filename.endswith((".xml", ".rels"))]
+        held = sum(part.file_size for part in texts if not part.filename.startswith("xl/worksheets/"))
+        file.bounds.check_size(sum(part.file_size for part in files), f"{name}, uncompressed")
+        file.bounds.check_size(held, f"{name}, its texts", document=True)
+        for part in texts:
+            with archive.open(part) as opened:
+                refuse_document_type(opened, f"{name}, {part.filename}")
     file.seek(0)
-    if len(files) > _MOST_FILES:
-        raise SourceError(f"is a workbook of more than {_MOST_FILES} files", where=name, code="too_large")
-    sheets = sum(part.file_size for part in files if part.filename.startswith("xl/worksheets/"))
-    others = sum(part.file_size for part in files if part.filename.endswith((".xml", ".rels"))) - sheets
-    file.bounds.check_size(sum(part.file_size for part in files), f"{name}, uncompressed")
-    file.bounds.check_size(others, f"{name}, its texts", document=True)

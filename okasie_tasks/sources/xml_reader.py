@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 import defusedxml
@@ -205,19 +205,27 @@ def _events(chunks: Iterator[bytes], encoding: str | None, *, whole: bool = True
         yield from parser.read_events()  # type: ignore[misc]
 
 
+def refuse_document_type(file: IO[bytes], name: str) -> None:
+    """Read a document up to its root element. Raises `SourceError` for a document type and for what is not XML."""
+    guard = _Guard()
+    with _errors(name):
+        while not guard.passed and (chunk := file.read(_CHUNK_BYTES)):
+            guard.feed(chunk)
+
+
 class _Guard:
     """Raises `defusedxml.DTDForbidden` for a document type before the root element."""
 
     def __init__(self) -> None:
         self._parser = DefusedXMLParser(target=self, forbid_dtd=True)
-        self._passed = False
+        self.passed = False
 
     def feed(self, data: bytes | str) -> None:
-        if not self._passed:
+        if not self.passed:
             self._parser.feed(data)
 
     def start(self, tag: str, attributes: object) -> None:  # noqa: ARG002 - called by the parser
-        self._passed = True
+        self.passed = True
 
 
 def _override(source: SourceSettings) -> str | None:
