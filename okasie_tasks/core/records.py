@@ -45,8 +45,9 @@ class Local(msgspec.Struct, frozen=True, array_like=True):
     where: str = ""
     traits: tuple[bytes, bytes, bytes, int | None] | None = None
     """Of a new listing; see `okasie_tasks.core.rekeyed`."""
-    warning: str = ""
-    """What was left out of the listing."""
+    warnings: tuple[str, ...] = ()
+    """What was left out of the listing or cut, one text per field."""
+    price: float | None = None
 
 
 class Remote(msgspec.Struct, frozen=True, array_like=True):

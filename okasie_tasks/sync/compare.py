@@ -93,7 +93,7 @@ class PartitionPlan:
         self._freed: list[str] = []
         self._planned: list[Planned] = []
         self._findings: list[audit.Finding] = []
-        self._warned: list[tuple[str, str]] = []
+        self._warned: list[audit.Warned] = []
         self._losing: list[Planned] = []
         self._theirs: dict[str, bytes] = {}
         """Changed listing -> its values on the marketplace, where this run read them."""
@@ -131,7 +131,7 @@ class PartitionPlan:
                 return
             decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)
-        self._warn(reference, local, remote if local is not None or base is not None else None)
+        self._warn(reference, local, remote if local is not None or base is not None else None, base)
         if audit.is_finding(decision, base):
             self._findings.append(audit.Finding(reference, decision, local, remote, base))
         if decision.entry is not None:
@@ -142,11 +142,13 @@ class PartitionPlan:
             offer = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
             self._offers += [offer] if offer else []
 
-    def _warn(self, reference: str, *sides: Local | Remote | None) -> None:
-        warned = [(reference, side.warning) for side in sides if side is not None and side.warning]
-        if warned:
-            self.result.counts["warnings"] = self.result.counts.get("warnings", 0) + len(warned)
-            self._warned += warned
+    def _warn(self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None) -> None:
+        # The run that first read an unchanged row has reported it.
+        ours = local.warnings if local is not None and (base is None or local.content != base.row) else ()
+        warned = audit.Warned(reference, ours, remote.warning if remote else "")
+        if warned.texts:
+            self.result.counts["warnings"] = self.result.counts.get("warnings", 0) + len(warned.texts)
+            self._warned.append(warned)
 
     def add_settled(self, settled: Counter[EntryState]) -> None:
         """Count entries that are unchanged and need no individual decision."""
