@@ -17,7 +17,7 @@ from okasie_tasks.core.records import Local, Planned, Reject, Remote
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import audit, rejects, skipped_images
+from okasie_tasks.sync import audit, price_moves, rejects, skipped_images
 from okasie_tasks.sync.context import SPOOL_ROWS, AccountContext, Part
 from okasie_tasks.sync.partition import Partition
 
@@ -95,6 +95,7 @@ class PartitionPlan:
         self._findings: list[audit.Finding] = []
         self._warned: list[audit.Warned] = []
         self._losing: list[Planned] = []
+        self._prices: dict[str, price_moves.NewPrice] = {}
         self._theirs: dict[str, bytes] = {}
         """Changed listing -> its values on the marketplace, where this run read them."""
         self._preexisting: list[Remote] = []
@@ -243,6 +244,8 @@ class PartitionPlan:
             traits=local.traits if local and base is None else None,
         )
         self._planned.append(change)
+        if (price := price_moves.new_price(decision, local, remote, base)) is not None:
+            self._prices[reference] = price
         if changed and remote is not None and remote.values is not None:
             self._theirs[reference] = remote.values
         if changed and ours:
@@ -275,6 +278,7 @@ class PartitionPlan:
     def write(self, *, plan_only: bool) -> None:
         """Write the plan of this partition and, unless ``plan_only``, the ledger, rejects and history."""
         self._count_filled()
+        self._planned = price_moves.judged(self._ctx, self._planned, self._prices, self.result.dealers)
         collections: dict[str, Any] = defaultdict(list)
         if self._losing:
             collections["losing"] = self._losing
