@@ -212,7 +212,8 @@ def _price_change(name: str, totals: DealerTotals, limits: Limits) -> Held | Non
     count = totals.price_moves
     if not count:
         return None
-    reason = f"{count} prices move by more than max_price_change_percent = {limits.max_price_change_percent:g}: "
+    prices = "1 price moves" if count == 1 else f"{count} prices move"
+    reason = f"{prices} by more than max_price_change_percent = {limits.max_price_change_percent:g}: "
     reason += ", ".join(totals.price_examples) + (", ..." if count > len(totals.price_examples) else "")
     return Held(guard="price_change", dealer=name, what="updates", count=count, reason=reason)
 
