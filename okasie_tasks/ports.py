@@ -204,8 +204,8 @@ class SourceRow(msgspec.Struct, frozen=True):
     """The source's own change time in ms since the epoch, 0 when it has none."""
     where: str = ""
     """``file:line`` or the like, for messages."""
-    warning: str = ""
-    """What was left out of the listing, though the row is valid."""
+    warnings: tuple[Issue, ...] = ()
+    """What was left out of the listing or cut, though the row is valid."""
     unterminated: bool = False
     """The file ends without a newline after this row, so its last cell may be truncated."""
     raw: bytes = b""

@@ -179,7 +179,10 @@ def _status(document: dict[str, Any]) -> int:
 
 
 def _print(document: dict[str, Any]) -> None:
-    rows = [[r["reference"], r["outcome"], f"{r['seconds']:.2f} s", r["message"] or ""] for r in document["listings"]]
+    rows = [
+        [r["reference"], r["outcome"], f"{r['seconds']:.2f} s", "; ".join(filter(None, (r["message"], *r["warnings"])))]
+        for r in document["listings"]
+    ]
     if rows:
         table(["reference", "outcome", "after", ""], rows)
     if document["error"]:

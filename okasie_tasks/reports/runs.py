@@ -178,7 +178,7 @@ def _change(change: Planned, holds: Sequence[Held], rekeyed: frozenset[str]) -> 
     return {
         "reference": change.reference,
         "action": change.action,
-        "reason": change.reason,
+        "reason": change.why,
         "fields": list(change.fields),
         "row": change.row if change.row > 0 else None,
         "held": is_held(change, holds, rekeyed),

@@ -161,6 +161,7 @@ class GuardSettings(_Model):
     free_changed_count: Count = 50
     max_field_loss_percent: Percent = 20.0
     free_field_loss_count: Count = 5
+    max_price_change_percent: Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_or_off)] = 50.0
     plan_expires: Period = timedelta(hours=72)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cache, cached_property
 from hashlib import blake2b
@@ -15,9 +15,9 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from okasie_tasks import __version__
-from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
+from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, STRICT, FieldSpec
 from okasie_tasks.core.listing import InvalidListing, Issue, parse_reference
-from okasie_tasks.core.validate import images_left_out, parse_listing
+from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
 from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
@@ -45,6 +45,7 @@ def _code() -> str:
         "sources.values",
         "core.listing",
         "core.validate",
+        "core.urls",
         "core.fields",
         "core.fingerprint",
     ):
@@ -151,16 +152,18 @@ class RowMapping:
             return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
         values, unreadable = self._values(raw)
         values["externalReference"] = reference
+        rejecting = tuple(issue for issue in unreadable if issue.field in STRICT)
         try:
-            listing = parse_listing(values, current_year=self._year)
+            listing, found = parse_listing(values, current_year=self._year)
         except InvalidListing as invalid:
-            known = {issue.field for issue in unreadable}
+            known = {issue.field for issue in rejecting}
             rest = [issue for issue in invalid.found if not (issue.field in known and issue.code == "required")]
-            return SourceRow(row=number, reference=reference, listing=None, issues=(*unreadable, *rest), where=where)
-        if unreadable:
-            return SourceRow(row=number, reference=reference, listing=None, issues=tuple(unreadable), where=where)
-        warning, version = images_left_out(values.get("images"), listing), self._version(raw)
-        return SourceRow(number, reference, listing, version=version, where=where, warning=warning)
+            return SourceRow(row=number, reference=reference, listing=None, issues=(*rejecting, *rest), where=where)
+        if rejecting:
+            return SourceRow(row=number, reference=reference, listing=None, issues=rejecting, where=where)
+        left_out = (Issue(one.field, one.code, f"left out: {one.message}") for one in unreadable)
+        warnings, version = (*left_out, *found), self._version(raw)
+        return SourceRow(number, reference, listing, version=version, where=where, warnings=warnings)
 
     def reference_of(self, raw: Row) -> str | None:
         """Return the row's reference; None when it cannot be read."""
@@ -210,6 +213,7 @@ class RowMapping:
     def _version(self, raw: Row) -> int:
         """Return the row's change time in ms; 0 without a readable one. A hint: it never makes a row invalid."""
         value = raw.get(self._source.updated_at) if self._source.updated_at else None
+        value = float(value) if isinstance(value, Decimal) else value
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e14:
             return int(value if value > 1e11 else value * 1000)
         if isinstance(value, datetime):
@@ -239,7 +243,7 @@ def _features(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    is_plain = isinstance(value, int | float | Decimal | UUID) and not isinstance(value, bool)
+    is_plain = isinstance(value, int | float | Decimal | UUID | date) and not isinstance(value, bool)
     return plain_text(value) if is_plain else value
 
 

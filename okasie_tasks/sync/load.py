@@ -205,5 +205,6 @@ def local_record(
         status=row.listing.status,
         version=row.version,
         where=row.where,
-        warning=row.warning,
+        warnings=tuple(map(str, row.warnings)),
+        price=row.listing.price,
     )
