@@ -136,7 +136,8 @@ def _ownership_facts(ctx: AccountContext, run: Run, outcomes: list[PartitionResu
     # Whether rows missing from the source are ours is known only once other rows have shown our provider.
     known = provider or not any(outcome.preexisting for outcome in outcomes)
     if run.fact("taking_over"):
-        decided = run.fact("walk_complete") and known and not waiting
+        # A row without a readable reference may be one of them: they are decided once the source is readable.
+        decided = run.fact("walk_complete") and known and not waiting and not run.fact("nameless")
         facts["take_over"] = "decided" if decided else "open"
     return facts
 

@@ -35,10 +35,10 @@ def reason(run: Run) -> str:
         what = "1 row has no readable reference" if count == 1 else f"{count} rows have no readable reference"
         return f"{what}: {named}"
     if run.fact("unsettled"):
-        return settling.STILL_CHANGING
-    if run.fact("unconfirmed"):
-        error = json.loads(run.facts.get("error", "{}"))
-        return str(error.get("message", "the source could not be read again before the sells"))
+        return f"the source {settling.STILL_CHANGING}"
+    if count := run.fact("unconfirmed"):
+        message: str = json.loads(run.facts.get("error", "{}")).get("message", "could not be read again")
+        return f"the source {message.removesuffix(f'; {count} sells wait')}"
     return ""
 
 
