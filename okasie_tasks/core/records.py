@@ -217,6 +217,8 @@ class Reject(msgspec.Struct, kw_only=True):
     first_seen: int = 0
     last_seen: int = 0
     run: str = ""
+    unreadable: bool = False
+    """The row's reference cannot be read. ``reference`` is what stands in its place, perhaps ""."""
 
 
 class SkippedImages(msgspec.Struct, kw_only=True):

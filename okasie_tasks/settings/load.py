@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import string
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -250,6 +251,10 @@ def _account_problems(name: str, account: AccountSettings) -> Iterator[str]:
         yield f'accounts.{name}.source.query: is missing, and type = "sql" needs it'
     if not source.url and not source.type.startswith("python:"):
         yield f"accounts.{name}.source.url: is missing"
+    try:
+        list(string.Formatter().parse(source.reference or ""))
+    except ValueError as error:
+        yield f"accounts.{name}.source.reference: got {source.reference!r:.60}, which is no valid template: {error}"
     for table in ("fields", "values", "units", "defaults"):
         for field in getattr(source, table):
             if field not in BY_INPUT_NAME:
@@ -272,6 +277,8 @@ def _write_back_problems(key: str, source: SourceSettings, base: Path) -> Iterat
         yield f'{key}.write_back: got neither, expected file = "changes.jsonl" or, of type = "sql", table = "vehicles"'
     elif table is not None and source.type != "sql":
         yield f'{key}.write_back.table: got {table!r}, expected file: only type = "sql" has tables, not {source.type!r}'
+    elif table is not None and "{" in (source.reference or ""):
+        yield f"{key}.write_back.table: got {table!r}, expected file: the reference is a template, not one column"
     elif file is not None and base / file == base / source.url.removeprefix("file://").removeprefix("file:"):
         yield f"{key}.write_back.file: got {file!r}, which is the inventory itself, expected another file"
 

@@ -55,6 +55,11 @@ def _list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _cells(value: object) -> object:
+    """The cells of a skip rule; from the environment, its parts with commas between them, perhaps empty."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -134,8 +139,9 @@ class AlertSettings(_Model):
 
     webhook: SecretText | None = None
     kinds: Annotated[
-        tuple[Literal["held", "failed", "partial", "stale", "lost_fields"], ...], BeforeValidator(_list)
-    ] = ("held", "failed", "partial", "stale", "lost_fields")
+        tuple[Literal["held", "failed", "partial", "stale", "lost_fields", "sells_waiting"], ...],
+        BeforeValidator(_list),
+    ] = ("held", "failed", "partial", "stale", "lost_fields", "sells_waiting")
     every: Period = timedelta(hours=1)
     max_per_hour: Annotated[int, Field(ge=1, le=1_000)] = 20
     stale_after: Period | None = None
@@ -213,6 +219,9 @@ class SourceSettings(_Model):
     values: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     units: Mapping[str, str] = Field(default_factory=dict)
     defaults: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+    skip: Mapping[
+        str, Annotated[tuple[str | int | float | bool, ...], Field(min_length=1), BeforeValidator(_cells)]
+    ] = Field(default_factory=dict)
     settle_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
     read_seconds: Annotated[float, Field(gt=0, le=280)] = 240.0
     push_read_seconds: Annotated[float, Field(gt=0, le=280)] = 30.0

@@ -148,8 +148,7 @@ class FileSource:
         columns = reader.header(named=self._account.source.header)
         mapping = self._mapping(columns)
         known.under(mapping.version)
-        # Of two columns with the same name the last one counts, as in dict(zip()) below.
-        contents, of_reference = known.contents, len(columns) - 1 - columns[::-1].index(mapping.reference_column)
+        contents = known.contents
         width, delimiter = len(columns), reader.delimiter
         if known.begin is not None and known.begin.row == start and reader.go_to(known.begin):
             number = start
@@ -166,10 +165,7 @@ class FileSource:
             raw = raw_fingerprint(line.encode() if quoted is None else _ENCODER.encode(quoted))
             if quoted is None and (content := contents.get(raw)) is not None:
                 # An identical line was a valid row before.
-                ahead = line.split(delimiter, of_reference + 1)
-                if '"' in line and any('"' in cell for cell in ahead[: of_reference + 1]):
-                    ahead = cells_of(line, delimiter)
-                reference = ahead[of_reference].strip()
+                reference = mapping.reference.of_line(line, delimiter)
                 read = partial(_read_line, mapping, columns, line, number, where, raw=raw, delimiter=delimiter)
                 before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
                 continue
@@ -181,7 +177,7 @@ class FileSource:
             if (content := contents.get(raw)) is None:
                 before = again()
             else:
-                reference = cells[of_reference].strip()
+                reference = mapping.reference.of_cells(cells)
                 before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=again)
         ended = stop is None or number < stop
         if (
@@ -248,7 +244,7 @@ class FileSource:
             return msgspec.structs.replace(self._object(mapping, raw, number, where), raw=line)
 
         content = known.contents.get(line)
-        if content is None or (reference := mapping.reference_of(raw)) is None:
+        if content is None or (reference := mapping.reference.read(raw)) is None:
             return read()
         return SourceRow(number, reference, None, where=where, raw=line, content=content, read=read)
 

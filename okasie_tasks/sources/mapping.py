@@ -16,22 +16,24 @@ from zoneinfo import ZoneInfo
 
 from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, STRICT, FieldSpec
-from okasie_tasks.core.listing import InvalidListing, Issue, parse_reference
+from okasie_tasks.core.listing import InvalidListing, Issue
 from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
 from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
+from okasie_tasks.sources.left_out import LeftOutRows
+from okasie_tasks.sources.references import ReferenceReader
 from okasie_tasks.sources.values import (
     NumberReader,
     UnreadableCell,
     plain_text,
     read_boolean,
     read_month,
-    reference_text,
 )
 
 _MAPS: Final = {
     "type", "reference", "updated_at", "decimal", "encoding", "delimiter", "fields", "values", "units", "defaults",
+    "skip",
 }  # fmt: skip
 """The settings that determine which listing a raw row becomes."""
 
@@ -43,6 +45,8 @@ def _code() -> str:
     for module in (
         "sources.mapping",
         "sources.values",
+        "sources.references",
+        "sources.left_out",
         "core.listing",
         "core.validate",
         "core.urls",
@@ -74,7 +78,8 @@ class RowMapping:
         self._only = only
         self._order = None if columns is None else tuple(columns)
         self._columns = None if self._order is None else frozenset(self._order)
-        self.reference_column = account.source.reference or self._own_reference()
+        self.reference = ReferenceReader(account.source.reference or self._own_reference(), self._order)
+        self._left_out = LeftOutRows(account.source.skip, self._order)
         words = {
             BY_INPUT_NAME[field].name: {k.strip().casefold(): v for k, v in table.items()}
             for field, table in self._source.values.items()
@@ -96,7 +101,7 @@ class RowMapping:
     @property
     def needed(self) -> frozenset[str]:
         """The columns that the mapping names. A feed without one of them is not the configured feed."""
-        names = {self.reference_column}
+        names = {*self.reference.columns, *self._left_out.columns}
         for target in self._source.fields.values():
             names.update(needed_columns(target))
         if self._source.updated_at:
@@ -139,15 +144,13 @@ class RowMapping:
 
     def row(self, raw: Row, number: int, where: str, issues: tuple[Issue, ...] = ()) -> SourceRow:
         """Map and validate one row. With ``issues``, found while reading it, the row is invalid."""
-        reference = self.reference_of(raw)
+        if left_out := self._left_out.why(raw, complete=not issues):
+            return SourceRow(row=number, reference="", listing=None, where=where, left_out=left_out)
+        reference = self.reference.read(raw)
         if reference is None:
-            text = raw.get(self.reference_column)
-            bad = Issue(
-                "externalReference",
-                "bad_reference",
-                f"column {self.reference_column}: expected 1 to 64 printable characters, got {text!r:.60}",
-            )
-            return SourceRow(row=number, reference=None, listing=None, issues=(*issues, bad), where=where)
+            issues, found = (*issues, self.reference.issue(raw)), self.reference.found(raw)
+            content = blake2b(repr(raw).encode(), digest_size=8).digest()
+            return SourceRow(number, None, None, issues=issues, where=where, found=found, raw=content)
         if issues or (self._only is not None and reference not in self._only):
             return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
         values, unreadable = self._values(raw)
@@ -165,10 +168,6 @@ class RowMapping:
         warnings, version = (*left_out, *found), self._version(raw)
         return SourceRow(number, reference, listing, version=version, where=where, warnings=warnings)
 
-    def reference_of(self, raw: Row) -> str | None:
-        """Return the row's reference; None when it cannot be read."""
-        return parse_reference(reference_text(raw.get(self.reference_column)))
-
     @cached_property
     def version(self) -> bytes:
         """8 bytes. While they stay the same, the same raw row becomes the same content.
@@ -177,7 +176,7 @@ class RowMapping:
         """
         source = self._source
         settings = source.model_dump(mode="json", include=_MAPS)
-        inputs = (settings, str(self._zone), self._year, self._order, self.reference_column, _code())
+        inputs = (settings, str(self._zone), self._year, self._order, self.reference.columns, _code())
         return blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=8).digest()
 
     def _values(self, raw: Row) -> tuple[dict[str, Any], list[Issue]]:

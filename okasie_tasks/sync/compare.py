@@ -12,12 +12,13 @@ from okasie_tasks.core.decision import SENDS, Decision, ReadEvidence, with_row_s
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.guards import DealerTotals, fields_of
 from okasie_tasks.core.ledger_entry import LIVE, Entry, EntryState, Flag
-from okasie_tasks.core.reconcile import decide
+from okasie_tasks.core.reconcile import decide, would_sell
 from okasie_tasks.core.records import Local, Planned, Reject, Remote
+from okasie_tasks.core.unreadable import MOST_NAMED
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import audit, price_moves, rejects, skipped_images
+from okasie_tasks.sync import audit, price_moves, rejects, skipped_images, waiting_sells
 from okasie_tasks.sync.context import SPOOL_ROWS, AccountContext, Part
 from okasie_tasks.sync.partition import Partition
 
@@ -36,6 +37,8 @@ class PartitionResult(msgspec.Struct):
     """Planned sends per slice of the source, for the spool."""
     sells: int = 0
     new_rejects: int = 0
+    rejected: int = 0
+    """Listings that are rejected after this run."""
     creates: int = 0
     vanished: int = 0
     """Our live listings that the source lacks and that this run does not sell."""
@@ -100,6 +103,7 @@ class PartitionPlan:
         """Changed listing -> its values on the marketplace, where this run read them."""
         self._preexisting: list[Remote] = []
         self._vanished: list[str] = []
+        self._sells_waiting: list[str] = []
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(ctx.runs.now())
@@ -117,6 +121,8 @@ class PartitionPlan:
         decision = decide(local, remote, counted, self._evidence, same=same, images_due=reference in self._images_due)
         if counted is not None and decision.entry is not None and decision.entry.missed > counted.missed:
             self._missed[reference] = counted.missed
+        if local is None and not self._evidence.source_complete and would_sell(remote, base, self._evidence, same=same):
+            self._sells_waiting.append(reference)
         if base is not None and _ours(base):
             self._filled[base.dealer][base.filled] += 1
             self._vanished += [reference] if local is None and decision.count == "waiting" else []
@@ -287,6 +293,12 @@ class PartitionPlan:
             self.result.vanished = len(self._vanished)
         if self._preexisting:
             collections["preexisting"] = self._preexisting
+        self.result.rejected = len(self._rejected)
+        if plan_only and self._rejected:
+            collections[rejects.COLLECTION] = self._rejected[:MOST_NAMED]
+        if self._sells_waiting:
+            collections[waiting_sells.COLLECTION] = self._sells_waiting[:MOST_NAMED]
+            self.result.counts["sells_waiting"] = len(self._sells_waiting)
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             collections["sells" if change.action == "sell" else sends].append(change)
