@@ -215,6 +215,14 @@ class SourceSettings(_Model):
     headers: Mapping[str, SecretText] = Field(default_factory=dict)
     username: SecretText | None = None
     password: SecretText | None = None
+    member: Name | None = None
+    private_key: SecretText | None = None
+    host_key: SecretText | None = None
+    ca_file: Name | None = None
+    endpoint_url: Name | None = None
+    region: Name | None = None
+    access_key: SecretText | None = None
+    secret_key: SecretText | None = None
     fields: Mapping[str, str | ColumnSettings] = Field(default_factory=dict)
     values: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     units: Mapping[str, str] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Feeds that are files: csv, JSON lines and JSON, plain or gzipped, streamed row by row.
+"""Feeds that are files: csv, JSON lines and JSON, plain or compressed, streamed row by row.
 
 A read either reaches the proven end of the feed or raises `SourceError`. The proof is the trailer of a ``.gz``, the
 closing bracket of a document, or the closing quote and the complete last row of a csv. Invalid rows are reported one by
@@ -8,18 +8,16 @@ one; the other rows are still processed.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import os
 import stat
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -29,6 +27,7 @@ from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
+from okasie_tasks.sources.content import open_content
 from okasie_tasks.sources.csv_reader import BUFFER_BYTES, CsvReader, cells_of, fitted, full_lines, is_line_end
 from okasie_tasks.sources.mapping import RowMapping
 
@@ -57,7 +56,7 @@ class FileSource:
     ) -> None:
         self._account = account
         self._path = path
-        self._name = name or path.name
+        self._feed = self._name = name or path.name
         self._year = current_year
         self._only = only
         self._bounds = bounds or Bounds(account)
@@ -98,31 +97,27 @@ class FileSource:
             with self._open() as file:
                 yield from read(file, start, stop, known or RowCache())
         except OSError as error:
-            raise SourceError(f"cannot be read: {_why(error)}", where=self._name) from error
-        except (EOFError, zlib.error) as error:
-            raise SourceError("ends in the middle of its compressed data", where=self._name, code="cut") from error
+            raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where=self._name) from error
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
         """Return only these rows, and those whose reference cannot be read: the file is scanned."""
         wanted = frozenset((*references, None))
         scan = FileSource(
-            self._account, self._path, name=self._name, current_year=self._year, only=frozenset(references),
+            self._account, self._path, name=self._feed, current_year=self._year, only=frozenset(references),
             bounds=self._bounds,
         )  # fmt: skip
         return (row for row in scan.rows() if row.reference in wanted)
 
     @contextmanager
     def _open(self) -> Iterator[BoundedFile]:
-        zipped = self._path.suffix == ".gz" or self._name.endswith(".gz")
+        source = self._account.source
         self._stat()
-        with gzip.open(self._path) if zipped else self._path.open("rb") as file:
-            head = file.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        with open_content(self._path, self._feed, kind=source.type, member=source.member) as content:
+            self._name = content.name
+            head = content.stream.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()  # type: ignore[attr-defined]
             if head.startswith(_MARKUP):
-                raise SourceError(
-                    f"is a web page, expected {self._account.source.type}", where=self._name, code="markup"
-                )
-            document = self._account.source.type == "json"
-            yield BoundedFile(cast("IO[bytes]", file), self._bounds, self._name, document=document)
+                raise SourceError(f"is a web page, expected {source.type}", where=self._name, code="markup")
+            yield BoundedFile(content.stream, self._bounds, self._name, document=source.type == "json")
 
     # -- csv -------------------------------------------------------------------------------------------------------
 
@@ -308,9 +303,3 @@ def _read_cells(
 ) -> SourceRow:
     row = mapping.row(dict(zip(columns, cells, strict=True)), number, where)
     return msgspec.structs.replace(row, raw=raw)
-
-
-def _why(error: OSError) -> str:
-    if isinstance(error, gzip.BadGzipFile):
-        return "it is not a gzip file, or it is corrupt"
-    return error.strerror or type(error).__name__

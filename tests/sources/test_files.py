@@ -114,7 +114,7 @@ def test_a_cut_gzip_is_refused_even_when_its_rows_are_whole(tmp_path: Path) -> N
 
 
 def test_a_damaged_gzip_and_a_missing_file_are_named(tmp_path: Path) -> None:
-    assert "gzip" in refused(tmp_path, CSV, "feed.csv.gz").message
+    assert "gzip" in refused(tmp_path, gzip.compress(CSV.encode()) + b"more", "feed.csv").message
     with pytest.raises(SourceError, match=r"missing\.csv.*No such file"):
         list(source(tmp_path, "missing.csv").rows())
     with pytest.raises(SourceError, match=r"missing\.csv.*No such file"):
