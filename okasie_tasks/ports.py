@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -219,6 +219,35 @@ class SourceRow(msgspec.Struct, frozen=True):
     """Why the row does not count: all its cells are empty, or ``[accounts.NAME.source.skip]`` names it."""
     found: str = ""
     """What stands where a reference that cannot be read should be."""
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True):
+    """Some records of a source that follow each other, read but not decoded: at most 5,000, or about 4 MB."""
+
+    first: int
+    """Index of the first record, from 0."""
+    rows: int
+    """The records that count as rows; blank ones do not."""
+    line: int
+    """Lines of the file before ``data``, where the format has lines; else 0."""
+    data: bytes
+    """The records as their format encodes them."""
+    head: bytes = b""
+    """What all blocks of the source share: its columns, if it states them once."""
+    open_end: bool = False
+    """The file ends without a line end after this block."""
+    name: str = ""
+    """The feed in messages."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """One record of a format without lines. ``error``: why it could not be read; it becomes a row with an issue."""
+
+    where: str
+    """Its place, for messages: ``stock.xml:vehicles/vehicle[12]``."""
+    value: Any
+    """Column or member -> value, or a `Listing`."""
+    error: str = ""
 
 
 class Source(Protocol):

@@ -7,7 +7,7 @@ A byte-identical row under the same mapping has the same content and need not be
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 _WIDTH = 8
 PLACE_ROWS: Final = 5_000
@@ -65,6 +65,6 @@ class RowCache:
         return None if packed == self._kept or not self._version else packed
 
 
-def raw_fingerprint(row: bytes) -> bytes:
-    """Hash a raw row into 8 bytes."""
+def raw_fingerprint(row: Any) -> bytes:
+    """Hash a raw row, as bytes or a buffer of them, into 8 bytes."""
     return blake2b(row, digest_size=_WIDTH).digest()

@@ -1,4 +1,4 @@
-"""Lines and rows of feed files, each with its offset: the rows, bytes and lines before it."""
+"""Lines and rows of csv feeds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import csv
 import io
 import re
 import sys
-from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import IO, Any, Final
+from typing import Final
 
-from okasie_tasks.core.row_cache import RowOffset
 from okasie_tasks.errors import SourceError
 from okasie_tasks.sources.bounds import BoundedFile
 
@@ -33,30 +31,28 @@ class CsvReader:
     A line that follows a complete row is a row itself if it has no quotes, or only quotes around whole fields. Only
     other lines need the csv parser. Lines of nothing but delimiters, spaces and quotes are no rows.
 
-    ``skip_lines``: lines above the header. A line ``sep=;`` above it sets the delimiter. Raises `LookupError` for an
-    unknown encoding.
+    ``skip_lines``: lines above the header. A line ``sep=;`` above it sets the delimiter. ``line``: the lines before
+    ``file``, if it is not a whole feed but a piece that `cut` yielded, in UTF-8. Raises `LookupError` for an unknown
+    encoding.
     """
 
-    def __init__(self, file: BoundedFile, encoding: str, delimiter: str, *, skip_lines: int = 0) -> None:
+    def __init__(
+        self, file: BoundedFile, encoding: str, delimiter: str, *, skip_lines: int = 0, line: int | None = None
+    ) -> None:
         self._file, self.delimiter, self._skip_lines = file, delimiter, skip_lines
-        self.counts = encoding.lower() in ("utf-8", "utf8")
-        """Whether bytes are counted. Text decoded from UTF-8 has the same number of bytes when encoded again."""
-        self._encoding = "utf-8-sig" if self.counts else encoding
-        self._open(self._encoding)
+        self._encoding = "utf-8-sig" if line is None and encoding.lower() in ("utf-8", "utf8") else encoding
+        self._text = io.TextIOWrapper(io.BufferedReader(file, BUFFER_BYTES), encoding=self._encoding, newline="")
         self._pending: deque[str] = deque()
         self._following: list[str] = []
         self._ended = False
-        self._byte = len(BOM_UTF8) if self.counts and file.begins_with(BOM_UTF8) else 0
-        self.line_num = 0
+        self.line_num = line or 0
         """Lines read so far."""
-        self.row = (0, 0)
-        """Bytes and lines before the last row read."""
-        self.width = 0
-        """The number of columns, once `header` has read them."""
-        self.malformed = False
+        self.row_line = 0
+        """The line on which the last row begins."""
+        self._width = 0
+        """The number of columns, once `header` has read them. Until then no quotes count as misplaced."""
+        self._malformed = False
         """Whether quotes are misplaced in the last row, so that it was split at every delimiter."""
-        self.terminated = True
-        """Whether the last line read has a line end."""
 
     def header(self, *, named: bool = True) -> list[str]:
         """Return the names of the columns; empty when there is no row.
@@ -65,48 +61,43 @@ class CsvReader:
         """
         line = self._first_line()
         cells = self._record(line) if line else []
-        self.width = len(cells)
+        self._width = len(cells)
         if named:
             return [cell.strip() for cell in cells]
-        self._pending.extendleft(reversed((line, *self._following)))
-        self._byte, self.line_num = self.row
-        return [str(number) for number in range(1, self.width + 1)]
+        self._put_back((line, *self._following))
+        return [str(number) for number in range(1, self._width + 1)]
 
-    def go_to(self, place: RowOffset) -> bool:
-        """Continue with the row that starts there. Return False, and change nothing, if no row can start there."""
-        if not self.counts:
-            return False
-        at = self._file.tell()
-        if not is_line_end(self._file, place.byte):
-            self._file.seek(at)
-            return False
-        # Detached, so that garbage collection does not close the file.
-        self._text.detach()
-        self._buffer.detach()
-        self._file.seek(place.byte)
-        self._open("utf-8")
-        self._byte, self.line_num = place.byte, place.line
-        return True
+    def cut(self, most_rows: int, most_characters: int) -> Iterator[tuple[int, int, str]]:
+        """Cut the text at the ends of rows: yield the lines before a piece, its rows that are not blank, and its text.
 
-    def skip(self, count: int) -> int:
-        """Skip up to ``count`` rows; return how many were skipped."""
-        done = 0
-        while done < count and (line := self._next()):
-            self._pass(line)
+        A piece ends with the row that reaches one of the limits. Rows with misplaced quotes are written anew.
+        """
+        before, rows, size, lines = self.line_num, 0, 0, list[str]()
+        while line := self._next():
+            self._pass()
             if self._is_blank(line):
-                continue
-            parsed = '"' in line and not self._is_row(line)
-            done += not (parsed and is_blank(self._record(line)))
-        return done
+                lines.append(line)
+            elif '"' not in line or self._is_row(line):
+                lines.append(line)
+                rows += 1
+            else:
+                cells = self._record(line)
+                lines += [quoted(cells, line, self.delimiter)] if self._malformed else [line, *self._following]
+                size += sum(map(len, self._following))
+                rows += not is_blank(cells)
+            size += len(line)
+            if rows >= most_rows or size >= most_characters:
+                yield before, rows, "".join(lines)
+                before, rows, size, lines = self.line_num, 0, 0, []
+        yield before, rows, "".join(lines)
 
     def read(self) -> Iterator[tuple[str, list[str] | None]]:
         """Yield rows: the line, and its cells if the line had to be parsed."""
         while line := self._next():
-            self._pass(line)
+            self._pass()
             if self._is_blank(line):
                 continue
             if '"' not in line or self._is_row(line):
-                self.malformed = False
                 yield line, None
             elif not is_blank(cells := self._record(line)):
                 yield line, cells
@@ -126,10 +117,6 @@ class CsvReader:
             line += len(_LINE_END.findall(text.removesuffix("\r")))
         return line
 
-    def _open(self, encoding: str) -> None:
-        self._buffer = io.BufferedReader(self._file, BUFFER_BYTES)
-        self._text = io.TextIOWrapper(self._buffer, encoding=encoding, newline="")
-
     def _next(self) -> str:
         """Return the next line; "" at the end."""
         return self._pending.popleft() if self._pending else next(self._text, "")
@@ -137,18 +124,16 @@ class CsvReader:
     def _first_line(self) -> str:
         """Return the first line that can be a row."""
         while line := self._next():
-            self._pass(line)
+            self._pass()
             if separator := _SEPARATOR_LINE.fullmatch(line):
                 self.delimiter = separator[1]
             elif self.line_num > self._skip_lines and not self._is_blank(line):
                 break
         return line
 
-    def _pass(self, line: str) -> None:
-        self.row = (self._byte, self.line_num)
+    def _pass(self) -> None:
         self.line_num += 1
-        self._byte += len(line) if line.isascii() else len(line.encode())
-        self.terminated = line.endswith(("\n", "\r"))
+        self.row_line = self.line_num
 
     def _is_blank(self, line: str) -> bool:
         """Return whether a line holds nothing but delimiters, spaces and empty quotes."""
@@ -181,38 +166,38 @@ class CsvReader:
         read as such, and this line is split at every delimiter. Raises `csv.Error` if the feed ends within quotes, and
         `SourceError` for a row that is too long.
         """
-        begin, self._following, self._ended = (self._byte, self.line_num), [], False
-        self.malformed = False
+        self._following, self._ended, self._malformed = [], False, False
         cells: list[str] = []
         error: csv.Error | SourceError | None = None
         try:
             cells = next(csv.reader(chain((line,), self._more(len(line))), delimiter=self.delimiter, strict=True))
         except (csv.Error, SourceError) as found:
             error = found
-        misplaced = isinstance(error, csv.Error) and not self._ended and self.width > 0
+        misplaced = isinstance(error, csv.Error) and not self._ended and self._width > 0
         if not misplaced and not (self._following and all(map(self._is_full, (line, *self._following)))):
             if error is not None:
                 raise error
             return cells
-        self._pending.extendleft(reversed(self._following))
-        self._byte, self.line_num = begin
-        self.malformed = True
+        self._put_back(self._following)
+        self._following, self._malformed = [], True
         return line.rstrip("\r\n").split(self.delimiter)
 
     def _more(self, size: int) -> Iterator[str]:
         while line := self._next():
-            row = self.row
-            self._pass(line)
-            self.row = row
+            self.line_num += 1
             self._following.append(line)
             size += len(line)
-            self._file.bounds.check_row(size, f"{self._file.where}:{self.row[1] + 1}")
+            self._file.bounds.check_row(size, f"{self._file.where}:{self.row_line}")
             yield line
         self._ended = True
 
+    def _put_back(self, lines: Sequence[str]) -> None:
+        self._pending.extendleft(reversed(lines))
+        self.line_num -= len(lines)
+
     def _is_full(self, line: str) -> bool:
         """Return whether a line would be a row of all columns, whatever its quotes mean."""
-        return self.width >= _MANY_COLUMNS and line.count(self.delimiter) == self.width - 1
+        return self._width >= _MANY_COLUMNS and line.count(self.delimiter) == self._width - 1
 
 
 def cells_of(line: str, delimiter: str) -> list[str]:
@@ -234,18 +219,8 @@ def fitted(cells: list[str], columns: list[str]) -> list[str]:
     return cells
 
 
-def full_lines(file: IO[bytes], begin: RowOffset) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """Yield lines that are not blank, each with the bytes and lines before it."""
-    byte, number = begin.byte, begin.line
-    for text in file:
-        if text.strip(b" \t\r\n\xef\xbb\xbf"):
-            yield (byte, number), text
-        byte, number = byte + len(text), number + 1
-
-
-def is_line_end(file: Any, byte: int) -> bool:
-    """Return whether a line ends just before that byte. If not, the feed is not the one the offset belongs to."""
-    if byte == 0:
-        return True
-    file.seek(byte - 1)
-    return file.read(1) in (b"\n", b"\r")
+def quoted(cells: list[str], line: str, delimiter: str) -> str:
+    """Return cells as a csv line with quotes around all of them, and the line end that ``line`` has."""
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator="", quoting=csv.QUOTE_ALL).writerow(cells)
+    return text.getvalue() + line[len(line.rstrip("\r\n")) :]

@@ -2,68 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
-from itertools import islice
 from typing import Any
 
 from okasie_tasks.core.listing import Listing
+from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import ConfigurationError, OkasieError, SourceError
-from okasie_tasks.ports import SourceRow
+from okasie_tasks.ports import Block, Record, SourceRow
 from okasie_tasks.settings import AccountSettings, without_passwords
+from okasie_tasks.sources.blocks import BlockSource
 from okasie_tasks.sources.bounds import Bounds
 from okasie_tasks.sources.mapping import RowMapping
+from okasie_tasks.sources.records import cut_records, decode_records
 
 GROUP = "okasie_tasks.sources"
 
 
-class CustomSource:
+class CustomSource(BlockSource):
     """Wraps an object with ``read() -> Iterable[Listing]``; rows may also be mappings with the feed's columns."""
-
-    sliceable = False
 
     def __init__(
         self, account: AccountSettings, inner: Any, *, current_year: int, bounds: Bounds | None = None
     ) -> None:
+        self._account, self._year = account, current_year
         self._bounds = bounds or Bounds(account)
         self._inner = inner
         self._name = account.source.type
-        self._mapping = RowMapping(account, columns=None, current_year=current_year)
 
     def version(self) -> str:
         return ""
 
-    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        """Yield rows in the order of the object; see `okasie_tasks.ports.Source`."""
-        for number, item in enumerate(islice(self._read(self._inner.read), start, stop), start=start + 1):
-            yield self._row(item, number)
+    def blocks(self) -> Iterator[Block]:
+        """Read the object once; see `okasie_tasks.ports.Source`."""
+        return cut_records(self._read(self._inner.read))
+
+    def decode(
+        self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
+    ) -> Iterator[SourceRow]:
+        """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
+        mapping = RowMapping(self._account, columns=None, current_year=self._year, only=only)
+        return decode_records(block, mapping, known)
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
         """Return only these rows: by the object's ``get`` if it has one, else by reading all rows."""
-        if hasattr(self._inner, "get"):
-            items = self._read(lambda: self._inner.get(list(references)))
-            return (self._row(item, number) for number, item in enumerate(items, start=1))
-        wanted = frozenset(references)
-        return (row for row in self.rows() if row.reference in wanted)
+        if not hasattr(self._inner, "get"):
+            return super().get(references)
+        blocks = cut_records(self._read(lambda: self._inner.get(list(references))))
+        return (row for block in blocks for row in self.decode(block))
 
-    def _read(self, call: Any) -> Iterator[Any]:
+    def _read(self, call: Any) -> Iterator[Record]:
         try:
             items: Iterable[Any] = call()
-            yield from self._bounds.timed(items, self._name)
+            for number, item in enumerate(self._bounds.timed(items, self._name), start=1):
+                where = f"{self._name}, row {number}"
+                if not isinstance(item, Listing | dict):
+                    raise SourceError(f"expected a Listing or a mapping, got {type(item).__name__}", where=where)
+                yield Record(where, item)
         except OkasieError:
             raise
         except Exception as error:
             raise SourceError(
                 without_passwords(f"raised {type(error).__name__}: {error}")[:300], where=self._name
             ) from error
-
-    def _row(self, item: Any, number: int) -> SourceRow:
-        where = f"{self._name}, row {number}"
-        if isinstance(item, Listing):
-            return SourceRow(row=number, reference=item.external_reference, listing=item, where=where)
-        if isinstance(item, dict):
-            return self._mapping.row(item, number, where)
-        raise SourceError(f"expected a Listing or a mapping, got {type(item).__name__}", where=where)
 
 
 def load_custom(account: AccountSettings, *, current_year: int, bounds: Bounds | None = None) -> CustomSource:

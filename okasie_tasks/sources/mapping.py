@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache, cached_property
@@ -18,6 +18,7 @@ from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, STRICT, FieldSpec
 from okasie_tasks.core.listing import InvalidListing, Issue
 from okasie_tasks.core.validate import parse_listing
+from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
 from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
@@ -70,7 +71,7 @@ class RowMapping:
         *,
         columns: Iterable[str] | None,
         current_year: int,
-        only: frozenset[str] | None = None,
+        only: Collection[str] | None = None,
     ) -> None:
         self._source = account.source
         self._zone = ZoneInfo(account.timezone)
@@ -108,10 +109,21 @@ class RowMapping:
             names.add(self._source.updated_at)
         return frozenset(names)
 
-    @property
-    def used(self) -> frozenset[str]:
-        """The columns that values are read from."""
-        return self.needed | {column for _, _, column, _, _ in self._plan}
+    def check_columns(self, where: str) -> None:
+        """Raise `SourceError` if the feed lacks columns that the mapping names, or has one of them twice."""
+        columns = self._order or ()
+        if missing := sorted(self.needed.difference(columns)):
+            raise SourceError(
+                f"has no column {', '.join(missing)}; its columns are {', '.join(columns)[:300] or '(none)'}",
+                where=where, code="columns",
+            )  # fmt: skip
+        for name in sorted(self.needed | {column for _, _, column, _, _ in self._plan}):
+            places = [str(number) for number, column in enumerate(columns, start=1) if column == name]
+            if len(places) > 1:
+                raise SourceError(
+                    f"has {len(places)} columns {name!r} (columns {', '.join(places)}), expected one: it is mapped",
+                    where=where, code="columns",
+                )  # fmt: skip
 
     # -- compiling -------------------------------------------------------------------------------------------------
 
@@ -144,13 +156,13 @@ class RowMapping:
 
     def row(self, raw: Row, number: int, where: str, issues: tuple[Issue, ...] = ()) -> SourceRow:
         """Map and validate one row. With ``issues``, found while reading it, the row is invalid."""
-        if left_out := self._left_out.why(raw, complete=not issues):
-            return SourceRow(row=number, reference="", listing=None, where=where, left_out=left_out)
+        if no_row := self._left_out.why(raw, complete=not issues):
+            return SourceRow(row=number, reference="", listing=None, where=where, left_out=no_row)
         reference = self.reference.read(raw)
         if reference is None:
-            issues, found = (*issues, self.reference.issue(raw)), self.reference.found(raw)
+            issues, text = (*issues, self.reference.issue(raw)), self.reference.found(raw)
             content = blake2b(repr(raw).encode(), digest_size=8).digest()
-            return SourceRow(number, None, None, issues=issues, where=where, found=found, raw=content)
+            return SourceRow(number, None, None, issues=issues, where=where, found=text, raw=content)
         if issues or (self._only is not None and reference not in self._only):
             return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
         values, unreadable = self._values(raw)

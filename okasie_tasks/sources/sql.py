@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from decimal import Decimal
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.masking import know_url
-from okasie_tasks.ports import SourceRow
+from okasie_tasks.ports import Block, Record, SourceRow
 from okasie_tasks.settings import AccountSettings, without_passwords
+from okasie_tasks.sources.blocks import BlockSource
 from okasie_tasks.sources.bounds import Bounds
 from okasie_tasks.sources.mapping import RowMapping
+from okasie_tasks.sources.records import cut_records, decode_records
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -20,10 +24,8 @@ if TYPE_CHECKING:
 _ROWS_PER_FETCH: Final = 1_000
 
 
-class SqlSource:
+class SqlSource(BlockSource):
     """The rows of ``query``. Every read is one statement, so it sees a consistent state of the database."""
-
-    sliceable = False
 
     def __init__(self, account: AccountSettings, url: str, *, current_year: int, bounds: Bounds | None = None) -> None:
         self._bounds = bounds or Bounds(account)
@@ -36,8 +38,8 @@ class SqlSource:
         """Return "", unknown: a database has no version of its content."""
         return ""
 
-    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        """Yield rows in the order of the query; see `okasie_tasks.ports.Source`."""
+    def blocks(self) -> Iterator[Block]:
+        """Execute the query once; see `okasie_tasks.ports.Source`."""
         from sqlalchemy import text  # noqa: PLC0415 - an extra
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
@@ -45,28 +47,28 @@ class SqlSource:
         try:
             with engine.connect().execution_options(stream_results=True, yield_per=_ROWS_PER_FETCH) as connection:
                 result = connection.execute(text(self._account.source.query or ""))
-                mapping = self._mapping(list(result.keys()))
-                rows = islice(self._bounds.timed(result.mappings(), self._where), start, stop)
-                for number, raw in enumerate(rows, start=start + 1):
-                    yield mapping.row(
-                        {k: plain_cell(v) for k, v in raw.items()}, number, f"{self._where}, row {number}"
-                    )
+                columns = list(result.keys())
+                self._mapping(columns).check_columns(self._where)
+                rows = self._bounds.timed(result.mappings(), self._where)
+                records = (self._record(raw, number) for number, raw in enumerate(rows, start=1))
+                yield from cut_records(records, head=msgspec.msgpack.encode(columns))
         except SQLAlchemyError as error:
             raise database_error(error, self._url, self._where) from None
         finally:
             engine.dispose()
 
-    def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Return only these rows; the whole query is read."""
-        wanted = frozenset(references)
-        return (row for row in self.rows() if row.reference in wanted)
+    def decode(
+        self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
+    ) -> Iterator[SourceRow]:
+        """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
+        columns = msgspec.msgpack.decode(block.head, type=list[str])
+        return decode_records(block, self._mapping(columns, only), known)
 
-    def _mapping(self, columns: list[str]) -> RowMapping:
-        mapping = RowMapping(self._account, columns=columns, current_year=self._year)
-        if missing := sorted(mapping.needed.difference(columns)):
-            raise SourceError(f"has no column {', '.join(missing)}; its columns are {', '.join(columns)[:300]}",
-                              where=self._where, code="columns")  # fmt: skip
-        return mapping
+    def _record(self, raw: Any, number: int) -> Record:
+        return Record(f"{self._where}, row {number}", {name: plain_cell(value) for name, value in raw.items()})
+
+    def _mapping(self, columns: list[str], only: Collection[str] | None = None) -> RowMapping:
+        return RowMapping(self._account, columns=columns, current_year=self._year, only=only)
 
 
 def open_engine(url: str, where: str) -> Engine:

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, ClassVar
 
 import asyncssh
 import trustme
@@ -50,7 +50,7 @@ def ftp_server(
     class Handler(TLS_FTPHandler if certificate else FTPHandler):  # type: ignore[misc]
         authorizer = DummyAuthorizer()
         dtp_handler = Data
-        proto_cmds = {name: how for name, how in FTPHandler.proto_cmds.items() if name not in without}
+        proto_cmds: ClassVar = {name: how for name, how in FTPHandler.proto_cmds.items() if name not in without}
 
         def handle(self) -> None:
             if implicit:

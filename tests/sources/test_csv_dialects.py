@@ -178,7 +178,7 @@ def test_stray_quotes_in_every_row(tmp_path: Path) -> None:
 def test_a_row_whose_columns_cannot_be_told_has_no_reference(tmp_path: Path) -> None:
     found = rows(tmp_path, HEAD + CARS.replace("Polo", '"Polo" "a;b"'))
     assert [row.reference for row in found] == ["A-1", None, "A-3"]
-    assert found[1].issues[0].message == "expected 4 columns, got 5, and its quotes are misplaced"
+    assert found[1].issues[0].message == "expected 4 columns, got 5, and it has quotes within cells"
     assert found[1].where == "feed.csv:3"
 
 

@@ -6,14 +6,13 @@ import csv
 import gzip
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.fingerprint import content_fingerprint
-from okasie_tasks.core.row_cache import RowCache, RowOffset
+from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import CachingSource, SourceRow
 from okasie_tasks.settings import AccountSettings
@@ -71,11 +70,10 @@ def test_lines_in_quotes_keep_the_line_numbers_right(tmp_path: Path) -> None:
     assert bad.issues[0].message == "column price: expected a number, got 'x'"
 
 
-def test_slices_are_the_rows_of_the_whole(tmp_path: Path) -> None:
+def test_single_rows_are_those_of_the_whole(tmp_path: Path) -> None:
     (tmp_path / "feed.csv").write_text(CSV)
     found = source(tmp_path, "feed.csv")
     whole = list(found.rows())
-    assert [*found.rows(0, 2), *found.rows(2, 4), *found.rows(4, 6)] == whole
     assert list(found.get(["C", "A", "nobody"])) == [whole[0], whole[2]]
 
 
@@ -179,35 +177,29 @@ def test_nested_values_of_okasies_own_names_need_no_mapping(tmp_path: Path) -> N
         max_size=12,
     ),
     st.sampled_from(["\n", "\r\n", "\r"]),
-    st.integers(0, 13),
+    st.integers(1, 13),
 )
-def test_skipping_rows_passes_just_what_reading_them_would(rows: list[list[str]], end: str, count: int) -> None:
+def test_pieces_of_a_csv_have_just_its_rows(rows: list[list[str]], end: str, most: int) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=";", lineterminator=end).writerows([*rows[:2], [], *rows[2:]])
     data = text.getvalue().encode() + b'x;19" rim;y\n' * 2
-
     account = AccountSettings(name="dex", api_key="env:K")  # type: ignore[arg-type]
 
-    def reader() -> CsvReader:
-        file: Any = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
-        return CsvReader(BoundedFile(file, Bounds(account), "feed"), "utf-8", ";")
+    def reader(data: bytes, line: int | None = None) -> CsvReader:
+        return CsvReader(BoundedFile(io.BytesIO(data), Bounds(account), "feed"), "utf-8", ";", line=line)
 
     plain = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), delimiter=";", strict=True)
-    wanted = [cells for cells in plain if any(cell.strip() for cell in cells)]
-    quick = reader()
-    done = quick.skip(count)
-    assert done == min(count, len(wanted))
-    left, places = list[list[str]](), list[RowOffset]()
-    for line, quoted in quick.read():
-        places.append(RowOffset(done + len(left), *quick.row))
-        left.append(cells_of(line, ";") if quoted is None else quoted)
-    assert left == wanted[count:]
-    assert quick.line_num == plain.line_num
-    for place in places:
-        there = reader()
-        assert there.go_to(place)
-        found = [cells_of(line, ";") if quoted is None else quoted for line, quoted in there.read()]
-        assert (found, there.line_num) == (wanted[place.row :], plain.line_num)
+    wanted = [(plain.line_num, cells) for cells in plain if any(cell.strip() for cell in cells)]
+    whole, found = reader(data), list[tuple[int, list[str]]]()
+    pieces = list(whole.cut(most, 1_000))
+    assert "".join(piece for _, _, piece in pieces).encode() == data
+    for line, count, piece in pieces:
+        part = reader(piece.encode(), line)
+        read = [(part.line_num, cells_of(line, ";") if cells is None else cells) for line, cells in part.read()]
+        assert len(read) == count <= most
+        found += read
+    assert found == wanted
+    assert whole.line_num == plain.line_num
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -238,63 +230,6 @@ def test_rows_that_are_the_same_to_the_byte_come_unread(tmp_path: Path, kind: st
     assert [row.read() for row in again if row.read] == [whole[0], whole[2]]
     other = learn(RowCache(kept), source(tmp_path, "feed", options + "\ndecimal = ','"))  # type: ignore[arg-type]
     assert not any(row.read for row in other), "another mapping may come to another content"
-
-
-_PLACES = [
-    ("feed.csv", "", "ref,title,price\n" + "".join(f'{name},"T\nö {name}",{n}00\n\n' for n, name in enumerate("ABCDEFG", 1))),
-    ("feed.csv", "", "\ufeffref,title,price\r\n" + "".join(f"{name},Zoë {name},{n}00\r\n" for n, name in enumerate("ABCDEFG", 1))),
-    ("feed.csv.gz", "", "ref,title,price\n" + "".join(f"{name},T {name},{n}00\n" for n, name in enumerate("ABCDEFG", 1))),
-    ("feed.jsonl", 'type = "jsonl"', "".join(f'\n{{"ref": "{name}", "title": "ö", "price": {n}00}}\n' for n, name in enumerate("ABCDEFG", 1))),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "options", "text"), _PLACES)
-def test_a_slice_whose_place_is_known_is_read_from_there(tmp_path: Path, name: str, options: str, text: str) -> None:
-    data = text.encode()
-    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    found = source(tmp_path, name, options)
-    assert isinstance(found, CachingSource)
-    first = RowCache(every=2)
-    whole = list(found.rows(known=first))
-    assert [place.row for place in first.passed] == [0, 2, 4, 6]
-    for place in first.passed:
-        assert data[place.byte :].lstrip(b'\n{"ref: ').startswith(b"ABCDEFG"[place.row : place.row + 1])
-        for stop in (None, place.row + 1, place.row + 3):
-            known = RowCache(begin=place, every=2)
-            assert list(found.rows(place.row, stop, known=known)) == whole[place.row : stop]
-            assert known.passed == [there for there in first.passed if place.row <= there.row < (stop or 9)]
-
-
-def test_the_rows_before_a_known_place_are_not_looked_at(tmp_path: Path) -> None:
-    (tmp_path / "feed.csv").write_text(CSV)
-    found = source(tmp_path, "feed.csv")
-    assert isinstance(found, CachingSource)
-    known = RowCache(every=1)
-    assert len(list(found.rows(known=known))) == 3
-    (tmp_path / "feed.csv").write_text(CSV.replace("A,Golf", 'A"Golf'))
-    assert brief(found.rows(2, known=RowCache(begin=known.passed[2]))) == [ALL[2]]
-
-
-@pytest.mark.parametrize(
-    "begin",
-    [RowOffset(1, 20, 2), RowOffset(1, 10_000, 2), RowOffset(2, 27, 2)],
-    ids=["inside a row", "behind the end", "another row"],
-)
-def test_a_place_that_cannot_be_that_of_the_row_is_not_used(tmp_path: Path, begin: RowOffset) -> None:
-    (tmp_path / "feed.csv").write_text(CSV)
-    found = source(tmp_path, "feed.csv")
-    assert isinstance(found, CachingSource)
-    assert brief(found.rows(1, known=RowCache(begin=begin))) == ALL[1:]
-
-
-def test_in_an_encoding_whose_bytes_are_not_counted_no_place_is_told(tmp_path: Path) -> None:
-    (tmp_path / "feed.csv").write_bytes(CSV.encode("utf-16"))
-    found = source(tmp_path, "feed.csv", 'encoding = "utf-16"')
-    assert isinstance(found, CachingSource)
-    known = RowCache(every=1)
-    assert len(list(found.rows(known=known))) == 3
-    assert known.passed == []
-    assert brief(found.rows(1, known=RowCache(begin=RowOffset(1, 27, 2)))) == ALL[1:]
 
 
 def test_a_known_row_has_its_reference_wherever_it_stands(tmp_path: Path) -> None:
