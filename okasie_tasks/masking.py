@@ -39,7 +39,8 @@ def know_url(url: str) -> str:
         user, password = parts.username or "", parts.password or ""
     except ValueError:
         return know(url)
-    for secret in (password or user,):  # a user alone is a token, as in https://TOKEN@host
+    # A user alone is a token, as in https://TOKEN@host, but not on a server of files.
+    for secret in (password or (user if parts.scheme not in ("ftp", "ftps", "sftp") else ""),):
         know(secret)
         know(unquote(secret))
     if password:

@@ -192,7 +192,8 @@ class SourceRow(msgspec.Struct, frozen=True):
     """One row of the local inventory, mapped and validated.
 
     ``listing`` is None for an invalid row, whose ``issues`` give the reasons. ``reference`` is None if it is
-    unreadable; then the read is incomplete and sells wait.
+    unreadable; then the read is incomplete and sells wait. A row that is ``left_out`` is no row of the inventory; its
+    ``reference`` is "", which no listing has.
     """
 
     row: int
@@ -204,8 +205,8 @@ class SourceRow(msgspec.Struct, frozen=True):
     """The source's own change time in ms since the epoch, 0 when it has none."""
     where: str = ""
     """``file:line`` or the like, for messages."""
-    warning: str = ""
-    """What was left out of the listing, though the row is valid."""
+    warnings: tuple[Issue, ...] = ()
+    """What was left out of the listing or cut, though the row is valid."""
     unterminated: bool = False
     """The file ends without a newline after this row, so its last cell may be truncated."""
     raw: bytes = b""
@@ -214,6 +215,10 @@ class SourceRow(msgspec.Struct, frozen=True):
     """Fingerprint of the row's content, if cached; ``listing`` is then None although the row is valid."""
     read: Callable[[], SourceRow] | None = None
     """Maps and validates a row that was taken from the cache."""
+    left_out: Literal["", "blank", "skipped"] = ""
+    """Why the row does not count: all its cells are empty, or ``[accounts.NAME.source.skip]`` names it."""
+    found: str = ""
+    """What stands where a reference that cannot be read should be."""
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):

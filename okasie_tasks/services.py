@@ -208,6 +208,7 @@ def policy_of(account: AccountSettings) -> AccountPolicy:
             free_changed_count=guard.free_changed_count,
             max_field_loss_percent=guard.max_field_loss_percent,
             free_field_loss_count=guard.free_field_loss_count,
+            max_price_change_percent=guard.max_price_change_percent,
         ),
         per_minute=account.requests_per_minute,
         take_over=guard.first_full_sells == "allow",

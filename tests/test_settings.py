@@ -59,6 +59,7 @@ def test_the_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
     assert (guard.max_sold_percent, guard.max_sold_count, guard.free_sold_count) == (10.0, 250, 5)
     assert (guard.max_source_shrink_percent, guard.max_changed_percent, guard.free_changed_count) == (30.0, 60.0, 50)
     assert (guard.max_field_loss_percent, guard.free_field_loss_count) == (20.0, 5)
+    assert guard.max_price_change_percent == 50.0
     assert guard.plan_expires == timedelta(hours=72)
     assert account.api_key.reveal() == "k"
     assert account.source.location() == f"file://{tmp_path / 'feed.csv'}"
@@ -241,3 +242,9 @@ def test_the_hash_of_a_configuration_changes_with_what_a_worker_does(tmp_path: P
     ]
     assert len({configuration_hash(settings, {}) for settings in changed}) == len(changed)
     assert configuration_hash(changed[1], {"OKASIE_CONFIGURATION_HASH": "as given"}) == "as given"
+
+
+@pytest.mark.parametrize(("text", "limit"), [("off", None), ("250", 250.0), ("0", 0.0)])
+def test_the_price_guard_may_be_off_or_above_100(tmp_path: Path, text: str, limit: float | None) -> None:
+    account = load(tmp_path, MINIMAL, OKASIE_ACCOUNTS__DEX__GUARD__MAX_PRICE_CHANGE_PERCENT=text).accounts["dex"]
+    assert account.guard.max_price_change_percent == limit

@@ -12,11 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
-from okasie_tasks.alerting.rules import Alert, is_stale, of_lost_fields, of_run, of_stale, payload, stale_seconds
+from okasie_tasks.alerting.rules import (
+    Alert,
+    is_stale,
+    of_lost_fields,
+    of_run,
+    of_stale,
+    of_waiting_sells,
+    payload,
+    stale_seconds,
+)
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.reports.listing import iso
-from okasie_tasks.sync import plan_review
+from okasie_tasks.sync import plan_review, waiting_sells
 from okasie_tasks.sync.lost_fields import lost_reasons
 
 if TYPE_CHECKING:
@@ -83,7 +92,7 @@ def detect(ctx: AlertContext) -> None:
     if not ctx.queue.claim_detection("ended", token, seconds=DETECT_SECONDS * 0.9):
         return
     for run in ctx.queue.ended():
-        for alert in (_of_run(ctx, run), _of_lost_fields(ctx, run)):
+        for alert in (_of_run(ctx, run), _of_lost_fields(ctx, run), _of_waiting_sells(ctx, run)):
             if alert is not None:
                 _put(ctx, alert)
         ctx.queue.remove_ended(run)
@@ -116,6 +125,15 @@ def _of_lost_fields(ctx: AlertContext, name: str) -> Alert | None:
     if run is None or run.account not in ctx.after or now_ms - run.ended_ms > _TOO_OLD_MS:
         return None
     return of_lost_fields(run.account, run.id, lost_reasons(run), at_ms=run.ended_ms) if run.fact("lost_new") else None
+
+
+def _of_waiting_sells(ctx: AlertContext, name: str) -> Alert | None:
+    run, now_ms = ctx.runs.get(name), ctx.runs.now_ms()
+    if run is None or run.account not in ctx.after or now_ms - run.ended_ms > _TOO_OLD_MS:
+        return None
+    if not run.fact("waiting_alert") or not (reason := waiting_sells.sentence(run)):
+        return None
+    return of_waiting_sells(run.account, run.id, reason, rows=run.fact("nameless"), at_ms=run.ended_ms)
 
 
 def _stale(ctx: AlertContext, account: str, seconds: float) -> Alert | None:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-Kind = Literal["held", "failed", "partial", "stale", "lost_fields"]
+Kind = Literal["held", "failed", "partial", "stale", "lost_fields", "sells_waiting"]
 
 _STALE_INTERVALS: Final = 3.0
 _SHORTEST_STALE_SECONDS: Final = 30 * 60.0
@@ -37,6 +37,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
             "failed": "a run failed",
             "partial": "a run ended partial",
             "lost_fields": "the marketplace no longer returns fields of most listings",
+            "sells_waiting": "the source was not read completely, so listings are not sold",
         }
         return f"{self.account}: {heads.get(self.kind, 'not in sync with the marketplace')}"
 
@@ -88,6 +89,17 @@ def of_lost_fields(account: str, run: str, reasons: Sequence[str], *, at_ms: int
     return Alert(
         key=run, kind="lost_fields", account=account, run=run, reason="; ".join(reasons), what_to_do=what, at_ms=at_ms
     )
+
+
+def of_waiting_sells(account: str, run: str, reason: str, *, rows: int, at_ms: int) -> Alert:
+    """The alert of a run that found new rows without a readable reference, or after which more sells wait.
+
+    ``rows``: those rows; 0: the source could not be read completely for another reason.
+    """
+    what = f"`okasie run {run}` shows more; the next run reads the source again"
+    if rows:
+        what = f"`okasie rejects {account}` lists the rows: correct them in the source, or skip them (source.skip)"
+    return Alert(key=run, kind="sells_waiting", account=account, run=run, reason=reason, what_to_do=what, at_ms=at_ms)
 
 
 def stale_seconds(incremental_every: float | None, full: bool, stale_after: float | None) -> float | None:

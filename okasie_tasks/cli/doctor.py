@@ -16,10 +16,11 @@ import redis
 
 from okasie_tasks import logs
 from okasie_tasks.cli.common import Context, command_options, echo, emit
+from okasie_tasks.cli.row_counts import RowCounts
 from okasie_tasks.errors import ConfigurationError, ItemRejected, LimiterUnavailable, NoPermit, OkasieError, RunAborted
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi
-from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, SourceRow, Wait
+from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, Wait
 from okasie_tasks.settings import AccountSettings, Settings, configuration_hash, load_settings
 from okasie_tasks.settings.redis_url import find_embedded, redis_urls
 from okasie_tasks.store.redis_problems import redis_problem
@@ -39,6 +40,8 @@ class Check(msgspec.Struct, frozen=True):
     detail: str
     fix: str | None = msgspec.field(default=None, name="mend")
     """How to fix it. The JSON key is permanent."""
+    warning: bool = False
+    """The check passed, but an operator should look at it."""
 
 
 @click.command()
@@ -55,9 +58,9 @@ def doctor(context: Context, account: str | None) -> None:
 
     def show() -> None:
         for check in checks:
-            mark = {True: "ok", False: "FAILED", None: "not checked"}[check.ok]
+            mark = "warning" if check.warning else {True: "ok", False: "FAILED", None: "not checked"}[check.ok]
             echo(f"{mark:<12}{check.name}: {check.detail}")
-            if check.fix and not check.ok:
+            if check.fix and (check.warning or not check.ok):
                 echo(f"{'':12}{'to fix: ' + check.fix}")
 
     emit(context, document, show)
@@ -275,23 +278,13 @@ def _source(settings: Settings, name: str) -> Check:
     kind = settings.accounts[name].source.type
     if kind == "sql" and importlib.util.find_spec("sqlalchemy") is None:
         return Check(f"{name}: source", False, "SQLAlchemy is not installed", "pip install 'okasie-tasks[sql]'")
-    rows, invalid, first = 0, 0, ""
+    rows = RowCounts()
     try:
         for row in Services(settings).source(name).rows():
-            rows += 1
-            if row.listing is None:
-                invalid += 1
-                first = first or _why(row)
+            rows.add(row)
     except OkasieError as error:
         return Check(f"{name}: source", False, str(error), f"correct accounts.{name}.source, or the feed")
-    detail = f"{rows} rows, {rows - invalid} valid" + (f"; the first invalid one: {first}" if invalid else "")
-    fix = (
-        "the feed is empty: nothing is marked sold, and there is nothing to send"
-        if not rows
-        else "correct fields or values"
-    )
-    return Check(f"{name}: source", rows > invalid, detail, fix)
-
-
-def _why(row: SourceRow) -> str:
-    return f"{row.where}: {'; '.join(f'{issue.field}: {issue.message}' for issue in row.issues)}"
+    if not rows.rows:
+        fix = "the feed is empty: nothing is marked sold, and there is nothing to send"
+        return Check(f"{name}: source", False, rows.summary, fix)
+    return Check(f"{name}: source", rows.valid > 0, rows.summary, rows.fix, warning=bool(rows.valid and rows.fix))

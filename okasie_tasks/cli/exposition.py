@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from okasie_tasks.core.metrics import FAMILIES, Family, Sample, recorded_samples
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.errors import LimiterUnavailable
+from okasie_tasks.reports.rejects import incomplete_source
 from okasie_tasks.services import Services
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sync import plan_review
@@ -93,12 +94,14 @@ def _metric(family: Family, samples: list[Sample]) -> Metric:
 
 def account_samples(ctx: AccountContext, quota: LimiterStatus) -> Iterator[Sample]:
     """Yield an account's current state. The number of Redis commands does not depend on the ledger's size."""
-    account, plan = ctx.policy.account, plan_review.held_plan(ctx)
+    account, plan, source = ctx.policy.account, plan_review.held_plan(ctx), incomplete_source(ctx.ledger)
     for name, value in {
         **_quota(quota),
         "okasie_paused": int(ctx.runs.controls.paused_ms(account) > 0),
         "okasie_waiting_pushes": ctx.urgent_queue.count(),
         "okasie_rejected_listings": ctx.ledger.reject_count(),
+        "okasie_unreadable_rows": source["rows_without_reference"],
+        "okasie_waiting_sells": source["sells_waiting"],
         "okasie_skipped_image_listings": ctx.ledger.skipped_count(),
         "okasie_held_runs": int(plan is not None),
         "okasie_held_listings": plan.count if plan else 0,

@@ -20,7 +20,8 @@ from okasie_tasks.reports import listing, runs
 from okasie_tasks.reports.fleet import quarantine_document, workers_document
 from okasie_tasks.reports.held import items_document, plan_of_run
 from okasie_tasks.reports.listing import iso
-from okasie_tasks.reports.runs import new_rejects, page_document, run_document
+from okasie_tasks.reports.rejects import incomplete_source, new_rejects
+from okasie_tasks.reports.runs import page_document, run_document
 from okasie_tasks.services import Services
 from okasie_tasks.settings import configuration_hash, load_settings
 from okasie_tasks.store.records import Run
@@ -147,7 +148,7 @@ def one_run(context: Context, name: str) -> dict[str, Any]:
         stage: {"closed": closed, "parts": total}
         for stage, (closed, total) in runs.progress(services.runs, record).items()
     }
-    document["rejects"] = new_rejects(services.ledger(record.account).all_rejects(), record)
+    document["rejects"] = new_rejects(services.ledger(record.account), record)
     ctx = services.context(record.account) if known else None
     if ctx is not None and (plan := plan_of_run(ctx, record)) is not None:
         document |= items_document(services.plans.changes(record.account), plan.count)
@@ -172,9 +173,10 @@ def why(context: Context, account: str, reference: str) -> dict[str, Any]:
     return listing.why_document(services_of(context).context(account), reference)
 
 
-def rejects(context: Context, account: str) -> list[dict[str, Any]]:
-    """Return every reject of the account."""
-    return listing.rejects_document(services_of(context).context(account))
+def rejects(context: Context, account: str) -> dict[str, Any]:
+    """Return every reject of the account, and the sells that wait for rows without a readable reference."""
+    ctx = services_of(context).context(account)
+    return {"account": account, "rejects": listing.rejects_document(ctx), **incomplete_source(ctx.ledger)}
 
 
 # -- stopping and resuming ---------------------------------------------------------------------------------------

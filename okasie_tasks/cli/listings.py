@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from okasie_tasks.cli.common import Context, change_text, command_options, echo, emit, table
-from okasie_tasks.cli.run_view import print_run
+from okasie_tasks.cli.run_view import NO_REFERENCE, print_run, waiting_lines
 from okasie_tasks.cli.runs import EXIT_FAILED, EXIT_REJECTED, exit_status
 
 
@@ -31,21 +31,27 @@ def rejects(context: Context, account: str) -> None:
     """List the rejected listings of ACCOUNT: refused by the marketplace, or invalid in the source."""
     from okasie_tasks.cli import fleet_client  # noqa: PLC0415
 
-    entries = fleet_client.rejects(context, account)
+    document = fleet_client.rejects(context, account)
+    entries = document["rejects"]
 
     def show() -> None:
         headers = ["reference", "state", "fields", "message", "code", "where", "attempts", "first", "last", "request"]
         rows = [
             [
-                r["reference"], r["state"], ", ".join(r["fields"]), r["message"], r["code"], r["where"],
+                r["reference"] or NO_REFERENCE, r["state"], ", ".join(r["fields"]), r["message"], r["code"], r["where"],
                 str(r["attempts"]), _time(r["first_seen"]), _time(r["last_seen"]), r["request_id"] or "-",
             ] for r in entries
         ]  # fmt: skip
         if rows:
             table(headers, rows)
+        left = document["rows_without_reference"] - sum(r["holds_sells"] for r in entries)
         echo(f"{len(rows)} rejected" if rows else "nothing is rejected")
+        if left:
+            echo(f"{left} more rows without a readable reference")
+        for line in waiting_lines(document):
+            echo(line)
 
-    emit(context, {"account": account, "rejects": entries}, show)
+    emit(context, document, show)
 
 
 @click.command()
@@ -179,7 +185,10 @@ def _status(document: dict[str, Any]) -> int:
 
 
 def _print(document: dict[str, Any]) -> None:
-    rows = [[r["reference"], r["outcome"], f"{r['seconds']:.2f} s", r["message"] or ""] for r in document["listings"]]
+    rows = [
+        [r["reference"], r["outcome"], f"{r['seconds']:.2f} s", "; ".join(filter(None, (r["message"], *r["warnings"])))]
+        for r in document["listings"]
+    ]
     if rows:
         table(["reference", "outcome", "after", ""], rows)
     if document["error"]:

@@ -101,6 +101,7 @@ class Waiter:
                 "seconds": max(0.0, (state.outcomes[name].at_ms - self._sent_ms) / 1000),
                 "message": state.outcomes[name].message,
                 "fields": list(state.outcomes[name].fields),
+                "warnings": list(state.outcomes[name].warnings),
             }
             for name in self._references
             if name in state.outcomes

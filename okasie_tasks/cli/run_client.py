@@ -25,7 +25,8 @@ from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.errors import ConnectionFailed, OkasieError
 from okasie_tasks.reports import runs
-from okasie_tasks.reports.runs import new_rejects, pause_hint
+from okasie_tasks.reports.rejects import new_rejects
+from okasie_tasks.reports.runs import pause_hint
 from okasie_tasks.store.records import Run
 from okasie_tasks.sync.rejects import FreedRejects, free
 from okasie_tasks.urgent.accept import checked_references
@@ -138,7 +139,7 @@ class Follower:
     def _document(self, record: Run) -> dict[str, Any]:
         document = runs.run_document(self._ctx.runs, record)
         if document["new_rejects"]:
-            document["rejects"] = new_rejects(self._ctx.ledger.all_rejects(), record)
+            document["rejects"] = new_rejects(self._ctx.ledger, record)
         return document
 
     def plan(self, run: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from okasie_tasks.cli.common import echo
@@ -10,6 +10,8 @@ from okasie_tasks.cli.common import echo
 _BAR: Final = 32
 _SLOTS: Final = 30
 _ITEMS: Final = 20
+NO_REFERENCE: Final = "(none)"
+"""Stands for an empty cell where a reference should be."""
 
 
 def print_run(document: dict[str, Any]) -> None:
@@ -30,8 +32,23 @@ def print_run(document: dict[str, Any]) -> None:
     print_remarks(document)
     if document["new_rejects"]:
         echo(f"  rejects   {document['new_rejects']} new")
-    for reject in document.get("rejects", []):
-        echo(f"            {reject['reference']}  {reject['where']}  {reject['message']}")
+    print_rejects(document.get("rejects", []))
+
+
+def print_rejects(rejects: Sequence[dict[str, Any]]) -> None:
+    """Print a line for each reject."""
+    for reject in rejects:
+        echo(f"            {reject['reference'] or NO_REFERENCE}  {reject['where']}  {reject['message']}")
+
+
+def waiting_lines(document: dict[str, Any]) -> Iterator[str]:
+    """Yield what waits because the source was not read completely. ``document``: of an account."""
+    count, rows = document["sells_waiting"], document["rows_without_reference"]
+    if count:
+        yield f"{count} sell{' waits' if count == 1 else 's wait'}: {document['sells_wait_for']}"
+    elif rows:
+        what = "1 row has no readable reference" if rows == 1 else f"{rows} rows have no readable reference"
+        yield f"{what}: no listing that disappears from the source is sold; `okasie rejects` shows why"
 
 
 def print_remarks(document: dict[str, Any]) -> None:

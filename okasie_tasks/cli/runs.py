@@ -10,11 +10,19 @@ from typing import Any
 import click
 
 from okasie_tasks.cli.common import Context, change_text, command_options, echo, emit, table
-from okasie_tasks.cli.run_view import print_details, print_held, print_items, print_remarks, print_run
+from okasie_tasks.cli.run_view import (
+    print_details,
+    print_held,
+    print_items,
+    print_rejects,
+    print_remarks,
+    print_run,
+    waiting_lines,
+)
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.errors import UNKNOWN_ACCOUNT, ConfigurationError
 
-_CONFLICTS = 3
+_CONFLICTS, _REJECTS = 3, 20
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 2, 3, 4, 5
 
 
@@ -73,9 +81,16 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
             f"{planned['upserts']} to upsert, {planned['sells']} to mark sold, at least"
             f" {document['requests']['minimum']} requests: {_ahead(document['forecast'])}; nothing was sent"
         )
+        counts = ", ".join(f"{count} {name}" for name, count in document["listings"].items() if count)
+        echo(f"  listings  {counts or 'none'}")
         print_held(document)
         print_items(document)
         print_remarks(document)
+        if rejects := document["rejects"]:
+            echo(f"  rejects   {document['listings']['rejected']}, {document['new_rejects']} of them new")
+            print_rejects(rejects[:_REJECTS])
+            if len(rejects) > _REJECTS:
+                echo(f"            {len(rejects) - _REJECTS} more; --json lists them")
 
     emit(context, document, show)
     if document["state"] != "done":
@@ -225,6 +240,7 @@ def _remarks(entry: dict[str, Any]) -> Iterator[str]:
         error = last["error"]
         where = f"{error['where']}: " if error["where"] else ""
         yield f"last run {last['state']}: {where}{error['message']}; see `okasie run {last['run']}`"
+    yield from waiting_lines(entry)
     if entry["paused_since"]:
         yield f"paused since {entry['paused_since']}; `okasie resume {entry['account']}` resumes it"
     if active:

@@ -58,7 +58,7 @@ _TABLE: Final = (
     _text("dealerProfileId", "dealer_profile_id", 36),
     _text("dealerLocationCode", "dealer_location_code", None),
     _text("status", "status", None, choices="active pending sold draft"),
-    _text("title", "title", None),
+    _text("title", "title", 120),  # the contract has no limit: what it takes beyond this is not known
     _text("description", "description", 15_000),
     _number("price", "price"),
     _text("currency", "currency", 3, choices="EUR"),
@@ -107,6 +107,12 @@ _TABLE: Final = (
 
 FIELDS: Final = MappingProxyType({spec.name: spec for spec in _TABLE})
 """Wire name -> specification."""
+
+STRICT: Final = frozenset({
+    "externalReference", "title", "price", "status", "currency", "dealerProfileId", "dealerLocationCode", "condition",
+    "vehicleType",
+})  # fmt: skip
+"""An invalid value in one of these rejects the listing. In any other field the value is left out."""
 
 BY_INPUT_NAME: Final = MappingProxyType({name: spec for spec in _TABLE for name in (spec.name, *spec.aliases)})
 """Wire name or alias -> specification."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, TypeGuard
 
 import msgspec
 
@@ -23,11 +23,14 @@ Guard = Literal[
     "sold_percent",
     "changed",
     "field_loss",
+    "price_change",
     "take_over",
     "rekeyed",
 ]
 TAKE_OVER: Final = "take-over"
 _FIELD_NAMES: Final = tuple(FIELDS)
+EXAMPLES: Final = 3
+"""Listings that the reason of a hold names."""
 _WITHOUT_CONTENT: Final = frozenset({"sell", "invalid", "scope", TAKE_OVER})
 """Actions whose item is not followed by the content to send."""
 
@@ -43,12 +46,18 @@ class DealerTotals(msgspec.Struct):
     """Field -> live listings whose last sent content had it filled."""
     lost: dict[str, int] = {}
     """Field -> those of them whose row no longer fills it."""
+    price_moves: int = 0
+    """Listings whose price moves by more than is allowed."""
+    price_examples: list[str] = []
+    """A few of them, with both prices."""
 
     def add(self, other: DealerTotals) -> None:
         """Add another partition's totals for the same dealer."""
         self.live += other.live
         self.sells += other.sells
         self.changed += other.changed
+        self.price_moves += other.price_moves
+        self.price_examples = [*self.price_examples, *other.price_examples][:EXAMPLES]
         for mine, theirs in ((self.filled, other.filled), (self.lost, other.lost)):
             for field, count in theirs.items():
                 mine[field] = mine.get(field, 0) + count
@@ -65,6 +74,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     free_changed_count: int
     max_field_loss_percent: float
     free_field_loss_count: int
+    max_price_change_percent: float | None = None
+    """None: prices are not judged."""
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +97,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
             return change.changed
         if self.guard == "field_loss":
             return bool(set(change.loses).intersection(self.fields))
+        if self.guard == "price_change":
+            return change.price_move is not None
         return self.what == "sells" and change.action == "sell"
 
 
@@ -116,7 +129,11 @@ def judge(dealers: Mapping[str, DealerTotals], reading: Reading, limits: Limits)
     held = [whole] if whole else []
     for name, totals in sorted(dealers.items()):
         counted = (None if whole else _sold(name, totals, limits), _changed(name, totals, limits))
-        held += [hold for hold in (*counted, _field_loss(name, totals, limits)) if hold is not None]
+        held += [
+            hold
+            for hold in (*counted, _field_loss(name, totals, limits), _price_change(name, totals, limits))
+            if hold is not None
+        ]
     return held
 
 
@@ -184,6 +201,21 @@ def _field_loss(name: str, totals: DealerTotals, limits: Limits) -> Held | None:
     return Held(
         guard="field_loss", dealer=name, what="updates", count=count, reason=reason, fields=tuple(tripped)
     )  # fmt: skip
+
+
+def is_price_move(old: object, new: float, limit: float) -> TypeGuard[float]:
+    """Return whether a price moves by more than ``limit`` percent of the old one, which must be known and not 0."""
+    return isinstance(old, int | float) and old > 0 and 100.0 * abs(new - old) > limit * old
+
+
+def _price_change(name: str, totals: DealerTotals, limits: Limits) -> Held | None:
+    count = totals.price_moves
+    if not count:
+        return None
+    prices = "1 price moves" if count == 1 else f"{count} prices move"
+    reason = f"{prices} by more than max_price_change_percent = {limits.max_price_change_percent:g}: "
+    reason += ", ".join(totals.price_examples) + (", ..." if count > len(totals.price_examples) else "")
+    return Held(guard="price_change", dealer=name, what="updates", count=count, reason=reason)
 
 
 @lru_cache(maxsize=4096)

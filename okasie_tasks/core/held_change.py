@@ -70,4 +70,4 @@ def of_preexisting(row: Remote) -> tuple[HeldChange, HeldChange]:
 
 
 def _held(planned: Planned, changes: Sequence[Change]) -> HeldChange:
-    return HeldChange(planned.reference, planned.action, planned.reason, planned.dealer.hex(), sort_changes(changes))
+    return HeldChange(planned.reference, planned.action, planned.why, planned.dealer.hex(), sort_changes(changes))

@@ -22,6 +22,7 @@ NOT_KEPT: Final = "\0"
 """In a `Change`: there was a value, but only its fingerprint was kept."""
 
 EVENT_BYTES: Final = 400
+_WARNINGS: Final = 4
 TEXT_CHARACTERS: Final = 40
 KINDS: Final = (
     # Stored by position: append only.
@@ -58,8 +59,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
 
     def same_as(self, other: Event | None) -> bool:
         """Return whether the other event is the same, apart from its time and run."""
-        mine = (self.kind, self.reason, self.changes)
-        return other is not None and mine == (other.kind, other.reason, other.changes)
+        mine = (self.kind, self.reason, self.changes, self.warnings)
+        return other is not None and mine == (other.kind, other.reason, other.changes, other.warnings)
 
 
 # -- packing -------------------------------------------------------------------------------------------------------
@@ -73,8 +74,10 @@ def fit(event: Event) -> Event:
     event = msgspec.structs.replace(
         event,
         **{name: _clip(getattr(event, name), most) for name, most in _LIMITS},
-        warnings=tuple(_clip(text, 60) for text in event.warnings[:2]),
+        warnings=tuple(_clip(text, 64) for text in event.warnings[:_WARNINGS]),
     )
+    if len(pack(event)) > EVENT_BYTES:
+        event = msgspec.structs.replace(event, warnings=event.warnings[:2])
     while event.changes and len(pack(event)) > EVENT_BYTES:
         event = msgspec.structs.replace(event, changes=event.changes[:-1], left_out=event.left_out + 1)
     if len(pack(event)) > EVENT_BYTES:

@@ -25,13 +25,16 @@ class Issue(msgspec.Struct, frozen=True, array_like=True):
     code: str
     message: str
 
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
 
 class InvalidListing(ItemRejected):
     """A row that the contract does not allow. ``found`` lists everything wrong with it, not only the first."""
 
     def __init__(self, reference: str | None, found: tuple[Issue, ...]) -> None:
         super().__init__(
-            "; ".join(f"{issue.field}: {issue.message}" for issue in found),
+            "; ".join(map(str, found)),
             where=reference,
             code=found[0].code,
             issues=tuple((issue.field, issue.message) for issue in found),

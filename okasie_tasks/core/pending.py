@@ -33,6 +33,8 @@ class PendingChange(msgspec.Struct, frozen=True, array_like=True):
     """A source read that began before it was accepted lacked the row; sending it uses up that absence."""
     failed_ms: int = 0
     """When a request for it first failed; 0 if none has."""
+    warnings: tuple[str, ...] = ()
+    """What was left out of the listing or cut."""
 
     @property
     def kind(self) -> Literal["push", "sell"]:
@@ -51,6 +53,8 @@ class PushOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     at_ms: int
     message: str | None = None
     fields: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What was left out of the listing or cut."""
 
 
 class Push(msgspec.Struct, kw_only=True):

@@ -332,6 +332,12 @@ def absent(remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *,
     return Decision(action="sell", reason="gone from the source", entry=changed_or_none(picture, base))
 
 
+def would_sell(remote: Remote | None, base: Entry | None, evidence: ReadEvidence, *, same: bool) -> bool:
+    """Return whether a listing that the source does not have would be sold if the source had been read completely."""
+    complete = msgspec.structs.replace(evidence, source_complete=True)
+    return _decide(None, remote, base, complete, same=same).action == "sell"
+
+
 def _pushed(remote: Remote | None, base: Entry, *, same: bool) -> Decision:
     """A push that was never in the source is kept. Its content is not stored, so a drift cannot be overwritten."""
     if same or remote is None:

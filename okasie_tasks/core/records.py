@@ -45,8 +45,9 @@ class Local(msgspec.Struct, frozen=True, array_like=True):
     where: str = ""
     traits: tuple[bytes, bytes, bytes, int | None] | None = None
     """Of a new listing; see `okasie_tasks.core.rekeyed`."""
-    warning: str = ""
-    """What was left out of the listing."""
+    warnings: tuple[str, ...] = ()
+    """What was left out of the listing or cut, one text per field."""
+    price: float | None = None
 
 
 class Remote(msgspec.Struct, frozen=True, array_like=True):
@@ -104,6 +105,21 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     """Filled fields that this change would empty."""
     traits: tuple[bytes, bytes, bytes, int | None] | None = None
     """Of a listing that is created; see `okasie_tasks.core.rekeyed`."""
+    price_move: tuple[float, float] | None = None
+    """Old and new price, if it moves by more than the guard allows."""
+
+    @property
+    def price_text(self) -> str:
+        """Return how the price moves, for messages; "" if the guard allows it."""
+        if self.price_move is None:
+            return ""
+        old, new = self.price_move
+        return f"from {old:.10g} to {new:.10g} ({100 * (new - old) / old:+.1f} %)"
+
+    @property
+    def why(self) -> str:
+        """Return the reason, with the old and new price if the guard does not allow the move."""
+        return self.reason + (f", price {self.price_text}" if self.price_move else "")
 
 
 class Outgoing(msgspec.Struct, frozen=True, array_like=True):
@@ -201,6 +217,8 @@ class Reject(msgspec.Struct, kw_only=True):
     first_seen: int = 0
     last_seen: int = 0
     run: str = ""
+    unreadable: bool = False
+    """The row's reference cannot be read. ``reference`` is what stands in its place, perhaps ""."""
 
 
 class SkippedImages(msgspec.Struct, kw_only=True):

@@ -49,6 +49,11 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
         change = ctx.urgent_queue.waiting([reference]).get(reference)
         skipped = ctx.ledger.skipped([reference]).get(reference)
         events = ctx.history.get(reference)
+    elif reference:
+        rows = ctx.ledger.unreadable_rows().rejects
+        reject = next((row for row in rows if row.reference == reference), None)
+    _, waiting = ctx.ledger.waiting_sells()
+    sell_waits = waiting.reason if reference in waiting.references else None
     return {
         "reference": reference,
         "account": ctx.policy.account,
@@ -56,9 +61,12 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
         "reject": reject_document(reject) if reject else None,
         "waiting": _waiting(change) if change else None,
         "held_run": held,
+        "sell_waits_for": sell_waits,
         "skipped_images": _skipped(skipped) if skipped else None,
         "events": [event_document(event) for event in events],
-        "next": _next(ctx, held, change) or next_step(entry, reject, change, events, ctx.policy),
+        "next": _next(ctx, held, change)
+        or (f"the source lacks it, but its sell waits: {sell_waits}" if sell_waits and not change else "")
+        or next_step(entry, reject, change, events, ctx.policy),
     }
 
 
@@ -71,12 +79,16 @@ def _next(ctx: AccountContext, held: str | None, change: PendingChange | None) -
 
 
 def rejects_document(ctx: AccountContext) -> list[dict[str, Any]]:
-    """Return every reject, sorted by reference."""
-    return [reject_document(reject) for reject in sorted(ctx.ledger.all_rejects(), key=lambda reject: reject.reference)]
+    """Return every reject: rows without a readable reference, then listings by reference."""
+    listings = sorted(ctx.ledger.all_rejects(), key=lambda reject: reject.reference)
+    return [reject_document(reject) for reject in (*ctx.ledger.unreadable_rows().rejects, *listings)]
 
 
 def reject_document(reject: Reject) -> dict[str, Any]:
-    """Return one reject. ``state``: ``invalid`` (never sent), ``refused`` or ``free`` (the next run sends it)."""
+    """Return one reject. ``state``: ``invalid`` (never sent), ``refused`` or ``free`` (the next run sends it).
+
+    ``holds_sells``: its row has no readable reference, so no listing that disappears from the source is sold.
+    """
     return {
         "reference": reject.reference,
         "state": "invalid" if not reject.attempts else "free" if is_free(reject) else "refused",
@@ -89,6 +101,7 @@ def reject_document(reject: Reject) -> dict[str, Any]:
         "first_seen": iso(reject.first_seen * 1000),
         "last_seen": iso(reject.last_seen * 1000),
         "contract": reject.contract or None,
+        "holds_sells": reject.unreadable,
     }
 
 
@@ -168,6 +181,8 @@ def next_step(
 
 
 def _while_rejected(reject: Reject, policy: AccountPolicy) -> str:
+    if reject.unreadable:
+        return "its row has no readable reference: until it is fixed or removed, no listing that disappears is sold"
     if not reject.attempts:
         return "its row is invalid: nothing is sent until the row is fixed; the marketplace keeps its version"
     if is_free(reject):

@@ -14,8 +14,9 @@ from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.core.records import Planned
 from okasie_tasks.reports.held import items_document
 from okasie_tasks.reports.listing import event_document, iso
+from okasie_tasks.reports.rejects import incomplete_source, rejects_of_plan
 from okasie_tasks.store.records import Run
-from okasie_tasks.sync import held_changes, plan_review
+from okasie_tasks.sync import held_changes, plan_review, waiting_sells
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.sync.lost_fields import lost_reasons
 from okasie_tasks.sync.spool import changes_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _LISTINGS: Final = (
     "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
-    "warnings",
+    "skipped", "warnings", "sells_waiting",
 )  # fmt: skip
 _KINDS: Final = ("list", "bulk", "put", "delete")
 _CONFLICTS: Final = 10
@@ -78,6 +79,8 @@ def _notes(run: Run) -> Iterator[str]:
     """Yield what an operator should know about a run that is not an error."""
     if run.cancelling:
         yield f"cancelled by an operator at {iso(run.fact('cancel_ms'))}; the cursor was not moved"
+    if waiting := waiting_sells.sentence(run):
+        yield waiting
     if run.fact("walk_moved"):
         yield "the marketplace's list changed while it was read: listings it did not return are not treated as missing"
     if unproven := run.fact("unproven"):
@@ -170,6 +173,7 @@ def plan_document(ctx: AccountContext, run: Run, quota: LimiterStatus) -> dict[s
         "changes": [_change(change, holds, rekeyed) for change in changes_of(ctx, run.id, slices)],
         **items_document(held_changes.collect(ctx, run.id, held_items), run.fact("held_count")),
         "planned": {"upserts": run.fact("planned_upserts"), "sells": run.fact("planned_sells")},
+        "rejects": rejects_of_plan(ctx, run.id),
         "forecast": _built(forecast(run.fact("minimum"), per_minute=quota.limit)),
     }
 
@@ -178,7 +182,7 @@ def _change(change: Planned, holds: Sequence[Held], rekeyed: frozenset[str]) -> 
     return {
         "reference": change.reference,
         "action": change.action,
-        "reason": change.reason,
+        "reason": change.why,
         "fields": list(change.fields),
         "row": change.row if change.row > 0 else None,
         "held": is_held(change, holds, rekeyed),
@@ -204,6 +208,7 @@ def account_document(ctx: AccountContext, limiter: LimiterStatus) -> dict[str, A
         "last_success_run": good.id if good else None,
         "stale_seconds": round(now - good.ended_ms / 1000, 1) if good else None,
         "rejects": ledger.reject_count(),
+        **incomplete_source(ledger),
         "skipped_images": ledger.skipped_count(),
         **_held(plan),
         "quota": _quota(limiter),
@@ -323,17 +328,3 @@ def _parts(runs: Runs, run: Run, stages: tuple[str, ...]) -> list[dict[str, Any]
         if state.total
     ]
     return entries or None
-
-
-def new_rejects(rejects: Any, record: Run, limit: int = 50) -> list[dict[str, Any]]:
-    """Return the rejects that this run found first, at most ``limit``."""
-    new = (r for r in rejects if r.run == record.id and r.first_seen * 1000 >= record.created_ms - 1000)
-    shown = []
-    for reject in new:
-        shown.append({
-            "reference": reject.reference, "where": reject.where, "code": reject.code, "message": reject.message,
-            "fields": reject.fields,
-        })  # fmt: skip
-        if len(shown) == limit:
-            break
-    return shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import string
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,11 +18,13 @@ from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.masking import know, know_url
 from okasie_tasks.settings.model import AccountSettings, AlertSettings, Settings, SourceSettings
 from okasie_tasks.settings.secret import Secret, is_loopback, without_passwords
+from okasie_tasks.settings.source_url import url_problems
 
 DEFAULT_FILE: Final = "okasie.toml"
 PREFIX: Final = "OKASIE_"
 _ACCOUNT: Final = re.compile(r"[a-z0-9_]+")
-_SECRET_KEYS: Final = frozenset({"api_key", "password", "headers", "url", "username", "webhook"})
+_SOURCE_SECRETS: Final = ("username", "password", "private_key", "host_key", "access_key", "secret_key")
+_SECRET_KEYS: Final = frozenset({"api_key", "headers", "url", "webhook", *_SOURCE_SECRETS})
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -54,7 +57,7 @@ def _never_show(table: Mapping[str, Any], *, secret: bool = False) -> None:
         elif isinstance(value, str) and "://" in value:
             know(value if name == "webhook" else "")
             know_url(value)
-        elif isinstance(value, str) and (secret or name in ("api_key", "password")):
+        elif isinstance(value, str) and (secret or name in ("api_key", "password", "private_key", "secret_key")):
             know("" if value.startswith(("env:", "file:")) else value)
 
 
@@ -183,6 +186,7 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
         problems += _write_back_problems(f"accounts.{name}.source", account.source, base)
         key = account.api_key.bound(base, environ)
         source = _bound_source(account.source, base, environ)
+        problems += url_problems(f"accounts.{name}.source", source)
         accounts[name] = account.model_copy(update={"api_key": key, "source": source})
     problems += _shared_keys(accounts)
     problems += _alert_problems(settings.alerts)
@@ -224,12 +228,12 @@ def _alert_problems(alerts: AlertSettings) -> Iterator[str]:
 
 
 def _bound_source(source: SourceSettings, base: Path, environ: Mapping[str, str]) -> SourceSettings:
-    file, username, password = source.write_back.file, source.username, source.password
+    file, ca_file = source.write_back.file, source.ca_file
     bound_source = source.model_copy(
         update={
             "headers": {name: secret.bound(base, environ) for name, secret in source.headers.items()},
-            "username": username and username.bound(base, environ),
-            "password": password and password.bound(base, environ),
+            **{name: value.bound(base, environ) for name in _SOURCE_SECRETS if (value := getattr(source, name))},
+            "ca_file": ca_file and str(base / Path(ca_file.removeprefix("file:")).expanduser()),
             "write_back": source.write_back.model_copy(update={"file": file and str(base / Path(file).expanduser())}),
         }
     )
@@ -250,6 +254,10 @@ def _account_problems(name: str, account: AccountSettings) -> Iterator[str]:
         yield f'accounts.{name}.source.query: is missing, and type = "sql" needs it'
     if not source.url and not source.type.startswith("python:"):
         yield f"accounts.{name}.source.url: is missing"
+    try:
+        list(string.Formatter().parse(source.reference or ""))
+    except ValueError as error:
+        yield f"accounts.{name}.source.reference: got {source.reference!r:.60}, which is no valid template: {error}"
     for table in ("fields", "values", "units", "defaults"):
         for field in getattr(source, table):
             if field not in BY_INPUT_NAME:
@@ -272,6 +280,8 @@ def _write_back_problems(key: str, source: SourceSettings, base: Path) -> Iterat
         yield f'{key}.write_back: got neither, expected file = "changes.jsonl" or, of type = "sql", table = "vehicles"'
     elif table is not None and source.type != "sql":
         yield f'{key}.write_back.table: got {table!r}, expected file: only type = "sql" has tables, not {source.type!r}'
+    elif table is not None and "{" in (source.reference or ""):
+        yield f"{key}.write_back.table: got {table!r}, expected file: the reference is a template, not one column"
     elif file is not None and base / file == base / source.url.removeprefix("file://").removeprefix("file:"):
         yield f"{key}.write_back.file: got {file!r}, which is the inventory itself, expected another file"
 

@@ -55,6 +55,11 @@ def _list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _cells(value: object) -> object:
+    """The cells of a skip rule; from the environment, its parts with commas between them, perhaps empty."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -134,8 +139,9 @@ class AlertSettings(_Model):
 
     webhook: SecretText | None = None
     kinds: Annotated[
-        tuple[Literal["held", "failed", "partial", "stale", "lost_fields"], ...], BeforeValidator(_list)
-    ] = ("held", "failed", "partial", "stale", "lost_fields")
+        tuple[Literal["held", "failed", "partial", "stale", "lost_fields", "sells_waiting"], ...],
+        BeforeValidator(_list),
+    ] = ("held", "failed", "partial", "stale", "lost_fields", "sells_waiting")
     every: Period = timedelta(hours=1)
     max_per_hour: Annotated[int, Field(ge=1, le=1_000)] = 20
     stale_after: Period | None = None
@@ -161,6 +167,7 @@ class GuardSettings(_Model):
     free_changed_count: Count = 50
     max_field_loss_percent: Percent = 20.0
     free_field_loss_count: Count = 5
+    max_price_change_percent: Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_or_off)] = 50.0
     plan_expires: Period = timedelta(hours=72)
 
 
@@ -201,18 +208,29 @@ class SourceSettings(_Model):
     updated_at: str | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     encoding: str = "utf-8"
-    decimal: Literal[".", ","] = "."
-    items: str | None = None
     header: bool = True
     skip_lines: Annotated[int, Field(ge=0, le=1_000)] = 0
+    decimal: Literal[".", ","] = "."
+    items: str | None = None
     sheet: Name | None = None
     headers: Mapping[str, SecretText] = Field(default_factory=dict)
     username: SecretText | None = None
     password: SecretText | None = None
+    member: Name | None = None
+    private_key: SecretText | None = None
+    host_key: SecretText | None = None
+    ca_file: Name | None = None
+    endpoint_url: Name | None = None
+    region: Name | None = None
+    access_key: SecretText | None = None
+    secret_key: SecretText | None = None
     fields: Mapping[str, str | ColumnSettings] = Field(default_factory=dict)
     values: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     units: Mapping[str, str] = Field(default_factory=dict)
     defaults: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+    skip: Mapping[
+        str, Annotated[tuple[str | int | float | bool, ...], Field(min_length=1), BeforeValidator(_cells)]
+    ] = Field(default_factory=dict)
     settle_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
     read_seconds: Annotated[float, Field(gt=0, le=280)] = 240.0
     push_read_seconds: Annotated[float, Field(gt=0, le=280)] = 30.0

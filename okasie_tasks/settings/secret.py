@@ -27,7 +27,7 @@ class Secret:
 
     @property
     def literal(self) -> bool:
-        return not self._reference.startswith(("env:", "file:/", "file:."))
+        return not self._reference.startswith(("env:", "file:"))
 
     @property
     def source(self) -> str:
@@ -55,7 +55,7 @@ class Secret:
             return value
         if self.literal:
             return self._reference
-        path = self._base / self._reference[5:]
+        path = self._base / Path(self._reference[5:]).expanduser()
         try:
             value = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -83,6 +83,8 @@ def masked(url: str) -> str:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "(a URL that cannot be read)"
+    if ":" in parts.netloc and "@" not in parts.netloc and "@" in parts.path:
+        return f"{parts.scheme}://***"  # perhaps a password with a slash in it
     place = f"***@{host}{port}" if "@" in parts.netloc else f"{host}{port}"
     return urlunsplit((parts.scheme, place, parts.path, "***" if parts.query else "", ""))
 

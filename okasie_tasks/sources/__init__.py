@@ -12,15 +12,18 @@ __all__ = ["open_source", "open_write_back"]
 
 
 def open_source(account: AccountSettings, *, cache_dir: Path, current_year: int, push: bool = False) -> Source:
-    """Return the account's source, by the configured type and URL. Nothing is read yet.
+    """Return the account's source, by the configured type and URL. Nothing is read yet; a pattern of files is
+    resolved.
 
     ``push``: it is opened for a push, which waits less long for it. The time begins now.
     """
     from okasie_tasks.sources.bounds import Bounds  # noqa: PLC0415
     from okasie_tasks.sources.custom import load_custom  # noqa: PLC0415 - each kind has its own imports
+    from okasie_tasks.sources.fetched import FetchedSource  # noqa: PLC0415
     from okasie_tasks.sources.files import FileSource  # noqa: PLC0415
-    from okasie_tasks.sources.http import HttpSource  # noqa: PLC0415
     from okasie_tasks.sources.sql import SqlSource  # noqa: PLC0415
+    from okasie_tasks.sources.transports import open_transport  # noqa: PLC0415
+    from okasie_tasks.sources.transports.local import local_file  # noqa: PLC0415
 
     kind, bounds = account.source.type, Bounds(account, push=push)
     if kind.startswith("python:"):
@@ -28,6 +31,8 @@ def open_source(account: AccountSettings, *, cache_dir: Path, current_year: int,
     url = account.source.location()
     if kind == "sql":
         return SqlSource(account, url, current_year=current_year, bounds=bounds)
-    if url.startswith(("http://", "https://")):
-        return HttpSource(account, url, cache_dir=cache_dir, current_year=current_year, bounds=bounds)
-    return FileSource(account, Path(url.removeprefix("file://")), current_year=current_year, bounds=bounds)
+    if url.startswith("file://"):
+        path = local_file(Path(url.removeprefix("file://")))
+        return FileSource(account, path, current_year=current_year, bounds=bounds)
+    transport = open_transport(account, url, cache_dir=cache_dir)
+    return FetchedSource(account, transport, current_year=current_year, bounds=bounds)

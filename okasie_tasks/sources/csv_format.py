@@ -16,8 +16,9 @@ from okasie_tasks.ports import Block, SourceRow
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.blocks import BLOCK_BYTES, BLOCK_ROWS
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
-from okasie_tasks.sources.csv_reader import CsvReader, cells_of
+from okasie_tasks.sources.csv_reader import CsvReader, cells_of, fitted
 from okasie_tasks.sources.mapping import RowMapping
+from okasie_tasks.sources.records import unread_row
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -37,7 +38,7 @@ class CsvFormat:
         """Cut the feed; see `okasie_tasks.ports.Source`."""
         source = self._account.source
         try:
-            reader = CsvReader(file, source.encoding, source.delimiter)
+            reader = CsvReader(file, source.encoding, source.delimiter, skip_lines=source.skip_lines)
         except LookupError as error:
             raise SourceError(f"encoding {source.encoding!r} is unknown", where=name) from error
         try:
@@ -45,13 +46,14 @@ class CsvFormat:
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"byte {error.object[error.start]:#04x} is not {source.encoding}: expected a feed in that encoding",
-                where=f"{name}:{reader.line_num + 1}", code="encoding",
+                where=f"{name}:{reader.undecodable_line()}", code="encoding",
             ) from error  # fmt: skip
         except csv.Error as error:
-            raise SourceError(f"bad quoting: {error}", where=f"{name}:{reader.line_num}", code="quoting") from error
+            raise SourceError("ends within a quoted field", where=f"{name}:{reader.row_line}", code="cut") from error
 
     def _cut(self, reader: CsvReader, name: str) -> Iterator[Block]:
-        head = _Head([column.strip() for column in reader.header()], self._account.source.delimiter)
+        columns = reader.header(named=self._account.source.header)
+        head = _Head(columns, reader.delimiter)
         self._mapping(head).check_columns(f"{name}:1")
         first, packed = 0, msgspec.msgpack.encode(head)
         for line, rows, text in reader.cut(BLOCK_ROWS, BLOCK_BYTES):
@@ -67,30 +69,31 @@ class CsvFormat:
         """Raise `SourceError` if the last row of the feed is incomplete."""
         reader = self._reader(block, head)
         *_, (line, cells) = reader.read()
-        if len(cells_of(line, head.delimiter) if cells is None else cells) != len(head.columns):
-            raise SourceError("ends in the middle of a row", where=f"{block.name}:{reader.line_num}", code="cut")
+        cells = cells_of(line, head.delimiter) if cells is None else cells
+        if len(fitted(cells, head.columns)) != len(head.columns):
+            raise SourceError("ends in the middle of a row", where=f"{block.name}:{reader.row_line}", code="cut")
 
     def decode(
         self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
     ) -> Iterator[SourceRow]:
         """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
         head, known = msgspec.msgpack.decode(block.head, type=_Head), known or RowCache()
-        columns, delimiter = head.columns, head.delimiter
         mapping = self._mapping(head, only)
         known.under(mapping.version)
-        # Of two columns with the same name the last one counts, as in dict(zip()) below.
-        contents, of_reference = known.contents, len(columns) - 1 - columns[::-1].index(mapping.reference_column)
         reader, last = self._reader(block, head), block.first + block.rows if block.open_end else 0
-        for number, (line, quoted) in enumerate(reader.read(), start=block.first + 1):
-            where = f"{block.name}:{reader.line_num}"
-            raw = raw_fingerprint(line.encode() if quoted is None else msgspec.msgpack.encode(quoted))
-            if (content := contents.get(raw)) is None:
-                row = _read_row(mapping, head, number, where, line=line, cells=quoted, raw=raw)
+        for number, (line, cells) in enumerate(reader.read(), start=block.first + 1):
+            where = f"{block.name}:{reader.row_line}"
+            raw = raw_fingerprint(line.encode() if cells is None else msgspec.msgpack.encode(cells))
+            if (content := known.contents.get(raw)) is None:
+                row = _read_row(mapping, head, number, where, line=line, cells=cells, raw=raw)
             else:
                 # An identical row was valid before.
-                reference = _cell_of_line(line, of_reference, delimiter) if quoted is None else quoted[of_reference]
-                read = partial(_read_row, mapping, head, number, where, line=line, cells=quoted, raw=raw)
-                row = SourceRow(number, reference.strip(), None, where=where, raw=raw, content=content, read=read)
+                read = partial(_read_row, mapping, head, number, where, line=line, cells=cells, raw=raw)
+                if cells is None:
+                    reference = mapping.reference.of_line(line, head.delimiter)
+                else:
+                    reference = mapping.reference.of_cells(cells)
+                row = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
             yield msgspec.structs.replace(row, unterminated=True) if number == last else row
 
     def _reader(self, block: Block, head: _Head) -> CsvReader:
@@ -101,22 +104,20 @@ class CsvFormat:
         return RowMapping(self._account, columns=head.columns, current_year=self._year, only=only)
 
 
-def _cell_of_line(line: str, index: int, delimiter: str) -> str:
-    """Return one cell of a line that is a complete row; most lines need not be parsed for it."""
-    cells = line.split(delimiter, index + 1)
-    if '"' in line and any('"' in cell for cell in cells[: index + 1]):
-        cells = cells_of(line, delimiter)
-    return cells[index]
-
-
 def _read_row(
     mapping: RowMapping, head: _Head, number: int, where: str, *, line: str, cells: list[str] | None, raw: bytes
 ) -> SourceRow:
     """Map and validate one row. ``cells`` None: ``line`` must be parsed."""
     if cells is None:
         cells = cells_of(line, head.delimiter)
-    if len(cells) != len(head.columns):
-        issues = (Issue("row", "columns", f"expected {len(head.columns)} columns, got {len(cells)}"),)
-        return mapping.row(dict(zip(head.columns, cells, strict=False)), number, where, issues)
+    width = len(head.columns)
+    if len(cells) != width and len(cells := fitted(cells, head.columns)) != width:
+        what = f"expected {width} columns, got {len(cells)}"
+        if any('"' in cell for cell in cells):
+            # Which column a cell belongs to is unknown, so the reference is, too.
+            return unread_row(number, where, "columns", f"{what}, and it has quotes within cells", raw=raw)
+        return mapping.row(
+            dict(zip(head.columns, cells, strict=False)), number, where, (Issue("row", "columns", what),)
+        )
     row = mapping.row(dict(zip(head.columns, cells, strict=True)), number, where)
     return msgspec.structs.replace(row, raw=raw)

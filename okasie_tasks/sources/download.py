@@ -1,13 +1,8 @@
-"""GET requests for feeds, each with a deadline for the whole response.
-
-The time-outs of `requests` are for single reads of the socket: a server that sends a byte now and then never meets
-them, not even while it sends the headers. So the socket is shut down at the deadline, which ends any read.
-"""
+"""GET requests for feeds, each with a deadline for the whole response, headers included."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections.abc import Iterator
 from typing import Any, Final
@@ -16,6 +11,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from okasie_tasks.sources.transports.deadline import SocketDeadline
 
 _TIMEOUT_SECONDS: Final = (10.0, 60.0)
 _downloading = threading.local()
@@ -28,28 +25,15 @@ def get(url: str, *, seconds: float, **options: Any) -> Iterator[requests.Respon
     After ``seconds`` a read of the headers or of the body ends as if the server had closed the connection. The caller
     compares the time.
     """
-    sockets: list[socket.socket] = []
-    _downloading.sockets = sockets
-    timer = threading.Timer(seconds, _shut_down, [sockets])
-    timer.daemon = True
-    timer.start()
     try:
-        with requests.Session() as session:
+        with SocketDeadline(seconds) as _downloading.deadline, requests.Session() as session:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, _Adapter())
             headers = {"Accept-Encoding": "identity"} | options.pop("headers", {})
             with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS, **options) as response:
                 yield response
     finally:
-        timer.cancel()
-        del _downloading.sockets
-
-
-def _shut_down(sockets: list[socket.socket]) -> None:
-    for connection in sockets:
-        with contextlib.suppress(OSError):
-            # Not the method of an SSL socket, which would remove its state under a thread that reads from it.
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        del _downloading.deadline
 
 
 class _Noted:
@@ -59,7 +43,7 @@ class _Noted:
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
-        _downloading.sockets.append(self.sock)
+        _downloading.deadline.add(self.sock)
 
 
 class _Http(_Noted, HTTPConnection):

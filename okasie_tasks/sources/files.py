@@ -1,4 +1,4 @@
-"""Feeds that are files, plain or gzipped, streamed block by block.
+"""Feeds that are files, plain or compressed, streamed block by block.
 
 A read either reaches the proven end of the feed or raises `SourceError`. The proof is the trailer of a ``.gz``, the
 closing bracket of a document, or the closing quote and the complete last row of a csv. Invalid rows are reported one by
@@ -7,15 +7,13 @@ one; the other rows are still processed.
 
 from __future__ import annotations
 
-import gzip
 import os
 import stat
 import time
-import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import Final
 
 from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import SourceError
@@ -23,6 +21,7 @@ from okasie_tasks.ports import Block, SourceRow
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.blocks import BlockSource
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
+from okasie_tasks.sources.content import open_content
 from okasie_tasks.sources.formats import READERS, format_of
 
 _PAGE: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
@@ -45,7 +44,7 @@ class FileSource(BlockSource):
     ) -> None:
         self._account = account
         self._path = path
-        self._name = name or path.name
+        self._feed = self._name = name or path.name
         self._bounds = bounds or Bounds(account)
         self._format = format_of(account, current_year=current_year, bounds=self._bounds)
 
@@ -84,9 +83,7 @@ class FileSource(BlockSource):
             with self._open() as file:
                 yield from self._format.blocks(file, self._name)
         except OSError as error:
-            raise SourceError(f"cannot be read: {_why(error)}", where=self._name) from error
-        except (EOFError, zlib.error) as error:
-            raise SourceError("ends in the middle of its compressed data", where=self._name, code="cut") from error
+            raise SourceError(f"cannot be read: {error.strerror or type(error).__name__}", where=self._name) from error
 
     def decode(
         self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
@@ -96,16 +93,14 @@ class FileSource(BlockSource):
 
     @contextmanager
     def _open(self) -> Iterator[BoundedFile]:
-        zipped = self._path.suffix == ".gz" or self._name.endswith(".gz")
+        source = self._account.source
         self._stat()
-        with gzip.open(self._path) if zipped else self._path.open("rb") as file:
-            head = file.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-            if head.startswith(_PAGE if self._account.source.type == "xml" else _MARKUP):
-                raise SourceError(
-                    f"is a web page, expected {self._account.source.type}", where=self._name, code="markup"
-                )
-            document = self._account.source.type in READERS
-            yield BoundedFile(cast("IO[bytes]", file), self._bounds, self._name, document=document)
+        with open_content(self._path, self._feed, kind=source.type, member=source.member) as content:
+            self._name = content.name
+            head = content.stream.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()  # type: ignore[attr-defined]
+            if head.startswith(_PAGE if source.type == "xml" else _MARKUP):
+                raise SourceError(f"is a web page, expected {source.type}", where=self._name, code="markup")
+            yield BoundedFile(content.stream, self._bounds, self._name, document=source.type in READERS)
 
 
 def _now_ns(folder: Path) -> int:
@@ -118,9 +113,3 @@ def _now_ns(folder: Path) -> int:
         return os.fstat(handle).st_mtime_ns
     finally:
         os.close(handle)
-
-
-def _why(error: OSError) -> str:
-    if isinstance(error, gzip.BadGzipFile):
-        return "it is not a gzip file, or it is corrupt"
-    return error.strerror or type(error).__name__

@@ -6,38 +6,32 @@ feed must be an error and not a short list. Passwords in URLs or headers never a
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import requests
 import urllib3
 
-from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.errors import SourceError
 from okasie_tasks.masking import know, know_pair
-from okasie_tasks.ports import Block, SourceRow
 from okasie_tasks.settings import AccountSettings, masked
 from okasie_tasks.sources import download
-from okasie_tasks.sources.blocks import BlockSource
 from okasie_tasks.sources.bounds import Bounds
-from okasie_tasks.sources.files import FileSource
+from okasie_tasks.sources.transports.base import (
+    PIECE_BYTES,
+    Download,
+    FeedCache,
+    Fetched,
+    PassingFault,
+    with_retries,
+)
 
 _FIRST_BYTES_SECONDS: Final = 60.0
-_PIECE_BYTES: Final = 1 << 16
-
-
-class _Known(msgspec.Struct):
-    """Validators and digest of the last download."""
-
-    etag: str | None = None
-    modified: str | None = None
-    sha256: str = ""
+_PASSING: Final = (502, 503, 504)
 
 
 def first_bytes(url: str, most: int) -> bytes:
@@ -48,7 +42,7 @@ def first_bytes(url: str, most: int) -> bytes:
         with download.get(url, seconds=_FIRST_BYTES_SECONDS) as answer:
             if answer.status_code != requests.codes.ok:
                 raise SourceError(f"answered {answer.status_code}, expected 200", where=where, code="http")
-            while len(data) < most and (piece := answer.raw.read(_PIECE_BYTES, decode_content=False)):
+            while len(data) < most and (piece := answer.raw.read(PIECE_BYTES, decode_content=False)):
                 data += piece
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         # The text of the library's error may hold the URL with its password.
@@ -58,131 +52,85 @@ def first_bytes(url: str, most: int) -> bytes:
     return bytes(data[:most])
 
 
-class HttpSource(BlockSource):
-    """A feed behind http(s). Each object downloads at most once."""
+class HttpTransport:
+    """A feed behind http(s), which is not downloaded again while it is unchanged (ETag, Last-Modified)."""
 
-    def __init__(
-        self, account: AccountSettings, url: str, *, cache_dir: Path, current_year: int, bounds: Bounds | None = None
-    ) -> None:
-        self._account = account
-        self._bounds = bounds or Bounds(account)
-        self._url = url
-        self._where = masked(url)
-        self._file = cache_dir / f"{account.name}.feed{'.gz' if url.partition('?')[0].endswith('.gz') else ''}"
-        self._year = current_year
-        self._fetched: str | None = None
-        self._age_seconds = math.inf
+    def __init__(self, account: AccountSettings, url: str, *, cache_dir: Path) -> None:
+        self._source, self._url, self._where = account.source, url, masked(url)
+        self._cache = FeedCache(cache_dir, account.name)
 
-    def version(self) -> str:
-        """Return the SHA-256 of the current feed."""
-        if self._fetched is None:
-            self._fetched = self._fetch()
-        return self._fetched
+    def fetch(self, bounds: Bounds) -> Fetched:
+        """Return the feed as the server has it; its age is by the server's ``Date`` and ``Last-Modified``."""
+        return with_retries(lambda: self._fetch(bounds), bounds)
 
-    @property
-    def settle_seconds(self) -> float:
-        return self._account.source.settle_seconds
-
-    def settles_in(self, before: str) -> float:  # noqa: ARG002 - a rename on the server cannot be seen
-        """Return how long to wait until the feed is old enough, by the server's ``Date`` and ``Last-Modified``."""
-        self.version()
-        return min(max(0.0, self.settle_seconds - self._age_seconds), self.settle_seconds)
-
-    def blocks(self) -> Iterator[Block]:
-        """Read the feed as downloaded by this object; see `okasie_tasks.ports.Source`."""
-        self.version()
-        return self._reader().blocks()
-
-    def decode(
-        self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
-    ) -> Iterator[SourceRow]:
-        """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
-        return self._reader().decode(block, known=known, only=only)
-
-    def _reader(self) -> FileSource:
-        return FileSource(self._account, self._file, name=self._where, current_year=self._year, bounds=self._bounds)
-
-    def _fetch(self) -> str:
-        known = self._known()
-        headers = {name: _header(secret.reveal()) for name, secret in self._account.source.headers.items()}
-        if known.etag:
-            headers["If-None-Match"] = known.etag
-        elif known.modified:
-            headers["If-Modified-Since"] = known.modified
+    def _fetch(self, bounds: Bounds) -> Fetched:
+        known = self._cache.known()
+        headers = {name: _header(secret.reveal()) for name, secret in self._source.headers.items()}
+        etag, modified = known.token or ("", "")
+        if etag:
+            headers["If-None-Match"] = etag
+        elif modified:
+            headers["If-Modified-Since"] = modified
         try:
             # A redirect would send the secret headers to another host; requests removes only the password.
             with download.get(
                 self._url,
-                seconds=self._bounds.left_seconds,
+                seconds=bounds.left_seconds,
                 headers=headers,
                 auth=self._auth(),
-                allow_redirects=not self._account.source.headers,
+                allow_redirects=not self._source.headers,
+                verify=self._source.ca_file or True,
             ) as answer:
-                modified = answer.headers.get("Last-Modified") or known.modified
-                self._age_seconds = _seconds_between(modified, answer.headers.get("Date"))
-                if answer.status_code == requests.codes.not_modified and known.sha256:
-                    return known.sha256
-                if answer.status_code != requests.codes.ok:
-                    raise SourceError(f"answered {answer.status_code}, expected 200", where=self._where, code="http")
-                return self._store(answer)
+                if answer.status_code != requests.codes.not_modified or not known.sha256:
+                    known = self._download(answer, bounds)
+                modified = answer.headers.get("Last-Modified") or (known.token or ("", ""))[1]
+                age = _seconds_between(modified, answer.headers.get("Date"))
+                return Fetched(self._cache.path, self._where, known.sha256, age)
         except urllib3.exceptions.HTTPError as error:
-            self._bounds.check_time(self._where)
-            raise SourceError(
-                f"download was interrupted ({type(error).__name__})", where=self._where, code="cut"
-            ) from None
+            bounds.check_time(self._where)
+            text = f"download was interrupted ({type(error).__name__})"
+            raise PassingFault(text, where=self._where, code="cut") from None
         except requests.RequestException as error:
-            self._bounds.check_time(self._where)
+            bounds.check_time(self._where)
+            lasts = not isinstance(error, requests.ConnectionError | requests.Timeout) or isinstance(
+                error, requests.exceptions.SSLError
+            )
             # The text of the library's error may hold the URL with its password.
-            raise SourceError(f"cannot be fetched ({type(error).__name__})", where=self._where, code="http") from None
+            text = f"cannot be fetched ({type(error).__name__})"
+            raise (SourceError if lasts else PassingFault)(text, where=self._where, code="http") from None
 
     def _auth(self) -> tuple[str, str] | None:
-        source = self._account.source
+        source = self._source
         if source.username is None:
             return None
         user, password = source.username.reveal(), source.password.reveal() if source.password else ""
         know_pair(user, password)
         return user, password
 
-    def _store(self, answer: requests.Response) -> str:
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = self._file.with_name(f"{self._file.name}.{id(self)}.part")
-        digest, length = hashlib.sha256(), 0
-        try:
-            with part.open("wb") as file:
-                # Raw bytes: Content-Length is the number of bytes transferred.
-                while piece := answer.raw.read(_PIECE_BYTES, decode_content=False):
-                    length += len(piece)
-                    self._bounds.check_size(length, self._where)
-                    file.write(piece)
-                    digest.update(piece)
-            self._check(answer, length)
-            part.replace(self._file)
-        finally:
-            part.unlink(missing_ok=True)
-        known = _Known(answer.headers.get("ETag"), answer.headers.get("Last-Modified"), digest.hexdigest())
-        self._notes().write_bytes(msgspec.json.encode(known))
-        return known.sha256
+    def _download(self, answer: requests.Response, bounds: Bounds) -> Download:
+        if answer.status_code != requests.codes.ok:
+            kind = PassingFault if answer.status_code in _PASSING else SourceError
+            raise kind(f"answered {answer.status_code}, expected 200", where=self._where, code="http")
 
-    def _check(self, answer: requests.Response, length: int) -> None:
-        self._bounds.check_time(self._where)  # the read may have ended because of it
+        def pieces() -> Iterator[bytes]:
+            # Raw bytes: Content-Length is the number of bytes transferred.
+            while piece := answer.raw.read(PIECE_BYTES, decode_content=False):
+                yield piece
+
+        return self._cache.store(pieces(), bounds, self._where, lambda length: self._check(answer, length))
+
+    def _check(self, answer: requests.Response, length: int) -> tuple[str, ...]:
         promised = answer.headers.get("Content-Length")
         if promised is not None and promised.isdigit() and int(promised) != length:
-            raise SourceError(f"announced {promised} bytes and sent {length}", where=self._where, code="cut")
+            raise PassingFault(f"announced {promised} bytes and sent {length}", where=self._where, code="cut")
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             raise SourceError(
                 f"is sent with Content-Encoding {answer.headers['Content-Encoding']!r:.20}, expected none"
                 " (a .gz is read as such)",
                 where=self._where, code="http",
             )  # fmt: skip
-
-    def _notes(self) -> Path:
-        return self._file.with_name(f"{self._file.name}.json")
-
-    def _known(self) -> _Known:
-        try:
-            return msgspec.json.decode(self._notes().read_bytes(), type=_Known) if self._file.exists() else _Known()
-        except (OSError, msgspec.DecodeError):
-            return _Known()
+        token = (answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", ""))
+        return token if any(token) else ()
 
 
 def _seconds_between(begin: str | None, end: str | None) -> float:

@@ -120,8 +120,6 @@ class _Walk:
 
     def _record(self, where: str, value: Any) -> Record:
         where = f"{self._name}:{where}"
-        if not isinstance(value, dict):
-            return Record(where, None, f"expected an object, got {type(value).__name__}")
         if "\\u" in self._text.raw and (error := _undecodable(value)):
             return Record(where, None, error)
         return Record(where, value)

@@ -64,13 +64,13 @@ class JsonLinesFormat:
 
 def _row(mapping: RowMapping, text: bytes, number: int, where: str, contents: dict[bytes, bytes]) -> SourceRow:
     """Return the row of one line. Its reference must be read even where its content is cached."""
+    raw = raw_fingerprint(text)
     try:
         value: Any = msgspec.json.decode(text.lstrip(_BOM))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return unread_row(number, where, "not_an_object", f"is not JSON: {error}")
-    raw = raw_fingerprint(text)
+        return unread_row(number, where, "not_an_object", f"is not JSON: {error}", raw=raw)
     read = partial(map_value, mapping, value, number, where, raw=raw)
     content = contents.get(raw)
-    if content is None or (reference := mapping.reference_of(value)) is None:
+    if content is None or (reference := mapping.reference.read(value)) is None:
         return read()
     return SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)

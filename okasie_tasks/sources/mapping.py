@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cache, cached_property
 from hashlib import blake2b
@@ -15,25 +15,26 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from okasie_tasks import __version__
-from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, FieldSpec
-from okasie_tasks.core.listing import InvalidListing, Issue, parse_reference
-from okasie_tasks.core.validate import images_left_out, parse_listing
+from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, STRICT, FieldSpec
+from okasie_tasks.core.listing import InvalidListing, Issue
+from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
 from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
+from okasie_tasks.sources.left_out import LeftOutRows
+from okasie_tasks.sources.references import ReferenceReader
 from okasie_tasks.sources.values import (
     NumberReader,
     UnreadableCell,
     plain_text,
     read_boolean,
     read_month,
-    reference_text,
 )
 
 _MAPS: Final = {
     "type", "reference", "updated_at", "decimal", "encoding", "delimiter", "items", "header", "skip_lines", "sheet",
-    "fields", "values", "units", "defaults",
+    "fields", "values", "units", "defaults", "skip",
 }  # fmt: skip
 """The settings that determine which listing a raw row becomes."""
 
@@ -45,8 +46,11 @@ def _code() -> str:
     for module in (
         "sources.mapping",
         "sources.values",
+        "sources.references",
+        "sources.left_out",
         "core.listing",
         "core.validate",
+        "core.urls",
         "core.fields",
         "core.fingerprint",
     ):
@@ -75,7 +79,8 @@ class RowMapping:
         self._only = only
         self._order = None if columns is None else tuple(columns)
         self._columns = None if self._order is None else frozenset(self._order)
-        self.reference_column = account.source.reference or self._own_reference()
+        self.reference = ReferenceReader(account.source.reference or self._own_reference(), self._order)
+        self._left_out = LeftOutRows(account.source.skip, self._order)
         words = {
             BY_INPUT_NAME[field].name: {k.strip().casefold(): v for k, v in table.items()}
             for field, table in self._source.values.items()
@@ -97,7 +102,7 @@ class RowMapping:
     @property
     def needed(self) -> frozenset[str]:
         """The columns that the mapping names. A feed without one of them is not the configured feed."""
-        names = {self.reference_column}
+        names = {*self.reference.columns, *self._left_out.columns}
         for target in self._source.fields.values():
             names.update(needed_columns(target))
         if self._source.updated_at:
@@ -105,13 +110,20 @@ class RowMapping:
         return frozenset(names)
 
     def check_columns(self, where: str) -> None:
-        """Raise `SourceError` if the feed lacks columns that the mapping names."""
+        """Raise `SourceError` if the feed lacks columns that the mapping names, or has one of them twice."""
         columns = self._order or ()
         if missing := sorted(self.needed.difference(columns)):
             raise SourceError(
                 f"has no column {', '.join(missing)}; its columns are {', '.join(columns)[:300] or '(none)'}",
                 where=where, code="columns",
             )  # fmt: skip
+        for name in sorted(self.needed | {column for _, _, column, _, _ in self._plan}):
+            places = [str(number) for number, column in enumerate(columns, start=1) if column == name]
+            if len(places) > 1:
+                raise SourceError(
+                    f"has {len(places)} columns {name!r} (columns {', '.join(places)}), expected one: it is mapped",
+                    where=where, code="columns",
+                )  # fmt: skip
 
     # -- compiling -------------------------------------------------------------------------------------------------
 
@@ -144,33 +156,29 @@ class RowMapping:
 
     def row(self, raw: Row, number: int, where: str, issues: tuple[Issue, ...] = ()) -> SourceRow:
         """Map and validate one row. With ``issues``, found while reading it, the row is invalid."""
-        reference = self.reference_of(raw)
+        if no_row := self._left_out.why(raw, complete=not issues):
+            return SourceRow(row=number, reference="", listing=None, where=where, left_out=no_row)
+        reference = self.reference.read(raw)
         if reference is None:
-            text = raw.get(self.reference_column)
-            bad = Issue(
-                "externalReference",
-                "bad_reference",
-                f"column {self.reference_column}: expected 1 to 64 printable characters, got {text!r:.60}",
-            )
-            return SourceRow(row=number, reference=None, listing=None, issues=(*issues, bad), where=where)
+            issues, text = (*issues, self.reference.issue(raw)), self.reference.found(raw)
+            content = blake2b(repr(raw).encode(), digest_size=8).digest()
+            return SourceRow(number, None, None, issues=issues, where=where, found=text, raw=content)
         if issues or (self._only is not None and reference not in self._only):
             return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
         values, unreadable = self._values(raw)
         values["externalReference"] = reference
+        rejecting = tuple(issue for issue in unreadable if issue.field in STRICT)
         try:
-            listing = parse_listing(values, current_year=self._year)
+            listing, found = parse_listing(values, current_year=self._year)
         except InvalidListing as invalid:
-            known = {issue.field for issue in unreadable}
+            known = {issue.field for issue in rejecting}
             rest = [issue for issue in invalid.found if not (issue.field in known and issue.code == "required")]
-            return SourceRow(row=number, reference=reference, listing=None, issues=(*unreadable, *rest), where=where)
-        if unreadable:
-            return SourceRow(row=number, reference=reference, listing=None, issues=tuple(unreadable), where=where)
-        warning, version = images_left_out(values.get("images"), listing), self._version(raw)
-        return SourceRow(number, reference, listing, version=version, where=where, warning=warning)
-
-    def reference_of(self, raw: Row) -> str | None:
-        """Return the row's reference; None when it cannot be read."""
-        return parse_reference(reference_text(raw.get(self.reference_column)))
+            return SourceRow(row=number, reference=reference, listing=None, issues=(*rejecting, *rest), where=where)
+        if rejecting:
+            return SourceRow(row=number, reference=reference, listing=None, issues=rejecting, where=where)
+        left_out = (Issue(one.field, one.code, f"left out: {one.message}") for one in unreadable)
+        warnings, version = (*left_out, *found), self._version(raw)
+        return SourceRow(number, reference, listing, version=version, where=where, warnings=warnings)
 
     @cached_property
     def version(self) -> bytes:
@@ -180,7 +188,7 @@ class RowMapping:
         """
         source = self._source
         settings = source.model_dump(mode="json", include=_MAPS)
-        inputs = (settings, str(self._zone), self._year, self._order, self.reference_column, _code())
+        inputs = (settings, str(self._zone), self._year, self._order, self.reference.columns, _code())
         return blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=8).digest()
 
     def _values(self, raw: Row) -> tuple[dict[str, Any], list[Issue]]:
@@ -216,6 +224,7 @@ class RowMapping:
     def _version(self, raw: Row) -> int:
         """Return the row's change time in ms; 0 without a readable one. A hint: it never makes a row invalid."""
         value = raw.get(self._source.updated_at) if self._source.updated_at else None
+        value = float(value) if isinstance(value, Decimal) else value
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e14:
             return int(value if value > 1e11 else value * 1000)
         if isinstance(value, datetime):
@@ -245,7 +254,7 @@ def _features(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    is_plain = isinstance(value, int | float | Decimal | UUID) and not isinstance(value, bool)
+    is_plain = isinstance(value, int | float | Decimal | UUID | date) and not isinstance(value, bool)
     return plain_text(value) if is_plain else value
 
 

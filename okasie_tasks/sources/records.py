@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from okasie_tasks.core.fields import BY_INPUT_NAME
 from okasie_tasks.core.listing import Issue, Listing
 from okasie_tasks.core.row_cache import RowCache, raw_fingerprint
 from okasie_tasks.ports import Block, Record, SourceRow
@@ -103,7 +104,9 @@ def decode_records(block: Block, mapping: RowMapping, known: RowCache | None) ->
     records = msgspec.msgpack.decode(block.data, type=list[_Packed])
     for number, record in enumerate(records, start=block.first + 1):
         if record.error:
-            yield unread_row(number, record.where, "unreadable", record.error)
+            # Records that cannot be read have no content to tell them apart by.
+            raw = raw_fingerprint(f"{record.where} {record.error}".encode())
+            yield unread_row(number, record.where, "unreadable", record.error, raw=raw)
             continue
         raw, value = raw_fingerprint(record.value), msgspec.msgpack.decode(record.value, ext_hook=_unpacked)
         read = partial(map_value, mapping, value, number, record.where, raw=raw)
@@ -119,19 +122,22 @@ def map_value(mapping: RowMapping, value: Any, number: int, where: str, *, raw: 
     if isinstance(value, Listing):
         return SourceRow(number, value.external_reference, value, where=where, raw=raw)
     if not isinstance(value, dict):
-        return unread_row(number, where, "not_an_object", f"expected an object, got {type(value).__name__}")
+        return unread_row(number, where, "not_an_object", f"expected an object, got {type(value).__name__}", raw=raw)
     row = mapping.row(value, number, where)
-    warning = "; ".join(filter(None, (row.warning, *value.get(ERRORS, ()))))
-    return msgspec.structs.replace(row, raw=raw, warning=warning)
+    if errors := value.get(ERRORS):
+        read = [place for column, place in errors.items() if column in mapping.needed or column in BY_INPUT_NAME]
+        found = (Issue("row", "cell_error", f"cell {place}, taken as empty") for place in read)
+        row = msgspec.structs.replace(row, warnings=(*row.warnings, *found))
+    return msgspec.structs.replace(row, raw=raw)
 
 
-def unread_row(number: int, where: str, code: str, reason: str) -> SourceRow:
-    """Return a row whose record could not be read."""
-    return SourceRow(number, None, None, issues=(Issue("row", code, reason),), where=where)
+def unread_row(number: int, where: str, code: str, reason: str, *, raw: bytes) -> SourceRow:
+    """Return a row whose record could not be read. ``raw``: its fingerprint."""
+    return SourceRow(number, None, None, issues=(Issue("row", code, reason),), where=where, raw=raw)
 
 
 def _reference_of(mapping: RowMapping, value: Any) -> str | None:
-    return value.external_reference if isinstance(value, Listing) else mapping.reference_of(value)
+    return value.external_reference if isinstance(value, Listing) else mapping.reference.read(value)
 
 
 # -- packing -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from openpyxl import Workbook
 
 ERRORS: Final = "@errors"
-"""The member with the cells that hold an error instead of a value, as ``F17: #N/A``."""
+"""The member with the cells that hold an error instead of a value, by column, as ``F17: #N/A``."""
 _ERROR_VALUES: Final = frozenset(
     {"#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#SPILL!", "#CALC!", "#GETTING_DATA"}
 )
@@ -123,10 +123,10 @@ def _record(columns: tuple[str, ...] | None, cells: Cells, number: int, where: s
         names = columns
         cells = (*cells, *(None,) * (len(columns) - len(cells)))
     value: dict[str, Any] = {}
-    errors = []
+    errors: dict[str, str] = {}
     for index, (column, cell) in enumerate(zip(names, cells, strict=False)):
         if isinstance(cell, str) and cell in _ERROR_VALUES:
-            errors.append(f"{_letters(index)}{number}: {cell}")
+            errors[column] = f"{_letters(index)}{number}: {cell}"
             cell = None  # noqa: PLW2901
         if column:
             value[column] = plain(cell)

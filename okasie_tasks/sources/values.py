@@ -18,6 +18,7 @@ _FALSE: Final = frozenset({"false", "no", "0", "n", "nee", "non", "nein", "onwaa
 _PLAIN: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _EXACT_DIGITS: Final = 15
 """Decimal digits that a float holds exactly."""
+_TOO_LARGE: Final = 1e300
 _KW_PER_HP: Final = 0.73549875  # metric horsepower
 _KM_PER_MILE: Final = 1.609344
 
@@ -78,13 +79,13 @@ class NumberReader:
         return convert(number) if convert else number
 
     def _number(self, field: str, value: Any) -> tuple[float, str]:
-        if isinstance(value, Decimal):
+        if isinstance(value, Decimal) and value.is_finite():
             value = int(value) if value == value.to_integral_value() else float(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise UnreadableCell(f"expected a number, got {value!r:.60}")
         if not isinstance(value, str):
-            if not math.isfinite(value):
-                raise UnreadableCell(f"expected a number, got {value}")
+            if not abs(value) < _TOO_LARGE:
+                raise UnreadableCell(f"expected a number, got {value!r:.60}")
             return value, ""
         if len(value) <= _EXACT_DIGITS and value.isascii() and value.isdigit():
             return int(value), ""

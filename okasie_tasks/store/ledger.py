@@ -1,7 +1,8 @@
 """The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; and the rejects.
 
 Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes), ``{prefix}rejects:{account}`` and
-``{prefix}images:{account}`` (hashes, reference -> JSON); and, as a cache,
+``{prefix}images:{account}`` (hashes, reference -> JSON); ``{prefix}unreadable:{account}`` (hash: ``count``, ``rows``,
+``waiting``; see `okasie_tasks.core.unreadable`); and, as a cache,
 ``{prefix}rows:{account}`` (hash, slice of the source -> 16 bytes a row) and ``{prefix}places:{account}`` (hash, row ->
 byte, line and version of the source). Writes are compare-and-set, so that an urgent write between read and write
 is never undone.
@@ -19,6 +20,7 @@ import redis
 from okasie_tasks.core.ledger_entry import PACKED_BYTES, Entry
 from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
 from okasie_tasks.core.row_cache import RowOffset
+from okasie_tasks.core.unreadable import UnreadableRows, WaitingSells
 from okasie_tasks.store.scripts import script
 
 _PIPELINE = 200
@@ -35,6 +37,7 @@ class Ledger:
         self._hash = f"{prefix}ledger:{account}:"
         self._rejects = f"{prefix}rejects:{account}"
         self._skipped = f"{prefix}images:{account}"
+        self._unreadable = f"{prefix}unreadable:{account}"
         self._rows = f"{prefix}rows:{account}"
         self._places = f"{prefix}places:{account}"
         self._swap = script(client, "ledger_swap")
@@ -152,11 +155,33 @@ class Ledger:
             self._redis.hdel(self._rejects, *references)
 
     def all_rejects(self) -> Iterator[Reject]:
+        """Yield the rejects that have a reference."""
         for _, value in self._redis.hscan_iter(self._rejects, count=500):
             yield msgspec.json.decode(value, type=Reject)
 
     def reject_count(self) -> int:
-        return self._redis.hlen(self._rejects)
+        """Rejected listings, and rows without a readable reference."""
+        count = cast("bytes | None", self._redis.hget(self._unreadable, "count"))
+        return self._redis.hlen(self._rejects) + int(count or 0)
+
+    # -- rows without a readable reference -------------------------------------------------------------------------
+
+    def unreadable_rows(self) -> UnreadableRows:
+        count, rows = cast("list[bytes | None]", self._redis.hmget(self._unreadable, ["count", "rows"]))
+        return UnreadableRows(int(count or 0), msgspec.json.decode(rows or b"[]", type=list[Reject]))
+
+    def put_unreadable_rows(self, rows: UnreadableRows) -> None:
+        """Replace them all."""
+        mapping: Any = {"count": rows.count, "rows": msgspec.json.encode(rows.rejects)}
+        self._redis.hset(self._unreadable, mapping=mapping)
+
+    def waiting_sells(self) -> tuple[int, WaitingSells]:
+        """Return how many rows have no readable reference, and the sells that wait."""
+        count, waiting = cast("list[bytes | None]", self._redis.hmget(self._unreadable, ["count", "waiting"]))
+        return int(count or 0), msgspec.json.decode(waiting or b"{}", type=WaitingSells)
+
+    def put_waiting_sells(self, waiting: WaitingSells) -> None:
+        self._redis.hset(self._unreadable, "waiting", cast("Any", msgspec.json.encode(waiting)))
 
     # -- skipped images --------------------------------------------------------------------------------------------
 

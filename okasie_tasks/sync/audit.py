@@ -59,7 +59,8 @@ def record_pushed(
     for (_, change), item, answer in accepted:
         outcome = "created" if answer.created else "updated"
         origin = "inline content" if change.inline else "from the source"
-        event = Event(now_ms, "pushed", f"{outcome} by a push, {origin}", request_id=request_id)
+        reason = f"{outcome} by a push, {origin}"
+        event = Event(now_ms, "pushed", reason, request_id=request_id, warnings=change.warnings)
         events.append((item, event, answer))
     _record_written(ctx, events, base, now_ms)
 
@@ -76,7 +77,7 @@ def _record_written(
         after = Snapshot.of(body)
         changes = diff(before.get(item.reference), body, after=after, status=entry.status if entry else "")
         odd = f"answered with status {answer.status}" if not answered_status(answer.status, "active") else None
-        warnings = tuple(text for text in (odd, skipped_images(answer)) if text)
+        warnings = (*(text for text in (odd, skipped_images(answer)) if text), *event.warnings)
         full = msgspec.structs.replace(event, changes=changes, warnings=warnings)
         rows.append((item.reference, full, after.pack()))
     ctx.history.sent(rows)
@@ -188,18 +189,38 @@ def record_findings(ctx: AccountContext, findings: Sequence[Finding], *, run: st
         each(log, INFO if kind == "drift" else WARNING, kind, lines)
 
 
-def record_warnings(ctx: AccountContext, warnings: Sequence[tuple[str, str]], *, run: str) -> None:
-    """Record and log rows of the marketplace with something odd in them. Skip one that the latest event reports."""
+class Warned(NamedTuple):
+    """The warnings of one listing. ``ours``: what was left out of its source row or cut; ``theirs``: "" for none."""
+
+    reference: str
+    ours: tuple[str, ...] = ()
+    theirs: str = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (*self.ours, self.theirs) if self.theirs else self.ours
+
+
+def record_warnings(ctx: AccountContext, warnings: Sequence[Warned], *, run: str) -> None:
+    """Record and log the warnings of listings, one event per listing. Skip one that the latest event reports."""
     if not warnings:
         return
     now_ms = ctx.runs.now_ms()
-    newest = ctx.history.latest([reference for reference, _ in warnings], now_ms=now_ms)
-    events = [(reference, fit(Event(now_ms, "warning", text, run))) for reference, text in warnings]
-    fresh = [(reference, event) for reference, event in events if not event.same_as(newest.get(reference))]
-    ctx.history.add(fresh)
+    newest = ctx.history.latest([warned.reference for warned in warnings], now_ms=now_ms)
+    fresh = []
+    for warned in warnings:
+        texts = warned.texts
+        alone = len(texts) == 1
+        reason = texts[0] if alone else f"{len(texts)} warnings"
+        event = fit(Event(now_ms, "warning", reason, run, warnings=() if alone else texts))
+        if not event.same_as(newest.get(warned.reference)):
+            fresh.append((warned, event))
+    ctx.history.add((warned.reference, event) for warned, event in fresh)
     context = {"account": ctx.policy.account, "run": run}
-    lines = [{**context, "reference": reference, "reason": event.reason} for reference, event in fresh]
-    each(log, WARNING, "odd row of the marketplace", lines)
+    ours = [{**context, "reference": one.reference, "reason": "; ".join(one.ours)} for one, _ in fresh if one.ours]
+    theirs = [{**context, "reference": one.reference, "reason": one.theirs} for one, _ in fresh if one.theirs]
+    each(log, WARNING, "value left out", ours)
+    each(log, WARNING, "odd row of the marketplace", theirs)
 
 
 def _needs_our_snapshot(finding: Finding) -> bool:

@@ -12,12 +12,13 @@ from okasie_tasks.core.decision import SENDS, Decision, ReadEvidence, with_row_s
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.guards import DealerTotals, fields_of
 from okasie_tasks.core.ledger_entry import LIVE, Entry, EntryState, Flag
-from okasie_tasks.core.reconcile import decide
+from okasie_tasks.core.reconcile import decide, would_sell
 from okasie_tasks.core.records import Local, Planned, Reject, Remote
+from okasie_tasks.core.unreadable import MOST_NAMED
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import audit, rejects, skipped_images
+from okasie_tasks.sync import audit, price_moves, rejects, skipped_images, waiting_sells
 from okasie_tasks.sync.context import SPOOL_ROWS, AccountContext, Part
 from okasie_tasks.sync.partition import Partition
 
@@ -36,6 +37,8 @@ class PartitionResult(msgspec.Struct):
     """Planned sends per slice of the source, for the spool."""
     sells: int = 0
     new_rejects: int = 0
+    rejected: int = 0
+    """Listings that are rejected after this run."""
     creates: int = 0
     vanished: int = 0
     """Our live listings that the source lacks and that this run does not sell."""
@@ -93,12 +96,14 @@ class PartitionPlan:
         self._freed: list[str] = []
         self._planned: list[Planned] = []
         self._findings: list[audit.Finding] = []
-        self._warned: list[tuple[str, str]] = []
+        self._warned: list[audit.Warned] = []
         self._losing: list[Planned] = []
+        self._prices: dict[str, price_moves.NewPrice] = {}
         self._theirs: dict[str, bytes] = {}
         """Changed listing -> its values on the marketplace, where this run read them."""
         self._preexisting: list[Remote] = []
         self._vanished: list[str] = []
+        self._sells_waiting: list[str] = []
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(ctx.runs.now())
@@ -116,6 +121,8 @@ class PartitionPlan:
         decision = decide(local, remote, counted, self._evidence, same=same, images_due=reference in self._images_due)
         if counted is not None and decision.entry is not None and decision.entry.missed > counted.missed:
             self._missed[reference] = counted.missed
+        if local is None and not self._evidence.source_complete and would_sell(remote, base, self._evidence, same=same):
+            self._sells_waiting.append(reference)
         if base is not None and _ours(base):
             self._filled[base.dealer][base.filled] += 1
             self._vanished += [reference] if local is None and decision.count == "waiting" else []
@@ -131,7 +138,7 @@ class PartitionPlan:
                 return
             decision = self._after_reject(reject, local, decision, base)
         self._count(decision, local)
-        self._warn(reference, local, remote if local is not None or base is not None else None)
+        self._warn(reference, local, remote if local is not None or base is not None else None, base)
         if audit.is_finding(decision, base):
             self._findings.append(audit.Finding(reference, decision, local, remote, base))
         if decision.entry is not None:
@@ -142,11 +149,13 @@ class PartitionPlan:
             offer = offer_of(local, remote, decision.fields, run=self._part.run, at_ms=self._now * 1000)
             self._offers += [offer] if offer else []
 
-    def _warn(self, reference: str, *sides: Local | Remote | None) -> None:
-        warned = [(reference, side.warning) for side in sides if side is not None and side.warning]
-        if warned:
-            self.result.counts["warnings"] = self.result.counts.get("warnings", 0) + len(warned)
-            self._warned += warned
+    def _warn(self, reference: str, local: Local | None, remote: Remote | None, base: Entry | None) -> None:
+        # The run that first read an unchanged row has reported it.
+        ours = local.warnings if local is not None and (base is None or local.content != base.row) else ()
+        warned = audit.Warned(reference, ours, remote.warning if remote else "")
+        if warned.texts:
+            self.result.counts["warnings"] = self.result.counts.get("warnings", 0) + len(warned.texts)
+            self._warned.append(warned)
 
     def add_settled(self, settled: Counter[EntryState]) -> None:
         """Count entries that are unchanged and need no individual decision."""
@@ -241,6 +250,8 @@ class PartitionPlan:
             traits=local.traits if local and base is None else None,
         )
         self._planned.append(change)
+        if (price := price_moves.new_price(decision, local, remote, base)) is not None:
+            self._prices[reference] = price
         if changed and remote is not None and remote.values is not None:
             self._theirs[reference] = remote.values
         if changed and ours:
@@ -273,6 +284,7 @@ class PartitionPlan:
     def write(self, *, plan_only: bool) -> None:
         """Write the plan of this partition and, unless ``plan_only``, the ledger, rejects and history."""
         self._count_filled()
+        self._planned = price_moves.judged(self._ctx, self._planned, self._prices, self.result.dealers)
         collections: dict[str, Any] = defaultdict(list)
         if self._losing:
             collections["losing"] = self._losing
@@ -281,6 +293,12 @@ class PartitionPlan:
             self.result.vanished = len(self._vanished)
         if self._preexisting:
             collections["preexisting"] = self._preexisting
+        self.result.rejected = len(self._rejected)
+        if plan_only and self._rejected:
+            collections[rejects.COLLECTION] = self._rejected[:MOST_NAMED]
+        if self._sells_waiting:
+            collections[waiting_sells.COLLECTION] = self._sells_waiting[:MOST_NAMED]
+            self.result.counts["sells_waiting"] = len(self._sells_waiting)
         for change in self._planned:
             sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
             collections["sells" if change.action == "sell" else sends].append(change)

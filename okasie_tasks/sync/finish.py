@@ -11,7 +11,7 @@ import msgspec
 from okasie_tasks.core.estimates import minimum_requests
 from okasie_tasks.core.records import merge_counts
 from okasie_tasks.logs import get_logger
-from okasie_tasks.sync import fetch, held_changes, plan_review
+from okasie_tasks.sync import fetch, held_changes, plan_review, waiting_sells
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
 
@@ -72,7 +72,10 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
         if not run.fact("outdated"):
             account = _ownership_facts(ctx, run, outcomes) | (_baseline(run) if state == "done" else {})
         ctx.runs.note(run.id, held_run=plan_review.store_held_plan(ctx, run))
-    ctx.runs.note(run.id, **_report(ctx, run, outcomes, applied))
+    report, waiting = _report(ctx, run, outcomes, applied)
+    ctx.runs.note(run.id, **report)
+    if state in ("done", "held", "partial") and not run.plan_only:
+        waiting_sells.note(ctx, run, waiting)
     moves = state in ("done", "held") and not run.plan_only and not run.fact("outdated")
     cursor = run.facts.get("cursor_next", "") if moves else ""
     if run.fact("outdated") and run.fact("folded"):
@@ -133,7 +136,8 @@ def _ownership_facts(ctx: AccountContext, run: Run, outcomes: list[PartitionResu
     # Whether rows missing from the source are ours is known only once other rows have shown our provider.
     known = provider or not any(outcome.preexisting for outcome in outcomes)
     if run.fact("taking_over"):
-        decided = run.fact("walk_complete") and known and not waiting
+        # A row without a readable reference may be one of them: they are decided once the source is readable.
+        decided = run.fact("walk_complete") and known and not waiting and not run.fact("nameless")
         facts["take_over"] = "decided" if decided else "open"
     return facts
 
@@ -152,10 +156,21 @@ def _forget_vanished_rejects(ctx: AccountContext, run: Run) -> None:
     ctx.ledger.remove_rejects(gone)
 
 
-def _report(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], applied: dict[str, int]) -> dict[str, Any]:
+def _rejected(ctx: AccountContext, run: Run, outcomes: list[PartitionResult]) -> int:
+    """Count what is rejected now; for a dry run, what would be after it."""
+    if not run.plan_only:
+        return ctx.ledger.reject_count()
+    pushed = sum(not reject.run for reject in ctx.ledger.all_rejects())
+    return run.fact("nameless") + pushed + sum(outcome.rejected for outcome in outcomes)
+
+
+def _report(
+    ctx: AccountContext, run: Run, outcomes: list[PartitionResult], applied: dict[str, int]
+) -> tuple[dict[str, Any], int]:
+    """Return the facts of the report, and how many sells wait."""
     decided = merge_counts(outcome.counts for outcome in outcomes)
     pages = fetch.last_round(ctx, run)
-    taken = run.fact("preexisting")
+    taken, unconfirmed = run.fact("preexisting"), applied.get("unconfirmed", 0)
     listings = {
         "local": run.fact("rows"),
         "remote": sum(page.get("rows", 0) for page in pages),
@@ -163,21 +178,26 @@ def _report(ctx: AccountContext, run: Run, outcomes: list[PartitionResult], appl
         "created": applied.get("created", 0),
         "updated": applied.get("updated", 0),
         "sold": applied.get("sold", 0),
-        "rejected": ctx.ledger.reject_count(),
+        "rejected": _rejected(ctx, run, outcomes),
         "held": run.fact("held_count"),
         "drifted": decided.get("drifted", 0),
         "conflicts": decided.get("conflicts", 0),
         "warnings": decided.get("warnings", 0) + applied.get("warnings", 0),
         "foreign": decided.get("foreign", 0) - taken + sum(page.get("nameless", 0) for page in pages),
+        "skipped": run.fact("skipped"),
+        "sells_waiting": decided.get("sells_waiting", 0) + unconfirmed + run.fact("preexisting_waiting"),
     }
     sent, sold = run.fact("planned_upserts"), run.fact("planned_sells")
     minimum = minimum_requests(rows_listed=run.fact("total_items"), upserts=sent, sells=sold)
     rejects = sum(outcome.new_rejects for outcome in outcomes) + applied.get("new_rejects", 0)
-    return {
+    report = {
         "lacking": decided.get("lacking", 0),
         "unoffered": decided.get("unoffered", 0),
         "listings": json.dumps(listings),
         "minimum": minimum,
-        "new_rejects": rejects,
+        "new_rejects": rejects + run.fact("nameless_new"),
         "skipped_images": applied.get("skipped_images", 0),
+        "unconfirmed": unconfirmed,
     }
+    run.facts |= {name: str(value) for name, value in report.items()}
+    return report, listings["sells_waiting"]

@@ -12,11 +12,14 @@ from okasie_tasks.core.fingerprint import decode_compared
 from okasie_tasks.core.guards import TAKE_OVER, action_of, reference_of
 from okasie_tasks.core.held_change import MOST_SHOWN, HeldChange, of_listing, of_preexisting, of_row
 from okasie_tasks.core.records import Planned, Remote
+from okasie_tasks.sync import rejects, unreadable_rows
 from okasie_tasks.sync.context import AccountContext
 
 _HELD: Final = "held"
 """A collection of the run: the held creates and updates of each slice of the source."""
-KEPT_FOR_PLANS: Final = ("sends:", "sells", "losing", "preexisting", _HELD)
+KEPT_FOR_PLANS: Final = (
+    "sends:", "sells", "losing", "preexisting", _HELD, rejects.COLLECTION, unreadable_rows.COLLECTION,
+)  # fmt: skip
 """The collections from which a dry run's plan is shown after its end."""
 
 

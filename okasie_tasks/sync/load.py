@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,17 +27,15 @@ from okasie_tasks.core.records import (
 )
 from okasie_tasks.core.rekeyed import traits_of
 from okasie_tasks.core.row_cache import RowCache
+from okasie_tasks.core.unreadable import MOST_NAMED, UnreadableRow
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import CachingSource, Source, SourceRow
-from okasie_tasks.sync import settling
+from okasie_tasks.sync import settling, unreadable_rows
 from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
 from okasie_tasks.sync.fetch import BATCH_ROWS
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
-
-MOST_NAMED: Final = 20
-"""Places of rows without a readable reference that a result names."""
 
 
 class SliceResult(msgspec.Struct):
@@ -48,7 +46,10 @@ class SliceResult(msgspec.Struct):
     """Whether the source ended within the slice."""
     version: str = ""
     nameless: int = 0
-    where: list[str] = []
+    skipped: int = 0
+    blank: int = 0
+    unreadable: list[UnreadableRow] = []
+    """The first of the ``nameless`` rows."""
     open_end: str = ""
     """Where the source ends without a line end."""
     changed: bool = False
@@ -59,7 +60,18 @@ class SliceResult(msgspec.Struct):
     @property
     def counts(self) -> dict[str, int]:
         """The numbers that Flower shows."""
-        return {"rows": self.rows, "nameless": self.nameless}
+        return {"rows": self.rows, "nameless": self.nameless, "skipped": self.skipped}
+
+    def add(self, chunk: list[SourceRow]) -> list[SourceRow]:
+        """Count rows; return those that have a reference."""
+        self.rows += len(chunk)
+        self.open_end = chunk[-1].where if chunk[-1].unterminated else ""
+        nameless = [row for row in chunk if row.reference is None]
+        self.nameless += len(nameless)
+        self.unreadable += map(unreadable_rows.record_of, nameless[: MOST_NAMED - len(self.unreadable)])
+        self.skipped += sum(row.left_out == "skipped" for row in chunk)
+        self.blank += sum(row.left_out == "blank" for row in chunk)
+        return [row for row in chunk if row.reference]
 
 
 def load_slice(ctx: AccountContext, part: Part, run: Run, *, partitions: int) -> SliceResult:
@@ -101,12 +113,7 @@ def _read(source: Source, number: int, sorter: _Sorter) -> SliceResult:
     stream = iter(stream)
     own = islice(stream, LOAD_ROWS) if source.sliceable else stream
     while chunk := list(islice(own, BATCH_ROWS)):
-        result.rows += len(chunk)
-        result.open_end = chunk[-1].where if chunk[-1].unterminated else ""
-        nameless = [row.where for row in chunk if row.reference is None]
-        result.nameless += len(nameless)
-        result.where = (result.where + nameless)[:MOST_NAMED]
-        sorter.add([row for row in chunk if row.reference is not None])
+        sorter.add(result.add(chunk))
     result.ended = result.rows < LOAD_ROWS or next(stream, None) is None
     return result
 
@@ -205,5 +212,6 @@ def local_record(
         status=row.listing.status,
         version=row.version,
         where=row.where,
-        warning=row.warning,
+        warnings=tuple(map(str, row.warnings)),
+        price=row.listing.price,
     )

@@ -18,11 +18,11 @@ from okasie_tasks.core.decision import ReadEvidence
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import Page
-from okasie_tasks.sync import absences, confirm, control_totals, fetch, plan_review, settling
+from okasie_tasks.sync import absences, confirm, control_totals, fetch, plan_review, settling, unreadable_rows
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
 from okasie_tasks.sync.finish import cancelled, end, note_error
-from okasie_tasks.sync.load import MOST_NAMED, SliceResult, first_part
+from okasie_tasks.sync.load import SliceResult, first_part
 from okasie_tasks.sync.lost_fields import review_fields
 
 if TYPE_CHECKING:
@@ -176,8 +176,10 @@ def _after_load(ctx: AccountContext, run: Run) -> None:
         return
     if run.fact("walked_all"):
         absences.assign_new(ctx, run)
-    rows = sum(part.rows for part in slices)
-    ctx.ledger.forget_rows(-(-rows // LOAD_ROWS))
+    read = sum(part.rows for part in slices)
+    ctx.ledger.forget_rows(-(-read // LOAD_ROWS))
+    skipped = sum(part.skipped for part in slices)
+    rows = read - skipped - sum(part.blank for part in slices)
     unsettled = any(part.unsettled for part in slices)
     open_end = next((part.open_end for part in slices if part.open_end), "")
     if open_end and (unsettled or plan_review.has_shrunk(ctx, run, rows)):
@@ -189,9 +191,11 @@ def _after_load(ctx: AccountContext, run: Run) -> None:
         return
     nameless = sum(part.nameless for part in slices)
     version = next(iter(versions), "")
-    facts: dict[str, str | int] = {"rows": rows, "nameless": nameless, "source_version": version}
-    if nameless:
-        facts["nameless_where"] = json.dumps([where for part in slices for where in part.where][:MOST_NAMED])
+    facts: dict[str, str | int] = {
+        "rows": rows, "skipped": skipped, "nameless": nameless, "source_version": version,
+    }  # fmt: skip
+    unreadable = [row for part in slices for row in part.unreadable]
+    unreadable_rows.record(ctx, run, unreadable, count=nameless, complete=not unsettled)
     if unsettled:
         facts["unsettled"] = 1
         note_error(ctx, run.id, "unsettled", settling.STILL_CHANGING, "source")
@@ -247,6 +251,7 @@ def _after_diff(ctx: AccountContext, run: Run) -> None:
         "released": review.released,
         "outdated": int(review.outdated),
         "preexisting": review.preexisting,
+        "preexisting_waiting": review.waiting,
     }
     if run.plan_only:
         plan_review.show_preexisting(ctx, run, review)

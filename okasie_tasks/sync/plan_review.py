@@ -51,6 +51,8 @@ class PlanReview(msgspec.Struct):
     """Pre-existing rows that are claimed into the ledger to be sold."""
     preexisting: int = 0
     """Pre-existing rows that are held or sent, and so not counted as foreign."""
+    waiting: int = 0
+    """Pre-existing rows that would be sold if the source had been read completely."""
     held_updates: int = 0
     released: str = ""
     """The run whose held plan this run sends."""
@@ -67,7 +69,10 @@ def review_plan(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResul
     """Apply the guards to the plan of a run after all partitions are compared."""
     dealers = _totals(outcomes)
     provider = own_provider(ctx, run, outcomes)
-    preexisting = _preexisting(ctx, run, provider)
+    preexisting, waiting = _preexisting(ctx, run, provider), 0
+    if run.fact("nameless") or run.fact("unsettled"):
+        # They may be in the source. Without these facts, they would be sold, or held for a take-over.
+        preexisting, waiting = [], len(preexisting) if ctx.policy.take_over and provider else 0
     # While our provider is unknown, only an operator can decide that these rows are ours.
     claimed = preexisting if ctx.policy.take_over and provider else []
     for row in claimed:
@@ -91,7 +96,7 @@ def review_plan(ctx: AccountContext, run: Run, outcomes: Sequence[PartitionResul
         sells += [_preexisting_sell(row, dealers) for row in preexisting if row not in claimed]
     elif run.facts.get("approves"):
         review.outdated, review.claimed, sells = True, [], []
-    review.preexisting = len(preexisting)
+    review.preexisting, review.waiting = len(preexisting), waiting
     review.sells = [change for change in sells if not is_held(change, review.holds, review.rekeyed)]
     review.held_updates = sum(kept.startswith(("create ", "update ")) for kept in review.items)
     return review
@@ -214,7 +219,7 @@ def _preexisting(ctx: AccountContext, run: Run, provider: str) -> list[Remote]:
 
     While our provider is unknown, the key's partner source is used instead. An operator must then approve.
     """
-    if not run.fact("taking_over") or run.fact("nameless") or not ctx.policy.sells:
+    if not run.fact("taking_over") or not ctx.policy.sells:
         return []
     ours = provider or run.facts.get("partner_source", "")
     remote = {row.reference: row for rows in ctx.runs.data.fetch(run.id, "preexisting", list[Remote]) for row in rows}

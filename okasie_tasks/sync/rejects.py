@@ -23,6 +23,8 @@ log = get_logger(__name__)
 
 PUSHED_ROW: Final = "push"
 """Stands for the run in the reject of a pushed row. The next run that reads the row replaces it with its id."""
+COLLECTION: Final = "rejected"
+"""A collection of a dry run: the rejects of each partition."""
 EVIDENCE: Final = f"; failed {ATTEMPTS} times while other listings were accepted"
 _PER_TRIP: Final = 500
 
@@ -139,6 +141,7 @@ def log_new(ctx: AccountContext, rejects: Sequence[Reject]) -> None:
         {
             "account": ctx.policy.account,
             "reference": reject.reference,
+            "where": reject.where,
             "code": reject.code,
             "reason": reject.message,
             "request_id": reject.request_id,

@@ -187,7 +187,9 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
             if status != "sold":
                 # Not known to be sold: the next run decides again.
                 ctx.ledger.swap([(change.reference, entry, entry.replace(set_flags=Flag.SELL_IN_DOUBT))])
-                audit.record_warnings(ctx, [(change.reference, f"DELETE left it {status}")], run=part.run)
+                audit.record_warnings(
+                    ctx, [audit.Warned(change.reference, theirs=f"DELETE left it {status}")], run=part.run
+                )
                 return {"warnings": 1}
         except ItemRejected as refused:
             if refused.status != 404:

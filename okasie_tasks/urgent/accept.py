@@ -31,7 +31,7 @@ class _AcceptedMessage:
         self._outcomes: dict[str, PushOutcome] = {}
         self._rejects: list[Reject] = []
 
-    def listing(self, listing: Listing, *, own: int, seen_ms: int, inline: bool) -> None:
+    def listing(self, listing: Listing, warnings: Sequence[Issue], *, own: int, seen_ms: int, inline: bool) -> None:
         item = outgoing(listing, action="push", reason="pushed", version=own, seen_ms=seen_ms)
         sells = listing.status == "sold"
         self.changes[listing.external_reference] = PendingChange(
@@ -42,6 +42,7 @@ class _AcceptedMessage:
             item=None if sells else item,
             status=listing.status,
             inline=inline,
+            warnings=() if sells else tuple(map(str, warnings)),
         )
 
     def sell(self, reference: str) -> None:
@@ -163,11 +164,13 @@ def _inline(accepted: _AcceptedMessage, rows: list[dict[str, Any]], *, own: int,
     year = datetime.now(UTC).year
     for number, row in enumerate(rows, start=1):
         try:
-            accepted.listing(parse_listing(row, current_year=year), own=own, seen_ms=at_ms, inline=True)
+            listing, warnings = parse_listing(row, current_year=year)
         except InvalidListing as invalid:
             named = row.get("externalReference", row.get("external_reference"))
             reference = parse_reference(named)
             accepted.refuse(reference or f"listing {number}", invalid.found, f"okasie.push, listing {number}")
+        else:
+            accepted.listing(listing, warnings, own=own, seen_ms=at_ms, inline=True)
 
 
 def _by_reference(ctx: AccountContext, accepted: _AcceptedMessage, references: list[str], reads: SourceReads) -> None:
@@ -180,7 +183,8 @@ def _by_reference(ctx: AccountContext, accepted: _AcceptedMessage, references: l
         else:
             listing = rows[0].listing
             assert listing is not None  # noqa: S101 - it has no issues
-            accepted.listing(listing, own=rows[0].version, seen_ms=read.began_ms, inline=False)
+            own, warnings = rows[0].version, rows[0].warnings
+            accepted.listing(listing, warnings, own=own, seen_ms=read.began_ms, inline=False)
 
 
 def _issues(rows: list[SourceRow]) -> Sequence[Issue]:

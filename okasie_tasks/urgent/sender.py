@@ -343,7 +343,7 @@ class Sender:
         now_ms = self._now_ms()
         outcomes: dict[str, dict[str, PushOutcome]] = defaultdict(dict)
         for change, name, message in news:
-            outcome = PushOutcome(outcome=name, at_ms=now_ms, message=message, fields=fields)
+            outcome = PushOutcome(outcome=name, at_ms=now_ms, message=message, fields=fields, warnings=change.warnings)
             for push in change.waiters:
                 outcomes[push][change.reference] = outcome
         self._ctx.pushes.record(outcomes)

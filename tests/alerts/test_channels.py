@@ -166,7 +166,7 @@ def test_the_command_shows_what_waits(fleet: Senders, monkeypatch: pytest.Monkey
     assert shown.exit_code == 0, shown.output
     document = json.loads(shown.stdout)
     assert (document["kinds"], document["every_seconds"]) == (
-        ["held", "failed", "partial", "stale", "lost_fields"],
+        ["held", "failed", "partial", "stale", "lost_fields", "sells_waiting"],
         3600.0,
     )
     assert document["waiting"] == []

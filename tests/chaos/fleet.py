@@ -168,6 +168,7 @@ class Fleet:
         for name in self._accounts:
             extra = f"requests_per_minute = {self._per_minute}\nburst_per_second = {self._per_second}\n{self._extra}\n"
             feed = f"{name}.csv"
+            self.place.env[f"OKASIE_ACCOUNTS__{name.upper()}__GUARD__MAX_PRICE_CHANGE_PERCENT"] = "off"
             self.place.account(name, feed=feed, base_url=self.sandbox.base_url, key=f"key-{name}", extra=extra)
         (self.folder / "celeryconfig.py").write_text((QUICK if self.quick else USUAL) + self._more)
         root = str(Path(__file__).parents[2])

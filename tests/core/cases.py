@@ -25,7 +25,7 @@ def listing(**changes: Any) -> Listing:
         "externalReference": "A-1", "status": "active", "title": "Skoda Octavia", "price": 17450, "mileage": 88200,
         "powerKw": 85, "dealerLocationCode": "GENT", "postalCode": "9000", "city": "Gent", "province": "Oost-Vlaanderen",
     }  # fmt: skip
-    return parse_listing(raw | changes, current_year=2026)
+    return parse_listing(raw | changes, current_year=2026).listing
 
 
 def local(with_values: bool = False, version: int = 0, **changes: Any) -> Local:

@@ -5,12 +5,24 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from okasie_tasks.core.guards import DealerTotals, Held, HeldPlan, Limits, Reading, covers, held_items, item, judge
+from okasie_tasks.core.guards import (
+    DealerTotals,
+    Held,
+    HeldPlan,
+    Limits,
+    Reading,
+    covers,
+    held_items,
+    is_price_move,
+    item,
+    judge,
+)
 from okasie_tasks.core.records import Planned
 
 LIMITS = Limits(
     max_sold_percent=10.0, max_sold_count=250, free_sold_count=5, max_source_shrink_percent=30.0,
     max_changed_percent=60.0, free_changed_count=50, max_field_loss_percent=20.0, free_field_loss_count=5,
+    max_price_change_percent=50.0,
 )  # fmt: skip
 GENT, BRUGGE = b"gent".hex(), b"brug".hex()
 
@@ -73,6 +85,26 @@ def test_a_field_that_becomes_empty(filled: int, lost: int, trips: bool) -> None
     assert [hold.fields for hold in found] == [("price",)] * trips
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "moves"),
+    [
+        (100, 50, False), (100, 49.99, True), (100, 150, False), (100, 150.01, True), (17000, 17, True), (17, 17000, True),
+        (100, 100, False), (0, 100, False), (None, 100, False), ("100", 1, False), (100, 0, True), (0.01, 0.02, True),
+    ],
+)  # fmt: skip
+def test_a_price_that_moves(old: object, new: float, moves: bool) -> None:
+    assert is_price_move(old, new, 50.0) is moves
+
+
+def test_price_moves_are_held_per_dealer_and_named() -> None:
+    gent = DealerTotals(live=9, price_moves=5, price_examples=["A from 2 to 1", "B from 4 to 1"])
+    gent.add(DealerTotals(price_moves=2, price_examples=["C from 6 to 1", "D from 8 to 1"]))
+    (hold,) = held(gent)
+    assert (hold.guard, hold.dealer, hold.what, hold.count) == ("price_change", GENT, "updates", 7)
+    named = "A from 2 to 1, B from 4 to 1, C from 6 to 1, ..."
+    assert hold.reason == f"7 prices move by more than max_price_change_percent = 50: {named}"
+
+
 def test_a_key_that_reaches_less_holds_every_sell_even_none() -> None:
     for sells in (0, 1):
         (hold,) = held(DealerTotals(100, sells), lost=("profile-7",))
@@ -84,15 +116,19 @@ def test_a_key_that_reaches_less_holds_every_sell_even_none() -> None:
 
 
 def planned(
-    reference: str, action: str, dealer: str = GENT, *, changed: bool = False, loses: tuple[str, ...] = ()
-) -> Planned:
+    reference: str, action: str, dealer: str = GENT, *, changed: bool = False, loses: tuple[str, ...] = (),
+    price_move: tuple[float, float] | None = None,
+) -> Planned:  # fmt: skip
     content = b"" if action == "sell" else reference.encode()
-    return Planned(reference, action, "why", 1, content, bytes.fromhex(dealer), changed=changed, loses=loses)
+    return Planned(
+        reference, action, "why", 1, content, bytes.fromhex(dealer), changed=changed, loses=loses, price_move=price_move
+    )
 
 
 PLAN = [
     planned("S1", "sell"), planned("S2", "sell", BRUGGE), planned("C1", "create"), planned("U1", "update", changed=True),
     planned("L1", "update", changed=True, loses=("price",)), planned("D1", "update"),
+    planned("P1", "update", price_move=(2, 1)),
 ]  # fmt: skip
 
 
@@ -104,6 +140,8 @@ PLAN = [
         ("changed", GENT, "updates", (), ["L1", "U1"]),
         ("field_loss", GENT, "updates", ("price",), ["L1"]),
         ("field_loss", BRUGGE, "updates", ("price",), []),
+        ("price_change", GENT, "updates", (), ["P1"]),
+        ("price_change", BRUGGE, "updates", (), []),
         ("take_over", None, "take-over", (), []),
     ],
 )

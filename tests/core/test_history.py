@@ -36,7 +36,7 @@ def listing(**changes: object) -> Any:
         "externalReference": "A", "status": "active", "title": "Skoda Octavia", "price": 9500, "mileage": 88200,
         "dealerLocationCode": "GENT", "postalCode": "9000", "city": "Gent", "province": "Oost-Vlaanderen",
     }  # fmt: skip
-    return parse_listing(raw | changes, current_year=2026)
+    return parse_listing(raw | changes, current_year=2026).listing
 
 
 @given(EVENT)

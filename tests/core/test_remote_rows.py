@@ -35,7 +35,7 @@ from okasie_tasks.sync.load import local_record
 
 CODE = dealer_fingerprint("code", "GENT")
 DRAFT = {"externalReference": "A", "title": "Golf", "status": "draft", "dealerLocationCode": "GENT"}
-ROW = SourceRow(1, "A", parse_listing(DRAFT, current_year=2026))
+ROW = SourceRow(1, "A", parse_listing(DRAFT, current_year=2026).listing)
 SIXES = st.integers(0, 2**48 - 1)
 ENTRIES = st.builds(
     Entry,

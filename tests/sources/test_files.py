@@ -90,9 +90,9 @@ def test_a_bad_row_stops_no_other(tmp_path: Path, row: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("content", "code", "where"),
     [
-        (CSV.replace("Polo", '"Polo'), "quoting", "feed.csv:"),
-        (CSV.replace("Polo", '"Po"lo'), "quoting", "feed.csv:3"),
-        (CSV.encode().replace(b"Polo", b"P\xe9lo"), "encoding", "feed.csv:"),
+        (CSV.replace("Clio", '"Clio'), "cut", "feed.csv:4"),
+        (CSV.replace("Clio,300", 'Clio,"300\nand more'), "cut", "feed.csv:4"),
+        (CSV.encode().replace(b"Polo", b"P\xe9lo"), "encoding", "feed.csv:3"),
         (CSV + "D,Mini", "cut", "feed.csv:5"),
         ("<!DOCTYPE html><html></html>", "markup", "feed.csv"),
         ("  \n<HTML>", "markup", "feed.csv"),
@@ -112,7 +112,7 @@ def test_a_cut_gzip_is_refused_even_when_its_rows_are_whole(tmp_path: Path) -> N
 
 
 def test_a_damaged_gzip_and_a_missing_file_are_named(tmp_path: Path) -> None:
-    assert "gzip" in refused(tmp_path, CSV, "feed.csv.gz").message
+    assert "gzip" in refused(tmp_path, gzip.compress(CSV.encode()) + b"more", "feed.csv").message
     with pytest.raises(SourceError, match=r"missing\.csv.*No such file"):
         list(source(tmp_path, "missing.csv").rows())
     with pytest.raises(SourceError, match=r"missing\.csv.*No such file"):
@@ -189,7 +189,7 @@ def test_pieces_of_a_csv_have_just_its_rows(rows: list[list[str]], end: str, mos
         return CsvReader(BoundedFile(io.BytesIO(data), Bounds(account), "feed"), "utf-8", ";", line=line)
 
     plain = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), delimiter=";", strict=True)
-    wanted = [(plain.line_num, cells) for cells in plain if cells]
+    wanted = [(plain.line_num, cells) for cells in plain if any(cell.strip() for cell in cells)]
     whole, found = reader(data), list[tuple[int, list[str]]]()
     pieces = list(whole.cut(most, 1_000))
     assert "".join(piece for _, _, piece in pieces).encode() == data

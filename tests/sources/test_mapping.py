@@ -139,5 +139,5 @@ def test_the_change_time_of_a_row_is_a_hint(tmp_path: Path, text: str, version: 
 
 
 def test_all_that_is_wrong_with_a_row_is_told(tmp_path: Path) -> None:
-    found = row(tmp_path, {"price": "free", "title": "", "doors": "99"})
-    assert {issue.field for issue in found.issues} == {"price", "title", "doors"}
+    found = row(tmp_path, {"price": "free", "title": "", "condition": "mint", "doors": "99"})
+    assert {issue.field for issue in found.issues} == {"price", "title", "condition"}

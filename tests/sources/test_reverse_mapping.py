@@ -52,7 +52,7 @@ def whole_or_not(value: float) -> float:
 
 
 EDITS = st.one_of(
-    st.tuples(st.just("price"), st.integers(0, 10**8).map(lambda cents: whole_or_not(cents / 100))),
+    st.tuples(st.just("price"), st.integers(1, 10**8).map(lambda cents: whole_or_not(cents / 100))),
     st.tuples(st.just("mileage"), st.integers(0, 10**6)),
     st.tuples(st.just("powerKw"), st.integers(0, 10**5).map(lambda value: whole_or_not(value / 100))),
     st.tuples(st.just("latitude"), st.floats(-90, 90).map(whole_or_not)),

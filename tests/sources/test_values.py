@@ -127,8 +127,8 @@ def test_a_month_is_read_from_the_usual_dates(value: Any, month: tuple[int, int]
 def test_year_and_first_registration_take_any_date(tmp_path: Path) -> None:
     found = listing(tmp_path, {"firstRegistration": "15/03/2019", "year": "03/2019"})
     assert (found.first_registration, found.year) == ("2019-03", 2019)
-    refused = row(tmp_path, {"firstRegistration": "spring 2019"})
-    assert [issue.field for issue in refused.issues] == ["firstRegistration"]
+    unread = row(tmp_path, {"firstRegistration": "spring 2019"})
+    assert (unread.listing is None, [warning.field for warning in unread.warnings]) == (False, ["firstRegistration"])
 
 
 @pytest.mark.parametrize(
@@ -166,5 +166,8 @@ def test_image_urls_are_percent_encoded(tmp_path: Path, url: str, sent: str) -> 
 @pytest.mark.parametrize(
     "url", ["foto.jpg", "ftp://x.test/1.jpg", "https://", "https://a\u2028b/1.jpg", "https://u:p@x.test/1.jpg é"]
 )
-def test_what_is_no_web_address_is_refused(tmp_path: Path, url: str) -> None:
-    assert row(tmp_path, {"images": url}).issues[0].code == "not_a_url"
+def test_what_is_no_web_address_is_left_out(tmp_path: Path, url: str) -> None:
+    found = row(tmp_path, {"images": f"{url}|https://x.test/2.jpg"})
+    assert found.listing is not None
+    assert found.listing.images == ("https://x.test/2.jpg",)
+    assert [warning.code for warning in found.warnings] == ["not_a_url"]

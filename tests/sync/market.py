@@ -28,7 +28,7 @@ def raw_listing(reference: str, price: int) -> dict[str, Any]:
 
 
 def listing(reference: str, price: int) -> Listing:
-    return parse_listing(raw_listing(reference, price), current_year=2026)
+    return parse_listing(raw_listing(reference, price), current_year=2026).listing
 
 
 class Request:

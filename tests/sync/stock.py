@@ -45,7 +45,7 @@ class Clock:
 
 @cache
 def parsed(text: str) -> Listing:
-    return parse_listing(json.loads(text), current_year=2026)
+    return parse_listing(json.loads(text), current_year=2026).listing
 
 
 def raw_car(reference: str, price: int, title: str, dealer: str, images: int, status: str = "active") -> str:

@@ -62,7 +62,7 @@ def test_more_than_fifty_are_a_warning(scenario: GuardedScenario) -> None:
     document = scenario.good_run("incremental")
     assert (document["listings"]["updated"], document["listings"]["warnings"]) == (1, 1)
     events = why_document(scenario.ctx, row["stock_no"])["events"]
-    assert "3 of 53 images left out: at most 50, each once" in [event["reason"] for event in events]
+    assert "images: 3 of 53 left out: at most 50, each once" in [event["reason"] for event in events]
 
 
 def test_once_they_are_there_it_is_in_step(scenario: GuardedScenario) -> None:

@@ -333,7 +333,10 @@ def test_retry_frees_what_was_refused_and_counts_the_tries(dealer: Dealer) -> No
 
 def why(dealer: Dealer, reference: str = "A") -> dict[str, Any]:
     found = listing.why_document(dealer.ctx, reference)
-    names = {"reference", "account", "ledger", "reject", "waiting", "held_run", "skipped_images", "events", "next"}
+    names = {
+            "reference", "account", "ledger", "reject", "waiting", "held_run", "sell_waits_for", "skipped_images",
+            "events", "next",
+        }  # fmt: skip
     assert set(found) == names
     return found
 

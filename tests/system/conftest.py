@@ -24,7 +24,7 @@ ACCOUNTS = (
     "approved", "outdated", "outdated_updates", "rekeyed", "dropped", "paused", "cancelled", "stopped",
     "told", "told_failed", "drawn", "node", "django", "rewritten", "other", "odd", "escaped",
     "firewall", "culprit", "bodiless",
-    "calm",
+    "calm", "priced", "warned",
 )  # fmt: skip
 
 
@@ -97,6 +97,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         for name in ACCOUNTS:
             write_csv(place.folder / f"{name}.csv", cars(CARS, seed=1))
             place.env[f"KEY_{name}"] = f"SECRET-nobody-{name}-4b1d5e" if "wrong_key" in name else secret(name)
+            if name != "priced":  # most tests change a price to any other one
+                place.env[f"OKASIE_ACCOUNTS__{name.upper()}__GUARD__MAX_PRICE_CHANGE_PERCENT"] = "off"
             extra = _PATIENT if name in ("interrupted", "watched", "stopped") else ""
             place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"env:KEY_{name}", extra=extra)
         _canaries(place, sandbox)

@@ -96,7 +96,7 @@ class ReverseMapping:
         self._year = current_year
         self._names = frozenset(columns)
         forward = RowMapping(account, columns=self._names, current_year=current_year)
-        self.reference_column = forward.reference_column
+        self.reference_columns = forward.reference.columns
         self._columns = {
             spec.name: column for spec in FIELDS.values() if (column := forward.plain_column(spec)) is not None
         }
@@ -113,7 +113,7 @@ class ReverseMapping:
         column = self._columns.get(field)
         if column is None:
             raise CannotWriteBack("it is not read from one plain column")
-        if column in (self.reference_column, self._account.source.updated_at):
+        if column in (*self.reference_columns, self._account.source.updated_at):
             raise CannotWriteBack(f"column {column} identifies the row, or holds its change time")
         if self._readers[column] > 1:
             raise CannotWriteBack(f"column {column} is also read by another field")
@@ -184,7 +184,8 @@ class ReverseMapping:
     def _read(self, field: str, cell: object) -> Compared | None:
         """Return the compared form of this field; None when a row with this cell is not a valid listing."""
         trial = self._trials.get(field) or self._trials.setdefault(field, self._trial(field))
-        row = trial.row({trial.reference_column: _REFERENCE, self._columns[field]: plain_cell(cell)}, 1, "")
+        identity = dict.fromkeys(self.reference_columns, _REFERENCE)
+        row = trial.row({**identity, self._columns[field]: plain_cell(cell)}, 1, "")
         if row.listing is None:
             return None
         return _alone(field, compared(row.listing)[COMPARED_FIELDS.index(field)])
@@ -197,7 +198,7 @@ class ReverseMapping:
         }
         if field in source.defaults:
             defaults[field] = source.defaults[field]
-        source = source.model_copy(update={"defaults": defaults})
+        source = source.model_copy(update={"defaults": defaults, "skip": {}})
         account = self._account.model_copy(update={"source": source})
         return RowMapping(account, columns=self._names, current_year=self._year)
 

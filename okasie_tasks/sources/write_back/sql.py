@@ -126,7 +126,7 @@ class _Target:
         # Untyped, so that cells are read as the driver returns them, as in the inventory's query.
         self._raw = table(bare, *(column(one["name"]) for one in described), schema=schema or None)
         self._mapping = ReverseMapping(account, columns=self._holds, current_year=year)
-        self._key = self._mapping.reference_column
+        self._key = self._mapping.reference_columns[0]
         if self._key not in self._holds:
             columns = ", ".join(self._holds)[:300]
             raise SourceError(f"has no column {self._key}; its columns are {columns}", where=where, code="columns")

@@ -1,0 +1,44 @@
+"""Rows that are no rows of the inventory: blank ones, and those that ``[accounts.NAME.source.skip]`` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from okasie_tasks.sources.columns import Row, take
+from okasie_tasks.sources.values import plain_text
+
+LeftOut = Literal["", "blank", "skipped"]
+
+
+class LeftOutRows:
+    """``skip``: column or path -> values. ``columns``: those of a feed with a header."""
+
+    def __init__(self, skip: Mapping[str, Iterable[object]], columns: Sequence[str] | None) -> None:
+        self.columns = tuple(skip)
+        self._rules = [(take(name, columns).get, frozenset(map(_text, values))) for name, values in skip.items()]
+
+    def why(self, row: Row, *, complete: bool) -> LeftOut:
+        """Return why a row is left out; "" if it is not.
+
+        ``complete``: it has all its cells. If not, an empty cell may be a missing one, which skips nothing: a listing
+        must not be sold because its row was damaged.
+        """
+        if all(map(_is_empty, row.values())):
+            return "blank"
+        for get, values in self._rules:
+            cell = get(row)
+            texts = {_text(one) for one in cell} if isinstance(cell, list) and cell else {_text(cell)}
+            if not complete:
+                texts.discard("")
+            if not values.isdisjoint(texts):
+                return "skipped"
+        return ""
+
+
+def _text(value: object) -> str:
+    return "" if _is_empty(value) else plain_text(value).casefold()
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ([], {}, ()) or (isinstance(value, str) and not value.strip())
