@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, ClassVar
+from typing import Any, ClassVar
 
 import asyncssh
 import trustme
