@@ -30,8 +30,6 @@ _MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 class FileSource(BlockSource):
     """A feed in a local file. ``name``: its name in messages; ``bounds``: of this read."""
 
-    sliceable = True
-
     def __init__(
         self,
         account: AccountSettings,
