@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.masking import know_url
@@ -13,6 +14,7 @@ from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, without_passwords
 from okasie_tasks.sources.bounds import Bounds
 from okasie_tasks.sources.mapping import RowMapping
+from okasie_tasks.sources.sql_cells import SqlCells
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -42,15 +44,18 @@ class SqlSource:
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
         engine = open_engine(self._url, self._where)
+        query = text(self._account.source.query or "")
         try:
-            with engine.connect().execution_options(stream_results=True, yield_per=_ROWS_PER_FETCH) as connection:
-                result = connection.execute(text(self._account.source.query or ""))
-                mapping = self._mapping(list(result.keys()))
+            with (
+                engine.connect().execution_options(stream_results=True, yield_per=_ROWS_PER_FETCH) as connection,
+                connection.execute(query) as result,
+            ):
+                cells, mapping = self._reader(list(result.keys()))
                 rows = islice(self._bounds.timed(result.mappings(), self._where), start, stop)
                 for number, raw in enumerate(rows, start=start + 1):
-                    yield mapping.row(
-                        {k: plain_cell(v) for k, v in raw.items()}, number, f"{self._where}, row {number}"
-                    )
+                    values, warnings = cells.read(dict(raw))
+                    row = mapping.row(values, number, f"{self._where}, row {number}")
+                    yield msgspec.structs.replace(row, warnings=(*row.warnings, *warnings)) if warnings else row
         except SQLAlchemyError as error:
             raise database_error(error, self._url, self._where) from None
         finally:
@@ -61,12 +66,13 @@ class SqlSource:
         wanted = frozenset(references)
         return (row for row in self.rows() if row.reference in wanted)
 
-    def _mapping(self, columns: list[str]) -> RowMapping:
-        mapping = RowMapping(self._account, columns=columns, current_year=self._year)
-        if missing := sorted(mapping.needed.difference(columns)):
+    def _reader(self, columns: list[str]) -> tuple[SqlCells, RowMapping]:
+        needed = RowMapping(self._account, columns=columns, current_year=self._year).needed
+        cells = SqlCells(columns, needed)
+        if missing := sorted(needed.difference(cells.columns)):
             raise SourceError(f"has no column {', '.join(missing)}; its columns are {', '.join(columns)[:300]}",
                               where=self._where, code="columns")  # fmt: skip
-        return mapping
+        return cells, RowMapping(self._account, columns=cells.columns, current_year=self._year)
 
 
 def open_engine(url: str, where: str) -> Engine:
@@ -77,6 +83,8 @@ def open_engine(url: str, where: str) -> Engine:
         raise ConfigurationError('type = "sql" needs an extra: pip install "okasie-tasks[sql]"', where=where) from error
     try:
         return create_engine(url)
+    except ImportError as error:
+        raise ConfigurationError(f"its database driver is not installed: {error.name}", where=where) from None
     except Exception as error:
         raise ConfigurationError(f"the SQLAlchemy URL cannot be used ({type(error).__name__})", where=where) from None
 
@@ -88,8 +96,3 @@ def database_error(error: Exception, url: str, where: str) -> SourceError:
     return SourceError(
         f"the database returned an error: {type(error).__name__}" + (f" ({cause})"[:200] if cause else ""), where=where
     )
-
-
-def plain_cell(value: Any) -> Any:
-    """Return a cell as the mapping reads it: a decimal as a float."""
-    return float(value) if isinstance(value, Decimal) else value
