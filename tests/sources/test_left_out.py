@@ -39,9 +39,17 @@ def skip(**rules: Any) -> str:
 @pytest.mark.parametrize("last", [False, True])
 def test_a_csv_row_of_nothing_is_blank(tmp_path: Path, line: str, last: bool) -> None:
     rows = ["A;Golf;9900;", line, *([] if last else ["B;Polo;9900;"])]
-    found = read(tmp_path, HEAD + "\n".join(rows), NAMED)
+    found = read(tmp_path, HEAD + "\n".join([*rows, ""]), NAMED)
     assert brief(found) == ["A", "blank", *([] if last else ["B"])]
     assert [row.where for row in found if row.reference] == ["feed.csv:2", *([] if last else ["feed.csv:4"])]
+
+
+@pytest.mark.parametrize("end", [";;", "  ", '"";""', "Totaal", "B;Golf;9900;verkocht;"])
+def test_a_row_that_is_left_out_may_still_show_that_the_file_is_cut(tmp_path: Path, end: str) -> None:
+    rules = NAMED + skip(ref=["totaal"], state=["verkocht"])
+    with pytest.raises(SourceError, match="ends in the middle of a row"):
+        read(tmp_path, f"{HEAD}A;Golf;9900;\n{end}", rules)
+    assert len(read(tmp_path, f"{HEAD}A;Golf;9900;\n{end}\n", rules)) == 2
 
 
 @pytest.mark.parametrize("line", ["{}", "{ }", '{"ref": "", "title": null, "photos": []}'])
