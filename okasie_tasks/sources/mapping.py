@@ -160,7 +160,8 @@ class RowMapping:
     def row(self, raw: Row, number: int, where: str, issues: tuple[Issue, ...] = ()) -> SourceRow:
         """Map and validate one row. With ``issues``, found while reading it, the row is invalid."""
         if no_row := self._left_out.why(raw, complete=not issues):
-            return SourceRow(row=number, reference="", listing=None, where=where, left_out=no_row)
+            # With its issues: of the last row of a file, they may show that the file is cut.
+            return SourceRow(row=number, reference="", listing=None, issues=issues, where=where, left_out=no_row)
         reference = self.reference.read(raw)
         if reference is None:
             issues, text = (*issues, self.reference.issue(raw)), self.reference.found(raw)
