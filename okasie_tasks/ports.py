@@ -6,7 +6,7 @@ are seconds as float.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -251,17 +251,28 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Source(Protocol):
-    """The local inventory of one account."""
+    """The local inventory of one account. A run reads its blocks once; any process decodes them."""
 
-    sliceable: bool
-    """Whether ranges of rows can be read separately and are stable. Otherwise the source is read in one piece."""
-
-    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        """Rows ``start <= index < stop`` (0-based), in the source's order. Streams, in constant memory.
+    def blocks(self) -> Iterator[Block]:
+        """Read the source once, and yield its rows as blocks in the source's order. Streams, in constant memory.
 
         Raises `SourceError` when the source cannot be read, or not to its proven end (a half feed, an HTML page,
         bytes that are not of the stated encoding).
         """
+        ...
+
+    def decode(
+        self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
+    ) -> Iterator[SourceRow]:
+        """Yield the rows of a block, mapped and validated. The source itself is not read.
+
+        ``known``: rows whose content it holds are not mapped again, see `SourceRow.content`. ``only``: of rows with
+        other references, only the reference is read.
+        """
+        ...
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Read and decode all rows in this process."""
         ...
 
     def version(self) -> str:
@@ -269,18 +280,7 @@ class Source(Protocol):
         ...
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        """Return only these rows. A file is scanned, and its rows without a readable reference are returned as well."""
-        ...
-
-
-@runtime_checkable
-class CachingSource(Source, Protocol):
-    """A source that need not map and validate byte-identical rows again."""
-
-    remembers: bool
-
-    def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
-        """Like `Source.rows`, but rows whose content ``known`` holds are not parsed: see `SourceRow.content`."""
+        """Return only these rows, and those whose reference cannot be read: the source is scanned."""
         ...
 
 

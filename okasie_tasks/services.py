@@ -67,7 +67,7 @@ class Services:
 
     @cached_property
     def runs(self) -> Runs:
-        return Runs(self.redis, prefix=self.settings.redis.key_prefix)
+        return Runs(self.redis, prefix=self.settings.redis.key_prefix, feeds=self.settings.feeds)
 
     @cached_property
     def counters(self) -> Counters:

@@ -68,7 +68,7 @@ def test_a_query_is_one_that_prometheus_understands(query: str) -> None:
 def test_every_trouble_has_its_alert() -> None:
     assert set(RULES) == {
         "OkasieMetricsGone", "OkasieAccountStale", "OkasieFullRunStale", "OkasieRunsFail", "OkasiePlanHeld",
-        "OkasieRejectsGrow", "OkasieQuotaStarved", "OkasiePushesSlow", "OkasieKeyShared", "OkasieBreakerOpen",
+        "OkasieRejectsGrow", "OkasieSellsWait", "OkasieQuotaStarved", "OkasiePushesSlow", "OkasieKeyShared", "OkasieBreakerOpen",
         "OkasieDrift", "OkasieQueueStands", "OkasieStillPaused", "OkasieMalformedMessages",
     }  # fmt: skip
 

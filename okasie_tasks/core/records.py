@@ -72,7 +72,7 @@ class Remote(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LocalBatch(msgspec.Struct, array_like=True):
-    """What one slice of the source adds to one partition. ``same``: rows equal to the ledger's, 12 bytes each."""
+    """What one block of the source adds to one partition. ``same``: rows equal to the ledger's, 12 bytes each."""
 
     same: bytes = b""
     rows: list[Local] = []

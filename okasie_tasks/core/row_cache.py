@@ -1,4 +1,4 @@
-"""A cache of one slice of the source: the content fingerprint of each raw row when it was last read.
+"""A cache of one block of the source: the content fingerprint of each raw row when it was last read.
 
 A byte-identical row under the same mapping has the same content and need not be mapped and validated again. It takes
 16 bytes per row; lost entries are recomputed.
@@ -7,33 +7,16 @@ A byte-identical row under the same mapping has the same content and need not be
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 _WIDTH = 8
-PLACE_ROWS: Final = 5_000
-"""The offset of every row whose number this divides is stored; all parts of a load or a spool begin at one."""
-
-
-class RowOffset(NamedTuple):
-    """Where a row of a file begins: the number of rows, bytes and lines before it."""
-
-    row: int
-    byte: int
-    line: int
 
 
 class RowCache:
-    """Raw row -> content, from the last read and from this one. ``kept``: the last result of `pack`, or b"".
+    """Raw row -> content, from the last read and from this one. ``kept``: the last result of `pack`, or b""."""
 
-    ``begin``: the offset of the first requested row in this version of the source, if known. ``every``: the number of
-    rows between stored offsets.
-    """
-
-    def __init__(self, kept: bytes = b"", begin: RowOffset | None = None, *, every: int = PLACE_ROWS) -> None:
+    def __init__(self, kept: bytes = b"") -> None:
         self._kept = kept
-        self.begin, self._every = begin, every
-        self.passed: list[RowOffset] = []
-        """Offsets that the reader passed, for the next read."""
         self._version = b""
         self._now: list[bytes] = []
         self.contents: dict[bytes, bytes] = {}
@@ -53,11 +36,6 @@ class RowCache:
     def note(self, raw: bytes, content: bytes) -> None:
         """Record a row that was read, for the next read."""
         self._now.append(raw + content)
-
-    def at(self, row: int, byte: int, line: int) -> None:
-        """Record the offset of a row; the source calls this before each row."""
-        if row % self._every == 0:
-            self.passed.append(RowOffset(row, byte, line))
 
     def pack(self) -> bytes | None:
         """Return the bytes to store; None if they are already stored, or the source has no version."""

@@ -33,7 +33,7 @@ _KINDS: Final = ("list", "bulk", "put", "delete")
 _CONFLICTS: Final = 10
 _MODES: Final = ("incremental", "full")
 STAGES: Final = {
-    "first": "pages", "walk": "pages", "load": "slices read", "diff": "diffed", "spool": "spooled",
+    "first": "pages", "walk": "pages", "load": "blocks read", "diff": "diffed", "spool": "spooled",
     "upsert": "upserted", "confirm": "sells confirmed", "sell": "sold",
 }  # fmt: skip
 """The label of each stage's parts when progress is shown."""
@@ -165,12 +165,12 @@ def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatu
 
 def plan_document(ctx: AccountContext, run: Run, quota: LimiterStatus) -> dict[str, Any]:
     """Return a plan: the run's document, every change with its reason, and how long sending would take."""
-    slices, holds = json.loads(run.facts.get("slices", "[]")), plan_review.holds_of(run)
+    blocks, holds = json.loads(run.facts.get("blocks", "[]")), plan_review.holds_of(run)
     rekeyed = plan_review.rekeyed_of(run)
     held_items = json.loads(run.facts.get("held_items", "[]"))
     return {
         **run_document(ctx.runs, run),
-        "changes": [_change(change, holds, rekeyed) for change in changes_of(ctx, run.id, slices)],
+        "changes": [_change(change, holds, rekeyed) for change in changes_of(ctx, run.id, blocks)],
         **items_document(held_changes.collect(ctx, run.id, held_items), run.fact("held_count")),
         "planned": {"upserts": run.fact("planned_upserts"), "sells": run.fact("planned_sells")},
         "rejects": rejects_of_plan(ctx, run.id),

@@ -199,8 +199,10 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
     redis = redis.model_copy(
         update={"url": None if url in (None, "", "embedded") else url, "state_dir": base / redis.state_dir.expanduser()}
     )
-    alerts = _bound_alerts(settings.alerts, base, environ)
-    return settings.model_copy(update={"accounts": accounts, "redis": redis, "alerts": alerts})
+    alerts, feeds = _bound_alerts(settings.alerts, base, environ), settings.feeds
+    if feeds.store != "redis" and "://" not in feeds.store:
+        feeds = feeds.model_copy(update={"store": str(base / Path(feeds.store).expanduser())})
+    return settings.model_copy(update={"accounts": accounts, "redis": redis, "feeds": feeds, "alerts": alerts})
 
 
 def _bound_alerts(alerts: AlertSettings, base: Path, environ: Mapping[str, str]) -> AlertSettings:

@@ -110,6 +110,16 @@ class RedisSettings(_Model):
     state_dir: Path = Path(".okasie")
 
 
+class FeedSettings(_Model):
+    """``[feeds]``: where the blocks of a run's source are until it ends.
+
+    ``store``: where those are that exceed ``max_redis_mb``: ``redis`` for nowhere, or a folder or fsspec URL.
+    """
+
+    store: Name = "redis"
+    max_redis_mb: Annotated[float, Field(ge=0)] = 512.0
+
+
 class LogSettings(_Model):
     """``[log]``: what every process writes to stderr. ``level`` None: that of ``celery -l``; commands log warnings."""
 
@@ -279,6 +289,7 @@ class Settings(_Model):
     """The whole configuration. Relative paths have been made absolute against the file's folder."""
 
     redis: RedisSettings = RedisSettings()
+    feeds: FeedSettings = FeedSettings()
     log: LogSettings = LogSettings()
     alerts: AlertSettings = AlertSettings()
     accounts: Mapping[str, AccountSettings] = Field(default_factory=dict)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 from okasie_tasks.core.row_cache import RowCache
@@ -18,9 +17,6 @@ BLOCK_BYTES: Final = 4_000_000
 class BlockSource(ABC):
     """A source that offers blocks; see `okasie_tasks.ports.Source`."""
 
-    sliceable = False
-    remembers = True
-
     @abstractmethod
     def blocks(self) -> Iterator[Block]: ...
 
@@ -29,10 +25,10 @@ class BlockSource(ABC):
         self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
     ) -> Iterator[SourceRow]: ...
 
-    def rows(self, start: int = 0, stop: int | None = None, *, known: RowCache | None = None) -> Iterator[SourceRow]:
-        """Read and decode rows ``start <= index < stop`` in this process."""
-        rows = (row for block in self.blocks() for row in self.decode(block, known=known))
-        return islice(rows, start, stop)
+    def rows(self) -> Iterator[SourceRow]:
+        """Read and decode all rows in this process."""
+        for block in self.blocks():
+            yield from self.decode(block)
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
         """Return only these rows, and those whose reference cannot be read: the source is scanned."""

@@ -31,8 +31,6 @@ _MARKUP: Final = (*_PAGE, b"<!doctype", b"<?xml")
 class FileSource(BlockSource):
     """A feed in a local file. ``name``: its name in messages; ``bounds``: of this read."""
 
-    sliceable = True
-
     def __init__(
         self,
         account: AccountSettings,

@@ -23,6 +23,7 @@ from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
 from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
 from okasie_tasks.sources.left_out import LeftOutRows
+from okasie_tasks.sources.paths import is_path, root
 from okasie_tasks.sources.references import ReferenceReader
 from okasie_tasks.sources.values import (
     NumberReader,
@@ -81,6 +82,8 @@ class RowMapping:
         self._columns = None if self._order is None else frozenset(self._order)
         self.reference = ReferenceReader(account.source.reference or self._own_reference(), self._order)
         self._left_out = LeftOutRows(account.source.skip, self._order)
+        # In a feed without a header: members that paths lead into. They are no values, even with a field's name.
+        self._nested = {root(name) for name in self.needed if is_path(name)} if self._columns is None else set[str]()
         words = {
             BY_INPUT_NAME[field].name: {k.strip().casefold(): v for k, v in table.items()}
             for field, table in self._source.values.items()
@@ -133,7 +136,7 @@ class RowMapping:
             target = self._source.fields.get(name)
             if target is not None:
                 return target
-            if self._columns is None or name in self._columns:
+            if name not in self._nested and (self._columns is None or name in self._columns):
                 return name
         return None
 
@@ -157,7 +160,8 @@ class RowMapping:
     def row(self, raw: Row, number: int, where: str, issues: tuple[Issue, ...] = ()) -> SourceRow:
         """Map and validate one row. With ``issues``, found while reading it, the row is invalid."""
         if no_row := self._left_out.why(raw, complete=not issues):
-            return SourceRow(row=number, reference="", listing=None, where=where, left_out=no_row)
+            # With its issues: of the last row of a file, they may show that the file is cut.
+            return SourceRow(row=number, reference="", listing=None, issues=issues, where=where, left_out=no_row)
         reference = self.reference.read(raw)
         if reference is None:
             issues, text = (*issues, self.reference.issue(raw)), self.reference.found(raw)
@@ -243,6 +247,8 @@ def _is_digits(value: object) -> bool:
 
 
 def _texts(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [part for part in value if part is not None]
     return [part.strip() for part in value.split("|") if part.strip()] if isinstance(value, str) else value
 
 
@@ -250,7 +256,7 @@ def _features(value: Any) -> Any:
     if not isinstance(value, str | list):
         return value
     parts = value.split("|") if isinstance(value, str) else value
-    return [_feature(part) if isinstance(part, str) else part for part in parts if part != ""]
+    return [_feature(part) if isinstance(part, str) else part for part in parts if part not in ("", None)]
 
 
 def _text(value: Any) -> Any:

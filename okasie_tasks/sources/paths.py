@@ -27,6 +27,11 @@ def is_path(name: str) -> bool:
     return not set("./[@").isdisjoint(name)
 
 
+def root(path: str) -> str:
+    """Return the member that a path begins with."""
+    return _SEPARATOR.split(path)[0].partition("[")[0]
+
+
 def compile_path(path: str) -> Callable[[Mapping[str, Any]], Any]:
     """Return a function that reads the path from a row: None without a value, a list of several or after ``[]``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
@@ -39,6 +39,9 @@ _TYPES: Final[tuple[tuple[type, Callable[[Any], str], Callable[[str], Any]], ...
 """What msgpack has no type for: the type, to text, and from text. Its index is the code of the extension type."""
 
 
+Prepare = Callable[[Any], tuple[Any, Sequence[Issue]]]
+
+
 class ReadRecords(Protocol):
     """Reads a feed as records, streamed. Raises `SourceError` unless the end is proven."""
 
@@ -69,7 +72,9 @@ class RecordFormat:
     ) -> Iterator[SourceRow]:
         """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
         columns = msgspec.msgpack.decode(block.head, type=list[str]) if block.head else None
-        return decode_records(block, self._mapping(columns, only), known)
+        mapping = self._mapping(columns, only)
+        prepare = partial(_without_errors, mapping) if columns else None
+        return decode_records(block, mapping, known, prepare=prepare)
 
     def _mapping(self, columns: list[str] | None, only: Collection[str] | None = None) -> RowMapping:
         return RowMapping(self._account, columns=columns, current_year=self._year, only=only)
@@ -97,8 +102,13 @@ def cut_records(records: Iterable[Record], *, head: bytes = b"") -> Iterator[Blo
         yield _block(first, packed, head)
 
 
-def decode_records(block: Block, mapping: RowMapping, known: RowCache | None) -> Iterator[SourceRow]:
-    """Yield the rows of a block of records; see `okasie_tasks.ports.Source`."""
+def decode_records(
+    block: Block, mapping: RowMapping, known: RowCache | None, *, prepare: Prepare | None = None
+) -> Iterator[SourceRow]:
+    """Yield the rows of a block of records; see `okasie_tasks.ports.Source`.
+
+    ``prepare``: makes of a record's value what ``mapping`` reads, with what it leaves out.
+    """
     known = known or RowCache()
     known.under(mapping.version)
     records = msgspec.msgpack.decode(block.data, type=list[_Packed])
@@ -109,7 +119,8 @@ def decode_records(block: Block, mapping: RowMapping, known: RowCache | None) ->
             yield unread_row(number, record.where, "unreadable", record.error, raw=raw)
             continue
         raw, value = raw_fingerprint(record.value), msgspec.msgpack.decode(record.value, ext_hook=_unpacked)
-        read = partial(map_value, mapping, value, number, record.where, raw=raw)
+        value, warnings = prepare(value) if prepare else (value, [])
+        read = partial(map_value, mapping, value, number, record.where, raw=raw, warnings=warnings)
         content = known.contents.get(raw)
         if content is None or (reference := _reference_of(mapping, value)) is None:
             yield read()
@@ -117,18 +128,23 @@ def decode_records(block: Block, mapping: RowMapping, known: RowCache | None) ->
             yield SourceRow(number, reference, None, where=record.where, raw=raw, content=content, read=read)
 
 
-def map_value(mapping: RowMapping, value: Any, number: int, where: str, *, raw: bytes) -> SourceRow:
+def map_value(
+    mapping: RowMapping, value: Any, number: int, where: str, *, raw: bytes, warnings: Sequence[Issue] = ()
+) -> SourceRow:
     """Map and validate one value; a `Listing` is valid already. ``raw``: its fingerprint."""
     if isinstance(value, Listing):
         return SourceRow(number, value.external_reference, value, where=where, raw=raw)
     if not isinstance(value, dict):
         return unread_row(number, where, "not_an_object", f"expected an object, got {type(value).__name__}", raw=raw)
     row = mapping.row(value, number, where)
-    if errors := value.get(ERRORS):
-        read = [place for column, place in errors.items() if column in mapping.needed or column in BY_INPUT_NAME]
-        found = (Issue("row", "cell_error", f"cell {place}, taken as empty") for place in read)
-        row = msgspec.structs.replace(row, warnings=(*row.warnings, *found))
-    return msgspec.structs.replace(row, raw=raw)
+    return msgspec.structs.replace(row, raw=raw, warnings=(*row.warnings, *warnings))
+
+
+def _without_errors(mapping: RowMapping, value: dict[str, Any]) -> tuple[dict[str, Any], list[Issue]]:
+    """Return the row of a sheet, and its cells that are read but hold an error: they are empty."""
+    errors = value.pop(ERRORS, None) or {}
+    read = [place for column, place in errors.items() if column in mapping.needed or column in BY_INPUT_NAME]
+    return value, [Issue("row", "cell_error", f"cell {place}, taken as empty") for place in read]
 
 
 def unread_row(number: int, where: str, code: str, reason: str, *, raw: bytes) -> SourceRow:

@@ -23,6 +23,7 @@ class ReferenceReader:
         self.columns = tuple(names) or (target,)
         parts = string.Formatter().parse(target) if names else [("", target, "", None)]
         self._parts = [(literal, name, take(name, columns).get if name else None) for literal, name, *_ in parts]
+        self._column = None if names else self._parts[0][2]
         self._order, self._width = columns, 0
         if columns is not None and not names and target in columns:
             # Of two columns with the same name the last one counts, as in a dict.
@@ -30,6 +31,8 @@ class ReferenceReader:
 
     def read(self, row: Row) -> str | None:
         """Return the row's reference; None when it cannot be read."""
+        if self._column is not None:
+            return parse_reference(reference_text(self._column(row)))
         texts = self._texts(row)
         return None if any(text == "" for text in texts) else parse_reference("".join(texts))
 

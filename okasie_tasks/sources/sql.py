@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -17,6 +16,7 @@ from okasie_tasks.sources.blocks import BlockSource
 from okasie_tasks.sources.bounds import Bounds
 from okasie_tasks.sources.mapping import RowMapping
 from okasie_tasks.sources.records import cut_records, decode_records
+from okasie_tasks.sources.sql_cells import SqlCells
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -44,13 +44,17 @@ class SqlSource(BlockSource):
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
         engine = open_engine(self._url, self._where)
+        query = text(self._account.source.query or "")
         try:
-            with engine.connect().execution_options(stream_results=True, yield_per=_ROWS_PER_FETCH) as connection:
-                result = connection.execute(text(self._account.source.query or ""))
+            with (
+                engine.connect().execution_options(stream_results=True, yield_per=_ROWS_PER_FETCH) as connection,
+                connection.execute(query) as result,
+            ):
                 columns = list(result.keys())
-                self._mapping(columns).check_columns(self._where)
-                rows = self._bounds.timed(result.mappings(), self._where)
-                records = (self._record(raw, number) for number, raw in enumerate(rows, start=1))
+                _, mapping = self._reader(columns)
+                mapping.check_columns(self._where)
+                rows = enumerate(self._bounds.timed(result.mappings(), self._where), start=1)
+                records = (Record(f"{self._where}, row {number}", dict(raw)) for number, raw in rows)
                 yield from cut_records(records, head=msgspec.msgpack.encode(columns))
         except SQLAlchemyError as error:
             raise database_error(error, self._url, self._where) from None
@@ -61,14 +65,13 @@ class SqlSource(BlockSource):
         self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
     ) -> Iterator[SourceRow]:
         """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
-        columns = msgspec.msgpack.decode(block.head, type=list[str])
-        return decode_records(block, self._mapping(columns, only), known)
+        cells, mapping = self._reader(msgspec.msgpack.decode(block.head, type=list[str]), only)
+        return decode_records(block, mapping, known, prepare=cells.read)
 
-    def _record(self, raw: Any, number: int) -> Record:
-        return Record(f"{self._where}, row {number}", {name: plain_cell(value) for name, value in raw.items()})
-
-    def _mapping(self, columns: list[str], only: Collection[str] | None = None) -> RowMapping:
-        return RowMapping(self._account, columns=columns, current_year=self._year, only=only)
+    def _reader(self, columns: list[str], only: Collection[str] | None = None) -> tuple[SqlCells, RowMapping]:
+        needed = RowMapping(self._account, columns=columns, current_year=self._year).needed
+        cells = SqlCells(columns, needed)
+        return cells, RowMapping(self._account, columns=cells.columns, current_year=self._year, only=only)
 
 
 def open_engine(url: str, where: str) -> Engine:
@@ -79,6 +82,8 @@ def open_engine(url: str, where: str) -> Engine:
         raise ConfigurationError('type = "sql" needs an extra: pip install "okasie-tasks[sql]"', where=where) from error
     try:
         return create_engine(url)
+    except ImportError as error:
+        raise ConfigurationError(f"its database driver is not installed: {error.name}", where=where) from None
     except Exception as error:
         raise ConfigurationError(f"the SQLAlchemy URL cannot be used ({type(error).__name__})", where=where) from None
 
@@ -90,8 +95,3 @@ def database_error(error: Exception, url: str, where: str) -> SourceError:
     return SourceError(
         f"the database returned an error: {type(error).__name__}" + (f" ({cause})"[:200] if cause else ""), where=where
     )
-
-
-def plain_cell(value: Any) -> Any:
-    """Return a cell as the mapping reads it: a decimal as a float."""
-    return float(value) if isinstance(value, Decimal) else value

@@ -2,10 +2,8 @@
 
 Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes), ``{prefix}rejects:{account}`` and
 ``{prefix}images:{account}`` (hashes, reference -> JSON); ``{prefix}unreadable:{account}`` (hash: ``count``, ``rows``,
-``waiting``; see `okasie_tasks.core.unreadable`); and, as a cache,
-``{prefix}rows:{account}`` (hash, slice of the source -> 16 bytes a row) and ``{prefix}places:{account}`` (hash, row ->
-byte, line and version of the source). Writes are compare-and-set, so that an urgent write between read and write
-is never undone.
+``waiting``; see `okasie_tasks.core.unreadable`); and, as a cache, ``{prefix}rows:{account}`` (hash, block of the source
+-> 16 bytes a row). Writes are compare-and-set, so that an urgent write between read and write is never undone.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import redis
 
 from okasie_tasks.core.ledger_entry import PACKED_BYTES, Entry
 from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
-from okasie_tasks.core.row_cache import RowOffset
 from okasie_tasks.core.unreadable import UnreadableRows, WaitingSells
 from okasie_tasks.store.scripts import script
 
@@ -39,7 +36,6 @@ class Ledger:
         self._skipped = f"{prefix}images:{account}"
         self._unreadable = f"{prefix}unreadable:{account}"
         self._rows = f"{prefix}rows:{account}"
-        self._places = f"{prefix}places:{account}"
         self._swap = script(client, "ledger_swap")
         self._read = script(client, "ledger_read")
 
@@ -119,25 +115,14 @@ class Ledger:
     # -- rows of the source ----------------------------------------------------------------------------------------
 
     def known_rows(self, place: int) -> bytes:
-        """Return the cached rows of one slice of the source; see `okasie_tasks.core.row_cache`."""
+        """Return the cached rows of one block of the source; see `okasie_tasks.core.row_cache`."""
         return cast("bytes | None", self._redis.hget(self._rows, str(place))) or b""
 
     def keep_rows(self, place: int, known: bytes) -> None:
         self._redis.hset(self._rows, str(place), cast("Any", known))
 
-    def row_offset(self, version: str, row: int) -> RowOffset | None:
-        """Return where this row begins, if it was stored for this version of the source."""
-        kept = cast("bytes | None", self._redis.hget(self._places, str(row)))
-        byte, line, kept_version = kept.decode().split(" ", 2) if kept else ("", "", "")
-        return RowOffset(row, int(byte), int(line)) if version and kept_version == version else None
-
-    def keep_row_offsets(self, version: str, places: Iterable[RowOffset]) -> None:
-        """Store row offsets. Those of another version may remain, as each one carries its version."""
-        if mapping := {str(place.row): f"{place.byte} {place.line} {version}" for place in places}:
-            self._redis.hset(self._places, mapping=cast("Any", mapping))
-
     def forget_rows(self, beyond: int) -> None:
-        """Forget the slices after the first ``beyond``: the source has become shorter."""
+        """Forget the blocks after the first ``beyond``: the source has become shorter."""
         gone = [place for place in cast("list[bytes]", self._redis.hkeys(self._rows)) if int(place) >= beyond]
         if gone:
             self._redis.hdel(self._rows, *cast("Any", gone))

@@ -12,6 +12,7 @@ Keys, all under the configured prefix::
     run:{r}:{stage}:parts      hash   part -> claim, or D (done) or F (failed)
     run:{r}:{stage}:results    hash   part -> small msgpack result
     run:{r}:data:{collection}  hash or set: what the run keeps until it ends; run:{r}:collections names them
+    run:{r}:data:blocks        hash   part of the load -> its block of the source (see blocks.py)
 
 Every transition is one Lua step with Redis time; a claim carries a fencing token, so that a worker that lost its
 part to another cannot change anything.
@@ -26,6 +27,8 @@ import msgspec
 import redis
 from ulid import ULID
 
+from okasie_tasks.settings import FeedSettings
+from okasie_tasks.store.blocks import Blocks
 from okasie_tasks.store.controls import Controls, paused_key
 from okasie_tasks.store.parts import RunData, RunParts
 from okasie_tasks.store.records import (
@@ -44,14 +47,15 @@ _REFUSES: Final = ("OOM ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
 
 
 class Runs:
-    """All accounts' runs. ``client`` must return bytes."""
+    """All accounts' runs. ``client`` must return bytes; ``feeds``: where the blocks of a source are."""
 
-    def __init__(self, client: redis.Redis, *, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, *, prefix: str, feeds: FeedSettings | None = None) -> None:
         self.redis = client
         self._prefix, keys = prefix, RunKeys(prefix)
         self.key, self.account_key = keys.run, keys.account
         self.data = RunData(client, keys)
         self.parts = RunParts(client, keys, self.data)
+        self.blocks = Blocks(client, keys, self.data, feeds or FeedSettings())
         self.controls = Controls(client, prefix=prefix)
         self._lua = {name: script(client, name) for name in ("run_request", "run_begin", "run_advance", "run_end")}
 

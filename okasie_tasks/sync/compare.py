@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,8 @@ from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
 from okasie_tasks.sync import audit, price_moves, rejects, skipped_images, waiting_sells
-from okasie_tasks.sync.context import SPOOL_ROWS, AccountContext, Part
+from okasie_tasks.sync.context import AccountContext, Part
+from okasie_tasks.sync.load import firsts_of
 from okasie_tasks.sync.partition import Partition
 
 log = get_logger(__name__)
@@ -33,8 +35,8 @@ class PartitionResult(msgspec.Struct):
 
     counts: dict[str, int] = {}
     dealers: dict[str, DealerTotals] = {}
-    slices: dict[int, int] = {}
-    """Planned sends per slice of the source, for the spool."""
+    blocks: dict[int, int] = {}
+    """Planned sends per block of the source, for the spool."""
     sells: int = 0
     new_rejects: int = 0
     rejected: int = 0
@@ -107,6 +109,7 @@ class PartitionPlan:
         self._offers: list[Offer] = []
         self._filled: dict[bytes, Counter[int]] = defaultdict(Counter)
         self._now = int(ctx.runs.now())
+        self._firsts = firsts_of(ctx, part.run)
         self._images_due = skipped_images.due(ctx, base, now=self._now)
         self._missed: dict[str, int] = {}
         """Reference -> how many reads before this run lacked it, for those that this run lacks too."""
@@ -262,8 +265,12 @@ class PartitionPlan:
             self.result.sells += 1
         else:
             self.result.creates += change.traits is not None
-            number = (change.row - 1) // SPOOL_ROWS
-            self.result.slices[number] = self.result.slices.get(number, 0) + 1
+            number = self._block_of(change)
+            self.result.blocks[number] = self.result.blocks.get(number, 0) + 1
+
+    def _block_of(self, change: Planned) -> int:
+        """Return the number of the block that has the row to send."""
+        return bisect_right(self._firsts, change.row - 1) - 1
 
     def _count_lost(self, base: Entry, fields: tuple[str, ...]) -> None:
         lost = self._dealer(base.dealer).lost
@@ -300,8 +307,8 @@ class PartitionPlan:
             collections[waiting_sells.COLLECTION] = self._sells_waiting[:MOST_NAMED]
             self.result.counts["sells_waiting"] = len(self._sells_waiting)
         for change in self._planned:
-            sends = f"sends:{(change.row - 1) // SPOOL_ROWS}"
-            collections["sells" if change.action == "sell" else sends].append(change)
+            place = "sells" if change.action == "sell" else f"sends:{self._block_of(change)}"
+            collections[place].append(change)
         if self._theirs:
             collections["theirs"] = self._theirs
         self._ctx.runs.data.put_all(self._part.run, self._part.number, collections)

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
     from okasie_tasks.store.write_locks import WriteLocks
 
-LOAD_ROWS: Final = 25_000
-"""Rows of the source per part of the load: a few seconds of work, far below any time limit."""
-SPOOL_ROWS: Final = 5_000
-"""Rows of the source per part of the spool: about 50 bulk calls, 25 s of quota, are prepared at a time."""
 ATTEMPTS: Final = 3
 """Tries of a part before it fails (API docs, guides/incremental-sync)."""
 
@@ -46,7 +42,7 @@ class AccountPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountContext(NamedTuple):
-    """Everything that a step uses. ``source`` opens the inventory again: each part reads it separately."""
+    """Everything that a step uses. ``source`` opens the inventory; each part of a run opens it anew."""
 
     policy: AccountPolicy
     runs: Runs
@@ -59,6 +55,8 @@ class AccountContext(NamedTuple):
     plans: HeldPlans
     write_back: Callable[[], WriteBack | None]
     history: History
+    publish: Callable[[str], object] = str
+    """Publishes the parts of a run that are due; called by a part that adds parts while it works."""
 
 
 class Part(NamedTuple):

@@ -19,6 +19,7 @@ from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.sync import compare, confirm, control_totals, fetch, finish, halving, load, phases, spool, writes
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
+from okasie_tasks.sync.reading import first_block, read_source, reading_part
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Claim, Run
@@ -256,7 +257,9 @@ def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
 
 def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
     try:
-        return load.load_slice(ctx, part, run, partitions=run.fact("partitions", 1))
+        if part.number == reading_part(run):
+            return read_source(ctx, part, run)
+        return load.load_block(ctx, part, run, partitions=run.fact("partitions", 1))
     except OSError as error:
         # A full disk is no fault of the source: what is downloaded is stored in the state directory first.
         verb = "stored" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else "read"
@@ -266,13 +269,13 @@ def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
 
 def _diff(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
     evidence = phases.evidence_of(ctx, run)
-    partitions, first = run.fact("partitions", 1), load.first_part(run)
+    partitions, first = run.fact("partitions", 1), first_block(run)
     return compare.diff_chunk(ctx, part, evidence, partitions=partitions, plan_only=run.plan_only, load_first=first)
 
 
 def _spool(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
-    slices = phases.slices_of(run)
-    return spool.spool(ctx, part, run, slice_number=slices[part.number], last=part.number == len(slices) - 1)
+    blocks = phases.blocks_of(run)
+    return spool.spool(ctx, part, run, block=blocks[part.number], last=part.number == len(blocks) - 1)
 
 
 def _upsert(ctx: AccountContext, part: Part, _: Run, call: Call) -> object:

@@ -84,6 +84,7 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
     ctx.runs.end(run, state, cursor=cursor, account_facts=account)
     # The plan of a dry run is read after its end; other runs keep only their record.
     ctx.runs.data.clear(run.id, but=held_changes.KEPT_FOR_PLANS if run.plan_only else ())
+    ctx.runs.blocks.clear(run.account, run.id)
     _log_end(ctx, run.id, before)
 
 

@@ -16,7 +16,7 @@ from okasie_tasks.sync import rejects, unreadable_rows
 from okasie_tasks.sync.context import AccountContext
 
 _HELD: Final = "held"
-"""A collection of the run: the held creates and updates of each slice of the source."""
+"""A collection of the run: the held creates and updates of each block of the source."""
 KEPT_FOR_PLANS: Final = (
     "sends:", "sells", "losing", "preexisting", _HELD, rejects.COLLECTION, unreadable_rows.COLLECTION,
 )  # fmt: skip
@@ -24,7 +24,7 @@ KEPT_FOR_PLANS: Final = (
 
 
 def keep(ctx: AccountContext, run: str, number: int, listings: Sequence[tuple[Planned, bytes]]) -> None:
-    """Store what the held changes of one slice would do. ``listings``: each with its body as it would be sent."""
+    """Store what the held changes of one block would do. ``listings``: each with its body as it would be sent."""
     shown = listings[:MOST_SHOWN]
     if not shown:
         return

@@ -1,10 +1,11 @@
-"""Reads the source, slice by slice, and writes its rows into the partitions of the run."""
+"""Decodes the blocks of the source, and writes their rows into the partitions of the run."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -28,23 +29,24 @@ from okasie_tasks.core.records import (
 from okasie_tasks.core.rekeyed import traits_of
 from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.core.unreadable import MOST_NAMED, UnreadableRow
-from okasie_tasks.errors import SourceError
-from okasie_tasks.ports import CachingSource, Source, SourceRow
-from okasie_tasks.sync import settling, unreadable_rows
-from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
+from okasie_tasks.ports import Block, Source, SourceRow
+from okasie_tasks.sync import unreadable_rows
+from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.fetch import BATCH_ROWS
+from okasie_tasks.sync.reading import first_block, lost_block
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
 
+_FIRSTS: Final = "firsts"
+"""A collection of the run: the index of the first row of each block."""
 
-class SliceResult(msgspec.Struct):
-    """The result of one part of the load."""
 
+class BlockResult(msgspec.Struct):
+    """The result of one decoded block. ``first``: index of its first row."""
+
+    first: int = 0
     rows: int = 0
-    ended: bool = False
-    """Whether the source ended within the slice."""
-    version: str = ""
     nameless: int = 0
     skipped: int = 0
     blank: int = 0
@@ -52,10 +54,6 @@ class SliceResult(msgspec.Struct):
     """The first of the ``nameless`` rows."""
     open_end: str = ""
     """Where the source ends without a line end."""
-    changed: bool = False
-    """The source changed during the read, so nothing of it counts."""
-    unsettled: bool = False
-    """The source was being written, for longer than a run waits."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -74,63 +72,46 @@ class SliceResult(msgspec.Struct):
         return [row for row in chunk if row.reference]
 
 
-def load_slice(ctx: AccountContext, part: Part, run: Run, *, partitions: int) -> SliceResult:
-    """Read one slice of the source into the partitions. Raises `SourceUnsettled` while the source is being written."""
-    source = ctx.source()
-    number = part.number - first_part(run)
-    version = source.version()
-    if not source.sliceable and number:
-        return SliceResult(ended=True)  # the first part reads it all
-    settled = settling.is_settled(ctx, run, "load", source, version)
-    sorter = _Sorter(ctx, part, number, partitions, version if source.sliceable else None)
-    try:
-        result = _read(source, number, sorter)
-    except SourceError:
-        if source.version() == version:
-            raise
-    if source.version() != version:
-        return SliceResult(changed=True)
+def load_block(ctx: AccountContext, part: Part, run: Run, *, partitions: int) -> BlockResult:
+    """Decode one block of the source into the partitions. A block that no longer counts is left out."""
+    block = ctx.runs.blocks.get(part.run, part.number)
+    if block is None:
+        now = ctx.runs.get(part.run)
+        if now is not None and now.open and part.number >= first_block(now):
+            raise lost_block()
+        return BlockResult()
+    sorter = _Sorter(ctx, part, part.number - first_block(run), partitions)
+    result = _decode(ctx.source(), block, sorter)
     sorter.write()
-    ctx.ledger.keep_row_offsets(version, sorter.known.passed)
-    result.version, result.unsettled = version, not settled
     return result
 
 
-def first_part(run: Run) -> int:
-    """Return the first part of the load that counts: the source is read again when it changed during a read."""
-    return run.fact("load_first")
+def keep_firsts(ctx: AccountContext, run: Run, blocks: Sequence[BlockResult]) -> None:
+    """Store the index of the first row of each block, for `firsts_of`."""
+    ctx.runs.data.put(run.id, _FIRSTS, 0, [block.first for block in blocks])
 
 
-def _read(source: Source, number: int, sorter: _Sorter) -> SliceResult:
-    result = SliceResult()
-    start = number * LOAD_ROWS
-    # One row more than the slice shows whether it is the last one, without another part.
-    stop = start + LOAD_ROWS + 1 if source.sliceable else None
-    if isinstance(source, CachingSource):
-        stream = source.rows(start, stop, known=sorter.known)
-    else:
-        stream = source.rows(start, stop)
-    stream = iter(stream)
-    own = islice(stream, LOAD_ROWS) if source.sliceable else stream
-    while chunk := list(islice(own, BATCH_ROWS)):
+def firsts_of(ctx: AccountContext, run: str) -> list[int]:
+    """Return the index of the first row of each block of the source."""
+    return ctx.runs.data.fetch_one(run, _FIRSTS, 0, list[int]) or [0]
+
+
+def _decode(source: Source, block: Block, sorter: _Sorter) -> BlockResult:
+    result, rows = BlockResult(first=block.first), source.decode(block, known=sorter.known)
+    while chunk := list(islice(rows, BATCH_ROWS)):
         sorter.add(result.add(chunk))
-    result.ended = result.rows < LOAD_ROWS or next(stream, None) is None
     return result
 
 
 class _Sorter:
-    """Sorts the rows of one slice of the source into the partitions.
+    """Sorts the rows of one block of the source into the partitions. ``number``: of the block in its read."""
 
-    ``number``: of the slice; ``version``: of a source whose row offsets are stored.
-    """
-
-    def __init__(self, ctx: AccountContext, part: Part, number: int, partitions: int, version: str | None) -> None:
+    def __init__(self, ctx: AccountContext, part: Part, number: int, partitions: int) -> None:
         self._ctx, self._part, self._number, self._partitions = ctx, part, number, partitions
         self._any_with_values = ctx.runs.data.has(part.run, "with_values")
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
-        begin = None if version is None else ctx.ledger.row_offset(version, number * LOAD_ROWS)
-        self.known = RowCache(ctx.ledger.known_rows(number), begin)
+        self.known = RowCache(ctx.ledger.known_rows(number))
 
     def add(self, chunk: list[SourceRow]) -> None:
         """Sort rows, all of which have a reference."""

@@ -23,7 +23,7 @@ from okasie_tasks.sync.context import AccountContext
 class Partition:
     """One partition of a run. ``base``: the ledger entries that need a decision, set by `take_settled`.
 
-    ``load_first``: the first part of the load that counts.
+    ``load_first``: the part of the load that decoded the first block.
     """
 
     def __init__(self, ctx: AccountContext, run: str, partition: int, partitions: int, *, load_first: int = 0) -> None:

@@ -20,10 +20,11 @@ from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import Page
 from okasie_tasks.sync import absences, confirm, control_totals, fetch, plan_review, settling, unreadable_rows
 from okasie_tasks.sync.compare import PartitionResult
-from okasie_tasks.sync.context import LOAD_ROWS, AccountContext, Part
+from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.finish import cancelled, end, note_error
-from okasie_tasks.sync.load import SliceResult, first_part
+from okasie_tasks.sync.load import BlockResult, keep_firsts
 from okasie_tasks.sync.lost_fields import review_fields
+from okasie_tasks.sync.reading import ReadResult, first_block, reading_part
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Claim, Run
@@ -32,7 +33,7 @@ WINDOWS: Final = {
     # stage: (parts per window, publish the next window when this many parts are still open)
     "first": (1, 0),
     "walk": (5, 0),
-    "load": (4, 1),
+    "load": (4, 2),
     "diff": (200, 40),
     "spool": (1, 0),
     "upsert": (12, 10),
@@ -51,7 +52,7 @@ _MOST_DRAINED: Final = 20
 APPLY: Final = ("spool", "upsert", "confirm", "sell")
 """The stages that share the phase ``apply``: the next parts depend on all of them."""
 _SPOOL_AHEAD: Final = 30
-"""Spool the next slice when no more upsert chunks than this are open: 15 s of quota, half if a worker died."""
+"""Spool the next block when no more upsert chunks than this are open: 15 s of quota, half if a worker died."""
 
 Step = Callable[[AccountContext, "Run"], None]
 
@@ -152,7 +153,7 @@ def _to_load(ctx: AccountContext, run: Run, phase: str) -> None:
         "profiles_lost": json.dumps(lost),
         "source_began_ms": ctx.runs.now_ms(),
     }
-    ctx.runs.advance(run.id, phase, "load", parts=_slices(run), facts=facts)
+    ctx.runs.advance(run.id, phase, "load", parts=1, facts=facts)
 
 
 def _lost_profiles(ctx: AccountContext, run: Run) -> list[str]:
@@ -166,41 +167,37 @@ def _after_load(ctx: AccountContext, run: Run) -> None:
         end(ctx, run, "failed")
         return
     parts = ctx.runs.parts.results(run.id, "load")
-    slices = [msgspec.convert(part, SliceResult, strict=False) for part in parts[first_part(run) :]]
-    versions = {part.version for part in slices if part.version}
-    if len(versions) > 1 or any(part.changed for part in slices):
+    read = msgspec.convert(parts[reading_part(run)], ReadResult)
+    if read.changed:
         _load_again(ctx, run, len(parts))
         return
-    if not any(part.ended for part in slices):
-        ctx.runs.parts.extend(run.id, "load", f"more:{len(parts)}", 4)
-        return
+    blocks = [msgspec.convert(part, BlockResult) for part in parts[first_block(run) :]]
+    keep_firsts(ctx, run, blocks)
     if run.fact("walked_all"):
         absences.assign_new(ctx, run)
-    read = sum(part.rows for part in slices)
-    ctx.ledger.forget_rows(-(-read // LOAD_ROWS))
-    skipped = sum(part.skipped for part in slices)
-    rows = read - skipped - sum(part.blank for part in slices)
-    unsettled = any(part.unsettled for part in slices)
-    open_end = next((part.open_end for part in slices if part.open_end), "")
-    if open_end and (unsettled or plan_review.has_shrunk(ctx, run, rows)):
+    read_rows = sum(block.rows for block in blocks)
+    skipped = sum(block.skipped for block in blocks)
+    rows = read_rows - skipped - sum(block.blank for block in blocks)
+    ctx.ledger.forget_rows(len(blocks))
+    open_end = blocks[-1].open_end if blocks else ""
+    if open_end and (read.unsettled or plan_review.has_shrunk(ctx, run, rows)):
         # Many feeds lack the final line end. One that also lacks a third of its rows was truncated, with its last cell.
         before = run.fact("rows_before")
         message = f"the file appears truncated: it ends without a line end and has {rows} rows, {before} before"
         note_error(ctx, run.id, "cut", message, open_end)
         end(ctx, run, "failed")
         return
-    nameless = sum(part.nameless for part in slices)
-    version = next(iter(versions), "")
+    nameless = sum(block.nameless for block in blocks)
     facts: dict[str, str | int] = {
-        "rows": rows, "skipped": skipped, "nameless": nameless, "source_version": version,
+        "rows": rows, "skipped": skipped, "nameless": nameless, "source_version": read.version,
     }  # fmt: skip
-    unreadable = [row for part in slices for row in part.unreadable]
-    unreadable_rows.record(ctx, run, unreadable, count=nameless, complete=not unsettled)
-    if unsettled:
+    unreadable = [row for block in blocks for row in block.unreadable]
+    unreadable_rows.record(ctx, run, unreadable, count=nameless, complete=not read.unsettled)
+    if read.unsettled:
         facts["unsettled"] = 1
         note_error(ctx, run.id, "unsettled", settling.STILL_CHANGING, "source")
     else:
-        ctx.runs.note_account(run.account, source=version)
+        ctx.runs.note_account(run.account, source=read.version)
     ctx.runs.advance(run.id, "load", "diff", parts=run.fact("partitions", 1), facts=facts)
 
 
@@ -211,11 +208,7 @@ def _load_again(ctx: AccountContext, run: Run, parts: int) -> None:
         note_error(ctx, run.id, "changed", message, "source")
         end(ctx, run, "failed")
         return
-    ctx.runs.parts.extend(run.id, "load", f"again:{parts}", _slices(run), fact=("load_first", "{first}"))
-
-
-def _slices(run: Run) -> int:
-    return max(1, -(-run.fact("rows_before") // LOAD_ROWS))
+    ctx.runs.parts.extend(run.id, "load", f"again:{parts}", 1, fact=("load_reads", "{first}"))
 
 
 def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
@@ -236,12 +229,12 @@ def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
 
 def _after_diff(ctx: AccountContext, run: Run) -> None:
     outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run.id, "diff")]
-    slices = sorted({number for outcome in outcomes for number in outcome.slices})
-    run.facts["slices"] = json.dumps(slices)
+    blocks = sorted({number for outcome in outcomes for number in outcome.blocks})
+    run.facts["blocks"] = json.dumps(blocks)
     review = plan_review.review_plan(ctx, run, outcomes)
-    planned = sum(count for outcome in outcomes for count in outcome.slices.values())
+    planned = sum(count for outcome in outcomes for count in outcome.blocks.values())
     facts: dict[str, str | int] = {
-        "slices": run.facts["slices"],
+        "blocks": run.facts["blocks"],
         "planned_upserts": 0 if review.outdated else planned - review.held_updates,
         "planned_sells": len(review.sells),
         "held": json.dumps([msgspec.to_builtins(hold) for hold in review.holds]),
@@ -256,15 +249,15 @@ def _after_diff(ctx: AccountContext, run: Run) -> None:
     if run.plan_only:
         plan_review.show_preexisting(ctx, run, review)
         # Only a dry run that holds updates reads their rows again, to show what they change.
-        slices = slices if review.held_updates else []
+        blocks = blocks if review.held_updates else []
         review.sells = []
     else:
         plan_review.claim_preexisting(ctx, review)
-    for stage, parts in (("spool", len(slices)), ("upsert", 0)):
+    for stage, parts in (("spool", len(blocks)), ("upsert", 0)):
         ctx.runs.parts.prepare(run.id, stage, parts)
     confirm.prepare(ctx, run, review.sells)
     ctx.runs.advance(run.id, "diff", "apply", parts=0, facts=facts)
-    if not slices and not review.sells:
+    if not blocks and not review.sells:
         advance(ctx, run.id)
 
 
@@ -292,9 +285,9 @@ _AFTER: Final[dict[str, Step]] = {
 # -- facts for parts ----------------------------------------------------------------------------------------------
 
 
-def slices_of(run: Run) -> list[int]:
-    """Return the slices of the source with planned sends, in order: part ``i`` of the spool reads the ``i``-th."""
-    return list(json.loads(run.facts.get("slices", "[]")))
+def blocks_of(run: Run) -> list[int]:
+    """Return the blocks of the source with planned sends, in order: part ``i`` of the spool decodes the ``i``-th."""
+    return list(json.loads(run.facts.get("blocks", "[]")))
 
 
 def pages_of(page: Page) -> int:

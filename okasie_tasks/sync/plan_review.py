@@ -250,7 +250,7 @@ def _planned_sells(ctx: AccountContext, run: Run) -> Iterator[Planned]:
 
 
 def _planned_sends(ctx: AccountContext, run: Run) -> Iterator[Planned]:
-    for number in json.loads(run.facts["slices"]):
+    for number in json.loads(run.facts["blocks"]):
         for changes in ctx.runs.data.fetch(run.id, f"sends:{number}", list[Planned]):
             yield from changes
 

@@ -1,4 +1,4 @@
-"""The spool: reads the bodies of planned listings from the source again and packs them into chunks."""
+"""The spool: decodes the bodies of planned listings from the blocks of the source and packs them into chunks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from okasie_tasks.core.guards import is_held
 from okasie_tasks.core.held_change import MOST_SHOWN
 from okasie_tasks.core.records import Outgoing, Planned, Reject, outgoing
 from okasie_tasks.core.row_cache import RowCache
-from okasie_tasks.ports import CachingSource, ItemAnswer, SourceRow
+from okasie_tasks.ports import ItemAnswer, SourceRow
 from okasie_tasks.sync import held_changes, plan_review
-from okasie_tasks.sync.context import LOAD_ROWS, SPOOL_ROWS, AccountContext, Part
+from okasie_tasks.sync.context import AccountContext, Part
+from okasie_tasks.sync.reading import first_block, lost_block
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -49,17 +50,17 @@ class Chunk(msgspec.Struct):
 # -- the spool -----------------------------------------------------------------------------------------------------
 
 
-def spool(ctx: AccountContext, part: Part, run: Run, *, slice_number: int, last: bool) -> dict[str, int]:
-    """Read the planned rows of one slice again and pack their bodies into chunks.
+def spool(ctx: AccountContext, part: Part, run: Run, *, block: int, last: bool) -> dict[str, int]:
+    """Decode the planned rows of one block and pack their bodies into chunks.
 
     The rows of held changes are read as well, but only to show what they would change. A row that no longer equals the
     plan is left to the next run, which decides again. Items that do not fill a chunk pass to the next part, so that
-    only the last chunk may be short. ``last``: this is the last slice.
+    only the last chunk may be short. ``last``: this is the last block.
     """
     holds, rekeyed = plan_review.holds_of(run), plan_review.rekeyed_of(run)
     planned = {
         change.reference: change
-        for changes in ctx.runs.data.fetch(part.run, f"sends:{slice_number}", list[Planned])
+        for changes in ctx.runs.data.fetch(part.run, f"sends:{block}", list[Planned])
         for change in changes
     }
     held = {name for name, change in planned.items() if is_held(change, holds, rekeyed)}
@@ -67,7 +68,7 @@ def spool(ctx: AccountContext, part: Part, run: Run, *, slice_number: int, last:
     wanted = {name: planned[name] for name in (*sent, *sorted(held)[:MOST_SHOWN])}
     seen_ms = source_began_ms(run)
     # Each reference once: equal rows count as one, and rows that differ are never planned.
-    stream = _rows(ctx, slice_number * SPOOL_ROWS, wanted)
+    stream = _rows(ctx, run, block, wanted)
     fresh = {item.reference: item for row in stream if (item := _outgoing(row, wanted, seen_ms)) is not None}
     shown = [(planned[name], fresh.pop(name).body) for name in held & fresh.keys()]
     held_changes.keep(ctx, part.run, part.number, shown)
@@ -76,23 +77,24 @@ def spool(ctx: AccountContext, part: Part, run: Run, *, slice_number: int, last:
     sizes = pack([len(item.body) for item in items], flush=last)
     ends = list(accumulate(sizes, initial=0))
     chunks = [Chunk(items[begin:end]) for begin, end in pairwise(ends)]
-    # A retry after the worker died may read other rows: the chunks and rest of the first try are kept.
+    # Of a retry after the worker died nothing is kept: the chunks and rest of the first try count.
     left_over = ("rest", part.number + 1, Chunk(items[ends[-1] :]))
     ctx.runs.parts.add(part.run, "upsert", f"spool:{part.number}", "chunks", chunks, rest=left_over)
     return {"chunks": len(sizes), "spooled": len(fresh), "moved_on": len(sent) - len(fresh)}
 
 
-def _rows(ctx: AccountContext, start: int, wanted: Collection[str]) -> Iterator[SourceRow]:
-    """Yield the source's rows of one slice, all or only those wanted."""
+def _rows(ctx: AccountContext, run: Run, number: int, wanted: Collection[str]) -> Iterator[SourceRow]:
+    """Yield the wanted rows of one block."""
     if not wanted:
-        return iter(())
-    source = ctx.source()
-    if source.sliceable and isinstance(source, CachingSource):
-        # The load has just cached the fingerprints of these rows: only those to be sent must be parsed again.
-        known = RowCache(ctx.ledger.known_rows(start // LOAD_ROWS), ctx.ledger.row_offset(source.version(), start))
-        rows = source.rows(start, start + SPOOL_ROWS, known=known)
-        return (row if row.read is None else row.read() for row in rows if row.reference in wanted)
-    return source.rows(start, start + SPOOL_ROWS) if source.sliceable else source.get(list(wanted))
+        return
+    block = ctx.runs.blocks.get(run.id, first_block(run) + number)
+    if block is None:
+        raise lost_block()
+    # The load has just cached the fingerprints of these rows: only those to be sent must be mapped again.
+    known = RowCache(ctx.ledger.known_rows(number))
+    for row in ctx.source().decode(block, known=known, only=wanted):
+        if row.reference in wanted:
+            yield row if row.read is None else row.read()
 
 
 def source_began_ms(run: Run) -> int:
@@ -121,9 +123,9 @@ def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgo
 # -- the plan ------------------------------------------------------------------------------------------------------
 
 
-def changes_of(ctx: AccountContext, run: str, slices: Sequence[int]) -> Iterator[Planned]:
+def changes_of(ctx: AccountContext, run: str, blocks: Sequence[int]) -> Iterator[Planned]:
     """Yield every planned change of a run: sends in source order, then sells."""
-    for number in slices:
+    for number in blocks:
         changes = [c for batch in ctx.runs.data.fetch(run, f"sends:{number}", list[Planned]) for c in batch]
         yield from sorted(changes, key=lambda change: change.row)
     for batch in ctx.runs.data.fetch(run, "sells", list[Planned]):

@@ -294,7 +294,7 @@ def fetch_page(self: Task[Any, Any], account: str, run: str, page: int, of: int 
 
 @app.task(name="okasie.load_inventory", **_PART)
 def load_inventory(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Read one slice of the source into the run."""
+    """Read the source into blocks, or decode one of them."""
     return do_part(self, account, run, "load", part)
 
 

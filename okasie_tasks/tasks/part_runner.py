@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from random import SystemRandom
 from typing import Any, Final
 from uuid import uuid4
@@ -214,7 +215,7 @@ def run_part(ctx: AccountContext, part: Part, *, again: bool = False) -> tuple[E
 
     def do() -> Effect:
         with ctx.runs.parts.renewing_claim(*part):
-            return perform(ctx, part, rng=RNG, report=details.append)
+            return perform(ctx._replace(publish=partial(publish, ctx)), part, rng=RNG, report=details.append)
 
     return retrying_redis(ctx, part, do, again=again), details[-1]
 

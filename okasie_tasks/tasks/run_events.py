@@ -29,7 +29,7 @@ _FORGET_SECONDS: Final = 60.0
 _SHOWN: Final = 3
 
 _PART: Final = {
-    "first": "page", "walk": "page", "load": "slice of the source", "diff": "comparison", "spool": "slice to send",
+    "first": "page", "walk": "page", "load": "block of the source", "diff": "comparison", "spool": "block to send",
     "upsert": "chunk", "confirm": "check of the sells", "sell": "sell", "count": "count of the marketplace",
 }  # fmt: skip
 

@@ -26,9 +26,12 @@ dealerLocationCode = "GENT"
 """
 
 
-def source(folder: Path, url: str, options: str = "", *, push: bool = False, **environ: str) -> Source:
+def source(
+    folder: Path, url: str, options: str = "", *, reference: str = "ref", push: bool = False, **environ: str
+) -> Source:
     config = folder / "okasie.toml"
-    config.write_text(HEAD.format(url=url, options=options))
+    text = HEAD.format(url=url, options=options)
+    config.write_text(text.replace('reference = "ref"', f'reference = "{reference}"'))
     account = load_settings(config, {"K": "key", **environ}).accounts["dex"]
     return open_source(account, cache_dir=folder / "feeds", current_year=2026, push=push)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared, differing
 from okasie_tasks.settings import AccountSettings, SourceSettings
 from okasie_tasks.sources.mapping import RowMapping
-from okasie_tasks.sources.sql import plain_cell
+from okasie_tasks.sources.sql_cells import plain_cell
 from okasie_tasks.sources.write_back.reverse_mapping import CannotWriteBack, Holds, ReverseMapping
 
 YEAR = 2026

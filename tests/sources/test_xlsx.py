@@ -126,7 +126,11 @@ def test_a_formula_is_the_value_that_is_stored_and_an_error_is_empty_and_reporte
     )
     (row,) = rows(tmp_path, "xlsx", data, 'reference = "Nr"\nfields = { brand = "Merk" }')
     assert row.listing is not None, row.issues
-    assert (row.listing.price, row.listing.brand, [warning.message for warning in row.warnings]) == (901, None, ["cell D2: #N/A, taken as empty"])
+    assert (row.listing.price, row.listing.brand, [warning.message for warning in row.warnings]) == (
+        901,
+        None,
+        ["cell D2: #N/A, taken as empty"],
+    )
 
 
 @pytest.mark.parametrize(

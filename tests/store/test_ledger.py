@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from okasie_tasks.core.ledger_entry import ABSENT, STATUSES, Entry, Flag
 from okasie_tasks.core.records import Reject, bucket_of, hash8
-from okasie_tasks.core.row_cache import RowOffset
 from okasie_tasks.store.ledger import Ledger
 
 FINGERPRINT = st.binary(min_size=8, max_size=8)
@@ -73,24 +72,12 @@ def test_packed_entries_come_in_the_order_they_were_asked_for(ledger: Ledger, cl
         ledger.packed(["A-7"], [hash8("A-7")])
 
 
-def test_what_is_known_of_rows_is_kept_by_slice(ledger: Ledger) -> None:
+def test_what_is_known_of_rows_is_kept_by_block(ledger: Ledger) -> None:
     assert ledger.known_rows(0) == b""
     ledger.keep_rows(0, b"one")
     ledger.keep_rows(7, b"eight")
     ledger.forget_rows(1)
     assert (ledger.known_rows(0), ledger.known_rows(7)) == (b"one", b"")
-
-
-def test_a_place_is_that_of_its_version_alone(ledger: Ledger) -> None:
-    assert ledger.row_offset("one two", 5_000) is None
-    ledger.keep_row_offsets("one two", [RowOffset(0, 9, 1), RowOffset(5_000, 70_000, 5_003)])
-    assert ledger.row_offset("one two", 5_000) == RowOffset(5_000, 70_000, 5_003)
-    assert ledger.row_offset("three", 5_000) is ledger.row_offset("one two", 10_000) is None
-    ledger.keep_row_offsets("three", [RowOffset(5_000, 8, 5_001)])
-    assert ledger.row_offset("three", 5_000) == RowOffset(5_000, 8, 5_001)
-    assert ledger.row_offset("one two", 5_000) is None
-    ledger.keep_row_offsets("", [RowOffset(5_000, 8, 5_001)])
-    assert ledger.row_offset("", 5_000) is None, "a source without a version may change unseen"
 
 
 def test_a_write_that_somebody_overtook_changes_nothing_and_is_named(ledger: Ledger) -> None:

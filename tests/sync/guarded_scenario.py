@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -25,9 +26,12 @@ class GuardedScenario(HttpScenario):
     """
 
     def __init__(
-        self, folder: Path, redis_url: str, *, rows: list[Row], guard: str = "", account: str = "", more: str = ""
-    ) -> None:
-        super().__init__(folder, redis_url, rows=rows, guarded=True, guard=guard, account=account, more=more)
+        self, folder: Path, redis_url: str, *, rows: list[Row], guard: str = "", account: str = "", more: str = "",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            folder, redis_url, rows=rows, guarded=True, guard=guard, account=account, more=more, environ=environ
+        )
         self._frozen: str | None = None
 
     def ask(self, mode: str = "incremental", *, approves: str = "", plan_only: bool = False) -> Run:

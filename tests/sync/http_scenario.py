@@ -88,6 +88,7 @@ class HttpScenario:
     def __init__(
         self, folder: Path, redis_url: str, *, rows: Sequence[Row], quirks: Mapping[str, Any] | None = None,
         guarded: bool = False, guard: str = "", account: str = "", more: str = "",
+        environ: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.rows = list(rows)
         self.clock = SteppedClock()
@@ -104,7 +105,7 @@ class HttpScenario:
         self.folder = folder
         config = folder / "okasie.toml"
         config.write_text(f'[redis]\nurl = "{redis_url}"\nkey_prefix = "{self.prefix}"\n\n{text}', encoding="utf-8")
-        self.services = Services(load_settings(config, environ={}))
+        self.services = Services(load_settings(config, environ=environ or {}))
         self.services.check_layout()
         self.ctx = self.services.context(ACCOUNT)
         self._first_quirks = quirks or {}

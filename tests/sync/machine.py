@@ -55,13 +55,13 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(
         policy=st.sampled_from(["local", "local", "remote", "newest"]), missing_reads=st.sampled_from([1, 1, 2]),
-        sliceable=st.booleans(), versioned=st.booleans(), page_size=st.sampled_from([2, 200]), stock=stock,
+        block_rows=st.sampled_from([1, 2, 5_000]), versioned=st.booleans(), page_size=st.sampled_from([2, 200]), stock=stock,
     )  # fmt: skip
     def open(
-        self, policy: Policy, missing_reads: int, sliceable: bool, versioned: bool, page_size: int, stock: list[str]
+        self, policy: Policy, missing_reads: int, block_rows: int, versioned: bool, page_size: int, stock: list[str]
     ) -> None:
         self.sim = Simulation(
-            self.plain, policy=policy, missing_reads=missing_reads, sliceable=sliceable, versioned=versioned,
+            self.plain, policy=policy, missing_reads=missing_reads, block_rows=block_rows, versioned=versioned,
             page_size=page_size,
         )  # fmt: skip
         for number, provider in enumerate(("us", "other", "other")):

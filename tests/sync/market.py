@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import pickle
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from okasie_tasks.core.listing import Listing
 from okasie_tasks.core.remote_rows import read_remote
+from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import ItemRejected, NoPermit, Unavailable
-from okasie_tasks.ports import ItemAnswer, Lane, Page, SourceRow, WriteAnswer
+from okasie_tasks.ports import Block, ItemAnswer, Lane, Page, SourceRow, WriteAnswer
+from okasie_tasks.sources.blocks import BlockSource
+from tests.sync.stock import pickled
 from tests.sync.support import Scheduler
 
 SOLD = "sold"
@@ -161,34 +165,38 @@ class FakeMarket:
 
 
 class Reading:
-    """One read of the source: who opened it when and for what, what it was asked for, and the prices it gave."""
+    """One read of the source: who opened it when and for what, and the prices it gave."""
 
     def __init__(self, who: str, label: tuple[str, str], opened_ms: int) -> None:
         self.who, self.label, self.opened_ms = who, label, opened_ms
-        self.asked: list[str] = []
         self.prices: dict[str, int] = {}
         self.complete = False
 
 
-class FakeSource:
+class FakeSource(BlockSource):
     """The port ``Source``, opened anew for each read. ``prices``: reference -> price, in the source's order."""
 
     def __init__(self, inventory: Inventory, reading: Reading) -> None:
-        self.sliceable = inventory.sliceable
         self._inventory, self._reading = inventory, reading
 
     def version(self) -> str:
         return ""
 
-    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        yield from self._read(list(self._inventory.places))
+    def blocks(self) -> Iterator[Block]:
+        return pickled(self._read(self._inventory.references), self._inventory.block_rows)
+
+    def decode(
+        self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
+    ) -> Iterator[SourceRow]:
+        return iter(pickle.loads(block.data))
 
     def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
         yield from self._read(references)
 
     def _read(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        self._reading.asked = list(references)
+        self._inventory.readings.append(self._reading)
         whole = None if self._inventory.lazy else dict(self._inventory.prices)
+        number = 0
         for reference in references:
             if whole is None:
                 self._inventory.scheduler.step()
@@ -196,9 +204,9 @@ class FakeSource:
             if price is None:
                 continue
             self._reading.prices[reference] = price
-            place = self._inventory.places[reference]
+            number += 1
             version = price if self._inventory.versioned else 0
-            yield SourceRow(row=place, reference=reference, listing=listing(reference, price), version=version)
+            yield SourceRow(row=number, reference=reference, listing=listing(reference, price), version=version)
         self._reading.complete = True
 
 
@@ -209,10 +217,10 @@ class Inventory:
     """
 
     def __init__(
-        self, scheduler: Scheduler, *, references: Sequence[str], lazy: bool, sliceable: bool, versioned: bool
+        self, scheduler: Scheduler, *, references: Sequence[str], lazy: bool, block_rows: int, versioned: bool
     ) -> None:
-        self.scheduler, self.lazy, self.sliceable, self.versioned = scheduler, lazy, sliceable, versioned
-        self.places = {reference: place for place, reference in enumerate(references, start=1)}
+        self.scheduler, self.lazy, self.block_rows, self.versioned = scheduler, lazy, block_rows, versioned
+        self.references = list(references)
         self.prices: dict[str, int] = {}
         self.readings: list[Reading] = []
         self.labels: dict[str, tuple[str, str]] = {}
@@ -221,6 +229,4 @@ class Inventory:
     def open(self) -> FakeSource:
         actor = self.scheduler.me
         assert actor is not None
-        reading = Reading(actor.name, self.labels[actor.name], self.scheduler.now_ms)
-        self.readings.append(reading)
-        return FakeSource(self, reading)
+        return FakeSource(self, Reading(actor.name, self.labels[actor.name], self.scheduler.now_ms))

@@ -22,8 +22,6 @@ class Statement(NamedTuple):
     """None: a sell, or a run whose read lacked the row."""
     sure: bool = True
     """Whether it was made for certain: the process that made it may have died before it could."""
-    moved_on: bool = False
-    """A run's row that had changed again when its body was read: left to the next run."""
     quiet: bool = False
     """A run beside which nothing else happened."""
 
@@ -50,7 +48,7 @@ class Car:
         if statement.kind == "run":
             if statement.price is None:
                 self._run_without_row(quiet=statement.quiet)
-            elif not statement.moved_on:
+            else:
                 self._run_with_row(statement.price, quiet=statement.quiet)
         else:
             self._urgent(statement)

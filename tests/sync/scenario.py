@@ -56,7 +56,7 @@ class Scenario:
         self.scheduler = Scheduler(Random(self.rng.random()))
         self.inventory = Inventory(
             self.scheduler, references=[*self.references, ANCHOR],
-            lazy=self.rng.random() < 0.5, sliceable=self.rng.random() < 0.5, versioned=versioned,
+            lazy=self.rng.random() < 0.5, block_rows=2 if self.rng.random() < 0.5 else 5_000, versioned=versioned,
         )  # fmt: skip
         self.market = FakeMarket(self.scheduler, page_size=self.rng.choice((2, 200)))
         self.ctx = self._ctx(SteppingRedis(plain, self.scheduler))
@@ -287,12 +287,6 @@ class Scenario:
         assert record.state == "done", record
         began_ms, quiet = record.fact("source_began_ms"), run in self.quiet_runs
         loads = [r for r in self.inventory.readings if r.label == (run, "load") and r.complete]
-        spools = [r for r in self.inventory.readings if r.label == (run, "spool") and reference in r.asked]
+        assert {r.label[1] for r in self.inventory.readings if r.label[0] == run} == {"load"}
         prices = {load.prices.get(reference) for load in loads}
-        sure = len(prices) == 1 and len({spool.prices.get(reference) for spool in spools}) < 2
-        return [
-            Statement(
-                began_ms, "run", price, sure=sure, quiet=quiet,
-                moved_on=bool(spools) and all(spool.prices.get(reference) != price for spool in spools),
-            ) for price in prices
-        ]  # fmt: skip
+        return [Statement(began_ms, "run", price, sure=len(prices) == 1, quiet=quiet) for price in prices]

@@ -43,7 +43,7 @@ class Simulation(Bench):
         *,
         policy: Policy,
         missing_reads: int,
-        sliceable: bool,
+        block_rows: int,
         versioned: bool,
         page_size: int,
     ) -> None:
@@ -53,7 +53,7 @@ class Simulation(Bench):
         self.redis, self.clock, self.versioned = plain, Clock(), versioned
         self.model = Model(self, policy=policy, missing_reads=missing_reads)
         self.market = FakeMarketplace(self.clock, self.model, page_size=page_size)
-        self.inventory = Inventory(self.clock, self._opened, sliceable=sliceable)
+        self.inventory = Inventory(self.clock, self._opened, block_rows=block_rows)
         stepping: Any = SteppingRedis(plain, self.clock)  # type: ignore[arg-type]
         self.policy = account_policy(policy, missing_reads)
         self.ctx, self.plain = self._ctx(stepping), self._ctx(plain)
@@ -79,7 +79,7 @@ class Simulation(Bench):
         record = self.plain.runs.get(self._run)
         if record is None:
             return Running("", 0, 0, False, {})
-        planned = changes_of(self.plain, self._run, phases.slices_of(self.plain.runs.get(self._run)))
+        planned = changes_of(self.plain, self._run, phases.blocks_of(self.plain.runs.get(self._run)))
         plan = {change.reference: change.action for change in planned if change.reason}
         full = record.fact("walked_all") == 1
         return Running(record.id, record.started_ms, record.fact("source_began_ms"), full, plan)

@@ -20,7 +20,7 @@ ANCHOR: Final = "ANCHOR"
 _MANY: Final = 1_000_000
 _GUARD: Final = GuardSettings(
     max_sold_percent=100, max_sold_count=_MANY, free_sold_count=_MANY, max_source_shrink_percent=100,
-    max_changed_percent=100, free_changed_count=_MANY, max_field_loss_percent=100,
+    max_changed_percent=100, free_changed_count=_MANY, max_field_loss_percent=100, max_price_change_percent=None,
     free_field_loss_count=_MANY,
 )  # fmt: skip
 """So wide that no guard ever holds a plan: what is held is another test's story."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+import pickle
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
+from itertools import islice
 from typing import Any, Final
 
 from okasie_tasks.core.listing import Issue, Listing, bulk_item
+from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import SourceError
-from okasie_tasks.ports import SourceRow
+from okasie_tasks.ports import Block, SourceRow
+from okasie_tasks.sources.blocks import BlockSource
 from tests.sync.support import Killed
 
 SOLD: Final = "sold"
@@ -87,8 +91,8 @@ class Reading:
 class Inventory:
     """The dealer's rows: ``rows[reference]`` is a list of listings as JSON, or `INVALID`, one for each row."""
 
-    def __init__(self, clock: Clock, opened: Callable[[Reading], None], *, sliceable: bool) -> None:
-        self.clock, self._opened, self.sliceable = clock, opened, sliceable
+    def __init__(self, clock: Clock, opened: Callable[[Reading], None], *, block_rows: int) -> None:
+        self.clock, self._opened, self.block_rows = clock, opened, block_rows
         self.rows: dict[str, list[str]] = {}
         self.versions: dict[str, int] = {}
         self.unreadable = self.broken = 0
@@ -103,10 +107,14 @@ class Inventory:
         return content_of(rows[0])
 
     def open(self) -> TwinSource:
+        return TwinSource(self)
+
+    def read(self) -> tuple[list[SourceRow], bool]:
+        """The rows as they are now, and whether the read breaks off."""
         says = {reference: stand for reference in self.rows if (stand := self.says(reference)) is not None}
         self._opened(Reading(self.clock.now_ms, says, dict(self.versions), not self.unreadable))
         breaks, self.broken = bool(self.broken), max(0, self.broken - 1)
-        return TwinSource(self, list(self._stream()), breaks=breaks)
+        return list(self._stream()), breaks
 
     def _stream(self) -> Iterator[SourceRow]:
         unnamed: list[tuple[str | None, str]] = [(None, INVALID)] * self.unreadable
@@ -118,20 +126,30 @@ class Inventory:
                 yield SourceRow(number, reference, parsed(row), version=self.versions.get(reference or "", 0))
 
 
-class TwinSource:
+class TwinSource(BlockSource):
     """The port ``Source``."""
 
-    def __init__(self, inventory: Inventory, rows: list[SourceRow], *, breaks: bool) -> None:
-        self.sliceable, self._rows, self._breaks = inventory.sliceable, rows, breaks
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
 
     def version(self) -> str:
         return ""
 
-    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
-        half = len(self._rows) // 2 if self._breaks else stop
-        yield from self._rows[start:half]
-        if self._breaks:
+    def blocks(self) -> Iterator[Block]:
+        rows, breaks = self._inventory.read()
+        yield from pickled(rows[: len(rows) // 2] if breaks else rows, self._inventory.block_rows)
+        if breaks:
             raise SourceError("the feed ends half way")
 
-    def get(self, references: Sequence[str]) -> Iterator[SourceRow]:
-        return (row for row in self.rows() if row.reference in references)
+    def decode(
+        self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
+    ) -> Iterator[SourceRow]:
+        return iter(pickle.loads(block.data))
+
+
+def pickled(rows: Iterable[SourceRow], most: int) -> Iterator[Block]:
+    """The rows as blocks of ``most``, as they come."""
+    first, rows = 0, iter(rows)
+    while some := list(islice(rows, most)):
+        yield Block(first, len(some), 0, pickle.dumps(some))
+        first += len(some)

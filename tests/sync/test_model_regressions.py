@@ -21,7 +21,7 @@ def simulation(
     client: redis.Redis, policy: Policy = "local", missing_reads: int = 1, *, versioned: bool = False
 ) -> Simulation:
     return Simulation(
-        client, policy=policy, missing_reads=missing_reads, sliceable=True, versioned=versioned, page_size=200
+        client, policy=policy, missing_reads=missing_reads, block_rows=5_000, versioned=versioned, page_size=200
     )  # fmt: skip
 
 

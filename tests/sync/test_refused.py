@@ -26,9 +26,9 @@ _BREAKS: Final[tuple[tuple[str, str, str], ...]] = (
     # column, what it holds, the field that the reject must name
     ("price_eur", "op aanvraag", "price"),
     ("price_eur", "", "price"),
-    ("year", "1492", "year"),
-    ("doors", "44", "doors"),
-    ("first_reg", "maart", "firstRegistration"),
+    ("price_eur", "0", "price"),
+    ("price_eur", "$ 9000", "price"),
+    ("vat", "luxe", "vehicleType"),
 )
 
 
@@ -108,7 +108,7 @@ def _check_fixing(refused: Refused) -> None:
         row["version"] = "Style"
         _only(refused, mode, by_api, "created")
         by_contract, (row, _) = refused.by_contract.popitem()
-        row.update(price_eur="9500", year="2020", doors="5", first_reg="2020-03")
+        row.update(price_eur="9500", vat="btw")
         _only(refused, mode, by_contract, "created")
     by_api, row = refused.by_api.popitem()
     row["price_eur"] = "1"

@@ -58,7 +58,7 @@ class Dealer:
         scenario = Scenario(client, 0)
         self.prices = scenario.inventory.prices
         self.market = FussyMarket(scenario)
-        scenario.inventory.places = {name: number for number, name in enumerate((ANCHOR, "A", "B"), start=1)}
+        scenario.inventory.references = [ANCHOR, "A", "B"]
         self.prices.update({ANCHOR: 1, "A": 10, "B": 20})
         source = FakeSource(scenario.inventory, Reading("test", ("", ""), 0))
         self.ctx: AccountContext = scenario.plain._replace(market=self.market, source=lambda: source)

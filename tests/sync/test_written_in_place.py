@@ -14,14 +14,14 @@ import pytest
 
 from okasie_tasks.reports.runs import run_document
 from okasie_tasks.services import current_run
-from okasie_tasks.sources import files
+from okasie_tasks.sources import csv_format, files
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.sync import confirm, load, phases
+from okasie_tasks.sync import confirm
 from tests.sync.driver import finish
 from tests.sync.http_scenario import ACCOUNT, HttpScenario, varied
 
 _ROWS = 40
-_SLICE = 10
+_BLOCK = 10
 
 
 class Writer:
@@ -51,8 +51,7 @@ class Writer:
 
 @pytest.fixture
 def scenario(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpScenario]:
-    monkeypatch.setattr(load, "LOAD_ROWS", _SLICE)
-    monkeypatch.setattr(phases, "LOAD_ROWS", _SLICE)
+    monkeypatch.setattr(csv_format, "BLOCK_ROWS", _BLOCK)
     with HttpScenario(tmp_path, redis_url, rows=varied(_ROWS, seed=1)) as scenario:
         scenario.good_run()
         yield scenario
@@ -90,21 +89,21 @@ def test_a_feed_that_is_half_written_is_read_when_it_is_complete(scenario: HttpS
     assert document["requests"]["rate_limited"] == 0
 
 
-@pytest.mark.parametrize("at_row", [0, 1, _SLICE, 2 * _SLICE + 3])
-def test_a_feed_that_changes_between_or_within_slices_is_read_again(
+@pytest.mark.parametrize("at_row", [0, 1, _BLOCK, 2 * _BLOCK + 3])
+def test_a_feed_that_changes_between_or_within_blocks_is_read_again(
     scenario: HttpScenario, writer: Writer, monkeypatch: pytest.MonkeyPatch, at_row: int
 ) -> None:
     whole, half = parts_of(writer.feed)
     writer.steps = [lambda: writer.write(whole.replace("zwart", "wit")), lambda: None]
-    rows, changed = files.FileSource.rows, []
+    blocks, changed = files.FileSource.blocks, []
 
-    def watched(source: files.FileSource, start: int = 0, stop: int | None = None, **more: Any) -> Iterator[Any]:
-        for row in rows(source, start, stop, **more):
-            if row.row == at_row + 1 and not changed:
+    def watched(source: files.FileSource) -> Iterator[Any]:
+        for block in blocks(source):
+            if block.first + block.rows > at_row and not changed:
                 changed.append(writer.write(half))
-            yield row
+            yield block
 
-    monkeypatch.setattr(files.FileSource, "rows", watched)
+    monkeypatch.setattr(files.FileSource, "blocks", watched)
     document = run(scenario, writer)
     assert (changed, document["state"], document["error"]) == ([None], "done", None)
     assert (document["listings"]["local"], document["listings"]["sold"]) == (_ROWS, 0)
@@ -144,13 +143,13 @@ def test_a_feed_that_changes_during_every_read_fails_the_run(
     scenario: HttpScenario, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, half = parts_of(writer.feed)
-    rows = files.FileSource.rows
+    blocks = files.FileSource.blocks
 
-    def watched(source: files.FileSource, *args: Any, **more: Any) -> Iterator[Any]:
-        yield from rows(source, *args, **more)
+    def watched(source: files.FileSource) -> Iterator[Any]:
+        yield from blocks(source)
         writer.write(half)
 
-    monkeypatch.setattr(files.FileSource, "rows", watched)
+    monkeypatch.setattr(files.FileSource, "blocks", watched)
     document = run(scenario, writer)
     assert (document["state"], document["error"]["code"]) == ("failed", "changed")
     assert len(scenario.standing()) == len(whole.splitlines()) - 1

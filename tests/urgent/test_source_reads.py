@@ -22,8 +22,6 @@ _SECONDS = 30
 class Feed:
     """A source whose reads end when the test lets them. ``reads``: the references of each read."""
 
-    sliceable = False
-
     def __init__(self) -> None:
         self.version_now, self.reads = 1, list[list[str]]()
         self.reading, self.may_end = threading.Semaphore(0), threading.Semaphore(0)

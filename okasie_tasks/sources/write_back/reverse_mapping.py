@@ -18,7 +18,7 @@ from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared, differing
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.mapping import RowMapping
-from okasie_tasks.sources.sql import plain_cell
+from okasie_tasks.sources.sql_cells import plain_cell
 from okasie_tasks.sources.values import UNITS_BACK
 
 _REFERENCE: Final = "A"

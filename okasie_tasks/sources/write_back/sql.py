@@ -14,7 +14,8 @@ from okasie_tasks.errors import SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sources.sql import database_error, open_engine, plain_cell
+from okasie_tasks.sources.sql import database_error, open_engine
+from okasie_tasks.sources.sql_cells import plain_cell
 from okasie_tasks.sources.write_back.reverse_mapping import CannotWriteBack, Holds, ReverseMapping
 
 if TYPE_CHECKING:
@@ -197,8 +198,10 @@ class _Target:
         from sqlalchemy import false, or_  # noqa: PLC0415 - an extra
 
         number = [int(reference)] if reference.isdecimal() and str(int(reference)) == reference else []
-        wanted: dict[str, list[object]] = {"text": [reference], "whole": [*number], "anything": [reference, *number]}
-        values = wanted.get(self._holds[self._key].kind, [])
+        wanted: dict[str, Sequence[object]] = {
+            "text": [reference], "whole": number, "decimal": number, "anything": [reference, *number],
+        }  # fmt: skip
+        values = wanted.get(self._holds[self._key].kind, ())
         return or_(false(), *(table.c[self._key] == value for value in values))
 
 

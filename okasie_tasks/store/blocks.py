@@ -1,0 +1,152 @@
+"""The blocks of a run's source, from the read until the run ends: in Redis up to a limit, else in a shared store.
+
+One part of the load reads the source and adds its blocks; each becomes a part of the load, which any worker decodes.
+They are compressed with zlib at level 1. On rows of car feeds, level 6 saves a fifth and takes four times as long.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import msgspec
+import redis
+
+from okasie_tasks.errors import ConfigurationError, RetryLater
+from okasie_tasks.logs import get_logger
+from okasie_tasks.ports import Block
+from okasie_tasks.settings import FeedSettings
+from okasie_tasks.store.block_files import BlockFiles, open_files
+from okasie_tasks.store.parts import RunData
+from okasie_tasks.store.records import KEEP_PARTS_SECONDS, RunKeys
+from okasie_tasks.store.scripts import script
+
+log = get_logger(__name__)
+
+COLLECTION: Final = "blocks"
+_STAGE: Final = "load"
+_LEVEL: Final = 1
+_MB: Final = 1_000_000
+_RETRY_SECONDS: Final = 2.0
+
+
+class _Stored(msgspec.Struct, array_like=True):
+    """A block whose data are compressed. ``path``: where they are in the shared store; else they are in the block."""
+
+    block: Block
+    path: str = ""
+
+
+class Blocks:
+    """The blocks of all runs. ``client`` must return bytes."""
+
+    def __init__(self, client: redis.Redis, keys: RunKeys, data: RunData, feeds: FeedSettings) -> None:
+        self._redis, self._keys, self._data, self._feeds = client, keys, data, feeds
+        self._begin, self._add = script(client, "read_begin"), script(client, "read_add")
+
+    def begin(self, account: str, run: str, part: int, token: str) -> BlockWriter | None:
+        """Begin a read by a claimed part of the load: earlier reads no longer count. None if the claim is lost.
+
+        Raises `ConfigurationError` if the shared store cannot be used, and `RetryLater` if it does not answer.
+        """
+        keys = self._part_keys(run)
+        if not self._begin(keys=keys, args=[part, token]):
+            return None
+        with self._files() as files:
+            if files is not None:
+                for other in files.folders(self._folder(account)):
+                    if other == run or self._redis.hget(self._keys.run(other), "state") != b"running":
+                        # Of an earlier read, or of a run whose worker died at its end.
+                        files.remove(self._folder(account, other))
+        return BlockWriter(self, keys, _Reader(account, run, part, token))
+
+    def get(self, run: str, part: int) -> Block | None:
+        """Return the block of a part of the load; None if there is none, as in a read that no longer counts."""
+        stored: _Stored | None = self._data.fetch_one(run, COLLECTION, part, _Stored)
+        if stored is None:
+            return None
+        data = stored.block.data
+        if stored.path:
+            with self._files() as files:
+                if files is None:
+                    raise ConfigurationError("this worker has none, the one that read uses one", where="feeds.store")
+                data = files.get(stored.path)
+        return msgspec.structs.replace(stored.block, data=zlib.decompress(data))
+
+    def clear(self, account: str, run: str) -> None:
+        """Delete the run's files; its keys are deleted with the run's other data. The next run retries a failure."""
+        try:
+            with self._files() as files:
+                if files is not None:
+                    files.remove(self._folder(account, run))
+        except (RetryLater, ConfigurationError) as error:
+            log.warning("blocks are not deleted", account=account, run=run, reason=str(error))
+
+    @contextmanager
+    def _files(self) -> Iterator[BlockFiles | None]:
+        """Return the shared store, None if none is configured. Its errors become `RetryLater`."""
+        try:
+            yield open_files(self._feeds.store) if self._feeds.store != "redis" else None
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise RetryLater(
+                f"blocks of the source cannot be stored or read: {reason}",
+                seconds=_RETRY_SECONDS, where="feeds.store", code="storage",
+            ) from error  # fmt: skip
+
+    def _folder(self, *parts: str) -> str:
+        return "/".join((self._keys.prefix.strip(":"), *parts))
+
+    def _part_keys(self, run: str) -> list[str]:
+        rest: tuple[tuple[str, ...], ...] = ((), (_STAGE,), (_STAGE, "parts"), ("data", COLLECTION), ("collections",))
+        return [self._keys.run(run, *names) for names in rest]
+
+
+class _Reader(NamedTuple):
+    """The part of the load that reads."""
+
+    account: str
+    run: str
+    part: int
+    token: str
+
+
+class BlockWriter:
+    """Adds the blocks of one read, in order. Created by `Blocks.begin`."""
+
+    def __init__(self, blocks: Blocks, keys: list[str], reader: _Reader) -> None:
+        self._blocks, self._keys, self._reader = blocks, keys, reader
+        self._read = uuid4().hex[:8]
+        self._count = self._bytes = 0
+
+    def add(self, block: Block) -> bool:
+        """Add the next block; False if the part is another worker's by now, or the run has ended.
+
+        Raises `ConfigurationError` for more bytes than may be in Redis, if there is no shared store.
+        """
+        stored = self._stored(msgspec.structs.replace(block, data=zlib.compress(block.data, _LEVEL)))
+        args: list[Any] = [
+            self._reader.part, self._reader.token, self._count, msgspec.msgpack.encode(stored), COLLECTION,
+            KEEP_PARTS_SECONDS,
+        ]  # fmt: skip
+        self._count += 1
+        return bool(self._blocks._add(keys=self._keys, args=args))
+
+    def _stored(self, block: Block) -> _Stored:
+        feeds, size = self._blocks._feeds, len(block.data)
+        if self._bytes + size <= feeds.max_redis_mb * _MB:
+            self._bytes += size
+            return _Stored(block)
+        with self._blocks._files() as files:
+            if files is None:
+                raise ConfigurationError(
+                    f"a run may store {feeds.max_redis_mb:g} MB of its source in Redis, and this one needs more: raise"
+                    " the limit, or set feeds.store to a folder or URL that every node reaches",
+                    where="feeds.max_redis_mb",
+                )
+            path = self._blocks._folder(self._reader.account, self._reader.run, f"{self._read}-{self._count}")
+            files.put(path, block.data)
+        return _Stored(msgspec.structs.replace(block, data=b""), path)
