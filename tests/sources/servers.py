@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,11 +26,11 @@ def ftp_server(
     *,
     certificate: Path | None = None,
     implicit: bool = False,
-    cut_after: int | None = None,
+    cuts: Sequence[int] = (),
     without: tuple[str, ...] = (),
     **handling: Any,
 ) -> Iterator[int]:
-    """Serve a folder; yields the port. ``cut_after``: both connections are dropped after this many bytes of data.
+    """Serve a folder; yields the port. ``cuts``: if not empty, both connections are dropped after this many bytes of data.
 
     ``without``: commands that the server does not have. ``handling``: attributes of the handler.
     """
@@ -40,9 +40,9 @@ def ftp_server(
         sent = 0
 
         def send(self, data: bytes) -> int:
-            sent = super().send(data if cut_after is None else data[: max(0, cut_after - self.sent)])
+            sent = super().send(data[: max(0, cuts[0] - self.sent)] if cuts else data)
             self.sent += sent or 0
-            if cut_after is not None and self.sent >= cut_after:
+            if cuts and self.sent >= cuts[0]:
                 self.cmd_channel.close()
                 self.close()
             return int(sent or 0)

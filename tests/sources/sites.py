@@ -22,8 +22,12 @@ LOGIN = 'username = "env:U"\npassword = "env:P"\n'
 class Site:
     """``url``: of a file; ``options``: the settings that belong to it; ``port``: of the server."""
 
-    def __init__(self, scheme: str, folder: Path, port: int, options: str, bucket: Any = None) -> None:
+    def __init__(
+        self, scheme: str, folder: Path, port: int, options: str, *, bucket: Any = None, cuts: Any = None
+    ) -> None:
         self.scheme, self.folder, self.port, self.options, self._bucket = scheme, folder, port, options, bucket
+        self.cuts: list[int] = [] if cuts is None else cuts
+        """FTP: after how many bytes of data the server drops its connections, if there is a number."""
 
     def url(self, path: str = "stock.csv", *, port: int | None = None) -> str:
         if self.scheme == "s3":
@@ -49,13 +53,13 @@ class Site:
 @contextlib.contextmanager
 def site(scheme: str, folder: Path, **serving: Any) -> Iterator[Site]:
     """Start a server of this kind. ``serving``: arguments of the server in `tests.sources.servers`."""
-    files = folder / "served"
+    files, cuts = folder / "served", list[int]()
     files.mkdir()
     if scheme == "s3":
         with s3_server() as address:
             port = int(address.rpartition(":")[2])
             options = f'endpoint_url = "{address}"\naccess_key = "env:ACCESS"\nsecret_key = "env:SECRET"\n'
-            yield Site(scheme, files, port, options, _bucket(address))
+            yield Site(scheme, files, port, options, bucket=_bucket(address))
     elif scheme == "sftp":
         key = asyncssh.generate_private_key("ssh-ed25519")
         (folder / "host_key").write_bytes(key.export_public_key())
@@ -64,11 +68,11 @@ def site(scheme: str, folder: Path, **serving: Any) -> Iterator[Site]:
     elif scheme == "ftps":
         ca = trustme.CA()
         ca.cert_pem.write_to_path(str(folder / "ca.pem"))
-        with ftp_server(files, certificate=certificate(folder, ca, "127.0.0.1"), **serving) as port:
-            yield Site(scheme, files, port, LOGIN + 'ca_file = "ca.pem"\n')
+        with ftp_server(files, certificate=certificate(folder, ca, "127.0.0.1"), cuts=cuts, **serving) as port:
+            yield Site(scheme, files, port, LOGIN + 'ca_file = "ca.pem"\n', cuts=cuts)
     else:
-        with ftp_server(files, **serving) as port:
-            yield Site(scheme, files, port, LOGIN)
+        with ftp_server(files, cuts=cuts, **serving) as port:
+            yield Site(scheme, files, port, LOGIN, cuts=cuts)
 
 
 def _bucket(address: str) -> Any:

@@ -127,7 +127,8 @@ def large(lines: int = 20_000) -> bytes:
 @pytest.mark.parametrize("scheme", ["ftp", "ftps"])
 @pytest.mark.parametrize("without", [(), ("SIZE", "MLSD", "MDTM")])
 def test_an_ftp_transfer_that_is_cut_is_an_error(scheme: str, without: tuple[str, ...], tmp_path: Path) -> None:
-    with site(scheme, tmp_path, cut_after=100_000, without=without) as server:
+    with site(scheme, tmp_path, without=without) as server:
+        server.cuts.append(100_000)
         server.put(large())
         error = failure(tmp_path, server.url(), server.options)
         assert isinstance(error, base.PassingFault)
