@@ -31,10 +31,11 @@ def url_problems(key: str, source: SourceSettings) -> Iterator[str]:
     scheme = "sql"
     if source.type != "sql":
         try:
-            url = source.location()
+            # A relative path has been made absolute; so has what only looks like a URL.
+            url = source.location().removeprefix(f"file://{source._base}/")
         except ConfigurationError:
             return  # the variable is missing here; a read of the source reports it
-        found = _SCHEME.match(source.url if url.startswith("file://") else url)
+        found = _SCHEME.match(url)
         scheme = found[1].lower() if found else "file"
         problem = _url_problem(url, scheme, complete=found is None or scheme == "file" or bool(found[2]))
         if problem:

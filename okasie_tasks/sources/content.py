@@ -54,7 +54,7 @@ def open_content(path: Path, name: str, *, kind: str, member: str | None = None)
         try:
             content = Content(cast("IO[bytes]", opened.enter_context(path.open("rb"))), name)
             if _begins(content, _ZIP):
-                archive = opened.enter_context(_archive(path, name))
+                archive = _archive(opened.enter_context(_BoundedReads(io.FileIO(path))), name)
                 # A workbook is an archive itself.
                 if kind != "xlsx" or _WORKBOOK not in archive.namelist():
                     chosen = _choose(archive, name, kind, member)
@@ -75,17 +75,18 @@ def _begins(content: Content, signs: tuple[bytes, ...]) -> bool:
 
 
 class _BoundedReads(io.BufferedReader):
-    """A file of which only the list of files is read in one piece, as long as the archive says it is."""
+    """A file that is not read in larger pieces, however long the archive says that its list of files is."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0 or size > _INDEX_BYTES:
+        data = super().read(_INDEX_BYTES + 1 if size is None or size < 0 else min(size, _INDEX_BYTES + 1))
+        if len(data) > _INDEX_BYTES:
             raise zipfile.BadZipFile(f"its list of files is larger than {_INDEX_BYTES / 1e6:g} MB")
-        return super().read(size)
+        return data
 
 
-def _archive(path: Path, name: str) -> zipfile.ZipFile:
+def _archive(file: IO[bytes], name: str) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(_BoundedReads(io.FileIO(path)))
+        return zipfile.ZipFile(file)
     except (UnicodeDecodeError, NotImplementedError) as error:
         raise SourceError(f"is a zip file that cannot be read: {error}", where=name, code="zip") from error
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,11 +26,11 @@ def ftp_server(
     *,
     certificate: Path | None = None,
     implicit: bool = False,
-    cut_after: int | None = None,
+    cuts: Sequence[int] = (),
     without: tuple[str, ...] = (),
     **handling: Any,
 ) -> Iterator[int]:
-    """Serve a folder; yields the port. ``cut_after``: both connections are dropped after this many bytes of data.
+    """Serve a folder; yields the port. ``cuts``: if not empty, both connections are dropped after this many bytes of data.
 
     ``without``: commands that the server does not have. ``handling``: attributes of the handler.
     """
@@ -40,9 +40,9 @@ def ftp_server(
         sent = 0
 
         def send(self, data: bytes) -> int:
-            sent = super().send(data if cut_after is None else data[: max(0, cut_after - self.sent)])
+            sent = super().send(data[: max(0, cuts[0] - self.sent)] if cuts else data)
             self.sent += sent or 0
-            if cut_after is not None and self.sent >= cut_after:
+            if cuts and self.sent >= cuts[0]:
                 self.cmd_channel.close()
                 self.close()
             return int(sent or 0)
@@ -50,7 +50,9 @@ def ftp_server(
     class Handler(TLS_FTPHandler if certificate else FTPHandler):  # type: ignore[misc]
         authorizer = DummyAuthorizer()
         dtp_handler = Data
-        proto_cmds: ClassVar = {name: how for name, how in FTPHandler.proto_cmds.items() if name not in without}
+        proto_cmds: ClassVar[dict[str, Any]] = {
+            name: how for name, how in FTPHandler.proto_cmds.items() if name not in without
+        }
 
         def handle(self) -> None:
             if implicit:
@@ -63,7 +65,7 @@ def ftp_server(
         Handler.tls_control_required = Handler.tls_data_required = True
     for name, value in handling.items():
         setattr(Handler, name, value)
-    Handler.auth_failed_timeout = 0
+    Handler.auth_failed_timeout, Handler.use_sendfile = 0, False
     Handler.authorizer.add_user(USER, PASSWORD, str(folder))
     server = FTPServer(("127.0.0.1", 0), Handler, ioloop=IOLoop())
     over = threading.Event()
@@ -87,6 +89,9 @@ def sftp_server(folder: Path, host_key: asyncssh.SSHKey, *, client_key: asyncssh
     """Serve a folder to the user's password, or to a key; yields the port."""
 
     class Login(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            connections.append(conn)
+
         def password_auth_supported(self) -> bool:
             return client_key is None
 
@@ -114,9 +119,11 @@ def sftp_server(folder: Path, host_key: asyncssh.SSHKey, *, client_key: asyncssh
         await over[0].wait()
         server.close()
         await server.wait_closed()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
+        for connection in connections:
+            connection.abort()
+            await connection.wait_closed()
 
+    connections: list[asyncssh.SSHServerConnection] = []
     over: list[asyncio.Event] = []
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
     thread.start()
@@ -144,12 +151,14 @@ def s3_server() -> Iterator[str]:
 
 
 class CuttingProxy:
-    """A proxy before a port of this machine. ``left``: how many bytes of the server it passes on until it resets both
-    connections; None for all. A connection after a cut is cut again while ``left`` is set."""
+    """A proxy before a port of this machine. It ends a connection when the server has sent ``after`` bytes.
+
+    ``cuts``: how many connections it ends; ``after`` None: none.
+    """
 
     def __init__(self, port: int, after: int | None) -> None:
         self._target, self.after = port, after
-        self.connections = 0
+        self.connections, self.cuts = 0, 1_000
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -167,7 +176,8 @@ class CuttingProxy:
                 self.connections += 1
                 server = socket.create_connection(("127.0.0.1", self._target))
                 threading.Thread(target=self._pass, args=[client, server, None], daemon=True).start()
-                threading.Thread(target=self._pass, args=[server, client, self.after], daemon=True).start()
+                after = self.after if self.connections <= self.cuts else None
+                threading.Thread(target=self._pass, args=[server, client, after], daemon=True).start()
 
     def _pass(self, giver: socket.socket, taker: socket.socket, left: int | None) -> None:
         with contextlib.suppress(OSError):

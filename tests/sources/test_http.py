@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import trustme
 
 from okasie_tasks.errors import SourceError
+from okasie_tasks.sources.transports import base
 from tests.sources.support import brief, source
 
 CSV = b"ref,title,price\nA,Golf,100\nB,Polo,200\n"
@@ -124,3 +127,69 @@ def test_a_server_that_is_not_there_is_named_without_secrets(tmp_path: Path) -> 
         list(source(tmp_path, "http://user:pa55@127.0.0.1:9/dex.csv").rows())
     assert "127.0.0.1:9" in str(caught.value)
     assert "pa55" not in str(caught.value)
+
+
+@pytest.fixture
+def flaky(feed: str) -> str:
+    """A feed whose server is overloaded twice, and then well."""
+    answered = iter([{"status": 503}, {"missing": 10}])
+
+    class Next(dict[str, Any]):
+        def get(self, name: str, default: Any = None) -> Any:
+            if name == "etag":  # the first look at each answer
+                self.clear()
+                self.update(next(answered, {}))
+            return super().get(name, default)
+
+    Feed.answers = Next()
+    return feed
+
+
+def test_a_passing_fault_is_tried_again(flaky: str, tmp_path: Path) -> None:
+    assert len(list(source(tmp_path, f"{flaky}/dex.csv").rows())) == 2
+    assert len(Feed.seen) == 3
+
+
+@pytest.mark.parametrize(("status", "tries"), [(401, 1), (403, 1), (404, 1), (500, 1), (502, 3), (503, 3), (504, 3)])
+def test_only_what_may_pass_is_tried_again(feed: str, tmp_path: Path, status: int, tries: int) -> None:
+    Feed.answers = {"status": status}
+    with pytest.raises(SourceError, match=f"answered {status}"):
+        source(tmp_path, f"{feed}/dex.csv").version()
+    assert len(Feed.seen) == tries
+
+
+def test_no_try_begins_that_could_not_end_in_time(feed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "PAUSES_SECONDS", [30.0, 30.0])
+    Feed.answers = {"status": 503}
+    with pytest.raises(SourceError, match="answered 503"):
+        source(tmp_path, f"{feed}/dex.csv", "read_seconds = 20").version()
+    assert len(Feed.seen) == 1
+
+
+@pytest.mark.parametrize(("status", "tries"), [(403, 1), (404, 1), (503, 3)])
+def test_an_s3_refuses_or_is_overloaded(feed: str, tmp_path: Path, status: int, tries: int) -> None:
+    Feed.answers = {"status": status}
+    options = f'endpoint_url = "{feed}"\naccess_key = "env:A"\nsecret_key = "env:S"'
+    with pytest.raises(SourceError) as caught:
+        source(tmp_path, "s3://feeds/*.csv", options, A="the-access-key", S="the-secret-key").version()
+    assert str(status) in caught.value.message
+    assert "the-secret-key" not in str(caught.value)
+    assert len(Feed.seen) == tries
+
+
+def test_a_certificate_of_a_private_authority_is_accepted_if_named(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    Feed.answers, Feed.seen = {}, []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Feed) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ca.issue_cert("127.0.0.1").configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"https://127.0.0.1:{server.server_port}/dex.csv"
+        assert len(list(source(tmp_path, url, 'ca_file = "ca.pem"').rows())) == 2
+        with pytest.raises(SourceError, match="SSLError"):
+            source(tmp_path, url).version()
+        server.shutdown()
+        thread.join()

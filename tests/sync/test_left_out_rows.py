@@ -9,7 +9,7 @@ import pytest
 
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
-from okasie_tasks.sync import load, phases
+from okasie_tasks.sources import csv_format
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import ACCOUNT, Row, varied
 
@@ -64,12 +64,11 @@ def test_a_push_of_a_skipped_listing_is_not_found(tmp_path: Path, redis_url: str
         assert len(scenario.writes) == writes
 
 
-@pytest.mark.parametrize("slice_rows", [3, 25_000])
+@pytest.mark.parametrize("block_rows", [3, 5_000])
 def test_blank_rows_do_not_count_and_no_sell_waits(
-    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, slice_rows: int
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, block_rows: int
 ) -> None:
-    for module in (load, phases):
-        monkeypatch.setattr(module, "LOAD_ROWS", slice_rows)
+    monkeypatch.setattr(csv_format, "BLOCK_ROWS", block_rows)
     blank: Row = {"stock_no": " ", "notes": "  "}
     cars = varied(10, seed=1)
     rows = [blank, *cars[:4], blank, blank, blank, *cars[4:], blank]

@@ -14,8 +14,9 @@ from okasie_tasks.alerting.notifier import detect
 from okasie_tasks.cli import html_report
 from okasie_tasks.core import unreadable
 from okasie_tasks.reports import listing, rejects, runs
+from okasie_tasks.sources import csv_format
 from okasie_tasks.store.request_stats import Traces
-from okasie_tasks.sync import load, phases
+from okasie_tasks.sync import load, reading
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import ACCOUNT, Row, varied
 from tests.sync.test_metrics import look
@@ -153,9 +154,8 @@ def test_only_the_first_rows_are_kept_and_all_are_counted(
     assert counts(scenario.told()) == (0, 9, 0, 0)
 
 
-def test_rows_of_several_slices_are_gathered(scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (load, phases):
-        monkeypatch.setattr(module, "LOAD_ROWS", 4)
+def test_rows_of_several_blocks_are_gathered(scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_format, "BLOCK_ROWS", 4)
     scenario.rows[0:0] = [nameless(price="9001")]
     scenario.rows.append(nameless(price="9002"))
     assert counts(scenario.told()) == (2, 2, 0, 0)
@@ -211,7 +211,7 @@ def test_an_alert_is_raised_for_a_new_row_and_whenever_more_sells_wait(
 def test_sells_that_wait_for_a_source_that_is_still_written_are_counted(
     scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load.settling, "is_settled", lambda *_: False)
+    monkeypatch.setattr(reading.settling, "is_settled", lambda *_: False)
     scenario.rows[:] = scenario.rows[3:]
     document = scenario.told()
     assert (document["state"], *counts(document)) == ("partial", 0, 0, 0, 3)
@@ -228,7 +228,7 @@ def test_a_row_that_an_unsettled_read_lacks_stays_a_reject(
     scenario.rows.append(nameless())
     scenario.told()
     kept = scenario.rows.pop()
-    monkeypatch.setattr(load.settling, "is_settled", lambda *_: False)
+    monkeypatch.setattr(reading.settling, "is_settled", lambda *_: False)
     assert counts(scenario.told()) == (0, 1, 0, 0)
     monkeypatch.undo()
     scenario.rows.append(kept)

@@ -1,4 +1,4 @@
-"""``ftp:`` and ``ftps:``, on fsspec's file system, with verified certificates and a deadline.
+"""``ftp:`` and ``ftps:``, on ftplib, with verified certificates and a deadline.
 
 ``ftps:`` is TLS by command (AUTH TLS), and from the first byte on port 990. A server's certificate must be valid for
 its name; the data connections are encrypted and reuse the control connection's TLS session, which many servers demand.
@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from fsspec.implementations.ftp import FTPFileSystem
-
 from okasie_tasks.errors import SourceError
 from okasie_tasks.settings import SourceSettings
 from okasie_tasks.sources.bounds import Bounds
@@ -27,6 +25,7 @@ from okasie_tasks.sources.transports.stores import Address
 
 _TIMEOUT_SECONDS: Final = 30.0
 _IMPLICIT_PORT: Final = 990
+_UNKNOWN_COMMAND: Final = ("500", "501", "502", "504")
 
 
 class _Ftp(ftplib.FTP):
@@ -91,56 +90,51 @@ class _Ftps(_Ftp, ftplib.FTP_TLS):
         return encrypted, size
 
 
-class _FileSystem(FTPFileSystem):  # type: ignore[misc]
-    """fsspec's, which verifies no certificate of its own accord."""
-
-    def __init__(self, address: Address, context: ssl.SSLContext | None, deadline: SocketDeadline) -> None:
-        self._address, self._context, self._deadline = address, context, deadline
-        super().__init__(address.host, username=address.user, password=address.password, tls=context is not None)
-
-    def _connect(self) -> None:
-        if self._context is None:
-            self.ftp: Any = _Ftp(timeout=_TIMEOUT_SECONDS)
-        else:
-            self.ftp = _Ftps(timeout=_TIMEOUT_SECONDS, context=self._context)
-            self.ftp.implicit = self._address.port == _IMPLICIT_PORT
-        self.ftp.deadline = self._deadline
-        self.ftp.connect(self._address.host, self._address.port or ftplib.FTP_PORT)
-        self.ftp.login(*self.cred)
-
-    def __del__(self) -> None:
-        """Do nothing: the connection is closed where it was opened."""
-
-
 @contextlib.contextmanager
 def connect(address: Address, source: SourceSettings, bounds: Bounds) -> Iterator[FtpStore]:
-    context = None
-    if address.scheme == "ftps":
-        try:
-            context = ssl.create_default_context(cafile=source.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise SourceError(f"ca_file {source.ca_file} cannot be read", where=address.where) from error
     with SocketDeadline(bounds.left_seconds) as deadline, _errors(address.where):
-        files = None
+        client = _Ftp(timeout=_TIMEOUT_SECONDS)
+        if address.scheme == "ftps":
+            client = _Ftps(timeout=_TIMEOUT_SECONDS, context=_context(address, source))
+            client.implicit = address.port == _IMPLICIT_PORT
+        client.deadline = deadline
         try:
-            files = _FileSystem(address, context, deadline)
-            yield FtpStore(files)
+            client.connect(address.host, address.port or ftplib.FTP_PORT)
+            client.login(address.user, address.password)
+            if isinstance(client, _Ftps):
+                client.prot_p()
+            yield FtpStore(client)
         finally:
-            if files is not None:
-                files.ftp.close()
+            client.close()
+
+
+def _context(address: Address, source: SourceSettings) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=source.ca_file)
+    except OSError as error:  # an SSLError is one, too
+        raise SourceError(f"ca_file {source.ca_file} cannot be read", where=address.where) from error
 
 
 class FtpStore:
     """An open connection. A leading ``/~/`` in a path is the folder that the server logs the user in to."""
 
-    def __init__(self, files: _FileSystem) -> None:
-        self._files, self._ftp = files, files.ftp
-        self._home = self._ftp.pwd().rstrip("/")
+    def __init__(self, client: _Ftp) -> None:
+        self._ftp = client
+        self._home = client.pwd().rstrip("/")
 
     def listed(self, folder: str) -> Iterator[Entry]:
-        for found in self._files.ls(self._absolute(folder) or "/", detail=True):
-            modified = _seconds(found.get("modify", ""))
-            yield Entry(found["name"], found["size"], modified, folder=found["type"] == "directory")
+        path = self._absolute(folder)
+        try:
+            for name, facts in list(self._ftp.mlsd(path or "/")):
+                kind = facts.get("type", "file").lower()
+                if kind in ("file", "dir"):
+                    size = int(facts["size"]) if facts.get("size", "").isdigit() else None
+                    yield Entry(f"{path}/{name}", size, _seconds(facts.get("modify", "")), folder=kind == "dir")
+        except ftplib.error_perm as error:
+            if not str(error).startswith(_UNKNOWN_COMMAND):
+                raise
+            for name in self._ftp.nlst(path or "/"):
+                yield Entry(f"{path}/{name.rpartition('/')[2]}")
 
     def _absolute(self, path: str) -> str:
         return self._home + path[2:] if path == "/~" or path.startswith("/~/") else path
@@ -186,8 +180,6 @@ def _errors(where: str) -> Iterator[None]:
     except ftplib.error_perm as error:
         code = "source_missing" if str(error).startswith("550") else "login" if str(error).startswith("53") else "ftp"
         raise SourceError(f"the server answered {str(error)[:200]}", where=where, code=code) from None
-    except FileNotFoundError as error:
-        raise SourceError(f"there is no folder {error}", where=where, code="source_missing") from None
     except ValueError as error:  # a path with a line break, names that are not UTF-8
         raise SourceError(f"cannot be fetched: {error}", where=where, code="ftp") from None
     except (ftplib.Error, EOFError, OSError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
+import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 from s3fs import S3FileSystem
 
@@ -90,7 +91,7 @@ def _entry(path: str, found: dict[str, Any]) -> Entry:
 def _errors(where: str) -> Iterator[None]:
     try:
         yield
-    except (BotoCoreError, ClientError, OSError, EOFError) as error:
+    except (BotoCoreError, ClientError, aiohttp.ClientError, OSError, EOFError) as error:
         if (refused := certificate_problem(error)) is not None:
             raise SourceError(
                 f"the server's certificate is refused ({refused.verify_message.rstrip('.')}); ca_file names the"

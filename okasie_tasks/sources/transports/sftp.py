@@ -40,15 +40,22 @@ def connect(address: Address, source: SourceSettings, bounds: Bounds) -> Iterato
         "agent_path": None,
         "client_keys": _keys(address, source),
         "password": address.password or None,
-        "kbdint_auth": False,
     }
     with _errors(address):
-        files = SSHFileSystem(address.host, skip_instance_cache=True, timeout=max(bounds.left_seconds, 0.01), **options)
+        files = _logged_in(address, options, bounds)
         try:
             yield SftpStore(files, address, bounds)
         finally:
             with contextlib.suppress(Exception):
                 files._client.abort()
+
+
+def _logged_in(address: Address, options: dict[str, Any], bounds: Bounds) -> SSHFileSystem:
+    try:
+        return SSHFileSystem(address.host, skip_instance_cache=True, timeout=max(bounds.left_seconds, 0.01), **options)
+    except PermissionError:  # sshfs' word for a refused login
+        text = "the server refuses the user with this password or private_key"
+        raise SourceError(text, where=address.where, code="login") from None
 
 
 def _known_hosts(address: Address, source: SourceSettings) -> Any:
@@ -90,18 +97,15 @@ class SftpStore:
     def listed(self, folder: str) -> Iterator[Entry]:
         path = _path(folder) or "/"
         for found in self._call(self._listing, path):
-            name, attributes = found.filename, found.attrs
-            if name not in (".", ".."):
-                kind = stat.S_IFMT(attributes.permissions or 0)
-                yield Entry(
-                    f"{folder}/{name}", attributes.size, attributes.mtime if kind != stat.S_IFLNK else None,
-                    folder=kind == stat.S_IFDIR,
-                )  # fmt: skip
+            kind, linked = stat.S_IFMT(found.attrs.permissions or 0), stat.S_ISLNK(found.attrs.permissions or 0)
+            modified = None if linked else found.attrs.mtime
+            yield Entry(f"{folder}/{found.filename}", found.attrs.size, modified, folder=kind == stat.S_IFDIR)
 
     async def _listing(self, path: str) -> list[Any]:
         entries: list[Any] = []
         async for entry in self._sftp.scandir(path):
-            entries.append(entry)
+            if entry.filename not in (".", ".."):
+                entries.append(entry)
             if len(entries) > MOST_ENTRIES:
                 break
         return entries
@@ -135,8 +139,6 @@ def _errors(address: Address) -> Iterator[None]:
             " operator's (ssh-keyscan shows it) and put it into host_key or ~/.ssh/known_hosts",
             where=where, code="host_key",
         ) from None  # fmt: skip
-    except asyncssh.PermissionDenied as error:
-        raise SourceError(f"the login is refused: {error.reason}", where=where, code="login") from None
     except (SFTPConnectionLost, SFTPNoConnection, SFTPBadMessage) as error:
         raise PassingFault(f"cannot be fetched: {error.reason}", where=where, code="sftp") from None
     except asyncssh.SFTPError as error:

@@ -21,7 +21,7 @@ from okasie_tasks.sources.transports.base import Download, FeedCache, Fetched, P
 from okasie_tasks.sources.transports.pattern import Entry, is_pattern, newest
 
 _MODULES: Final = {"ftp": "ftp", "ftps": "ftp", "sftp": "sftp", "s3": "s3"}
-"""Each scheme's module here, which is also the name of its extra."""
+"""Each scheme's module here, which is also the name of its extra, if it needs one."""
 _GRAIN_SECONDS: Final = 2.0
 """The coarsest times of modification in use: a younger file may change again without a new time."""
 
