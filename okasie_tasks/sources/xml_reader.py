@@ -83,6 +83,8 @@ class _Vehicles:
         self._count = 0
         self._siblings: Counter[str] = Counter()
         """Other elements at the place of the wanted ones."""
+        self._elsewhere = ""
+        """The path of an element of the wanted name at another place."""
         self._read = self._began = 0
         self._seen_parent = False
 
@@ -93,6 +95,10 @@ class _Vehicles:
             elif (value := self._end(element)) is not None:
                 self._count += 1
                 yield Record(f"{self._name}:{self._place}[{self._count}]", value)
+        if not self._count and self._elsewhere:
+            raise SourceError(
+                f"has no element {self._place}; there is {self._elsewhere}", where=self._name, code="no_list"
+            )
         if not self._seen_parent:
             raise SourceError(f"has no element {self._place}", where=self._name, code="no_list")
         if not self._count and max(self._siblings.values(), default=0) > 1:
@@ -124,6 +130,8 @@ class _Vehicles:
         if at == self._matched and local == self._wanted[at]:
             self._matched += 1
             self._seen_parent = self._seen_parent or self._matched >= len(self._wanted) - 1
+        elif local == self._wanted[-1] and not self._elsewhere:
+            self._elsewhere = "/".join(_local(element.tag) for element in self._open)
         elif at == self._matched == len(self._wanted) - 1 and len(self._siblings) < _MOST_DEPTH:
             self._siblings[local] += 1
 

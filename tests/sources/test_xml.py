@@ -77,7 +77,9 @@ def test_the_encoding_that_is_configured_overrides_a_wrong_declaration(tmp_path:
         (b'<?xml version="1.0"?>\n<!-- x -->' + b" " * 100_000 + b"<!DOCTYPE s><s/>", "", "dtd", "stock.xml", "document type"),
         (b"<s><v>&a;</v></s>", "", "not_xml", "stock.xml:1", "undefined entity"),
         (b"<s><car><id>1</id></car><car/></s>", "", "no_list", "stock.xml", "has no element v; there are car (2)"),
-        (b"<s><list><car/></list></s>", 'items = "cars/car"', "no_list", "stock.xml", "has no element cars/car"),
+        (b"<s><list><car/></list></s>", 'items = "cars/car"', "no_list", "stock.xml", "cars/car; there is s/list/car"),
+        (b"<s><cars><car/></cars></s>", 'items = "car"', "no_list", "stock.xml", "no element car; there is s/cars/car"),
+        (b"<s><list><x/></list></s>", 'items = "cars/car"', "no_list", "stock.xml", "has no element cars/car"),
         (b"<a>" * 150, "", "too_deep", "stock.xml:v[1]", "nested deeper than 100"),
     ],
 )  # fmt: skip
