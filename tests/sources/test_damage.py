@@ -68,6 +68,8 @@ FEEDS: dict[str, tuple[str, str, bytes]] = {
 """Name -> type, options, content."""
 _PROVEN = ("json", "xml", "xlsx", "gz", "zip")
 """Formats of which every cut is seen."""
+_LINE_ENDS = {"csv": (b"\n", b"\r"), "jsonl": (b"\n", b"}")}
+"""After which a last row is complete."""
 
 Damage = Callable[[bytes, Random], bytes]
 
@@ -132,9 +134,10 @@ def test_a_damaged_feed_yields_rows_or_an_error_with_place_and_reason(tmp_path: 
         ends[f"{damage.__name__}: read"] += 1
         assert all(row.listing is not None or row.issues for row in rows), place
         assert all(row.where.startswith(path.name) for row in rows), place
-        if damage is cut:
+        if damage is cut and content.rstrip() != data.rstrip():
             assert name not in _PROVEN, f"{place}: {len(content)} of {len(data)} bytes count as complete"
-            assert content.endswith(b"\n") or not rows or rows[-1].unterminated, place
+            whole = content.endswith(_LINE_ENDS[name])
+            assert whole or not rows or rows[-1].unterminated, place
     assert sum(ends.values()) == VARIANTS
     assert any(end.endswith(": read") for end in ends) or name in ("gz", "xlsx", "zip"), ends
 
