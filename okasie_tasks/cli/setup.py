@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @command_options
 def init(context: Context, feed: str, account: str | None, output: Path, force: bool) -> None:
-    """Draft an okasie.toml from the header and the first rows of FEED, a path or an http(s) URL.
+    """Draft an okasie.toml from the first rows of FEED, a path or an http(s) URL of csv, JSON, XML or XLSX.
 
     Column names and words in cells are recognised in Dutch, French, German and English. Comments in the file list what
     an operator must decide.
@@ -87,10 +87,10 @@ def _document(draft: Draft, output: Path) -> dict[str, Any]:
         "rows_seen": len(draft.head.rows),
         "rows_tried": draft.tried,
         "rows_valid": draft.valid,
-        "reference": draft.reference or None,
+        "reference": None if draft.reference == FILL_IN else draft.reference,
         "fields": draft.fields,
         "units": draft.units,
-        "fill_in": [name for name, value in draft.defaults.items() if value == FILL_IN],
+        "fill_in": [name.rpartition(".")[2] for name in draft.fill_in()],
         "unknown_values": draft.unknown,
         "left_out": [{"field": field, "reason": reason} for field, _, reason in draft.left_out],
         "unused_columns": draft.unused,

@@ -13,6 +13,7 @@ import pytest
 
 from okasie_tasks.cli import main
 from okasie_tasks.settings import load_settings
+from okasie_tasks.settings.placeholders import FILL_IN
 from tests.sources.test_detect import DUTCH
 from tests.sources.test_http import Feed, feed
 
@@ -37,6 +38,13 @@ def okasie(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return status, said.out, said.err
 
 
+def filled(folder: Path) -> Path:
+    """The draft, after an operator has replaced what only they know."""
+    config = folder / "okasie.toml"
+    config.write_text(config.read_text(encoding="utf-8").replace(FILL_IN, "KTR-1"), encoding="utf-8")
+    return config
+
+
 def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     status, out, err = okasie(capsys, *arguments, "--json")
     assert status == 0, err
@@ -50,10 +58,25 @@ def test_a_draft_is_written_and_told(folder: Path, capsys: pytest.CaptureFixture
     assert (told["rows_seen"], told["rows_valid"], told["reference"]) == (5, 5, "Voorraadnummer")
     assert told["fill_in"] == ["dealerLocationCode", "postalCode", "city", "province"]
     assert told["environment"] == ["MIJN_STOCK_API_KEY"]
-    settings = load_settings(folder / "okasie.toml", environ={})
+    settings = load_settings(filled(folder), environ={})
     assert settings.accounts["mijn_stock"].source.location() == f"file://{folder}/Mijn Stock.csv"
     status, out, _ = okasie(capsys, "init", "Mijn Stock.csv", "--force")
     assert (status, "5 of 5 rows" in out, "Zonne-energie" in out, "MIJN_STOCK_API_KEY" in out) == (0, True, True, True)
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["plan", "mijn_stock"], ["sync", "mijn_stock"], ["up"]])
+def test_a_draft_is_refused_until_every_placeholder_is_replaced(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """Of 6,000 rows without it, 6,000 listings went live in the city of FILL-IN."""
+    document(capsys, "init", "Mijn Stock.csv")
+    config = folder / "okasie.toml"
+    lines = config.read_text().splitlines()
+    status, out, err = okasie(capsys, *command)
+    assert status == (1 if command == ["doctor"] else 2)
+    for name in ("dealerLocationCode", "postalCode", "city", "province"):
+        line = next(number for number, text in enumerate(lines, start=1) if text.startswith(f"{name} = "))
+        assert f"accounts.mijn_stock.source.defaults.{name} (line {line}): is still 'FILL-IN'" in out + err
 
 
 def test_what_is_there_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +112,7 @@ def test_what_cannot_be_drafted_is_refused_and_writes_nothing(
 def test_a_feed_elsewhere_is_named_by_its_whole_path(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "conf").mkdir()
     document(capsys, "init", f"file://{folder}/Mijn Stock.csv", "--output", "conf/okasie.toml")
-    settings = load_settings(folder / "conf" / "okasie.toml", environ={})
+    settings = load_settings(filled(folder / "conf"), environ={})
     assert settings.accounts["mijn_stock"].source.url == f"{folder}/Mijn Stock.csv"
 
 
@@ -97,7 +120,7 @@ def test_a_feed_behind_http(folder: Path, capsys: pytest.CaptureFixture[str], fe
     Feed.answers["body"] = DUTCH.encode()
     told = document(capsys, "init", f"{feed}/stock.csv")
     assert (told["account"], told["rows_valid"]) == ("stock", 5)
-    assert load_settings(folder / "okasie.toml", environ={}).accounts["stock"].source.url == f"{feed}/stock.csv"
+    assert load_settings(filled(folder), environ={}).accounts["stock"].source.url == f"{feed}/stock.csv"
     Feed.answers["status"] = 404
     status, _, err = okasie(capsys, "init", f"{feed}/stock.csv", "--force")
     assert (status, "answered 404" in err) == (1, True)
@@ -113,7 +136,7 @@ def test_a_secret_in_the_feeds_url_is_written_and_said_nowhere(
     text = (folder / "okasie.toml").read_text()
     assert (status, "s3cret" in out + err + text) == (0, False)
     assert "STOCK_FEED_URL" in out
-    settings = load_settings(folder / "okasie.toml", environ={"STOCK_FEED_URL": url})
+    settings = load_settings(filled(folder), environ={"STOCK_FEED_URL": url})
     assert settings.accounts["stock"].source.location() == url
 
 

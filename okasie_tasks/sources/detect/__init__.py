@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from okasie_tasks.sources.detect.draft import FILL_IN, Draft
+from okasie_tasks.settings.placeholders import FILL_IN
+from okasie_tasks.sources.detect.draft import Draft
 from okasie_tasks.sources.detect.head import is_web, read_head
 from okasie_tasks.sources.detect.propose import propose
 from okasie_tasks.sources.detect.render import key_variable, render
