@@ -64,6 +64,27 @@ def test_a_draft_is_written_and_told(folder: Path, capsys: pytest.CaptureFixture
     assert (status, "5 of 5 rows" in out, "Zonne-energie" in out, "MIJN_STOCK_API_KEY" in out) == (0, True, True, True)
 
 
+def test_the_mapped_listing_is_shown_before_and_after_the_file_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shown,) = document(capsys, "init", "Mijn Stock.csv", "--preview")["rows"]
+    assert not (folder / "okasie.toml").exists()
+    assert (shown["listing"]["price"], shown["listing"]["city"], shown["rejected"]) == (18950, "FILL-IN", [])
+    document(capsys, "init", "Mijn Stock.csv")
+    filled(folder)
+    told = document(capsys, "plan", "mijn_stock", "--show", "A-1001")
+    (row,) = told["rows"]
+    assert row["listing"] == {
+        **shown["listing"],
+        **{name: "KTR-1" for name, v in shown["listing"].items() if v == "FILL-IN"},
+    }
+    assert row["where"] == "Mijn Stock.csv:2"
+    status, out, _ = okasie(capsys, "plan", "mijn_stock", "--show", "A-1001")
+    assert (status, '"price": 18950' in out) == (0, True)
+    status, _, err = okasie(capsys, "plan", "mijn_stock", "--show", "A-9")
+    assert (status, "no row of the source has the reference 'A-9'" in err) == (2, True)
+
+
 @pytest.mark.parametrize("command", [["doctor"], ["plan", "mijn_stock"], ["sync", "mijn_stock"], ["up"]])
 def test_a_draft_is_refused_until_every_placeholder_is_replaced(
     folder: Path, capsys: pytest.CaptureFixture[str], command: list[str]

@@ -58,6 +58,12 @@ def propose(head: Head, *, account: str, url: str, current_year: int) -> Draft:
     return draft
 
 
+def best_row(draft: Draft, *, current_year: int) -> SourceRow | None:
+    """Return the first row that becomes a valid listing, else the first row; None if the feed has none."""
+    rows = _rows(draft, current_year)
+    return next((row for row in rows if row.listing is not None), rows[0] if rows else None)
+
+
 def _translate(draft: Draft, field: str) -> None:
     """Set the value map of a field from the words read. A strict field with mostly unknown words is left out."""
     column = str(draft.fields[field])
