@@ -47,9 +47,8 @@ def row_document(row: SourceRow) -> dict[str, Any]:
 def print_row(document: dict[str, Any]) -> None:
     echo(document["where"])
     if document["listing"] is not None:
-        echo(
-            "\n".join(clean(line) for line in json.dumps(document["listing"], indent=2, ensure_ascii=False).split("\n"))
-        )
+        for line in json.dumps(document["listing"], indent=2, ensure_ascii=False).splitlines():
+            echo(line)
     for name in ("rejected", "warnings"):
         for sentence in document[name]:
             echo(f"  {name.removesuffix('s'):<10}{sentence}")
