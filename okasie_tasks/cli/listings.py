@@ -102,6 +102,8 @@ _FLAGS = {
 def _print_why(document: dict[str, Any]) -> None:
     ledger, reject, waiting = document["ledger"], document["reject"], document["waiting"]
     echo(f"{document['reference']} of {document['account']}")
+    if document["listing_url"]:
+        echo(f"  advert    {document['listing_url']}")
     if ledger:
         labels = [ledger["status"] or "no status", *(text for flag, text in _FLAGS.items() if ledger[flag])]
         times = [f"{name.replace('_', ' ')} {_time(ledger[name])}" for name in ("last_sent", "changed_there")]
@@ -179,7 +181,10 @@ def _status(document: dict[str, Any]) -> int:
 
 
 def _print(document: dict[str, Any]) -> None:
-    rows = [[r["reference"], r["outcome"], f"{r['seconds']:.2f} s", r["message"] or ""] for r in document["listings"]]
+    rows = [
+        [r["reference"], r["outcome"], f"{r['seconds']:.2f} s", r["message"] or r["listing_url"] or ""]
+        for r in document["listings"]
+    ]
     if rows:
         table(["reference", "outcome", "after", ""], rows)
     if document["error"]:

@@ -94,6 +94,7 @@ class Waiter:
         return self._services.pushes.get(push)
 
     def _document(self, push: str, state: Push) -> dict[str, Any]:
+        links = self._ctx.history.links(self._references)
         rows = [
             {
                 "reference": name,
@@ -101,6 +102,7 @@ class Waiter:
                 "seconds": max(0.0, (state.outcomes[name].at_ms - self._sent_ms) / 1000),
                 "message": state.outcomes[name].message,
                 "fields": list(state.outcomes[name].fields),
+                "listing_url": links.get(name),
             }
             for name in self._references
             if name in state.outcomes
