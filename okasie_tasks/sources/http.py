@@ -6,6 +6,7 @@ feed must be an error and not a short list. Passwords in URLs or headers never a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
@@ -145,7 +146,15 @@ class HttpSource:
         return user, password
 
     def _store(self, answer: requests.Response) -> str:
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _storing(self._file):
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            digest = self._download(answer)
+            known = _Known(answer.headers.get("ETag"), answer.headers.get("Last-Modified"), digest)
+            self._notes().write_bytes(msgspec.json.encode(known))
+        return digest
+
+    def _download(self, answer: requests.Response) -> str:
+        """Store the body of a response once it is complete; return its SHA-256."""
         part = self._file.with_name(f"{self._file.name}.{id(self)}.part")
         digest, length = hashlib.sha256(), 0
         try:
@@ -160,9 +169,7 @@ class HttpSource:
             part.replace(self._file)
         finally:
             part.unlink(missing_ok=True)
-        known = _Known(answer.headers.get("ETag"), answer.headers.get("Last-Modified"), digest.hexdigest())
-        self._notes().write_bytes(msgspec.json.encode(known))
-        return known.sha256
+        return digest.hexdigest()
 
     def _check(self, answer: requests.Response, length: int) -> None:
         self._bounds.check_time(self._where)  # the read may have ended because of it
@@ -184,6 +191,20 @@ class HttpSource:
             return msgspec.json.decode(self._notes().read_bytes(), type=_Known) if self._file.exists() else _Known()
         except (OSError, msgspec.DecodeError):
             return _Known()
+
+
+@contextlib.contextmanager
+def _storing(file: Path) -> Iterator[None]:
+    """Raise `SourceError` with the path for an `OSError` in the block. The error of a write does not name its file.
+
+    Errors of the connection are no such errors: urllib3 has its own.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        where = str(error.filename or file)
+        raise SourceError(f"cannot be stored: {reason}", where=where, code="storage") from error
 
 
 def _seconds_between(begin: str | None, end: str | None) -> float:
