@@ -10,7 +10,7 @@ _FORBIDDEN: Final = frozenset("\"'<>\\^`{|} ")
 
 
 def web_link(text: str) -> str:
-    """Return the http or https link; "" for any other text, which nobody should be asked to open.
+    """Return the http or https link; "" for any other text.
 
     A link has a host, no credentials, at most 300 characters, all of them printable, and none that must be escaped in
     a URL.
