@@ -49,7 +49,7 @@ from okasie_tasks.tasks.dispatch import (
     send_parts,
 )
 from okasie_tasks.tasks.part_runner import BROKER_ERRORS, BROKER_RETRY_SECONDS, RNG, SLOTS, do_part
-from okasie_tasks.tasks.unknown_account import context_of_push, context_of_run
+from okasie_tasks.tasks.unknown_account import context_of_push, context_of_request, context_of_run
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
@@ -192,7 +192,7 @@ def _start_threads(consumer: Any) -> None:
 @once
 def resume(self: Task[Any, Any], account: str) -> None:
     """Continue what a pause stopped: parts whose messages came during the pause, a waiting run, the urgent queue."""
-    ctx = services().context(account)
+    ctx = context_of_request(account)
     log.info("account resumed", account=account)
     if run := ctx.runs.active(account):
         for name, stage, parts in watchdog.open_again(ctx, run):
@@ -254,7 +254,7 @@ def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
 def send_urgent(self: Task[Any, Any], account: str) -> None:
     """Continue sending an account's urgent queue."""
     try:
-        _sender(services().context(account), str(self.request.id)).run()
+        _sender(context_of_request(account), str(self.request.id)).run()
     except RetryLater as later:
         raise again_later(self, later, later.seconds) from None
 

@@ -7,7 +7,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -91,25 +92,44 @@ class FeedCache:
     ) -> Download:
         """Store a feed. ``check``: gets the number of bytes received, raises if they are not the whole feed, and
         returns the feed's token; () if it has none."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._storing():
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = self.path.with_name(f"{self.path.name}.{os.getpid()}-{threading.get_ident()}.part")
         digest, length = hashlib.sha256(), 0
         try:
-            with part.open("wb") as file:
+            with self._storing():
+                file = part.open("wb")
+            with file:
                 for piece in pieces:
                     length += len(piece)
                     bounds.check_size(length, where)
                     bounds.check_time(where)
-                    file.write(piece)
+                    with self._storing():
+                        file.write(piece)
                     digest.update(piece)
+                with self._storing():
+                    file.flush()
             bounds.check_time(where)  # the download may have ended because of it
             token = check(length)
             download = Download(digest.hexdigest(), token, _identity(part))
-            part.replace(self.path)
+            with self._storing():
+                part.replace(self.path)
+                self._notes.write_bytes(msgspec.json.encode(download))
         finally:
             part.unlink(missing_ok=True)
-        self._notes.write_bytes(msgspec.json.encode(download))
         return download
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Raise `SourceError` with the path for an `OSError` in the block. The error of a write does not name its file.
+
+        Errors of the connection may be of the same type, so pieces are read outside.
+        """
+        try:
+            yield
+        except OSError as error:
+            where, reason = str(error.filename or self.path), error.strerror or type(error).__name__
+            raise SourceError(f"cannot be stored: {reason}", where=where, code="storage") from error
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
