@@ -249,7 +249,7 @@ def _account_problems(name: str, account: AccountSettings) -> Iterator[str]:
     if account.api_key.literal and not is_loopback(account.base_url):
         yield f"accounts.{name}.api_key: got a literal key, expected env:NAME or file:/path"
     source = account.source
-    known = ("csv", "jsonl", "json", "sql")
+    known = ("csv", "jsonl", "json", "xml", "xlsx", "sql")
     if source.type not in known and not source.type.startswith("python:"):
         yield f"accounts.{name}.source.type: got {source.type!r}, expected {', '.join(known)} or python:NAME"
     if source.type == "sql" and not source.query:

@@ -222,6 +222,7 @@ class SourceSettings(_Model):
     skip_lines: Annotated[int, Field(ge=0, le=1_000)] = 0
     decimal: Literal[".", ","] = "."
     items: str | None = None
+    sheet: Name | None = None
     headers: Mapping[str, SecretText] = Field(default_factory=dict)
     username: SecretText | None = None
     password: SecretText | None = None

@@ -44,7 +44,7 @@ class Bounds:
             raise self._violated(f"was not read within {self.seconds:g} s", self._setting, where, "too_slow")
 
     def check_size(self, size: int, where: str, *, document: bool = False) -> None:
-        """Check the bytes read so far. ``document``: all of them are held in memory."""
+        """Check the bytes read so far. ``document``: they are held in memory."""
         if size > (self.max_document_bytes if document else self.max_bytes):
             name = "max_document_mb" if document and self.max_document_bytes < self.max_bytes else "max_mb"
             most = (self.max_document_bytes if document else self.max_bytes) / MB
@@ -69,7 +69,8 @@ class Bounds:
 class BoundedFile(io.RawIOBase):
     """Passes the bytes of a feed through, decompressed, and checks its bounds.
 
-    ``last``: the last byte, which shows whether the last row is complete.
+    ``document``: it has no lines, and whoever reads it checks the length of its records. ``last``: the last byte, which
+    shows whether the last row is complete.
     """
 
     def __init__(self, inner: IO[bytes], bounds: Bounds, where: str, *, document: bool = False) -> None:
@@ -108,6 +109,6 @@ class BoundedFile(io.RawIOBase):
         if line_end >= 0:
             self._row_began = self._at + line_end + 1
         self._at += len(data)
-        self.bounds.check_size(self._at, self.where, document=self._document)
+        self.bounds.check_size(self._at, self.where)
         if not self._document:
             self.bounds.check_row(self._at - self._row_began, f"{self.where}, byte {self._row_began}")

@@ -66,7 +66,7 @@ def open_content(path: Path, name: str, *, kind: str, member: str | None = None)
             raise SourceError("has damaged compressed data (gzip or deflate)", where=name, code="damaged") from error
         except EOFError as error:
             raise SourceError("ends in the middle of its compressed data", where=name, code="cut") from error
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError) as error:
             raise SourceError(f"is a damaged or incomplete zip file: {error}", where=name, code="damaged") from error
 
 

@@ -22,9 +22,10 @@ from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.blocks import BlockSource
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
 from okasie_tasks.sources.content import open_content
-from okasie_tasks.sources.formats import format_of
+from okasie_tasks.sources.formats import READERS, format_of
 
-_MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+_PAGE: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
+_MARKUP: Final = (*_PAGE, b"<!doctype", b"<?xml")
 
 
 class FileSource(BlockSource):
@@ -95,9 +96,9 @@ class FileSource(BlockSource):
         with open_content(self._path, self._feed, kind=source.type, member=source.member) as content:
             self._name = content.name
             head = content.stream.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()  # type: ignore[attr-defined]
-            if head.startswith(_MARKUP):
+            if head.startswith(_PAGE if source.type == "xml" else _MARKUP):
                 raise SourceError(f"is a web page, expected {source.type}", where=self._name, code="markup")
-            yield BoundedFile(content.stream, self._bounds, self._name, document=source.type == "json")
+            yield BoundedFile(content.stream, self._bounds, self._name, document=source.type in READERS)
 
 
 def _now_ns(folder: Path) -> int:

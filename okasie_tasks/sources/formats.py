@@ -10,11 +10,13 @@ from okasie_tasks.ports import Block, SourceRow
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
 from okasie_tasks.sources.csv_format import CsvFormat
-from okasie_tasks.sources.json_document import read_document
+from okasie_tasks.sources.json_reader import read_json
 from okasie_tasks.sources.jsonl import JsonLinesFormat
 from okasie_tasks.sources.records import ReadRecords, RecordFormat
+from okasie_tasks.sources.sheet_reader import read_sheet
+from okasie_tasks.sources.xml_reader import read_xml
 
-_READERS: Final[dict[str, ReadRecords]] = {"json": read_document}
+READERS: Final[dict[str, ReadRecords]] = {"json": read_json, "xml": read_xml, "xlsx": read_sheet}
 """By type: what reads the formats that are read record by record."""
 
 
@@ -37,4 +39,4 @@ def format_of(account: AccountSettings, *, current_year: int, bounds: Bounds) ->
         return CsvFormat(account, current_year=current_year, bounds=bounds)
     if kind == "jsonl":
         return JsonLinesFormat(account, current_year=current_year)
-    return RecordFormat(_READERS[kind], account, current_year=current_year)
+    return RecordFormat(READERS[kind], account, current_year=current_year)

@@ -34,8 +34,8 @@ from okasie_tasks.sources.values import (
 )
 
 _MAPS: Final = {
-    "type", "reference", "updated_at", "decimal", "encoding", "delimiter", "fields", "values", "units", "defaults",
-    "skip",
+    "type", "reference", "updated_at", "decimal", "encoding", "delimiter", "items", "header", "skip_lines", "sheet",
+    "fields", "values", "units", "defaults", "skip",
 }  # fmt: skip
 """The settings that determine which listing a raw row becomes."""
 

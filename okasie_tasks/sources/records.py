@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from typing import IO, Any, Final, Protocol
+from itertools import chain
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
 
+from okasie_tasks.core.fields import BY_INPUT_NAME
 from okasie_tasks.core.listing import Issue, Listing
 from okasie_tasks.core.row_cache import RowCache, raw_fingerprint
 from okasie_tasks.ports import Block, Record, SourceRow
@@ -18,6 +20,7 @@ from okasie_tasks.settings import AccountSettings, SourceSettings
 from okasie_tasks.sources.blocks import BLOCK_BYTES, BLOCK_ROWS
 from okasie_tasks.sources.bounds import BoundedFile
 from okasie_tasks.sources.mapping import RowMapping
+from okasie_tasks.sources.sheet_reader import ERRORS
 
 _PLAIN: Final = frozenset({str, float, bool, type(None), bytes})
 _BIG: Final = 2**63
@@ -42,7 +45,7 @@ Prepare = Callable[[Any], tuple[Any, Sequence[Issue]]]
 class ReadRecords(Protocol):
     """Reads a feed as records, streamed. Raises `SourceError` unless the end is proven."""
 
-    def __call__(self, file: IO[bytes], settings: SourceSettings, *, name: str) -> Iterator[Record]: ...
+    def __call__(self, file: BoundedFile, source: SourceSettings, /, *, name: str) -> Iterator[Record]: ...
 
 
 class RecordFormat:
@@ -53,14 +56,28 @@ class RecordFormat:
 
     def blocks(self, file: BoundedFile, name: str) -> Iterator[Block]:
         """Cut the feed; see `okasie_tasks.ports.Source`."""
-        return cut_records(self._read(file, self._account.source, name=name))  # type: ignore[arg-type]
+        records = self._read(file, self._account.source, name=name)
+        if self._account.source.type != "xlsx":
+            return cut_records(records)
+        # The first row shows the columns, by which every row is mapped.
+        first = next(records, None)
+        if first is None:
+            return iter(())
+        columns = [column for column in first.value if column != ERRORS]
+        self._mapping(columns).check_columns(name)
+        return cut_records(chain((first,), records), head=msgspec.msgpack.encode(columns))
 
     def decode(
         self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
     ) -> Iterator[SourceRow]:
         """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
-        mapping = RowMapping(self._account, columns=None, current_year=self._year, only=only)
-        return decode_records(block, mapping, known)
+        columns = msgspec.msgpack.decode(block.head, type=list[str]) if block.head else None
+        mapping = self._mapping(columns, only)
+        prepare = partial(_without_errors, mapping) if columns else None
+        return decode_records(block, mapping, known, prepare=prepare)
+
+    def _mapping(self, columns: list[str] | None, only: Collection[str] | None = None) -> RowMapping:
+        return RowMapping(self._account, columns=columns, current_year=self._year, only=only)
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -121,6 +138,13 @@ def map_value(
         return unread_row(number, where, "not_an_object", f"expected an object, got {type(value).__name__}", raw=raw)
     row = mapping.row(value, number, where)
     return msgspec.structs.replace(row, raw=raw, warnings=(*row.warnings, *warnings))
+
+
+def _without_errors(mapping: RowMapping, value: dict[str, Any]) -> tuple[dict[str, Any], list[Issue]]:
+    """Return the row of a sheet, and its cells that are read but hold an error: they are empty."""
+    errors = value.pop(ERRORS, None) or {}
+    read = [place for column, place in errors.items() if column in mapping.needed or column in BY_INPUT_NAME]
+    return value, [Issue("row", "cell_error", f"cell {place}, taken as empty") for place in read]
 
 
 def unread_row(number: int, where: str, code: str, reason: str, *, raw: bytes) -> SourceRow:

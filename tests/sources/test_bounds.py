@@ -126,14 +126,16 @@ def zipped(path: Path, piece: bytes, *, megabytes: int, head: bytes = b"") -> No
         ("csv", b'"' + b"x" * 996 + b'\n",', "", "max_row_kb", "has a row of more than 1000 kB"),
         ("jsonl", b"[", "", "max_row_kb", "has a row of more than 1000 kB"),
         ("jsonl", b'{"ref": "A"}\n', "max_mb = 0.05", "max_mb", "is larger than 0.05 MB"),
-        ("json", b"[] ,", "max_document_mb = 5", "max_document_mb", "is larger than 5 MB"),
+        ("json text", b"x", 'items = "a"\nmax_document_mb = 3', "max_document_mb", "is larger than 3 MB"),
         ("json", b"[] ,", "max_mb = 4", "max_mb", "is larger than 4 MB"),
+        ("xml", b"<v>1</v>", 'items = "v"\nmax_mb = 4', "max_mb", "is larger than 4 MB"),
+        ("xml", b"x", 'items = "v"', "max_row_kb", "has a row of more than 1000 kB"),
     ],
 )
 def test_what_decompression_yields_is_bounded(
     tmp_path: Path, kind: str, piece: bytes, options: str, setting: str, text: str
 ) -> None:
-    heads = {"csv": HEAD, "csv quoted": HEAD + b'"'}
+    heads = {"csv": HEAD, "csv quoted": HEAD + b'"', "json": b"[", "json text": b'{"logo": "', "xml": b"<s>"}
     zipped(tmp_path / "feed.gz", piece, megabytes=40, head=heads.get(kind, b""))
     feed = source(tmp_path, "feed.gz", f'type = "{kind.split(maxsplit=1)[0]}"\n{options}')
     tracemalloc.start()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from okasie_tasks.errors import ConfigurationError, SourceError
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.sources.paths import compile_path
-from okasie_tasks.sources.xml_reader import read_elements
+from tests.sources.formats import values
 
 ROW = {
     "id": "J-1",
@@ -54,53 +54,15 @@ def test_an_invalid_path_is_refused(path: str) -> None:
         compile_path(path)
 
 
-def elements(text: str, path: str) -> list[dict[str, Any]]:
-    return list(read_elements(io.BytesIO(text.encode()), path, name="feed.xml"))
-
-
-def test_the_elements_of_a_path_are_read_with_attributes_and_local_names() -> None:
+def test_the_elements_of_a_path_are_read_with_attributes_and_local_names(tmp_path: Path) -> None:
     document = """<?xml version="1.0"?>
     <s:stock xmlns:s="urn:x"><meta><vehicle><id>no</id></vehicle></meta>
       <s:vehicle s:nr="7"><s:id>D-1</s:id><km unit="K">61000</km><photo>1</photo><photo>2</photo><empty/></s:vehicle>
       <s:vehicle><s:id>D-2</s:id><price kind="retail"><amount>9900</amount></price>
         <price kind="trade"><amount>8000</amount></price></s:vehicle>
     </s:stock>"""
-    first, second = elements(document, "stock/vehicle")
+    first, second = values(tmp_path, "xml", document.encode(), 'items = "stock/vehicle"')
     assert first == {"@nr": "7", "id": "D-1", "km": {"@unit": "K", "#text": "61000"}, "photo": ["1", "2"], "empty": ""}
     read = {path: compile_path(path)(first) for path in ("@nr", "km", "km/@unit", "photo", "empty")}
     assert read == {"@nr": "7", "km": "61000", "km/@unit": "K", "photo": ["1", "2"], "empty": None}
     assert compile_path("price[@kind='trade']/amount")(second) == "8000"
-
-
-def test_memory_does_not_grow_with_the_feed() -> None:
-    import tracemalloc
-
-    rows = "".join(f"<v><id>{number}</id><text>{'x' * 100}</text></v>" for number in range(20_000))
-    file = io.BytesIO(f"<stock><list>{rows}</list></stock>".encode())
-    tracemalloc.start()
-    count = sum(1 for _ in read_elements(file, "stock/list/v", name="feed.xml"))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert count == 20_000
-    assert peak < 1024**2
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "where"),
-    [
-        ("<stock><vehicle><id>1</id></vehicle>", "cut", "feed.xml:1"),
-        ("<stock>\n<vehicle><id>1</vehicle></stock>", "not_xml", "feed.xml:2"),
-        ("<other/>", "no_list", "feed.xml"),
-        ('<!DOCTYPE x [<!ENTITY a "b">]><stock><vehicle>&a;</vehicle></stock>', "dtd", "feed.xml"),
-        ('<!DOCTYPE x SYSTEM "http://x.test/a.dtd"><stock/>', "dtd", "feed.xml"),
-        ("", "cut", "feed.xml:1"),
-    ],
-)
-def test_a_document_that_is_not_read_to_its_end_is_an_error(text: str, code: str, where: str) -> None:
-    with pytest.raises(SourceError) as error:
-        elements(text, "stock/vehicle")
-    assert (error.value.code, error.value.where) == (code, where)
-
-
-def test_a_feed_without_vehicles_is_empty_and_not_an_error() -> None:
-    assert elements("<stock/>", "stock/vehicle") == []
