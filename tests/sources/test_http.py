@@ -76,7 +76,15 @@ def test_a_feed_is_downloaded_once_and_then_only_asked_for(feed: str, tmp_path: 
     assert [row.reference for row in source(tmp_path, f"{feed}/dex.csv").get(["C"])] == ["C"]
 
 
-def test_a_gzipped_feed_is_read_by_its_name(feed: str, tmp_path: Path) -> None:
+def test_another_feed_with_the_same_etag_is_downloaded(feed: str, tmp_path: Path) -> None:
+    Feed.answers = {"etag": '"1"'}
+    list(source(tmp_path, f"{feed}/dex.csv").rows())
+    Feed.answers = {"etag": '"1"', "body": CSV[:-12]}
+    assert brief(source(tmp_path, f"{feed}/other.csv").rows()) == [(1, "A", "Golf")]
+    assert "If-None-Match" not in Feed.seen[-1]
+
+
+def test_a_gzipped_feed_is_read(feed: str, tmp_path: Path) -> None:
     Feed.answers = {"body": gzip.compress(CSV)}
     assert len(list(source(tmp_path, f"{feed}/dex.csv.gz?day=1").rows())) == 2
 

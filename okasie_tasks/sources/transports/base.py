@@ -15,8 +15,10 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from okasie_tasks.errors import SourceError
+from okasie_tasks.logs import get_logger
 from okasie_tasks.sources.bounds import Bounds
 
+log = get_logger(__name__)
 PIECE_BYTES: Final = 1 << 16
 T = TypeVar("T")
 
@@ -51,9 +53,10 @@ def with_retries(fetch: Callable[[], T], bounds: Bounds) -> T:
     for pause in PAUSES_SECONDS:
         try:
             return fetch()
-        except PassingFault:
+        except PassingFault as fault:
             if bounds.left_seconds <= pause:
                 raise
+            log.warning("fetch is tried again", code=fault.code, reason=fault.message, where=fault.where)
             time.sleep(pause)
     return fetch()
 
@@ -64,9 +67,10 @@ def with_retries(fetch: Callable[[], T], bounds: Bounds) -> T:
 class Download(msgspec.Struct, frozen=True):
     """A stored download. ``token``: what the server said of the feed, equal while the feed is unchanged.
 
-    ``file`` identifies the stored file, as another process may replace it at any time.
+    ``url``: a hash of where it comes from. ``file`` identifies the stored file, as another process may replace it.
     """
 
+    url: str = ""
     sha256: str = ""
     token: tuple[str, ...] = ()
     file: tuple[int, int, int] = (0, 0, 0)
@@ -75,15 +79,16 @@ class Download(msgspec.Struct, frozen=True):
 class FeedCache:
     """The last complete download of an account's feed on this machine."""
 
-    def __init__(self, folder: Path, account: str) -> None:
+    def __init__(self, folder: Path, account: str, url: str) -> None:
+        self._url = hashlib.sha256(url.encode()).hexdigest()
         self.path = folder / f"{account}.feed"
         self._notes = folder / f"{account}.feed.json"
 
     def known(self) -> Download:
-        """Return what is known of the stored file; an empty `Download` if there is none."""
+        """Return what is known of the stored file; an empty `Download` if there is none, or from another URL."""
         try:
             download = msgspec.json.decode(self._notes.read_bytes(), type=Download)
-            return download if download.file == _identity(self.path) else Download()
+            return download if (download.url, download.file) == (self._url, _identity(self.path)) else Download()
         except (OSError, msgspec.DecodeError):
             return Download()
 
@@ -111,7 +116,7 @@ class FeedCache:
                     file.flush()
             bounds.check_time(where)  # the download may have ended because of it
             token = check(length)
-            download = Download(digest.hexdigest(), token, _identity(part))
+            download = Download(self._url, digest.hexdigest(), token, _identity(part))
             with self._storing():
                 part.replace(self.path)
                 self._notes.write_bytes(msgspec.json.encode(download))
