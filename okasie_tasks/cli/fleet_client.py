@@ -20,7 +20,8 @@ from okasie_tasks.reports import listing, runs
 from okasie_tasks.reports.fleet import discarded_document, quarantine_document, workers_document
 from okasie_tasks.reports.held import items_document, plan_of_run
 from okasie_tasks.reports.listing import iso
-from okasie_tasks.reports.runs import new_rejects, page_document, run_document
+from okasie_tasks.reports.run_page import page_document
+from okasie_tasks.reports.runs import new_rejects, run_document
 from okasie_tasks.services import Services
 from okasie_tasks.settings import configuration_hash, load_settings
 from okasie_tasks.store.records import Run
