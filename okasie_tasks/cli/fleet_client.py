@@ -21,7 +21,8 @@ from okasie_tasks.reports.fleet import discarded_document, quarantine_document, 
 from okasie_tasks.reports.held import items_document, plan_of_run
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.reports.rejects import incomplete_source, new_rejects
-from okasie_tasks.reports.runs import page_document, run_document
+from okasie_tasks.reports.run_page import page_document
+from okasie_tasks.reports.runs import run_document
 from okasie_tasks.services import Services
 from okasie_tasks.settings import configuration_hash, load_settings
 from okasie_tasks.store.records import Run
