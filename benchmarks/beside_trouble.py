@@ -87,7 +87,7 @@ def serve() -> None:
 
 @contextlib.contextmanager
 def feed() -> Iterator[str]:
-    """The URL of a `Feed`, in a process of its own: the marketplace is in this one."""
+    """The URL of a `Feed` in a separate process: the marketplace is in this one."""
     with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

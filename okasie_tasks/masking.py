@@ -39,10 +39,10 @@ def know_url(url: str) -> str:
         user, password = parts.username or "", parts.password or ""
     except ValueError:
         return know(url)
-    # A user alone is a token, as in https://TOKEN@host, but not on a server of files.
-    for secret in (password or (user if parts.scheme not in ("ftp", "ftps", "sftp") else ""),):
-        know(secret)
-        know(unquote(secret))
+    # A user alone is a token, as in https://TOKEN@host, but not on a server of files or a database.
+    secret = password or (user if parts.scheme in ("http", "https") else "")
+    know(secret)
+    know(unquote(secret))
     if password:
         know_pair(unquote(user), unquote(password))
     for name, value in parse_qsl(parts.query):

@@ -26,6 +26,7 @@ from okasie_tasks.settings.redis_url import redis_url, redis_urls
 from okasie_tasks.sources import open_source, open_write_back
 from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.deliveries import Deliveries
+from okasie_tasks.store.discarded import DiscardedRequests
 from okasie_tasks.store.history import History
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.ledger import Ledger
@@ -104,6 +105,10 @@ class Services:
     @cached_property
     def quarantine(self) -> Quarantine:
         return Quarantine(self.redis, prefix=self.settings.redis.key_prefix)
+
+    @cached_property
+    def discarded(self) -> DiscardedRequests:
+        return DiscardedRequests(self.redis, prefix=self.settings.redis.key_prefix)
 
     def ledger(self, name: str) -> Ledger:
         return Ledger(self.redis, prefix=self.settings.redis.key_prefix, account=name)

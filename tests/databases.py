@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -13,7 +14,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from uuid import UUID, uuid5
 
 import pytest
 from pymysql.connections import MySQLResult
@@ -23,6 +25,8 @@ from sqlalchemy.exc import OperationalError
 
 _SECONDS = 120
 """Bounds a server that does not start; decides nothing."""
+_PASSWORD = "any-7c1e0d"
+"""Neither server asks for it. Without one, the user of a URL counts as a secret, and is masked in every text."""
 
 
 def program(*names: str) -> str | None:
@@ -112,7 +116,7 @@ def postgresql() -> Iterator[str]:
         f"unix_socket_directories={server.folder}",
         "fsync=off",
     ]
-    url = f"postgresql+psycopg://okasie@127.0.0.1:{server.port}/postgres"
+    url = f"postgresql+psycopg://okasie:{_PASSWORD}@127.0.0.1:{server.port}/postgres"
     with server.running(url, postgres, "-D", data, *(part for option in options for part in ("-c", option))):
         yield url
 
@@ -131,13 +135,66 @@ def mariadb() -> Iterator[str]:
         install, "--no-defaults", data, "--auth-root-authentication-method=normal", "--skip-test-db",
         *([f"--user={server._user}"] if server._user else []),
     )  # fmt: skip
-    url = f"mariadb+pymysql://root@127.0.0.1:{server.port}/mysql?charset=utf8mb4"
+    url = f"mariadb+pymysql://root:{_PASSWORD}@127.0.0.1:{server.port}/mysql?charset=utf8mb4"
     with server.running(
         url, mariadbd, "--no-defaults", data, f"--port={server.port}", "--bind-address=127.0.0.1",
         f"--socket={server.folder / 'sock'}", "--sql-mode=", "--innodb-flush-log-at-trx-commit=0",
         "--innodb-buffer-pool-size=16M", "--skip-grant-tables", "--skip-networking=0",
     ):  # fmt: skip
         yield url
+
+
+_COLUMNS: Final = (
+    "branch", "make", "model", "version", "price_eur", "km", "year", "fuel", "gearbox", "body", "kw", "doors", "colour",
+    "vat", "notes", "photos", "features",
+)  # fmt: skip
+_POSTGRESQL: Final = """
+create table vehicles (
+    stock_no uuid primary key, branch text, make varchar(40), model text, version text, price_eur numeric(10,2),
+    km bigint, year numeric(4,0), first_reg date, fuel text, gearbox text, body char(20), kw double precision,
+    doors smallint, colour text, vat text, notes text, photos jsonb, features text[]
+)"""
+_MARIADB: Final = """
+create table vehicles (
+    stock_no decimal(10,0) primary key, branch varchar(40), make varchar(40), model varchar(40), version varchar(80),
+    price_eur decimal(10,2), km int unsigned, year year, first_reg date, fuel varchar(20), gearbox varchar(20),
+    body varchar(20), kw double, doors tinyint, colour varchar(40), vat varchar(10), notes text, photos json, features text
+) character set utf8mb4"""
+
+
+def settings(account: str, url: str) -> dict[str, str]:
+    """The variables that make an account of the sample dealer read the table `fill` writes."""
+    values = {
+        "TYPE": "sql", "URL": url, "QUERY": "select * from vehicles order by stock_no",
+        "FIELDS__IMAGES__column": "photos[]",
+    }  # fmt: skip
+    return {f"OKASIE_ACCOUNTS__{account.upper()}__SOURCE__{name}": value for name, value in values.items()}
+
+
+def reference_of(url: str, row: Mapping[str, str]) -> str:
+    """The reference of a sample car in that table: a UUID in PostgreSQL, a number in MariaDB."""
+    number = row["stock_no"].removeprefix("DG-")
+    return str(uuid5(UUID(int=0), number)) if url.startswith("postgresql") else str(int(number))
+
+
+def fill(url: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write sample cars into a table with columns of the types that a dealer's system has."""
+    is_postgresql = url.startswith("postgresql")
+    names = ("stock_no", "first_reg", *_COLUMNS)
+    casts = {"photos": "cast(:photos as jsonb)", "features": "string_to_array(:features, '|')"} if is_postgresql else {}
+    execute(
+        url,
+        "drop table if exists vehicles",
+        _POSTGRESQL if is_postgresql else _MARIADB,
+        f"insert into vehicles ({', '.join(names)}) values ({', '.join(casts.get(n, f':{n}') for n in names)})",
+        rows=[_cells(url, row) for row in rows],
+    )
+
+
+def _cells(url: str, row: Mapping[str, str]) -> dict[str, str]:
+    cells = {name: row.get(name, "") for name in _COLUMNS}
+    cells |= {"stock_no": reference_of(url, row), "first_reg": f"{row['first_reg']}-15"}
+    return cells | {"photos": json.dumps(row["photos"].split("|"))}
 
 
 class Line:

@@ -70,6 +70,7 @@ def test_every_trouble_has_its_alert() -> None:
         "OkasieMetricsGone", "OkasieAccountStale", "OkasieFullRunStale", "OkasieRunsFail", "OkasiePlanHeld",
         "OkasieRejectsGrow", "OkasieSellsWait", "OkasieQuotaStarved", "OkasiePushesSlow", "OkasieKeyShared", "OkasieBreakerOpen",
         "OkasieDrift", "OkasieQueueStands", "OkasieStillPaused", "OkasieMalformedMessages",
+        "OkasieDiscardedRequests",
     }  # fmt: skip
 
 

@@ -101,6 +101,11 @@ class Account:
 
         return SimpleNamespace(apply_async=apply_async)
 
+    def unfinish(self, task_id: str) -> None:
+        """The message was delivered before, and its worker did not finish."""
+        self.deliveries.forget(task_id)
+        self.deliveries.begin(task_id, 0, "the worker that died")
+
     def move_on(self) -> None:
         self.moved_on += 1
 
@@ -245,7 +250,7 @@ def test_a_redelivered_message_continues_the_batch_of_its_dead_worker(account: A
     account.runs.parts.claim(account.run, "walk", _PARTS, "message/died")
     account.runs.parts.claim(account.run, "walk", _PARTS + 1, "another/lives")
     account.done.clear()
-    account.deliveries.forget("message")  # its worker did not finish
+    account.unfinish("message")
     account.message(0, redelivered=True)
     assert account.done == [_PARTS, _PARTS + 3], "the others are claimed or have messages; then it continues"
 
@@ -262,9 +267,16 @@ def test_a_message_that_only_lost_its_acknowledgement_publishes_nothing(account:
     account.message(0)
     account.message(0, redelivered=True)
     assert account.published == 0
-    account.deliveries.forget("message")
+    account.unfinish("message")
     account.message(0, redelivered=True)
     assert account.published == 1, "its worker may have died before it had published what follows"
+
+
+def test_a_message_that_was_only_held_when_its_worker_died_publishes_nothing(account: Account) -> None:
+    """As those that wait for their turn: after a failover the broker delivers them all again."""
+    account.message(0)
+    account.message(0, redelivered=True, task_id="held")
+    assert account.published == 0, "another message has done the part"
 
 
 def test_a_retry_that_waited_for_its_permit_is_not_taken_for_a_death(account: Account) -> None:

@@ -47,6 +47,8 @@ class FleetCollector(Collector):
         for queue in (CONTROL, URGENT, API, DIFF):
             yield Sample("okasie_queue_messages", (queue,), int(services.redis.llen(queue)))
         yield Sample("okasie_quarantined_messages_total", (), services.quarantine.total())
+        for cause, count in services.discarded.totals().items():
+            yield Sample("okasie_discarded_requests_total", (cause,), count)
 
 
 def registry(services: Services) -> CollectorRegistry:

@@ -17,11 +17,12 @@ from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.client import Request, send_request
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.reports import listing, runs
-from okasie_tasks.reports.fleet import quarantine_document, workers_document
+from okasie_tasks.reports.fleet import discarded_document, quarantine_document, workers_document
 from okasie_tasks.reports.held import items_document, plan_of_run
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.reports.rejects import incomplete_source, new_rejects
-from okasie_tasks.reports.runs import page_document, run_document
+from okasie_tasks.reports.run_page import page_document
+from okasie_tasks.reports.runs import run_document
 from okasie_tasks.services import Services
 from okasie_tasks.settings import configuration_hash, load_settings
 from okasie_tasks.store.records import Run
@@ -41,7 +42,8 @@ _NO_WORKER_SECONDS: Final = 8.0
 """How long there may be no worker: one that is being restarted takes some seconds."""
 GIVE_UP_SECONDS: Final = 60.0
 """How long it may stay queued while workers answer: three times as long as it takes to replace a lost message."""
-_QUARANTINE_SHOWN: Final = 5
+_LAST_SHOWN: Final = 5
+"""Quarantined messages, and discarded requests."""
 
 
 def services_of(context: Context) -> Services:
@@ -115,7 +117,8 @@ def fleet(context: Context, account: str | None) -> dict[str, Any]:
         "queues": queues,
         "configuration": configuration_hash(settings),
         "workers": workers_document(services.workers.live(), configuration_hash(settings)),
-        "quarantine": quarantine_document(services.quarantine.summary(_QUARANTINE_SHOWN)),
+        "quarantine": quarantine_document(services.quarantine.summary(_LAST_SHOWN)),
+        "discarded": discarded_document(services.discarded.summary(_LAST_SHOWN)),
         "missing": missing,
         "redis_problem": problem,
     }

@@ -108,6 +108,8 @@ _FLAGS = {
 def _print_why(document: dict[str, Any]) -> None:
     ledger, reject, waiting = document["ledger"], document["reject"], document["waiting"]
     echo(f"{document['reference']} of {document['account']}")
+    if document["listing_url"]:
+        echo(f"  advert    {document['listing_url']}")
     if ledger:
         labels = [ledger["status"] or "no status", *(text for flag, text in _FLAGS.items() if ledger[flag])]
         times = [f"{name.replace('_', ' ')} {_time(ledger[name])}" for name in ("last_sent", "changed_there")]
@@ -186,7 +188,12 @@ def _status(document: dict[str, Any]) -> int:
 
 def _print(document: dict[str, Any]) -> None:
     rows = [
-        [r["reference"], r["outcome"], f"{r['seconds']:.2f} s", "; ".join(filter(None, (r["message"], *r["warnings"])))]
+        [
+            r["reference"],
+            r["outcome"],
+            f"{r['seconds']:.2f} s",
+            "; ".join(filter(None, (r["message"], *r["warnings"]))) or r["listing_url"] or "",
+        ]
         for r in document["listings"]
     ]
     if rows:

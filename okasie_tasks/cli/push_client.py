@@ -94,6 +94,7 @@ class Waiter:
         return self._services.pushes.get(push)
 
     def _document(self, push: str, state: Push) -> dict[str, Any]:
+        links = self._ctx.history.links(self._references)
         rows = [
             {
                 "reference": name,
@@ -102,6 +103,7 @@ class Waiter:
                 "message": state.outcomes[name].message,
                 "fields": list(state.outcomes[name].fields),
                 "warnings": list(state.outcomes[name].warnings),
+                "listing_url": links.get(name),
             }
             for name in self._references
             if name in state.outcomes

@@ -235,8 +235,19 @@ def _print_status(document: dict[str, Any]) -> None:
             f"quarantine: {document['quarantine']['total']} malformed messages; the last one from {last['queue']} at"
             f" {last['at']}: {last['reason']}; `okasie status --json` shows more"
         )
+    if discarded := document.get("discarded", {}).get("last"):
+        _print_discarded(document["discarded"]["total"], discarded[0])
     for name in document["missing"]:
         echo(document["redis_problem"] if name == "redis" else f"no worker consumes {name}")
+
+
+def _print_discarded(total: dict[str, int], last: dict[str, Any]) -> None:
+    counts = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in total.items() if count)
+    name = f"{last['task'] or 'a request'} of {last['account']}" if last["account"] else last["task_id"]
+    echo(
+        f"discarded requests: {counts}; the last one, {name}, at {last['at']}: {last['reason']};"
+        " `okasie status --json` shows more"
+    )
 
 
 def _remarks(entry: dict[str, Any]) -> Iterator[str]:

@@ -76,7 +76,7 @@ def fit(event: Event) -> Event:
         **{name: _clip(getattr(event, name), most) for name, most in _LIMITS},
         warnings=tuple(_clip(text, 64) for text in event.warnings[:_WARNINGS]),
     )
-    if len(pack(event)) > EVENT_BYTES:
+    if len(event.warnings) > 2 and len(pack(event)) > EVENT_BYTES:
         event = msgspec.structs.replace(event, warnings=event.warnings[:2])
     while event.changes and len(pack(event)) > EVENT_BYTES:
         event = msgspec.structs.replace(event, changes=event.changes[:-1], left_out=event.left_out + 1)

@@ -67,6 +67,8 @@ FAMILIES: Final = (
     Family("okasie_queue_messages", "gauge", ("queue",), "Messages that no worker has taken yet."),
     Family("okasie_quarantined_messages_total", "counter", (),
            "Malformed messages that workers took out of the queues (`okasie status` shows the last ones)."),
+    Family("okasie_discarded_requests_total", "counter", ("cause",),
+           "Requests that no worker executed, by cause (`okasie status` shows the last ones)."),
     Family("okasie_redis_up", "gauge", (), "0 when Redis does not answer; then no other metric is exported."),
 )  # fmt: skip
 """Every metric. Counters stay over restarts, as long as Redis keeps them."""

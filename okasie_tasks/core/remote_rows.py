@@ -52,6 +52,7 @@ _IDENTITY: Final[dict[str, Any]] = {
     "dealerProfileId": str | None,
     "dealer": _Dealer | None,
     "images": list[_Unread] | None,
+    "listingUrl": str | None,
 }
 _OUTSIDE: Final = tuple(field for field in COMPARED_FIELDS if field not in PLACE)
 _PLACE_AT: Final = COMPARED_FIELDS.index(PLACE[0])
@@ -114,7 +115,7 @@ def decode_rows(body: bytes) -> Rows | None:
 def remote_listing(row: Any) -> RemoteListing | None:
     """What `okasie_tasks.core.listing.read_remote` makes of the same row."""
     values = msgspec.structs.astuple(row)
-    place, identity, reference, provider, updated, profile, dealer, images = values[len(_OUTSIDE) :]
+    place, identity, reference, provider, updated, profile, dealer, images, link = values[len(_OUTSIDE) :]
     inside = _PLACES[place] if place is None or place is msgspec.UNSET else msgspec.structs.astuple(place)
     values = values[:_PLACE_AT] + inside + values[_PLACE_AT : len(_OUTSIDE)]
     absent = 0
@@ -132,12 +133,14 @@ def remote_listing(row: Any) -> RemoteListing | None:
         profile=profile or (dealer.id if dealer is not None else None) or None,
         code=(dealer.locationCode if dealer is not None else None) or None,
         images=len(images) if images is not None else -1,
+        link=link or "",
     )
 
 
 def _listing(
     *, identity: str | None, reference: str | None, provider: str | None, compared: Compared, absent: int,
     updated: datetime | None, timeless: bool, profile: str | None, code: str | None, images: int,
+    link: str,
 ) -> RemoteListing | None:  # fmt: skip
     status, odd = compared[_STATUS], ""
     if status not in _WORDS and status is not None:
@@ -163,6 +166,7 @@ def _listing(
         compared=compared,
         absent=absent,
         odd=odd,
+        link=link,
     )
 
 
@@ -216,6 +220,8 @@ class RemoteListing(msgspec.Struct, frozen=True):
     """Bit ``i``: the row does not contain a readable value of the ``i``-th of `COMPARED_FIELDS`; `DEALER_UNREAD`."""
     odd: str = ""
     """What is wrong with the row, for a warning."""
+    link: str = ""
+    """``listingUrl``, not validated."""
 
 
 def read_remote(raw: object) -> RemoteListing | None:
@@ -239,6 +245,7 @@ def read_remote(raw: object) -> RemoteListing | None:
         profile=_text(raw.get("dealerProfileId")) or (_text(dealer.get("id")) if isinstance(dealer, dict) else None),
         code=_text(code),
         images=len(images) if isinstance(images, list) else -1,
+        link=_text(raw.get("listingUrl")) or "",
     )
 
 

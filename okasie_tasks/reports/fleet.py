@@ -1,4 +1,4 @@
-"""Documents about the fleet as a whole: its workers and its quarantine."""
+"""Documents about the fleet as a whole: its workers, its quarantine and the requests that they discarded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from okasie_tasks.reports.listing import iso
 
 if TYPE_CHECKING:
+    from okasie_tasks.store.discarded import DiscardedSummary
     from okasie_tasks.store.quarantine import QuarantineSummary
     from okasie_tasks.store.workers import WorkerRecord
 
@@ -19,6 +20,22 @@ def quarantine_document(summary: QuarantineSummary) -> dict[str, Any]:
         for m in summary.last
     ]
     return {"total": summary.total, "last": last}
+
+
+def discarded_document(summary: DiscardedSummary) -> dict[str, Any]:
+    """Return how many requests were discarded, by cause, and the last ones, newest first."""
+    last = [
+        {
+            "cause": request.cause,
+            "task": request.task or None,
+            "task_id": request.task_id,
+            "account": request.account or None,
+            "at": iso(request.at_ms),
+            "reason": request.reason,
+        }
+        for request in summary.last
+    ]
+    return {"total": summary.totals, "last": last}
 
 
 def workers_document(workers: Sequence[WorkerRecord], configuration: str) -> list[dict[str, Any]]:

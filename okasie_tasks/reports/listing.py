@@ -40,7 +40,7 @@ def iso(milliseconds: int) -> str | None:
 
 def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
     """Return everything known about one listing. An unknown reference has nulls and no events."""
-    entry, reject, change, skipped, events = None, None, None, None, list[Event]()
+    entry, reject, change, skipped, link, events = None, None, None, None, None, list[Event]()
     plan = plan_review.held_plan(ctx)
     held = plan.run if plan and plan.holds_reference(reference) else None
     if parse_reference(reference) == reference:
@@ -48,6 +48,7 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
         reject = ctx.ledger.rejects([reference]).get(reference)
         change = ctx.urgent_queue.waiting([reference]).get(reference)
         skipped = ctx.ledger.skipped([reference]).get(reference)
+        link = ctx.history.links([reference]).get(reference)
         events = ctx.history.get(reference)
     elif reference:
         rows = ctx.ledger.unreadable_rows().rejects
@@ -57,6 +58,7 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
     return {
         "reference": reference,
         "account": ctx.policy.account,
+        "listing_url": link,
         "ledger": _ledger(entry) if entry else None,
         "reject": reject_document(reject) if reject else None,
         "waiting": _waiting(change) if change else None,

@@ -57,7 +57,7 @@ class HttpTransport:
 
     def __init__(self, account: AccountSettings, url: str, *, cache_dir: Path) -> None:
         self._source, self._url, self._where = account.source, url, masked(url)
-        self._cache = FeedCache(cache_dir, account.name)
+        self._cache = FeedCache(cache_dir, account.name, url)
 
     def fetch(self, bounds: Bounds) -> Fetched:
         """Return the feed as the server has it; its age is by the server's ``Date`` and ``Last-Modified``."""

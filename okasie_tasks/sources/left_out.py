@@ -41,4 +41,4 @@ def _text(value: object) -> str:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or value in ([], {}, ()) or (isinstance(value, str) and not value.strip())
+    return not value.strip() if isinstance(value, str) else value is None or value in ([], {}, ())

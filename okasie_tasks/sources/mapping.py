@@ -281,7 +281,7 @@ def _feature(text: str) -> dict[str, str]:
 def _translated(value: Any, words: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_translated(item, words) for item in value]
-    translation = words.get(str(value).strip().casefold())
+    translation = words.get(plain_text(value).casefold())
     if translation is None:
         translation = words.get("*")
     return value if translation is None else translation

@@ -13,6 +13,8 @@ from okasie_tasks.sources.values import reference_text
 
 _MOST_SHOWN: Final = 200
 """Characters of an unreadable reference that are kept."""
+_LONGEST_SHOWN: Final = 58
+"""Characters that a message shows whole."""
 
 
 class ReferenceReader:
@@ -47,9 +49,10 @@ class ReferenceReader:
         empty = ", ".join(name for (_, name, get), text in texts if name and get and not text)
         if empty and len(self.columns) > 1:
             return Issue("externalReference", "bad_reference", f"{place}: {empty} must be filled")
-        text = self.found(row)
-        message = f"{place}: expected 1 to 64 printable characters, got {f'{text!r:.60}' if text else 'nothing'}"
-        return Issue("externalReference", "bad_reference", message)
+        text = "".join(self._texts(row))
+        got = f"{text!r:.60}" if text else "nothing"
+        got = f"{len(text)}: {got}" if len(text) > _LONGEST_SHOWN else got
+        return Issue("externalReference", "bad_reference", f"{place}: expected 1 to 64 printable characters, got {got}")
 
     def of_line(self, line: str, delimiter: str) -> str | None:
         """Return the reference of a csv line that is a complete row. Only the cells up to it are parsed."""

@@ -33,7 +33,7 @@ class SqlCells:
         warnings = []
         for name in self._used:
             value = row[name]
-            if isinstance(value, str) and _ZERO_DATE.fullmatch(value):
+            if isinstance(value, str) and value[:4] == "0000" and _ZERO_DATE.fullmatch(value):
                 row[name] = None
                 warnings.append(Issue(name, "zero_date", f"a zero date counts as empty, got {value!r}"))
         for name, (column, path) in self._paths.items():

@@ -2,7 +2,7 @@
 
 Key, under the configured prefix::
 
-    delivery:{task id}:{retries}  string  token of the first delivery, or "done" after its work; kept for a minute
+    delivery:{task id}:{retries}  string  token of the first delivery; "done" after its work, kept for a minute
 
 A broker may deliver a message more than once at the same time, and a retry is a message with one retry more. Copies
 carry the same id and number of retries.
@@ -16,6 +16,8 @@ import redis
 
 _KEEP_SECONDS: Final = 60
 """Copies arrive together, or a queue's length apart. A later one finds its part closed."""
+_KEEP_BEGUN_SECONDS: Final = 400
+"""As long as a part may be worked on, and until the message of a worker that died then is delivered again."""
 _DONE: Final = b"done"
 
 
@@ -31,7 +33,7 @@ class Deliveries:
         ``token`` is unique to the delivery, because redis-py may send a command twice.
         """
         key = self._key(task_id, retries)
-        if self._redis.set(key, token, nx=True, ex=_KEEP_SECONDS):
+        if self._redis.set(key, token, nx=True, ex=_KEEP_BEGUN_SECONDS):
             return True
         return bool(self._redis.get(key) == token.encode())
 

@@ -1,8 +1,9 @@
 """The history in Redis: the newest events of every listing that was written, and a snapshot of its last sent content.
 
-Keys: ``{prefix}history:{account}:{yyyymm}:{bucket}`` (hash, reference -> snapshot and events, see ``history_add.lua``),
-by the buckets of the ledger, and ``{prefix}conflicts:{account}`` (list, newest first). They expire: a listing
-not written for some months only keeps its ledger entry. Months are those of Redis time, in UTC.
+Keys: ``{prefix}history:{account}:{yyyymm}:{bucket}`` (hash, reference -> snapshot and events, see ``history_add.lua``;
+NUL and reference -> link to the advert), by the buckets of the ledger, and ``{prefix}conflicts:{account}`` (list,
+newest first). They expire: a listing not written for some months only keeps its ledger entry. Months are those of
+Redis time, in UTC.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _MONTHS_READ: Final = 3
 _PER_TRIP: Final = 300
 """References in one Lua step: about 1 ms of server time, and a chunk of 100 is read in one round trip."""
 
+_LINK: Final = "\0"
+"""Begins the field of a listing's link; no reference contains it."""
+
 Row = tuple[str, Event, bytes]
 
 
@@ -49,6 +53,17 @@ class History:
     def sent(self, items: Iterable[tuple[str, Event, bytes]]) -> None:
         """Add ``(reference, event, packed snapshot of what was sent)``."""
         self._write(items)
+
+    def link(self, links: Iterable[tuple[str, str]], *, now_ms: int) -> None:
+        """Store ``(reference, link to the advert)``. ``now_ms``: Redis time."""
+        buckets: dict[str, dict[str, str]] = defaultdict(dict)
+        for reference, link in links:
+            buckets[self._key(_month(now_ms), reference)][_LINK + reference] = link
+        pipe = self._redis.pipeline(transaction=False)
+        for key, mapping in buckets.items():
+            pipe.hset(key, mapping=mapping)  # type: ignore[arg-type]  # its keys are texts
+            pipe.expire(key, KEEP_HISTORY_SECONDS)
+        pipe.execute()
 
     def _write(self, rows: Iterable[Row]) -> None:
         left = list(rows)
@@ -80,6 +95,11 @@ class History:
         values = self._held([reference], now_ms).get(reference, [])
         return [unpack(event) for value in values for event in _split(value)[1]][:EVENTS_PER_LISTING]
 
+    def links(self, references: Sequence[str]) -> dict[str, str]:
+        """Return the links to the adverts of these listings, where still kept."""
+        values = self._held([_LINK + reference for reference in references], None)
+        return {name.removeprefix(_LINK): links[0].decode() for name, links in values.items()}
+
     def _held(self, references: Sequence[str], now_ms: int | None) -> dict[str, list[bytes]]:
         """Return the values of each listing for the months read, newest first; some hundred per round trip."""
         if not references:
@@ -97,7 +117,8 @@ class History:
         return dict(rows)
 
     def _key(self, month: int, reference: str) -> str:
-        return f"{self._hash}{month // 12:04}{month % 12 + 1:02}:{bucket_of(reference)}"
+        bucket = bucket_of(reference.removeprefix(_LINK))
+        return f"{self._hash}{month // 12:04}{month % 12 + 1:02}:{bucket}"
 
     # -- conflicts -------------------------------------------------------------------------------------------------
 

@@ -270,6 +270,14 @@ class RunParts:
         )
         return Stage(*(int(value or 0) for value in values))
 
+    def unclaimed(self, run: str, stage: str) -> int:
+        """Return how many published parts were never claimed: they wait for a permit."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hget(self._key(run, stage), "published")
+        pipe.hlen(self._key(run, stage, "parts"))
+        published, claimed = cast("Any", pipe.execute())
+        return max(0, int(published or 0) - int(claimed))
+
     def results(self, run: str, stage: str) -> list[Any]:
         """The results of the closed parts, by part number."""
         rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, stage, "results")))

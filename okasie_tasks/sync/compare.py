@@ -356,7 +356,7 @@ def send_offers(ctx: AccountContext, offers: Sequence[Offer]) -> bool:
             taken = write_back.write_back(offers)
             log.info("edits offered to the source", account=ctx.policy.account, offered=len(offers), taken=taken)
     except (SourceError, ConfigurationError) as error:
-        event = "edits of the marketplace could not be offered to the source"
-        log.error(event, account=ctx.policy.account, reason=str(error))  # noqa: TRY400 - a condition, not a defect
+        facts = {"account": ctx.policy.account, "reason": str(error)}
+        log.error("edits of the marketplace could not be offered to the source", **facts)  # noqa: TRY400 - a condition
         return False
     return True

@@ -21,6 +21,7 @@ from okasie_tasks.core.fingerprint import (
 )
 from okasie_tasks.core.guards import fields_of
 from okasie_tasks.core.ledger_entry import ABSENT, LOOK_AGAIN, Entry, entry_state, is_as_rendered
+from okasie_tasks.core.links import web_link
 from okasie_tasks.core.records import (
     Remote,
     RemoteBatch,
@@ -93,6 +94,7 @@ def write_page(
     with_values: list[bytes] = []
     providers: Counter[str] = Counter()
     lost: Counter[int] = Counter()
+    links: list[tuple[str, str]] = []
     rows = active = unowned = 0
     entries = ctx.ledger.packed(references, keys)
     for row, key, packed in zip(named, keys, entries, strict=True):
@@ -112,9 +114,13 @@ def write_page(
         record = remote_record(row, None if packed == ABSENT else Entry.unpack(packed), provider)
         assert record is not None  # noqa: S101 - `is_as_rendered` agrees
         batches[partition].rows.append(record)
+        if owned and (link := web_link(row.link)):
+            links.append((record.reference, link))
         if record.values is not None:
             with_values.append(key)
             lost[emptied_fields(row.compared, entry_state(packed).filled) if entry_state(packed).ours else 0] += 1
+    if links:
+        ctx.history.link(links, now_ms=ctx.runs.now_ms())
     for partition, same_keys in same.items():
         batches[partition].same = b"".join(same_keys)
     collections: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}

@@ -74,8 +74,8 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
         ctx.runs.note(run.id, held_run=plan_review.store_held_plan(ctx, run))
     report, waiting = _report(ctx, run, outcomes, applied)
     ctx.runs.note(run.id, **report)
-    if state in ("done", "held", "partial") and not run.plan_only:
-        waiting_sells.note(ctx, run, waiting)
+    if not run.plan_only:
+        waiting_sells.note(ctx, run, waiting if state in ("done", "held", "partial") else None)
     moves = state in ("done", "held") and not run.plan_only and not run.fact("outdated")
     cursor = run.facts.get("cursor_next", "") if moves else ""
     if run.fact("outdated") and run.fact("folded"):

@@ -41,9 +41,12 @@ WINDOWS: Final = {
     "sell": (12, 10),
     "count": (1, 0),
 }
-"""Writes: 22 tickets, of both kinds together, wait 11 s at most, within the limiter's longest answer: a longer wait
-costs more messages. If one of two workers dies with half of the messages, the other half still uses the whole quota.
+"""Writes: 22 messages, of both kinds together, wait 11 s at most, within the longest countdown and the limiter's
+longest answer: a longer wait costs more messages. If one of two workers dies with half of the messages, the other
+half still uses the whole quota.
 Each message of a walk continues with the following parts, so a new window is due only when no part is open."""
+PACED_STAGES: Final = ("upsert", "sell")
+"""The stages of writes: each message is published for the moment at which the quota should allow its request."""
 DRAINED_STAGES: Final = frozenset({"walk"})
 """Stages whose slot batches continue with the following parts. Not writes: after a worker dies, the redelivered message
 repeats its part, so each write part needs a message."""

@@ -16,12 +16,17 @@ COLLECTION: Final = "sells_waiting"
 """A collection of the run: the references of each partition whose sell waits."""
 
 
-def note(ctx: AccountContext, run: Run, count: int) -> None:
-    """Store the sells that wait after a run. Notes in the run whether an alert is due."""
+def note(ctx: AccountContext, run: Run, count: int | None) -> None:
+    """Store the sells that wait after a run, and note in the run whether an alert is due.
+
+    ``count``: None for a run that did not compare everything, so that the number of the run before stands.
+    """
     _, before = ctx.ledger.waiting_sells()
     # Once: if this is repeated after a crash, the number no longer differs from the one before.
-    grown = count > before.count or run.fact("nameless_new") > 0
+    grown = run.fact("nameless_new") > 0 or (count is not None and count > before.count)
     ctx.runs.note_once(run.id, "waiting_alert", str(int(grown)))
+    if count is None:
+        return
     references = [name for names in ctx.runs.data.fetch(run.id, COLLECTION, list[str]) for name in names]
     if count or before.count:
         ctx.ledger.put_waiting_sells(WaitingSells(count, reason(run), run.id, references[:MOST_NAMED]))

@@ -5,7 +5,7 @@
     okasie.sync  -> begins the account's run, publishes page 1
     okasie.fetch_page, load_inventory, diff_chunk, spool, upsert_chunk, confirm_sells, mark_sold
                  -> one part each: permit, claim, do, close; publish the next window when this one is nearly done
-                    (see okasie_tasks.tasks.part_runner)
+                    (see okasie_tasks.tasks.parts)
     okasie.advance -> the body of every window's chord: moves the run to its next phase, or ends it
     okasie.watchdog -> every 5 s, called by a thread of each control worker and by Beat: republishes lost messages of
                  parts and of other applications' requests, and ends stuck parts
@@ -37,6 +37,7 @@ from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.tasks import parts as _parts  # noqa: F401 - registers the tasks of the parts
 from okasie_tasks.tasks import requests
 from okasie_tasks.tasks.deliveries import once
 from okasie_tasks.tasks.dispatch import (
@@ -48,8 +49,8 @@ from okasie_tasks.tasks.dispatch import (
     publish,
     send_parts,
 )
-from okasie_tasks.tasks.part_runner import BROKER_ERRORS, BROKER_RETRY_SECONDS, RNG, SLOTS, do_part
-from okasie_tasks.tasks.unknown_account import context_of_push, context_of_run
+from okasie_tasks.tasks.part_runner import BROKER_ERRORS, BROKER_RETRY_SECONDS, RNG, SLOTS
+from okasie_tasks.tasks.unknown_account import context_of_push, context_of_request, context_of_run
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
@@ -63,8 +64,6 @@ _STEADY: dict[str, Any] = {
     "max_retries": None,
     "throws": (OkasieError,),
 }
-_PART: dict[str, Any] = {"bind": True, "max_retries": None, "ignore_result": False, "throws": (OkasieError,)}
-"""Parts have results because a chord counts them. An `OkasieError` is a known condition, logged without a traceback."""
 
 
 # -- the control tasks ---------------------------------------------------------------------------------------------
@@ -192,7 +191,7 @@ def _start_threads(consumer: Any) -> None:
 @once
 def resume(self: Task[Any, Any], account: str) -> None:
     """Continue what a pause stopped: parts whose messages came during the pause, a waiting run, the urgent queue."""
-    ctx = services().context(account)
+    ctx = context_of_request(account)
     log.info("account resumed", account=account)
     if run := ctx.runs.active(account):
         for name, stage, parts in watchdog.open_again(ctx, run):
@@ -254,7 +253,7 @@ def sell(self: Task[Any, Any], account: str, references: list[str]) -> None:
 def send_urgent(self: Task[Any, Any], account: str) -> None:
     """Continue sending an account's urgent queue."""
     try:
-        _sender(services().context(account), str(self.request.id)).run()
+        _sender(context_of_request(account), str(self.request.id)).run()
     except RetryLater as later:
         raise again_later(self, later, later.seconds) from None
 
@@ -281,54 +280,3 @@ def _received(request: Any, **_: object) -> None:
     """Stamp pushes and sells in their order of arrival, which the threads that execute them need not keep."""
     if request.name in (push_listings.name, sell.name):
         services().pushes.receive(str(request.id))
-
-
-# -- the parts -----------------------------------------------------------------------------------------------------
-
-
-@app.task(name="okasie.fetch_page", **_PART)
-def fetch_page(self: Task[Any, Any], account: str, run: str, page: int, of: int = 0) -> str:
-    """Read one page of the marketplace's list into the run."""
-    return do_part(self, account, run, "first" if page == 1 else "walk", 0 if page == 1 else page - 2)
-
-
-@app.task(name="okasie.load_inventory", **_PART)
-def load_inventory(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Read the source into blocks, or decode one of them."""
-    return do_part(self, account, run, "load", part)
-
-
-@app.task(name="okasie.diff_chunk", **_PART)
-def diff_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Compare one partition: the source's rows, the marketplace's rows and the ledger."""
-    return do_part(self, account, run, "diff", part)
-
-
-@app.task(name="okasie.spool", **_PART)
-def spool(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Read the bodies of planned listings and pack them into chunks."""
-    return do_part(self, account, run, "spool", part)
-
-
-@app.task(name="okasie.upsert_chunk", **_PART)
-def upsert_chunk(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Send one chunk of at most 100 listings."""
-    return do_part(self, account, run, "upsert", part)
-
-
-@app.task(name="okasie.confirm_sells", **_PART)
-def confirm_sells(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Look at the source once more before the first sell."""
-    return do_part(self, account, run, "confirm", part)
-
-
-@app.task(name="okasie.mark_sold", **_PART)
-def mark_sold(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Mark one listing sold."""
-    return do_part(self, account, run, "sell", part)
-
-
-@app.task(name="okasie.count_listings", **_PART)
-def count_listings(self: Task[Any, Any], account: str, run: str, part: int, of: int = 0) -> str:
-    """Compare the marketplace's count of listings with the ledger's."""
-    return do_part(self, account, run, "count", part)

@@ -23,7 +23,7 @@ _WAITED: Final = "okasie_waited"
 
 @contextlib.contextmanager
 def delivery(task: Task[Any, Any]) -> Iterator[bool]:
-    """Execute the block for one delivery of a message. Yields whether an earlier delivery seems to have died.
+    """Execute the block for one delivery of a message. Yields whether an earlier delivery began and seems to have died.
 
     A copy of the message raises Celery's ``Ignore``, which ends it without a result: a chord would count it for the
     part that is still in progress. A message is delivered again with a mark (``redelivered``) after its worker died or
@@ -32,9 +32,10 @@ def delivery(task: Task[Any, Any]) -> Iterator[bool]:
     """
     request, deliveries = task.request, services().deliveries
     task_id, retries = str(request.id), int(request.retries or 0)
+    first = deliveries.begin(task_id, retries, uuid4().hex)
     if (request.delivery_info or {}).get("redelivered"):
-        died = not deliveries.finished(task_id, retries)
-    elif deliveries.begin(task_id, retries, uuid4().hex):
+        died = not first and not deliveries.finished(task_id, retries)
+    elif first:
         died = retries > 0 and request.get(_WAITED) != retries
     else:
         raise Ignore("a copy of a message that was delivered before")

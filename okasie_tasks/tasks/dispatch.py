@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 from celery import Task, chord, group, signature
 
 from okasie_tasks.celery import app
+from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.services import services
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
@@ -16,6 +18,8 @@ from okasie_tasks.worker.settings import QUEUE_OF
 
 RUN_EVENTS: Final = RunEvents(app)
 LONGEST_COUNTDOWN_SECONDS: Final = 12.0
+_EARLY_SECONDS: Final = 0.1
+"""A write's message arrives so long before its turn: its slot waits for the permit, half a second at most."""
 TASK_OF: Final = {
     "first": "okasie.fetch_page",
     "walk": "okasie.fetch_page",
@@ -66,14 +70,41 @@ def publish(ctx: AccountContext, run: str) -> None:
             RUN_EVENTS.publish(ctx.runs, run, now=True)
             begin_waiting(ctx)
     elif record is not None and record.state == "running":
-        send_parts(ctx, run, phases.windows(ctx, run, record.stage))
+        window = phases.windows(ctx, run, record.stage)
+        send_parts(ctx, run, window, countdowns=_turns(ctx, run, window))
 
 
-def send_parts(ctx: AccountContext, run: str, stages: list[tuple[str, Any]]) -> None:
-    """Publish these parts as one chord, whose body moves the run on."""
+def _turns(ctx: AccountContext, run: str, window: list[tuple[str, range]]) -> dict[tuple[str, int], float]:
+    """Return the seconds until the turn of each write in a new window, by the pace of the quota.
+
+    A message that is delivered before its turn only costs another one, since it must be retried.
+    """
+    writes = [(stage, number) for stage, parts in window if stage in phases.PACED_STAGES for number in parts]
+    waiting = sum(ctx.runs.parts.unclaimed(run, stage) for stage in phases.PACED_STAGES) if writes else 0
+    with contextlib.suppress(LimiterUnavailable):
+        pace = 60 / services().limiter(ctx.policy.account).status().limit if writes else 0.0
+        first = waiting - len(writes)
+        return {write: (first + place) * pace - _EARLY_SECONDS for place, write in enumerate(writes)}
+    return {}
+
+
+def send_parts(
+    ctx: AccountContext,
+    run: str,
+    stages: list[tuple[str, Any]],
+    *,
+    countdowns: dict[tuple[str, int], float] | None = None,
+) -> None:
+    """Publish these parts as one chord, whose body moves the run on.
+
+    ``countdowns``: seconds until a part is to be executed, by stage and number; 0 for a part that it lacks.
+    """
+    seconds = countdowns or {}
     totals = {stage: ctx.runs.parts.stage(run, stage).total for stage, _ in stages}
     header = [
-        part_message(ctx.policy.account, run, stage, number, of=totals[stage])
+        part_message(
+            ctx.policy.account, run, stage, number, of=totals[stage], countdown=seconds.get((stage, number), 0.0)
+        )
         for stage, parts in stages
         for number in parts
     ]
@@ -88,12 +119,18 @@ def advance_message(ctx: AccountContext, run: str) -> Any:
     return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=label)
 
 
-def part_message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:
-    """The message of one part; ``of`` and ``argsrepr`` are shown in Flower."""
+def part_message(account: str, run: str, stage: str, number: int, *, of: int, countdown: float = 0.0) -> Any:
+    """The message of one part, for execution after ``countdown`` seconds, `LONGEST_COUNTDOWN_SECONDS` at most.
+
+    Flower shows ``of`` and ``argsrepr``.
+    """
     if stage in ("first", "walk"):
         count, of = (1, of) if stage == "first" else (number + 2, of + 1)
         kwargs = {"account": account, "run": run, "page": count, "of": of}
     else:
         count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
     label = part_label(account, stage, count, of)
-    return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=label)
+    options: dict[str, Any] = {"argsrepr": label}
+    if countdown > 0:
+        options["countdown"] = min(countdown, LONGEST_COUNTDOWN_SECONDS)
+    return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, **options)

@@ -58,14 +58,17 @@ def expired(task_id: str) -> bool:
 
 
 def _discard(task_id: str, entry: OutboxEntry | None) -> None:
-    """Log a request that is not executed, and record it as the outcome of a push or sell."""
+    """Log and count a request that is not executed, and record it as the outcome of a push or sell."""
+    discarded = services().discarded
     if entry is None:
         log.warning("request cannot be read; discarded", task_id=task_id)
+        discarded.add("unreadable", task="", task_id=task_id, account="", reason="its entry in the outbox is malformed")
         return
-    account = str(entry.kwargs.get("account"))
+    account, reason = str(entry.kwargs.get("account")), "the request expired before a worker took it up"
     log.warning("request expired; discarded", task=entry.task, task_id=task_id, account=account)
+    discarded.add("expired", task=entry.task, task_id=task_id, account=account, reason=reason)
     if QUEUE_OF[entry.task] == URGENT:
-        services().pushes.fail(task_id, "the request expired before a worker took it up; nothing was sent")
+        services().pushes.fail(task_id, f"{reason}; nothing was sent")
 
 
 @task_revoked.connect

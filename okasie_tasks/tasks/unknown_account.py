@@ -1,14 +1,16 @@
 """Answers a message for an account that this worker's configuration does not have.
 
 The configuration was changed while the worker ran, or another host has another one. The caller waits for an answer, and
-this worker cannot tell whether another one knows the account.
+this worker cannot tell whether another one knows the account. The message is counted as a discarded request.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 
+from okasie_tasks.celery import app
 from okasie_tasks.core.listing import parse_reference
 from okasie_tasks.core.pending import PushOutcome
 from okasie_tasks.errors import UNKNOWN_ACCOUNT, ConfigurationError
@@ -25,12 +27,7 @@ def context_of_run(account: str, run: str = "") -> AccountContext:
 
     Raises `ConfigurationError` for an unknown account, and ends ``run``, or without one the account's waiting run.
     """
-    try:
-        return services().context(account)
-    except ConfigurationError as error:
-        if error.code == UNKNOWN_ACCOUNT and isinstance(account, str):
-            _fail_run(account, run or services().runs.waiting(account) or "")
-        raise
+    return _context(account, lambda: _fail_run(account, run))
 
 
 def context_of_push(account: str, push: str, references: object) -> AccountContext:
@@ -38,11 +35,21 @@ def context_of_push(account: str, push: str, references: object) -> AccountConte
 
     Raises `ConfigurationError` for an unknown account, and records the outcome ``failed`` for each reference.
     """
+    return _context(account, lambda: _fail_push(account, push, references))
+
+
+def context_of_request(account: str) -> AccountContext:
+    """Return the account's context, for a request without a result. Raises `ConfigurationError` for an unknown one."""
+    return _context(account, lambda: _discard(account))
+
+
+def _context(account: str, answer: Callable[[], object]) -> AccountContext:
+    """Return the account's context. Calls ``answer`` for an unknown account."""
     try:
         return services().context(account)
     except ConfigurationError as error:
         if error.code == UNKNOWN_ACCOUNT:
-            _fail_push(account, push, references)
+            answer()
         raise
 
 
@@ -54,20 +61,33 @@ def _message(account: str) -> str:
     )
 
 
+def _discard(account: str, **facts: str) -> str:
+    """Log and count the message of the current task; returns the answer for its caller.
+
+    ``account``: as it is in the message, of any type. ``facts``: for the log.
+    """
+    message, task = _message(account), app.current_worker_task
+    log.error("unknown account", account=account, **facts, reason=message)
+    name, task_id = (task.name or "", str(task.request.id)) if task is not None else ("", "")
+    services().discarded.add("unknown_account", task=name, task_id=task_id, account=str(account), reason=message)
+    return message
+
+
 def _fail_run(account: str, name: str) -> None:
-    message, runs = _message(account), services().runs
-    log.error("unknown account", account=account, run=name, reason=message)
-    run = runs.get(name) if name else None
-    if run is None or not run.open or run.account != account:
-        return
-    runs.note_once(name, "error", json.dumps({"code": UNKNOWN_ACCOUNT, "message": message, "where": None}))
-    runs.end(run, "failed")
-    RUN_EVENTS.publish(runs, name, now=True)
+    runs = services().runs
+    run = runs.get(name or runs.waiting(str(account)) or "")
+    ours = run is not None and run.open and run.account == account
+    if name and not ours:
+        return  # the other messages of a run that ended
+    message = _discard(account, run=run.id if run is not None else "")
+    if run is not None and ours:
+        runs.note_once(run.id, "error", json.dumps({"code": UNKNOWN_ACCOUNT, "message": message, "where": None}))
+        runs.end(run, "failed")
+        RUN_EVENTS.publish(runs, run.id, now=True)
 
 
 def _fail_push(account: str, push: str, references: object) -> None:
-    message, pushes = _message(account), services().pushes
-    log.error("unknown account", account=account, push=push, reason=message)
+    message, pushes = _discard(account, push=push), services().pushes
     at_ms = pushes.receive(push)
     given = references if isinstance(references, list) else []
     names = [name for name in given if isinstance(name, str) and parse_reference(name) == name]

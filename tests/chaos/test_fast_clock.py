@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 
 from okasie_tasks.sandbox.sample import cars, write_csv
+from okasie_tasks.store.discarded import DiscardedRequests
 from okasie_tasks.store.urgent_queue import Pushes
 from tests.chaos.fleet import Fleet
 from tests.support import poll, stored
@@ -60,3 +61,6 @@ def test_an_expired_request_is_logged_and_has_an_outcome(fleet: Fleet) -> None:
     poll(lambda: "expired" in (pushes.get(push).error or ""), what="the outcome")
     assert "request expired; discarded" in fleet.children["urgent"].log.read_text()
     assert "DG-00003" not in stored(fleet.sandbox, "dex")
+    totals, last = DiscardedRequests(fleet.redis, prefix=fleet.settings.redis.key_prefix).summary(5)
+    assert totals["expired"] == 1
+    assert [(request.task, request.task_id, request.account) for request in last] == [("okasie.push", push, "dex")]

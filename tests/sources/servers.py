@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import asyncssh
 import trustme
+from OpenSSL import SSL
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
 from pyftpdlib.ioloop import IOLoop
@@ -27,12 +28,15 @@ def ftp_server(
     certificate: Path | None = None,
     implicit: bool = False,
     cuts: Sequence[int] = (),
+    keeps_control: bool = False,
+    reused: list[bool] | None = None,
     without: tuple[str, ...] = (),
     **handling: Any,
 ) -> Iterator[int]:
-    """Serve a folder; yields the port. ``cuts``: if not empty, both connections are dropped after this many bytes of data.
+    """Serve a folder; yields the port. ``cuts``: if not empty, both connections are dropped after this many bytes of data;
+    with ``keeps_control`` only that of the data.
 
-    ``without``: commands that the server does not have. ``handling``: attributes of the handler.
+    ``reused``: gets whether a data connection reuses the TLS session of the control connection. ``without``: commands that the server does not have. ``handling``: attributes of the handler.
     """
     base = TLS_DTPHandler if certificate else DTPHandler
 
@@ -43,9 +47,17 @@ def ftp_server(
             sent = super().send(data[: max(0, cuts[0] - self.sent)] if cuts else data)
             self.sent += sent or 0
             if cuts and self.sent >= cuts[0]:
-                self.cmd_channel.close()
+                if keeps_control:
+                    self._resp = ("426 Connection closed; transfer aborted.", print)
+                else:
+                    self.cmd_channel.close()
                 self.close()
             return int(sent or 0)
+
+        def close(self) -> None:
+            if reused is not None and not self._closed:
+                reused.append(bool(SSL._lib.SSL_session_reused(self.socket._ssl)))
+            super().close()
 
     class Handler(TLS_FTPHandler if certificate else FTPHandler):  # type: ignore[misc]
         authorizer = DummyAuthorizer()

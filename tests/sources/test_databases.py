@@ -65,6 +65,17 @@ def test_the_types_of_postgresql(tmp_path: Path, postgresql: str) -> None:
     assert warnings == []
 
 
+@pytest.mark.parametrize(
+    "cell", ["1::int", "1::numeric(2,0)", "1.0::numeric(3,1)", "1.0::float8", "'1'::text", "' 1 '::char(3)"]
+)
+def test_a_code_of_any_type_finds_its_word(tmp_path: Path, postgresql: str, cell: str) -> None:
+    words = '[accounts.dex.source.values.fuelType]\n1 = "petrol"'
+    car, _ = only(
+        tmp_path, postgresql, f"select 'A' as ref, 'Golf' as title, 1 as price, {cell} as \"fuelType\"", words
+    )
+    assert car.fuel_type == "petrol"
+
+
 @pytest.mark.parametrize("kind", ["jsonb", "json", "text"])
 def test_columns_are_paths_into_nested_columns(tmp_path: Path, postgresql: str, kind: str) -> None:
     engine = '{"power_kw": 110, "fuel": {"name": "Diesel"}}'

@@ -361,3 +361,15 @@ def test_every_value_is_one_of_the_contract() -> None:
     for field, words in WORDS.items():
         choices = FIELDS[field].choices
         assert choices is None or set(words.values()) <= choices, field
+
+
+def test_a_column_that_its_field_cannot_hold_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    """Its values would only be warnings, in every row."""
+    head, *lines = DUTCH.splitlines()
+    path = tmp_path / "feed.csv"
+    path.write_text("\n".join([head, *(line.replace(";5;", ";4/5;") for line in lines)]) + "\n", encoding="utf-8")
+    draft = drafted(path)
+    ((field, column, reason),) = draft.left_out
+    assert (field, column) == ("doors", "Aantal deuren")
+    assert "expected a number, got '4/5'" in reason
+    assert draft.valid == draft.tried == len(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -75,9 +76,37 @@ def test_a_feed_is_downloaded_once_and_then_only_asked_for(feed: str, tmp_path: 
     assert [row.reference for row in source(tmp_path, f"{feed}/dex.csv").get(["C"])] == ["C"]
 
 
-def test_a_gzipped_feed_is_read_by_its_name(feed: str, tmp_path: Path) -> None:
+def test_another_feed_with_the_same_etag_is_downloaded(feed: str, tmp_path: Path) -> None:
+    Feed.answers = {"etag": '"1"'}
+    list(source(tmp_path, f"{feed}/dex.csv").rows())
+    Feed.answers = {"etag": '"1"', "body": CSV[:-12]}
+    assert brief(source(tmp_path, f"{feed}/other.csv").rows()) == [(1, "A", "Golf")]
+    assert "If-None-Match" not in Feed.seen[-1]
+
+
+def test_a_gzipped_feed_is_read(feed: str, tmp_path: Path) -> None:
     Feed.answers = {"body": gzip.compress(CSV)}
     assert len(list(source(tmp_path, f"{feed}/dex.csv.gz?day=1").rows())) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_is_reported_with_the_path_of_the_file(feed: str, tmp_path: Path) -> None:
+    Feed.answers = {"etag": '"v1"', "body": CSV + b"x" * 200_000}
+    found: Any = source(tmp_path, f"{feed}/dex.csv")
+    stored = tmp_path / "feeds" / "dex.feed"
+    stored.parent.mkdir()
+    stored.with_name(f"dex.feed.{os.getpid()}-{threading.get_ident()}.part").symlink_to("/dev/full")
+    with pytest.raises(SourceError) as caught:
+        found.version()
+    assert (caught.value.message, caught.value.where) == ("cannot be stored: No space left on device", str(stored))
+    assert not list(stored.parent.iterdir()), "nothing stays that fills the disk"
+
+
+def test_a_folder_that_cannot_be_made_is_reported_with_its_path(feed: str, tmp_path: Path) -> None:
+    (tmp_path / "feeds").write_text("in the way")
+    with pytest.raises(SourceError) as caught:
+        source(tmp_path, f"{feed}/dex.csv").version()
+    assert (caught.value.message, caught.value.where) == ("cannot be stored: File exists", str(tmp_path / "feeds"))
 
 
 def test_a_half_feed_is_refused_and_the_whole_one_kept(feed: str, tmp_path: Path) -> None:

@@ -230,3 +230,4 @@ def test_any_printable_text_is_a_reference(tmp_path: Path, reference: str) -> No
 def test_what_is_no_reference_is_kept_as_it_was_found(tmp_path: Path, cell: str) -> None:
     (row,) = read(tmp_path, f"{HEAD}{cell};Golf;9900;\n", NAMED)
     assert (row.reference, row.found, row.issues[0].code) == (None, cell, "bad_reference")
+    assert ("got 65: 'a" in row.issues[0].message) == (len(cell) > 64)

@@ -126,8 +126,11 @@ def large(lines: int = 20_000) -> bytes:
 
 @pytest.mark.parametrize("scheme", ["ftp", "ftps"])
 @pytest.mark.parametrize("without", [(), ("SIZE", "MLSD", "MDTM")])
-def test_an_ftp_transfer_that_is_cut_is_an_error(scheme: str, without: tuple[str, ...], tmp_path: Path) -> None:
-    with site(scheme, tmp_path, without=without) as server:
+@pytest.mark.parametrize("keeps_control", [True, False])
+def test_an_ftp_transfer_that_is_cut_is_an_error(
+    scheme: str, without: tuple[str, ...], keeps_control: bool, tmp_path: Path
+) -> None:
+    with site(scheme, tmp_path, without=without, keeps_control=keeps_control) as server:
         server.cuts.append(100_000)
         server.put(large())
         error = failure(tmp_path, server.url(), server.options)
@@ -263,6 +266,16 @@ def test_a_certificate_of_another_authority_or_name_is_refused(
         error = failure(tmp_path, f"ftps://127.0.0.1:{port}/stock.csv", LOGIN + 'ca_file = "ca.pem"')
         assert error.code == "certificate"
         assert "127.0.0.1" in error.message
+
+
+def test_data_connections_reuse_the_session(tmp_path: Path) -> None:
+    """Many servers demand it, as the proof that both connections come from the same client."""
+    reused: list[bool] = []
+    with site("ftps", tmp_path, reused=reused) as server:
+        server.put(CSV)
+        assert read(tmp_path, server.url("*.csv"), server.options) == EXPECTED
+    assert len(reused) >= 2
+    assert all(reused)
 
 
 def test_a_server_without_tls_gets_no_password(tmp_path: Path) -> None:

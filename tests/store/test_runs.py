@@ -154,6 +154,20 @@ def test_windows_hand_each_part_out_once(runs: Runs) -> None:
     assert runs.parts.open_parts(run, "walk") == list(range(7, 20))
 
 
+def test_a_part_that_was_claimed_does_not_wait_for_its_first_permit(runs: Runs) -> None:
+    run = begun(runs)
+    runs.advance(run, "first", "apply", parts=0)
+    assert runs.parts.unclaimed(run, "sell") == 0
+    runs.parts.prepare(run, "sell", 12)
+    runs.parts.window(run, "sell", size=10, when_open=0)
+    assert runs.parts.unclaimed(run, "sell") == 10
+    for part in range(3):
+        runs.parts.claim(run, "sell", part, "a", lease_seconds=60)
+    runs.parts.close(run, "sell", 0, "a", {})
+    runs.parts.release(run, "sell", 1, "a", counted=True)
+    assert runs.parts.unclaimed(run, "sell") == 7
+
+
 def test_exactly_one_caller_moves_a_run_on(runs: Runs) -> None:
     run = begun(runs)
     assert runs.advance(run, "first", "load", parts=2, facts={"pages": 1})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from uuid import UUID, uuid5
 
 import pytest
 import redis
@@ -15,61 +14,21 @@ from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import ACCOUNT, Row, varied
 
 CARS: Final = 120
-_COLUMNS: Final = (
-    "branch", "make", "model", "version", "price_eur", "km", "year", "fuel", "gearbox", "body", "kw", "doors", "colour",
-    "vat", "notes", "photos", "features",
-)  # fmt: skip
-_POSTGRESQL: Final = """
-create table vehicles (
-    stock_no uuid primary key, branch text, make varchar(40), model text, version text, price_eur numeric(10,2),
-    km bigint, year numeric(4,0), first_reg date, fuel text, gearbox text, body char(20), kw double precision,
-    doors smallint, colour text, vat text, notes text, photos jsonb, features text[]
-)"""
-_MARIADB: Final = """
-create table vehicles (
-    stock_no decimal(10,0) primary key, branch varchar(40), make varchar(40), model varchar(40), version varchar(80),
-    price_eur decimal(10,2), km int unsigned, year year, first_reg date, fuel varchar(20), gearbox varchar(20),
-    body varchar(20), kw double, doors tinyint, colour varchar(40), vat varchar(10), notes text, photos json, features text
-) character set utf8mb4"""
 
 
 class DatabaseScenario(GuardedScenario):
-    """The guarded scenario with its rows in a table, in columns of the types that a dealer's system has."""
+    """The guarded scenario with its rows in a table."""
 
     def __init__(self, folder: Path, redis_url: str, *, url: str, line: databases.Line, rows: list[Row]) -> None:
-        self.is_postgresql = url.startswith("postgresql")
         self.url, self.line = url, line
-        environ = {
-            "TYPE": "sql", "URL": line.url, "QUERY": "select * from vehicles order by stock_no",
-            "FIELDS__IMAGES__column": "photos[]",
-        }  # fmt: skip
-        prefix = f"OKASIE_ACCOUNTS__{ACCOUNT.upper()}__SOURCE__"
-        super().__init__(
-            folder, redis_url, rows=rows, environ={f"{prefix}{name}": value for name, value in environ.items()}
-        )
+        environ = databases.settings(ACCOUNT, line.url)
+        super().__init__(folder, redis_url, rows=rows, environ=environ)
 
     def reference(self, row: Row) -> str:
-        number = row["stock_no"].removeprefix("DG-")
-        return str(uuid5(UUID(int=0), number)) if self.is_postgresql else str(int(number))
+        return databases.reference_of(self.url, row)
 
     def _write_feed(self) -> None:
-        names = ("stock_no", "first_reg", *_COLUMNS)
-        casts = {"photos": "cast(:photos as jsonb)", "features": "string_to_array(:features, '|')"}
-        values = ", ".join(casts.get(name, f":{name}") if self.is_postgresql else f":{name}" for name in names)
-        databases.execute(
-            self.url,
-            "drop table if exists vehicles",
-            _POSTGRESQL if self.is_postgresql else _MARIADB,
-            f"insert into vehicles ({', '.join(names)}) values ({values})",
-            rows=[self._cells(row) for row in self.rows],
-        )
-
-    def _cells(self, row: Row) -> dict[str, str | None]:
-        photos = ", ".join(f'"{url}"' for url in row["photos"].split("|"))
-        cells = {name: row[name] for name in _COLUMNS}
-        return cells | {
-            "stock_no": self.reference(row), "first_reg": f"{row['first_reg']}-15", "photos": f"[{photos}]",
-        }  # fmt: skip
+        databases.fill(self.url, self.rows)
 
 
 @pytest.fixture(scope="module", params=["postgresql", "mariadb"])

@@ -13,10 +13,11 @@ from okasie_tasks.alerting import notifier
 from okasie_tasks.alerting.notifier import detect
 from okasie_tasks.cli import html_report
 from okasie_tasks.core import unreadable
+from okasie_tasks.errors import RunAborted
 from okasie_tasks.reports import listing, rejects, runs
 from okasie_tasks.sources import csv_format
 from okasie_tasks.store.request_stats import Traces
-from okasie_tasks.sync import load, reading
+from okasie_tasks.sync import executor, load, reading
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import ACCOUNT, Row, varied
 from tests.sync.test_metrics import look
@@ -203,6 +204,22 @@ def test_an_alert_is_raised_for_a_new_row_and_whenever_more_sells_wait(
     del scenario.rows[0]
     scenario.told()
     assert alerts(scenario, monkeypatch) == ["5 sells wait: 1 row has no readable reference: feed.csv:7"]
+
+
+def test_a_run_that_fails_later_still_raises_the_alert_of_a_new_row(
+    scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario.rows.append(nameless())
+    monkeypatch.setitem(executor._JOBS, "diff", _stops)
+    document = scenario.told()
+    assert (document["state"], document["new_rejects"]) == ("failed", 1)
+    assert alerts(scenario, monkeypatch) == [document["notes"][0]]
+    monkeypatch.undo()
+    assert counts(scenario.told()) == (0, 1, 0, 0)
+
+
+def _stops(*_: object) -> object:
+    raise RunAborted("stopped", code="source", where="diff")
 
 
 # -- other reasons ---------------------------------------------------------------------------------------------------

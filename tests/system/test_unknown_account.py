@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
+from celery import Celery
 
 from okasie_tasks.client import Client
 from okasie_tasks.sandbox import Key, Sandbox
@@ -68,6 +69,7 @@ def test_an_account_that_was_added_later_is_answered_shown_and_known_after_a_rel
         answer = place.okasie("sell", "new", "DG-00001", "--json")
         assert (answer.status, answer.document["listings"][0]["outcome"]) == (1, "failed")
         assert_inline_push_fails(place)
+        assert_each_is_counted_and_shown(place)
 
         assert [w["same_configuration"] for w in workers(place)] == [False] * 4
         assert "runs another configuration than this command" in place.okasie("status").stdout
@@ -99,6 +101,26 @@ def assert_one_worker_that_differs_ends_the_run(place: Place, up: Up) -> None:
     document = answer.document
     assert (answer.status, document["state"], document["error"]["code"]) == (2, "failed", "unknown_account")
     assert document["requests"]["bulk"] == 0
+
+
+def assert_each_is_counted_and_shown(place: Place) -> None:
+    """Also the messages that nobody waits for: the one that continues a queue, and the one that resumes an account."""
+    url = find_embedded(place.folder / ".okasie")
+    assert url is not None
+    with Celery("theirs", broker=url.replace("unix://", "redis+socket://"), set_as_current=False) as theirs:
+        theirs.send_task("okasie.send_urgent", kwargs={"account": "new"}, queue="okasie.urgent")
+        theirs.send_task("okasie.resume", kwargs={"account": "new"}, queue="okasie.control")
+
+    def discarded() -> dict[str, Any]:
+        found: dict[str, Any] = place.okasie("status", "--json").document["discarded"]
+        return found
+
+    poll(lambda: discarded()["total"]["unknown_account"] == 6, what="six discarded requests")
+    tasks = sorted(request["task"] for request in discarded()["last"])
+    assert tasks == ["okasie.push", "okasie.push", "okasie.resume", "okasie.sell", "okasie.send_urgent"]
+    assert {(r["account"], r["cause"]) for r in discarded()["last"]} == {("new", "unknown_account")}
+    assert "discarded requests: 6 unknown account; the last one, okasie." in place.okasie("status").stdout
+    assert 'okasie_discarded_requests_total{cause="unknown_account"} 6' in place.okasie("metrics", "--once").stdout
 
 
 def assert_inline_push_fails(place: Place) -> None:

@@ -51,6 +51,11 @@ def test_a_change_made_on_the_marketplace_is_told_with_both_versions(fleet: Flee
     assert f"price: {ours} ours, 1 theirs" in (text := fleet.place.okasie("why", "explained", CAR).stdout)
     assert run["run"] in text
     assert "next      " in text
+    advert = found["listing_url"]
+    assert advert.startswith("https://www.okasie.invalid/")
+    assert f"advert    {advert}\n" in text
+    (pushed,) = fleet.place.okasie("push", "explained", CAR, "--json").document["listings"]
+    assert (pushed["outcome"], pushed["listing_url"]) == ("updated", advert)
 
 
 def test_what_was_refused_is_seen_with_its_reason_and_sent_again_when_asked_for(fleet: Fleet) -> None:

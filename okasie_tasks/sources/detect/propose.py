@@ -6,11 +6,13 @@ The proposal is tried on the rows read. A column whose cells do not fit its fiel
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS
+from okasie_tasks.core.listing import Issue
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.settings.placeholders import FILL_IN
@@ -143,7 +145,7 @@ def _try(draft: Draft, current_year: int) -> None:
         rows = _rows(draft, current_year)
         wrong: dict[str, list[str]] = {}
         for row in rows:
-            for field, message in {i.field.partition(".")[0]: i.message for i in row.issues}.items():
+            for field, message in {i.field.partition(".")[0]: i.message for i in _unread(row)}.items():
                 wrong.setdefault(field, []).append(message)
         bad = [name for name in wrong if name in draft.fields and name not in _NEEDED]
         bad = [name for name in bad if len(wrong[name]) > len(rows) * MOST_WRONG]
@@ -153,6 +155,15 @@ def _try(draft: Draft, current_year: int) -> None:
             break
     draft.tried, draft.valid = len(rows), sum(row.listing is not None for row in rows)
     _note_decisions(draft, wrong, len(rows))
+
+
+def _unread(row: SourceRow) -> Iterator[Issue]:
+    """Yield why the row, or a whole field of it, would not be sent."""
+    yield from row.issues
+    for warning in row.warnings if row.listing is not None else ():
+        spec = FIELDS.get(warning.field)
+        if spec is not None and getattr(row.listing, spec.attribute) in (None, ()):
+            yield warning
 
 
 def _note_decisions(draft: Draft, wrong: dict[str, list[str]], rows: int) -> None:

@@ -7,6 +7,7 @@ configuration, nor its keys, nor an agent.
 from __future__ import annotations
 
 import contextlib
+import logging
 import stat
 from collections.abc import Iterator
 from typing import Any, Final
@@ -22,6 +23,8 @@ from okasie_tasks.sources.transports.aio import within
 from okasie_tasks.sources.transports.base import PassingFault
 from okasie_tasks.sources.transports.pattern import MOST_ENTRIES, Entry
 from okasie_tasks.sources.transports.stores import Address
+
+asyncssh.set_log_level(logging.WARNING)  # it logs each connection in a dozen lines
 
 _TIMEOUT_SECONDS: Final = 30.0
 _READ_BYTES: Final = 1 << 21

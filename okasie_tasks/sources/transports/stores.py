@@ -94,8 +94,9 @@ class StoreTransport:
     """Downloads the file when it has changed since the last download, by its name, size and time or ETag."""
 
     def __init__(self, account: AccountSettings, address: Address, connect: OpenStore, *, cache_dir: Path) -> None:
-        self._source, self._address, self._connect = account.source, address, connect
-        self._cache = FeedCache(cache_dir, account.name)
+        source = account.source
+        self._source, self._address, self._connect = source, address, connect
+        self._cache = FeedCache(cache_dir, account.name, f"{source.endpoint_url}{address.where}")
 
     def fetch(self, bounds: Bounds) -> Fetched:
         return with_retries(lambda: self._fetch(bounds), bounds)

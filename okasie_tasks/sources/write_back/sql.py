@@ -89,14 +89,12 @@ class SqlWriteBack:
     def _log(self, outcomes: Sequence[_Outcome]) -> int:
         for outcome in outcomes:
             self.skipped.update(outcome.skipped.keys())
-            reasons = [f"{field}: {reason}" for field, reason in outcome.skipped.items()]
-            reasons = [outcome.reason] if outcome.reason else reasons
+            reason = outcome.reason or "; ".join(f"{field}: {reason}" for field, reason in outcome.skipped.items())
+            facts = {"reference": outcome.reference, "reason": reason or "no change", "where": self._where}
             if not outcome.taken:
-                log.warning(
-                    f"{outcome.reference} not written back: {'; '.join(reasons) or 'no change'}", where=self._where
-                )
-            elif reasons:
-                log.info(f"{outcome.reference} partly written back: {'; '.join(reasons)}", where=self._where)
+                log.warning("edit not written back", **facts)
+            elif reason:
+                log.info("edit partly written back", **facts)
         return sum(outcome.taken for outcome in outcomes)
 
 
