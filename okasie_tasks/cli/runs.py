@@ -52,9 +52,15 @@ def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: boo
 @click.command()
 @click.argument("account")
 @click.option("--full", is_flag=True, help="Read all listings of the marketplace instead of only the changed ones.")
+@click.option("--show", metavar="REF", help="Print the row of this reference as it would be sent, and nothing else.")
 @command_options
-def plan(context: Context, account: str, full: bool) -> None:
+def plan(context: Context, account: str, full: bool, show: str | None) -> None:
     """Show what a run of ACCOUNT would send, and why, without sending it."""
+    from okasie_tasks.cli.preview import show_row  # noqa: PLC0415 - only where it is needed
+
+    if show is not None:
+        show_row(context, account, show)
+        return
     _plan(context, account, full=full)
 
 

@@ -27,26 +27,32 @@ if TYPE_CHECKING:
     help="The file to write.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite the file.")
+@click.option("--preview", is_flag=True, help="Print a row as it would be sent by the draft, and write nothing.")
 @command_options
-def init(context: Context, feed: str, account: str | None, output: Path, force: bool) -> None:
-    """Draft an okasie.toml from the header and the first rows of FEED, a path or an http(s) URL.
+def init(context: Context, feed: str, *, account: str | None, output: Path, force: bool, preview: bool) -> None:
+    """Draft an okasie.toml from the first rows of FEED, a path or an http(s) URL of csv, JSON, XML or XLSX.
 
     Column names and words in cells are recognised in Dutch, French, German and English. Comments in the file list what
     an operator must decide.
     """
-    from okasie_tasks.sources.detect import propose, read_head, render  # noqa: PLC0415 - only where it is needed
+    from okasie_tasks.cli.preview import print_row, row_document  # noqa: PLC0415 - only where it is needed
+    from okasie_tasks.sources.detect import best_row, propose, read_head, render  # noqa: PLC0415
 
     feed = feed.removeprefix("file://")
     name = account or _account_of(feed)
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ConfigurationError(f"got {name!r:.60}, expected a name of a-z, 0-9 and _", where="--account")
-    if output.exists() and not force:
+    if output.exists() and not force and not preview:
         raise ConfigurationError(
             "already exists: --force overwrites it, --output names another file", where=str(output)
         )
-    draft = propose(
-        read_head(feed), account=name, url=_url(feed, name, output), current_year=datetime.now(UTC).year
-    )  # fmt: skip
+    year = datetime.now(UTC).year
+    draft = propose(read_head(feed), account=name, url=_url(feed, name, output), current_year=year)
+    if preview:
+        row = best_row(draft, current_year=year)
+        rows = [row_document(row)] if row else []
+        emit(context, {"account": name, "rows": rows}, lambda: print_row(rows[0]) if rows else echo("no rows"))
+        return
     _write(output, render(draft))
     document = _document(draft, output)
     emit(context, document, lambda: _print(document))
@@ -87,10 +93,10 @@ def _document(draft: Draft, output: Path) -> dict[str, Any]:
         "rows_seen": len(draft.head.rows),
         "rows_tried": draft.tried,
         "rows_valid": draft.valid,
-        "reference": draft.reference or None,
+        "reference": None if draft.reference == FILL_IN else draft.reference,
         "fields": draft.fields,
         "units": draft.units,
-        "fill_in": [name for name, value in draft.defaults.items() if value == FILL_IN],
+        "fill_in": [name.rpartition(".")[2] for name in draft.fill_in()],
         "unknown_values": draft.unknown,
         "left_out": [{"field": field, "reason": reason} for field, _, reason in draft.left_out],
         "unused_columns": draft.unused,

@@ -17,6 +17,7 @@ from okasie_tasks.core.fields import BY_INPUT_NAME
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.masking import know, know_url
 from okasie_tasks.settings.model import AccountSettings, AlertSettings, Settings, SourceSettings
+from okasie_tasks.settings.placeholders import to_fill_in
 from okasie_tasks.settings.secret import Secret, is_loopback, without_passwords
 from okasie_tasks.settings.source_url import url_problems
 
@@ -36,6 +37,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     file = Path(path or env.get("OKASIE_CONFIG") or DEFAULT_FILE).expanduser().absolute()
     document = _read(file)
     problems: list[str] = list(_override(document, env))
+    problems += to_fill_in(document, file)
     _never_show(document)
     for name, account in _accounts(document):
         account.setdefault("name", name)

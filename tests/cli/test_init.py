@@ -13,6 +13,7 @@ import pytest
 
 from okasie_tasks.cli import main
 from okasie_tasks.settings import load_settings
+from okasie_tasks.settings.placeholders import FILL_IN
 from tests.sources.test_detect import DUTCH
 from tests.sources.test_http import Feed, feed
 
@@ -37,6 +38,13 @@ def okasie(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return status, said.out, said.err
 
 
+def filled(folder: Path) -> Path:
+    """The draft, after an operator has replaced what only they know."""
+    config = folder / "okasie.toml"
+    config.write_text(config.read_text(encoding="utf-8").replace(FILL_IN, "KTR-1"), encoding="utf-8")
+    return config
+
+
 def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     status, out, err = okasie(capsys, *arguments, "--json")
     assert status == 0, err
@@ -50,10 +58,46 @@ def test_a_draft_is_written_and_told(folder: Path, capsys: pytest.CaptureFixture
     assert (told["rows_seen"], told["rows_valid"], told["reference"]) == (5, 5, "Voorraadnummer")
     assert told["fill_in"] == ["dealerLocationCode", "postalCode", "city", "province"]
     assert told["environment"] == ["MIJN_STOCK_API_KEY"]
-    settings = load_settings(folder / "okasie.toml", environ={})
+    settings = load_settings(filled(folder), environ={})
     assert settings.accounts["mijn_stock"].source.location() == f"file://{folder}/Mijn Stock.csv"
     status, out, _ = okasie(capsys, "init", "Mijn Stock.csv", "--force")
     assert (status, "5 of 5 rows" in out, "Zonne-energie" in out, "MIJN_STOCK_API_KEY" in out) == (0, True, True, True)
+
+
+def test_the_mapped_listing_is_shown_before_and_after_the_file_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shown,) = document(capsys, "init", "Mijn Stock.csv", "--preview")["rows"]
+    assert not (folder / "okasie.toml").exists()
+    assert (shown["listing"]["price"], shown["listing"]["city"], shown["rejected"]) == (18950, "FILL-IN", [])
+    document(capsys, "init", "Mijn Stock.csv")
+    filled(folder)
+    told = document(capsys, "plan", "mijn_stock", "--show", "A-1001")
+    (row,) = told["rows"]
+    assert row["listing"] == {
+        **shown["listing"],
+        **{name: "KTR-1" for name, v in shown["listing"].items() if v == "FILL-IN"},
+    }
+    assert row["where"] == "Mijn Stock.csv:2"
+    status, out, _ = okasie(capsys, "plan", "mijn_stock", "--show", "A-1001")
+    assert (status, '"price": 18950' in out) == (0, True)
+    status, _, err = okasie(capsys, "plan", "mijn_stock", "--show", "A-9")
+    assert (status, "no row of the source has the reference 'A-9'" in err) == (2, True)
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["plan", "mijn_stock"], ["sync", "mijn_stock"], ["up"]])
+def test_a_draft_is_refused_until_every_placeholder_is_replaced(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """Of 6,000 rows without it, 6,000 listings went live in the city of FILL-IN."""
+    document(capsys, "init", "Mijn Stock.csv")
+    config = folder / "okasie.toml"
+    lines = config.read_text().splitlines()
+    status, out, err = okasie(capsys, *command)
+    assert status == (1 if command == ["doctor"] else 2)
+    for name in ("dealerLocationCode", "postalCode", "city", "province"):
+        line = next(number for number, text in enumerate(lines, start=1) if text.startswith(f"{name} = "))
+        assert f"accounts.mijn_stock.source.defaults.{name} (line {line}): is still 'FILL-IN'" in out + err
 
 
 def test_what_is_there_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +133,7 @@ def test_what_cannot_be_drafted_is_refused_and_writes_nothing(
 def test_a_feed_elsewhere_is_named_by_its_whole_path(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "conf").mkdir()
     document(capsys, "init", f"file://{folder}/Mijn Stock.csv", "--output", "conf/okasie.toml")
-    settings = load_settings(folder / "conf" / "okasie.toml", environ={})
+    settings = load_settings(filled(folder / "conf"), environ={})
     assert settings.accounts["mijn_stock"].source.url == f"{folder}/Mijn Stock.csv"
 
 
@@ -97,7 +141,7 @@ def test_a_feed_behind_http(folder: Path, capsys: pytest.CaptureFixture[str], fe
     Feed.answers["body"] = DUTCH.encode()
     told = document(capsys, "init", f"{feed}/stock.csv")
     assert (told["account"], told["rows_valid"]) == ("stock", 5)
-    assert load_settings(folder / "okasie.toml", environ={}).accounts["stock"].source.url == f"{feed}/stock.csv"
+    assert load_settings(filled(folder), environ={}).accounts["stock"].source.url == f"{feed}/stock.csv"
     Feed.answers["status"] = 404
     status, _, err = okasie(capsys, "init", f"{feed}/stock.csv", "--force")
     assert (status, "answered 404" in err) == (1, True)
@@ -113,7 +157,7 @@ def test_a_secret_in_the_feeds_url_is_written_and_said_nowhere(
     text = (folder / "okasie.toml").read_text()
     assert (status, "s3cret" in out + err + text) == (0, False)
     assert "STOCK_FEED_URL" in out
-    settings = load_settings(folder / "okasie.toml", environ={"STOCK_FEED_URL": url})
+    settings = load_settings(filled(folder), environ={"STOCK_FEED_URL": url})
     assert settings.accounts["stock"].source.location() == url
 
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def drafted(path: Path, *, account: str = "dex") -> Draft:
 def loaded(tmp_path: Path, draft: Draft) -> SourceSettings:
     """The source's settings as the text of the draft says."""
     config = tmp_path / "okasie.toml"
-    config.write_text(render(draft), encoding="utf-8")
+    config.write_text(render(draft).replace(FILL_IN, "KTR-1"), encoding="utf-8")
     return load_settings(config, environ={}).accounts[draft.account].source
 
 
@@ -67,6 +68,14 @@ def listings(tmp_path: Path, draft: Draft) -> list[dict[str, Any] | None]:
     names = ("external_reference", "title", "price", "mileage", "fuel_type", "transmission", "body_type", "power_kw")
     more = ("vehicle_type", "condition", "first_registration", "images", "features", "drive_type", "interior_material")
     return [row.listing and {name: getattr(row.listing, name) for name in (*names, *more)} for row in rows]
+
+
+def archive(*names: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        for name in names:
+            file.writestr(name, "id;make;price\nA-1;Opel;9900\n")
+    return out.getvalue()
 
 
 def feed(tmp_path: Path, text: str, *, name: str = "feed.csv", encoding: str = "utf-8") -> Path:
@@ -175,7 +184,7 @@ def test_json_with_lists_and_names_that_are_okasies_own_but_mean_something_else(
     assert len(found) == 5
     assert {(row["vehicle_type"], row["condition"]) for row in found} == {(None, None)}
     assert [left[0] for left in draft.left_out] == ["vehicleType", "condition"]
-    assert draft.unused == ["nested"]
+    assert draft.unused == ["nested.a"]
 
 
 def test_it_is_the_same_every_time(tmp_path: Path) -> None:
@@ -197,7 +206,8 @@ def test_a_feed_without_reference_price_or_name_says_so_and_loads(tmp_path: Path
     draft = drafted(feed(tmp_path, "a,b\n1,x y\n1,x y\n"))
     said = " ".join(draft.decide)
     assert all(word in said for word in ("`reference`", "title", "price"))
-    assert loaded(tmp_path, draft).reference is None
+    assert draft.fill_in()[:3] == ["reference", "fields.title", "fields.price"]
+    loaded(tmp_path, draft)
 
 
 def test_a_header_alone_is_enough(tmp_path: Path) -> None:
@@ -271,9 +281,12 @@ def test_any_text_survives_as_string_and_key_and_ends_no_comment(name: str, valu
         (b"\xef\xbb\xbf \n", "a.csv", "empty"),
         (b'{"a": 1', "a.json", "not a JSON document"),
         (b'{"a": 1}', "a.json", "no list of objects"),
-        (b'a;b\n"x;y\n', "a.csv", "quoting"),
-        (gzip.compress(b"a;b\n1;2\n", mtime=0), "a.csv", "gzipped"),
-        (b"\x1f\x8bnonsense", "a.csv.gz", "corrupt"),
+        (b"\x1f\x8bnonsense", "a.csv.gz", "damaged"),
+        (b"\xd0\xcf\x11\xe0" + b"\0" * 600, "a.xls", "password"),
+        (b"PK\x03\x04nonsense", "a.zip", "damaged or incomplete zip"),
+        (b"<stock/>", "a.xml", "no element with others in it"),
+        (b"<stock><car><a></car></stock>", "a.xml", "not well-formed"),
+        (archive("a.csv", "b.csv"), "a.zip", "a.csv, b.csv"),
     ],
 )
 def test_what_is_no_feed_is_refused_with_the_reason(tmp_path: Path, content: bytes, name: str, said: str) -> None:

@@ -41,20 +41,3 @@ def test_a_draft_with_its_blanks_filled_brings_every_car(
     assert (second["listings"]["unchanged"], second["requests"]["bulk"]) == (cars, 0), second
     assert {row["status"] for row in there.values()} == {"active"}
     assert all(row["body"]["price"] > 5_000 for row in there.values())
-
-
-def test_a_draft_whose_blanks_are_left_puts_nothing_on_the_marketplace(
-    tmp_path: Path, redis_url: str, client: redis.Redis
-) -> None:
-    config = tmp_path / "okasie.toml"
-    config.write_text(render(drafted(feed(tmp_path, DUTCH))), encoding="utf-8")
-    with Sandbox([Key(SECRET, "dex", codes=("KTR-1",))], limit=0, burst_per_second=1_000_000) as sandbox:
-        environ = {
-            "DEX_API_KEY": SECRET, "OKASIE_ACCOUNTS__DEX__BASE_URL": sandbox.base_url, "OKASIE_REDIS__URL": redis_url,
-        }  # fmt: skip
-        services = Services(load_settings(config, environ))
-        document = run_document(services.runs, drive(services.context("dex"), "full"))
-        assert stored(sandbox, "dex") == {}
-        services.context("dex").market.connections.close()  # type: ignore[attr-defined]
-        services.redis.close()
-    assert (document["listings"]["created"], document["new_rejects"]) == (0, 5)

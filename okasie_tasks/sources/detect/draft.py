@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
 
 import msgspec
 
+from okasie_tasks.settings.placeholders import FILL_IN
 from okasie_tasks.sources.detect.head import Head
 
-FILL_IN: Final = "FILL-IN"
-"""The value that an operator must replace. The marketplace refuses it as a location code, so no listing is sent."""
-
-Target = str | dict[str, str]
-"""A column, a template over columns, or the long form with ``column`` and ``split_on``."""
+Target = str | dict[str, str | list[str]]
+"""A column, a template over columns, or the long form with ``column`` or ``columns``, and ``split_on``."""
 
 
 class Draft(msgspec.Struct, kw_only=True):
@@ -42,7 +41,8 @@ class Draft(msgspec.Struct, kw_only=True):
     def source(self) -> dict[str, Any]:
         """Return the part of the account's ``source`` table that determines what rows mean."""
         return {
-            "type": self.head.kind, "url": self.url, "reference": self.reference or None, "decimal": self.decimal,
+            "type": self.head.kind, "url": self.url, "decimal": self.decimal,
+            "reference": None if self.reference == FILL_IN else self.reference or None,
             "updated_at": self.updated_at or None, "fields": self.fields, "values": self.values, "units": self.units,
             "defaults": self.defaults,
         }  # fmt: skip
@@ -51,11 +51,21 @@ class Draft(msgspec.Struct, kw_only=True):
         """Yield the columns that the draft reads."""
         yield from filter(None, (self.reference, self.updated_at))
         for target in self.fields.values():
-            yield from columns_in(target)
+            yield from columns_in(target, self.head.columns)
+
+    def fill_in(self) -> list[str]:
+        """Return the settings that an operator must replace."""
+        values = {"reference": self.reference}
+        values |= {f"fields.{name}": target for name, target in self.fields.items() if isinstance(target, str)}
+        values |= {f"defaults.{name}": value for name, value in self.defaults.items()}
+        return [name for name, value in values.items() if value == FILL_IN]
 
 
-def columns_in(target: Target) -> list[str]:
-    """Return the columns that a target reads."""
-    if isinstance(target, dict):
-        return [target["column"]]
-    return re.findall(r"\{([^{}]*)\}", target) if "{" in target else [target]
+def columns_in(target: Target, known: Sequence[str]) -> list[str]:
+    """Return the columns that a target reads. ``known``: those of the feed, for a wildcard."""
+    if isinstance(target, str):
+        return re.findall(r"\{([^{}]*)\}", target) if "{" in target else [target]
+    columns = target.get("columns", target.get("column", ""))
+    if isinstance(columns, list):
+        return columns
+    return [name for name in known if fnmatchcase(name, columns)] if "columns" in target else [columns]

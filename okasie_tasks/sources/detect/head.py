@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import codecs
-import csv
+import contextlib
 import io
+import tempfile
+import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from okasie_tasks.errors import ConfigurationError, SourceError
-from okasie_tasks.settings import masked
+from okasie_tasks.settings import AccountSettings, masked
+from okasie_tasks.sources.bounds import BoundedFile, Bounds
+from okasie_tasks.sources.content import open_content
+from okasie_tasks.sources.detect.csv_head import header_of_sheet, read_csv
+from okasie_tasks.sources.detect.flat import flatten
+from okasie_tasks.sources.detect.json_lists import lists_in
 from okasie_tasks.sources.http import first_bytes
+from okasie_tasks.sources.sheet_reader import ERRORS, read_sheet, sheet_rows
+from okasie_tasks.sources.xml_reader import likely_elements, read_xml
 
 MOST_ROWS: Final = 100_000
+_MOST_NESTED_ROWS: Final = 5_000
 _MOST_BYTES: Final = 32 * 1024 * 1024
-_DELIMITERS: Final = (";", ",", "\t", "|")
-_JUDGED_ROWS: Final = 200
-"""How many rows are read to choose a delimiter."""
+_TITLE_ROWS: Final = 20
+_PAGE: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
+_FEEDS: Final = (".csv", ".txt", ".tsv", ".json", ".jsonl", ".ndjson", ".xml")
+"""Names of the files in an archive that may be the feed."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,10 +42,33 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     columns: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
+    """By column; of a nested feed, by path."""
     whole: bool
+    nested: tuple[dict[str, Any], ...] = ()
+    """The rows of a nested feed, as they are read."""
     encoding: str = "utf-8"
     delimiter: str = ","
+    header: bool = True
+    skip_lines: int = 0
     items: str = ""
+
+    @property
+    def raw(self) -> tuple[dict[str, Any], ...]:
+        """The rows as the source reads them."""
+        return self.nested or self.rows
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether the feed's columns are names, and not paths."""
+        return self.kind in ("csv", "xlsx")
+
+
+def cells(head: Head, column: str) -> Iterator[Any]:
+    """Yield the cells of a column that are not empty."""
+    for row in head.rows:
+        cell = row.get(column)
+        if cell is not None and cell not in ("", []):
+            yield cell
 
 
 def is_web(feed: str) -> bool:
@@ -41,44 +76,88 @@ def is_web(feed: str) -> bool:
 
 
 def read_head(feed: str) -> Head:
-    """Read the first rows of a feed: a path or an http(s) URL of csv, JSON lines or JSON, also as ``.gz``.
+    """Read the first rows of a feed of any format, also gzipped or in a zip: a path or an http(s) URL.
 
-    Raises `ConfigurationError` when there is no such file, `SourceError` when it has another format.
+    Raises `ConfigurationError` when there is no such file, `SourceError` when no vehicles can be found in it.
     """
-    name, raw = masked(feed) if is_web(feed) else feed, _raw(feed)
+    if not is_web(feed):
+        return _of_file(Path(feed), feed)
+    with tempfile.NamedTemporaryFile(suffix=Path(feed.partition("?")[0]).suffix) as file:
+        file.write(first_bytes(feed, _MOST_BYTES))
+        file.flush()
+        return _of_file(Path(file.name), masked(feed), named=feed.partition("?")[0])
+
+
+def _of_file(path: Path, name: str, *, named: str = "") -> Head:
+    named = named or name
+    try:
+        if _is_workbook(path):
+            return _sheet(path, name)
+        member = _member(path, name)
+        with open_content(path, name, kind="", member=member) as content:
+            raw = _beginning(content.stream)
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}", where=name) from error
     whole = len(raw) < _MOST_BYTES
-    if raw.startswith(b"\x1f\x8b"):
-        if not feed.partition("?")[0].endswith(".gz"):
-            raise SourceError("is gzipped, but its name does not end in .gz", where=name)
-        raw, whole = _unzipped(raw, name)
     data = raw.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
     if not data:
         raise SourceError("is empty", where=name)
-    if data.startswith(b"<"):
-        raise SourceError("is a web page or XML, expected csv, JSON lines or JSON", where=name, code="markup")
-    kind = _kind(data, feed)
+    if data[:20].lower().startswith(_PAGE):
+        raise SourceError("is a web page, expected a feed", where=name, code="markup")
+    kind = "xml" if _is_xml(data) else _kind(data, member or named)
     if kind == "csv":
-        return _csv(raw, name, whole=whole)
+        found = read_csv(raw, name, most=MOST_ROWS, whole=whole)
+        return Head(
+            kind="csv", name=name, columns=found.columns, rows=found.rows, whole=found.ended, encoding=found.encoding,
+            delimiter=found.delimiter, header=found.header, skip_lines=found.skip_lines,
+        )  # fmt: skip
+    if kind == "xml":
+        return _xml(raw, name, whole=whole)
     return _jsonl(data, name, whole=whole) if kind == "jsonl" else _json(data, name, whole=whole)
 
 
-def _raw(feed: str) -> bytes:
-    if is_web(feed):
-        return first_bytes(feed, _MOST_BYTES)
-    try:
-        with Path(feed).open("rb") as file:
-            return file.read(_MOST_BYTES)
-    except OSError as error:
-        raise ConfigurationError(f"cannot be read: {error.strerror}", where=feed) from error
+def _beginning(stream: Any) -> bytes:
+    pieces, size = [], 0
+    with contextlib.suppress(EOFError, zlib.error):  # a download that was cut at its limit
+        while size < _MOST_BYTES and (piece := stream.read(min(1 << 20, _MOST_BYTES - size))):
+            pieces.append(piece)
+            size += len(piece)
+    return b"".join(pieces)
 
 
-def _unzipped(raw: bytes, name: str) -> tuple[bytes, bool]:
+def _is_workbook(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return file.seek(0) == 0 and file.read(4) == b"\xd0\xcf\x11\xe0"
     try:
-        unzip = zlib.decompressobj(wbits=31)
-        data = unzip.decompress(raw, _MOST_BYTES)
-    except zlib.error as error:
-        raise SourceError("is a corrupt gzip file", where=name) from error
-    return data, unzip.eof
+        with zipfile.ZipFile(path) as archive:
+            return "[Content_Types].xml" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
+def _member(path: Path, name: str) -> str | None:
+    """Return the file of an archive that may be the feed; None if the file is no archive."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except zipfile.BadZipFile as error:
+        raise SourceError(f"is a damaged or incomplete zip file: {error}", where=name, code="damaged") from error
+    feeds = [file for file in files if file.lower().endswith(_FEEDS) and not file.startswith("__MACOSX/")] or files
+    if len(feeds) != 1:
+        raise SourceError(
+            f"holds several files that may be the feed: {', '.join(feeds)[:300]}; unpack it, and draft the"
+            " configuration from one of them, with member = its name",
+            where=name, code="member",
+        )  # fmt: skip
+    return feeds[0]
+
+
+def _is_xml(data: bytes) -> bool:
+    return data.startswith((b"<", b"\xff\xfe<", b"\xfe\xff\x00<"))
 
 
 def _kind(data: bytes, feed: str) -> str:
@@ -94,62 +173,55 @@ def _kind(data: bytes, feed: str) -> str:
     return "jsonl" if rest.strip() or named.endswith((".jsonl", ".ndjson")) else "json"
 
 
-# -- csv -----------------------------------------------------------------------------------------------------------
+# -- XML and XLSX --------------------------------------------------------------------------------------------------
 
 
-def _csv(raw: bytes, name: str, *, whole: bool) -> Head:
-    encoding = _encoding(raw, whole=whole)
-    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(raw).removeprefix("\ufeff")
-    if not whole:
-        text = text[: text.rfind("\n") + 1]
-    delimiter = max(_DELIMITERS, key=lambda sign: _fitness(text, sign))
+def _account(kind: str, **source: Any) -> AccountSettings:
+    settings = {"name": "draft", "api_key": "env:NONE", "source": {"type": kind, **source}}
+    return AccountSettings.model_validate(settings)
+
+
+def _xml(raw: bytes, name: str, *, whole: bool) -> Head:
+    account = _account("xml")
+    shapes = likely_elements(_bounded(raw, account, name), account.source, name=name)
+    if not shapes:
+        raise SourceError("holds no element with others in it", where=name, code="no_list")
+    account = _account("xml", items=shapes[0].path)
+    found: list[dict[str, Any]] = []
     try:
-        records = list(_records(text, delimiter, MOST_ROWS + 1, whole=whole))
-    except csv.Error as error:
-        raise SourceError(f"bad quoting: {error}", where=name, code="quoting") from error
-    columns = tuple(column.strip() for column in records[0]) if records else ()
-    rows = tuple(dict(zip(columns, cells, strict=True)) for cells in records[1:] if len(cells) == len(columns))
-    ended = whole and len(records) <= MOST_ROWS
+        for record in islice(read_xml(_bounded(raw, account, name), account.source, name=name), _MOST_NESTED_ROWS + 1):
+            found.append(record.value)
+    except SourceError as error:
+        if whole or error.code != "cut":
+            raise
+    return _nested("xml", name, found, items=shapes[0].path, whole=whole)
+
+
+def _bounded(raw: bytes, account: AccountSettings, name: str) -> BoundedFile:
+    return BoundedFile(io.BytesIO(raw), Bounds(account), name, document=True)
+
+
+def _sheet(path: Path, name: str) -> Head:
+    account = _account("xlsx")
+    with path.open("rb") as file:
+        bounded = BoundedFile(file, Bounds(account), name, document=True)
+        lines = list(islice(sheet_rows(bounded, account.source, name=name), _TITLE_ROWS)) if _is_zip(path) else []
+        skip_lines, header = header_of_sheet([cells for _, _, cells in lines])
+        account = _account("xlsx", skip_lines=skip_lines, header=header)
+        file.seek(0)
+        bounded = BoundedFile(file, Bounds(account), name, document=True)
+        records = islice(read_sheet(bounded, account.source, name=name), MOST_ROWS + 1)
+        rows = tuple({key: value for key, value in record.value.items() if key != ERRORS} for record in records)
+    columns = tuple(dict.fromkeys(column for row in rows for column in row))
     return Head(
-        kind="csv", name=name, columns=columns, rows=rows, whole=ended, encoding=encoding, delimiter=delimiter
+        kind="xlsx", name=name, columns=columns, rows=rows[:MOST_ROWS], whole=len(rows) <= MOST_ROWS, header=header,
+        skip_lines=skip_lines,
     )  # fmt: skip
 
 
-def _records(text: str, delimiter: str, most: int, *, whole: bool) -> Iterator[list[str]]:
-    """Yield rows that are not empty. Where the text is cut off, an error is taken as its end."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for cells in reader:
-            if cells:
-                yield cells
-                most -= 1
-            if not most:
-                return
-    except csv.Error:
-        if whole:
-            raise
-
-
-def _encoding(raw: bytes, *, whole: bool) -> str:
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    for encoding in ("utf-8", "cp1252"):
-        try:
-            codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
-        except UnicodeDecodeError:
-            continue
-        return encoding
-    return "iso-8859-1"
-
-
-def _fitness(text: str, delimiter: str) -> tuple[float, int]:
-    """Return how well a delimiter fits: the share of rows as wide as the header, then the width."""
-    try:
-        rows = list(_records(text, delimiter, _JUDGED_ROWS, whole=True))
-    except csv.Error:
-        return (0.0, 0)
-    width = len(rows[0]) if rows else 0
-    return (sum(len(row) == width for row in rows) / len(rows), width) if width > 1 else (0.0, width)
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 # -- JSON ----------------------------------------------------------------------------------------------------------
@@ -165,37 +237,30 @@ def _decoded(text: bytes) -> Any:
 def _jsonl(data: bytes, name: str, *, whole: bool) -> Head:
     lines = data.splitlines()
     kept = lines if whole else lines[:-1]
-    rows = [row for line in kept[:MOST_ROWS] if line.strip() and isinstance(row := _decoded(line), dict)]
-    ended = whole and len(lines) <= MOST_ROWS
-    return Head(kind="jsonl", name=name, columns=_columns(rows), rows=tuple(rows), whole=ended)
+    rows = [row for line in kept[: MOST_ROWS + 1] if line.strip() and isinstance(row := _decoded(line), dict)]
+    return _nested("jsonl", name, rows, items="", whole=whole)
 
 
 def _json(data: bytes, name: str, *, whole: bool) -> Head:
     if not whole:
         size = f"is larger than {_MOST_BYTES // 1024**2} MB, and a JSON document must be read whole"
-        raise SourceError(f"{size}: write the configuration manually, or convert the feed to JSON lines", where=name)
+        raise SourceError(f"{size}: draft the configuration from a smaller one of the same kind", where=name)
     try:
         document = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SourceError(f"is not a JSON document: {error}", where=name, code="not_json") from error
-    lists = dict(_lists(document))
+    lists = dict(lists_in(document))
     if not lists:
         raise SourceError("holds no list of objects", where=name, code="no_list")
-    items = max(lists, key=lambda path: len(lists[path]))
-    rows = [row for row in lists[items][:MOST_ROWS] if isinstance(row, dict)]
-    ended = len(lists[items]) <= MOST_ROWS
-    return Head(kind="json", name=name, columns=_columns(rows), rows=tuple(rows), whole=ended, items=items)
+    # A vehicle has more different members than a price, a photo or a dealer.
+    items = max(lists, key=lambda path: (len({key for row in lists[path] for key in row}), len(lists[path])))
+    return _nested("json", name, lists[items], items=items, whole=True)
 
 
-def _lists(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, list[Any]]]:
-    """Yield every list of objects with its path, as written in ``items``."""
-    if isinstance(value, list) and any(isinstance(row, dict) for row in value):
-        yield path, value
-    elif isinstance(value, dict) and depth < 4:
-        for key, inner in value.items():
-            if key and "." not in key:
-                yield from _lists(inner, f"{path}.{key}" if path else key, depth + 1)
-
-
-def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for row in rows for name in row))
+def _nested(kind: str, name: str, rows: list[dict[str, Any]], *, items: str, whole: bool) -> Head:
+    most = (
+        _MOST_NESTED_ROWS if any(isinstance(cell, dict | list) for row in rows for cell in row.values()) else MOST_ROWS
+    )
+    nested, ended = tuple(rows[:most]), whole and len(rows) <= most
+    columns, flat = flatten(nested, "/" if kind == "xml" else ".")
+    return Head(kind=kind, name=name, columns=columns, rows=flat, whole=ended, nested=nested, items=items)

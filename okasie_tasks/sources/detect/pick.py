@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from okasie_tasks.core.fields import FIELDS
 from okasie_tasks.core.listing import parse_reference
+from okasie_tasks.settings.placeholders import FILL_IN
 from okasie_tasks.sources.detect.draft import Draft
-from okasie_tasks.sources.detect.head import Head
-from okasie_tasks.sources.detect.vocabulary import BRANCH, IMAGES, REFERENCE, meaning_of, plain
+from okasie_tasks.sources.detect.head import Head, cells
+from okasie_tasks.sources.detect.vocabulary import (
+    BRANCH,
+    REFERENCE,
+    Meaning,
+    meaning_of,
+    meaning_of_path,
+    plain,
+)
 from okasie_tasks.sources.values import reference_text
 
 MOST_WRONG: Final = 0.05
 """The share of cells that may be invalid before the column is considered the wrong one."""
 _MOST_DOUBLED: Final = 0.01
+_LISTS: Final = frozenset({"images", "features", "conditionTags"})
+_CONSUMER: Final = re.compile(
+    r"@\w+='[^']*(verkoop|particulier|consument|retail|consumer|sale|public|vente|ttc|brutto|gross|verkauf|endkunde)",
+    re.IGNORECASE,
+)
 _TEMPLATE_SIGNS: Final = frozenset("{}!:[]")
-_SEPARATORS: Final = ("|", ";", ",", "\n", " ")
 
 
 def pick_columns(draft: Draft) -> None:
     """Choose for each field the column with the best matching name, preferring columns with content."""
-    meanings = {column: meaning for column in draft.head.columns if (meaning := meaning_of(column)) is not None}
-    filled = {column for column in draft.head.columns if any(cells(draft.head, column))}
-    for column, meaning in sorted(meanings.items(), key=lambda pair: (pair[0] not in filled, pair[1].rank)):
+    read = meaning_of if draft.head.has_columns else meaning_of_path
+    meanings = {column: meaning for column in draft.head.columns if (meaning := read(column)) is not None}
+    filled = {column for column in draft.head.columns if any(True for _ in cells(draft.head, column))}
+
+    def worth(pair: tuple[str, Meaning]) -> tuple[bool, int, bool]:
+        column, meaning = pair
+        # Of several prices, the one that a consumer pays.
+        return column not in filled, meaning.rank, not _CONSUMER.search(column)
+
+    for column, meaning in sorted(meanings.items(), key=worth):
         field = meaning.field
+        if draft.head.columns.count(column) > 1:
+            draft.decide.append(f"two columns are called {column!r}: rename one; until then none of them can be read")
+            continue
+        if field not in _LISTS and any(isinstance(cell, list | dict) for cell in cells(draft.head, column)):
+            continue  # several values, of which a field takes one
         if field == "warranty" and _is_months(draft.head, column):
             field = "warrantyMonths"
         if field in draft.fields or field in ("externalReference", "images"):
@@ -50,69 +73,40 @@ def _is_months(head: Head, column: str) -> bool:
 
 def pick_reference(draft: Draft) -> None:
     """Choose a column that identifies each car: by its name, else by its content."""
-    named = {plain(column): column for column in reversed(draft.head.columns)}
+    named = {plain(column): column for column in reversed(draft.head.columns) if "[" not in column}
     by_name = [named[name] for name in REFERENCE if name in named]
     candidates = list(by_name)
     mapped = set(draft.columns())
     candidates += [column for column in draft.head.columns if column not in mapped and column not in candidates]
     vin = draft.fields.get("vin")
     candidates += [vin] if isinstance(vin, str) else []
+    # A few doubled or invalid rows must not rule out the column that is named so.
+    tries = [(column, 0.5, 0.2) for column in by_name]
+    tries = [(column, MOST_WRONG, _MOST_DOUBLED) for column in by_name] + tries
+    tries += [(column, MOST_WRONG, _MOST_DOUBLED) for column in candidates if column not in by_name]
     draft.reference = next(
-        (column for column in candidates if _is_reference(draft.head, column, by_name=column in by_name)), ""
+        (
+            column
+            for column, wrong, doubled in tries
+            if _is_reference(draft.head, column, wrong=wrong, doubled=doubled, spaces=column in by_name)
+        ),
+        FILL_IN,
     )
-    if not draft.reference and candidates and not draft.head.rows:
+    if draft.reference == FILL_IN and candidates and not draft.head.rows:
         draft.reference = candidates[0]
     for field, target in list(draft.fields.items()):
         if target == draft.reference and field != "vin":
             del draft.fields[field]
 
 
-def _is_reference(head: Head, column: str, *, by_name: bool) -> bool:
+def _is_reference(head: Head, column: str, *, wrong: float, doubled: float, spaces: bool) -> bool:
+    """Return whether the cells are references. ``wrong``, ``doubled``: the share that may be so."""
     held = [row.get(column) for row in head.rows]
     read = [reference for cell in held if (reference := parse_reference(reference_text(cell))) is not None]
-    if not by_name:
+    if not spaces:
         # Short texts with spaces, such as descriptions, are unique as well.
         read = [reference for reference in read if " " not in reference]
-    # A few invalid rows must not rule out the right column.
-    unique = len(set(read)) >= len(read) * (1 - _MOST_DOUBLED)
-    return bool(read) and unique and len(read) >= len(held) * (1 - MOST_WRONG)
-
-
-def pick_images(draft: Draft) -> None:
-    head = draft.head
-    named = {plain(column): column for column in reversed(head.columns)}
-    column = next((named[name] for name in IMAGES if name in named), None)
-    numbered = [name for name in head.columns if (n := re.fullmatch(r"(.*?)0*\d+", plain(name))) and n[1] in IMAGES]
-    if len(numbered) > 1 and not any(_TEMPLATE_SIGNS & set(name) for name in numbered):
-        draft.fields["images"] = "|".join(f"{{{name}}}" for name in numbered[:50])
-    elif column is not None:
-        separator = _separator(head, column)
-        draft.fields["images"] = {"column": column, "split_on": separator} if separator else column
-    features = draft.fields.get("features")
-    if isinstance(features, str) and (sign := _list_sign(head, features)):
-        draft.fields["features"] = {"column": features, "split_on": sign}
-
-
-def _separator(head: Head, column: str) -> str:
-    """Return the separator between the URLs of a cell; "" when no cell has two."""
-    held = [cell.strip() for cell in cells(head, column) if isinstance(cell, str)]
-    for sign in _SEPARATORS:
-        parts = [[part.strip() for part in cell.split(sign) if part.strip()] for cell in held]
-        if any(len(urls) > 1 for urls in parts) and all(_is_url(url) for urls in parts for url in urls):
-            return sign
-    return ""
-
-
-def _is_url(text: str) -> bool:
-    return text.startswith(("http://", "https://")) and not any(map(str.isspace, text))
-
-
-def _list_sign(head: Head, column: str) -> str:
-    """Return the most likely separator of a list of words."""
-    held = [cell for cell in cells(head, column) if isinstance(cell, str)]
-    counts = {sign: sum(sign in cell for cell in held) for sign in ("|", ";", ",")}
-    best = max(counts, key=lambda sign: counts[sign])
-    return best if counts[best] and best != "|" else ""
+    return bool(read) and len(set(read)) >= len(read) * (1 - doubled) and len(read) >= len(held) * (1 - wrong)
 
 
 def pick_title(draft: Draft) -> None:
@@ -126,17 +120,7 @@ def pick_title(draft: Draft) -> None:
     if columns:
         draft.fields = {"title": " ".join(f"{{{column}}}" for column in columns), **draft.fields}
         return
-    draft.decide.append("no column was taken for the title, which every listing needs: the reference is used for now")
-    if draft.reference:
-        draft.fields = {"title": {"column": draft.reference}, **draft.fields}
-
-
-def cells(head: Head, column: str) -> Iterator[Any]:
-    """Yield the cells of a column that are not empty."""
-    for row in head.rows:
-        cell = row.get(column)
-        if cell is not None and cell not in ("", []):
-            yield cell
+    draft.fields = {"title": FILL_IN, **draft.fields}
 
 
 def _digits_of(cell: str) -> str:

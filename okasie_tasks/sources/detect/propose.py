@@ -15,14 +15,14 @@ from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sources.detect.draft import FILL_IN, Draft, columns_in
-from okasie_tasks.sources.detect.head import Head
+from okasie_tasks.settings.placeholders import FILL_IN
+from okasie_tasks.sources.detect.draft import Draft, columns_in
+from okasie_tasks.sources.detect.head import Head, cells
+from okasie_tasks.sources.detect.images import pick_images
 from okasie_tasks.sources.detect.pick import (
     MOST_WRONG,
-    cells,
     decimal_of,
     pick_columns,
-    pick_images,
     pick_reference,
     pick_title,
 )
@@ -50,11 +50,20 @@ def propose(head: Head, *, account: str, url: str, current_year: int) -> Draft:
     for field in [name for name in WORDS if isinstance(draft.fields.get(name), str)]:
         _translate(draft, field)
     _fill_defaults(draft)
+    if "price" not in draft.fields:
+        draft.fields["price"] = FILL_IN
     _try(draft, current_year)
     _pick_updated_at(draft, current_year)
-    used = {*draft.columns(), *(left for _, target, _ in draft.left_out for left in columns_in(target))}
-    draft.unused = [column for column in head.columns if column and column not in used]
+    left_out = (left for _, target, _ in draft.left_out for left in columns_in(target, head.columns))
+    used = {*draft.columns(), *left_out}
+    draft.unused = [column for column in head.columns if column and "[" not in column and column not in used]
     return draft
+
+
+def best_row(draft: Draft, *, current_year: int) -> SourceRow | None:
+    """Return the first row that becomes a valid listing, else the first row; None if the feed has none."""
+    rows = _rows(draft, current_year)
+    return next((row for row in rows if row.listing is not None), rows[0] if rows else None)
 
 
 def _translate(draft: Draft, field: str) -> None:
@@ -123,10 +132,10 @@ def _pick_updated_at(draft: Draft, current_year: int) -> None:
 def _rows(draft: Draft, current_year: int) -> list[SourceRow]:
     settings = {"name": draft.account, "api_key": "env:NONE", "source": draft.source()}
     account = AccountSettings.model_validate(settings)
-    columns = draft.head.columns if draft.head.kind == "csv" else None
+    columns = draft.head.columns if draft.head.has_columns else None
     mapping = RowMapping(account, columns=columns, current_year=current_year)
     return [
-        mapping.row(row, number, f"row {number}") for number, row in enumerate(draft.head.rows[:_TRIED_ROWS], start=1)
+        mapping.row(row, number, f"row {number}") for number, row in enumerate(draft.head.raw[:_TRIED_ROWS], start=1)
     ]
 
 
@@ -159,12 +168,16 @@ def _unread(row: SourceRow) -> Iterator[Issue]:
 
 def _note_decisions(draft: Draft, wrong: dict[str, list[str]], rows: int) -> None:
     for field, messages in wrong.items():
+        if field == "externalReference" and draft.reference == FILL_IN:
+            continue
         draft.decide.append(f"{len(messages)} of {rows} rows: {field}: {messages[0]}")
-    if not draft.reference:
+    if draft.reference == FILL_IN:
         draft.decide.append("no column identifies each car: set `reference`; without it nothing can be sent")
     elif plain(draft.reference) not in REFERENCE:
         draft.decide.append(f"{draft.reference!r} was taken for the reference only because its values are unique")
-    if "price" not in draft.fields:
+    if draft.fields.get("title") == FILL_IN:
+        draft.decide.append("no column was taken for the title, which every listing needs")
+    if draft.fields.get("price") == FILL_IN:
         draft.decide.append("no column was taken for the price, which an active listing needs")
     if draft.unknown.get("status"):
         draft.decide.append("some words for the status are unknown: their rows are rejected until the words are mapped")

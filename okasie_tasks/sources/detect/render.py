@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from okasie_tasks.sources.detect.draft import FILL_IN, Draft, Target
+from okasie_tasks.settings.placeholders import FILL_IN
+from okasie_tasks.sources.detect.draft import Draft, Target
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -48,10 +49,9 @@ def _to_decide(draft: Draft) -> Iterator[str]:
     yield f"put the API key into the environment variable {key_variable(draft.account)}"
     if draft.url.startswith("env:"):
         yield f"put the feed's URL, which may hold a secret, into the environment variable {draft.url[4:]}"
-    filled = [name for name, value in draft.defaults.items() if value == FILL_IN]
-    if filled:
-        yield f"replace {FILL_IN} in {', '.join(filled)}"
-    if draft.reference:
+    if filled := draft.fill_in():
+        yield f"replace {FILL_IN} in {', '.join(filled)}: until then the file is refused"
+    if draft.reference != FILL_IN:
         yield f"make sure that {draft.reference!r} never changes for a car, and is never reused for another"
     yield from draft.decide
     if draft.left_out:
@@ -73,14 +73,15 @@ def _source(draft: Draft) -> Iterator[str]:
     yield f"[accounts.{draft.account}.source]"
     yield f"type = {quoted(head.kind)}"
     yield f"url = {quoted(draft.url)}"
-    if draft.reference:
-        yield f"reference = {quoted(draft.reference)}"
-    else:
-        yield '# reference = ""'
+    yield f"reference = {quoted(draft.reference)}"
     if draft.updated_at:
         yield f"updated_at = {quoted(draft.updated_at)}"
     if head.kind == "csv":
         yield f"delimiter = {quoted(head.delimiter)}"
+    if not head.header:
+        yield "header = false  # the first row is a car"
+    if head.skip_lines:
+        yield f"skip_lines = {head.skip_lines}"
     if head.encoding != "utf-8":
         yield f"encoding = {quoted(head.encoding)}  # guessed: check accents in `okasie plan`"
     if draft.decimal != ".":
@@ -96,6 +97,8 @@ def _tables(draft: Draft) -> Iterator[str]:
     yield from (f"{name} = {_target(target)}" for name, target in draft.fields.items())
     for name, target, reason in draft.left_out:
         yield comment(f"{name} = {_target(target)}  # left out: {reason}")
+    if not draft.head.header:
+        yield from _examples(draft)
     if draft.unused:
         yield comment(f"not used: {', '.join(draft.unused)}"[:1000])
     yield ""
@@ -110,6 +113,13 @@ def _tables(draft: Draft) -> Iterator[str]:
         yield ""
     yield f"[{at}.defaults]"
     yield from _defaults(draft)
+
+
+def _examples(draft: Draft) -> Iterator[str]:
+    """Yield what columns without a name hold, for an operator who must choose."""
+    for column in draft.head.columns:
+        held = [str(row[column]) for row in draft.head.rows[:3] if row.get(column) not in (None, "")]
+        yield comment(f"column {quoted(column)}: {', '.join(held)}"[:200])
 
 
 def _with_unknown(draft: Draft) -> Iterable[tuple[str, Mapping[str, str]]]:
@@ -139,4 +149,8 @@ def _defaults(draft: Draft) -> Iterator[str]:
 def _target(target: Target) -> str:
     if isinstance(target, str):
         return quoted(target)
-    return "{ " + ", ".join(f"{name} = {quoted(value)}" for name, value in target.items()) + " }"
+    return "{ " + ", ".join(f"{name} = {_value(value)}" for name, value in target.items()) + " }"
+
+
+def _value(value: str | list[str]) -> str:
+    return quoted(value) if isinstance(value, str) else f"[{', '.join(map(quoted, value))}]"

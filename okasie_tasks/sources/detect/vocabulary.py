@@ -42,6 +42,12 @@ REFERENCE: Final = _ROLES["reference"]
 UPDATED_AT: Final = _ROLES["updated_at"]
 IMAGES: Final = _ROLES["images"]
 BRANCH: Final = _ROLES["branch"]
+ROLE_NAMES: Final = frozenset((*REFERENCE, *UPDATED_AT, *IMAGES, *BRANCH))
+_HOLDERS: Final = frozenset(_ROLES["holders"])
+"""Names that say nothing beside the name of what holds them: ``mileage.value``, ``prijs/bedrag``."""
+_OTHERS: Final = frozenset(_ROLES["others"])
+"""What may be described in a row beside the car."""
+_OF_OTHERS: Final = frozenset({"postalCode", "city", "province", "latitude", "longitude", "dealerLocationCode"})
 _UNIT_OF: Final[Mapping[str, str]] = _VOCABULARY["units"]
 _FILLERS: Final = frozenset(_ROLES["fillers"])
 _NEGATIONS: Final = frozenset(_ROLES["negations"])
@@ -65,6 +71,7 @@ def _listed() -> Iterator[tuple[str, Meaning]]:
 _BY_NAME: Final[Mapping[str, Meaning]] = dict((*_listed(), *_own_names()))
 
 
+_LONG_ENOUGH: Final = 4
 _SPLITS: Final = (r"[^\W_]+", r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])|\d+")
 """How a name is split into words: at signs and blanks, else also at capitals."""
 
@@ -86,13 +93,39 @@ def meaning_of(column: str) -> Meaning | None:
     return None
 
 
+def names_of(column: str) -> list[str]:
+    """Return the names in a path: ``prices/price[@type='b']/amount`` -> prices, price, amount."""
+    bare = re.sub(r"\[[^\]]*\]", "", column).replace("@", "")
+    return [name for name in re.split(r"[./]", bare) if name]
+
+
+def is_same_thing(holder: str, name: str) -> bool:
+    """Return whether one name is the other's plural or the like: ``photos/photo``, ``afbeeldingen/afbeelding``."""
+    holder, name = plain(holder), plain(name)
+    return len(name) >= _LONG_ENOUGH and holder.startswith(name[:-1])
+
+
+def meaning_of_path(path: str) -> Meaning | None:
+    """Return the field that a path holds, by its last names. A name nearer to the row is the better match."""
+    names = names_of(path)
+    if len(names) < 2:
+        return meaning_of(path.removeprefix("@"))
+    holder, last = names[-2:]
+    tries = [f"{holder} {last}", last]
+    if plain(last) in _HOLDERS or is_same_thing(holder, last):
+        tries = [holder, holder[:-1], f"{holder} {last}", last]  # prices: price
+    meaning = next(filter(None, map(meaning_of, tries)), None)
+    beside = any(plain(name) in _OTHERS for name in names[:-1])
+    if meaning is None or (beside and meaning.field not in _OF_OTHERS):
+        return None
+    return meaning._replace(rank=meaning.rank + 1000 * (len(names) - 1))
+
+
 WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     field: {word: value for value, words in table.items() for word in (plain(value), *words.split())}
     for field, table in _VOCABULARY["values"].items()
 }
 """Field -> word as normalised by `plain` -> Okasie's value."""
-
-_LONG_ENOUGH: Final = 4
 
 
 def value_of(field: str, cell: str) -> str | None:
