@@ -10,6 +10,7 @@ from okasie_tasks.celery import app
 from okasie_tasks.services import services
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.sync.reading import reading_part
 from okasie_tasks.tasks.deliveries import headers_of_retry
 from okasie_tasks.tasks.run_events import RunEvents, part_label
 from okasie_tasks.worker.settings import QUEUE_OF
@@ -28,6 +29,9 @@ TASK_OF: Final = {
     "count": "okasie.count_listings",
 }
 
+_READING: Final = ("load", "confirm")
+"""Stages with a part that reads the source."""
+
 
 def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Exception:
     """Publish the same message again after ``seconds``, `LONGEST_COUNTDOWN_SECONDS` at most. Returns what to raise.
@@ -43,7 +47,8 @@ def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Excepti
 
 def is_waiting(stage: str) -> bool:
     """Whether messages wait in the queue that the stage uses, of any account."""
-    return int(services().redis.llen(QUEUE_OF[TASK_OF[stage]])) > 0
+    queues = {QUEUE_OF[TASK_OF[stage]]} | ({_reading_queue()} if stage in _READING else set())
+    return any(services().redis.llen(queue) for queue in queues)
 
 
 def begin_waiting(ctx: AccountContext) -> None:
@@ -72,8 +77,10 @@ def publish(ctx: AccountContext, run: str) -> None:
 def send_parts(ctx: AccountContext, run: str, stages: list[tuple[str, Any]]) -> None:
     """Publish these parts as one chord, whose body moves the run on."""
     totals = {stage: ctx.runs.parts.stage(run, stage).total for stage, _ in stages}
+    record = ctx.runs.get(run) if "load" in totals else None
+    reads = {"load": reading_part(record) if record else 0, "confirm": 0}
     header = [
-        part_message(ctx.policy.account, run, stage, number, of=totals[stage])
+        part_message(ctx.policy.account, run, stage, number, of=totals[stage], reads=number == reads.get(stage))
         for stage, parts in stages
         for number in parts
     ]
@@ -88,12 +95,17 @@ def advance_message(ctx: AccountContext, run: str) -> Any:
     return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=label)
 
 
-def part_message(account: str, run: str, stage: str, number: int, *, of: int) -> Any:
-    """The message of one part; ``of`` and ``argsrepr`` are shown in Flower."""
+def _reading_queue() -> str:
+    return str(app.conf.okasie_feeds_queue)
+
+
+def part_message(account: str, run: str, stage: str, number: int, *, of: int, reads: bool = False) -> Any:
+    """The message of one part; ``of`` and ``argsrepr`` are shown in Flower. ``reads``: the part reads the source."""
     if stage in ("first", "walk"):
         count, of = (1, of) if stage == "first" else (number + 2, of + 1)
         kwargs = {"account": account, "run": run, "page": count, "of": of}
     else:
         count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
     label = part_label(account, stage, count, of)
-    return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=label)
+    options = {"queue": _reading_queue()} if reads else {}
+    return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=label, **options)

@@ -117,6 +117,29 @@ def test_a_feed_without_an_etag_is_downloaded_once_for_three_workers(place: Plac
 
 @pytest.mark.system
 @pytest.mark.slow
+def test_only_the_node_that_reads_needs_the_feed(place: Place, sandbox: Sandbox) -> None:
+    """The other one decodes, compares and sends."""
+    feed = place.folder / "feed.csv"
+    place.config.write_text(
+        '[feeds]\nqueue = "okasie.feeds"\n' + place.config.read_text().replace('url = "feed.csv"', 'url = "env:FEED"')
+    )
+    place.env["FEED"] = str(feed)
+    elsewhere = {"FEED": str(place.folder / "elsewhere.csv")}
+    with Workers(place, [_ALL_QUEUES, "okasie.feeds"], [elsewhere, {}]) as workers:
+        assert place.okasie("status", "--json").document["queues"]["okasie.feeds"]["consumers"] == 1
+        status, first = place.sync("dex", "--full")
+        assert (status, first["listings"]["created"]) == (0, _ROWS), first
+        write_csv(feed, cars(_ROWS - 1, seed=1))
+        status, second = place.sync("dex", "--full")
+        assert (status, second["listings"]["sold"]) == (0, 1), second
+        done = [workers.log(number) for number in range(2)]
+    assert done[0].count("okasie.load_inventory[") > done[1].count("okasie.load_inventory[") > 0
+    assert "okasie.confirm_sells[" in done[1]
+    assert "okasie.spool[" not in done[1]
+
+
+@pytest.mark.system
+@pytest.mark.slow
 def test_a_reader_that_is_killed_is_replaced_and_no_row_counts_twice(
     place: Place, sandbox: Sandbox, redis_url: str
 ) -> None:
