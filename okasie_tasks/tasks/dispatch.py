@@ -12,6 +12,7 @@ from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.services import services
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.sync.reading import reading_part
 from okasie_tasks.tasks.deliveries import headers_of_retry
 from okasie_tasks.tasks.run_events import RunEvents, part_label
 from okasie_tasks.worker.settings import QUEUE_OF
@@ -32,6 +33,9 @@ TASK_OF: Final = {
     "count": "okasie.count_listings",
 }
 
+_READING: Final = ("load", "confirm")
+"""Stages with a part that reads the source."""
+
 
 def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Exception:
     """Publish the same message again after ``seconds``, `LONGEST_COUNTDOWN_SECONDS` at most. Returns what to raise.
@@ -47,7 +51,8 @@ def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Excepti
 
 def is_waiting(stage: str) -> bool:
     """Whether messages wait in the queue that the stage uses, of any account."""
-    return int(services().redis.llen(QUEUE_OF[TASK_OF[stage]])) > 0
+    queues = {QUEUE_OF[TASK_OF[stage]]} | ({_reading_queue()} if stage in _READING else set())
+    return any(services().redis.llen(queue) for queue in queues)
 
 
 def begin_waiting(ctx: AccountContext) -> None:
@@ -101,9 +106,17 @@ def send_parts(
     """
     seconds = countdowns or {}
     totals = {stage: ctx.runs.parts.stage(run, stage).total for stage, _ in stages}
+    record = ctx.runs.get(run) if "load" in totals else None
+    reads = {"load": reading_part(record) if record else 0, "confirm": 0}
     header = [
         part_message(
-            ctx.policy.account, run, stage, number, of=totals[stage], countdown=seconds.get((stage, number), 0.0)
+            ctx.policy.account,
+            run,
+            stage,
+            number,
+            of=totals[stage],
+            reads=number == reads.get(stage),
+            countdown=seconds.get((stage, number), 0.0),
         )
         for stage, parts in stages
         for number in parts
@@ -119,10 +132,16 @@ def advance_message(ctx: AccountContext, run: str) -> Any:
     return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=label)
 
 
-def part_message(account: str, run: str, stage: str, number: int, *, of: int, countdown: float = 0.0) -> Any:
+def _reading_queue() -> str:
+    return str(app.conf.okasie_feeds_queue)
+
+
+def part_message(
+    account: str, run: str, stage: str, number: int, *, of: int, reads: bool = False, countdown: float = 0.0
+) -> Any:
     """The message of one part, for execution after ``countdown`` seconds, `LONGEST_COUNTDOWN_SECONDS` at most.
 
-    Flower shows ``of`` and ``argsrepr``.
+    ``of`` and ``argsrepr`` are shown in Flower. ``reads``: the part reads the source.
     """
     if stage in ("first", "walk"):
         count, of = (1, of) if stage == "first" else (number + 2, of + 1)
@@ -131,6 +150,8 @@ def part_message(account: str, run: str, stage: str, number: int, *, of: int, co
         count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
     label = part_label(account, stage, count, of)
     options: dict[str, Any] = {"argsrepr": label}
+    if reads:
+        options["queue"] = _reading_queue()
     if countdown > 0:
         options["countdown"] = min(countdown, LONGEST_COUNTDOWN_SECONDS)
     return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, **options)
