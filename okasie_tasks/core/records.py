@@ -104,6 +104,8 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     """Filled fields that this change would empty."""
     traits: tuple[bytes, bytes, bytes, int | None] | None = None
     """Of a listing that is created; see `okasie_tasks.core.rekeyed`."""
+    changed_at: int = 0
+    """The marketplace's ``updatedAt`` in the row that was read, whole seconds; 0 for no row."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, array_like=True):

@@ -239,6 +239,7 @@ class PartitionPlan:
             changed=changed,
             loses=loses,
             traits=local.traits if local and base is None else None,
+            changed_at=remote.changed_at if remote else 0,
         )
         self._planned.append(change)
         if changed and remote is not None and remote.values is not None:
