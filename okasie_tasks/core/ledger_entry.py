@@ -63,7 +63,7 @@ class Flag(IntFlag):
     REVIVED = 1024
     """A listing that we sold is live on the marketplace again, and this is not yet resolved."""
     SELL_IN_DOUBT = 2048
-    """Our sell was not answered: if the marketplace has it as sold, we may have sold it."""
+    """Our sell was not answered, or was confirmed and not done: the marketplace's next row tells whether it is sold."""
 
 
 _NO_FLAG: Final = Flag(0)

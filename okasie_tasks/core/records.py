@@ -107,6 +107,8 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     """Of a listing that is created; see `okasie_tasks.core.rekeyed`."""
     price_move: tuple[float, float] | None = None
     """Old and new price, if it moves by more than the guard allows."""
+    changed_at: int = 0
+    """The marketplace's ``updatedAt`` in the row that was read, whole seconds; 0 for no row."""
 
     @property
     def price_text(self) -> str:

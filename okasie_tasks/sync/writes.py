@@ -218,6 +218,7 @@ def _sold(entry: Entry, change: Planned, status: str, *, now_ms: int, seen_ms: i
         missed=0,
         row=change.content if has_row else entry.row,
         sent_ms=now_ms,
+        changed_at=change.changed_at or (0 if entry.has(Flag.ECHO_DUE) else entry.changed_at),
         # A sell has no version: a push from before this read of the source is older than the sell.
         version=0,
         seen_ms=seen_ms,
