@@ -20,7 +20,7 @@ from okasie_tasks.worker.settings import QUEUE_OF
 RUN_EVENTS: Final = RunEvents(app)
 LONGEST_COUNTDOWN_SECONDS: Final = 12.0
 _EARLY_SECONDS: Final = 0.1
-"""A write's message arrives so long before its turn: its slot waits for the permit, half a second at most."""
+"""A write's message arrives so long before its turn, and its slot waits for the permit."""
 TASK_OF: Final = {
     "first": "okasie.fetch_page",
     "walk": "okasie.fetch_page",
@@ -85,11 +85,13 @@ def _turns(ctx: AccountContext, run: str, window: list[tuple[str, range]]) -> di
     A message that is delivered before its turn only costs another one, since it must be retried.
     """
     writes = [(stage, number) for stage, parts in window if stage in phases.PACED_STAGES for number in parts]
-    waiting = sum(ctx.runs.parts.unclaimed(run, stage) for stage in phases.PACED_STAGES) if writes else 0
+    if not writes:
+        return {}
     with contextlib.suppress(LimiterUnavailable):
-        pace = 60 / services().limiter(ctx.policy.account).status().limit if writes else 0.0
-        first = waiting - len(writes)
-        return {write: (first + place) * pace - _EARLY_SECONDS for place, write in enumerate(writes)}
+        quota = services().limiter(ctx.policy.account).status()
+        first = sum(ctx.runs.parts.unclaimed(run, stage) for stage in phases.PACED_STAGES) - len(writes)
+        begin = quota.next_bulk_seconds - _EARLY_SECONDS
+        return {write: begin + (first + place) * quota.pace_seconds for place, write in enumerate(writes)}
     return {}
 
 
