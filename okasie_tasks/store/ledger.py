@@ -1,6 +1,6 @@
 """The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; and the rejects.
 
-Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes), ``{prefix}rejects:{account}`` and
+Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 64 bytes), ``{prefix}rejects:{account}`` and
 ``{prefix}images:{account}`` (hashes, reference -> JSON); and, as a cache,
 ``{prefix}rows:{account}`` (hash, slice of the source -> 16 bytes a row) and ``{prefix}places:{account}`` (hash, row ->
 byte, line and version of the source). Writes are compare-and-set, so that an urgent write between read and write
