@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from okasie_tasks.core.fingerprint import DEALER_UNREAD, decode_compared, differing, echo_learnable
-from okasie_tasks.core.ledger_entry import LIVE, NO_DEALER, Entry, Flag
+from okasie_tasks.core.ledger_entry import LIVE, NO_DEALER, Entry, Flag, price_code
 from okasie_tasks.core.records import Local, Remote
 
 Action = Literal["none", "create", "update", "sell"]
@@ -84,6 +84,7 @@ def adoption_of(local: Local) -> Entry:
         row=local.content,
         dealer=local.dealer,
         filled=local.filled,
+        price=price_code(local.price),
         version=local.version,
         flags=Flag.OWNED | Flag.IN_SOURCE,
     )

@@ -153,6 +153,7 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
         row=item.row,
         dealer=item.dealer,
         filled=item.filled,
+        price=item.price,
         status=answered_status(answer.status, "active"),
         flags=flags | Flag.RESENT if item.answers else flags,
         sent_ms=now_ms,

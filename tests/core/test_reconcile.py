@@ -141,7 +141,7 @@ def test_a_sell_always_has_its_proofs(
 @given(entries)
 def test_an_entry_survives_packing(entry: Entry) -> None:
     assert Entry.unpack(entry.pack()) == entry
-    assert len(entry.pack()) == 63
+    assert len(entry.pack()) == 64
 
 
 @pytest.mark.parametrize("data", [b"", b"\x09" + b"\0" * 62, b"\x02" + b"\xff" * 62])
