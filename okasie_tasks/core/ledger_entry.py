@@ -19,7 +19,7 @@ STATUSES: Final = ("", "active", "pending", "draft", "sold")
 LIVE: Final = frozenset({"active", "pending", "draft"})
 
 _LAYOUT: Final = struct.Struct("<B8s8s8s4sQBHBIHIIHIHB")
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _NEVER: Final = b"\0" * 8
 NO_DEALER: Final = b"\0" * 4
 
