@@ -102,6 +102,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "redbeat_redis_options": {**SETTINGS["redbeat_redis_options"], **beat_options},
         "redbeat_key_prefix": f"{settings.redis.key_prefix}beat:",
         "beat_schedule": beat_schedule(settings),
+        "okasie_feeds_queue": settings.feeds.queue,
     }
 
 

@@ -165,10 +165,13 @@ class Up:
 
 
 class Workers:
-    """Worker processes as a deployment starts them: ``celery -A okasie_tasks worker``, each on the given queues."""
+    """Worker processes as a deployment starts them: ``celery -A okasie_tasks worker``, each on the given queues.
 
-    def __init__(self, place: Place, queues: Sequence[str]) -> None:
-        self._place, self._queues = place, queues
+    ``envs``: further variables of each.
+    """
+
+    def __init__(self, place: Place, queues: Sequence[str], envs: Sequence[Mapping[str, str]] = ()) -> None:
+        self._place, self._queues, self._envs = place, queues, envs
         self._supervisor = Supervisor(print)
 
     def __enter__(self) -> Workers:
@@ -178,6 +181,7 @@ class Workers:
                 "-n", f"w{number}@%h", "--without-mingle", "--without-gossip", "-l", "INFO",
             ]  # fmt: skip
             env = {**self._place.env, "OKASIE_CONFIG": str(self._place.config)}
+            env |= self._envs[number] if self._envs else {}
             self._supervisor.add(Child(f"w{number}", argv, log=self._place.folder / f"w{number}.log", env=env))
         try:
             poll(lambda: self._place.okasie("status").status == 0, what="a consumer everywhere")

@@ -78,7 +78,7 @@ def test_every_task_has_its_queue_and_every_queue_is_declared() -> None:
     ours = {name for name in app.tasks if name.startswith("okasie.")}
     assert ours == set(QUEUE_OF)
     declared = {queue.name: queue for queue in SETTINGS["task_queues"]}
-    assert set(QUEUE_OF.values()) | {settings.URGENT} == set(declared)
+    assert set(QUEUE_OF.values()) | {settings.URGENT, settings.FEEDS} == set(declared)
     for name, queue in declared.items():
         assert (queue.exchange.name, queue.routing_key) == (name, name), "else all queues share one binding"
 

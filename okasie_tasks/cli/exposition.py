@@ -44,7 +44,7 @@ class FleetCollector(Collector):
         for name, account in services.settings.accounts.items():
             yield from account_samples(services.context(name), services.limiter(name).status())
             yield from recorded_samples(name, services.counters.read(name), intervals(account))
-        for queue in (CONTROL, URGENT, API, DIFF):
+        for queue in dict.fromkeys((CONTROL, URGENT, API, DIFF, services.settings.feeds.queue)):
             yield Sample("okasie_queue_messages", (queue,), int(services.redis.llen(queue)))
         yield Sample("okasie_quarantined_messages_total", (), services.quarantine.total())
         for cause, count in services.discarded.totals().items():

@@ -31,7 +31,6 @@ from okasie_tasks.store.request_stats import Traces
 from okasie_tasks.sync import phases
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, QUEUE_OF, URGENT
 
-ALL_QUEUES: Final = (CONTROL, URGENT, API, DIFF)
 _POLL_SECONDS: Final = 0.1
 _PICK_UP_POLL_SECONDS: Final = 0.02
 _PUBLISH_SECONDS: Final = 10.0
@@ -59,9 +58,14 @@ def services_of(context: Context) -> Services:
     return services
 
 
+def used_queues() -> list[str]:
+    """Return the queues that need a consumer."""
+    return list(dict.fromkeys((CONTROL, URGENT, API, DIFF, app.conf.okasie_feeds_queue)))
+
+
 def consumers() -> tuple[dict[str, int], list[str]]:
     """Return the consumers per queue, and the queues without one. Queries the workers, which takes about a second."""
-    counts = dict.fromkeys(ALL_QUEUES, 0)
+    counts = dict.fromkeys(used_queues(), 0)
     answers = app.control.inspect(timeout=1.0).active_queues() or {}
     for queues in answers.values():
         for queue in queues:
@@ -129,7 +133,7 @@ def _consumers_if_writable() -> tuple[dict[str, int | None], list[str], str | No
     try:
         return (*consumers(), None)  # type: ignore[return-value] # the counts may be None below
     except (redis.RedisError, OperationalError) as error:
-        return dict.fromkeys(ALL_QUEUES), ["redis"], redis_problem(error).message
+        return dict.fromkeys(used_queues()), ["redis"], redis_problem(error).message
 
 
 def history(context: Context, account: str, limit: int) -> list[dict[str, Any]]:

@@ -14,11 +14,11 @@ from rich.text import Text
 from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.cli.fleet_client import (
     _POLL_SECONDS,
-    ALL_QUEUES,
     GIVE_UP_SECONDS,
     enqueue,
     services_of,
     unattended,
+    used_queues,
     wait_for_worker,
 )
 from okasie_tasks.core.estimates import Forecast
@@ -57,7 +57,7 @@ class Follower:
             )
         label = f"{self._account}: {mode} {'plan' if plan_only else 'run'}, from the command line"
         enqueue(self._services, "okasie.sync", {"account": self._account, "mode": mode, "requested": True}, label)
-        if missing := wait_for_worker(lambda: self._ctx.runs.state(run) != "queued", *ALL_QUEUES):
+        if missing := wait_for_worker(lambda: self._ctx.runs.state(run) != "queued", *used_queues()):
             self._withdraw(run)
             raise ConnectionFailed(
                 f"no worker consumes {', '.join(missing)}: start workers with `okasie up` or"
@@ -122,7 +122,7 @@ class Follower:
 
     def _silent(self, record: Run) -> bool:
         quiet = self._ctx.runs.now_ms() - record.progress_ms > 30_000
-        return quiet and bool(unattended(*ALL_QUEUES))
+        return quiet and bool(unattended(*used_queues()))
 
     def _ignored(self, record: Run) -> bool:
         """Whether the run could have begun: it is queued, no other is running, and the account is not paused."""

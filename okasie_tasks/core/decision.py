@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from okasie_tasks.core.fingerprint import DEALER_UNREAD, decode_compared, differing, echo_learnable
-from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
+from okasie_tasks.core.ledger_entry import LIVE, NO_DEALER, Entry, Flag, price_code
 from okasie_tasks.core.records import Local, Remote
 
 Action = Literal["none", "create", "update", "sell"]
@@ -15,6 +15,8 @@ Policy = Literal["local", "remote", "newest"]
 Count = Literal["unchanged", "foreign", "drifted", "conflicts", "rejected", "settled", "waiting", "unread"]
 
 SENDS: Final = frozenset({"create", "update"})
+_CLOCKS_DIFFER_MS: Final = 60_000
+"""A row that changed this long before our sell, by two clocks, changed before it."""
 
 
 class ReadEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,9 +84,21 @@ def adoption_of(local: Local) -> Entry:
         row=local.content,
         dealer=local.dealer,
         filled=local.filled,
+        price=price_code(local.price),
         version=local.version,
         flags=Flag.OWNED | Flag.IN_SOURCE,
     )
+
+
+def is_sell_undone(base: Entry, remote: Remote | None) -> bool:
+    """Return whether a listing that we sold is still as it was before the sell: nobody has listed it again.
+
+    Without a row, an earlier run has seen that.
+    """
+    if remote is None:
+        return base.has(Flag.REVIVED) and base.has(Flag.SELL_IN_DOUBT)
+    before = remote.changed_at == base.changed_at or remote.changed_at * 1000 < base.sent_ms - _CLOCKS_DIFFER_MS
+    return remote.status in LIVE and remote.changed_at > 0 and before
 
 
 def changed_or_none(entry: Entry, base: Entry) -> Entry | None:

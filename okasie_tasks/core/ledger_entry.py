@@ -1,12 +1,13 @@
 """The ledger entry for one reference: what we last sent, how the marketplace renders it, and when.
 
-An entry is packed into 63 bytes, so that an unchanged listing costs well under 150 bytes of Redis with its
+An entry is packed into 64 bytes, so that an unchanged listing costs well under 150 bytes of Redis with its
 reference and the server's own overhead (above 64 bytes a hash changes to a larger form). It holds
 fingerprints of contents, never the contents.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from enum import IntFlag
 from functools import lru_cache
@@ -17,8 +18,8 @@ import msgspec
 STATUSES: Final = ("", "active", "pending", "draft", "sold")
 LIVE: Final = frozenset({"active", "pending", "draft"})
 
-_LAYOUT: Final = struct.Struct("<B8s8s8s4sQBHBIHIIHIH")
-_FORMAT: Final = 2
+_LAYOUT: Final = struct.Struct("<B8s8s8s4sQBHBIHIIHIHB")
+_FORMAT: Final = 3
 _NEVER: Final = b"\0" * 8
 NO_DEALER: Final = b"\0" * 4
 
@@ -63,7 +64,7 @@ class Flag(IntFlag):
     REVIVED = 1024
     """A listing that we sold is live on the marketplace again, and this is not yet resolved."""
     SELL_IN_DOUBT = 2048
-    """Our sell was not answered: if the marketplace has it as sold, we may have sold it."""
+    """Our sell was not answered, or was confirmed and not done: the marketplace's next row tells whether it is sold."""
 
 
 _NO_FLAG: Final = Flag(0)
@@ -91,9 +92,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """The source's own version of what was last sent; 0 when it has none."""
     seen_ms: int = 0
     """When what was last sent was read from the source (its read began) or accepted as a push; Redis time."""
+    price: int = 0
+    """Of what was last sent; see `price_code`."""
 
     def pack(self) -> bytes:
-        """Return 63 bytes, little endian; the first byte is the layout number."""
+        """Return 64 bytes, little endian; the first byte is the layout number."""
         return _LAYOUT.pack(
             _FORMAT,
             self.content,
@@ -108,6 +111,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             self.changed_at,
             *_split(self.version),
             *_split(self.seen_ms),
+            self.price,
         )
 
     @classmethod
@@ -119,7 +123,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"a ledger entry has {_LAYOUT.size} bytes, not {len(data)}") from error
         if form != _FORMAT or status >= len(STATUSES):
             raise ValueError(f"a ledger entry of layout {form} is not known here")
-        sent, sent_high, changed, version, version_high, seen, seen_high = times
+        sent, sent_high, changed, version, version_high, seen, seen_high, price = times
         return cls(
             content=content,
             rendering=rendering,
@@ -133,6 +137,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             changed_at=changed,
             version=(version_high << 32) | version,
             seen_ms=(seen_high << 32) | seen,
+            price=price,
         )
 
     @property
@@ -171,6 +176,25 @@ def answered_status(answer: str | None, sent: str) -> str:
     The next row of the list shows the status of such a listing.
     """
     return sent if not answer else answer if answer in STATUSES else ""
+
+
+_LOWEST_PRICE: Final = 50.0
+_PRICE_STEP: Final = 1.05
+
+
+def price_code(price: float | None) -> int:
+    """Return a price in one byte, 0 for none: to 2.5 percent between 50 and 12 million EUR. See `about_price`."""
+    if not price or price <= 0:
+        return 0
+    return max(1, min(255, 1 + round(math.log(price / _LOWEST_PRICE, _PRICE_STEP))))
+
+
+def about_price(code: int) -> float | None:
+    """Return the price that a code stands for, in two digits; None for none."""
+    if not code:
+        return None
+    price = _LOWEST_PRICE * _PRICE_STEP ** (code - 1)
+    return round(price, 1 - math.floor(math.log10(price)))
 
 
 def answer_mark(rendering: bytes) -> int:

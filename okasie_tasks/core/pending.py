@@ -98,6 +98,7 @@ def pushed(change: PendingChange, item: Outgoing, base: Entry | None, *, status:
         row=known.row if change.inline else item.row,
         dealer=item.dealer,
         filled=item.filled,
+        price=item.price,
         status=status,
         flags=flags,
         missed=known.missed if change.inline else 0,

@@ -30,10 +30,12 @@ WINDOW_MS: Final = 60_050
 PHANTOM: Final = "~"
 """Begins the ids of log entries that stand for requests of another client."""
 
+_CATCH_UP: Final = 3
+"""How many bulk requests that the pace missed are made up for at once, as in ``limiter_acquire.lua``."""
 _FORGET_MS, _HALF_LIFE_MS = 10_000, 21_600_000
 _FIELDS: Final[dict[str, Callable[[str], object]]] = {
     **dict.fromkeys(("now", "sl", "pause", "fxt", "hxt"), int),
-    **dict.fromkeys(("lh", "fx", "hx"), float),
+    **dict.fromkeys(("tat", "lh", "fx", "hx"), float),
     "pr": str,
     "ok": "1".__eq__,
 }
@@ -73,6 +75,10 @@ class LimiterStatus(msgspec.Struct, frozen=True):
     """Requests per minute held back after unexplained refusals; decays over time."""
     pause_reason: str = ""
     """"429", "breaker" or "retry-after"; "" when not paused."""
+    pace_seconds: float = 0.5
+    """From one bulk request to the next."""
+    next_bulk_seconds: float = 0.0
+    """Until the pace allows the next bulk request. Negative by the requests that are made up for at once."""
 
 
 class BucketState:
@@ -86,7 +92,7 @@ class BucketState:
     def __init__(self) -> None:
         self.now = 0
         self.sl: int | None = None
-        self.lh = 0.0
+        self.tat = self.lh = 0.0
         self.pause, self.pr = 0, ""
         self.ok = False
         self.fx = self.hx = 0.0
@@ -125,7 +131,7 @@ class BucketState:
     ) -> LimiterStatus:
         """The bucket as operators see it. ``log``: permits and their stamps; ``urgent``, ``bulk``: tickets waiting."""
         now = max(self.now, now_ms)
-        in_force = self.quota(now, limits).n
+        in_force, tau = self.quota(now, limits)
         used = [permit for permit, stamp in log if stamp > now - WINDOW_MS]
         paused = max(0, self.pause - now)
         return LimiterStatus(
@@ -140,4 +146,6 @@ class BucketState:
             foreign=sum(permit.startswith(PHANTOM) for permit in used),
             caution=self.fewer(now) + self.slower(now),
             pause_reason=self.pr if paused else "",
+            pace_seconds=tau / 1000,
+            next_bulk_seconds=(max(self.tat, now - _CATCH_UP * tau) - now) / 1000,
         )

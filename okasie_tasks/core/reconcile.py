@@ -15,6 +15,7 @@ from okasie_tasks.core.decision import (
     adoption_of,
     changed_or_none,
     fields_between,
+    is_sell_undone,
     is_spelling,
     same_dealer,
     status_of,
@@ -28,6 +29,10 @@ from okasie_tasks.core.unread import completed
 
 _ANSWERED = Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED | Flag.SELL_IN_DOUBT
 """Flags that are cleared once a row was read and decided."""
+_RELISTED = Flag.SOLD_BY_HAND | Flag.REVIVED | Flag.SELL_IN_DOUBT
+"""Flags that are cleared when a listing that we sold stays as the marketplace lists it."""
+_SOLD_AGAIN = "listed again on the marketplace, sold again"
+_STILL_LISTED = "still listed, unchanged since before it was sold, sold again"
 
 
 def decide(
@@ -365,28 +370,30 @@ def revived(
     """Decide for a sold listing that is live again although we did not list it: a change on the marketplace.
 
     It is sold again once. If the marketplace lists it yet again, the run reports a conflict and stops selling it.
+    If it has not changed since before the sell, the sell was confirmed and not done: every run sells it until it is.
     """
+    undone = is_sell_undone(base, remote)
     picture = (
         with_remote_state(base, remote)
         if local is None
         else with_row_seen(with_remote_state(base, remote), local, keep_row=True)
     )
-    if base.has(Flag.RESENT):
-        entry = picture.replace(set_flags=Flag.DISPUTED, clear=Flag.RESENT | Flag.SOLD_BY_HAND | Flag.REVIVED)
+    if base.has(Flag.RESENT) and not undone:
+        entry = picture.replace(set_flags=Flag.DISPUTED, clear=_RELISTED | Flag.RESENT)
         reason = "the marketplace keeps it listed"
         return Decision(action="none", reason=reason, count="conflicts", fields=("status",), entry=entry)
-    if (source_says_sold or evidence.policy == "local") and base.has(Flag.OWNED) and evidence.sells:
+    if (undone or source_says_sold or evidence.policy == "local") and base.has(Flag.OWNED) and evidence.sells:
         # Remembered until it is sold again: an incremental read does not return the row a second time.
-        entry = status_of(base, remote).replace(set_flags=Flag.REVIVED)
-        reason = "listed again on the marketplace, sold again"
+        doubt = Flag.SELL_IN_DOUBT if undone else Flag(0)
+        entry = status_of(base, remote).replace(set_flags=Flag.REVIVED | doubt)
         return Decision(
             action="sell",
-            reason=reason,
+            reason=_STILL_LISTED if undone else _SOLD_AGAIN,
             count="drifted",
             fields=("status",),
             entry=changed_or_none(entry, base),
             answers=picture.rendering,
         )
-    entry = picture.replace(clear=Flag.SOLD_BY_HAND | Flag.REVIVED)
+    entry = picture.replace(clear=_RELISTED)
     reason = "listed again on the marketplace, theirs stands"
     return Decision(action="none", reason=reason, count="drifted", fields=("status",), entry=entry)

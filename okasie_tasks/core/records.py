@@ -20,6 +20,7 @@ from okasie_tasks.core.fingerprint import (
     reference_hash,
     reference_key,
 )
+from okasie_tasks.core.ledger_entry import price_code
 from okasie_tasks.core.listing import Issue, Listing, bulk_item
 
 _ROWS_PER_PARTITION = 15_000
@@ -107,6 +108,10 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
     """Of a listing that is created; see `okasie_tasks.core.rekeyed`."""
     price_move: tuple[float, float] | None = None
     """Old and new price, if it moves by more than the guard allows."""
+    about: bool = False
+    """The old price is not known exactly."""
+    changed_at: int = 0
+    """The marketplace's ``updatedAt`` in the row that was read, whole seconds; 0 for no row."""
 
     @property
     def price_text(self) -> str:
@@ -114,7 +119,7 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
         if self.price_move is None:
             return ""
         old, new = self.price_move
-        return f"from {old:.10g} to {new:.10g} ({100 * (new - old) / old:+.1f} %)"
+        return f"from {'about ' * self.about}{old:.10g} to {new:.10g} ({100 * (new - old) / old:+.1f} %)"
 
     @property
     def why(self) -> str:
@@ -139,6 +144,8 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     """The marketplace's rendering that a resend overwrites; else empty."""
     seen_ms: int = 0
     """When the read of the source began, Redis time."""
+    price: int = 0
+    """See `okasie_tasks.core.ledger_entry.price_code`."""
 
 
 def hash8(reference: str) -> bytes:
@@ -264,4 +271,5 @@ def outgoing(
         row=content,
         answers=answers,
         seen_ms=seen_ms,
+        price=price_code(listing.price),
     )

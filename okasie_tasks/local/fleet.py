@@ -30,7 +30,7 @@ from okasie_tasks.settings.identity import HASH_VARIABLE
 from okasie_tasks.settings.redis_url import redis_urls
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.redis_problems import redis_problem
-from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, FEEDS, URGENT
 
 _READY_SECONDS: Final = 90.0
 _RELOAD_SECONDS: Final = 150.0
@@ -46,7 +46,7 @@ _WORKERS: Final = {
     "control": ["-Q", CONTROL, "-P", "threads", "-c", "4"],
     "urgent": ["-Q", URGENT, "-P", "threads", "-c", "8"],
     "api": ["-Q", API, "-P", "threads", "-c", "32"],
-    "diff": ["-Q", DIFF, "-P", "prefork", "-c", str(max(1, min(os.cpu_count() or 1, 8)))],
+    "diff": ["-Q", f"{DIFF},{FEEDS}", "-P", "prefork", "-c", str(max(1, min(os.cpu_count() or 1, 8)))],
 }
 
 

@@ -111,11 +111,12 @@ class RedisSettings(_Model):
 
 
 class FeedSettings(_Model):
-    """``[feeds]``: where the blocks of a run's source are until it ends.
+    """``[feeds]``: which workers read the sources of runs, and where the blocks of a source are until its run ends.
 
     ``store``: where those are that exceed ``max_redis_mb``: ``redis`` for nowhere, or a folder or fsspec URL.
     """
 
+    queue: Literal["okasie.diff", "okasie.feeds"] = "okasie.diff"
     store: Name = "redis"
     max_redis_mb: Annotated[float, Field(ge=0)] = 512.0
 

@@ -9,7 +9,7 @@ import redis
 
 from okasie_tasks.errors import ConfigurationError
 
-LAYOUT: Final = "2"
+LAYOUT: Final = "3"
 """Written to ``{prefix}layout`` by the first process that uses an empty prefix. Layout 1, of release 0.1, had none."""
 
 

@@ -1,6 +1,6 @@
 """The ledger in Redis: one packed `Entry` per reference, in 1,024 hashes per account; and the rejects.
 
-Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 63 bytes), ``{prefix}rejects:{account}`` and
+Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 64 bytes), ``{prefix}rejects:{account}`` and
 ``{prefix}images:{account}`` (hashes, reference -> JSON); ``{prefix}unreadable:{account}`` (hash: ``count``, ``rows``,
 ``waiting``; see `okasie_tasks.core.unreadable`); and, as a cache, ``{prefix}rows:{account}`` (hash, block of the source
 -> 16 bytes a row). Writes are compare-and-set, so that an urgent write between read and write is never undone.

@@ -251,6 +251,7 @@ class PartitionPlan:
             changed=changed,
             loses=loses,
             traits=local.traits if local and base is None else None,
+            changed_at=remote.changed_at if remote else 0,
         )
         self._planned.append(change)
         if (price := price_moves.new_price(decision, local, remote, base)) is not None:

@@ -153,6 +153,7 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
         row=item.row,
         dealer=item.dealer,
         filled=item.filled,
+        price=item.price,
         status=answered_status(answer.status, "active"),
         flags=flags | Flag.RESENT if item.answers else flags,
         sent_ms=now_ms,
@@ -218,6 +219,7 @@ def _sold(entry: Entry, change: Planned, status: str, *, now_ms: int, seen_ms: i
         missed=0,
         row=change.content if has_row else entry.row,
         sent_ms=now_ms,
+        changed_at=change.changed_at or (0 if entry.has(Flag.ECHO_DUE) else entry.changed_at),
         # A sell has no version: a push from before this read of the source is older than the sell.
         version=0,
         seen_ms=seen_ms,

@@ -12,6 +12,7 @@ from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.services import services
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.sync.reading import reading_part
 from okasie_tasks.tasks.deliveries import headers_of_retry
 from okasie_tasks.tasks.run_events import RunEvents, part_label
 from okasie_tasks.worker.settings import QUEUE_OF
@@ -19,7 +20,7 @@ from okasie_tasks.worker.settings import QUEUE_OF
 RUN_EVENTS: Final = RunEvents(app)
 LONGEST_COUNTDOWN_SECONDS: Final = 12.0
 _EARLY_SECONDS: Final = 0.1
-"""A write's message arrives so long before its turn: its slot waits for the permit, half a second at most."""
+"""A write's message arrives so long before its turn, and its slot waits for the permit."""
 TASK_OF: Final = {
     "first": "okasie.fetch_page",
     "walk": "okasie.fetch_page",
@@ -31,6 +32,9 @@ TASK_OF: Final = {
     "sell": "okasie.mark_sold",
     "count": "okasie.count_listings",
 }
+
+_READING: Final = ("load", "confirm")
+"""Stages with a part that reads the source."""
 
 
 def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Exception:
@@ -47,7 +51,8 @@ def again_later(task: Task[Any, Any], why: Exception, seconds: float) -> Excepti
 
 def is_waiting(stage: str) -> bool:
     """Whether messages wait in the queue that the stage uses, of any account."""
-    return int(services().redis.llen(QUEUE_OF[TASK_OF[stage]])) > 0
+    queues = {QUEUE_OF[TASK_OF[stage]]} | ({_reading_queue()} if stage in _READING else set())
+    return any(services().redis.llen(queue) for queue in queues)
 
 
 def begin_waiting(ctx: AccountContext) -> None:
@@ -80,11 +85,13 @@ def _turns(ctx: AccountContext, run: str, window: list[tuple[str, range]]) -> di
     A message that is delivered before its turn only costs another one, since it must be retried.
     """
     writes = [(stage, number) for stage, parts in window if stage in phases.PACED_STAGES for number in parts]
-    waiting = sum(ctx.runs.parts.unclaimed(run, stage) for stage in phases.PACED_STAGES) if writes else 0
+    if not writes:
+        return {}
     with contextlib.suppress(LimiterUnavailable):
-        pace = 60 / services().limiter(ctx.policy.account).status().limit if writes else 0.0
-        first = waiting - len(writes)
-        return {write: (first + place) * pace - _EARLY_SECONDS for place, write in enumerate(writes)}
+        quota = services().limiter(ctx.policy.account).status()
+        first = sum(ctx.runs.parts.unclaimed(run, stage) for stage in phases.PACED_STAGES) - len(writes)
+        begin = quota.next_bulk_seconds - _EARLY_SECONDS
+        return {write: begin + (first + place) * quota.pace_seconds for place, write in enumerate(writes)}
     return {}
 
 
@@ -101,9 +108,17 @@ def send_parts(
     """
     seconds = countdowns or {}
     totals = {stage: ctx.runs.parts.stage(run, stage).total for stage, _ in stages}
+    record = ctx.runs.get(run) if "load" in totals else None
+    reads = {"load": reading_part(record) if record else 0, "confirm": 0}
     header = [
         part_message(
-            ctx.policy.account, run, stage, number, of=totals[stage], countdown=seconds.get((stage, number), 0.0)
+            ctx.policy.account,
+            run,
+            stage,
+            number,
+            of=totals[stage],
+            reads=number == reads.get(stage),
+            countdown=seconds.get((stage, number), 0.0),
         )
         for stage, parts in stages
         for number in parts
@@ -119,10 +134,16 @@ def advance_message(ctx: AccountContext, run: str) -> Any:
     return signature("okasie.advance", kwargs=kwargs, immutable=True, app=app, argsrepr=label)
 
 
-def part_message(account: str, run: str, stage: str, number: int, *, of: int, countdown: float = 0.0) -> Any:
+def _reading_queue() -> str:
+    return str(app.conf.okasie_feeds_queue)
+
+
+def part_message(
+    account: str, run: str, stage: str, number: int, *, of: int, reads: bool = False, countdown: float = 0.0
+) -> Any:
     """The message of one part, for execution after ``countdown`` seconds, `LONGEST_COUNTDOWN_SECONDS` at most.
 
-    Flower shows ``of`` and ``argsrepr``.
+    ``of`` and ``argsrepr`` are shown in Flower. ``reads``: the part reads the source.
     """
     if stage in ("first", "walk"):
         count, of = (1, of) if stage == "first" else (number + 2, of + 1)
@@ -131,6 +152,8 @@ def part_message(account: str, run: str, stage: str, number: int, *, of: int, co
         count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
     label = part_label(account, stage, count, of)
     options: dict[str, Any] = {"argsrepr": label}
+    if reads:
+        options["queue"] = _reading_queue()
     if countdown > 0:
         options["countdown"] = min(countdown, LONGEST_COUNTDOWN_SECONDS)
     return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, **options)

@@ -13,6 +13,8 @@ CONTROL: Final = "okasie.control"
 URGENT: Final = "okasie.urgent"
 API: Final = "okasie.api"
 DIFF: Final = "okasie.diff"
+FEEDS: Final = "okasie.feeds"
+"""The reads of sources, if ``feeds.queue`` names it; else they are in `DIFF`."""
 
 QUEUE_OF: Final = {
     "okasie.sync": CONTROL,
@@ -49,7 +51,7 @@ SETTINGS: Final[dict[str, Any]] = {
     # -- queues: a misspelt queue must fail, not fill a list that no worker consumes ----------------------------------
     "task_default_queue": CONTROL,
     # Each has an exchange and a key: otherwise all queues are bound to those of the default queue.
-    "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in (CONTROL, URGENT, API, DIFF)],
+    "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in (CONTROL, URGENT, API, DIFF, FEEDS)],
     "task_create_missing_queues": False,
     "task_routes": {name: {"queue": queue} for name, queue in QUEUE_OF.items()},
     # -- delivery: at least once; the run's record makes a second delivery harmless -----------------------------------

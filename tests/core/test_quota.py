@@ -99,6 +99,15 @@ def test_caution_never_takes_the_last_request() -> None:
     assert not ask(log, 1_000_001, "b", limits=limits).granted
 
 
+def test_the_next_bulk_request_is_due_at_its_pace_and_missed_ones_are_made_up_for() -> None:
+    log, moment = HeldLog(), 1_000_000
+    pace = log.status(moment, LIMITS).pace_seconds
+    assert log.status(moment, LIMITS).next_bulk_seconds == pytest.approx(-3 * pace), "nothing was sent for long"
+    log.tat = moment + 800.0
+    assert log.status(moment, LIMITS).next_bulk_seconds == pytest.approx(0.8)
+    assert log.status(moment + 1_000, LIMITS).next_bulk_seconds == pytest.approx(-0.2)
+
+
 def test_the_state_in_redis_is_read_back() -> None:
     log = HeldLog.read({"now": "7", "tat": "12.500", "ok": "1", "pr": "429", "sl": "60", "unknown": "x"})
     assert (log.now, log.tat, log.ok, log.pr, log.sl, log.hx) == (7, 12.5, True, "429", 60, 0.0)

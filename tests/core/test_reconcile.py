@@ -92,6 +92,23 @@ def test_sold_by_hand_ends_when_the_row_was_absent_once() -> None:
     assert decide(local(), None, absent, FULL, same=True).action == "update"
 
 
+@pytest.mark.parametrize(
+    ("changed_at", "action"),
+    [(100, "sell"), (929, "sell"), (941, "none"), (1_000, "none"), (1_001, "none")],
+    ids=["as before the sell", "long before it", "just before it", "with it", "after it"],
+)
+def test_a_row_from_before_the_sell_shows_that_it_was_not_done(changed_at: int, action: str) -> None:
+    evidence = msgspec.structs.replace(FULL, policy="remote")
+    sold = base(Flag.OWNED, status="sold", sent=1_000_000).replace(changed_at=100)
+    entry: Entry | None = sold
+    for _ in range(2):  # it may fail, or be confirmed without being done, any number of times
+        decision = decide(None, remote(changed_at=changed_at), sold, evidence, same=False)
+        assert decision.action == action, decision.reason
+        entry = settled(decision, entry)
+        assert entry.has(Flag.SELL_IN_DOUBT) == (action == "sell")
+        sold = sold.replace(set_flags=Flag.RESENT if action == "sell" else Flag(0))
+
+
 entries = st.builds(
     base, flags=st.integers(0, 511).map(Flag), seen=st.sampled_from([0, 1_500, 2_500]), missed=st.integers(0, 3), price=st.integers(1, 3),
     status=st.sampled_from(["active", "pending", "draft", "sold"]),
@@ -124,7 +141,7 @@ def test_a_sell_always_has_its_proofs(
 @given(entries)
 def test_an_entry_survives_packing(entry: Entry) -> None:
     assert Entry.unpack(entry.pack()) == entry
-    assert len(entry.pack()) == 63
+    assert len(entry.pack()) == 64
 
 
 @pytest.mark.parametrize("data", [b"", b"\x09" + b"\0" * 62, b"\x02" + b"\xff" * 62])

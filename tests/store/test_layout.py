@@ -19,10 +19,10 @@ def test_an_empty_prefix_is_claimed_and_stays_readable(client: redis.Redis) -> N
     for _ in range(2):
         check_layout(client, prefix="okasie:", accounts=["dex"])
         Runs(client, prefix="okasie:").request("dex", "full")
-    assert client.get("okasie:layout") == b"2"
+    assert client.get("okasie:layout") == b"3"
 
 
-@pytest.mark.parametrize(("written", "writer"), [({}, "okasie-tasks 0.1"), ({"okasie:layout": "3"}, "layout 3")])
+@pytest.mark.parametrize(("written", "writer"), [({}, "okasie-tasks 0.1"), ({"okasie:layout": "2"}, "layout 2")])
 def test_state_of_another_layout_is_refused(client: redis.Redis, written: dict[str, str], writer: str) -> None:
     client.hset("okasie:account:dex", "cursor", "2026-11-01T00:00:00Z")
     for key, value in written.items():

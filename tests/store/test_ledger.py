@@ -36,15 +36,16 @@ def entry(version: int = 1) -> Entry:
         changed_at=st.integers(0, 2**32 - 1),
         version=st.integers(0, 2**48 - 1),
         seen_ms=st.integers(0, 2**48 - 1),
+        price=st.integers(0, 255),
     )
 )
-def test_an_entry_survives_its_63_bytes(found: Entry) -> None:
+def test_an_entry_survives_its_64_bytes(found: Entry) -> None:
     packed = found.pack()
-    assert len(packed) == 63
+    assert len(packed) == 64
     assert Entry.unpack(packed) == found
 
 
-@pytest.mark.parametrize("spoiled", [b"", b"x" * 62, b"\xff" * 63])
+@pytest.mark.parametrize("spoiled", [b"", b"x" * 63, b"\xff" * 64])
 def test_bytes_of_another_layout_are_refused(spoiled: bytes) -> None:
     with pytest.raises(ValueError, match="ledger entry"):
         Entry.unpack(spoiled)
@@ -68,7 +69,7 @@ def test_packed_entries_come_in_the_order_they_were_asked_for(ledger: Ledger, cl
     assert found == [ABSENT, *(entry(i).pack() for i in range(299, -1, -1)), ABSENT]
     assert ledger.packed([], []) == []
     client.hset(f"okasie:ledger:dex:{bucket_of('A-7')}", "A-7", b"short")
-    with pytest.raises(ValueError, match="63 bytes, not 5"):
+    with pytest.raises(ValueError, match="64 bytes, not 5"):
         ledger.packed(["A-7"], [hash8("A-7")])
 
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import given
+from hypothesis import strategies as st
 
+from okasie_tasks.core.ledger_entry import about_price, price_code
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import varied
 
@@ -124,6 +127,33 @@ def test_without_a_ledger_the_price_on_the_marketplace_counts(scenario: GuardedS
     assert (run["state"], run["listings"]["held"]) == ("held", 1), run
     assert held_by(run) == [("price_change", 1)]
     assert set(prices(scenario).values()) == {17000}
+
+
+@pytest.mark.parametrize("lost", ["history", "all"])
+def test_a_listing_that_was_not_sent_for_long_is_judged_by_its_ledger_entry(
+    scenario: GuardedScenario, client: redis.Redis, lost: str
+) -> None:
+    """Its history has expired; or it was on the marketplace before the ledger, and never sent."""
+    for key in client.scan_iter(f"{scenario.prefix}history:*" if lost == "history" else f"{scenario.prefix}*"):
+        client.delete(key)
+    scenario.good_run("full")
+    assert scenario.good_run("incremental")["listings"]["unchanged"] == CARS
+    scenario.rows[0]["price_eur"], scenario.rows[1]["price_eur"] = "17", "16000"
+    run = scenario.told()
+    assert (run["state"], run["listings"]["held"], run["listings"]["updated"]) == ("held", 1, 1), run
+    assert f"{scenario.rows[0]['stock_no']} from about 17000 to 17 (-99.9 %)" in run["held"][0]["reason"]
+
+
+@given(st.floats(50, 12_000_000))
+def test_a_price_in_one_byte_is_about_right(price: float) -> None:
+    about = about_price(price_code(price))
+    assert about is not None
+    assert abs(about - price) <= 0.08 * price
+
+
+@pytest.mark.parametrize(("price", "code"), [(None, 0), (0, 0), (-1, 0), (0.5, 1), (50, 1), (1e15, 255)])
+def test_any_price_has_a_code(price: float | None, code: int) -> None:
+    assert price_code(price) == code
 
 
 @pytest.mark.parametrize("guard", ['max_price_change_percent = "off"', "max_price_change_percent = 99.9"])
