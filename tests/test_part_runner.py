@@ -11,6 +11,7 @@ import pytest
 import redis
 from celery.app.task import Context
 from celery.exceptions import Ignore, Retry
+from kombu.exceptions import OperationalError
 
 from okasie_tasks.errors import NoPermit, Unavailable
 from okasie_tasks.store.deliveries import Deliveries
@@ -317,3 +318,24 @@ def test_redis_away_in_the_middle_loses_no_part(account: Account, monkeypatch: p
     monkeypatch.setattr(account.runs.parts, "claim", away)
     account.message(0)
     assert account.done == [0, *range(5, _PARTS)], "7 was claimed once, and done by its claimant"
+
+
+def test_a_part_that_adds_parts_publishes_them_and_survives_a_broker_that_is_away(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next publication, or the watchdog, makes up for it."""
+    published: list[str] = []
+
+    def publish(_: AccountContext, run: str) -> None:
+        published.append(run)
+        raise OperationalError("the broker is away")
+
+    def adding(ctx: AccountContext, part: Part, **_: Any) -> Effect:
+        ctx.publish(part.run)
+        return "quiet"
+
+    monkeypatch.setattr(part_runner, "publish", publish)
+    monkeypatch.setattr(part_runner, "perform", adding)
+    ctx = dispatch.services().context("dex")
+    effect, _ = part_runner.run_part(ctx, Part(account.run, "load", 0, "t"))
+    assert (effect, published) == ("quiet", [account.run])

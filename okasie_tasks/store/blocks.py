@@ -58,8 +58,8 @@ class Blocks:
         with self._files() as files:
             if files is not None:
                 for other in files.folders(self._folder(account)):
-                    if other == run or self._redis.hget(self._keys.run(other), "state") != b"running":
-                        # Of an earlier read, or of a run whose worker died at its end.
+                    # Of a run whose worker died at its end. Not of an earlier read: this one may be overtaken by now.
+                    if other != run and self._redis.hget(self._keys.run(other), "state") != b"running":
                         files.remove(self._folder(account, other))
         return BlockWriter(self, keys, _Reader(account, run, part, token))
 
@@ -68,16 +68,15 @@ class Blocks:
         stored: _Stored | None = self._data.fetch_one(run, COLLECTION, part, _Stored)
         if stored is None:
             return None
-        data = stored.block.data
-        if stored.path:
-            with self._files() as files:
-                if files is None:
-                    raise ConfigurationError("this worker has none, the one that read uses one", where="feeds.store")
-                data = files.get(stored.path)
-        return msgspec.structs.replace(stored.block, data=zlib.decompress(data))
+        if not stored.path:
+            return msgspec.structs.replace(stored.block, data=zlib.decompress(stored.block.data))
+        with self._files() as files:
+            if files is None:
+                raise ConfigurationError("this worker has none, the one that read uses one", where="feeds.store")
+            return msgspec.structs.replace(stored.block, data=zlib.decompress(files.get(stored.path)))
 
     def clear(self, account: str, run: str) -> None:
-        """Delete the run's files; its keys are deleted with the run's other data. The next run retries a failure."""
+        """Delete the run's files. No part of it may be at work. A later run deletes what could not be deleted."""
         try:
             with self._files() as files:
                 if files is not None:
@@ -90,8 +89,8 @@ class Blocks:
         """Return the shared store, None if none is configured. Its errors become `RetryLater`."""
         try:
             yield open_files(self._feeds.store) if self._feeds.store != "redis" else None
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
+        except (OSError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
             raise RetryLater(
                 f"blocks of the source cannot be stored or read: {reason}",
                 seconds=_RETRY_SECONDS, where="feeds.store", code="storage",

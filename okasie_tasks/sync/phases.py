@@ -33,7 +33,7 @@ WINDOWS: Final = {
     # stage: (parts per window, publish the next window when this many parts are still open)
     "first": (1, 0),
     "walk": (5, 0),
-    "load": (4, 2),
+    "load": (8, 4),
     "diff": (200, 40),
     "spool": (1, 0),
     "upsert": (12, 10),
@@ -211,6 +211,7 @@ def _load_again(ctx: AccountContext, run: Run, parts: int) -> None:
         note_error(ctx, run.id, "changed", message, "source")
         end(ctx, run, "failed")
         return
+    ctx.runs.blocks.clear(run.account, run.id)
     ctx.runs.parts.extend(run.id, "load", f"again:{parts}", 1, fact=("load_reads", "{first}"))
 
 

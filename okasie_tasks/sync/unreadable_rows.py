@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from okasie_tasks.core.fingerprint import fingerprint
+from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import Reject
 from okasie_tasks.core.unreadable import UnreadableRow, UnreadableRows, merged, rejects_of
 from okasie_tasks.ports import SourceRow
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
 
 COLLECTION: Final = "unreadable"
 """A collection of a dry run: the rejects of its rows without a readable reference."""
+_NO_REASON: Final = Issue("externalReference", "bad_reference", "the source gives no reference")
 _PLACES: Final = 20
 """Places that the run's record keeps."""
 
 
 def record_of(row: SourceRow) -> UnreadableRow:
     """Return what is kept of a row whose reference cannot be read."""
-    content = row.raw or fingerprint([row.found, *(issue.message for issue in row.issues)])
-    return UnreadableRow(row.where, content, row.found, row.issues)
+    issues = row.issues or (_NO_REASON,)
+    content = row.raw or fingerprint([row.found, *(issue.message for issue in issues)])
+    return UnreadableRow(row.where, content, row.found, issues)
 
 
 def record(ctx: AccountContext, run: Run, rows: Sequence[UnreadableRow], *, count: int, complete: bool) -> None:

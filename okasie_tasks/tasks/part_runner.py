@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from random import SystemRandom
 from typing import Any, Final
@@ -215,9 +215,15 @@ def run_part(ctx: AccountContext, part: Part, *, again: bool = False) -> tuple[E
 
     def do() -> Effect:
         with ctx.runs.parts.renewing_claim(*part):
-            return perform(ctx._replace(publish=partial(publish, ctx)), part, rng=RNG, report=details.append)
+            return perform(ctx._replace(publish=partial(publish_meanwhile, ctx)), part, rng=RNG, report=details.append)
 
     return retrying_redis(ctx, part, do, again=again), details[-1]
+
+
+def publish_meanwhile(ctx: AccountContext, run: str) -> None:
+    """Publish the parts that a part in progress has added. The watchdog finds those that could not be published."""
+    with suppress(*BROKER_ERRORS):
+        publish(ctx, run)
 
 
 def run_next_part(ctx: AccountContext, part: Part, taken: list[int], *, wait: bool) -> Effect:

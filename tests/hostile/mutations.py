@@ -47,7 +47,7 @@ MUTATIONS: Final[dict[str, Cut]] = {
     "without_body": Cut(
         "okasie_tasks/marketplace/responses.py", "data = {} if body is None else _table(body, ", "data = _table(body, "
     ),
-    "at_rest": Cut(f"{_SYNC}/load.py", 'settling.is_settled(ctx, run, "load", source, version)', "True"),
+    "at_rest": Cut(f"{_SYNC}/reading.py", 'settling.is_settled(ctx, run, "load", source, version)', "True"),
     "confirm": Cut(
         f"{_SYNC}/confirm.py",
         "    return [change for change in planned if _still_holds(change, contents)]",

@@ -154,3 +154,17 @@ def test_the_columns_that_say_which_row_and_how_new_are_never_written(column: st
     settings = account(fields={"vin": column}, updated_at="changed")
     with pytest.raises(CannotWriteBack, match="identifies the row"):
         ReverseMapping(settings, columns=[*ROW, "changed"], current_year=YEAR).column("vin")
+
+
+def test_a_column_that_skips_rows_is_not_written_and_no_trial_row_is_skipped() -> None:
+    mapping = reverse(account(skip={"text": ("red", ""), "fuel": ("",)}))
+    with pytest.raises(CannotWriteBack, match="column text decides whether the row is skipped"):
+        mapping.column("color")
+    assert mapping.cell("mileage", 25, Holds("whole")) == 25
+
+
+def test_each_column_of_a_reference_template_identifies_the_row() -> None:
+    mapping = reverse(account(reference="{ref}-{text}"))
+    with pytest.raises(CannotWriteBack, match="column text identifies the row"):
+        mapping.column("color")
+    assert mapping.cell("mileage", 25, Holds("whole")) == 25

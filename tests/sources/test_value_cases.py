@@ -224,3 +224,18 @@ def test_a_value_that_is_no_text_costs_the_field(tmp_path: Path, value: Any) -> 
     found = rows(tmp_path, "desclong", kind="jsonl", omschrijving=value)
     assert {car.description for car in listings(found)} == {None}
     assert all(reported(row)[0].startswith("description: left out: expected text, got") for row in found.values())
+
+
+def test_a_member_that_paths_lead_into_is_no_value_of_the_field_with_its_name(tmp_path: Path) -> None:
+    """Okasie has a field `engine`; here it is the object that the power is read from."""
+    (tmp_path / "feed").write_text(
+        '[{"voorraadnr": "A", "merk": "VW", "model": "Golf", "prijs": 100, "engine": {"power_kw": 110}}]'
+    )
+    text = CONFIG.format(
+        kind="json", feed="feed", reference="voorraadnr", decimal=".", fields='powerKw = "engine.power_kw"', defaults=""
+    )
+    (tmp_path / "okasie.toml").write_text(text)
+    account = load_settings(tmp_path / "okasie.toml", {"K": "key"}).accounts["dex"]
+    (row,) = open_source(account, cache_dir=tmp_path / "feeds", current_year=2026).rows()
+    assert row.listing
+    assert (row.listing.power_kw, row.listing.engine, row.warnings) == (110, None, ())

@@ -328,6 +328,33 @@ def test_what_exceeds_the_limit_goes_to_the_store_and_is_deleted_with_the_run(
     assert files.folders(account) == []
 
 
+def test_the_files_of_a_read_that_is_repeated_are_deleted(
+    scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(scenario, str(scenario.folder / "blocks"), 0)
+    use(scenario, settle_seconds=0)
+    blocks, repainted, seen = files.FileSource.blocks, [], []
+    spool = executor.spool.spool
+
+    def changing(source: files.FileSource) -> Iterator[Any]:
+        for block in blocks(source):
+            if block.first == _BLOCK and not repainted:
+                repainted.append(1)
+                scenario.rows[0]["price_eur"] = "7777"
+                scenario._write_feed()
+            yield block
+
+    def looking(*args: Any, **more: Any) -> Any:
+        seen.append(len(stored_files(scenario.folder / "blocks")))
+        return spool(*args, **more)
+
+    monkeypatch.setattr(files.FileSource, "blocks", changing)
+    monkeypatch.setattr(executor.spool, "spool", looking)
+    assert scenario.good_run()["listings"]["created"] == _ROWS
+    assert scenario.standing()[scenario.rows[0]["stock_no"]]["price"] == 7777
+    assert (repainted, seen) == ([1], [3, 3, 3])
+
+
 @pytest.mark.parametrize("reason", ["no store", "no such scheme"])
 def test_a_source_that_fits_nowhere_ends_the_run_and_names_the_setting(scenario: HttpScenario, reason: str) -> None:
     limited(scenario, "redis" if reason == "no store" else "nosuch://me:pa55word@x", 100)
@@ -358,6 +385,14 @@ def test_a_store_that_fails_for_a_moment_costs_a_try(scenario: HttpScenario, mon
     monkeypatch.setattr(block_files._Folder, "get", get_later)
     document = scenario.good_run()
     assert (document["listings"]["created"], document["requests"]["retried"], failing) == (_ROWS, 2, [])
+
+
+def test_a_damaged_file_of_the_store_fails_the_run(scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(scenario, str(scenario.folder / "blocks"), 0)
+    monkeypatch.setattr(block_files._Folder, "get", lambda *_: b"damaged")
+    run = scenario.run()
+    assert (run.state, json.loads(run.facts["error"])["where"]) == ("failed", "feeds.store")
+    assert scenario.stored() == []
 
 
 @pytest.mark.parametrize("at", ["load", "spool"])

@@ -115,6 +115,8 @@ class ReverseMapping:
             raise CannotWriteBack("it is not read from one plain column")
         if column in (*self.reference_columns, self._account.source.updated_at):
             raise CannotWriteBack(f"column {column} identifies the row, or holds its change time")
+        if column in self._account.source.skip:
+            raise CannotWriteBack(f"column {column} decides whether the row is skipped")
         if self._readers[column] > 1:
             raise CannotWriteBack(f"column {column} is also read by another field")
         return column
