@@ -90,6 +90,8 @@ class _Vehicles:
 
     def __iter__(self) -> Iterator[Record]:
         for event, element in _events(self._chunks(), self._encoding):
+            if self._matched == len(self._wanted) and self._is_within(event, element):
+                continue
             if event == "start":
                 self._start(element)
             elif (value := self._end(element)) is not None:
@@ -114,18 +116,29 @@ class _Vehicles:
             self._read += len(chunk)
             yield chunk
 
-    def _start(self, element: Element) -> None:
-        at, local = len(self._open), _local(element.tag)
+    def _is_within(self, event: str, element: Element) -> bool:
+        """Follow the depth within a vehicle; return False at its end."""
+        if event == "start":
+            self._push(element)
+        elif len(self._open) == len(self._wanted):
+            return False
+        else:
+            self._open.pop()
+        return True
+
+    def _push(self, element: Element) -> None:
         self._open.append(element)
-        if at >= _MOST_DEPTH:
+        if len(self._open) > _MOST_DEPTH:
             raise SourceError(
                 f"is nested deeper than {_MOST_DEPTH} elements",
                 where=f"{self._name}:{self._place}[{self._count + 1}]", code="too_deep",
             )  # fmt: skip
+
+    def _start(self, element: Element) -> None:
+        at, local = len(self._open), _local(element.tag)
+        self._push(element)
         if not at and self._wanted[0] != local:
             self._wanted = [local, *self._wanted]
-        if self._matched == len(self._wanted):
-            return  # within a vehicle
         self._began = self._read
         if at == self._matched and local == self._wanted[at]:
             self._matched += 1
@@ -139,8 +152,6 @@ class _Vehicles:
         """Return the vehicle that ends here, else None."""
         self._open.pop()
         depth, value = len(self._open), None
-        if depth >= len(self._wanted) == self._matched:
-            return None  # within a vehicle
         self._began = self._read
         if self._matched > depth:
             self._matched = depth
@@ -266,4 +277,4 @@ def _value(element: Element) -> Any:
 
 def _local(tag: str) -> str:
     """Return a name without its namespace."""
-    return tag.rpartition("}")[2]
+    return tag.rpartition("}")[2] if tag[0] == "{" else tag
