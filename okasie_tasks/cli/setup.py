@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @command_options
 def init(context: Context, feed: str, account: str | None, output: Path, force: bool) -> None:
-    """Draft an okasie.toml from the header and the first rows of FEED, a path or an http(s) URL.
+    """Draft an okasie.toml from the header and the first rows of FEED, a path or a URL (http, ftp, sftp, s3).
 
     Column names and words in cells are recognised in Dutch, French, German and English. Comments in the file list what
     an operator must decide.

@@ -14,7 +14,7 @@ import msgspec
 
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.settings import masked
-from okasie_tasks.sources.http import first_bytes
+from okasie_tasks.sources.transports.beginning import first_bytes
 
 MOST_ROWS: Final = 100_000
 _MOST_BYTES: Final = 32 * 1024 * 1024
@@ -37,11 +37,11 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_web(feed: str) -> bool:
-    return feed.startswith(("http://", "https://"))
+    return "://" in feed
 
 
 def read_head(feed: str) -> Head:
-    """Read the first rows of a feed: a path or an http(s) URL of csv, JSON lines or JSON, also as ``.gz``.
+    """Read the first rows of a feed: a path or a URL of csv, JSON lines or JSON, also as ``.gz``.
 
     Raises `ConfigurationError` when there is no such file, `SourceError` when it has another format.
     """
