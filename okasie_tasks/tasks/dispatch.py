@@ -107,5 +107,7 @@ def part_message(account: str, run: str, stage: str, number: int, *, of: int, re
     else:
         count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
     label = part_label(account, stage, count, of)
+    if stage == "load":
+        label = f"{account}: read of the source" if reads else part_label(account, stage, number, of - 1)
     options = {"queue": _reading_queue()} if reads else {}
     return signature(TASK_OF[stage], kwargs=kwargs, immutable=True, app=app, argsrepr=label, **options)
