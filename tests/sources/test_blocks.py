@@ -130,6 +130,7 @@ def test_a_read_takes_the_memory_of_a_few_blocks(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(module, "BLOCK_ROWS", 500)
     monkeypatch.setattr(sys.modules[__name__], "NAMES", [f"C{number:05}" + "x" * 300 for number in range(20_000)])
     found = make(tmp_path, kind)
+    assert next(iter(found.blocks())).rows == 500, "what is imported for it is imported"
     tracemalloc.start()
     try:
         count = sum(block.rows for block in found.blocks())
