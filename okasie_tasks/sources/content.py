@@ -58,7 +58,9 @@ def open_content(path: Path, name: str, *, kind: str, member: str | None = None)
                 # A workbook is an archive itself.
                 if kind != "xlsx" or _WORKBOOK not in archive.namelist():
                     chosen = _choose(archive, name, kind, member)
-                    content = Content(opened.enter_context(archive.open(chosen)), f"{name}:{chosen.filename}")
+                    content = Content(
+                        opened.enter_context(_open_member(archive, chosen, name)), f"{name}:{chosen.filename}"
+                    )
             if _begins(content, (_GZIP,)):
                 content = Content(cast("IO[bytes]", gzip.GzipFile(fileobj=content.stream)), content.name)
             yield content
@@ -66,8 +68,16 @@ def open_content(path: Path, name: str, *, kind: str, member: str | None = None)
             raise SourceError("has damaged compressed data (gzip or deflate)", where=name, code="damaged") from error
         except EOFError as error:
             raise SourceError("ends in the middle of its compressed data", where=name, code="cut") from error
-        except (zipfile.BadZipFile, NotImplementedError) as error:
+        except zipfile.BadZipFile as error:
             raise SourceError(f"is a damaged or incomplete zip file: {error}", where=name, code="damaged") from error
+
+
+def _open_member(archive: zipfile.ZipFile, chosen: zipfile.ZipInfo, name: str) -> IO[bytes]:
+    try:
+        return archive.open(chosen)
+    except (UnicodeDecodeError, NotImplementedError) as error:
+        # The header before the file contradicts the list of files.
+        raise SourceError(f"is a damaged or incomplete zip file: {error}", where=name, code="damaged") from error
 
 
 def _begins(content: Content, signs: tuple[bytes, ...]) -> bool:

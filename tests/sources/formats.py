@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -76,13 +77,16 @@ def workbook(sheets: Mapping[str, Iterable[Sequence[Any]]]) -> bytes:
             sheet.append(line)
     out = io.BytesIO()
     book.save(out)
-    return out.getvalue()
+    return repacked(out.getvalue(), {})
 
 
 def repacked(data: bytes, changes: Mapping[str, bytes]) -> bytes:
-    """The same zip with other content of some of its files."""
+    """The same zip with other content of some of its files, and without the time at which it was written."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
         for name in dict.fromkeys([*old.namelist(), *changes]):
-            new.writestr(name, changes[name] if name in changes else old.read(name))
+            content = changes[name] if name in changes else old.read(name)
+            if name == "docProps/core.xml":
+                content = re.sub(rb"20\d\d-\d\d-\d\dT[\d:]+", b"2026-01-02T03:04:05", content)
+            new.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return out.getvalue()

@@ -51,8 +51,8 @@ def as_xml() -> bytes:
 def zipped() -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("photo.jpg", bytes(range(256)))
-        archive.writestr("stock.csv", as_csv())
+        for name, content in (("photo.jpg", bytes(range(256))), ("stock.csv", as_csv())):
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
 
