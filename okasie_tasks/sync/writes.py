@@ -111,7 +111,10 @@ def _record_answers(
     if not ctx.runs.parts.owns_claim(*part):
         # The claim was lost. If another worker has written these entries, the swap fails and they stay.
         # Otherwise the ledger records what was sent.
-        ctx.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
+        ctx.ledger.swap(
+            (i.reference, base.get(i.reference), _sent(i, answer, base.get(i.reference), now_ms))
+            for i, answer in accepted
+        )
         return {}
     lacking = skipped_images.record(
         ctx, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000
@@ -119,7 +122,7 @@ def _record_answers(
     swaps: list[tuple[str, Entry | None, Entry]] = []
     counts = {"created": 0, "updated": 0, "skipped_images": 0, "warnings": 0}
     for item, answer in accepted:
-        entry = _sent(item, answer, now_ms)
+        entry = _sent(item, answer, base.get(item.reference), now_ms)
         if item.reference in lacking:
             entry = entry.replace(set_flags=Flag.IMAGES)
         swaps.append((item.reference, base.get(item.reference), entry))
@@ -145,7 +148,7 @@ def _is_settled(answer: ItemAnswer) -> bool:
     return answer.outcome != "unknown" and answer.http_status < 500
 
 
-def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
+def _sent(item: Outgoing, answer: ItemAnswer, base: Entry | None, now_ms: int) -> Entry:
     flags = Flag.OWNED | Flag.IN_SOURCE | Flag.ECHO_DUE
     return Entry(
         content=item.content,
@@ -157,7 +160,7 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
         status=answered_status(answer.status, "active"),
         flags=flags | Flag.RESENT if item.answers else flags,
         sent_ms=now_ms,
-        changed_at=answer_mark(item.answers),
+        changed_at=answer_mark(item.answers) if item.answers else (base or Entry()).known_at,
         version=item.version,
         seen_ms=item.seen_ms,
     )
@@ -219,7 +222,7 @@ def _sold(entry: Entry, change: Planned, status: str, *, now_ms: int, seen_ms: i
         missed=0,
         row=change.content if has_row else entry.row,
         sent_ms=now_ms,
-        changed_at=change.changed_at or (0 if entry.has(Flag.ECHO_DUE) else entry.changed_at),
+        changed_at=change.changed_at or entry.known_at,
         # A sell has no version: a push from before this read of the source is older than the sell.
         version=0,
         seen_ms=seen_ms,
