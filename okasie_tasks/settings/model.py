@@ -201,6 +201,8 @@ class SourceSettings(_Model):
     updated_at: str | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     encoding: str = "utf-8"
+    header: bool = True
+    skip_lines: Annotated[int, Field(ge=0, le=1_000)] = 0
     decimal: Literal[".", ","] = "."
     items: str | None = None
     headers: Mapping[str, SecretText] = Field(default_factory=dict)

@@ -28,7 +28,7 @@ from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
 from okasie_tasks.sources.content import open_content
-from okasie_tasks.sources.csv_reader import BUFFER_BYTES, CsvReader, cells_of, full_lines, is_line_end
+from okasie_tasks.sources.csv_reader import BUFFER_BYTES, CsvReader, cells_of, fitted, full_lines, is_line_end
 from okasie_tasks.sources.mapping import RowMapping
 
 _MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
@@ -124,30 +124,28 @@ class FileSource:
     def _csv(self, file: BoundedFile, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
         source = self._account.source
         try:
-            reader = CsvReader(file, source.encoding, source.delimiter)
+            reader = CsvReader(file, source.encoding, source.delimiter, skip_lines=source.skip_lines)
         except LookupError as error:
             raise SourceError(f"encoding {source.encoding!r} is unknown", where=self._name) from error
         try:
-            yield from self._csv_rows(reader, file, start, stop, known)
+            yield from self._csv_rows(reader, start, stop, known)
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"byte {error.object[error.start]:#04x} is not {source.encoding}: expected a feed in that encoding",
-                where=f"{self._name}:{reader.line_num + 1}", code="encoding",
+                where=f"{self._name}:{reader.undecodable_line()}", code="encoding",
             ) from error  # fmt: skip
         except csv.Error as error:
             raise SourceError(
-                f"bad quoting: {error}", where=f"{self._name}:{reader.line_num}", code="quoting"
+                "ends within a quoted field", where=f"{self._name}:{reader.row[1] + 1}", code="cut"
             ) from error
 
-    def _csv_rows(
-        self, reader: CsvReader, file: BoundedFile, start: int, stop: int | None, known: RowCache
-    ) -> Iterator[SourceRow]:
-        columns = [name.strip() for name in reader.header()]
+    def _csv_rows(self, reader: CsvReader, start: int, stop: int | None, known: RowCache) -> Iterator[SourceRow]:
+        columns = reader.header(named=self._account.source.header)
         mapping = self._mapping(columns)
         known.under(mapping.version)
         # Of two columns with the same name the last one counts, as in dict(zip()) below.
         contents, of_reference = known.contents, len(columns) - 1 - columns[::-1].index(mapping.reference_column)
-        width, delimiter = len(columns), self._account.source.delimiter
+        width, delimiter = len(columns), reader.delimiter
         if known.begin is not None and known.begin.row == start and reader.go_to(known.begin):
             number = start
         elif (number := reader.skip(start)) < start:
@@ -159,7 +157,7 @@ class FileSource:
             if reader.counts:
                 known.at(number, *reader.row)
             number += 1
-            where = f"{self._name}:{reader.line_num}"
+            where = f"{self._name}:{reader.row[1] + 1}"
             raw = raw_fingerprint(line.encode() if quoted is None else _ENCODER.encode(quoted))
             if quoted is None and (content := contents.get(raw)) is not None:
                 # An identical line was a valid row before.
@@ -171,9 +169,8 @@ class FileSource:
                 before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
                 continue
             cells = cells_of(line, delimiter) if quoted is None else quoted
-            if len(cells) != width:
-                issues = (Issue("row", "columns", f"expected {width} columns, got {len(cells)}"),)
-                before = mapping.row(dict(zip(columns, cells, strict=False)), number, where, issues)
+            if len(cells) != width and len(cells := fitted(cells, columns)) != width:
+                before = _unfitting(mapping, columns, cells, number, where, malformed=reader.malformed)
                 continue
             again = partial(_read_cells, mapping, columns, cells, number, where, raw=raw)
             if (content := contents.get(raw)) is None:
@@ -182,14 +179,21 @@ class FileSource:
                 reference = cells[of_reference].strip()
                 before = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=again)
         ended = stop is None or number < stop
-        if before is not None and ended and before.issues and before.issues[0].code == "columns" and file.last != b"\n":
+        if (
+            before is not None
+            and ended
+            and before.issues
+            and before.issues[0].code == "columns"
+            and not reader.terminated
+        ):
             raise SourceError("ends in the middle of a row", where=before.where, code="cut")
         if before is not None:
-            yield msgspec.structs.replace(before, unterminated=True) if ended and file.last != b"\n" else before
+            yield msgspec.structs.replace(before, unterminated=True) if ended and not reader.terminated else before
 
     def _mapping(self, columns: Sequence[str] | None) -> RowMapping:
         mapping = RowMapping(self._account, columns=columns, current_year=self._year, only=self._only)
         if columns is not None:
+            self._check_unique(mapping, columns)
             missing = sorted(mapping.needed.difference(columns))
             if missing:
                 raise SourceError(
@@ -197,6 +201,15 @@ class FileSource:
                     where=f"{self._name}:1", code="columns",
                 )  # fmt: skip
         return mapping
+
+    def _check_unique(self, mapping: RowMapping, columns: Sequence[str]) -> None:
+        for name in sorted(mapping.used):
+            places = [str(number) for number, column in enumerate(columns, start=1) if column == name]
+            if len(places) > 1:
+                raise SourceError(
+                    f"has {len(places)} columns {name!r} (columns {', '.join(places)}), expected one: it is mapped",
+                    where=f"{self._name}:1", code="columns",
+                )  # fmt: skip
 
     # -- JSON ------------------------------------------------------------------------------------------------------
 
@@ -278,6 +291,15 @@ def _read_line(
     mapping: RowMapping, columns: list[str], line: str, number: int, where: str, *, raw: bytes, delimiter: str
 ) -> SourceRow:
     return _read_cells(mapping, columns, cells_of(line, delimiter), number, where, raw=raw)
+
+
+def _unfitting(
+    mapping: RowMapping, columns: list[str], cells: list[str], number: int, where: str, *, malformed: bool
+) -> SourceRow:
+    """Return a row with too many or too few cells. With misplaced quotes it is unknown which one is the reference."""
+    what = f"expected {len(columns)} columns, got {len(cells)}{', and its quotes are misplaced' if malformed else ''}"
+    named = {} if malformed else dict(zip(columns, cells, strict=False))
+    return mapping.row(named, number, where, (Issue("row", "columns", what),))
 
 
 def _read_cells(

@@ -102,6 +102,11 @@ class RowMapping:
             names.add(self._source.updated_at)
         return frozenset(names)
 
+    @property
+    def used(self) -> frozenset[str]:
+        """The columns that values are read from."""
+        return self.needed | {column for _, _, column, _, _ in self._plan}
+
     # -- compiling -------------------------------------------------------------------------------------------------
 
     def _target(self, spec: FieldSpec) -> str | ColumnSettings | None:
