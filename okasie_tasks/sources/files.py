@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -30,13 +30,14 @@ from okasie_tasks.sources.bounds import BoundedFile, Bounds
 from okasie_tasks.sources.content import open_content
 from okasie_tasks.sources.csv_reader import BUFFER_BYTES, CsvReader, cells_of, fitted, full_lines, is_line_end
 from okasie_tasks.sources.mapping import RowMapping
+from okasie_tasks.sources.transports.local import local_file
 
 _MARKUP: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 class FileSource:
-    """A feed in a local file.
+    """A feed in a local file, or in the newest one that a pattern matches when it is first looked at.
 
     ``name``: its name in messages; ``only``: the requested references; ``bounds``: of this read.
     """
@@ -55,11 +56,15 @@ class FileSource:
         bounds: Bounds | None = None,
     ) -> None:
         self._account = account
-        self._path = path
-        self._feed = self._name = name or path.name
+        self._pattern = path
+        self._feed, self._name = name, name or path.name
         self._year = current_year
         self._only = only
         self._bounds = bounds or Bounds(account)
+
+    @cached_property
+    def _path(self) -> Path:
+        return local_file(self._pattern)
 
     def version(self) -> str:
         """Return size, modification time and inode of the file, which change when it is replaced."""
@@ -112,7 +117,8 @@ class FileSource:
     def _open(self) -> Iterator[BoundedFile]:
         source = self._account.source
         self._stat()
-        with open_content(self._path, self._feed, kind=source.type, member=source.member) as content:
+        name = self._feed or self._path.name
+        with open_content(self._path, name, kind=source.type, member=source.member) as content:
             self._name = content.name
             head = content.stream.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()  # type: ignore[attr-defined]
             if head.startswith(_MARKUP):
