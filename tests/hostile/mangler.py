@@ -326,7 +326,7 @@ def item_errors(rng: Random, references: Sequence[str]) -> Mangling:
 
 FOCUS: Final[dict[str, Callable[[Random, Sequence[str]], Mangling]]] = {
     "few_pages": lambda rng, _: _total(rng, 0, 0),
-    "many_pages": lambda rng, _: _total(rng, 10**6, 300),
+    "many_pages": lambda rng, _: _total(rng, 10**6, 60),
     "unknown_status": _unknown_status,
     "item_errors": item_errors,
 }
