@@ -24,6 +24,7 @@ from pathlib import Path
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
 from okasie_tasks.local.supervisor import Supervisor
 from okasie_tasks.marketplace import client
+from tests.hostile.mangler import FOCUS
 from tests.hostile.round import Result, excess, play, told
 
 
@@ -44,6 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=500)
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
+    parser.add_argument("--focus", choices=FOCUS, default="", help="mangle nothing else")
     parser.add_argument("--story", action="store_true")
     parser.add_argument("--first", action="store_true", help="stop at the first round that goes wrong")
     parser.add_argument("--verbose", action="store_true", help="with the logs of the package")
@@ -55,7 +57,7 @@ def main() -> int:
     began = time.monotonic()
     with server() as url:
         for seed in (first + number for first in asked.seed for number in range(asked.rounds)):
-            results.append(result := play(seed, url))
+            results.append(result := play(seed, url, asked.focus))
             if result.wrong or asked.story:
                 print(f"{seed} {result.style}, {result.seconds:g} s", flush=True)
                 print("".join(f"    {line}\n" for line in result.story), end="")

@@ -83,6 +83,20 @@ def mass_loss(rng: Random) -> list[Mangling]:
     return [Mangling(f"list with null {field} everywhere", (rule,), values=True)]
 
 
+def _total(rng: Random, items: int, pages: int) -> Mangling:
+    edits = [
+        {"path": "pagination.totalItems", "do": "set", "value": items},
+        {"path": "pagination.totalPages", "do": "set", "value": pages},
+    ]
+    rule = _edit("list", edits, rng)
+    return Mangling(f"list with {items} items on {pages} pages", (rule,), counts=True, refuses=True, harmless=True)
+
+
+def _unknown_status(rng: Random, references: Sequence[str]) -> Mangling:
+    rule = _edit("list", [{"path": "data.*.status", "do": "set", "value": "reserved"}], rng)
+    return Mangling("list with status reserved", (rule,), harmless=True)
+
+
 def manglings(rng: Random, references: Sequence[str], *, writes_back: bool) -> list[Mangling]:
     """One to three. ``writes_back``: what the marketplace says is written to the source, so no value may lie plausibly."""
     kinds: list[Callable[[Random, Sequence[str]], Mangling]] = [
@@ -308,3 +322,12 @@ def item_errors(rng: Random, references: Sequence[str]) -> Mangling:
     codes = frozenset({code} if _may_judge(status) else ())
     errors = {name: {"status": status, "code": code} for name in names}
     return Mangling(f"{status} {code} for {names}", (), refuses=True, codes=codes, items=errors)
+
+
+FOCUS: Final[dict[str, Callable[[Random, Sequence[str]], Mangling]]] = {
+    "few_pages": lambda rng, _: _total(rng, 0, 0),
+    "many_pages": lambda rng, _: _total(rng, 10**6, 60),
+    "unknown_status": _unknown_status,
+    "item_errors": item_errors,
+}
+"""One mangling in each turn, for rules whose absence the others seldom show."""

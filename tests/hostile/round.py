@@ -15,7 +15,7 @@ import redis
 
 from okasie_tasks.store.records import Run
 from tests.hostile.feed import WRITABLE
-from tests.hostile.mangler import Mangling, content_only, harmless, item_errors, manglings, mass_loss
+from tests.hostile.mangler import FOCUS, Mangling, content_only, harmless, item_errors, manglings, mass_loss
 from tests.hostile.oracle import Oracle, Push, SoldThere
 from tests.hostile.scenario import HostileScenario
 from tests.sync.http_scenario import Row, varied
@@ -46,14 +46,15 @@ class Needs(NamedTuple):
 
 
 class Round:
-    """``seed`` decides everything."""
+    """``seed`` decides everything. ``focus``: the only mangling, one of `FOCUS`."""
 
-    def __init__(self, seed: int, redis_url: str, folder: Path) -> None:
+    def __init__(self, seed: int, redis_url: str, folder: Path, focus: str) -> None:
         self.rng = rng = Random(f"hostile:{seed}")
         self.table = rng.random() < 0.35
         conflict = rng.choice(("remote", "newest")) if self.table else "local"
         self.guarded = rng.random() < 0.4
-        self.page_rows = rng.choice((0, 0, 10, 25))
+        self.page_rows = rng.choice((0, 0, 10, 25)) or (10 if focus else 0)
+        self.focus = focus
         rows = varied(rng.randint(20, 60), seed=rng.randrange(10**6))
         for row in rows:
             row["colour"] = rng.choice(_COLOURS)
@@ -121,7 +122,9 @@ class Round:
         self.feed.publish()
         references, quiet = sorted(self.oracle.ours), rng.random() < 0.5
         mode = rng.choice(("full", "full", "incremental"))
-        if quiet and self.table and self.guarded:
+        if self.focus:
+            found, mode = [FOCUS[self.focus](rng, sorted(self.feed.rows))], "full"
+        elif quiet and self.table and self.guarded:
             found, mode = mass_loss(rng), "full"
         elif quiet:
             kind = rng.randrange(3)
@@ -143,7 +146,7 @@ class Round:
             world.quirks(page_rows=self.page_rows, item_errors=errors)
         world.faults(*(rule for mangling in found for rule in mangling.rules), seconds=rng.choice((1, 12, 60, 120)))
         self._run(mode, found)
-        if not quiet:
+        if not quiet and not self.focus:
             self._ask()
         world.send(6)
         world.reading.clear()
@@ -321,6 +324,11 @@ class Round:
         if refused and all(mangling.items for mangling in found) and not self.guarded and not any_refused:
             texts = self.oracle.differences(self.world.stored(), self.world.bodies(self.feed.rows))
             result.wrong += [text for text in texts if text.split(" ", 1)[0] not in refused | before]
+            # A listing that fails while others are accepted is rejected by the same run.
+            if all(mangling.codes for mangling in found) and needs.sends - refused - before:
+                rejected = {reject.reference for reject in self.world.ctx.ledger.all_rejects()}
+                left = sorted(refused & needs.sends - rejected)
+                result.wrong += [f"{name} was refused in every request and is not rejected" for name in left]
 
     def _check(self) -> None:
         self._check_writes(self.world.clock())
@@ -374,12 +382,12 @@ class Round:
             self.result.wrong.append(f"the last run ended {last.state}: {document['error']} {document['held']}"[:400])
 
 
-def play(seed: int, redis_url: str) -> Result:
+def play(seed: int, redis_url: str, focus: str = "") -> Result:
     """One round on an empty server."""
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
-        return Round(seed, redis_url, Path(folder)).play()
+        return Round(seed, redis_url, Path(folder), focus).play()
 
 
 def excess(results: list[Result]) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.mutations import MUTATIONS, SEEDS, noticed
+from tests.hostile.mutations import MUTATIONS, noticed
 from tests.mutation import mutated
 
 
@@ -14,6 +14,6 @@ from tests.mutation import mutated
 @pytest.mark.parametrize("name", ["spelling", "absent_is_unknown", "sell_undone"])
 def test_a_round_goes_wrong_without_the_rule_and_only_then(tmp_path: Path, name: str) -> None:
     assert mutated(tmp_path, [MUTATIONS[name]]) == ""
-    without, with_it = noticed(tmp_path, SEEDS[name])
+    without, with_it = noticed(tmp_path, name)
     assert without, "not noticed"
     assert with_it == ""
