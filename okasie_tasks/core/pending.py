@@ -33,6 +33,8 @@ class PendingChange(msgspec.Struct, frozen=True, array_like=True):
     """A source read that began before it was accepted lacked the row; sending it uses up that absence."""
     failed_ms: int = 0
     """When a request for it first failed; 0 if none has."""
+    warning: str = ""
+    """What was left out of the listing."""
 
     @property
     def kind(self) -> Literal["push", "sell"]:

@@ -189,7 +189,7 @@ def record_findings(ctx: AccountContext, findings: Sequence[Finding], *, run: st
 
 
 def record_warnings(ctx: AccountContext, warnings: Sequence[tuple[str, str]], *, run: str) -> None:
-    """Record and log rows of the marketplace with something odd in them. Skip one that the latest event reports."""
+    """Record and log what is odd about listings. Skip a warning that the latest event reports."""
     if not warnings:
         return
     now_ms = ctx.runs.now_ms()

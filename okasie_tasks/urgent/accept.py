@@ -14,7 +14,7 @@ from okasie_tasks.core.fingerprint import content_fingerprint
 from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_reference
 from okasie_tasks.core.pending import MOST_REFERENCES, PendingChange, PushOutcome
 from okasie_tasks.core.records import Reject, outgoing
-from okasie_tasks.core.validate import parse_listing
+from okasie_tasks.core.validate import images_left_out, parse_listing
 from okasie_tasks.errors import ConfigurationError, OkasieError, RetryLater
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.sync import rejects
@@ -31,7 +31,7 @@ class _AcceptedMessage:
         self._outcomes: dict[str, PushOutcome] = {}
         self._rejects: list[Reject] = []
 
-    def listing(self, listing: Listing, *, own: int, seen_ms: int, inline: bool) -> None:
+    def listing(self, listing: Listing, *, own: int, seen_ms: int, inline: bool, warning: str) -> None:
         item = outgoing(listing, action="push", reason="pushed", version=own, seen_ms=seen_ms)
         sells = listing.status == "sold"
         self.changes[listing.external_reference] = PendingChange(
@@ -42,6 +42,7 @@ class _AcceptedMessage:
             item=None if sells else item,
             status=listing.status,
             inline=inline,
+            warning=warning,
         )
 
     def sell(self, reference: str) -> None:
@@ -163,7 +164,9 @@ def _inline(accepted: _AcceptedMessage, rows: list[dict[str, Any]], *, own: int,
     year = datetime.now(UTC).year
     for number, row in enumerate(rows, start=1):
         try:
-            accepted.listing(parse_listing(row, current_year=year), own=own, seen_ms=at_ms, inline=True)
+            listing = parse_listing(row, current_year=year)
+            warning = images_left_out(row.get("images"), listing)
+            accepted.listing(listing, own=own, seen_ms=at_ms, inline=True, warning=warning)
         except InvalidListing as invalid:
             named = row.get("externalReference", row.get("external_reference"))
             reference = parse_reference(named)
@@ -178,9 +181,9 @@ def _by_reference(ctx: AccountContext, accepted: _AcceptedMessage, references: l
         elif issues := _issues(rows):
             accepted.refuse(reference, issues, rows[0].where, rejects.PUSHED_ROW)
         else:
-            listing = rows[0].listing
+            row, listing = rows[0], rows[0].listing
             assert listing is not None  # noqa: S101 - it has no issues
-            accepted.listing(listing, own=rows[0].version, seen_ms=read.began_ms, inline=False)
+            accepted.listing(listing, own=row.version, seen_ms=read.began_ms, inline=False, warning=row.warning)
 
 
 def _issues(rows: list[SourceRow]) -> Sequence[Issue]:

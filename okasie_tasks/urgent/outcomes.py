@@ -60,12 +60,9 @@ class Outcomes:
             self._ctx.runs.note_accepted(self._ctx.policy.account, now_ms)
         self._ctx.ledger.remove_rejects(list(by_reference))
         audit.record_pushed(self._ctx, accepted, base, request_id=request_id, now_ms=now_ms)
-        self.finish(
-            [
-                (pair, "created" if answer.created else "updated", audit.skipped_images(answer))
-                for pair, _, answer in accepted
-            ]
-        )
+        warned = [(pair[1].reference, pair[1].warning) for pair, _, _ in accepted if pair[1].warning]
+        audit.record_warnings(self._ctx, warned, run="")
+        self.finish([(pair, *_success(pair[1], answer)) for pair, _, answer in accepted])
 
     def write(
         self, references: Sequence[str], base: dict[str, Entry], entry: Callable[[str, Entry | None], Entry]
@@ -172,3 +169,9 @@ class Outcomes:
 def _is_old(change: PendingChange, resumed_ms: int, now_ms: int) -> bool:
     """Whether a change has been tried for long enough. The time that its account was paused does not count."""
     return now_ms - max(change.seen_ms, resumed_ms) > _GIVE_UP_SECONDS * 1000
+
+
+def _success(change: PendingChange, answer: ItemAnswer) -> tuple[str, str | None]:
+    """The outcome of an accepted push, and a message with what was left out of the listing."""
+    warnings = [text for text in (change.warning, audit.skipped_images(answer)) if text]
+    return "created" if answer.created else "updated", "; ".join(warnings) or None
