@@ -60,12 +60,13 @@ class Outcomes:
             self._ctx.runs.note_accepted(self._ctx.policy.account, now_ms)
         self._ctx.ledger.remove_rejects(list(by_reference))
         audit.record_pushed(self._ctx, accepted, base, request_id=request_id, now_ms=now_ms)
-        self.finish(
-            [
-                (pair, "created" if answer.created else "updated", audit.skipped_images(answer))
-                for pair, _, answer in accepted
-            ]
-        )
+        changes = (pair[1] for pair, _, _ in accepted)
+        warned = [audit.Warned(change.reference, ours=change.warnings) for change in changes if change.warnings]
+        audit.record_warnings(self._ctx, warned, run="")
+        self.finish([
+            (pair, "created" if answer.created else "updated", audit.skipped_images(answer))
+            for pair, _, answer in accepted
+        ])  # fmt: skip
 
     def write(
         self, references: Sequence[str], base: dict[str, Entry], entry: Callable[[str, Entry | None], Entry]

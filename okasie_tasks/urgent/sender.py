@@ -22,6 +22,7 @@ from okasie_tasks.errors import ItemRejected, ListingLocked, RetryLater, RunAbor
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import audit, rejects
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext
+from okasie_tasks.sync.sells import send_sell
 from okasie_tasks.urgent.outcomes import Outcomes, QueuedChange
 
 _QUIET_SECONDS: Final = 0.06
@@ -199,20 +200,21 @@ class Sender:
     def _sell(self, call: Call, pair: QueuedChange, base: dict[str, Entry]) -> None:
         change, outcome, message = pair[1], "sold", None
         try:
-            request_id = call.delete(change.reference).request_id
+            answer = send_sell(self._ctx, call, change.reference, base.get(change.reference))
         except ItemRejected as refused:
-            if refused.status != 404:
-                answer = rejects.answer_of(change.reference, refused)
-                self._outcomes.rejected(pair, None, answer, refused.request_id, base)
-                return
+            verdict = rejects.answer_of(change.reference, refused)
+            self._outcomes.rejected(pair, None, verdict, refused.request_id, base)
+            return
+        if answer.status != "sold":
+            raise Unavailable(f"DELETE left it {answer.status}", seconds=0, where=change.reference)
+        if not answer.known:
             outcome, message = "not_found", "the marketplace does not have it; it will not be created either"
-            request_id = refused.request_id or ""
         if not self._still_held():
             return
         now_ms = self._now_ms()
         self._outcomes.write([change.reference], base, lambda _, known: sold(change, known, now_ms=now_ms))
         self._ctx.ledger.remove_rejects([change.reference])
-        event = Event(now_ms, "sold", "sold manually", request_id=request_id, message=message or "")
+        event = Event(now_ms, "sold", "sold manually", request_id=answer.request_id, message=message or "")
         audit.record_sold(self._ctx, change.reference, event, base.get(change.reference))
         self._outcomes.finish([(pair, outcome, message)])
 
