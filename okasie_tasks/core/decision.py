@@ -91,7 +91,7 @@ def adoption_of(local: Local) -> Entry:
 
 
 def is_sell_undone(base: Entry, remote: Remote | None) -> bool:
-    """Return whether a listing that we sold is still as it was before the sell: nobody has listed it again.
+    """Return whether a listing that we sold is still as it was before the sell: it was not listed again.
 
     Without a row, an earlier run has seen that.
     """

@@ -64,7 +64,7 @@ class Flag(IntFlag):
     REVIVED = 1024
     """A listing that we sold is live on the marketplace again, and this is not yet resolved."""
     SELL_IN_DOUBT = 2048
-    """Our sell was not answered, or was confirmed and not done: the marketplace's next row tells whether it is sold."""
+    """Our sell was not answered, or was confirmed and not done: the marketplace's next row shows whether it is sold."""
 
 
 _NO_FLAG: Final = Flag(0)

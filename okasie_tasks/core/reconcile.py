@@ -256,7 +256,7 @@ def _compare(
     # A spelling beside another change is most likely a learned one, not an edit to offer to the source.
     fields = tuple(name for name in fields if not is_spelling(local, remote, only=name)) or fields
     count: Count = "conflicts" if changed else "drifted"
-    # The old row after a write that was confirmed and not done is nobody's edit; ours is sent again, once.
+    # The old row after a write that was confirmed and not done is no edit; ours is sent again, once.
     lost = base.has(Flag.ECHO_DUE) and not base.has(Flag.RESENT) and is_from_before_write(base, remote)
     if not lost and not _ours_wins(local, remote, evidence, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"

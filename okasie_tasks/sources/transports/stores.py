@@ -148,7 +148,7 @@ class StoreTransport:
 
 
 def _token(entry: Entry) -> tuple[str, ...]:
-    """Return what identifies the file's content; () if the server tells too little for that."""
+    """Return what identifies the file's content; () if the server says too little for that."""
     if entry.etag:
         return (entry.path, entry.etag, str(entry.size))
     return () if entry.modified is None else (entry.path, repr(entry.modified), str(entry.size))
