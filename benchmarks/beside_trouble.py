@@ -5,7 +5,7 @@ the time. For 12 seconds of each minute a firewall answers its requests, and mal
 other two are saturated: their marketplace has a single row a page, and more pages than can be read in the time. Single
 listings are pushed to them. All figures are read from the marketplace's log; the first half minute is not measured.
 
-    python benchmarks/beside_trouble.py [--minutes 3] [--rate 1] [--calm]
+    python benchmarks/beside_trouble.py [--minutes 3] [--rate 3] [--calm]
 
 ``--calm``: without the trouble, to compare. Exit status 1: an account has used less than 95 % of its quota, or the 99th
 percentile of the pushes is above 1.5 s.
@@ -174,7 +174,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--calm", action="store_true", help="without the trouble")
-    parser.add_argument("--rate", type=int, default=1, help="pushes a second into the troubled account")
+    parser.add_argument("--rate", type=int, default=3, help="pushes a second into the troubled account")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -40,7 +40,7 @@ from okasie_tasks.settings import load_settings
 from okasie_tasks.sources import open_source
 
 SMALL: Final = {"xlsx": 5, "json": 5}
-"""Formats of which a fifth of the rows is enough: nobody has a sheet of a million cars."""
+"""Formats with a fifth of the rows: the limit of a sheet is about a million rows, and JSON lines are for more."""
 _AT_ONCE: Final = 20_000
 _KEY: Final = "blocks"
 _OPTIONS: Final = {

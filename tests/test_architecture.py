@@ -104,7 +104,7 @@ def test_no_module_imports_itself_over_others() -> None:
 
 
 def test_the_urgent_lane_imports_nothing_of_the_bulk_lane() -> None:
-    shared = {f"{PACKAGE}.sync.{module}" for module in ("context", "audit", "rejects", "skipped_images")}
+    shared = {f"{PACKAGE}.sync.{module}" for module in ("context", "audit", "rejects", "sells", "skipped_images")}
     used = {name for module, path in KNOWN.items() if ".urgent." in module for name in _modules_in(path)}
     assert {name for name in used if name.startswith(f"{PACKAGE}.sync")} <= shared
 

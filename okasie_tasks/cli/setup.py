@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--preview", is_flag=True, help="Print a row as it would be sent by the draft, and write nothing.")
 @command_options
 def init(context: Context, feed: str, *, account: str | None, output: Path, force: bool, preview: bool) -> None:
-    """Draft an okasie.toml from the first rows of FEED, a path or an http(s) URL of csv, JSON, XML or XLSX.
+    """Draft an okasie.toml from the first rows of FEED, a path or a URL (http, ftp, sftp, s3).
 
     Column names and words in cells are recognised in Dutch, French, German and English. Comments in the file list what
     an operator must decide.

@@ -16,7 +16,7 @@ Count = Literal["unchanged", "foreign", "drifted", "conflicts", "rejected", "set
 
 SENDS: Final = frozenset({"create", "update"})
 _CLOCKS_DIFFER_MS: Final = 60_000
-"""A row that changed this long before our sell, by two clocks, changed before it."""
+"""A row that changed this long before our write, by two clocks, changed before it."""
 
 
 class ReadEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,14 +91,19 @@ def adoption_of(local: Local) -> Entry:
 
 
 def is_sell_undone(base: Entry, remote: Remote | None) -> bool:
-    """Return whether a listing that we sold is still as it was before the sell: nobody has listed it again.
+    """Return whether a listing that we sold is still as it was before the sell: it was not listed again.
 
     Without a row, an earlier run has seen that.
     """
     if remote is None:
         return base.has(Flag.REVIVED) and base.has(Flag.SELL_IN_DOUBT)
-    before = remote.changed_at == base.changed_at or remote.changed_at * 1000 < base.sent_ms - _CLOCKS_DIFFER_MS
-    return remote.status in LIVE and remote.changed_at > 0 and before
+    return remote.status in LIVE and is_from_before_write(base, remote)
+
+
+def is_from_before_write(base: Entry, remote: Remote) -> bool:
+    """Return whether the row has not changed since before our last write, so that the write was not done."""
+    before = remote.changed_at == base.known_at or remote.changed_at * 1000 < base.sent_ms - _CLOCKS_DIFFER_MS
+    return remote.changed_at > 0 and base.sent_ms > 0 and before
 
 
 def changed_or_none(entry: Entry, base: Entry) -> Entry | None:

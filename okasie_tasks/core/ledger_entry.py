@@ -64,7 +64,7 @@ class Flag(IntFlag):
     REVIVED = 1024
     """A listing that we sold is live on the marketplace again, and this is not yet resolved."""
     SELL_IN_DOUBT = 2048
-    """Our sell was not answered, or was confirmed and not done: the marketplace's next row tells whether it is sold."""
+    """Our sell was not answered, or was confirmed and not done: the marketplace's next row shows whether it is sold."""
 
 
 _NO_FLAG: Final = Flag(0)
@@ -87,7 +87,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Complete reads of the source in a row that lacked it."""
     sent_ms: int = 0
     changed_at: int = 0
-    """The marketplace's ``updatedAt`` when last compared; while `Flag.RESENT` and `Flag.ECHO_DUE`, see `answered`."""
+    """The marketplace's ``updatedAt`` when last compared; while `Flag.ECHO_DUE`, see `known_at` and `answered`."""
     version: int = 0
     """The source's own version of what was last sent; 0 when it has none."""
     seen_ms: int = 0
@@ -148,6 +148,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def answered(self, rendering: bytes) -> bool:
         """Return whether this is the rendering that our last write was to overwrite, so it came back unchanged."""
         return self.has(Flag.RESENT) and self.changed_at == answer_mark(rendering)
+
+    @property
+    def known_at(self) -> int:
+        """The marketplace's ``updatedAt`` when last compared, so before what was sent since; 0 for unknown."""
+        return 0 if self.has(Flag.ECHO_DUE) and self.has(Flag.RESENT) else self.changed_at
 
     @property
     def sold_before(self) -> bool:

@@ -100,6 +100,7 @@ def pushed(change: PendingChange, item: Outgoing, base: Entry | None, *, status:
         filled=item.filled,
         price=item.price,
         status=status,
+        changed_at=known.known_at,
         flags=flags,
         missed=known.missed if change.inline else 0,
         sent_ms=now_ms,
@@ -113,8 +114,10 @@ def sold(change: PendingChange, base: Entry | None, *, now_ms: int) -> Entry:
 
     A reference unknown to the ledger gets an entry too, because a run in progress may be about to create it.
     """
-    return (base or Entry()).replace(
+    known = base or Entry()
+    return known.replace(
         status="sold",
+        changed_at=known.known_at,
         set_flags=Flag.SOLD_BY_HAND | Flag.URGENT,
         clear=Flag.ECHO_DUE
         | Flag.RESENT

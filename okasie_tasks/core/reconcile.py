@@ -15,6 +15,7 @@ from okasie_tasks.core.decision import (
     adoption_of,
     changed_or_none,
     fields_between,
+    is_from_before_write,
     is_sell_undone,
     is_spelling,
     same_dealer,
@@ -74,7 +75,7 @@ def _of_incomplete_row(decision: Decision, base: Entry | None) -> Decision:
     entry = decision.entry
     kept = decision.action == "none" and (decision.count == "unchanged" or decision.yields)
     if entry is not None and kept and (base is None or base.has(Flag.ECHO_DUE) or decision.yields):
-        entry = entry.replace(set_flags=Flag.ECHO_DUE)
+        entry = entry.replace(set_flags=Flag.ECHO_DUE, changed_at=0)
         entry = entry if base is None else changed_or_none(entry, base)
     return msgspec.structs.replace(decision, entry=entry, incomplete=True)
 
@@ -255,7 +256,9 @@ def _compare(
     # A spelling beside another change is most likely a learned one, not an edit to offer to the source.
     fields = tuple(name for name in fields if not is_spelling(local, remote, only=name)) or fields
     count: Count = "conflicts" if changed else "drifted"
-    if not _ours_wins(local, remote, evidence, changed=changed):
+    # The old row after a write that was confirmed and not done is no edit; ours is sent again, once.
+    lost = base.has(Flag.ECHO_DUE) and not base.has(Flag.RESENT) and is_from_before_write(base, remote)
+    if not lost and not _ours_wins(local, remote, evidence, changed=changed):
         reason = "changed on both sides, theirs stands" if changed else "changed on the marketplace, theirs stands"
         # The ledger takes the marketplace's version, so that it is decided and recorded once.
         entry = with_row_seen(picture.replace(clear=_ANSWERED).with_remote_accepted(), local)
@@ -263,6 +266,8 @@ def _compare(
             entry = entry.replace(dealer=remote.dealer_code or remote.dealer_profile or NO_DEALER)
         return Decision(action="none", reason=reason, count=count, fields=fields, entry=entry, yields=True)
     reason = "changed on both sides, ours sent" if changed else "changed on the marketplace, ours sent again"
+    if lost:
+        reason = "not changed by our last write, ours sent again"
     return Decision(action="update", reason=reason, count=count, fields=fields, answers=remote.rendering)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -18,16 +18,16 @@ import requests
 
 from okasie_tasks import __version__
 from okasie_tasks.core.remote_rows import decode_rows
-from okasie_tasks.errors import ItemRejected, NoPermit, OkasieError, RateLimited, Unauthorized, Unavailable
+from okasie_tasks.errors import ItemRejected, NoPermit, OkasieError, Unauthorized, Unavailable
 from okasie_tasks.logs import get_logger
-from okasie_tasks.marketplace import refusals, responses
-from okasie_tasks.marketplace.connections import LATE_SECONDS, Connections, in_time, was_late
-from okasie_tasks.masking import know, mask
+from okasie_tasks.marketplace import responses
+from okasie_tasks.marketplace.attempt import NOT_JSON, Attempt, decode, verdict_of, with_their_id
+from okasie_tasks.marketplace.connections import LATE_SECONDS, Connections, in_time, never_connected, plain, was_late
+from okasie_tasks.masking import know
 from okasie_tasks.ports import Feedback, Kind, Lane, Limiter, Location, Page, Permit, RequestLog, WriteAnswer
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
 PAGE_SIZE: Final = 200
 """The largest page (API docs, listings/list)."""
 _CONNECT_SECONDS: Final = 5.0
@@ -220,7 +220,7 @@ class PermittedCall:
 
     def _send(
         self, kind: Kind, method: str, path: str, where: str, *, body: bytes | None = None, items: int = 0
-    ) -> _Attempt:
+    ) -> Attempt:
         if self._permit is None or self._used:
             raise RuntimeError("a permit is for exactly one request")
         if time.monotonic() > self._send_by:
@@ -236,19 +236,19 @@ class PermittedCall:
                 status, received, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
             self._api.record_latency(time.monotonic() - started)
             # Pages are decoded straight to the compared fields, where their rows allow it.
-            decoded = (decode_rows(raw) if kind == "list" and status == 200 else None) or _decode(raw)
-            verdict = _verdict(kind, status, decoded)
+            decoded = (decode_rows(raw) if kind == "list" and status == 200 else None) or decode(raw)
+            verdict = verdict_of(kind, status, decoded)
             outcome = responses.feedback(status, received, decoded)
-            if verdict == "failed" or (verdict == "answer" and decoded is _NOT_JSON):
+            if verdict == "failed" or (verdict == "answer" and decoded is NOT_JSON):
                 # A conflict asks to wait for one listing, other failures for the whole account.
                 pause = None if status in _OF_ONE_LISTING else responses.failure_pause(received, decoded)
                 outcome = msgspec.structs.replace(outcome, failed=True, retry_after=pause)
         except requests.RequestException as error:
             if was_late():
                 raise NoPermit(_STALE, seconds=0.05, where=where) from None
-            connected = not (isinstance(error, _UNCOUNTED) or _never_connected(error))
+            connected = not (isinstance(error, _UNCOUNTED) or never_connected(error))
             outcome = Feedback(status=0 if connected else -1)
-            unavailable = Unavailable(_plain(error, self._api.timeout(kind)), seconds=0, where=where)
+            unavailable = Unavailable(plain(error, self._api.timeout(kind)), seconds=0, where=where)
             unavailable.in_doubt = connected
             raise unavailable from None
         finally:
@@ -268,8 +268,8 @@ class PermittedCall:
                     failed=outcome.failed,
                 )
                 self._api.on_request(entry)
-        where = _with_their_id(where, request_id, received.get("X-Request-Id", ""))
-        return _Attempt(
+        where = with_their_id(where, request_id, received.get("X-Request-Id", ""))
+        return Attempt(
             account=self._api.account,
             verdict="refused" if status == 413 and items > 1 else verdict,
             status=status,
@@ -301,100 +301,6 @@ class PermittedCall:
             return response.status_code, response.headers, bytes(parts)
 
 
-class _Attempt:
-    """A response, mapped to the project's errors."""
-
-    def __init__(
-        self,
-        *,
-        account: str,
-        verdict: refusals.Verdict,
-        status: int,
-        headers: Mapping[str, str],
-        body: object,
-        where: str,
-        request_id: str,
-        outcome: Feedback,
-    ) -> None:
-        self._account, self._verdict, self._status, self._headers = account, verdict, status, headers
-        self._body, self._where, self._request_id, self._outcome = body, where, request_id, outcome
-
-    def read(self, reader: Callable[..., T], *args: Any, **more: Any) -> T:
-        """The response as read by ``reader``. Raises the error that it stands for."""
-        if self._verdict != "answer":
-            self._fail()
-        try:
-            moment = responses.server_time(self._headers)
-            return reader(self._body, *args, moment=moment, request_id=self._request_id, **more)
-        except responses.Unreadable as error:
-            shown = "the answer is not JSON" if self._body is _NOT_JSON else f"the answer is unreadable: {error}"
-            raise Unavailable(
-                f"{shown} (HTTP {self._status})", seconds=0, where=self._where, code="unreadable"
-            ) from None
-
-    def _fail(self) -> NoReturn:
-        status, error = self._status, refusals.error_of(self._body)
-        code = self._clean(refusals.text(error.get("code")))
-        detail = self._clean(refusals.text(error.get("message")))
-        message = f"HTTP {status}" + (f" {code}" if code else "") + (f": {detail}" if detail else "")
-        if self._verdict == "rate":
-            raise RateLimited(message, seconds=self._outcome.retry_after or 60.0, where=self._where)
-        if self._verdict == "key":
-            rejected = f"the marketplace rejected the API key of account {self._account}"
-            raise Unauthorized(f"{message}; {rejected}", where=self._where)
-        if self._verdict == "scope":
-            raise Unauthorized(f"{message}; the API key lacks a scope", where=self._where, code="scope")
-        if self._verdict == "failed":
-            pause = responses.failure_pause(self._headers, self._body)
-            failed = Unavailable(message, seconds=pause or 0, where=self._where)
-            failed.status, failed.reported_code, failed.request_id = status, code, self._request_id
-            raise failed
-        raise ItemRejected(
-            message,
-            where=self._where,
-            code=code or f"http_{status}",
-            status=status,
-            request_id=self._request_id,
-            issues=tuple((self._clean(f) or "", self._clean(m) or "") for f, m in refusals.issues_of(error)),
-        )
-
-    @staticmethod
-    def _clean(text: str | None) -> str | None:
-        """The text with secrets masked: a server may echo the key that it was sent."""
-        return mask(text) if text else text
-
-
-def _with_their_id(where: str, request_id: str, their_id: str) -> str:
-    """``where`` with the id that the marketplace gave the request, if it is printable and differs from the one sent."""
-    if not their_id.isascii() or not their_id.isprintable() or their_id in ("", request_id) or len(their_id) > 80:
-        return where
-    return where.removesuffix(")") + f", theirs {their_id})"
-
-
-_NOT_JSON: Final = object()
-
-
-def _verdict(kind: Kind, status: int, body: object) -> refusals.Verdict:
-    """As `refusals.verdict`; a bulk call that was refused with a verdict on each item counts as an answer."""
-    if kind == "bulk" and 400 <= status < 500 and isinstance(_data(body), dict):
-        return "answer"
-    return refusals.verdict(status, body)
-
-
-def _decode(raw: bytes) -> object:
-    """The body as JSON, None if there is none, or `_NOT_JSON`."""
-    if not raw.strip():
-        return None
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _NOT_JSON
-
-
-def _data(body: object) -> object:
-    return body.get("data") if isinstance(body, dict) else None
-
-
 def _locations(body: object, *, moment: object, request_id: str) -> tuple[Location, ...]:  # noqa: ARG001 - a reader
     return responses.read_locations(body)
 
@@ -408,30 +314,3 @@ def _path(reference: str) -> str:
     if reference in ("", ".", ".."):
         raise ItemRejected("cannot be used in a path", where=f"reference {reference!r}", code="invalid_reference")
     return f"/listings/{quote(reference, safe='')}"
-
-
-def _never_connected(error: requests.RequestException) -> bool:
-    """Whether the error came before any byte of the request was sent: connection refused, or unknown host."""
-    cause: BaseException | None = error
-    names: list[str] = []
-    while cause is not None and len(names) < 10:
-        names.append(type(cause).__name__)
-        reason = getattr(cause, "reason", None)
-        inner = cause.args[0] if cause.args else None
-        cause = next((c for c in (cause.__cause__, reason, inner) if isinstance(c, BaseException)), None)
-    return any(name in ("NewConnectionError", "NameResolutionError", "ConnectionRefusedError") for name in names)
-
-
-def _plain(error: requests.RequestException, timeout: tuple[float, float]) -> str:
-    """The error in one line, without URLs, addresses or passwords of proxies."""
-    if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {timeout[0]:g} s"
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {timeout[1]:g} s"
-    if _never_connected(error):
-        return "cannot connect"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the answer broke off before its end"
-    if isinstance(error, requests.exceptions.ContentDecodingError):
-        return "the answer cannot be decompressed, or is larger than 64 MB"
-    return "the connection was lost before the answer came"

@@ -156,3 +156,30 @@ class TimelyAdapter(HTTPAdapter):
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+
+def never_connected(error: requests.RequestException) -> bool:
+    """Whether the error came before any byte of the request was sent: connection refused, or unknown host."""
+    cause: BaseException | None = error
+    names: list[str] = []
+    while cause is not None and len(names) < 10:
+        names.append(type(cause).__name__)
+        reason = getattr(cause, "reason", None)
+        inner = cause.args[0] if cause.args else None
+        cause = next((c for c in (cause.__cause__, reason, inner) if isinstance(c, BaseException)), None)
+    return any(name in ("NewConnectionError", "NameResolutionError", "ConnectionRefusedError") for name in names)
+
+
+def plain(error: requests.RequestException, timeout: tuple[float, float]) -> str:
+    """The error in one line, without URLs, addresses or passwords of proxies."""
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {timeout[0]:g} s"
+    if isinstance(error, requests.Timeout):
+        return f"no answer within {timeout[1]:g} s"
+    if never_connected(error):
+        return "cannot connect"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the answer broke off before its end"
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return "the answer cannot be decompressed, or is larger than 64 MB"
+    return "the connection was lost before the answer came"

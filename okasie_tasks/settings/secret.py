@@ -41,6 +41,10 @@ class Secret:
         """
         return know(self._read())
 
+    def value(self) -> str:
+        """Return what is no secret by itself, such as a user name: masking it would spoil other texts."""
+        return self._read()
+
     def reveal_url(self) -> str:
         """Return the value of a URL and register only the secrets in it for masking, not its address."""
         return know_url(self._read())

@@ -12,8 +12,7 @@ __all__ = ["open_source", "open_write_back"]
 
 
 def open_source(account: AccountSettings, *, cache_dir: Path, current_year: int, push: bool = False) -> Source:
-    """Return the account's source, by the configured type and URL. Nothing is read yet; a pattern of files is
-    resolved.
+    """Return the account's source, by the configured type and URL. Nothing is read yet.
 
     ``push``: it is opened for a push, which waits less long for it. The time begins now.
     """
@@ -23,7 +22,6 @@ def open_source(account: AccountSettings, *, cache_dir: Path, current_year: int,
     from okasie_tasks.sources.files import FileSource  # noqa: PLC0415
     from okasie_tasks.sources.sql import SqlSource  # noqa: PLC0415
     from okasie_tasks.sources.transports import open_transport  # noqa: PLC0415
-    from okasie_tasks.sources.transports.local import local_file  # noqa: PLC0415
 
     kind, bounds = account.source.type, Bounds(account, push=push)
     if kind.startswith("python:"):
@@ -32,7 +30,6 @@ def open_source(account: AccountSettings, *, cache_dir: Path, current_year: int,
     if kind == "sql":
         return SqlSource(account, url, current_year=current_year, bounds=bounds)
     if url.startswith("file://"):
-        path = local_file(Path(url.removeprefix("file://")))
-        return FileSource(account, path, current_year=current_year, bounds=bounds)
+        return FileSource(account, Path(url.removeprefix("file://")), current_year=current_year, bounds=bounds)
     transport = open_transport(account, url, cache_dir=cache_dir)
     return FetchedSource(account, transport, current_year=current_year, bounds=bounds)

@@ -69,7 +69,7 @@ class Bounds:
 class BoundedFile(io.RawIOBase):
     """Passes the bytes of a feed through, decompressed, and checks its bounds.
 
-    ``document``: it has no lines, and whoever reads it checks the length of its records. ``last``: the last byte, which
+    ``document``: it has no lines, and its reader checks the length of its records. ``last``: the last byte, which
     shows whether the last row is complete.
     """
 

@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -23,13 +24,17 @@ from okasie_tasks.sources.blocks import BlockSource
 from okasie_tasks.sources.bounds import BoundedFile, Bounds
 from okasie_tasks.sources.content import open_content
 from okasie_tasks.sources.formats import READERS, format_of
+from okasie_tasks.sources.transports.local import local_file
 
 _PAGE: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
 _MARKUP: Final = (*_PAGE, b"<!doctype", b"<?xml")
 
 
 class FileSource(BlockSource):
-    """A feed in a local file. ``name``: its name in messages; ``bounds``: of this read."""
+    """A feed in a local file, or in the newest one that a pattern matches when it is first looked at.
+
+    ``name``: its name in messages; ``bounds``: of this read.
+    """
 
     def __init__(
         self,
@@ -41,10 +46,14 @@ class FileSource(BlockSource):
         bounds: Bounds | None = None,
     ) -> None:
         self._account = account
-        self._path = path
-        self._feed = self._name = name or path.name
+        self._pattern = path
+        self._feed, self._name = name, name or path.name
         self._bounds = bounds or Bounds(account)
         self._format = format_of(account, current_year=current_year, bounds=self._bounds)
+
+    @cached_property
+    def _path(self) -> Path:
+        return local_file(self._pattern)
 
     def version(self) -> str:
         """Return size, modification time and inode of the file, which change when it is replaced."""
@@ -93,7 +102,8 @@ class FileSource(BlockSource):
     def _open(self) -> Iterator[BoundedFile]:
         source = self._account.source
         self._stat()
-        with open_content(self._path, self._feed, kind=source.type, member=source.member) as content:
+        name = self._feed or self._path.name
+        with open_content(self._path, name, kind=source.type, member=source.member) as content:
             self._name = content.name
             head = content.stream.peek(512)[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()  # type: ignore[attr-defined]
             if head.startswith(_PAGE if source.type == "xml" else _MARKUP):

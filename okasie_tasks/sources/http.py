@@ -103,7 +103,7 @@ class HttpTransport:
         source = self._source
         if source.username is None:
             return None
-        user, password = source.username.reveal(), source.password.reveal() if source.password else ""
+        user, password = source.username.value(), source.password.reveal() if source.password else ""
         know_pair(user, password)
         return user, password
 

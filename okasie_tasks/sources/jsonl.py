@@ -44,7 +44,7 @@ class JsonLinesFormat:
             try:
                 msgspec.json.decode(text.lstrip(_BOM))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                where = f"{name}:{line + (len(lines) or 0)}"
+                where = f"{name}:{line + len(lines)}"
                 raise SourceError("ends in the middle of a row", where=where, code="cut") from error
         if rows:
             yield Block(first, rows, line, b"".join(lines), name=name)

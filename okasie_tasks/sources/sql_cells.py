@@ -17,7 +17,7 @@ _ZERO_DATE: Final = re.compile(r"0000-00-00([ T]00:00:00(\.0+)?)?")
 
 
 class SqlCells:
-    """``columns``: those of the query. ``needed``: those of the mapping; a path into a column is one of its own."""
+    """``columns``: those of the query. ``needed``: those of the mapping; a path into a column counts as a column."""
 
     def __init__(self, columns: Collection[str], needed: Collection[str]) -> None:
         paths = [name for name in needed if name not in columns and is_path(name) and root(name) in columns]

@@ -94,7 +94,7 @@ class _Remote:
 
 @contextmanager
 def _as_os_errors() -> Iterator[None]:
-    """Each file system has errors of its own."""
+    """Each file system raises its own errors."""
     try:
         yield
     except OSError:

@@ -3,7 +3,7 @@
 Keys, both under the configured prefix::
 
     outbox       hash   task id -> JSON: task, kwargs, at_ms, expires_ms
-    outbox:sent  zset   task id -> when its message was last sent (ms, Redis time)
+    outbox:sent  zset   task id -> when its message was last sent, or is to come back (ms, Redis time)
     outbox:taken:{task id}  string  it was picked up; kept for half a day, as its message may come again
 
 The worker that picks a message up removes its entry. The watchdog sends the remaining ones again, under the same id.
@@ -46,6 +46,10 @@ class Outbox:
         pipe.zrem(self._sent, task_id)
         pipe.set(self._taken + task_id, "1", ex=_KEEP_SECONDS)
         pipe.execute()
+
+    def waits(self, task_id: str, until_ms: int) -> None:
+        """Record that a worker has the request, and that its message comes back then: until then it is not lost."""
+        self._redis.zadd(self._sent, {task_id: until_ms}, xx=True, gt=True)
 
     def was_taken(self, task_id: str) -> bool:
         """Return whether this request was picked up before, so that it is done only once."""

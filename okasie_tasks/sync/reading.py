@@ -46,7 +46,7 @@ def lost_block() -> SourceError:
 
 
 def read_source(ctx: AccountContext, part: Part, run: Run) -> ReadResult:
-    """Read the source and add its blocks as parts of the load; other workers decode them meanwhile.
+    """Read the source and add its blocks as parts of the load; other workers decode them at the same time.
 
     A read that began before, by a worker that died, is replaced. Raises `SourceUnsettled` while the source is being
     written.

@@ -13,6 +13,7 @@ from okasie_tasks.errors import ItemRejected, RetryLater, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import audit, halving, rejects, skipped_images
 from okasie_tasks.sync.context import AccountContext, Part
+from okasie_tasks.sync.sells import send_sell
 from okasie_tasks.sync.spool import Chunk, source_began_ms
 
 if TYPE_CHECKING:
@@ -111,7 +112,10 @@ def _record_answers(
     if not ctx.runs.parts.owns_claim(*part):
         # The claim was lost. If another worker has written these entries, the swap fails and they stay.
         # Otherwise the ledger records what was sent.
-        ctx.ledger.swap((i.reference, base.get(i.reference), _sent(i, answer, now_ms)) for i, answer in accepted)
+        ctx.ledger.swap(
+            (i.reference, base.get(i.reference), _sent(i, answer, base.get(i.reference), now_ms))
+            for i, answer in accepted
+        )
         return {}
     lacking = skipped_images.record(
         ctx, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000
@@ -119,7 +123,7 @@ def _record_answers(
     swaps: list[tuple[str, Entry | None, Entry]] = []
     counts = {"created": 0, "updated": 0, "skipped_images": 0, "warnings": 0}
     for item, answer in accepted:
-        entry = _sent(item, answer, now_ms)
+        entry = _sent(item, answer, base.get(item.reference), now_ms)
         if item.reference in lacking:
             entry = entry.replace(set_flags=Flag.IMAGES)
         swaps.append((item.reference, base.get(item.reference), entry))
@@ -145,7 +149,7 @@ def _is_settled(answer: ItemAnswer) -> bool:
     return answer.outcome != "unknown" and answer.http_status < 500
 
 
-def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
+def _sent(item: Outgoing, answer: ItemAnswer, base: Entry | None, now_ms: int) -> Entry:
     flags = Flag.OWNED | Flag.IN_SOURCE | Flag.ECHO_DUE
     return Entry(
         content=item.content,
@@ -157,7 +161,7 @@ def _sent(item: Outgoing, answer: ItemAnswer, now_ms: int) -> Entry:
         status=answered_status(answer.status, "active"),
         flags=flags | Flag.RESENT if item.answers else flags,
         sent_ms=now_ms,
-        changed_at=answer_mark(item.answers),
+        changed_at=answer_mark(item.answers) if item.answers else (base or Entry()).known_at,
         version=item.version,
         seen_ms=item.seen_ms,
     )
@@ -182,44 +186,29 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
             return {"overtaken": 1}
         if _newer_waits(ctx, change, seen_ms):
             return {"overtaken": 1}
-        try:
-            answer = call.delete(change.reference)
-            status, request_id = answer.items[0].status or "sold", answer.request_id
-            if status != "sold":
-                # Not known to be sold: the next run decides again.
-                ctx.ledger.swap([(change.reference, entry, entry.replace(set_flags=Flag.SELL_IN_DOUBT))])
-                audit.record_warnings(
-                    ctx, [audit.Warned(change.reference, theirs=f"DELETE left it {status}")], run=part.run
-                )
-                return {"warnings": 1}
-        except ItemRejected as refused:
-            if refused.status != 404:
-                raise
-            status, request_id = "sold", refused.request_id or ""
-        except Unavailable:
-            # It may be sold all the same: its row may return before another sell is answered.
-            ctx.ledger.swap([(change.reference, entry, entry.replace(set_flags=Flag.SELL_IN_DOUBT))])
-            raise
+        answer = send_sell(ctx, call, change.reference, entry, run=part.run)
+        if answer.status != "sold":
+            return {"warnings": 1}  # not known to be sold: the next run decides again
         now_ms = ctx.runs.now_ms()
-        settled = _sold(entry, change, status, now_ms=now_ms, seen_ms=seen_ms)
+        settled = _sold(entry, change, now_ms=now_ms, seen_ms=seen_ms)
         if not ctx.ledger.swap([(change.reference, entry, settled)]):
-            event = Event(now_ms, "sold", change.reason, run=part.run, request_id=request_id)
-            audit.record_sold(ctx, change.reference, event, entry, status=status)
+            event = Event(now_ms, "sold", change.reason, run=part.run, request_id=answer.request_id)
+            audit.record_sold(ctx, change.reference, event, entry)
     return {"sold": 1}
 
 
-def _sold(entry: Entry, change: Planned, status: str, *, now_ms: int, seen_ms: int) -> Entry:
+def _sold(entry: Entry, change: Planned, *, now_ms: int, seen_ms: int) -> Entry:
     """Return the entry after its sell. ``seen_ms``: when the source was read."""
     # A row with status sold stays in the source, and its next change is compared with it.
     has_row = change.row >= 0
     set_flags = Flag.IN_SOURCE if has_row else Flag(0)
     clear = Flag.ECHO_DUE | Flag.URGENT | Flag.INLINE_CONTENT | Flag.REVIVED | Flag.SELL_IN_DOUBT
     return entry.replace(
-        status=status,
+        status="sold",
         missed=0,
         row=change.content if has_row else entry.row,
         sent_ms=now_ms,
-        changed_at=change.changed_at or (0 if entry.has(Flag.ECHO_DUE) else entry.changed_at),
+        changed_at=change.changed_at or entry.known_at,
         # A sell has no version: a push from before this read of the source is older than the sell.
         version=0,
         seen_ms=seen_ms,

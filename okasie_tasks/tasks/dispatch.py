@@ -151,6 +151,8 @@ def part_message(
     else:
         count, kwargs = number + 1, {"account": account, "run": run, "part": number, "of": of}
     label = part_label(account, stage, count, of)
+    if stage == "load":
+        label = f"{account}: read of the source" if reads else part_label(account, stage, number, of - 1)
     options: dict[str, Any] = {"argsrepr": label}
     if reads:
         options["queue"] = _reading_queue()

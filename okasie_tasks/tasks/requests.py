@@ -23,10 +23,14 @@ _OLD_FACTOR: Final = 4
 
 @contextlib.contextmanager
 def taken(task_id: str) -> Iterator[None]:
-    """Mark a request as taken once the block has recorded it, or has refused it for good."""
+    """Mark a request as taken once the block has recorded it, or has refused it for good.
+
+    While it waits, its message is not lost: another one would wait beside it, and more with each look at the outbox.
+    """
     try:
         yield
-    except RetryLater:
+    except RetryLater as later:
+        services().outbox.waits(task_id, services().runs.now_ms() + int(later.seconds * 1000))
         raise
     except OkasieError:
         services().outbox.taken(task_id)

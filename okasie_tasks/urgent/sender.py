@@ -7,8 +7,7 @@ and then reads the urgent queue: one listing is a PUT, several are one bulk call
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
@@ -16,28 +15,20 @@ import msgspec
 
 from okasie_tasks.core.estimates import ITEMS_PER_BULK, pack
 from okasie_tasks.core.history import Event
-from okasie_tasks.core.ledger_entry import Entry, Flag, answered_status
-from okasie_tasks.core.pending import PendingChange, PushOutcome, is_superseded, pushed, sold
+from okasie_tasks.core.ledger_entry import Entry
+from okasie_tasks.core.pending import is_superseded, sold
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.errors import ItemRejected, ListingLocked, RetryLater, RunAborted, Unavailable
-from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call, ItemAnswer
-from okasie_tasks.sync import audit, rejects, skipped_images
+from okasie_tasks.sync import audit, rejects
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext
-
-log = get_logger(__name__)
-
-DOUBT_SECONDS: Final = 5.5
-"""After a request without an answer its listings stay closed for 5 s (see `okasie_tasks.store.write_locks`)."""
-QueuedChange = tuple[bytes, PendingChange]
-"""A pending change and its bytes as the urgent queue stored them."""
+from okasie_tasks.sync.sells import send_sell
+from okasie_tasks.urgent.outcomes import Outcomes, QueuedChange
 
 _QUIET_SECONDS: Final = 0.06
 _GATHER_SECONDS: Final = 0.25
 _IN_PLACE_SECONDS: Final = 0.5
 _REQUESTS_PER_TASK: Final = 10
-_LONGEST_WAIT_SECONDS: Final = 60.0
-_GIVE_UP_SECONDS: Final = 3600.0
 _LOOK_AT: Final = 2 * ITEMS_PER_BULK
 
 
@@ -61,7 +52,8 @@ class Sender:
         sleep: Callable[[float], None] = time.sleep,
         coming: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._ctx, self._token, self._rng, self._sleep, self._coming = ctx, token, rng, sleep, coming
+        self._ctx, self._token, self._sleep, self._coming = ctx, token, sleep, coming
+        self._outcomes = Outcomes(ctx, rng)
         self._sold_last = False
         self._still_held: Callable[[], bool] = lambda: True
         """Whether this sender still holds the locks. One that was suspended for long has lost them."""
@@ -159,7 +151,7 @@ class Sender:
                 raise ListingLocked("these listings are being written", seconds=0.05, where=self._ctx.policy.account)
             base = self._ctx.ledger.get([change.reference for _, change in batch])
             superseded = [pair for pair in batch if is_superseded(pair[1], base.get(pair[1].reference))]
-            self._finish([(pair, "overtaken", "something newer was sent before it") for pair in superseded])
+            self._outcomes.finish([(pair, "overtaken", "something newer was sent before it") for pair in superseded])
             batch = [pair for pair in batch if pair not in superseded]
             if batch:
                 self._still_held = locked.still_held
@@ -172,10 +164,10 @@ class Sender:
             else:
                 self._push(call, batch, base)
         except Unavailable as error:
-            self._again(batch, error, base)
+            self._outcomes.again(batch, error, base)
             raise
         except RunAborted as error:
-            self._refused_key(batch, error)
+            self._outcomes.refused_key(batch, error)
             raise
 
     # -- one request -----------------------------------------------------------------------------------------------
@@ -188,7 +180,7 @@ class Sender:
             else:
                 answer = call.bulk_upsert([(item.reference, item.body) for item in items])
         except ItemRejected as refused:
-            self._refused_whole(batch, items, refused, base)
+            self._outcomes.refused_whole(batch, items, refused, base)
             return
         if not self._still_held():
             return  # another sender may have sent it, or something newer; otherwise it is still queued
@@ -200,161 +192,34 @@ class Sender:
             elif item_answer.outcome == "unknown" or item_answer.http_status >= 500:
                 again.append((pair, item_answer))
             else:
-                self._rejected(pair, item, item_answer, answer.request_id, base)
+                self._outcomes.rejected(pair, item, item_answer, answer.request_id, base)
         for pair, item_answer in again:  # before what the same answer accepts is recorded
-            self._again([pair], rejects.item_error(item_answer, answer.request_id), base)
-        self._settle(accepted, base, answer.request_id)
-
-    def _settle(
-        self, accepted: list[tuple[QueuedChange, Outgoing, ItemAnswer]], base: dict[str, Entry], request_id: str
-    ) -> None:
-        now_ms = self._now_ms()
-        by_reference = {pair[1].reference: (pair, item, answer) for pair, item, answer in accepted}
-        lacking: set[str] = set()
-        for inline in (True, False):
-            taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].inline is inline]
-            lacking |= skipped_images.record(self._ctx, taken, now=now_ms // 1000, again=not inline)
-
-        def entry(reference: str, known: Entry | None) -> Entry:
-            pair, item, answer = by_reference[reference]
-            status = answered_status(answer.status, pair[1].status)
-            settled = pushed(pair[1], item, known, status=status, now_ms=now_ms)
-            return settled.replace(set_flags=Flag.IMAGES) if reference in lacking else settled
-
-        self._write(list(by_reference), base, entry)
-        if accepted:
-            self._ctx.runs.note_accepted(self._ctx.policy.account, now_ms)
-        self._ctx.ledger.remove_rejects(list(by_reference))
-        audit.record_pushed(self._ctx, accepted, base, request_id=request_id, now_ms=now_ms)
-        self._finish(
-            [
-                (pair, "created" if answer.created else "updated", audit.skipped_images(answer))
-                for pair, _, answer in accepted
-            ]
-        )
+            self._outcomes.again([pair], rejects.item_error(item_answer, answer.request_id), base)
+        self._outcomes.settle(accepted, base, answer.request_id)
 
     def _sell(self, call: Call, pair: QueuedChange, base: dict[str, Entry]) -> None:
         change, outcome, message = pair[1], "sold", None
         try:
-            request_id = call.delete(change.reference).request_id
+            answer = send_sell(self._ctx, call, change.reference, base.get(change.reference))
         except ItemRejected as refused:
-            if refused.status != 404:
-                self._rejected(pair, None, rejects.answer_of(change.reference, refused), refused.request_id, base)
-                return
+            verdict = rejects.answer_of(change.reference, refused)
+            self._outcomes.rejected(pair, None, verdict, refused.request_id, base)
+            return
+        if answer.status != "sold":
+            raise Unavailable(f"DELETE left it {answer.status}", seconds=0, where=change.reference)
+        if not answer.known:
             outcome, message = "not_found", "the marketplace does not have it; it will not be created either"
-            request_id = refused.request_id or ""
         if not self._still_held():
             return
         now_ms = self._now_ms()
-        self._write([change.reference], base, lambda _, known: sold(change, known, now_ms=now_ms))
+        self._outcomes.write([change.reference], base, lambda _, known: sold(change, known, now_ms=now_ms))
         self._ctx.ledger.remove_rejects([change.reference])
-        event = Event(now_ms, "sold", "sold manually", request_id=request_id, message=message or "")
+        event = Event(now_ms, "sold", "sold manually", request_id=answer.request_id, message=message or "")
         audit.record_sold(self._ctx, change.reference, event, base.get(change.reference))
-        self._finish([(pair, outcome, message)])
-
-    def _write(
-        self, references: Sequence[str], base: dict[str, Entry], entry: Callable[[str, Entry | None], Entry]
-    ) -> None:
-        """Write the ledger's entries. What was sent also stands over an entry that a comparison has changed since."""
-        remaining = list(references)
-        while remaining:
-            remaining = self._ctx.ledger.swap((name, base.get(name), entry(name, base.get(name))) for name in remaining)
-            base = self._ctx.ledger.get(remaining)
-
-    # -- what did not work -----------------------------------------------------------------------------------------
-
-    def _again(self, batch: list[QueuedChange], error: Unavailable, base: dict[str, Entry]) -> None:
-        """Keep the changes for another try, with growing waits; give them up after an hour.
-
-        A push that failed alone at its last try while other upserts were accepted is rejected.
-        """
-        now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
-        for raw, change in batch:
-            tries, failed_ms = change.tries + 1, change.failed_ms or now_ms
-            if len(batch) == 1 and tries >= ATTEMPTS and self._is_culprit(change, error):
-                answer = rejects.persistent(rejects.failure_of(change.reference, error))
-                self._rejected((raw, change), change.item, answer, error.request_id, base)
-                continue
-            if _is_old(change, since_ms, now_ms):
-                self._finish([((raw, change), "failed", error.message)])
-                continue
-            wait = max(error.seconds, min(_LONGEST_WAIT_SECONDS, 2.0**tries) * self._rng.uniform(0.8, 1.2))
-            wait = max(wait, DOUBT_SECONDS) if error.in_doubt else wait
-            not_before_ms = now_ms + int(wait * 1000)
-            later = msgspec.structs.replace(change, tries=tries, not_before_ms=not_before_ms, failed_ms=failed_ms)
-            self._ctx.urgent_queue.swap([(raw, later)])
-            if tries >= ATTEMPTS:
-                self._report([(change, "waiting", f"{error.message}; it is tried again")])
-
-    def _is_culprit(self, change: PendingChange, error: Unavailable) -> bool:
-        """Whether a push failed because of its content: other upserts have been accepted since it first failed."""
-        if change.kind == "sell" or not change.failed_ms or not rejects.may_be_data(error.status):
-            return False
-        return self._ctx.runs.accepted_since(self._ctx.policy.account, change.failed_ms)
-
-    def _refused_key(self, batch: list[QueuedChange], error: RunAborted) -> None:
-        log.error("the marketplace rejected the API key", account=self._ctx.policy.account, reason=str(error))
-        now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
-        for raw, change in batch:
-            later = msgspec.structs.replace(change, not_before_ms=now_ms + int(_LONGEST_WAIT_SECONDS * 1000))
-            if _is_old(change, since_ms, now_ms):
-                self._finish([((raw, change), "failed", str(error))])
-            else:
-                self._ctx.urgent_queue.swap([(raw, later)])
-                self._report([(change, "failed", str(error))])
-
-    def _refused_whole(
-        self, batch: list[QueuedChange], items: list[Outgoing], refused: ItemRejected, base: dict[str, Entry]
-    ) -> None:
-        """Send each listing of a call that was refused as a whole alone, to find the culprit."""
-        if len(batch) == 1:
-            answer = rejects.answer_of(items[0].reference, refused)
-            self._rejected(batch[0], items[0], answer, refused.request_id, base)
-            return
-        self._ctx.urgent_queue.swap((raw, msgspec.structs.replace(change, tries=ATTEMPTS - 1)) for raw, change in batch)
-
-    def _rejected(
-        self,
-        pair: QueuedChange,
-        item: Outgoing | None,
-        answer: ItemAnswer,
-        request_id: str | None,
-        base: dict[str, Entry],
-    ) -> None:
-        change = pair[1]
-        where = f"okasie.{change.kind}, {change.reference}"
-        run = "" if change.inline or item is None else rejects.PUSHED_ROW
-        now = self._now_ms() // 1000
-        reject = rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
-        rejects.record(self._ctx, [reject], base)
-        self._finish([(pair, "rejected", reject.message)], tuple(reject.fields))
-
-    # -- outcomes --------------------------------------------------------------------------------------------------
-
-    def _finish(self, done: list[tuple[QueuedChange, str, str | None]], fields: tuple[str, ...] = ()) -> None:
-        """Report outcomes and remove the changes. One that has been replaced stays, and is reported again later."""
-        self._report([(change, outcome, message) for (_, change), outcome, message in done], fields)
-        failed = [(change, message or "") for (_, change), outcome, message in done if outcome == "failed"]
-        if failed:
-            audit.record_given_up(self._ctx, failed, now_ms=self._now_ms())
-        self._ctx.urgent_queue.take(pair for pair, _, _ in done)
-
-    def _report(self, news: list[tuple[PendingChange, str, str | None]], fields: tuple[str, ...] = ()) -> None:
-        now_ms = self._now_ms()
-        outcomes: dict[str, dict[str, PushOutcome]] = defaultdict(dict)
-        for change, name, message in news:
-            outcome = PushOutcome(outcome=name, at_ms=now_ms, message=message, fields=fields, warnings=change.warnings)
-            for push in change.waiters:
-                outcomes[push][change.reference] = outcome
-        self._ctx.pushes.record(outcomes)
+        self._outcomes.finish([(pair, outcome, message)])
 
     def _now_ms(self) -> int:
         return self._ctx.runs.now_ms()
-
-
-def _is_old(change: PendingChange, resumed_ms: int, now_ms: int) -> bool:
-    """Whether a change has been tried for long enough. The time that its account was paused does not count."""
-    return now_ms - max(change.seen_ms, resumed_ms) > _GIVE_UP_SECONDS * 1000
 
 
 def _put_body(item: bytes) -> bytes:

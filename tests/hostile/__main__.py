@@ -3,7 +3,8 @@
     python -m tests.hostile --rounds 500 --seed 1
     python -m tests.hostile --seed 17 --rounds 1 --story
 
-``--seed`` is that of the first round, and each further round has the next one. The end tells which seeds went wrong, and
+``--seed`` is that of the first round, and each further round has the next one; with several, each begins such a
+series. The end tells which seeds went wrong, and
 how many requests were sent beside the fewest possible. ``--story``: what happened in each round, not only in those that
 went wrong. Exit status 1: a round went wrong, or the requests are more than 2 % above the fewest.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
 from okasie_tasks.local.supervisor import Supervisor
 from okasie_tasks.marketplace import client
+from tests.hostile.mangler import FOCUS
 from tests.hostile.round import Result, excess, play, told
 
 
@@ -42,7 +44,8 @@ def server() -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, nargs="+", default=[1])
+    parser.add_argument("--focus", choices=FOCUS, default="", help="mangle nothing else")
     parser.add_argument("--story", action="store_true")
     parser.add_argument("--first", action="store_true", help="stop at the first round that goes wrong")
     parser.add_argument("--verbose", action="store_true", help="with the logs of the package")
@@ -53,8 +56,8 @@ def main() -> int:
     results: list[Result] = []
     began = time.monotonic()
     with server() as url:
-        for seed in range(asked.seed, asked.seed + asked.rounds):
-            results.append(result := play(seed, url))
+        for seed in (first + number for first in asked.seed for number in range(asked.rounds)):
+            results.append(result := play(seed, url, asked.focus))
             if result.wrong or asked.story:
                 print(f"{seed} {result.style}, {result.seconds:g} s", flush=True)
                 print("".join(f"    {line}\n" for line in result.story), end="")

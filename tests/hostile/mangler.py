@@ -50,8 +50,8 @@ _TRANSPORT: Final = (
 
 
 class Mangling(NamedTuple):
-    """``counts``: numbers of rows or pages lie; ``refuses``: requests may have to be sent again; ``judges``: a write
-    may be refused for good, as the contract allows; ``values``: compared values lie; ``items``: refusals of single
+    """``counts``: numbers of rows or pages lie; ``refuses``: requests may have to be sent again; ``codes``: those with
+    which a write may be refused for good, as the contract allows; ``values``: compared values lie; ``items``: refusals of single
     listings, as the quirk ``item_errors`` takes them; ``lies``: a write is confirmed that was not done;
     ``harmless``: nothing may be sent because of it."""
 
@@ -59,7 +59,7 @@ class Mangling(NamedTuple):
     rules: tuple[Rule, ...]
     counts: bool = False
     refuses: bool = False
-    judges: bool = False
+    codes: frozenset[str] = frozenset()
     values: bool = False
     lies: bool = False
     harmless: bool = False
@@ -81,6 +81,20 @@ def mass_loss(rng: Random) -> list[Mangling]:
     field = rng.choice(("price", "mileage", "color", "doors"))
     rule = _edit("list", [{"path": f"data.*.{field}", "do": "set", "value": None}], rng)
     return [Mangling(f"list with null {field} everywhere", (rule,), values=True)]
+
+
+def _total(rng: Random, items: int, pages: int) -> Mangling:
+    edits = [
+        {"path": "pagination.totalItems", "do": "set", "value": items},
+        {"path": "pagination.totalPages", "do": "set", "value": pages},
+    ]
+    rule = _edit("list", edits, rng)
+    return Mangling(f"list with {items} items on {pages} pages", (rule,), counts=True, refuses=True, harmless=True)
+
+
+def _unknown_status(rng: Random, references: Sequence[str]) -> Mangling:
+    rule = _edit("list", [{"path": "data.*.status", "do": "set", "value": "reserved"}], rng)
+    return Mangling("list with status reserved", (rule,), harmless=True)
 
 
 def manglings(rng: Random, references: Sequence[str], *, writes_back: bool) -> list[Mangling]:
@@ -212,10 +226,20 @@ def _any_answer(rng: Random, kind: str) -> Mangling:
     if path:
         rule["match"] = {"path": path}
     verdict = not html and path != "list" and isinstance(body, dict) and isinstance(body.get("error"), dict)
-    judges = verdict and (status in (400, 403, 404, 422) or status >= 500)
+    codes = (body["error"]["code"], f"http_{status}") if verdict and _may_judge(status) else ()
     name = f"{kind} {status} {'html' if html else body!r} on {path or 'everything'}"
     lies = kind == "answer" and status < 300
-    return Mangling(name, (rule,), counts=path in ("", "list"), refuses=True, judges=judges, lies=lies)
+    return Mangling(
+        name, (rule,), counts=path in ("", "list"), refuses=True, codes=frozenset(filter(_is_word, codes)), lies=lies
+    )
+
+
+def _may_judge(status: int) -> bool:
+    return status in (400, 403, 404, 422) or status >= 500
+
+
+def _is_word(code: object) -> bool:
+    return isinstance(code, str) and code != ""
 
 
 def _when(rng: Random) -> dict[str, Any]:
@@ -268,9 +292,10 @@ def _transport(rng: Random, _: Sequence[str]) -> Mangling:
     rule: Rule = {"kind": kind, "seconds": 5, **_when(rng)}
     if path:
         rule["match"] = {"path": path}
-    judges = kind == "500" and path != "list"  # an error document that may come back for the same listing
+    # An error document that may come back for the same listing.
+    codes = frozenset({"UPSERT_FAILED"} if kind == "500" and path != "list" else ())
     return Mangling(
-        f"{kind} on {path or 'everything'}", (rule,), counts=path in ("", "list"), refuses=True, judges=judges
+        f"{kind} on {path or 'everything'}", (rule,), counts=path in ("", "list"), refuses=True, codes=codes
     )
 
 
@@ -294,6 +319,15 @@ def item_errors(rng: Random, references: Sequence[str]) -> Mangling:
         (502, "FEATURES_FAILED"), (500, "UPSERT_FAILED"), (503, "UNAVAILABLE"),
     ))  # fmt: skip
     names = rng.sample(list(references), rng.randint(1, 2))
-    judges = status in (400, 403, 404, 422) or status >= 500
+    codes = frozenset({code} if _may_judge(status) else ())
     errors = {name: {"status": status, "code": code} for name in names}
-    return Mangling(f"{status} {code} for {names}", (), refuses=True, judges=judges, items=errors)
+    return Mangling(f"{status} {code} for {names}", (), refuses=True, codes=codes, items=errors)
+
+
+FOCUS: Final[dict[str, Callable[[Random, Sequence[str]], Mangling]]] = {
+    "few_pages": lambda rng, _: _total(rng, 0, 0),
+    "many_pages": lambda rng, _: _total(rng, 10**6, 60),
+    "unknown_status": _unknown_status,
+    "item_errors": item_errors,
+}
+"""One mangling in each turn, for rules whose absence the others seldom show."""

@@ -15,8 +15,8 @@ import redis
 
 from okasie_tasks.store.records import Run
 from tests.hostile.feed import WRITABLE
-from tests.hostile.mangler import Mangling, content_only, harmless, item_errors, manglings, mass_loss
-from tests.hostile.oracle import Oracle, Push
+from tests.hostile.mangler import FOCUS, Mangling, content_only, harmless, item_errors, manglings, mass_loss
+from tests.hostile.oracle import Oracle, Push, SoldThere
 from tests.hostile.scenario import HostileScenario
 from tests.sync.http_scenario import Row, varied
 
@@ -46,14 +46,15 @@ class Needs(NamedTuple):
 
 
 class Round:
-    """``seed`` decides everything."""
+    """``seed`` decides everything. ``focus``: the only mangling, one of `FOCUS`."""
 
-    def __init__(self, seed: int, redis_url: str, folder: Path) -> None:
+    def __init__(self, seed: int, redis_url: str, folder: Path, focus: str) -> None:
         self.rng = rng = Random(f"hostile:{seed}")
         self.table = rng.random() < 0.35
         conflict = rng.choice(("remote", "newest")) if self.table else "local"
         self.guarded = rng.random() < 0.4
-        self.page_rows = rng.choice((0, 0, 10, 25))
+        self.page_rows = rng.choice((0, 0, 10, 25)) or (10 if focus else 0)
+        self.focus = focus
         rows = varied(rng.randint(20, 60), seed=rng.randrange(10**6))
         for row in rows:
             row["colour"] = rng.choice(_COLOURS)
@@ -65,11 +66,17 @@ class Round:
         style = f"{'table' if self.table else 'csv'} {conflict} {len(rows)} cars"
         style += (" guarded" if self.guarded else "") + (f" {self.page_rows} rows a page" if self.page_rows else "")
         self.result = Result(seed, style, [], [])
+        self._more = Random(f"hostile, more:{seed}")
+        """For what was added since, so that the other choices of a seed stay."""
         self._next = 1000
         self._removed = 0
         self._waiting: list[tuple[str, str, Push | None]] = []
         self._writes = 0
-        self._judged = self._lied = False
+        self._lied = False
+        self._verdicts: set[tuple[str, str]] = set()
+        """Reference, or "" for any, and the code with which it may have been refused for good."""
+        self._refused: dict[str, Row] = {}
+        """The rows that may have been refused for good, by reference: they are sent again when they change."""
         self._done = True
         """The last run has left nothing to be sent again."""
         self._read: dict[str, Row] = {}
@@ -97,9 +104,14 @@ class Round:
             world.clock.ahead += 200
             self._turn()
         self._heal()
-        for _ in range(2):
-            world.clock.ahead += 600
-            last = self._run("full", [])
+        world.clock.ahead += 600
+        first = self._run("full", [])
+        world.clock.ahead += 600
+        equal = first.state == "done" and not self._differences()
+        before = len(world.writes)
+        last = self._run("full", [])
+        if equal and (sent := [write.reference for write in world.writes[before:]]):
+            self.result.wrong.append(f"{len(sent)} listings were written though everything was equal: {sent[:3]}")
         self._check_end(last)
 
     # -- a turn under fire -----------------------------------------------------------------------------------------
@@ -110,7 +122,9 @@ class Round:
         self.feed.publish()
         references, quiet = sorted(self.oracle.ours), rng.random() < 0.5
         mode = rng.choice(("full", "full", "incremental"))
-        if quiet and self.table and self.guarded:
+        if self.focus:
+            found, mode = [FOCUS[self.focus](rng, sorted(self.feed.rows))], "full"
+        elif quiet and self.table and self.guarded:
             found, mode = mass_loss(rng), "full"
         elif quiet:
             kind = rng.randrange(3)
@@ -125,13 +139,14 @@ class Round:
             self._prepare_accidents()
         for mangling in found:
             self.result.story.append(mangling.name)
-            self._judged |= mangling.judges
+            self._verdicts |= {(name, code) for name in mangling.items or ("",) for code in mangling.codes}
+            self._refused |= {name: dict(self.feed.rows[name]) for name in mangling.items if mangling.codes}
             self._lied |= mangling.lies
         if errors := {name: error for mangling in found for name, error in mangling.items.items()}:
             world.quirks(page_rows=self.page_rows, item_errors=errors)
         world.faults(*(rule for mangling in found for rule in mangling.rules), seconds=rng.choice((1, 12, 60, 120)))
         self._run(mode, found)
-        if not quiet:
+        if not quiet and not self.focus:
             self._ask()
         world.send(6)
         world.reading.clear()
@@ -196,7 +211,9 @@ class Round:
         if rng.random() < 0.1 and names and not self.table:
             name = rng.choice(names)
             self.world.edit({"reference": name, "status": "sold"})
-            self.oracle.sold_there.add(name)
+            row = self.feed.rows[name]
+            taken = self._read.get(name) == row and not any(of in (name, "") for of, _ in self._verdicts)
+            self.oracle.sold_there[name] = SoldThere(self.world.clock(), dict(row) if taken else None)
 
     def _set_there(self, name: str) -> None:
         """A person has edited the listing: it may be offered to the source as it is."""
@@ -210,7 +227,7 @@ class Round:
         names = sorted(self.feed.rows)
         choice = rng.randrange(4)
         if choice == 0:
-            pushed = rng.sample(names, 2)
+            pushed = rng.sample(names, 2)[: self._more.randint(1, 2)]
             push = world.push(pushed)
             self.result.story.append(f"push {pushed}")
             for name in pushed if not world.ctx.pushes.get(push).error else ():
@@ -270,7 +287,8 @@ class Round:
         """What a run has to do, where it is certain."""
         oracle, rows = self.oracle, self.feed.versions[-1].rows
         uncertain = oracle.pushes or oracle.sold_by_hand or oracle.sold_there or self._lied
-        if mode != "full" or self.table or rows is None or uncertain or not self._done:
+        edited = self.table and self.oracle.edits
+        if mode != "full" or edited or rows is None or uncertain or not self._done:
             return None
         wanted = self.world.bodies(rows)
         stored = {row["externalReference"]: row for row in self.world.stored()}
@@ -289,6 +307,7 @@ class Round:
         """Nothing is sent because of what says nothing, and nothing but what is refused stays behind."""
         result, done = self.result, run.state == "done"
         refused = {name for mangling in found for name in mangling.items}
+        before = {name for name, row in self._refused.items() if self.feed.rows.get(name) == row}
         exact = not any(m.counts or m.refuses or m.values for m in found)
         if all(mangling.harmless for mangling in found):
             sent = {write.reference for write in self.world.writes[self._writes :] if write.outcome != "sold"}
@@ -301,9 +320,15 @@ class Round:
             result.requests, result.fewest = result.requests + len(kinds), result.fewest + fewest
             if len(kinds) > fewest:
                 result.story.append(f"{len(kinds)} requests instead of {fewest}: {kinds}")
-        if refused and all(mangling.items for mangling in found) and not self.guarded:
+        any_refused = any(not name for name, _ in self._verdicts)
+        if refused and all(mangling.items for mangling in found) and not self.guarded and not any_refused:
             texts = self.oracle.differences(self.world.stored(), self.world.bodies(self.feed.rows))
-            result.wrong += [text for text in texts if text.split(" ", 1)[0] not in refused]
+            result.wrong += [text for text in texts if text.split(" ", 1)[0] not in refused | before]
+            # A listing that fails while others are accepted is rejected by the same run.
+            if all(mangling.codes for mangling in found) and needs.sends - refused - before:
+                rejected = {reject.reference for reject in self.world.ctx.ledger.all_rejects()}
+                left = sorted(refused & needs.sends - rejected)
+                result.wrong += [f"{name} was refused in every request and is not rejected" for name in left]
 
     def _check(self) -> None:
         self._check_writes(self.world.clock())
@@ -331,7 +356,7 @@ class Round:
             self.result.wrong.append("a push or a sell waits for ever")
         for reject in world.ctx.ledger.all_rejects():
             name = reject.reference
-            if not self._judged:
+            if not self._verdicts & {(name, reject.code), ("", reject.code)}:
                 self.result.wrong.append(
                     f"{name} was rejected without a verdict on it: {reject.code} {reject.message:.80}"
                 )
@@ -342,25 +367,27 @@ class Round:
                 self.oracle.refused.add(name)
         self.feed.publish()
 
+    def _differences(self) -> list[str]:
+        """What is wrong on the marketplace, but for the listings that it refuses for good."""
+        world = self.world
+        texts = self.oracle.differences(world.stored(), world.bodies(self.feed.rows))
+        return [text for text in texts if text.split(" ", 1)[0] not in self.oracle.refused]
+
     def _check_end(self, last: Run) -> None:
         world = self.world
         self._check()
-        wanted = world.bodies(self.feed.rows)
-        skip = self.oracle.refused
-        self.result.wrong += [
-            text for text in self.oracle.differences(world.stored(), wanted) if text.split(" ", 1)[0] not in skip
-        ]
+        self.result.wrong += self._differences()
         if last.state != "done":
             document = world.document(last)
             self.result.wrong.append(f"the last run ended {last.state}: {document['error']} {document['held']}"[:400])
 
 
-def play(seed: int, redis_url: str) -> Result:
+def play(seed: int, redis_url: str, focus: str = "") -> Result:
     """One round on an empty server."""
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
-        return Round(seed, redis_url, Path(folder)).play()
+        return Round(seed, redis_url, Path(folder), focus).play()
 
 
 def excess(results: list[Result]) -> float:

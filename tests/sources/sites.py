@@ -14,7 +14,8 @@ import trustme
 
 from tests.sources.servers import PASSWORD, USER, CuttingProxy, certificate, ftp_server, s3_server, sftp_server
 
-SECRETS = {"U": USER, "P": PASSWORD, "ACCESS": "access-key-id", "SECRET": "s3cret/access+key"}
+ENVIRON = {"U": USER}
+SECRETS = {"P": PASSWORD, "ACCESS": "access-key-id", "SECRET": "s3cret/access+key"}
 SCHEMES = ("ftp", "ftps", "sftp", "s3")
 LOGIN = 'username = "env:U"\npassword = "env:P"\n'
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -120,6 +122,23 @@ def test_a_block_is_cut_by_its_size_too(tmp_path: Path, monkeypatch: pytest.Monk
         assert all(len(block.data) < 250 for block in taken), kind
         assert len(taken) > 5
         assert [row.reference for block in taken for row in found.decode(block)] == NAMES
+
+
+@pytest.mark.parametrize("kind", ["csv", "utf-16", "jsonl", "sql"])
+def test_a_read_takes_the_memory_of_a_few_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    for module in (csv_format, jsonl, records):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 500)
+    monkeypatch.setattr(sys.modules[__name__], "NAMES", [f"C{number:05}" + "x" * 300 for number in range(20_000)])
+    found = make(tmp_path, kind)
+    assert next(iter(found.blocks())).rows == 500, "what is imported for it is imported"
+    tracemalloc.start()
+    try:
+        count = sum(block.rows for block in found.blocks())
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 20_000
+    assert most < 4_000_000, "of more than 12 MB"
 
 
 def test_values_without_a_msgpack_type_survive(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_certificate_of_a_private_authority_is_accepted_if_named(tmp_path: Pat
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ca.issue_cert("127.0.0.1").configure_cert(context)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         url = f"https://127.0.0.1:{server.server_port}/dex.csv"
         assert len(list(source(tmp_path, url, 'ca_file = "ca.pem"').rows())) == 2

@@ -16,10 +16,12 @@ import pytest
 import trustme
 
 from okasie_tasks.errors import ConfigurationError, SourceError
+from okasie_tasks.masking import mask
 from okasie_tasks.ports import SettlingSource
 from okasie_tasks.sources.transports import base, pattern
+from okasie_tasks.sources.transports.beginning import first_bytes
 from tests.sources.servers import PASSWORD, USER, CuttingProxy, certificate, ftp_server, sftp_server
-from tests.sources.sites import LOGIN, SCHEMES, SECRETS, Site, site
+from tests.sources.sites import ENVIRON, LOGIN, SCHEMES, SECRETS, Site, site
 from tests.sources.support import brief, source
 
 HEAD = b"ref,title,price\n"
@@ -34,7 +36,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 
 def read(folder: Path, url: str, options: str = "") -> list[tuple[int, str | None, str | None]]:
-    return brief(source(folder, url, options, **SECRETS).rows())
+    return brief(source(folder, url, options, **ENVIRON, **SECRETS).rows())
 
 
 def failure(folder: Path, url: str, options: str = "") -> SourceError:
@@ -54,20 +56,20 @@ def test_an_unchanged_feed_is_not_downloaded_again(server: Site, tmp_path: Path)
     server.put(CSV, age=120)
     assert read(tmp_path, server.url(), server.options) == EXPECTED
     first = downloads(tmp_path)
-    feed = source(tmp_path, server.url(), server.options, **SECRETS)
+    feed = source(tmp_path, server.url(), server.options, **ENVIRON, **SECRETS)
     assert brief(feed.get(["B"])) == EXPECTED[1:]
     assert downloads(tmp_path) == first
     assert isinstance(feed, SettlingSource)
     assert feed.settles_in("") == 0
     server.put(CSV.replace(b"Golf", b"Fiat"), age=60)
-    changed = source(tmp_path, server.url(), server.options, **SECRETS)
+    changed = source(tmp_path, server.url(), server.options, **ENVIRON, **SECRETS)
     assert changed.version() != feed.version()
     assert brief(changed.rows())[0][2] == "Fiat"
 
 
 def test_a_feed_just_written_must_settle_and_is_downloaded_again(server: Site, tmp_path: Path) -> None:
     server.put(CSV, age=-30)  # by a clock that is ahead
-    feed = source(tmp_path, server.url(), server.options, **SECRETS)
+    feed = source(tmp_path, server.url(), server.options, **ENVIRON, **SECRETS)
     assert isinstance(feed, SettlingSource)
     assert feed.settles_in("") == feed.settle_seconds
     first = downloads(tmp_path)
@@ -80,7 +82,7 @@ def test_a_pattern_takes_the_newest_file(server: Site, tmp_path: Path) -> None:
     server.put(CSV, "export/stock-1.csv", age=60)
     server.put(HEAD + b"NOT,Golf,100\n", "export/photos.txt", age=10)
     (server.folder / "export" / "stock-9.csv").mkdir(parents=True)
-    feed = source(tmp_path, server.url("export/stock-*.csv"), server.options, **SECRETS)
+    feed = source(tmp_path, server.url("export/stock-*.csv"), server.options, **ENVIRON, **SECRETS)
     rows = list(feed.rows())
     assert brief(rows) == EXPECTED
     assert rows[0].where.endswith("/export/stock-1.csv:2")
@@ -115,6 +117,38 @@ def test_user_and_password_may_stand_in_the_url(tmp_path: Path) -> None:
         server.put(CSV)
         url = server.url("~/stock.csv").replace("://", f"://{USER}:s3cret%2Fp%40ss@")
         assert read(tmp_path, url) == EXPECTED
+
+
+def test_the_beginning_of_a_feed_is_read_without_a_configuration(
+    server: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `okasie init` does: with what the user's machine has."""
+    server.put(large())
+    url = server.url("sto*.csv").replace("://", f"://{USER}:s3cret%2Fp%40ss@" if server.scheme != "s3" else "://")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if server.scheme == "sftp":
+        (tmp_path / ".ssh").mkdir()
+        key = (tmp_path / "host_key").read_text()
+        (tmp_path / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {key}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+    if server.scheme == "ftps":
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    assert first_bytes(url, 50_000) == large()[:50_000]
+    assert first_bytes(url, 50_000_000) == large()
+    for wrong in ("gopher://u:pa55w0rd@host/x", "ftp://u:pa55#w0rd@host/x"):
+        with pytest.raises(ConfigurationError) as caught:
+            first_bytes(wrong, 10)
+        assert "w0rd" not in str(caught.value)
+
+
+def test_a_user_name_is_not_masked_in_other_texts(tmp_path: Path) -> None:
+    with site("ftp", tmp_path) as server:
+        server.put(CSV)
+        assert read(tmp_path, server.url(), server.options) == EXPECTED
+    assert mask(f"the {USER} of the log") == f"the {USER} of the log"
+    assert mask(f"the {PASSWORD}") == "the ***"
 
 
 # -- connections that break ----------------------------------------------------------------------------------------

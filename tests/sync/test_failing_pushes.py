@@ -13,8 +13,10 @@ import msgspec
 import pytest
 import redis
 
+from okasie_tasks.core.ledger_entry import Flag
 from okasie_tasks.core.pending import PushOutcome
 from okasie_tasks.errors import RetryLater
+from okasie_tasks.reports.listing import why_document
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from tests.sync.guarded_scenario import GuardedScenario
@@ -144,3 +146,30 @@ def test_a_success_without_a_body_settles_a_push_and_a_sell(scenario: GuardedSce
     scenario.sandbox.faults.clear()
     scenario.remove([scenario.rows[1]])
     assert scenario.told("full")["listings"]["unchanged"] == 5
+
+
+@pytest.mark.parametrize("word", ["archived", "active"])
+def test_a_sell_that_leaves_the_listing_in_another_status_is_tried_again(scenario: GuardedScenario, word: str) -> None:
+    reference, name = scenario.rows[0]["stock_no"], uuid4().hex
+    mangled = {"path": "data.status", "do": "set", "value": word}
+    scenario.faults({"kind": "edit", "match": {"path": "delete"}, "edits": [mangled]})
+    accept.accept_sell(scenario.ctx, name, references=[reference])
+    send(scenario, rounds=4)
+    found = outcomes(scenario, name)[reference]
+    assert (found.outcome, f"DELETE left it {word}" in (found.message or "")) == ("waiting", True)
+    entry = scenario.ctx.ledger.get([reference])[reference]
+    assert (entry.status, entry.has(Flag.SELL_IN_DOUBT)) == ("active", True)
+    assert f"DELETE left it {word}" in [event["reason"] for event in why_document(scenario.ctx, reference)["events"]]
+    scenario.sandbox.faults.clear()
+    send(scenario, rounds=2)
+    assert outcomes(scenario, name)[reference].outcome == "sold"
+    entry = scenario.ctx.ledger.get([reference])[reference]
+    assert (entry.status, entry.has(Flag.SELL_IN_DOUBT)) == ("sold", False)
+
+
+def test_a_sell_without_an_answer_is_in_doubt(scenario: GuardedScenario) -> None:
+    reference = scenario.rows[0]["stock_no"]
+    scenario.faults({"kind": "answer_after", "status": 507, "body": "", "match": {"path": "delete"}})
+    accept.accept_sell(scenario.ctx, uuid4().hex, references=[reference])
+    send(scenario, rounds=1)
+    assert scenario.ctx.ledger.get([reference])[reference].has(Flag.SELL_IN_DOUBT)

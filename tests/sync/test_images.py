@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ import redis
 from okasie_tasks.core.ledger_entry import Flag
 from okasie_tasks.reports.listing import why_document
 from okasie_tasks.sync import skipped_images
+from okasie_tasks.urgent import accept
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import varied
 
@@ -84,3 +86,20 @@ def test_a_new_content_begins_anew(scenario: GuardedScenario) -> None:
     next(row for row in scenario.rows if row["stock_no"] == BAD)["price_eur"] = "4321"
     assert scenario.good_run("incremental")["listings"]["updated"] == 1
     assert scenario.ctx.ledger.skipped([BAD])[BAD].tries == 1
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_more_than_fifty_are_a_warning_in_the_outcome_of_a_push(scenario: GuardedScenario, inline: bool) -> None:
+    row, name = scenario.rows[5], uuid4().hex
+    row["photos"] = "|".join(f"https://x.test/{number}.jpg" for number in range(53))
+    listing = scenario.wanted()[row["stock_no"]] | {"externalReference": row["stock_no"]}
+    listing["images"] = row["photos"].split("|")
+    asked = {"listings": [listing]} if inline else {"references": [row["stock_no"]]}
+    accept.accept_push(scenario.ctx, name, **asked)
+    scenario._send()
+    outcome = scenario.ctx.pushes.get(name).outcomes[row["stock_no"]]
+    assert outcome.outcome == "updated"
+    [warning] = outcome.warnings
+    assert "3 of 53" in warning
+    events = why_document(scenario.ctx, row["stock_no"])["events"]
+    assert any(warning in event["reason"] for event in events)

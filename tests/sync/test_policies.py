@@ -117,3 +117,15 @@ def test_an_offer_that_cannot_be_made_is_made_again(make: Make) -> None:
         target.rmdir()
         assert scenario.good_run()["notes"] == []
         assert [line["reference"] for line in offers(scenario)] == [CAR]
+
+
+def test_a_push_that_was_confirmed_and_not_done_is_not_an_edit_there(make: Make) -> None:
+    """The old row is no edit: ours is sent again, and the source is offered nothing."""
+    with make("remote") as scenario:
+        scenario.good_run()
+        row(scenario)["price_eur"] = "2222"
+        scenario.faults({"kind": "answer", "match": {"path": "put"}, "status": 204, "body": "", "times": 1})
+        scenario.push_reference(CAR)
+        assert price(scenario) != 2222
+        scenario.good_run()
+        assert (price(scenario), offers(scenario)) == (2222, [])

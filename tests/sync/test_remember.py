@@ -160,7 +160,7 @@ def test_a_push_that_was_given_up_is_told(dealer: Dealer, monkeypatch: pytest.Mo
         raise Unavailable("no answer", seconds=0)
 
     monkeypatch.setattr(dealer.market, "_upsert", fail)
-    monkeypatch.setattr("okasie_tasks.urgent.sender._GIVE_UP_SECONDS", -1.0)
+    monkeypatch.setattr("okasie_tasks.urgent.outcomes._GIVE_UP_SECONDS", -1.0)
     accept.accept_push(dealer.ctx, "p", references=["A"])
     with pytest.raises(RetryLater):
         dealer.send()

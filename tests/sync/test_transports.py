@@ -16,7 +16,7 @@ from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources.transports import base
 from tests.sources.servers import CuttingProxy
-from tests.sources.sites import SCHEMES, SECRETS, Site, site
+from tests.sources.sites import ENVIRON, SCHEMES, SECRETS, Site, site
 from tests.sync.http_scenario import ACCOUNT, HttpScenario, varied
 
 _ROWS = 60
@@ -37,7 +37,7 @@ class Upload:
             original.write_text(config.read_text())
         config.write_text(original.read_text().replace('url = "feed.csv"\n', f'url = "{url}"\n{options}'))
         scenario.services.redis.close()
-        scenario.services = Services(load_settings(config, environ=SECRETS))
+        scenario.services = Services(load_settings(config, environ=ENVIRON | SECRETS))
         scenario.ctx = scenario.services.context(ACCOUNT)
 
     def put(self) -> None:

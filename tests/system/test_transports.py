@@ -11,7 +11,7 @@ import pytest
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from tests.sources.servers import CuttingProxy
-from tests.sources.sites import SCHEMES, SECRETS, Site, site
+from tests.sources.sites import ENVIRON, SCHEMES, SECRETS, Site, site
 from tests.support import Place, Workers, stored
 
 _CARS = 120
@@ -43,7 +43,7 @@ def test_workers_sync_each_transport_and_a_cut_sells_nothing(tmp_path: Path, red
             (tmp_path / name).mkdir()
             sites[name] = open_.enter_context(site(name, tmp_path / name))
         proxy = open_.enter_context(CuttingProxy(sites["sftp"].port, after=None))
-        place.env |= {**SECRETS, "OKASIE_REDIS__URL": redis_url}
+        place.env |= {**ENVIRON, **SECRETS, "OKASIE_REDIS__URL": redis_url}
         for name, server in sites.items():
             port = proxy.port if name == "sftp" else None
             url = server.url("export/stock*", port=port)

@@ -22,8 +22,8 @@ from okasie_tasks.sources.content import open_content
 from okasie_tasks.sources.detect.csv_head import header_of_sheet, read_csv
 from okasie_tasks.sources.detect.flat import flatten
 from okasie_tasks.sources.detect.json_lists import lists_in
-from okasie_tasks.sources.http import first_bytes
 from okasie_tasks.sources.sheet_reader import ERRORS, read_sheet, sheet_rows
+from okasie_tasks.sources.transports.beginning import first_bytes
 from okasie_tasks.sources.xml_reader import likely_elements, read_xml
 
 MOST_ROWS: Final = 100_000
@@ -72,11 +72,11 @@ def cells(head: Head, column: str) -> Iterator[Any]:
 
 
 def is_web(feed: str) -> bool:
-    return feed.startswith(("http://", "https://"))
+    return "://" in feed
 
 
 def read_head(feed: str) -> Head:
-    """Read the first rows of a feed of any format, also gzipped or in a zip: a path or an http(s) URL.
+    """Read the first rows of a feed of any format, also gzipped or in a zip: a path or a URL.
 
     Raises `ConfigurationError` when there is no such file, `SourceError` when no vehicles can be found in it.
     """

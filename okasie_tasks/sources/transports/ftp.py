@@ -12,7 +12,7 @@ import ftplib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 from okasie_tasks.errors import SourceError
@@ -150,7 +150,7 @@ class FtpStore:
             modified = _seconds(self._ftp.sendcmd(f"MDTM {path}").removeprefix("213").strip())
         return Entry(path, size, modified)
 
-    def read(self, entry: Entry) -> Iterator[bytes]:
+    def read(self, entry: Entry) -> Generator[bytes]:
         self._ftp.voidcmd("TYPE I")
         with self._ftp.transfercmd(f"RETR {entry.path}") as connection:
             while piece := connection.recv(PIECE_BYTES):

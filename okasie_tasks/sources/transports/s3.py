@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ class S3Store:
         found = self._call(self._files._call_s3, "head_object", Bucket=self._bucket, Key=path[1:])
         return _entry(path, found | {"size": found["ContentLength"], "type": "file"})
 
-    def read(self, entry: Entry) -> Iterator[bytes]:
+    def read(self, entry: Entry) -> Generator[bytes]:
         # The object as it was looked at, or an error.
         answer = self._call(
             self._files._call_s3, "get_object", Bucket=self._bucket, Key=entry.path[1:], IfMatch=entry.etag

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 import asyncssh
@@ -66,7 +66,7 @@ def _known_hosts(address: Address, source: SourceSettings) -> Any:
     if source.host_key is None:
         return ()
     host = f"[{address.host}]:{address.port}" if address.port not in (None, 22) else address.host
-    lines = [line.strip() for line in source.host_key.reveal().splitlines()]
+    lines = [line.strip() for line in source.host_key.value().splitlines()]
     named = [f"{host} {line}" if line.startswith(("ssh-", "ecdsa-", "sk-")) else line for line in lines]
     try:
         return asyncssh.import_known_hosts("\n".join(named) + "\n")
@@ -119,7 +119,7 @@ class SftpStore:
             raise SourceError("is not a regular file", where=self._address.place + path, code="source_missing")
         return Entry(path, found.size, found.mtime)
 
-    def read(self, entry: Entry) -> Iterator[bytes]:
+    def read(self, entry: Entry) -> Generator[bytes]:
         file = self._call(self._sftp.open, _path(entry.path), "rb")
         while piece := self._call(file.read, _READ_BYTES):
             yield piece

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -44,7 +45,7 @@ class Address(msgspec.Struct, frozen=True):
         parts = urlsplit(f"{scheme.lower()}://{place}")
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         if source.username is not None:
-            user = source.username.reveal()
+            user = source.username.value()
         if source.password is not None:
             password = source.password.reveal()
         if password:
@@ -69,7 +70,7 @@ class Store(Protocol):
         """Return a file, as it is now."""
         ...
 
-    def read(self, entry: Entry) -> Iterator[bytes]:
+    def read(self, entry: Entry) -> Generator[bytes]:
         """Yield the pieces of a file. Raises when the server does not confirm that they are all."""
         ...
 
@@ -101,14 +102,30 @@ class StoreTransport:
     def fetch(self, bounds: Bounds) -> Fetched:
         return with_retries(lambda: self._fetch(bounds), bounds)
 
+    def first_bytes(self, bounds: Bounds, most: int) -> bytes:
+        """Return at most the first ``most`` bytes; nothing is stored."""
+        data = bytearray()
+        with self._connect(self._address, self._source, bounds) as store:
+            with contextlib.closing(store.read(self._find(store))) as pieces:
+                for piece in pieces:
+                    data += piece
+                    bounds.check_time(self._address.where)
+                    if len(data) >= most:
+                        break
+            return bytes(data[:most])
+
+    def _find(self, store: Store) -> Entry:
+        path = self._address.path
+        if is_pattern(path):
+            path = newest(path, store.listed, self._address.where, stat=store.stat).path
+        return store.stat(path)
+
     def _fetch(self, bounds: Bounds) -> Fetched:
         address = self._address
         try:
             with self._connect(address, self._source, bounds) as store:
-                path = address.path
-                if is_pattern(path):
-                    path = newest(path, store.listed, address.where, stat=store.stat).path
-                entry, where = store.stat(path), address.place + path
+                entry = self._find(store)
+                where = address.place + entry.path
                 bounds.check_size(entry.size or 0, where)
                 download = self._cache.known()
                 if not download.token or download.token != _token(entry):
@@ -131,7 +148,7 @@ class StoreTransport:
 
 
 def _token(entry: Entry) -> tuple[str, ...]:
-    """Return what identifies the file's content; () if the server tells too little for that."""
+    """Return what identifies the file's content; () if the server says too little for that."""
     if entry.etag:
         return (entry.path, entry.etag, str(entry.size))
     return () if entry.modified is None else (entry.path, repr(entry.modified), str(entry.size))
