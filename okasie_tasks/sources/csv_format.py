@@ -64,6 +64,8 @@ class CsvFormat:
                     self._check_end(block, head)
                 yield block
                 first += rows
+        if reader.ends_in_blank_row:
+            raise SourceError("ends in the middle of a row", where=f"{name}:{reader.row_line}", code="cut")
 
     def _check_end(self, block: Block, head: _Head) -> None:
         """Raise `SourceError` if the last row of the feed is incomplete."""

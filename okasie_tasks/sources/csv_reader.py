@@ -49,6 +49,8 @@ class CsvReader:
         """Lines read so far."""
         self.row_line = 0
         """The line on which the last row begins."""
+        self.ends_in_blank_row = False
+        """Whether the last line is the beginning of a row of which only empty fields are left."""
         self._width = 0
         """The number of columns, once `header` has read them. Until then no quotes count as misplaced."""
         self._malformed = False
@@ -77,6 +79,7 @@ class CsvReader:
             self._pass()
             if self._is_blank(line):
                 lines.append(line)
+                self.ends_in_blank_row = self._may_be_cut(line)
             elif '"' not in line or self._is_row(line):
                 lines.append(line)
                 rows += 1
@@ -142,6 +145,10 @@ class CsvReader:
         if '"' in line:
             return self._is_row(line) and is_blank(cells_of(line, self.delimiter))
         return is_blank(line.split(self.delimiter))
+
+    def _may_be_cut(self, line: str) -> bool:
+        is_open = not line.endswith(("\n", "\r")) and line.strip("\x1a") != ""
+        return is_open and line.count(self.delimiter) < self._width - 1
 
     def _is_row(self, line: str) -> bool:
         """Return whether each quote opens or closes a field or is doubled within one, and all fields are closed."""

@@ -14,7 +14,7 @@ from okasie_tasks.alerting.notifier import detect
 from okasie_tasks.cli import html_report
 from okasie_tasks.core import unreadable
 from okasie_tasks.errors import RunAborted
-from okasie_tasks.reports import listing, rejects, runs
+from okasie_tasks.reports import listing, rejects, run_page, runs
 from okasie_tasks.sources import csv_format
 from okasie_tasks.store.request_stats import Traces
 from okasie_tasks.sync import executor, load, reading
@@ -81,7 +81,7 @@ def test_sells_wait_for_it_and_every_report_says_how_many_and_why(scenario: Guar
     assert metrics[f'okasie_rejected_listings{{account="{ACCOUNT}"}}'] == 1
     assert metrics[f'okasie_unreadable_rows{{account="{ACCOUNT}"}}'] == 1
     assert metrics[f'okasie_waiting_sells{{account="{ACCOUNT}"}}'] == 4
-    page = runs.page_document(scenario.ctx.runs, run, Traces(scenario.ctx.runs).read(run.id), limit=120)
+    page = run_page.page_document(scenario.ctx.runs, run, Traces(scenario.ctx.runs).read(run.id), limit=120)
     html = html_report.render(page | {"rejects": rejects.new_rejects(scenario.ctx.ledger, run)})
     assert reason in html
     assert sold(scenario) == 0
