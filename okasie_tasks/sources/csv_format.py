@@ -113,13 +113,13 @@ def _read_row(
     if cells is None:
         cells = cells_of(line, head.delimiter)
     width = len(head.columns)
-    if len(cells) != width and len(cells := fitted(cells, head.columns)) != width:
+    if len(cells) != width:
         what = f"expected {width} columns, got {len(cells)}"
-        if any('"' in cell for cell in cells):
+        if any(cell.startswith('"') for cell in cells):
             # Which column a cell belongs to is unknown, so the reference is, too.
-            return unread_row(number, where, "columns", f"{what}, and it has quotes within cells", raw=raw)
-        return mapping.row(
-            dict(zip(head.columns, cells, strict=False)), number, where, (Issue("row", "columns", what),)
-        )
+            return unread_row(number, where, "columns", f"{what}, and its quotes are misplaced", raw=raw)
+        if len(cells := fitted(cells, head.columns)) != width:
+            found = dict(zip(head.columns, cells, strict=False))
+            return mapping.row(found, number, where, (Issue("row", "columns", what),))
     row = mapping.row(dict(zip(head.columns, cells, strict=True)), number, where)
     return msgspec.structs.replace(row, raw=raw)

@@ -178,8 +178,20 @@ def test_stray_quotes_in_every_row(tmp_path: Path) -> None:
 def test_a_row_whose_columns_cannot_be_told_has_no_reference(tmp_path: Path) -> None:
     found = rows(tmp_path, HEAD + CARS.replace("Polo", '"Polo" "a;b"'))
     assert [row.reference for row in found] == ["A-1", None, "A-3"]
-    assert found[1].issues[0].message == "expected 4 columns, got 5, and it has quotes within cells"
+    assert found[1].issues[0].message == "expected 4 columns, got 5, and its quotes are misplaced"
     assert found[1].where == "feed.csv:3"
+
+
+def test_a_row_whose_columns_cannot_be_told_is_not_made_to_fit(tmp_path: Path) -> None:
+    """Without its last, empty cell it would have the right width, with the wrong cell in each column."""
+    (row,) = rows(tmp_path, HEAD + 'A-1;"Polo" "a;b";11900;\n')
+    assert row.reference is None
+
+
+def test_inches_in_rows_with_a_delimiter_at_the_end(tmp_path: Path) -> None:
+    (row,) = rows(tmp_path, HEAD + 'A-1;Polo 17" rims;11900;VW;\n')
+    assert row.listing is not None
+    assert row.listing.title == 'Polo 17" rims'
 
 
 def test_a_field_with_line_breaks_is_one_field(tmp_path: Path) -> None:
