@@ -10,6 +10,7 @@ import pytest
 
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources import open_source
+from tests.sources.formats import DEFAULTS
 from tests.sources.public_formats import FEEDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "feed-formats.md"
@@ -18,15 +19,6 @@ HEAD = """\
 api_key = "env:K"
 [accounts.dex.source]
 url = "{file}"
-"""
-DEFAULTS = """
-[accounts.dex.source.defaults]
-status = "active"
-mileage = 10
-postalCode = "9000"
-city = "Gent"
-province = "Oost-Vlaanderen"
-dealerLocationCode = "GENT"
 """
 
 
