@@ -90,6 +90,17 @@ def adoption_of(local: Local) -> Entry:
     )
 
 
+def claim_of(remote: Remote) -> Entry:
+    """Return the entry for a listing that the source lacks and that is ours, so that it is sold like others."""
+    return Entry(
+        rendering=remote.rendering,
+        dealer=remote.dealer_code or remote.dealer_profile or NO_DEALER,
+        status=remote.status,
+        flags=Flag.OWNED | Flag.IN_SOURCE,
+        changed_at=remote.changed_at,
+    )
+
+
 def is_sell_undone(base: Entry, remote: Remote | None) -> bool:
     """Return whether a listing that we sold is still as it was before the sell: it was not listed again.
 

@@ -2,15 +2,16 @@
 
 Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 64 bytes), ``{prefix}rejects:{account}`` and
 ``{prefix}images:{account}`` (hashes, reference -> JSON); ``{prefix}unreadable:{account}`` (hash: ``count``, ``rows``,
-``waiting``; see `okasie_tasks.core.unreadable`); and, as a cache, ``{prefix}rows:{account}`` (hash, block of the source
+``waiting``; see `okasie_tasks.core.unreadable`); ``{prefix}creates:{account}`` (set, references of creates without an
+answer; see `okasie_tasks.sync.doubtful`); and, as a cache, ``{prefix}rows:{account}`` (hash, block of the source
 -> 16 bytes a row). Writes are compare-and-set, so that an urgent write between read and write is never undone.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 import redis
@@ -21,6 +22,7 @@ from okasie_tasks.core.unreadable import UnreadableRows, WaitingSells
 from okasie_tasks.store.scripts import script
 
 _PIPELINE = 200
+_KEEP_CREATES_SECONDS: Final = 90 * 24 * 3600
 """Commands per round trip: enough to hide the trip, few enough not to block others on the same server."""
 
 _Kept = TypeVar("_Kept", Reject, SkippedImages)
@@ -35,6 +37,7 @@ class Ledger:
         self._rejects = f"{prefix}rejects:{account}"
         self._skipped = f"{prefix}images:{account}"
         self._unreadable = f"{prefix}unreadable:{account}"
+        self._creates = f"{prefix}creates:{account}"
         self._rows = f"{prefix}rows:{account}"
         self._swap = script(client, "ledger_swap")
         self._read = script(client, "ledger_read")
@@ -111,6 +114,25 @@ class Ledger:
         for bucket in range(1024):
             pipe.hlen(f"{self._hash}{bucket}")
         return sum(pipe.execute())
+
+    # -- creates without an answer -----------------------------------------------------------------------------------
+
+    def note_creates(self, references: Collection[str]) -> None:
+        """Note listings that are about to be created; see `okasie_tasks.sync.doubtful`."""
+        if references:
+            self._redis.sadd(self._creates, *references)
+            self._redis.expire(self._creates, _KEEP_CREATES_SECONDS)
+
+    def noted_creates(self, references: Sequence[str]) -> list[str]:
+        """Return which of these listings were noted."""
+        if not references:
+            return []
+        noted = self._redis.smismember(self._creates, list(references))
+        return [reference for reference, found in zip(references, noted, strict=True) if found]
+
+    def forget_creates(self, references: Collection[str]) -> None:
+        if references:
+            self._redis.srem(self._creates, *references)
 
     # -- rows of the source ----------------------------------------------------------------------------------------
 

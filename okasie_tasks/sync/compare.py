@@ -19,7 +19,7 @@ from okasie_tasks.core.unreadable import MOST_NAMED
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import audit, price_moves, rejects, skipped_images, waiting_sells
+from okasie_tasks.sync import audit, doubtful, price_moves, rejects, skipped_images, waiting_sells
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.load import firsts_of
 from okasie_tasks.sync.partition import Partition
@@ -56,6 +56,7 @@ def diff_chunk(
     """Decide on every reference of one partition; write the plan and the ledger, and return the counts."""
     partition = Partition(ctx, part.run, part.number, partitions, load_first=load_first)
     settled = partition.take_settled(full=evidence.full)
+    doubtful.claim(ctx, partition, plan_only=plan_only)
     known_rejects = ctx.ledger.rejects(
         sorted({*partition.rows, *(r for r, e in partition.base.items() if e.flags & Flag.REJECTED)})
     )

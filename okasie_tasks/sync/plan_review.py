@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from okasie_tasks.core.decision import claim_of
 from okasie_tasks.core.guards import (
     TAKE_OVER,
     DealerTotals,
@@ -27,7 +28,7 @@ from okasie_tasks.core.guards import (
     reference_of,
 )
 from okasie_tasks.core.held_change import PREEXISTING
-from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag
+from okasie_tasks.core.ledger_entry import Entry
 from okasie_tasks.core.records import BUCKETS, Planned, Remote, merge_counts
 from okasie_tasks.core.rekeyed import Rekeyed, Traits, find, traits_sent
 from okasie_tasks.sync import held_changes
@@ -179,20 +180,7 @@ def show_preexisting(ctx: AccountContext, run: Run, review: PlanReview) -> None:
 
 def claim_preexisting(ctx: AccountContext, review: PlanReview) -> None:
     """Add claimed pre-existing rows to the ledger, so that they are sold like other listings."""
-    ctx.ledger.swap(
-        (
-            row.reference,
-            None,
-            Entry(
-                rendering=row.rendering,
-                dealer=row.dealer_code or row.dealer_profile or NO_DEALER,
-                status=row.status,
-                flags=Flag.OWNED | Flag.IN_SOURCE,
-                changed_at=row.changed_at,
-            ),
-        )
-        for row in review.claimed
-    )
+    ctx.ledger.swap((row.reference, None, claim_of(row)) for row in review.claimed)
 
 
 # -- pre-existing rows ---------------------------------------------------------------------------------------------

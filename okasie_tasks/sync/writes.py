@@ -11,7 +11,7 @@ from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Outgoing, Planned, merge_counts
 from okasie_tasks.errors import ItemRejected, RetryLater, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
-from okasie_tasks.sync import audit, halving, rejects, skipped_images
+from okasie_tasks.sync import audit, doubtful, halving, rejects, skipped_images
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.sells import send_sell
 from okasie_tasks.sync.spool import Chunk, source_began_ms
@@ -54,15 +54,18 @@ def _send(
 
     Raises `Unavailable` if the answer leaves some open.
     """
+    creates = doubtful.note(ctx, items, base)
     try:
         answer = call.bulk_upsert([(item.reference, item.body) for item in items])
     except ItemRejected as refused:
+        ctx.ledger.forget_creates(creates)
         chunk.counts = merge_counts([chunk.counts, halving.refused_whole(ctx, part, items, refused)])
         return False
     unsettled = [pair for pair in zip(items, answer.items, strict=True) if not _is_settled(pair[1])]
     if unsettled and not chunk.failed_ms:
         chunk.failed_ms = ctx.runs.now_ms()  # before what the same answer accepts is recorded
     settled = _record_answers(ctx, part, items, answer.items, base, request_id=answer.request_id)
+    ctx.ledger.forget_creates(creates.difference(item.reference for item, _ in unsettled))
     if not chunk.resent:
         chunk.counts = merge_counts([chunk.counts, {"sent": len(items)}, settled])
     if unsettled and ctx.runs.parts.owns_claim(*part):
