@@ -24,6 +24,7 @@ assert feed is not None
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OKASIE_CONFIG", "")  # commands set it for their process, which these tests share
     (tmp_path / "Mijn Stock.csv").write_text(DUTCH, encoding="utf-8")
     return tmp_path
 
