@@ -1,8 +1,8 @@
 """Creates that were never answered: the marketplace may have done them, though the ledger has no entry for them.
 
 Their references are noted before each request and forgotten once its answer settles them. If such a listing is found on
-the marketplace, and its row has left the source by then, it is ours. Without the note it would count as a listing that
-somebody else made, and stay there for good.
+the marketplace, and its row has left the source by then, it is ours. Without the note it would count as a foreign one,
+and stay there for good.
 """
 
 from __future__ import annotations
