@@ -65,9 +65,7 @@ class Client:
         key_prefix: str = "okasie:",
         name: str = "client",
     ) -> None:
-        # The embedded server publishes its address in redis-py's spelling; kombu expects another.
-        path = broker_url.removeprefix("unix://")
-        self._url = broker_url if path == broker_url else f"redis+socket://{path.partition('?')[0]}?virtual_host=0"
+        self._url = _broker_url(broker_url)
         self._expires_seconds = expires_seconds
         self._key_prefix = key_prefix
         self._name = name
@@ -257,6 +255,15 @@ def _store(redis: Any, key_prefix: str, request: Request, entry: dict[str, Any],
     pipe.expire(f"{key_prefix}outbox", keep)
     pipe.expire(f"{key_prefix}outbox:sent", keep)
     pipe.execute()
+
+
+def _broker_url(url: str) -> str:
+    """Return the URL as kombu expects it."""
+    if url.startswith("unix://"):  # the embedded server publishes its address in redis-py's spelling
+        return f"redis+socket://{url.removeprefix('unix://').partition('?')[0]}?virtual_host=0"
+    if url.startswith("rediss://") and "ssl_cert_reqs" not in url:  # kombu would not check the certificate
+        return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+    return url
 
 
 def _encoded(request: Request) -> dict[str, Any]:
