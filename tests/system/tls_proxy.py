@@ -36,11 +36,14 @@ def _accept(listening: socket.socket, context: ssl.SSLContext, unix_socket: str)
 
 
 def _serve(plain: socket.socket, context: ssl.SSLContext, unix_socket: str) -> None:
-    with contextlib.suppress(OSError), context.wrap_socket(plain, server_side=True) as secure:
-        with socket.socket(socket.AF_UNIX) as inner:
-            inner.connect(unix_socket)
-            threading.Thread(target=_copy, args=(inner, secure), daemon=True).start()
-            _copy(secure, inner)
+    with (
+        contextlib.suppress(OSError),
+        context.wrap_socket(plain, server_side=True) as secure,
+        socket.socket(socket.AF_UNIX) as inner,
+    ):
+        inner.connect(unix_socket)
+        threading.Thread(target=_copy, args=(inner, secure), daemon=True).start()
+        _copy(secure, inner)
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
