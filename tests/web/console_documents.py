@@ -56,7 +56,14 @@ def item(number: int, **other: Any) -> dict[str, Any]:
 def plan(**other: Any) -> dict[str, Any]:
     items = [item(n) for n in range(1, 9)]
     items.append(item(9, action="sell", kind="gone", changes={"status": {"old": "active", "new": "sold"}}))
-    items.append(item(10, changes={"description": {"old": None, "new": "Mooie wagen. " * 60, "old_known": False}}, kind="fields", image=None))
+    items.append(
+        item(
+            10,
+            changes={"description": {"old": None, "new": "Mooie wagen. " * 60, "old_known": False}},
+            kind="fields",
+            image=None,
+        )
+    )
     return {
         "account": "dex", "run": "01JDA0000000000000000000PL", "mode": "incremental", "created_at": AT, "expires_at": AT, "count": 200,
         "holds": [{"guard": "price_change", "dealer": "ab12", "what": "updates", "count": 200, "reason": "200 prices move by more than max_price_change_percent = 50: DG-00001 from 17950 to 8950", "fields": []}],

@@ -156,11 +156,12 @@ def _status_of(error: OkasieError) -> int:
 
 
 _TITLES: Final = {
-    400: _("This request can not be understood"),
+    400: _("This request cannot be understood"),
     403: _("This is not allowed"),
     404: _("There is no such page"),
     409: _("This is not possible now"),
     413: _("This is too long"),
+    500: _("Something went wrong"),
     503: _("Not available at the moment"),
 }
 _MESSAGES: Final = {
@@ -171,6 +172,6 @@ _MESSAGES: Final = {
 
 def _problem(request: Request, status: int, detail: str) -> HTMLResponse:
     page = Page(request, getattr(request.state, "session", None))
-    title = page.gettext(_TITLES.get(status, _("Something went wrong")))
+    title = page.gettext(_TITLES.get(status, _TITLES[500]))
     message = page.gettext(_MESSAGES[status]) if status in _MESSAGES else detail or title
     return page.show("error.html", status=status, title=title, message=message)

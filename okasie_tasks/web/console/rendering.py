@@ -31,7 +31,7 @@ STATIC: Final = {
 }
 """The files that pages link to, each with its media type."""
 _HERE: Final = Path(__file__).parent
-_LONGEST: Final = 400
+_LONGEST: Final = 240
 """Characters of one value on a page."""
 _BREAKS: Final = re.compile(r"[\r\n\t]+")
 MOODS: Final = {
@@ -155,6 +155,7 @@ def environment(language: str) -> Environment:
     formats = Formats(language)
     for name in ("number", "percent", "money", "word", "duration", "when", "value", "sentence"):
         made.filters[name] = getattr(formats, name)
+    made.filters["web"] = lambda address: bool(address) and address.startswith(("https://", "http://"))
     made.filters["mood"] = lambda state: MOODS.get(state, "calm")
     made.globals |= {"language": language, "languages": languages(), "static": static_address, "version": __version__}
     return made

@@ -21,9 +21,8 @@ SENTENCES: Final = {
     "a {kind} waits because the account is paused; `okasie resume {account}` resumes it": _(
         "It waits to be sent, because the account is paused."
     ),
-    "a {kind} waits and is sent as soon as a permit is available": _("It is sent as soon as the quota allows it."),
-    "a {kind} waits and is sent again, after {tries} failed attempts as soon as a permit is available": _(
-        "It failed %(tries)s times and is sent again as soon as the quota allows it."
+    "a {kind} waits and is sent{again} as soon as a permit is available": _(
+        "It is sent as soon as the quota allows it."
     ),
     "the next run decides": _("The next sync decides."),
     "unknown reference; a run that finds it decides": _("No car with this reference is known."),
@@ -127,7 +126,7 @@ _VARYING: Final = re.compile(r"\\\{(\w+)\\\}")
 
 @lru_cache(maxsize=1)
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    return [(re.compile(_VARYING.sub(r"(?P<\1>.+?)", re.escape(form))), text) for form, text in SENTENCES.items()]
+    return [(re.compile(_VARYING.sub(r"(?P<\1>.*?)", re.escape(form))), text) for form, text in SENTENCES.items()]
 
 
 def sentence(text: str, gettext: Callable[[str], str]) -> str:

@@ -42,7 +42,7 @@ PURPOSES: Final = {
     "approved": _("Sending of an approved plan"),
 }
 ACTIONS: Final = {
-    "create": _("put online"),
+    "create": _("goes online"),
     "update": _("change"),
     "sell": _("mark as sold"),
     "take-over": _("take over and mark as sold"),
