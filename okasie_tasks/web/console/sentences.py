@@ -33,7 +33,7 @@ SENTENCES: Final = {
         "Its row in the source is invalid. Fix the row; until then the marketplace keeps what it has."
     ),
     "it was refused and released for a retry: the next run sends it": _("The next sync tries it again."),
-    "it is rejected: nothing is sent until its content changes, or `okasie retry {account} {reference}`": _(
+    "it is rejected: nothing is sent until its content changes, or {command}": _(
         "The marketplace refused it. It is sent again when its row changes, or when you retry it."
     ),
     "sold manually: stays sold while its row is in the source; push it to list it again": _(
@@ -119,7 +119,7 @@ SENTENCES: Final = {
     ),
     "expected at least {low}, got {value}": _("A value of at least %(low)s is needed, the row has %(value)s."),
     "expected {choices}, got {value}": _("One of %(choices)s is needed, the row has %(value)s."),
-}  # fmt: skip
+}
 """A sentence of a document, with the parts that vary -> its text in the console."""
 _VARYING: Final = re.compile(r"\\\{(\w+)\\\}")
 
