@@ -84,7 +84,7 @@ def test_the_sentences_of_documents_are_those_of_the_code() -> None:
     )
     code = re.sub(r'"\s*\)?\s*f?"', "", code)
     for form in SENTENCES:
-        parts = [part for part in re.split(r"\{\w+\}", form) if len(part) > 12]
+        parts = [part for part in re.split(r"\{\w+\}", form) if len(part) > 18]
         assert all(part.strip() in code for part in parts), form
 
 

@@ -95,18 +95,14 @@ SENTENCES: Final = {
     " mapping or a feed that changed?": _(
         "%(changed)s of %(live)s cars, %(percent)s %%; %(allowed)s %% are allowed at once. Did the feed change?"
     ),
-    "1 price moves by more than max_price_change_percent = {allowed}: {examples}": _(
-        "A price moves by more than %(allowed)s %%: %(examples)s"
-    ),
-    "{count} prices move by more than max_price_change_percent = {allowed}: {examples}": _(
-        "%(count)s prices move by more than %(allowed)s %%: %(examples)s"
+    "{prices} by more than max_price_change_percent = {allowed}: {examples}": _(
+        "By more than %(allowed)s %%: %(examples)s"
     ),
     "{count} live listings existed before the first run and are not in the source": _(
         "%(count)s cars were online before the first sync, and the source does not have them."
     ),
     # What is wrong with a row.
-    "is required, but the row has none": _("The row has no value, and one is needed."),
-    "is required when status is active, but the row has none": _("The row has no value, and a car online needs one."),
+    "is required{when}, but the row has none": _("The row has no value, and one is needed."),
     "expected a number, got {value}": _("A number is needed, the row has %(value)s."),
     "expected a whole number, got {value}": _("A whole number is needed, the row has %(value)s."),
     "expected text, got {value}": _("A text is needed, the row has %(value)s."),
