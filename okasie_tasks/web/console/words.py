@@ -183,7 +183,6 @@ ROLES: Final = {
 }
 PHASES: Final = {
     "first page": _("first page"),
-    "read the marketplace": _("reading the marketplace"),
     "read the source": _("reading the source"),
     "compare": _("comparing"),
     "send": _("sending"),
@@ -191,8 +190,11 @@ PHASES: Final = {
     "walk": _("reading the marketplace"),
     "load": _("reading the source"),
     "diff": _("comparing"),
-    "plan": _("planning"),
     "apply": _("sending"),
+    "count": _("counting"),
+    "queued": _("waiting to start"),
+    "other pages": _("reading the marketplace"),
+    "control count": _("counting"),
     "spool": _("preparing"),
     "upsert": _("sending"),
     "confirm": _("checking sold cars"),

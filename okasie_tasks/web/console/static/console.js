@@ -14,23 +14,25 @@ async function fetchPart(address, id) {
   return new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(id);
 }
 
-// <div id="..." data-live="ADDRESS">: replaced by the element with the same id of ADDRESS, until that has no data-live.
+// <div id="..." data-live="ADDRESS" data-state="...">: its content follows that of ADDRESS, until the state changes: then
+// the whole page is loaded anew.
 function follow(region) {
-  const again = (seconds) => setTimeout(() => look(), seconds * 1000);
+  const again = (seconds) => setTimeout(look, seconds * 1000);
   const look = async () => {
     if (document.hidden) return again(2);
     try {
       const fresh = await fetchPart(region.dataset.live, region.id);
-      if (region.contains(document.activeElement)) return again(2);
-      if (!fresh || !fresh.dataset.live) return location.reload();
-      region.replaceChildren(...fresh.childNodes);
-      announce(region);
-      again(Number(region.dataset.seconds || 2));
+      if (!fresh || fresh.dataset.state !== region.dataset.state) return location.reload();
+      if (!region.contains(document.activeElement)) {
+        region.replaceChildren(...fresh.childNodes);
+        announce(region);
+      }
+      again(Number(fresh.dataset.seconds));
     } catch {
       again(5);
     }
   };
-  again(Number(region.dataset.seconds || 2));
+  again(Number(region.dataset.seconds));
 }
 
 // <form data-search="ID">: the element ID is replaced while one types; the address follows, so that it can be shared.

@@ -1,0 +1,115 @@
+"""A real browser on the console of a real ``okasie up``; every page is watched for errors and for foreign requests."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from okasie_tasks.sandbox import Key, Sandbox
+from okasie_tasks.sandbox.sample import cars, write_csv
+from tests.support import Place, Up, poll
+
+CARS = 12
+MANY = 700
+"""Cars of the account whose run is watched: seven bulk calls, one a second."""
+ACCOUNTS = ("plans", "keyboard", "phone", "scriptless", "outdated", "watched")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Site(NamedTuple):
+    place: Place
+    sandbox: Sandbox
+    address: str
+    """The printed one, which signs in."""
+
+    @property
+    def origin(self) -> str:
+        parts = urlsplit(self.address)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def feed(self, account: str) -> Path:
+        return self.place.folder / f"{account}.csv"
+
+    def synced(self, account: str, count: int = CARS) -> list[dict[str, str]]:
+        """Put the account's cars online once; returns the rows of its feed."""
+        rows = cars(count, seed=1)
+        write_csv(self.feed(account), rows)
+        assert self.place.sync(account, "--full")[0] == 0
+        return rows
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser, or a skip with one line."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: the console is not tried in a browser")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A running system, with an account for each story."""
+    place = Place(tmp_path_factory.mktemp("console"))
+    with Sandbox([Key(f"key-{name}", name) for name in ACCOUNTS]) as sandbox:
+        for name in ACCOUNTS:
+            write_csv(place.folder / f"{name}.csv", cars(CARS, seed=1))
+            slow = "requests_per_minute = 60\nburst_per_second = 1\n" if name == "watched" else ""
+            place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"key-{name}", extra=slow)
+        with Up(place) as up:
+            found = poll(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", up.said()), what="the address")
+            yield Site(place, sandbox, found[0])
+
+
+class Watch:
+    """What went wrong on the pages of one context, and which foreign hosts were asked."""
+
+    def __init__(self, context: Any, origin: str) -> None:
+        self.problems: list[str] = []
+        self.foreign: list[Any] = []
+        self._origin = origin
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self.problems.append(str(error.error)))
+        context.on("request", self._request)
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(f"{message.type}: {message.text} ({message.location['url']})")
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((f"{self._origin}/", "data:")):
+            self.foreign.append(request)
+
+
+@pytest.fixture
+def open_page(chromium: Any, site: Site) -> Iterator[Any]:
+    """Opens a page, signed in; at the end none had an error or asked another host."""
+    opened: list[tuple[Any, Watch]] = []
+
+    def signed_in(*, foreign: bool = False, **options: Any) -> Any:
+        context = chromium.new_context(**{"locale": "en-GB", **options})
+        context.set_default_timeout(60_000)
+        watch = Watch(context, site.origin)
+        opened.append((context, watch))
+        page = context.new_page()
+        page.goto(site.address)
+        assert "token" not in page.url, "the token leaves the address bar"
+        page.watch = watch
+        if foreign:
+            watch.allowed = True  # type: ignore[attr-defined]
+        return page
+
+    yield signed_in
+    for context, watch in opened:
+        context.close()
+        assert watch.problems == []
+        assert hasattr(watch, "allowed") or [request.url for request in watch.foreign] == []
