@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from okasie_tasks.sandbox.sample import write_csv
-from tests.browser.conftest import MANY, Site
+from okasie_tasks.sandbox.sample import cars, write_csv
+from tests.browser.site import MANY, Site
 from tests.support import poll, stored
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -156,8 +156,6 @@ PICTURE = (
 
 
 def test_progress_moves_while_a_run_works(site: Site, open_page: Any) -> None:
-    from okasie_tasks.sandbox.sample import cars
-
     write_csv(site.feed("watched"), cars(MANY, seed=3))
     page = open_page()
     page.goto(f"{site.origin}/accounts/watched")
@@ -183,8 +181,6 @@ def test_a_plan_that_changed_meanwhile_is_shown_anew_and_nothing_is_sent(site: S
     page.goto(f"{site.origin}/accounts/outdated/plan")
     page.get_by_role("link", name="Approve…").click()
     page.get_by_role("button", name="Send 2 changes now").wait_for()
-    from okasie_tasks.sandbox.sample import cars
-
     rows = cars(12, seed=1)
     for row in rows[:3]:
         row["price_eur"] = str(int(row["price_eur"]) // 5)
