@@ -53,7 +53,7 @@ class Page:
 
     @property
     def csrf(self) -> Markup:
-        """The hidden field that proves that a form is one of ours."""
+        """The hidden field that proves that a form is a page of this server."""
         field = Markup('<input type="hidden" name="csrf" value="{}">')
         return field.format(self.session.csrf) if self.session else Markup()
 
