@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-
 from okasie_tasks.web.app import create_app
+
 from tests.sync.http_scenario import HttpScenario, varied
 from tests.web.test_console_templates import Parsed
 

@@ -68,7 +68,7 @@ def pages() -> dict[str, dict[str, Any]]:
         "decide.html": {"plan": plan, "decision": "approve"},
         "outdated.html": {"plan": plan, "message": "text"},
         "listings.html": {
-            "found": {"listings": [documents.listing(1)], "next": "x"}, "filter": {"search": "s", "status": "live"},
+            "found": {"listings": [documents.listing(1)], "next": "x", "count": 1}, "filter": {"search": "s", "status": "live"},
             "states": ["live"],
         },
         "listing.html": {
