@@ -4,7 +4,7 @@ For each format a feed is written, read by one process and decoded by another, a
 blocks in a real Redis between them. A third process parses the same feed with the plain library and nothing else. Each
 peak is the resident memory of its process at its end.
 
-    python benchmarks/feeds.py [--rows 1000000] [--formats csv jsonl xml json xlsx] [--json]
+    python benchmarks/feeds.py [--rows 1000000] [--formats csv jsonl xml json xlsx] [--text 1500] [--json]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from xml.etree.ElementTree import iterparse
@@ -61,6 +61,7 @@ read_seconds = 280
 title = "{{make}} {{model}} {{year}}"
 brand = "make"
 price = "price_eur"
+description = "remarks"
 [accounts.dex.source.defaults]
 status = "active"
 mileage = 10
@@ -74,30 +75,34 @@ dealerLocationCode = "GENT"
 # -- feeds ---------------------------------------------------------------------------------------------------------
 
 
-def stock(rows: int) -> Iterator[dict[str, Any]]:
+def stock(rows: int, text: int) -> Iterator[dict[str, Any]]:
+    """Yield cars with a description of ``text`` characters."""
+    words = "Onderhoudsboekje aanwezig, twee sleutels, nieuwe banden, keuring in orde. "
     for first in range(1, rows + 1, _AT_ONCE):
-        yield from cars(min(_AT_ONCE, rows + 1 - first), seed=1, first=first)
+        for car in cars(min(_AT_ONCE, rows + 1 - first), seed=1, first=first):
+            yield car | {"remarks": f"{car['stock_no']}: {words * (text // len(words) + 1)}"[:text]}
 
 
-def write(kind: str, path: Path, rows: int) -> None:
+def write(kind: str, path: Path, rows: int, text: int) -> None:
+    columns = [*COLUMNS, "remarks"]
     if kind == "xlsx":
-        write_xlsx(path, rows)
+        write_xlsx(path, rows, text, columns)
         return
     with path.open("w", encoding="utf-8", newline="") as file:
         if kind == "csv":
-            writer = csv.DictWriter(file, COLUMNS, delimiter=";")
+            writer = csv.DictWriter(file, columns, delimiter=";")
             writer.writeheader()
-            writer.writerows(stock(rows))
+            writer.writerows(stock(rows, text))
         elif kind == "jsonl":
-            file.writelines(f"{json.dumps(car)}\n" for car in stock(rows))
+            file.writelines(f"{json.dumps(car)}\n" for car in stock(rows, text))
         elif kind == "json":
             file.write('{"stock": {"vehicles": [')
-            for number, car in enumerate(stock(rows)):
+            for number, car in enumerate(stock(rows, text)):
                 file.write(f"{',' if number else ''}\n{json.dumps(car)}")
             file.write("]}}")
         else:
             file.write("<stock>\n")
-            file.writelines(f"<vehicle>{''.join(map(element, car.items()))}</vehicle>\n" for car in stock(rows))
+            file.writelines(f"<vehicle>{''.join(map(element, car.items()))}</vehicle>\n" for car in stock(rows, text))
             file.write("</stock>\n")
 
 
@@ -106,12 +111,12 @@ def element(item: tuple[str, Any]) -> str:
     return f"<{name}>{escape(str(value))}</{name}>"
 
 
-def write_xlsx(path: Path, rows: int) -> None:
+def write_xlsx(path: Path, rows: int, text: int, columns: Sequence[str]) -> None:
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("Stock")
-    sheet.append(list(COLUMNS))
-    for car in stock(rows):
-        sheet.append([car[name] for name in COLUMNS])
+    sheet.append(list(columns))
+    for car in stock(rows, text):
+        sheet.append([car[name] for name in columns])
     book.save(path)
 
 
@@ -202,9 +207,9 @@ def peak_mib() -> float:
 # -- the benchmark -------------------------------------------------------------------------------------------------
 
 
-def measure(kind: str, rows: int, folder: Path, socket: str) -> dict[str, Any]:
+def measure(kind: str, rows: int, text: int, folder: Path, socket: str) -> dict[str, Any]:
     path = folder / f"feed.{kind}"
-    write(kind, path, rows)
+    write(kind, path, rows, text)
     found: dict[str, Any] = {"format": kind, "rows": rows, "feed_mb": path.stat().st_size / 1e6}
     client = redis.Redis(unix_socket_path=socket)
     for step in STEPS:
@@ -236,6 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--formats", nargs="+", choices=sorted(PLAIN), default=list(PLAIN))
+    parser.add_argument("--text", type=int, default=0, help="characters of a description, which makes rows wide")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -247,7 +253,7 @@ def main() -> None:
             while not Path(socket).exists():
                 time.sleep(0.05)
             sizes = ((kind, options.rows // SMALL.get(kind, 1)) for kind in options.formats)
-            results = [measure(kind, rows, folder, socket) for kind, rows in sizes]
+            results = [measure(kind, rows, options.text, folder, socket) for kind, rows in sizes]
         finally:
             server.terminate()
             server.wait()

@@ -46,8 +46,8 @@ from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources import open_source
+from okasie_tasks.store.requests import Requests
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.store.urgent_queue import Pushes
 from tests.store.simulation import busiest
 from tests.support import OKASIE, Place, poll
 
@@ -93,7 +93,7 @@ class Deployment:
         self.settings = load_settings(self.place.config, self.place.env)
         self.client = redis.Redis.from_url(self.server.url)
         self.runs = Runs(self.client, prefix=self.settings.redis.key_prefix)
-        self.pushes = Pushes(self.client, prefix=self.settings.redis.key_prefix)
+        self.pushes = Requests(self.client, prefix=self.settings.redis.key_prefix)
 
     def _account(self, name: str, feed: str) -> None:
         window = name if name in WINDOWS else "sliding"

@@ -6,8 +6,9 @@
 
     okasie = Client("redis://127.0.0.1:6379/0")
     okasie.sync("dex")
-    okasie.push("dex", ["DEX-1", "DEX-2"])
+    sent = okasie.push("dex", ["DEX-1", "DEX-2"])
     okasie.sell("dex", ["DEX-3"])
+    okasie.wait(sent, timeout=10).outcomes["DEX-1"]    # Outcome(outcome='updated', message=None, ...)
 
 A request is stored in Redis before its message is sent, so that the workers can send a lost message again. The message
 is Celery's protocol 2 in JSON, so any language can produce it; see docs/integrations.md.
@@ -19,13 +20,18 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from okasie_tasks.core.requests import KEEP_REQUEST_SECONDS, Outcome, RequestState, state_of
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 
 if TYPE_CHECKING:
     from celery import Celery
+
+__all__ = ["Client", "Outcome", "Request", "RequestState", "read_state", "send_request"]
+
+T = TypeVar("T")
 
 _CONTROL = "okasie.control"
 _URGENT = "okasie.urgent"
@@ -39,6 +45,7 @@ _QUICK: Final = {"socket_connect_timeout": 0.8, "socket_timeout": 0.8, "max_retr
 TRY_SECONDS: Final = 1.0
 """A try that begins until then ends within 2 s."""
 _AGAIN_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.05
 
 
 class Client:
@@ -47,21 +54,25 @@ class Client:
     Celery is imported with the first message, so that importing this module costs a web process nothing. Raises
     `ConnectionFailed` when the broker does not accept the message within about 2 s. ``key_prefix``: the workers'
     ``redis.key_prefix``. ``expires_seconds``: a request that no worker has picked up by then is not executed; the
-    workers log it, and record it as the outcome of a push or sell.
+    workers log it, and record it as its outcome. ``name``: the application's, which the history shows as who did it.
     """
 
     def __init__(
-        self, broker_url: str, *, expires_seconds: float = EXPIRES_SECONDS, key_prefix: str = "okasie:"
+        self,
+        broker_url: str,
+        *,
+        expires_seconds: float = EXPIRES_SECONDS,
+        key_prefix: str = "okasie:",
+        name: str = "client",
     ) -> None:
-        # The embedded server publishes its address in redis-py's spelling; kombu expects another.
-        path = broker_url.removeprefix("unix://")
-        self._url = broker_url if path == broker_url else f"redis+socket://{path.partition('?')[0]}?virtual_host=0"
+        self._url = _broker_url(broker_url)
         self._expires_seconds = expires_seconds
         self._key_prefix = key_prefix
+        self._name = name
         self._app: Celery | None = None
 
     def sync(self, account: str, mode: str = "incremental") -> str:
-        """Request a run of ``account`` (``incremental`` or ``full``); returns the task id."""
+        """Request a run of ``account`` (``incremental`` or ``full``); returns the request's id."""
         if mode not in ("incremental", "full"):
             raise ConfigurationError(f"got mode {mode!r}, expected 'incremental' or 'full'", where="Client.sync")
         return self._send("okasie.sync", _CONTROL, {"account": account, "mode": mode}, f"{account}: {mode} run")
@@ -74,7 +85,7 @@ class Client:
         listings: Sequence[Mapping[str, Any]] | None = None,
         version: int = 0,
     ) -> str:
-        """Send listings now, in the urgent lane; returns the task id.
+        """Send listings now, in the urgent lane; returns the request's id.
 
         Pass either ``references``, which are read from the account's source, or ``listings`` in the marketplace's write
         shape; 1 to 1,000. ``version``: your version of the ``listings`` (ms since the epoch), needed if two calls for
@@ -91,14 +102,35 @@ class Client:
         return self._send("okasie.push", _URGENT, kwargs, _summary(account, "push", named))
 
     def sell(self, account: str, references: Sequence[str]) -> str:
-        """Mark listings as sold now, in the urgent lane; returns the task id."""
+        """Mark listings as sold now, in the urgent lane; returns the request's id."""
         named = _checked(references, "sell")
         kwargs = {"account": account, "references": named}
         return self._send("okasie.sell", _URGENT, kwargs, _summary(account, "sell", named))
 
+    def outcome(self, request: str) -> RequestState:
+        """Return what has become of a request so far; see `RequestState`. Its record is kept for 24 h.
+
+        Raises `ConfigurationError` for an id that is not known, `ConnectionFailed` within about 2 s when the broker
+        does not answer.
+        """
+        return read_state(self._connected(), request, key_prefix=self._key_prefix)
+
+    def wait(self, request: str, *, timeout: float) -> RequestState:
+        """Wait until a request is done, at most ``timeout`` seconds, and return what has become of it.
+
+        Its ``state`` is ``waiting`` when the time is over; the workers continue with it. Raises what `outcome` raises.
+        """
+        deadline = time.monotonic() + timeout
+        while (state := self.outcome(request)).state == "waiting":
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(_POLL_SECONDS, left))
+        return state
+
     def _send(self, name: str, queue: str, kwargs: dict[str, Any], summary: str) -> str:
         task_id = str(uuid.uuid4())
-        request = Request(task_id, name, queue, kwargs, summary)
+        request = Request(task_id, name, queue, kwargs, summary, by=self._name)
         send_request(self._connected(), request, key_prefix=self._key_prefix, expires_seconds=self._expires_seconds)
         return task_id
 
@@ -113,13 +145,14 @@ class Client:
 
 
 class Request(NamedTuple):
-    """One request to the workers. ``summary``: a readable text for Flower."""
+    """One request to the workers. ``summary``: a readable text for Flower. ``by``: who makes it, for the history."""
 
     task_id: str
     task: str
     queue: str
     kwargs: dict[str, Any]
     summary: str
+    by: str = ""
 
 
 def send_request(
@@ -137,33 +170,57 @@ def send_request(
     the error is executed all the same, so sending it again may execute it twice, which changes nothing.
     """
     entry = _encoded(request)
+    stored = False
+
+    def send(connection: Any) -> None:
+        nonlocal stored
+        if not stored:
+            with connection.default_channel.conn_or_acquire() as redis:
+                _store(redis, key_prefix, request, entry, expires_seconds)
+        stored = True
+        app.send_task(
+            request.task,
+            kwargs=request.kwargs,
+            task_id=request.task_id,
+            queue=request.queue,
+            ignore_result=True,
+            argsrepr=request.summary,
+            connection=connection,
+            retry=False,
+        )
+
+    _try(app, send, try_seconds=try_seconds, where=request.task, what="accept the message")
+
+
+def read_state(app: Celery[Any], request: str, *, key_prefix: str, try_seconds: float = TRY_SECONDS) -> RequestState:
+    """Return what has become of a request. Raises as `Client.outcome` does."""
+
+    def read(connection: Any) -> tuple[dict[bytes, bytes], bytes | None]:
+        with connection.default_channel.conn_or_acquire() as redis:
+            record: dict[bytes, bytes] = redis.hgetall(f"{key_prefix}push:{request}")
+            run = record.get(b"run", b"").decode()
+            return record, redis.hget(f"{key_prefix}run:{run}", "state") if run else None
+
+    record, run_state = _try(app, read, try_seconds=try_seconds, where=request, what="answer")
+    if not record:
+        raise ConfigurationError("no such request; records are kept for 24 h", where=request, code="unknown_request")
+    fields = {name.decode(): value.decode() for name, value in record.items()}
+    return state_of(request, fields, run_state=(run_state or b"").decode())
+
+
+def _try(app: Celery[Any], step: Callable[[Any], T], *, try_seconds: float, where: str, what: str) -> T:
+    """Return what ``step(connection)`` returns, trying for ``try_seconds``. Raises `ConnectionFailed`."""
     give_up = time.monotonic() + try_seconds
-    stored, again = False, False
+    again = False
     while True:
         try:
             with _connection(app, fresh=again) as connection:
-                if not stored:
-                    with connection.default_channel.conn_or_acquire() as redis:
-                        _store(redis, key_prefix, request.task_id, entry, expires_seconds)
-                stored = True
-                app.send_task(
-                    request.task,
-                    kwargs=request.kwargs,
-                    task_id=request.task_id,
-                    queue=request.queue,
-                    ignore_result=True,
-                    argsrepr=request.summary,
-                    connection=connection,
-                    retry=False,
-                )
+                return step(connection)
         except Exception as error:  # kombu raises AttributeError, too, when a connection breaks at the wrong moment
             if time.monotonic() > give_up:
-                message = f"the broker did not accept the message ({_cause(error)})"
-                raise ConnectionFailed(message, where=request.task) from error
+                raise ConnectionFailed(f"the broker did not {what} ({_cause(error)})", where=where) from error
             again = True
             time.sleep(_AGAIN_SECONDS)
-        else:
-            return
 
 
 @contextlib.contextmanager
@@ -180,17 +237,33 @@ def _connection(app: Celery[Any], *, fresh: bool) -> Iterator[Any]:
             raise
 
 
-def _store(redis: Any, key_prefix: str, task_id: str, entry: dict[str, Any], expires_seconds: float) -> None:
-    """Store the request in Redis until a worker has picked it up; see `okasie_tasks.store.outbox`."""
+def _store(redis: Any, key_prefix: str, request: Request, entry: dict[str, Any], expires_seconds: float) -> None:
+    """Store the request until a worker has picked it up, and its record, which its outcomes are added to.
+
+    See `okasie_tasks.store.outbox` and `okasie_tasks.core.requests`.
+    """
     seconds, micros = redis.time()
     now_ms, keep = seconds * 1000 + micros // 1000, int(expires_seconds) + _KEEP_EXPIRED_SECONDS
     entry |= {"at_ms": now_ms, "expires_ms": now_ms + int(expires_seconds * 1000)}
+    task_id, record = request.task_id, f"{key_prefix}push:{request.task_id}"
+    account = str(request.kwargs.get("account", ""))
     pipe = redis.pipeline()
+    pipe.hset(record, mapping={"task": request.task, "account": account, "by": request.by, "made": now_ms})
+    pipe.expire(record, KEEP_REQUEST_SECONDS)
     pipe.hset(f"{key_prefix}outbox", task_id, json.dumps(entry))
     pipe.zadd(f"{key_prefix}outbox:sent", {task_id: now_ms})
     pipe.expire(f"{key_prefix}outbox", keep)
     pipe.expire(f"{key_prefix}outbox:sent", keep)
     pipe.execute()
+
+
+def _broker_url(url: str) -> str:
+    """Return the URL as kombu expects it."""
+    if url.startswith("unix://"):  # the embedded server publishes its address in redis-py's spelling
+        return f"redis+socket://{url.removeprefix('unix://').partition('?')[0]}?virtual_host=0"
+    if url.startswith("rediss://") and "ssl_cert_reqs" not in url:  # kombu would not check the certificate
+        return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+    return url
 
 
 def _encoded(request: Request) -> dict[str, Any]:

@@ -34,8 +34,9 @@ from okasie_tasks.store.limiter import RedisLimiter
 from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.store.request_stats import Counters
+from okasie_tasks.store.requests import Requests
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
+from okasie_tasks.store.urgent_queue import UrgentQueue
 from okasie_tasks.store.workers import Workers
 from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync.context import AccountContext, AccountPolicy
@@ -83,8 +84,8 @@ class Services:
         return Outbox(self.redis, prefix=self.settings.redis.key_prefix)
 
     @cached_property
-    def pushes(self) -> Pushes:
-        return Pushes(self.redis, prefix=self.settings.redis.key_prefix)
+    def pushes(self) -> Requests:
+        return Requests(self.redis, prefix=self.settings.redis.key_prefix)
 
     def account(self, name: str) -> AccountSettings:
         """The account's settings. Raises `ConfigurationError` for a name that the configuration does not have."""

@@ -89,6 +89,24 @@ def test_a_broker_that_is_not_there_is_an_error() -> None:
         Client("redis+socket:///nowhere/redis.sock?virtual_host=0").sync("dex")
 
 
+def test_a_request_waits_from_the_moment_at_which_it_is_stored(client: redis.Redis, broker: str) -> None:
+    okasie = Client(broker, name="dms")
+    state = okasie.outcome(okasie.push("dex", ["DEX-1"]))
+    assert (state.kind, state.account, state.by, state.state, state.outcomes) == ("push", "dex", "dms", "waiting", {})
+    assert state.accepted_ms > 0
+
+
+def test_an_unknown_request_is_an_error(broker: str) -> None:
+    with pytest.raises(ConfigurationError, match="no such request") as caught:
+        Client(broker).outcome("5b7f3f0e-9c0a-4d0e-8f57-0c3b8a4f1d11")
+    assert caught.value.code == "unknown_request"
+
+
+def test_the_outcome_of_a_broker_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ConnectionFailed, match="did not answer"):
+        Client("redis+socket:///nowhere/redis.sock?virtual_host=0").wait("id", timeout=60)
+
+
 def test_any_celery_application_may_send_by_name(client: redis.Redis, broker: str) -> None:
     with Celery("theirs", broker=broker, set_as_current=False) as theirs:
         theirs.send_task("okasie.sync", kwargs={"account": "dex"}, queue="okasie.control", ignore_result=True)

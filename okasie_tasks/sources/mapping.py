@@ -90,7 +90,7 @@ class RowMapping:
         }
         self._numbers = NumberReader(self._source.decimal, self._source.units)
         self._plan = [
-            (spec, *self._compile(spec), words.get(spec.name), self._source.defaults.get(spec.name))
+            (spec, *self._compile(spec), _words(spec, words.get(spec.name)), self._source.defaults.get(spec.name))
             for spec in FIELDS.values()
             if spec.name != "externalReference"
         ]
@@ -276,6 +276,13 @@ _CONVERT: Final[Mapping[str, Callable[[Any], Any]]] = {
 def _feature(text: str) -> dict[str, str]:
     category, colon, name = text.partition(":")
     return {"category": category.strip(), "name": name.strip()} if colon else {"name": text.strip()}
+
+
+def _words(spec: FieldSpec, given: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return the words that are translated: those given, and the field's own words in any case."""
+    if spec.choices is None or "*" in (given or {}):
+        return given
+    return {choice.casefold(): choice for choice in spec.choices} | dict(given or {})
 
 
 def _translated(value: Any, words: Mapping[str, str]) -> Any:

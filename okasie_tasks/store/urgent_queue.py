@@ -13,13 +13,13 @@ loses nothing, and a change that arrives during the request is sent next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Iterable, Sequence
+from typing import Final, cast
 
 import msgspec
 import redis
 
-from okasie_tasks.core.pending import PendingChange, Push, PushOutcome, merged
+from okasie_tasks.core.pending import PendingChange, merged
 from okasie_tasks.store.controls import paused_key
 from okasie_tasks.store.scripts import script
 
@@ -111,58 +111,3 @@ class UrgentQueue:
 
 def _unpack(raw: bytes | None) -> PendingChange | None:
     return None if raw is None else msgspec.msgpack.decode(raw, type=PendingChange)
-
-
-KEEP_PUSH_SECONDS: Final = 12 * 3600
-
-
-class Pushes:
-    """All pushes, by the id of the message that requested them."""
-
-    def __init__(self, client: redis.Redis, *, prefix: str) -> None:
-        self._redis = client
-        self._prefix = prefix
-        self._receive, self._withdraw = script(client, "push_receive"), script(client, "push_withdraw")
-
-    def receive(self, push: str) -> int:
-        """When this push was accepted (ms, Redis time), the same however often it is delivered.
-
-        0: it was withdrawn, or has failed as a whole.
-        """
-        return int(self._receive(keys=[self._key(push)], args=[KEEP_PUSH_SECONDS]))
-
-    def withdraw(self, push: str) -> bool:
-        """Prevent a push that no worker has received from being accepted later; False: one has received it."""
-        return bool(self._withdraw(keys=[self._key(push)], args=[KEEP_PUSH_SECONDS]))
-
-    def fail(self, push: str, message: str) -> None:
-        """Record that the push as a whole failed."""
-        self._redis.hset(self._key(push), "error", message)
-        self._redis.expire(self._key(push), KEEP_PUSH_SECONDS)
-
-    def record(self, outcomes: Mapping[str, Mapping[str, PushOutcome]]) -> None:
-        """Store outcomes: push -> reference -> outcome."""
-        pipe = self._redis.pipeline(transaction=False)
-        for push, rows in outcomes.items():
-            mapping: Any = {f"={name}": msgspec.json.encode(outcome) for name, outcome in rows.items()}
-            pipe.hset(self._key(push), mapping=mapping)
-            pipe.expire(self._key(push), KEEP_PUSH_SECONDS)
-        pipe.execute()
-
-    def get(self, push: str) -> Push:
-        """Return the state of a push."""
-        raw = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(push)))
-        fields = {name.decode(): value for name, value in raw.items()}
-        error = fields.get("error")
-        return Push(
-            at_ms=int(fields.get("at", 0)),
-            error=error.decode() if error else None,
-            outcomes={
-                name[1:]: msgspec.json.decode(value, type=PushOutcome)
-                for name, value in fields.items()
-                if name.startswith("=")
-            },
-        )
-
-    def _key(self, push: str) -> str:
-        return f"{self._prefix}push:{push}"

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from okasie_tasks.store.controls import HeldPlans
     from okasie_tasks.store.history import History
     from okasie_tasks.store.ledger import Ledger
+    from okasie_tasks.store.requests import Requests
     from okasie_tasks.store.runs import Runs
-    from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
+    from okasie_tasks.store.urgent_queue import UrgentQueue
     from okasie_tasks.store.write_locks import WriteLocks
 
 ATTEMPTS: Final = 3
@@ -50,7 +51,7 @@ class AccountContext(NamedTuple):
     market: Marketplace
     source: Callable[[], Source]
     urgent_queue: UrgentQueue
-    pushes: Pushes
+    pushes: Requests
     locks: WriteLocks
     plans: HeldPlans
     write_back: Callable[[], WriteBack | None]

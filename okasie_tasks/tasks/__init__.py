@@ -86,15 +86,16 @@ def sync(
     at which ``full_at`` may fall. The account's local time decides, and each local day gets one run.
     Raises `ConfigurationError` for an unknown account or mode.
     """
-    if requests.expired(str(self.request.id)):
+    request = str(self.request.id)
+    if requests.expired(request):
         return ""
-    with requests.taken(str(self.request.id)):
+    with requests.taken(request), requests.failing(request):
         ctx = context_of_run(account)
         phases.check_mode(mode)
         if scheduled:
             _request_daily(ctx, services().account(account))
-        elif not requested and not services().outbox.was_taken(str(self.request.id)):
-            ctx.runs.request(account, mode, plan_only=plan_only)
+        elif not requested and not services().outbox.was_taken(request):
+            requests.became(request, ctx.runs.request(account, mode, plan_only=plan_only)[0])
     run = ctx.runs.begin(account)
     if run is not None:
         log.info("run begins", account=account, run=run)

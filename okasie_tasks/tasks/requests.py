@@ -13,7 +13,7 @@ from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import get_logger
 from okasie_tasks.services import services
 from okasie_tasks.store.outbox import TASKS, OutboxEntry
-from okasie_tasks.worker.settings import QUEUE_OF, URGENT
+from okasie_tasks.worker.settings import QUEUE_OF
 
 log = get_logger(__name__)
 
@@ -36,6 +36,29 @@ def taken(task_id: str) -> Iterator[None]:
         services().outbox.taken(task_id)
         raise
     services().outbox.taken(task_id)
+
+
+@contextlib.contextmanager
+def failing(task_id: str) -> Iterator[None]:
+    """Record an error that the block raises as the outcome of the request as a whole."""
+    try:
+        yield
+    except RetryLater:
+        raise
+    except OkasieError as error:
+        services().pushes.fail(task_id, str(error))
+        raise
+
+
+def became(task_id: str, run: str) -> None:
+    """Record the run that a sync became; without one, the request has failed."""
+    record = services().pushes
+    if not run:
+        record.fail(task_id, "another run of this account is already queued; nothing was started")
+        return
+    if by := record.by(task_id):
+        services().runs.note_once(run, "requested_by", by)
+    record.became(task_id, run)
 
 
 def resend_lost(now_ms: int, *, after_seconds: float) -> None:
@@ -62,7 +85,7 @@ def expired(task_id: str) -> bool:
 
 
 def _discard(task_id: str, entry: OutboxEntry | None) -> None:
-    """Log and count a request that is not executed, and record it as the outcome of a push or sell."""
+    """Log and count a request that is not executed, and record that as its outcome."""
     discarded = services().discarded
     if entry is None:
         log.warning("request cannot be read; discarded", task_id=task_id)
@@ -71,8 +94,7 @@ def _discard(task_id: str, entry: OutboxEntry | None) -> None:
     account, reason = str(entry.kwargs.get("account")), "the request expired before a worker took it up"
     log.warning("request expired; discarded", task=entry.task, task_id=task_id, account=account)
     discarded.add("expired", task=entry.task, task_id=task_id, account=account, reason=reason)
-    if QUEUE_OF[entry.task] == URGENT:
-        services().pushes.fail(task_id, f"{reason}; nothing was sent")
+    services().pushes.fail(task_id, f"{reason}; nothing was sent")
 
 
 @task_revoked.connect

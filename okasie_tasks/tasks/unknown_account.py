@@ -93,5 +93,6 @@ def _fail_push(account: str, push: str, references: object) -> None:
     names = [name for name in given if isinstance(name, str) and parse_reference(name) == name]
     if at_ms and names:
         pushes.record({push: {name: PushOutcome(outcome="failed", at_ms=at_ms, message=message) for name in names}})
+        pushes.expect(push, names)
     elif at_ms:
         pushes.fail(push, message)

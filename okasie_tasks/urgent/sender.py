@@ -174,6 +174,10 @@ class Sender:
 
     def _push(self, call: Call, batch: list[QueuedChange], base: dict[str, Entry]) -> None:
         items = [change.item for _, change in batch if change.item is not None]
+        # If these are never answered and given up, the marketplace may have them all the same: see `sync.doubtful`.
+        # A listing that was pushed inline stays, whether its row is in the source or not.
+        creates = {change.reference for _, change in batch if not change.inline}.difference(base)
+        self._ctx.ledger.note_creates(creates)
         try:
             if len(items) == 1:
                 answer = call.put(items[0].reference, _put_body(items[0].body))
@@ -181,6 +185,7 @@ class Sender:
                 answer = call.bulk_upsert([(item.reference, item.body) for item in items])
         except ItemRejected as refused:
             self._outcomes.refused_whole(batch, items, refused, base)
+            self._ctx.ledger.forget_creates(creates)
             return
         if not self._still_held():
             return  # another sender may have sent it, or something newer; otherwise it is still queued
@@ -196,6 +201,7 @@ class Sender:
         for pair, item_answer in again:  # before what the same answer accepts is recorded
             self._outcomes.again([pair], rejects.item_error(item_answer, answer.request_id), base)
         self._outcomes.settle(accepted, base, answer.request_id)
+        self._ctx.ledger.forget_creates(creates.difference(pair[1].reference for pair, _ in again))
 
     def _sell(self, call: Call, pair: QueuedChange, base: dict[str, Entry]) -> None:
         change, outcome, message = pair[1], "sold", None

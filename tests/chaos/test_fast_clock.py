@@ -10,7 +10,7 @@ from celery import Celery
 
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.store.discarded import DiscardedRequests
-from okasie_tasks.store.urgent_queue import Pushes
+from okasie_tasks.store.requests import Requests
 from tests.chaos.fleet import Fleet
 from tests.support import poll, stored
 
@@ -57,7 +57,7 @@ def test_a_valid_request_is_executed(fleet: Fleet) -> None:
 
 def test_an_expired_request_is_logged_and_has_an_outcome(fleet: Fleet) -> None:
     push = send(fleet, "DG-00003", datetime.now(UTC) - timedelta(minutes=5))
-    pushes = Pushes(fleet.redis, prefix=fleet.settings.redis.key_prefix)
+    pushes = Requests(fleet.redis, prefix=fleet.settings.redis.key_prefix)
     poll(lambda: "expired" in (pushes.get(push).error or ""), what="the outcome")
     assert "request expired; discarded" in fleet.children["urgent"].log.read_text()
     assert "DG-00003" not in stored(fleet.sandbox, "dex")

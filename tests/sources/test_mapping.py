@@ -141,3 +141,21 @@ def test_the_change_time_of_a_row_is_a_hint(tmp_path: Path, text: str, version: 
 def test_all_that_is_wrong_with_a_row_is_told(tmp_path: Path) -> None:
     found = row(tmp_path, {"price": "free", "title": "", "condition": "mint", "doors": "99"})
     assert {issue.field for issue in found.issues} == {"price", "title", "condition"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [("condition", "Used", "used"), ("condition", " DEMO ", "demo"), ("vehicleType", "BTW", "btw"), ("co2Type", "wltp", "WLTP")],
+)  # fmt: skip
+def test_okasies_own_words_are_understood_in_any_case(tmp_path: Path, field: str, value: str, expected: str) -> None:
+    found = listing(tmp_path, {field: value})
+    assert {"condition": found.condition, "vehicleType": found.vehicle_type, "co2Type": found.co2_type}[
+        field
+    ] == expected
+
+
+def test_a_value_table_is_stronger_than_okasies_own_words(tmp_path: Path) -> None:
+    table = '[accounts.dex.source.values.condition]\nUsed = "demo"\nOccasion = "used"'
+    assert listing(tmp_path, {"condition": "used"}, table).condition == "demo"
+    only = f'{table}\n"*" = ""'
+    assert listing(tmp_path, {"condition": "new"}, only).condition is None, "what the table lacks is dropped"

@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from okasie_tasks.core.pending import PushOutcome
-from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
+from okasie_tasks.store.requests import Requests
+from okasie_tasks.store.urgent_queue import UrgentQueue
 from tests.core.test_pending import pending_change
 
 
@@ -18,8 +19,8 @@ def urgent_queue(client: redis.Redis) -> UrgentQueue:
 
 
 @pytest.fixture
-def pushes(client: redis.Redis) -> Pushes:
-    return Pushes(client, prefix="okasie:")
+def pushes(client: redis.Redis) -> Requests:
+    return Requests(client, prefix="okasie:")
 
 
 def test_the_newest_wish_stands_whatever_the_order_of_arrival(urgent_queue: UrgentQueue) -> None:
@@ -89,7 +90,7 @@ def test_a_wish_that_is_due_without_a_sender_is_noticed(urgent_queue: UrgentQueu
     assert not urgent_queue.unattended(500)
 
 
-def test_a_push_keeps_the_moment_of_its_first_delivery(pushes: Pushes, client: redis.Redis) -> None:
+def test_a_push_keeps_the_moment_of_its_first_delivery(pushes: Requests, client: redis.Redis) -> None:
     first = pushes.receive("p")
     before = client.time()
     while client.time()[1] // 1000 == before[1] // 1000:
@@ -97,19 +98,19 @@ def test_a_push_keeps_the_moment_of_its_first_delivery(pushes: Pushes, client: r
     assert pushes.receive("p") == first > 0
 
 
-def test_a_withdrawn_push_is_not_accepted_later(pushes: Pushes) -> None:
+def test_a_withdrawn_push_is_not_accepted_later(pushes: Requests) -> None:
     pushes.withdraw("p")
     assert pushes.receive("p") == 0
     assert pushes.get("p").at_ms == 0
 
 
-def test_outcomes_are_told_to_every_push_and_kept_for_a_while(pushes: Pushes, client: redis.Redis) -> None:
+def test_outcomes_are_told_to_every_push_and_kept_for_a_while(pushes: Requests, client: redis.Redis) -> None:
     done = PushOutcome(outcome="updated", at_ms=5)
     waiting = PushOutcome(outcome="waiting", at_ms=3, message="HTTP 500", fields=("price",))
     pushes.record({"p1": {"A-1": waiting, "B": done}, "p2": {"A-1": waiting}})
     pushes.record({"p1": {"A-1": done}})
     assert pushes.get("p1").outcomes == {"A-1": done, "B": done}
     assert pushes.get("p2").outcomes == {"A-1": waiting}
-    assert 0 < client.ttl("okasie:push:p2") <= 12 * 3600
+    assert 0 < client.ttl("okasie:push:p2") <= 24 * 3600
     pushes.fail("p2", "the source cannot be read")
     assert pushes.get("p2").error == "the source cannot be read"

@@ -14,8 +14,9 @@ from okasie_tasks.errors import RetryLater
 from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.history import History
 from okasie_tasks.store.ledger import Ledger
+from okasie_tasks.store.requests import Requests
 from okasie_tasks.store.runs import Runs
-from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
+from okasie_tasks.store.urgent_queue import UrgentQueue
 from okasie_tasks.store.write_locks import WriteLocks
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext, AccountPolicy, Part
@@ -76,7 +77,7 @@ class Scenario:
         return AccountContext(
             policy=_POLICY, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
             market=self.market, source=self.inventory.open, urgent_queue=UrgentQueue(client, prefix=_PREFIX, account=ACCOUNT),
-            pushes=Pushes(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
+            pushes=Requests(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
             plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
             history=History(client, prefix=_PREFIX, account=ACCOUNT),
         )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import varied
 from tests.sync.test_failing_content import answer, calm
+from tests.sync.test_failing_pushes import push, send
 
 _NEW = 3
 
@@ -84,3 +85,38 @@ def test_a_listing_of_somebody_else_is_never_claimed(scenario: GuardedScenario) 
     document = scenario.told("full")
     assert (document["listings"]["sold"], document["listings"]["foreign"]) == (_NEW, 1)
     assert "FOREIGN-1" not in scenario.sold()
+
+
+# -- pushes --------------------------------------------------------------------------------------------------------
+
+
+def pushed_without_an_answer(scenario: GuardedScenario) -> list[str]:
+    """Push cars whose creates are done but never answered, until the pushes are given up; return their references."""
+    new = varied(_NEW, seed=6, first=100)
+    scenario.rows += new
+    names = [row["stock_no"] for row in new]
+    scenario.faults(answer(204, kind="answer_after", body="", times=1))
+    push(scenario, *names)
+    send(scenario, rounds=1)
+    calm(scenario)
+    scenario.ctx.urgent_queue.take(scenario.ctx.urgent_queue.first(100))
+    assert set(names) <= scenario.standing().keys()
+    assert not scenario.ctx.ledger.get(names)
+    return names
+
+
+def test_pushed_cars_are_sold_once_their_rows_have_left_the_source(scenario: GuardedScenario) -> None:
+    names = pushed_without_an_answer(scenario)
+    scenario.rows = scenario.rows[:-_NEW]
+    assert scenario.told("full")["listings"]["sold"] == _NEW
+    assert scenario.sold() == set(names)
+
+
+def test_a_push_that_is_answered_leaves_no_note(scenario: GuardedScenario) -> None:
+    new = varied(_NEW, seed=6, first=100)
+    scenario.rows += new
+    names = [row["stock_no"] for row in new]
+    push(scenario, *names)
+    send(scenario, rounds=1)
+    assert set(names) <= scenario.standing().keys()
+    assert scenario.ctx.ledger.noted_creates(names) == []

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from okasie_tasks.client import Client
-from okasie_tasks.store.urgent_queue import Pushes
+from okasie_tasks.store.requests import Requests
 from tests.support import faults, poll, release
 from tests.system.conftest import DRIPPING, Fleet
 from tests.system.test_push import change, settled, url
@@ -55,7 +55,7 @@ def test_the_other_accounts_sync_and_push_beside_one_in_trouble(fleet: Fleet) ->
             status, document = fleet.place.sync(name, "--full")
             assert (status, document["state"], document["listings"]["local"]) == (0, "done", 12), document
         with redis.Redis.from_url(url(fleet)) as connection:
-            pushes = Pushes(connection, prefix="okasie:")
+            pushes = Requests(connection, prefix="okasie:")
             assert not any(pushes.get(push).outcomes for push in waiting), "its source drips until here"
     finally:
         release(fleet.sandbox)

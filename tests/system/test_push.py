@@ -16,7 +16,8 @@ from okasie_tasks.core.pending import Push
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings.redis_url import find_embedded
-from okasie_tasks.store.urgent_queue import Pushes, UrgentQueue
+from okasie_tasks.store.requests import Requests
+from okasie_tasks.store.urgent_queue import UrgentQueue
 from tests.support import Place, faults, poll, state, stored
 from tests.system.conftest import DRIPPING, Fleet, feed
 
@@ -41,7 +42,7 @@ def url(fleet: Fleet) -> str:
 def settled(fleet: Fleet, push: str) -> Push:
     """A push once all its outcomes are there."""
     with redis.Redis.from_url(url(fleet)) as connection:
-        pushes = Pushes(connection, prefix="okasie:")
+        pushes = Requests(connection, prefix="okasie:")
         return poll(lambda: (found := pushes.get(push)).outcomes and found, what=f"an outcome of {push}")
 
 
@@ -125,7 +126,7 @@ def test_a_version_that_is_none_is_refused_with_what_was_expected(fleet: Fleet, 
     before = requests_of(fleet, "many")
     push = client(fleet).push("many", listings=[CAR | {"externalReference": "OWN"}], version=version)
     with redis.Redis.from_url(url(fleet)) as connection:
-        pushes = Pushes(connection, prefix="okasie:")
+        pushes = Requests(connection, prefix="okasie:")
         said = poll(lambda: pushes.get(push).error, what="the error")
     assert "expected version to be ms since the epoch" in said
     assert requests_of(fleet, "many") == before
@@ -240,7 +241,7 @@ def test_a_source_that_drips_keeps_no_other_account_from_pushing(fleet: Fleet) -
         other = settled(fleet, sender.push("beside", [f"DEX-{number + 1:05d}"]))
         assert other.outcomes
     with redis.Redis.from_url(url(fleet)) as connection:
-        pushes = Pushes(connection, prefix="okasie:")
+        pushes = Requests(connection, prefix="okasie:")
         assert not any(pushes.get(push).outcomes for push in waiting)
     held.unlink()
     for push in waiting:

@@ -17,7 +17,7 @@ from okasie_tasks.client import Client
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings.redis_url import find_embedded
-from okasie_tasks.store.urgent_queue import Pushes
+from okasie_tasks.store.requests import Requests
 from tests.support import Place, Up, poll
 
 pytestmark = pytest.mark.system
@@ -128,7 +128,7 @@ def assert_inline_push_fails(place: Place) -> None:
     assert url is not None
     push = Client(url).push("new", listings=[{"externalReference": "DG-00003"}, {"price": 1}])
     with redis.Redis.from_url(url) as client:
-        pushes = Pushes(client, prefix="okasie:")
+        pushes = Requests(client, prefix="okasie:")
         outcomes = poll(lambda: pushes.get(push).outcomes, what="the outcome")
     assert {name: outcome.outcome for name, outcome in outcomes.items()} == {"DG-00003": "failed"}
 
