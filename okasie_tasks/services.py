@@ -32,6 +32,7 @@ from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.limiter import RedisLimiter
 from okasie_tasks.store.outbox import Outbox
+from okasie_tasks.store.previews import Previews
 from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.store.request_stats import Counters
 from okasie_tasks.store.requests import Requests
@@ -98,6 +99,10 @@ class Services:
     @cached_property
     def plans(self) -> HeldPlans:
         return HeldPlans(self.redis, prefix=self.settings.redis.key_prefix)
+
+    @cached_property
+    def previews(self) -> Previews:
+        return Previews(self.redis, prefix=self.settings.redis.key_prefix)
 
     @cached_property
     def workers(self) -> Workers:

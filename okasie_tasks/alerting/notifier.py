@@ -14,23 +14,23 @@ from uuid import uuid4
 
 from okasie_tasks.alerting.rules import (
     Alert,
-    is_stale,
     of_lost_fields,
     of_run,
     of_stale,
     of_waiting_sells,
     payload,
-    stale_seconds,
 )
+from okasie_tasks.core.staleness import is_stale
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.reports.listing import iso
+from okasie_tasks.reports.staleness import stale_after
 from okasie_tasks.sync import plan_review, waiting_sells
 from okasie_tasks.sync.lost_fields import lost_reasons
 
 if TYPE_CHECKING:
     from okasie_tasks.alerting.queue import AlertQueue, ClaimedAlert
-    from okasie_tasks.settings import AccountSettings, AlertSettings, Settings
+    from okasie_tasks.settings import Settings
     from okasie_tasks.store.controls import HeldPlans
     from okasie_tasks.store.records import Run
     from okasie_tasks.store.request_stats import Counters
@@ -70,17 +70,8 @@ def alert_context(
     channels: Mapping[str, Send],
 ) -> AlertContext:
     """The `AlertContext` of a whole fleet."""
-    after = {name: _stale_after(account, settings.alerts) for name, account in settings.accounts.items()}
+    after = {name: stale_after(account, settings.alerts) for name, account in settings.accounts.items()}
     return AlertContext(queue, runs, plans, counters, settings.alerts.kinds, after, channels)
-
-
-def _stale_after(account: AccountSettings, alerts: AlertSettings) -> float | None:
-    every, stale_after = account.incremental_every, alerts.stale_after
-    return stale_seconds(
-        every.total_seconds() if every else None,
-        account.full_at is not None,
-        stale_after.total_seconds() if stale_after else None,
-    )
 
 
 # -- detecting -----------------------------------------------------------------------------------------------------

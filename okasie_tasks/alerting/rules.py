@@ -1,21 +1,13 @@
-"""The texts of alerts, and when an account counts as stale."""
+"""The texts of alerts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
 Kind = Literal["held", "failed", "partial", "stale", "lost_fields", "sells_waiting"]
-
-_STALE_INTERVALS: Final = 3.0
-_SHORTEST_STALE_SECONDS: Final = 30 * 60.0
-"""An operator need not act when the marketplace was unreachable for a few minutes."""
-_STALE_FULL_SECONDS: Final = 26 * 3600.0
-"""A day between two full runs, and two hours for the run."""
-_MOVING_MS: Final = 15 * 60_000
-"""A run that made progress in this time is active: the first full run of a large inventory takes hours."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,23 +92,6 @@ def of_waiting_sells(account: str, run: str, reason: str, *, rows: int, at_ms: i
     if rows:
         what = f"`okasie rejects {account}` lists the rows: correct them in the source, or skip them (source.skip)"
     return Alert(key=run, kind="sells_waiting", account=account, run=run, reason=reason, what_to_do=what, at_ms=at_ms)
-
-
-def stale_seconds(incremental_every: float | None, full: bool, stale_after: float | None) -> float | None:
-    """Seconds without success after which an account is stale. None: it has no schedule, so it is never stale."""
-    if stale_after is not None:
-        return stale_after
-    if incremental_every is not None:
-        return max(_STALE_INTERVALS * incremental_every, _SHORTEST_STALE_SECONDS)
-    return _STALE_FULL_SECONDS if full else None
-
-
-def is_stale(*, since_ms: int, now_ms: int, after_seconds: float, moved_ms: int = 0) -> bool:
-    """Whether an account is stale.
-
-    ``since_ms``: the last success, or the first check. ``moved_ms``: when the active run last made progress.
-    """
-    return now_ms - since_ms > after_seconds * 1000 and now_ms - moved_ms > _MOVING_MS
 
 
 def of_stale(account: str, *, since_ms: int, since: str, ever: bool, now_ms: int) -> Alert:

@@ -31,6 +31,9 @@ class HeldChange(msgspec.Struct, frozen=True, array_like=True):
     dealer: str
     """The dealer's fingerprint in hex."""
     changes: tuple[Change, ...] = ()
+    title: str = ""
+    image: str = ""
+    """The first picture, of a create or update."""
 
     @property
     def item(self) -> tuple[str, str]:
@@ -42,7 +45,7 @@ def of_listing(
 ) -> HeldChange:
     """Return a held create or update. ``before``: what was last sent; ``theirs``: the marketplace's row, if read."""
     if planned.action == "create":
-        return _held(planned, [(name, None, value) for name, value in fields_in(body).items()])
+        return _with_body(_held(planned, [(name, None, value) for name, value in fields_in(body).items()]), body)
     if before is None:
         changes: list[Change] = [(name, NOT_KEPT, value) for name, value in fields_in(body).items()]
         changes += [(name, NOT_KEPT, None) for name in planned.loses]
@@ -51,7 +54,12 @@ def of_listing(
     if theirs is not None:
         changes = [change for change in changes if change[0] not in COMPARED_FIELDS]
         changes += both_versions(theirs, compared_row({**body, "location": body}))
-    return _held(planned, changes)
+    return _with_body(_held(planned, changes), body)
+
+
+def _with_body(change: HeldChange, body: Mapping[str, Any]) -> HeldChange:
+    images = body.get("images") or ("",)
+    return msgspec.structs.replace(change, title=str(body.get("title") or ""), image=str(images[0]))
 
 
 def of_row(planned: Planned, *, status: str = "") -> HeldChange:

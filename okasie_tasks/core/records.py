@@ -73,10 +73,14 @@ class Remote(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LocalBatch(msgspec.Struct, array_like=True):
-    """What one block of the source adds to one partition. ``same``: rows equal to the ledger's, 12 bytes each."""
+    """What one block of the source adds to one partition. ``same``: rows equal to the ledger's, 12 bytes each.
+
+    ``titles``: reference -> title and VIN, for the catalogue.
+    """
 
     same: bytes = b""
     rows: list[Local] = []
+    titles: dict[str, tuple[str, str]] = {}
 
 
 class RemoteBatch(msgspec.Struct, array_like=True):

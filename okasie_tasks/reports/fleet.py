@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from okasie_tasks.reports.listing import iso
+from okasie_tasks.reports.runs import account_document
+from okasie_tasks.settings import configuration_hash
 
 if TYPE_CHECKING:
+    from okasie_tasks.services import Services
     from okasie_tasks.store.discarded import DiscardedSummary
     from okasie_tasks.store.quarantine import QuarantineSummary
     from okasie_tasks.store.workers import WorkerRecord
+
+
+_LAST_SHOWN: Final = 5
+"""Quarantined messages, and discarded requests."""
+
+
+def status_document(
+    services: Services,
+    accounts: Sequence[str],
+    consumers: Mapping[str, int | None],
+    *,
+    missing: Sequence[str] = (),
+    redis_problem: str | None = None,
+) -> dict[str, Any]:
+    """Return the document of ``okasie status``. ``consumers``: of each queue, None if it is not known.
+
+    ``missing``: the queues without a consumer, or ``redis`` if it refuses writes, with ``redis_problem``.
+    """
+    configuration = configuration_hash(services.settings)
+    return {
+        "accounts": [account_document(services.context(name), services.limiter(name).status()) for name in accounts],
+        "queues": {
+            name: {"waiting": int(services.redis.llen(name)), "consumers": count} for name, count in consumers.items()
+        },
+        "configuration": configuration,
+        "workers": workers_document(services.workers.live(), configuration),
+        "quarantine": quarantine_document(services.quarantine.summary(_LAST_SHOWN)),
+        "discarded": discarded_document(services.discarded.summary(_LAST_SHOWN)),
+        "missing": list(missing),
+        "redis_problem": redis_problem,
+    }
 
 
 def quarantine_document(summary: QuarantineSummary) -> dict[str, Any]:

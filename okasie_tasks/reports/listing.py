@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from okasie_tasks.core.catalog import Titled
 from okasie_tasks.core.history import NOT_KEPT, Event
-from okasie_tasks.core.ledger_entry import Entry, Flag
+from okasie_tasks.core.ledger_entry import LIVE, Entry, Flag
 from okasie_tasks.core.listing import parse_reference
 from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Reject, SkippedImages
@@ -53,11 +54,15 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
     elif reference:
         rows = ctx.ledger.unreadable_rows().rejects
         reject = next((row for row in rows if row.reference == reference), None)
+    known = ctx.ledger.catalog.get([reference]).get(reference, Titled())
     _, waiting = ctx.ledger.waiting_sells()
     sell_waits = waiting.reason if reference in waiting.references else None
     return {
         "reference": reference,
         "account": ctx.policy.account,
+        "title": known.title or None,
+        "vin": known.vin or None,
+        "state": _state(entry, reject, change, held),
         "listing_url": link,
         "ledger": _ledger(entry) if entry else None,
         "reject": reject_document(reject) if reject else None,
@@ -70,6 +75,18 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
         or (f"the source lacks it, but its sell waits: {sell_waits}" if sell_waits and not change else "")
         or next_step(entry, reject, change, events, ctx.policy),
     }
+
+
+def _state(entry: Entry | None, reject: Reject | None, change: PendingChange | None, held: str | None) -> str:
+    """Return the listing's state as in `okasie_tasks.reports.listings`."""
+    if change or reject or held:
+        return "waiting" if change else "rejected" if reject else "held"
+    return "unknown" if entry is None else state_of(entry.status)
+
+
+def state_of(status: str) -> str:
+    """Return the state that a status of the ledger stands for: ``live``, ``sold`` or ``unknown``."""
+    return "live" if status in LIVE else status or "unknown"
 
 
 def _next(ctx: AccountContext, held: str | None, change: PendingChange | None) -> str:
@@ -118,6 +135,7 @@ def event_document(event: Event) -> dict[str, Any]:
         "at": iso(event.at_ms),
         "kind": event.kind,
         "reason": event.reason,
+        "by": getattr(event, "by", "") or None,
         "run": event.run or None,
         "request_id": event.request_id or None,
         "changes": changes,

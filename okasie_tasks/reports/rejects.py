@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from okasie_tasks.core.records import Reject
+from okasie_tasks.reports.listing import rejects_document
 from okasie_tasks.sync import rejects, unreadable_rows
 from okasie_tasks.sync.context import AccountContext
 
@@ -24,6 +27,34 @@ def incomplete_source(ledger: Ledger) -> dict[str, Any]:
         "sells_waiting": waiting.count,
         "sells_wait_for": waiting.reason or None,
     }
+
+
+def rejects_page(ctx: AccountContext) -> dict[str, Any]:
+    """Return every reject, grouped by reason as well, and the sells that wait for rows without a readable reference."""
+    found = rejects_document(ctx)
+    source = incomplete_source(ctx.ledger)
+    return {"account": ctx.policy.account, "rejects": found, "groups": reject_groups(found), **source}
+
+
+def reject_groups(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Group rejects that have the same code and fields, the largest group first.
+
+    Messages quote values, so that of a group is the commonest. ``count``: rows without a reference are counted, too.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for reject in found:
+        groups.setdefault((reject["code"], *reject["fields"]), []).append(reject)
+    documents = [
+        {
+            "code": code,
+            "message": Counter(reject["message"] for reject in members).most_common(1)[0][0],
+            "fields": fields,
+            "count": len(members),
+            "references": [reject["reference"] for reject in members if reject["reference"]],
+        }
+        for (code, *fields), members in groups.items()
+    ]
+    return sorted(documents, key=lambda group: -int(str(group["count"])))
 
 
 def new_rejects(ledger: Ledger, record: Run, limit: int = 50) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from okasie_tasks.reports.listing import iso
-from okasie_tasks.reports.runs import run_document
+from okasie_tasks.reports.run_record import run_document
 from okasie_tasks.store.records import Run
 
 if TYPE_CHECKING:

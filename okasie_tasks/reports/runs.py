@@ -1,165 +1,80 @@
-"""Run records as documents that commands print."""
+"""Runs, plans and accounts as documents that commands, the API and the console show."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from okasie_tasks.core.estimates import Forecast, forecast, to_read, to_send
+from okasie_tasks.core.estimates import Forecast, forecast
 from okasie_tasks.core.guards import Held, HeldPlan, is_held
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.core.records import Planned
-from okasie_tasks.reports.held import items_document
+from okasie_tasks.reports.held import items_document, plan_of_run
 from okasie_tasks.reports.listing import event_document, iso
-from okasie_tasks.reports.rejects import incomplete_source, rejects_of_plan
-from okasie_tasks.store.records import Run
-from okasie_tasks.sync import held_changes, plan_review, waiting_sells
+from okasie_tasks.reports.progress import (
+    STAGES,
+    before_run,
+    during_run,
+    progress,
+    progress_by_kind,
+    progress_document,
+    progress_text,
+    requests_sent,
+)
+from okasie_tasks.reports.rejects import incomplete_source, new_rejects, rejects_of_plan
+from okasie_tasks.reports.run_page import page_document
+from okasie_tasks.reports.run_record import outcome_text, run_document
+from okasie_tasks.store.records import KEEP_RUNS, Run
+from okasie_tasks.store.request_stats import Traces
+from okasie_tasks.sync import held_changes, plan_review
 from okasie_tasks.sync.context import AccountContext
-from okasie_tasks.sync.lost_fields import lost_reasons
 from okasie_tasks.sync.spool import changes_of
 
 if TYPE_CHECKING:
-    from okasie_tasks.store.runs import Runs
+    from okasie_tasks.services import Services
 
-_LISTINGS: Final = (
-    "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
-    "skipped", "warnings", "sells_waiting",
-)  # fmt: skip
-_KINDS: Final = ("list", "bulk", "put", "delete")
+__all__ = [
+    "STAGES", "account_document", "before_run", "during_run", "outcome_text", "pause_hint", "plan_document", "progress",
+    "progress_by_kind", "progress_document", "progress_text", "requests_sent", "run_details", "run_document",
+    "runs_document",
+]  # fmt: skip
+
 _CONFLICTS: Final = 10
 _MODES: Final = ("incremental", "full")
-STAGES: Final = {
-    "first": "pages", "walk": "pages", "load": "blocks read", "diff": "diffed", "spool": "spooled",
-    "upsert": "upserted", "confirm": "sells confirmed", "sell": "sold",
-}  # fmt: skip
-"""The label of each stage's parts when progress is shown."""
 
 
-def run_document(runs: Runs, run: Run) -> dict[str, Any]:
-    """Return one run as ``okasie sync --json`` prints it. Keys may be added; none is renamed."""
-    listings = json.loads(run.facts.get("listings", "{}"))
-    ended = run.ended_ms or runs.now_ms()
-    document = {
-        "run": run.id,
-        "account": run.account,
-        "mode": run.mode,
-        "state": run.state,
-        "listings": {name: listings.get(name, 0) for name in _LISTINGS},
-        "requests": {
-            **{kind: run.counts.get(f"requests.{kind}", 0) for kind in _KINDS},
-            "retried": run.counts.get("retried", 0),
-            "rate_limited": run.counts.get("rate_limited", 0),
-            "minimum": run.fact("minimum"),
-        },
-        "seconds": round((ended - run.created_ms) / 1000, 3),
-        "cursor": run.facts.get("cursor") or runs.account(run.account).cursor or None,
-        "created_at": iso(run.created_ms),
-        "started_at": iso(run.started_ms),
-        "ended_at": iso(run.ended_ms),
-        "new_rejects": run.fact("new_rejects"),
-        "skipped_images": run.fact("skipped_images"),
-        "held": json.loads(run.facts.get("held", "[]")),
-        "held_run": run.facts.get("held_run") or None,
-        "approved": run.facts.get("released") or None,
-        "replaced_by": run.facts.get("replaced_by") or None,
-        "control": json.loads(run.facts["control"]) if "control" in run.facts else None,
-        "notes": list(_notes(run)),
-        "error": json.loads(run.facts["error"]) if "error" in run.facts else None,
+_UNKNOWN_LIMIT: Final = 120
+"""Requests a minute of a run whose account is no longer configured."""
+
+
+def run_details(services: Services, record: Run) -> dict[str, Any]:
+    """Return one run with its phases, requests, progress, new rejects and held changes, as ``okasie run`` prints it."""
+    account = services.settings.accounts.get(record.account)
+    limit = account.requests_per_minute if account else _UNKNOWN_LIMIT
+    document = page_document(services.runs, record, Traces(services.runs).read(record.id), limit=limit)
+    document["stages"] = {
+        stage: {"closed": closed, "parts": total} for stage, (closed, total) in progress(services.runs, record).items()
     }
-    if "nameless_where" in run.facts:
-        document["unreadable_references"] = json.loads(run.facts["nameless_where"])
+    document["rejects"] = new_rejects(services.ledger(record.account), record)
+    ctx = services.context(record.account) if account else None
+    if ctx is not None and (plan := plan_of_run(ctx, record)) is not None:
+        document |= items_document(services.plans.changes(record.account), plan.count)
     return document
 
 
-def _notes(run: Run) -> Iterator[str]:
-    """Yield what an operator should know about a run that is not an error."""
-    if run.cancelling:
-        yield f"cancelled by an operator at {iso(run.fact('cancel_ms'))}; the cursor was not moved"
-    if waiting := waiting_sells.sentence(run):
-        yield waiting
-    if run.fact("walk_moved"):
-        yield "the marketplace's list changed while it was read: listings it did not return are not treated as missing"
-    if unproven := run.fact("unproven"):
-        yield f"{unproven} listings were not returned, but rows without a reference were: not treated as missing"
-    yield from lost_reasons(run)
-    if lacking := run.fact("lacking"):
-        yield f"{lacking} rows of the list lack fields that we fill: these fields are not compared"
-    if unoffered := run.fact("unoffered"):
-        yield f"{unoffered} marketplace edits could not be offered to the source; they will be offered again"
-    if "control" in run.facts:
-        totals = json.loads(run.facts["control"])
-        if totals["ours"] != totals["theirs"]:
-            yield f"the marketplace counts {totals['theirs']} active listings, we count {totals['ours']}"
-    if run.fact("outdated"):
-        follows = "; an ordinary run follows" if run.fact("folded") else ""
-        yield f"nothing was sent: the approved plan of run {run.facts.get('approves')} was outdated{follows}"
-    if replacing := run.facts.get("replaced_by"):
-        yield f"its held plan was replaced when run {replacing} planned again"
-    if released := run.facts.get("released_by"):
-        yield f"approved by an operator, sent with run {released}"
-
-
-def progress(runs: Runs, run: Run) -> dict[str, tuple[int, int]]:
-    """Return a run's progress: ``stage -> (closed parts, all parts known so far)``, for stages that have started."""
-    states = {name: runs.parts.stage(run.id, name) for name in STAGES}
-    return {name: (stage.closed, stage.total) for name, stage in states.items() if stage.total}
-
-
-def progress_by_kind(stages: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Return `progress` by label: ``pages`` adds up both stages that read pages."""
-    shown: dict[str, tuple[int, int]] = {}
-    for stage, (closed, total) in stages.items():
-        before = shown.get(STAGES[stage], (0, 0))
-        shown[STAGES[stage]] = (before[0] + closed, before[1] + total)
-    return shown
-
-
-def progress_text(stages: dict[str, tuple[int, int]], run: Run) -> str:
-    """Return a run's progress in one line, the latest stage first: ``diffed 3/8, pages 17/17; 18 requests``."""
-    parts = [f"{name} {closed}/{total}" for name, (closed, total) in progress_by_kind(stages).items()]
-    return f"{', '.join(reversed(parts)) or 'starting'}; {requests_sent(run)} requests"
-
-
-def requests_sent(run: Run) -> int:
-    return sum(count for name, count in run.counts.items() if name.startswith("requests."))
-
-
-def outcome_text(document: dict[str, Any]) -> str:
-    """Return how a run ended, in one line: errors and what is held come first, then the counts."""
-    state, error = document["state"], document["error"]
-    counts = ", ".join(f"{count} {name}" for name, count in document["listings"].items() if count)
-    sent = sum(document["requests"][kind] for kind in _KINDS)
-    requests = f"{sent} requests, fewest possible {document['requests']['minimum']}"
-    reasons = [f"{error['where'] + ': ' if error['where'] else ''}{error['message']}"] if error else []
-    reasons += [f"{hold['count']} {hold['what']} held: {hold['reason']}" for hold in document["held"]]
-    return "; ".join([*reasons, f"{state}: {counts or 'no listings'}", requests])
-
-
-def before_run(mode: str, *, listings: int, quota: LimiterStatus) -> Forecast:
-    """Return the least that a run will take, before it starts. ``listings``: the size of the ledger."""
-    requests = to_read(listings, full=mode == "full")
-    return forecast(requests, per_minute=quota.limit, pause_seconds=quota.pause_seconds, at_least=True)
-
-
-def during_run(stages: dict[str, tuple[int, int]], run: Run, quota: LimiterStatus) -> Forecast:
-    """Return what is left of a run, from its `progress` and its plan."""
-    open_parts = {name: total - closed for name, (closed, total) in stages.items()}
-    decided = run.stage == "apply"
-    if decided:
-        requests = to_send(
-            upserts=run.fact("planned_upserts"),
-            sells=run.fact("planned_sells"),
-            chunks_done=stages.get("upsert", (0, 0))[0],
-            chunks_open=open_parts.get("upsert", 0),
-            sells_done=stages.get("sell", (0, 0))[0],
-        )
-    else:
-        requests = open_parts.get("first", 0) + open_parts.get("walk", 0)
-    pause = quota.pause_seconds
-    return forecast(requests, per_minute=quota.limit, pause_seconds=pause, at_least=not decided)
+def runs_document(services: Services, account: str, limit: int = 20, after: str = "") -> dict[str, Any]:
+    """Return a page of the account's runs, newest first. ``after``: ``next`` of the page before."""
+    names = services.runs.history(account, KEEP_RUNS)
+    names = names[names.index(after) + 1 :] if after in names else names
+    records = [services.runs.get(name) for name in names[:limit]]
+    return {
+        "account": account,
+        "runs": [run_document(services.runs, record) for record in records if record is not None],
+        "next": names[limit - 1] if len(names) > limit else None,
+    }
 
 
 def plan_document(ctx: AccountContext, run: Run, quota: LimiterStatus) -> dict[str, Any]:

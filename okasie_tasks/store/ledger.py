@@ -19,6 +19,7 @@ import redis
 from okasie_tasks.core.ledger_entry import PACKED_BYTES, Entry
 from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
 from okasie_tasks.core.unreadable import UnreadableRows, WaitingSells
+from okasie_tasks.store.catalog import Catalog
 from okasie_tasks.store.scripts import script
 
 _PIPELINE = 200
@@ -39,6 +40,7 @@ class Ledger:
         self._unreadable = f"{prefix}unreadable:{account}"
         self._creates = f"{prefix}creates:{account}"
         self._rows = f"{prefix}rows:{account}"
+        self.catalog = Catalog(client, prefix=prefix, account=account)
         self._swap = script(client, "ledger_swap")
         self._read = script(client, "ledger_read")
 
@@ -165,6 +167,10 @@ class Ledger:
         """Yield the rejects that have a reference."""
         for _, value in self._redis.hscan_iter(self._rejects, count=500):
             yield msgspec.json.decode(value, type=Reject)
+
+    def rejected_references(self) -> frozenset[str]:
+        """The references of all rejects."""
+        return frozenset(name.decode() for name in cast("list[bytes]", self._redis.hkeys(self._rejects)))
 
     def reject_count(self) -> int:
         """Rejected listings, and rows without a readable reference."""

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 import msgspec
 import redis
 
-TASKS: Final = frozenset({"okasie.sync", "okasie.push", "okasie.sell"})
+TASKS: Final = frozenset({"okasie.sync", "okasie.push", "okasie.sell", "okasie.preview"})
 _PER_LOOK: Final = 200
 _KEEP_SECONDS: Final = 12 * 3600
 

@@ -86,6 +86,10 @@ class UrgentQueue:
     def count(self) -> int:
         return self._redis.zcard(self._order)
 
+    def references(self) -> frozenset[str]:
+        """The references that have a pending change."""
+        return frozenset(name.decode() for name in cast("list[bytes]", self._redis.zrange(self._order, 0, -1)))
+
     def _raw(self, references: Sequence[str]) -> dict[str, bytes]:
         if not references:
             return {}

@@ -71,6 +71,8 @@ def diff_chunk(
             same=_is_same(partition, reference, evidence),
         )
     plan.write(plan_only=plan_only)
+    if not plan_only:
+        ctx.ledger.catalog.put(partition.titles)
     return plan.result
 
 

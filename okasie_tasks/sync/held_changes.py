@@ -66,4 +66,13 @@ def collect(ctx: AccountContext, run: str, items: Sequence[str], before: Sequenc
         change = of_row(planned, status=entry.status if entry else "")
         known[change.item] = change
     found = (known.get((action_of(name), reference_of(name))) for name in items)
-    return list(islice((change for change in found if change is not None), MOST_SHOWN))
+    return _with_titles(ctx, list(islice((change for change in found if change is not None), MOST_SHOWN)))
+
+
+def _with_titles(ctx: AccountContext, changes: Sequence[HeldChange]) -> list[HeldChange]:
+    """Add the titles of changes without a body, such as sells, as far as the catalogue knows them."""
+    known = ctx.ledger.catalog.get([change.reference for change in changes if not change.title])
+    return [
+        msgspec.structs.replace(change, title=known[change.reference].title) if change.reference in known else change
+        for change in changes
+    ]

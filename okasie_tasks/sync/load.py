@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from okasie_tasks.core.catalog import Titled, titled
 from okasie_tasks.core.fingerprint import (
     Compared,
     compared,
@@ -19,6 +20,7 @@ from okasie_tasks.core.fingerprint import (
     listing_dealer_fingerprint,
 )
 from okasie_tasks.core.ledger_entry import ABSENT, LOOK_AGAIN, Entry, Flag, is_as_read
+from okasie_tasks.core.listing import Listing
 from okasie_tasks.core.records import (
     Local,
     LocalBatch,
@@ -80,7 +82,7 @@ def load_block(ctx: AccountContext, part: Part, run: Run, *, partitions: int) ->
         if now is not None and now.open and part.number >= first_block(now):
             raise lost_block()
         return BlockResult()
-    sorter = _Sorter(ctx, part, part.number - first_block(run), partitions)
+    sorter = _Sorter(ctx, part, run, partitions)
     result = _decode(ctx.source(), block, sorter)
     sorter.write()
     return result
@@ -104,14 +106,19 @@ def _decode(source: Source, block: Block, sorter: _Sorter) -> BlockResult:
 
 
 class _Sorter:
-    """Sorts the rows of one block of the source into the partitions. ``number``: of the block in its read."""
+    """Sorts the rows of one block of the source into the partitions."""
 
-    def __init__(self, ctx: AccountContext, part: Part, number: int, partitions: int) -> None:
-        self._ctx, self._part, self._number, self._partitions = ctx, part, number, partitions
+    def __init__(self, ctx: AccountContext, part: Part, run: Run, partitions: int) -> None:
+        self._ctx, self._part, self._partitions = ctx, part, partitions
+        self._number = part.number - first_block(run)
         self._any_with_values = ctx.runs.data.has(part.run, "with_values")
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
-        self.known = RowCache(ctx.ledger.known_rows(number))
+        self._titles: dict[int, dict[str, Titled]] = defaultdict(dict)
+        self._dealers: dict[bytes, str] | None = None if run.plan_only else {}
+        self._all_titles = not run.plan_only and not ctx.ledger.catalog.is_whole
+        """The ledger is older than the catalogue: every row is decoded once, and not only new and changed ones."""
+        self.known = RowCache(b"" if self._all_titles else ctx.ledger.known_rows(self._number))
 
     def add(self, chunk: list[SourceRow]) -> None:
         """Sort rows, all of which have a reference."""
@@ -133,6 +140,8 @@ class _Sorter:
             self.known.note(row.raw, content)
         base = None if packed == ABSENT else Entry.unpack(packed)
         record = local_record(row, base, whole=whole, content=content, values=values)
+        if row.listing is not None and (record is not None or self._all_titles):
+            self._note(row.listing, partition)
         if record is None:
             self._same[partition].append(same_row(key, row.row))
             return
@@ -141,6 +150,13 @@ class _Sorter:
         if whole and values:
             record = msgspec.structs.replace(record, values=encode_compared(values))
         self._rows[partition].append(record)
+
+    def _note(self, listing: Listing, partition: int) -> None:
+        """Note the title for the catalogue, and the code of the dealer."""
+        self._titles[partition][listing.external_reference] = titled(listing.title, listing.vin)
+        if self._dealers is not None:
+            name = listing.dealer_profile_id or listing.dealer_location_code
+            self._dealers[listing_dealer_fingerprint(listing)] = name or ""
 
     def _marked_with_values(self, keys: list[bytes]) -> set[bytes]:
         """Return the keys whose marketplace rows were written with values. They are compared and reported by value."""
@@ -152,10 +168,13 @@ class _Sorter:
     def write(self) -> None:
         """Write the rows into the run, all together, and store the row cache."""
         batches: dict[str, object] = {
-            f"local:{partition}": LocalBatch(b"".join(self._same[partition]), self._rows[partition])
+            f"local:{partition}": LocalBatch(
+                b"".join(self._same[partition]), self._rows[partition], dict(self._titles[partition])
+            )
             for partition in self._same.keys() | self._rows.keys()
         }
         self._ctx.runs.data.put_sorted(self._part.run, self._part.number, batches)
+        self._ctx.ledger.catalog.note_dealers(self._dealers or {})
         if (packed := self.known.pack()) is not None:
             self._ctx.ledger.keep_rows(self._number, packed)
 

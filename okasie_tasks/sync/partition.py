@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from okasie_tasks.core.catalog import Titled
 from okasie_tasks.core.ledger_entry import SHARED, Entry, EntryState, entry_state, shared
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.core.records import (
@@ -33,6 +34,8 @@ class Partition:
         self.same_rows: dict[str, int] = {}
         self.remote: dict[str, Remote] = {}
         self.remote_same: set[str] = set()
+        self.titles: dict[str, Titled] = {}
+        """New and changed listings, for the catalogue."""
         self.read = 0
         for batch in ctx.runs.data.fetch(run, f"local:{partition}", LocalBatch, first=load_first):
             self._add_local(batch)
@@ -70,6 +73,7 @@ class Partition:
     def _add_local(self, batch: LocalBatch) -> None:
         for record in batch.rows:
             self.rows[record.reference].append(record)
+        self.titles |= {reference: Titled(*row) for reference, row in batch.titles.items()}
         for key, row in split_rows(batch.same):
             if reference := self.by_hash.get(key):
                 self.same_rows[reference] = row

@@ -11,6 +11,7 @@
                  parts and of other applications' requests, and ends stuck parts
     okasie.push, sell -> add to the account's urgent queue, then send it at once in the urgent lane
     okasie.send_urgent -> continues an urgent queue whose sender had to wait
+    okasie.preview -> reads both sides of one listing, for an operator
     okasie.resume -> continues everything that a pause stopped
 
 A window is one flat chord: ``chord(group(parts), advance)``. Messages carry ids only; the state is in Redis. A message
@@ -52,6 +53,7 @@ from okasie_tasks.tasks.dispatch import (
 from okasie_tasks.tasks.part_runner import BROKER_ERRORS, BROKER_RETRY_SECONDS, RNG, SLOTS
 from okasie_tasks.tasks.unknown_account import context_of_push, context_of_request, context_of_run
 from okasie_tasks.urgent import accept
+from okasie_tasks.urgent.preview import no_preview, read_both_sides
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
 from okasie_tasks.worker.settings import CONTROL, URGENT
@@ -257,6 +259,25 @@ def send_urgent(self: Task[Any, Any], account: str) -> None:
         _sender(context_of_request(account), str(self.request.id)).run()
     except RetryLater as later:
         raise again_later(self, later, later.seconds) from None
+
+
+@app.task(name="okasie.preview", bind=True, **_STEADY)
+@once
+def preview(self: Task[Any, Any], account: str, reference: str) -> None:
+    """Read both sides of one listing and store them for ten minutes, under the id of this message."""
+    task_id = str(self.request.id)
+    if requests.expired(task_id):
+        return
+    try:
+        with requests.taken(task_id):
+            ctx = context_of_request(account)
+            document = read_both_sides(ctx, task_id, reference, services().source_reads(account))
+    except RetryLater as later:
+        raise again_later(self, later, later.seconds) from None
+    except ConfigurationError as error:
+        services().previews.put(task_id, no_preview(reference, str(error)))
+        raise
+    services().previews.put(task_id, document)
 
 
 def _send_urgent(ctx: AccountContext, token: str) -> None:

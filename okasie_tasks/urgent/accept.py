@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from okasie_tasks.core.catalog import Titled, titled
 from okasie_tasks.core.fingerprint import content_fingerprint
 from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_reference
 from okasie_tasks.core.pending import MOST_REFERENCES, PendingChange, PushOutcome
@@ -30,10 +31,12 @@ class _AcceptedMessage:
         self.changes: dict[str, PendingChange] = {}
         self._outcomes: dict[str, PushOutcome] = {}
         self._rejects: list[Reject] = []
+        self._titles: dict[str, Titled] = {}
 
     def listing(self, listing: Listing, warnings: Sequence[Issue], *, own: int, seen_ms: int, inline: bool) -> None:
         item = outgoing(listing, action="push", reason="pushed", version=own, seen_ms=seen_ms)
         sells = listing.status == "sold"
+        self._titles[listing.external_reference] = titled(listing.title, listing.vin)
         self.changes[listing.external_reference] = PendingChange(
             reference=listing.external_reference,
             own=own,
@@ -70,6 +73,7 @@ class _AcceptedMessage:
         rejects.log_new(self._ctx, self._rejects)
         self._ctx.pushes.record({self.push: self._outcomes} if self._outcomes else {})
         self._ctx.pushes.expect(self.push, dict.fromkeys((*self.changes, *self._outcomes)))
+        self._ctx.ledger.catalog.put(self._titles)
 
 
 def accept_push(
@@ -179,7 +183,7 @@ def _by_reference(ctx: AccountContext, accepted: _AcceptedMessage, references: l
     for reference in references:
         if not (rows := read.rows.get(reference)):
             accepted.missing(reference)
-        elif issues := _issues(rows):
+        elif issues := issues_of(rows):
             accepted.refuse(reference, issues, rows[0].where, rejects.PUSHED_ROW)
         else:
             listing = rows[0].listing
@@ -188,7 +192,7 @@ def _by_reference(ctx: AccountContext, accepted: _AcceptedMessage, references: l
             accepted.listing(listing, warnings, own=own, seen_ms=read.began_ms, inline=False)
 
 
-def _issues(rows: list[SourceRow]) -> Sequence[Issue]:
+def issues_of(rows: list[SourceRow]) -> Sequence[Issue]:
     """What is wrong with the rows of one reference; equal rows count as one."""
     for row in rows:
         if row.listing is None:

@@ -24,6 +24,7 @@ QUEUE_OF: Final = {
     "okasie.push": URGENT,
     "okasie.sell": URGENT,
     "okasie.send_urgent": URGENT,
+    "okasie.preview": URGENT,
     "okasie.fetch_page": API,
     "okasie.upsert_chunk": API,
     "okasie.mark_sold": API,

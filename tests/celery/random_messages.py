@@ -22,6 +22,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "okasie.push": {"account": "dex", "references": ["DG-00001", "NOBODYS-2"]},
     "okasie.sell": {"account": "dex", "references": ["NOBODYS-1"]},
     "okasie.send_urgent": {"account": "dex"},
+    "okasie.preview": {"account": "dex", "reference": "NOBODYS-3"},
     "okasie.fetch_page": {"account": "dex", "run": "01M8AG1Y5VC20GM7N7ZWC224KR", "page": 3, "of": 7},
 } | {
     name: {"account": "dex", "run": "01M8AG1Y5VC20GM7N7ZWC224KR", "part": 3, "of": 7}

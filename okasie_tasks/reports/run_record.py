@@ -1,0 +1,106 @@
+"""One run's record as a document, and how it ended in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from okasie_tasks.reports.listing import iso
+from okasie_tasks.store.records import Run
+from okasie_tasks.sync import waiting_sells
+from okasie_tasks.sync.lost_fields import lost_reasons
+
+if TYPE_CHECKING:
+    from okasie_tasks.store.runs import Runs
+
+_LISTINGS: Final = (
+    "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
+    "skipped", "warnings", "sells_waiting",
+)  # fmt: skip
+_KINDS: Final = ("list", "bulk", "put", "delete")
+_BY: Final = ("requested_by", "approved_by", "dropped_by", "cancelled_by")
+"""Facts of a run: who requested it, approved or dropped its held plan, cancelled it."""
+
+
+def run_document(runs: Runs, run: Run) -> dict[str, Any]:
+    """Return one run as ``okasie sync --json`` prints it. Keys may be added; none is renamed."""
+    listings = json.loads(run.facts.get("listings", "{}"))
+    ended = run.ended_ms or runs.now_ms()
+    document = {
+        "run": run.id,
+        "account": run.account,
+        "mode": run.mode,
+        "state": run.state,
+        "listings": {name: listings.get(name, 0) for name in _LISTINGS},
+        "requests": {
+            **{kind: run.counts.get(f"requests.{kind}", 0) for kind in _KINDS},
+            "retried": run.counts.get("retried", 0),
+            "rate_limited": run.counts.get("rate_limited", 0),
+            "minimum": run.fact("minimum"),
+        },
+        "seconds": round((ended - run.created_ms) / 1000, 3),
+        "cursor": run.facts.get("cursor") or runs.account(run.account).cursor or None,
+        "created_at": iso(run.created_ms),
+        "started_at": iso(run.started_ms),
+        "ended_at": iso(run.ended_ms),
+        "new_rejects": run.fact("new_rejects"),
+        "skipped_images": run.fact("skipped_images"),
+        "held": json.loads(run.facts.get("held", "[]")),
+        "held_run": run.facts.get("held_run") or None,
+        "approved": run.facts.get("released") or None,
+        "replaced_by": run.facts.get("replaced_by") or None,
+        "control": json.loads(run.facts["control"]) if "control" in run.facts else None,
+        "plan_only": run.plan_only,
+        "purpose": purpose(run),
+        **{name: run.facts.get(name) or None for name in _BY},
+        "notes": list(_notes(run)),
+        "error": json.loads(run.facts["error"]) if "error" in run.facts else None,
+    }
+    if "nameless_where" in run.facts:
+        document["unreadable_references"] = json.loads(run.facts["nameless_where"])
+    return document
+
+
+def _notes(run: Run) -> Iterator[str]:
+    """Yield what an operator should know about a run that is not an error."""
+    if run.cancelling:
+        yield f"cancelled by an operator at {iso(run.fact('cancel_ms'))}; the cursor was not moved"
+    if waiting := waiting_sells.sentence(run):
+        yield waiting
+    if run.fact("walk_moved"):
+        yield "the marketplace's list changed while it was read: listings it did not return are not treated as missing"
+    if unproven := run.fact("unproven"):
+        yield f"{unproven} listings were not returned, but rows without a reference were: not treated as missing"
+    yield from lost_reasons(run)
+    if lacking := run.fact("lacking"):
+        yield f"{lacking} rows of the list lack fields that we fill: these fields are not compared"
+    if unoffered := run.fact("unoffered"):
+        yield f"{unoffered} marketplace edits could not be offered to the source; they will be offered again"
+    if "control" in run.facts:
+        totals = json.loads(run.facts["control"])
+        if totals["ours"] != totals["theirs"]:
+            yield f"the marketplace counts {totals['theirs']} active listings, we count {totals['ours']}"
+    if run.fact("outdated"):
+        follows = "; an ordinary run follows" if run.fact("folded") else ""
+        yield f"nothing was sent: the approved plan of run {run.facts.get('approves')} was outdated{follows}"
+    if replacing := run.facts.get("replaced_by"):
+        yield f"its held plan was replaced when run {replacing} planned again"
+    if released := run.facts.get("released_by"):
+        yield f"approved by an operator, sent with run {released}"
+
+
+def purpose(run: Run) -> str:
+    """Return what a run is for: ``plan`` (a dry run), ``approved`` (it sends a held plan), else its mode."""
+    return "plan" if run.plan_only else "approved" if run.facts.get("approves") else run.mode
+
+
+def outcome_text(document: dict[str, Any]) -> str:
+    """Return how a run ended, in one line: errors and what is held come first, then the counts."""
+    state, error = document["state"], document["error"]
+    counts = ", ".join(f"{count} {name}" for name, count in document["listings"].items() if count)
+    sent = sum(document["requests"][kind] for kind in _KINDS)
+    requests = f"{sent} requests, fewest possible {document['requests']['minimum']}"
+    reasons = [f"{error['where'] + ': ' if error['where'] else ''}{error['message']}"] if error else []
+    reasons += [f"{hold['count']} {hold['what']} held: {hold['reason']}" for hold in document["held"]]
+    return "; ".join([*reasons, f"{state}: {counts or 'no listings'}", requests])

@@ -1,0 +1,103 @@
+"""The catalogue in Redis: title and VIN of each listing that was decoded, for searching and for display.
+
+Keys: ``{prefix}catalog:{account}`` (hash: shelf -> packed titles, see `okasie_tasks.core.catalog`; ``whole``: whether
+the rows from before the catalogue have been decoded once), and ``{prefix}dealers:{account}`` (hash: a dealer's
+fingerprint -> its code). Nothing of it is needed to send a listing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha1
+from typing import Any, Final, cast
+
+import redis
+
+from okasie_tasks.core.catalog import SHELVES, Titled, pack_shelf, shelf_of, shelf_text, unpack_shelf
+from okasie_tasks.store.scripts import script
+
+_WHOLE: Final = "whole"
+_PER_TRIP: Final = 16
+"""Shelves read in one round trip."""
+
+
+class Catalog:
+    """One account's catalogue. ``client`` must return bytes."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
+        self._redis = client
+        self._hash, self._dealers = f"{prefix}catalog:{account}", f"{prefix}dealers:{account}"
+        self._swap = script(client, "catalog_swap")
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def put(self, rows: Mapping[str, Titled]) -> dict[str, Titled]:
+        """Write titles, and return those that they replace. A shelf without a change is not written."""
+        by_shelf: dict[int, dict[str, Titled]] = defaultdict(dict)
+        for reference, row in rows.items():
+            by_shelf[shelf_of(reference)][reference] = row
+        replaced: dict[str, Titled] = {}
+        while by_shelf:
+            some = dict(list(by_shelf.items())[:_PER_TRIP])
+            held = dict(zip(some, self._read(list(some)), strict=True))
+            changes = []
+            for shelf, new in some.items():
+                known = unpack_shelf(held[shelf])
+                changed = {name: row for name, row in new.items() if known.get(name) != row}
+                replaced |= {name: known[name] for name in changed.keys() & known.keys()}
+                if changed:
+                    changes.append((shelf, held[shelf], pack_shelf(known | new)))
+            lost = set(self._write(changes))
+            by_shelf = {shelf: new for shelf, new in by_shelf.items() if shelf in lost or shelf not in some}
+        return replaced
+
+    def _write(self, changes: Sequence[tuple[int, bytes, bytes]]) -> list[int]:
+        """Write ``(shelf, value as read, new value)``; returns the shelves that another process changed since."""
+        pipe = self._redis.pipeline(transaction=False)
+        for shelf, old, new in changes:
+            digest = sha1(old, usedforsecurity=False).hexdigest() if old else ""
+            self._swap(keys=[self._hash], args=[shelf, digest, new], client=pipe)
+        return [shelf for (shelf, _, _), written in zip(changes, pipe.execute(), strict=True) if not written]
+
+    def note_dealers(self, codes: Mapping[bytes, str]) -> None:
+        """Keep the code of each dealer: fingerprint -> code or profile."""
+        if codes:
+            self._redis.hset(self._dealers, mapping=cast("dict[Any, Any]", codes))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a run has decoded every row of the source since there is a catalogue."""
+        return bool(self._redis.hexists(self._hash, _WHOLE))
+
+    def mark_whole(self) -> None:
+        self._redis.hset(self._hash, _WHOLE, "1")
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, references: Sequence[str]) -> dict[str, Titled]:
+        """Return the titles of these references, without unknown ones."""
+        wanted: dict[int, list[str]] = defaultdict(list)
+        for reference in references:
+            wanted[shelf_of(reference)].append(reference)
+        shelves, found = list(wanted), dict[str, Titled]()
+        for start in range(0, len(shelves), _PER_TRIP):
+            some = shelves[start : start + _PER_TRIP]
+            for shelf, value in zip(some, self._read(some), strict=True):
+                rows = unpack_shelf(value)
+                found |= {name: rows[name] for name in wanted[shelf] if name in rows}
+        return found
+
+    def texts(self) -> Iterator[str]:
+        """Yield the lines of each shelf in order, as `core.catalog.shelf_text` returns them."""
+        for start in range(0, SHELVES, _PER_TRIP):
+            yield from map(shelf_text, self._read(range(start, start + _PER_TRIP)))
+
+    def dealers(self) -> dict[bytes, str]:
+        """Return the code of each dealer by its fingerprint."""
+        held = cast("dict[bytes, bytes]", self._redis.hgetall(self._dealers))
+        return {key: code.decode() for key, code in held.items()}
+
+    def _read(self, shelves: Iterable[int]) -> list[bytes]:
+        values = cast("list[bytes | None]", self._redis.hmget(self._hash, [str(shelf) for shelf in shelves]))
+        return [value or b"" for value in values]
