@@ -58,7 +58,7 @@ def open_page(chromium: Any, site: Site) -> Iterator[Any]:
 
     def signed_in(*, foreign: bool = False, **options: Any) -> Any:
         context = chromium.new_context(**{"locale": "en-GB", **options})
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(30_000)
         watch = Watch(context, site.origin)
         opened.append((context, watch))
         page = context.new_page()

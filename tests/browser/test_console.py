@@ -15,7 +15,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 
 def prices(site: Site, account: str) -> dict[str, float]:
-    return {reference: row["price"] for reference, row in stored(site.sandbox, account).items()}
+    return {reference: row["body"]["price"] for reference, row in stored(site.sandbox, account).items()}
 
 
 def hold_two(site: Site, account: str) -> dict[str, tuple[int, int]]:
@@ -36,7 +36,7 @@ def test_a_held_plan_is_seen_with_old_and_new_values_and_approved(site: Site, op
     moved = hold_two(site, "plans")
     before = prices(site, "plans")
     page = open_page()
-    page.get_by_role("link", name="Review: Changes wait for your approval, plans").click()
+    page.get_by_role("link", name="Review Changes wait for your approval, plans").click()
     for reference, (old, new) in moved.items():
         row = page.get_by_role("row").filter(has_text=reference)
         assert f"€{old:,}" in row.locator("del").inner_text()
@@ -76,7 +76,7 @@ def test_a_held_plan_is_rejected_with_the_keyboard_alone(site: Site, open_page: 
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.innerText") == "Skip to the content"
     page.keyboard.press("Enter")
-    tab_to(page, "Review: Changes wait for your approval, keyboard")
+    tab_to(page, "Review Changes wait for your approval, keyboard")
     page.keyboard.press("Enter")
     page.wait_for_url("**/plan")
     tab_to(page, "Reject…")
@@ -96,7 +96,7 @@ def test_a_rejected_car_is_found_fixed_and_retried_on_a_phone(site: Site, open_p
     write_csv(site.feed("phone"), rows)
     assert site.place.sync("phone")[0] == 4
     page = open_page(**PHONE)
-    page.get_by_role("link", name="Show: Cars cannot be put online as they are, phone").click()
+    page.get_by_role("link", name="Show Cars cannot be put online as they are, phone").click()
     text = page.locator("main").inner_text()
     assert "A number is needed, the row has 'on request'." in text
     assert rows[4]["stock_no"] in text

@@ -21,10 +21,11 @@ routes = APIRouter(route_class=ConsoleRoute)
 @routes.get("/")
 def overview(page: Opened) -> Response:
     services = page.services
+    attention = attention_document(services, page.accounts)
     return page.show(
         "overview.html",
         accounts=[account_document(services.context(n), services.limiter(n).status()) for n in page.accounts],
-        attention=attention_document(services, page.accounts),
+        attention=[entry for entry in attention if entry["account"] or page.sees_all],
         missing=not services.workers.live(),
         zones=page.zones(),
     )

@@ -37,8 +37,9 @@ def listing_page(
 ) -> Response:
     """Show one listing. ``request``: a push or sell whose answer is shown; ``sides``: a preview that was asked for."""
     ctx = page.of_account(account)
-    asked = request_document(page.services, request) if request else None
-    both = (preview_document(page.services, sides) or "waiting") if sides else None
+    services = page.services
+    asked = request_document(services.pushes, request, history=services.history) if request else None
+    both = (preview_document(services, sides) or "waiting") if sides else None
     mine = both if isinstance(both, dict) and both["reference"] == reference else None
     return page.show(
         "listing.html",

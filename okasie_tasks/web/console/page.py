@@ -62,6 +62,11 @@ class Page:
         return f"console:{self.session.identity.name}" if self.session else "console"
 
     @property
+    def sees_all(self) -> bool:
+        """Whether the person sees what is of no account: it may quote any of them."""
+        return self.session is not None and self.session.identity.accounts is None
+
+    @property
     def may_send(self) -> bool:
         return bool(self.session and self.account and self.session.identity.may_send(self.account))
 
@@ -86,8 +91,8 @@ class Page:
     def zones(self) -> dict[str, str]:
         return {name: str(self.services.account(name).timezone) for name in self.accounts}
 
-    def show(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-        return HTMLResponse(render(template, self.language, page=self, **values), status)
+    def show(self, template: str, *, answer: int = 200, **values: Any) -> HTMLResponse:
+        return HTMLResponse(render(template, self.language, page=self, **values), answer)
 
     def go(self, path: str, **query: str) -> RedirectResponse:
         """Answer a form with another page, so that reloading does not send the form again."""
@@ -174,4 +179,4 @@ def _problem(request: Request, status: int, detail: str) -> HTMLResponse:
     page = Page(request, getattr(request.state, "session", None))
     title = page.gettext(_TITLES.get(status, _TITLES[500]))
     message = page.gettext(_MESSAGES[status]) if status in _MESSAGES else detail or title
-    return page.show("error.html", status=status, title=title, message=message)
+    return page.show("error.html", answer=status, title=title, message=message)

@@ -69,4 +69,4 @@ def decide(page: Sent, account: str, decision: Decision, form: Form) -> Response
 
 def _outdated(page: Page, account: str, message: str) -> Response:
     plan = held_plan_document(page.services.context(account))
-    return page.show("outdated.html", status=409, plan=plan, message=message)
+    return page.show("outdated.html", answer=409, plan=plan, message=message)

@@ -23,8 +23,7 @@ def rejects(page: Opened, account: str) -> Response:
 
 
 def _group(group: dict[str, Any], rejects: list[dict[str, Any]]) -> dict[str, Any]:
-    references = set(group["references"])
-    mine = [one for one in rejects if one["code"] == group["code"] and one["reference"] in references]
+    mine = [one for one in rejects if (one["code"], one["fields"]) == (group["code"], group["fields"])]
     return {**group, "rejects": mine[:_SHOWN]}
 
 
