@@ -100,11 +100,12 @@ def one_run(deployed: Fleet, rows: int, seconds: float) -> dict[str, Any]:
 
 
 def kept(deployed: Fleet, rows: int) -> dict[str, float]:
-    """Bytes per listing that stay in Redis: the ledger, and the cache of the source's rows."""
+    """Bytes per listing that stay in Redis: the ledger, the cache of the source's rows, and the catalogue of titles."""
     client = deployed.client
     ledger = sum(client.memory_usage(f"okasie:ledger:{ACCOUNT}:{bucket}", samples=0) or 0 for bucket in range(1024))
     known = client.memory_usage(f"okasie:rows:{ACCOUNT}", samples=0) or 0
-    return {"ledger": round(ledger / rows, 1), "rows": round(known / rows, 1)}
+    titles = client.memory_usage(f"okasie:catalog:{ACCOUNT}", samples=0) or 0
+    return {"ledger": round(ledger / rows, 1), "rows": round(known / rows, 1), "catalog": round(titles / rows, 1)}
 
 
 def measure(rows: int, folder: Path, *, threads: int, seconds: float) -> dict[str, Any]:

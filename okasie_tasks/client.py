@@ -99,13 +99,13 @@ class Client:
         else:
             kwargs["listings"], kwargs["version"] = [dict(one) for one in _checked(listings or (), "push")], version
             named = [str(listing.get("externalReference")) for listing in kwargs["listings"]]
-        return self._send("okasie.push", _URGENT, kwargs, _summary(account, "push", named))
+        return self._send("okasie.push", _URGENT, kwargs, summary_of(account, "push", named))
 
     def sell(self, account: str, references: Sequence[str]) -> str:
         """Mark listings as sold now, in the urgent lane; returns the request's id."""
         named = _checked(references, "sell")
         kwargs = {"account": account, "references": named}
-        return self._send("okasie.sell", _URGENT, kwargs, _summary(account, "sell", named))
+        return self._send("okasie.sell", _URGENT, kwargs, summary_of(account, "sell", named))
 
     def outcome(self, request: str) -> RequestState:
         """Return what has become of a request so far; see `RequestState`. Its record is kept for 24 h.
@@ -128,11 +128,36 @@ class Client:
             time.sleep(min(_POLL_SECONDS, left))
         return state
 
+    def send(self, request: Request, *, try_seconds: float = TRY_SECONDS) -> None:
+        """Store and publish a request made elsewhere; see `send_request`."""
+        send_request(
+            self._connected(),
+            request,
+            key_prefix=self._key_prefix,
+            expires_seconds=self._expires_seconds,
+            try_seconds=try_seconds,
+        )
+
+    def notify(self, task: str, queue: str, kwargs: dict[str, Any], summary: str) -> bool:
+        """Publish a message that is not stored; returns whether the broker accepted it.
+
+        For work that the watchdog does as well, if later.
+        """
+
+        def publish(connection: Any) -> None:
+            options = {"queue": queue, "argsrepr": summary, "connection": connection}
+            self._connected().send_task(task, kwargs=kwargs, ignore_result=True, retry=False, **options)
+
+        try:
+            _try(self._connected(), publish, try_seconds=TRY_SECONDS, where=task, what="accept the message")
+        except ConnectionFailed:
+            return False
+        return True
+
     def _send(self, name: str, queue: str, kwargs: dict[str, Any], summary: str) -> str:
-        task_id = str(uuid.uuid4())
-        request = Request(task_id, name, queue, kwargs, summary, by=self._name)
-        send_request(self._connected(), request, key_prefix=self._key_prefix, expires_seconds=self._expires_seconds)
-        return task_id
+        request = Request(str(uuid.uuid4()), name, queue, kwargs, summary, by=self._name)
+        self.send(request)
+        return request.task_id
 
     def _connected(self) -> Celery:
         from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
@@ -289,7 +314,7 @@ def _checked(values: Sequence[Any], call: str) -> list[Any]:
     return list(values)
 
 
-def _summary(account: str, what: str, references: Sequence[str]) -> str:
+def summary_of(account: str, what: str, references: Sequence[str]) -> str:
     """Return a readable summary of the request, which Flower shows."""
     more = ", ..." if len(references) > _SHOWN else ""
     return f"{account}: {what} of {len(references)}: {', '.join(references[:_SHOWN])}{more}"

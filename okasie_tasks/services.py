@@ -16,6 +16,7 @@ import redis
 from okasie_tasks.alerting.channels import channels
 from okasie_tasks.alerting.notifier import AlertContext, alert_context
 from okasie_tasks.alerting.queue import AlertQueue
+from okasie_tasks.client import Client
 from okasie_tasks.core.guards import Limits
 from okasie_tasks.errors import UNKNOWN_ACCOUNT, ConfigurationError
 from okasie_tasks.marketplace.client import OkasieApi
@@ -67,6 +68,11 @@ class Services:
     def check_layout(self) -> None:
         """Raises `ConfigurationError` when Redis holds state that another release wrote in another layout."""
         check_layout(self.redis, prefix=self.settings.redis.key_prefix, accounts=self.settings.accounts)
+
+    @cached_property
+    def producer(self) -> Client:
+        """What this process sends requests with. Celery is imported with the first one."""
+        return Client(redis_url(self.settings), key_prefix=self.settings.redis.key_prefix)
 
     @cached_property
     def runs(self) -> Runs:

@@ -21,6 +21,7 @@ LAYER = {
     "core": 2,
     "settings": 3,
     "ports": 3,
+    "client": 3,
     "logs": 4,
     "store": 5,
     "marketplace": 6,
@@ -34,10 +35,10 @@ LAYER = {
     "services": 10,
     "celery": 11,
     "tasks": 12,
-    "local": 13,
-    "client": 13,
-    "cli": 14,
-    "__main__": 15,
+    "actions": 13,
+    "local": 14,
+    "cli": 15,
+    "__main__": 16,
 }
 """Top-level package or module -> layer. A module imports from lower layers and from its own package."""
 

@@ -42,7 +42,7 @@ def iso(milliseconds: int) -> str | None:
 def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
     """Return everything known about one listing. An unknown reference has nulls and no events."""
     entry, reject, change, skipped, link, events = None, None, None, None, None, list[Event]()
-    plan = plan_review.held_plan(ctx)
+    known, plan = Titled(), plan_review.held_plan(ctx)
     held = plan.run if plan and plan.holds_reference(reference) else None
     if parse_reference(reference) == reference:
         entry = ctx.ledger.get([reference]).get(reference)
@@ -51,10 +51,10 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
         skipped = ctx.ledger.skipped([reference]).get(reference)
         link = ctx.history.links([reference]).get(reference)
         events = ctx.history.get(reference)
+        known = ctx.ledger.catalog.get([reference]).get(reference, known)
     elif reference:
         rows = ctx.ledger.unreadable_rows().rejects
         reject = next((row for row in rows if row.reference == reference), None)
-    known = ctx.ledger.catalog.get([reference]).get(reference, Titled())
     _, waiting = ctx.ledger.waiting_sells()
     sell_waits = waiting.reason if reference in waiting.references else None
     return {

@@ -3,7 +3,7 @@
 Keys, all under the configured prefix::
 
     account:{a}:paused   string   since when (ms, Redis time); set and removed by an operator, never expires
-    account:{a}          hash     resumed_ms: when the last pause ended
+    account:{a}          hash     resumed_ms: when the last pause ended; paused_by: who paused it last
     run:{r}              hash     cancel_ms: when it was cancelled; its parts in progress are finished first
 
 While one of them is set, no work starts: `run_begin`, `part_claim` and `urgent_lead` check in the same step that hands
@@ -35,10 +35,15 @@ class Controls:
 
     # -- an account ------------------------------------------------------------------------------------------------
 
-    def pause(self, account: str) -> int:
+    def pause(self, account: str, *, by: str = "") -> int:
         """Pause the account; returns since when it is paused (ms). A second pause changes nothing."""
-        self._redis.set(paused_key(self._prefix, account), redis_now_ms(self._redis), nx=True)
+        if self._redis.set(paused_key(self._prefix, account), redis_now_ms(self._redis), nx=True):
+            self._redis.hset(f"{self._prefix}account:{account}", "paused_by", by)
         return self.paused_ms(account)
+
+    def paused_by(self, account: str) -> str:
+        """Return who paused the account last; "" if that is not known."""
+        return (cast("bytes | None", self._redis.hget(f"{self._prefix}account:{account}", "paused_by")) or b"").decode()
 
     def resume(self, account: str) -> int:
         """Resume the account; returns since when it was paused (ms), 0 if it was not."""

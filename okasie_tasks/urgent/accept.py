@@ -102,7 +102,7 @@ def accept_push(
             names = checked_references(references, "okasie.push")
             _by_reference(ctx, accepted, names, reads or SourceReads(ctx.source))
         else:
-            _inline(accepted, checked_listings(listings), own=_checked_version(version), at_ms=at_ms)
+            _inline(accepted, checked_listings(listings), own=checked_version(version), at_ms=at_ms)
     except RetryLater:
         raise
     except OkasieError as error:
@@ -148,7 +148,8 @@ def checked_listings(listings: object) -> list[dict[str, Any]]:
     return rows
 
 
-def _checked_version(version: object) -> int:
+def checked_version(version: object) -> int:
+    """The version of a message. Raises `ConfigurationError` for anything but ms since the epoch, or 0."""
     if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version < 2**48:
         got = f"{version!r:.40}"
         raise ConfigurationError(f"expected version to be ms since the epoch, or 0, got {got}", where="okasie.push")

@@ -13,8 +13,9 @@ import redis
 from okasie_tasks.alerting import notifier
 from okasie_tasks.alerting.notifier import AlertContext, deliver, detect
 from okasie_tasks.alerting.queue import AlertQueue
-from okasie_tasks.alerting.rules import Alert, is_stale, stale_seconds
+from okasie_tasks.alerting.rules import Alert
 from okasie_tasks.core.guards import Held, HeldPlan
+from okasie_tasks.core.staleness import is_stale, stale_seconds
 from okasie_tasks.settings import AlertSettings
 from tests.alerts.scenario import Hook, Senders
 
