@@ -1,0 +1,20 @@
+"""The console: pages for the people who decide, rendered on the server. They work without JavaScript."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Request
+
+from okasie_tasks.services import Services
+from okasie_tasks.web.console import accounts, entrance, listings, plans, rejects, runs
+
+
+def router(services: Services) -> APIRouter:
+    """Return the routes of the console."""
+
+    def provide(request: Request) -> None:
+        request.state.services = services
+
+    console = APIRouter(dependencies=[Depends(provide)], include_in_schema=False)
+    for part in (entrance, accounts, plans, listings, rejects, runs):
+        console.include_router(part.routes)
+    return console
