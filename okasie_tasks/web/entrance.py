@@ -19,7 +19,7 @@ routes = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 
 @routes.get("/login")
-def show(request: Request, next: str = "/") -> Response:  # noqa: A002 - the name of the parameter
+def show(request: Request, next: str = "/") -> Response:
     """Show the form; somebody who is signed in goes on."""
     if session_of(request) is not None:
         return RedirectResponse(local_path(next), 303)

@@ -105,9 +105,7 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-def _encoded(
-    headers: Iterable[tuple[str, str]], given: Iterable[tuple[bytes, bytes]]
-) -> Iterable[tuple[bytes, bytes]]:
+def _encoded(headers: Iterable[tuple[str, str]], given: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
     names = {name.lower() for name, _ in given}
     pairs = ((name.lower().encode(), value.encode()) for name, value in headers)
     return [(name, value) for name, value in pairs if name not in names]

@@ -46,7 +46,9 @@ class Tokens:
         if name == LOCAL.name and not self._settings.web.tokens:
             return LOCAL
         token = self._settings.web.tokens.get(name)
-        return token and Identity(name, token.role, None if token.accounts is None else frozenset(token.accounts))
+        if token is None:
+            return None
+        return Identity(name, token.role, None if token.accounts is None else frozenset(token.accounts))
 
 
 class Attempts:
@@ -57,13 +59,13 @@ class Attempts:
 
     def too_many(self, address: str) -> bool:
         """Return whether this address must wait: ten attempts have failed within a minute."""
-        return int(self._redis.get(self._prefix + address) or 0) >= _MOST_FAILURES  # type: ignore[arg-type]
+        return int(self._redis.get(self._prefix + address) or 0) >= _MOST_FAILURES
 
     def failed(self, address: str) -> None:
         key = self._prefix + address
         pipe = self._redis.pipeline()
         pipe.incr(key)
-        pipe.expire(key, _WINDOW_SECONDS, nx=False)
+        pipe.expire(key, _WINDOW_SECONDS)
         pipe.execute()
 
 
