@@ -14,7 +14,7 @@ from okasie_tasks.web.gate import Gate
 
 
 def create_app(services: Services, *, start_token: str = "") -> FastAPI:
-    """Return the application of one process. ``start_token``: opens a session, on a server without configured tokens."""
+    """Return the application of one process. ``start_token``: signs in where no tokens are configured."""
     app = FastAPI(
         title="okasie-tasks",
         version=__version__,
