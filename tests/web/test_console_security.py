@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from okasie_tasks.web.app import create_app
 
+from okasie_tasks.web.app import create_app
 from tests.sync.http_scenario import HttpScenario, varied
 from tests.web.test_console_templates import Parsed
 
