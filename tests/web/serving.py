@@ -55,6 +55,7 @@ class Site:
 
     def __call__(self, method: str, path: str, as_: str | None = "boss", **options: Any) -> requests.Response:
         headers = dict(options.pop("headers", {}))
+        self.session.cookies.clear()
         if as_ is not None:
             headers["Authorization"] = f"Bearer {TOKENS.get(as_, as_)}"
         return self.session.request(

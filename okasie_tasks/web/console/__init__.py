@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 
-from okasie_tasks.services import Services
 from okasie_tasks.web.console import accounts, entrance, listings, plans, rejects, runs
 
 
-def router(services: Services) -> APIRouter:
+def router() -> APIRouter:
     """Return the routes of the console."""
-
-    def provide(request: Request) -> None:
-        request.state.services = services
-
-    console = APIRouter(dependencies=[Depends(provide)], include_in_schema=False)
+    console = APIRouter(include_in_schema=False)
     for part in (entrance, accounts, plans, listings, rejects, runs):
         console.include_router(part.routes)
     return console
