@@ -39,14 +39,22 @@ class Once:
         self._call, self._key = call, key
 
     @property
-    def request_id(self) -> str | None:
+    def _request_id(self) -> str | None:
         """The id of the request that the workers execute; None without a key."""
         if self._key is None:
             return None
         url = self._call.request.url.path
         return str(uuid5(_NAMESPACE, f"{self._call.identity.name}\n{url}\n{self._key}"))
 
-    def run(self, body: object, execute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def send(self, body: object, execute: Callable[[str | None], str]) -> dict[str, Any]:
+        """Return the id of the request that ``execute`` stores under the id that it is given, if there is a key.
+
+        What is stored under an id is not stored again, so a first attempt that has not answered is no obstacle: the
+        process may have died.
+        """
+        return self.run(body, lambda: {"request": execute(self._request_id)}, repeatable=True)
+
+    def run(self, body: object, execute: Callable[[], dict[str, Any]], *, repeatable: bool = False) -> dict[str, Any]:
         """Return what ``execute`` returns, or returned for this key before. ``body``: the request's, as JSON values.
 
         Raises `Refused`: 422 for a key that another request had, 409 while the first one is still being executed.
@@ -58,7 +66,12 @@ class Once:
         name = hashlib.sha256(self._key.encode()).hexdigest()
         kept = f"{services.settings.redis.key_prefix}web:idempotent:{self._call.identity.name}:{name}"
         if not services.redis.set(kept, json.dumps({"mark": mark}), nx=True, ex=_IN_PROGRESS_SECONDS):
-            return self._again(cast("bytes | None", services.redis.get(kept)), mark)
+            answered = self._answered(cast("bytes | None", services.redis.get(kept)), mark)
+            if answered is None and not repeatable:
+                message = "the first request with this key is still being executed"
+                raise Refused(409, message, where="Idempotency-Key")
+            if answered is not None:
+                return answered
         try:
             answer = execute()
         except BaseException:
@@ -67,14 +80,11 @@ class Once:
         services.redis.set(kept, json.dumps({"mark": mark, "answer": answer}), ex=_KEEP_SECONDS)
         return answer
 
-    def _again(self, kept: bytes | None, mark: str) -> dict[str, Any]:
+    def _answered(self, kept: bytes | None, mark: str) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(kept or b"{}")
         if found and found["mark"] != mark:
             raise Refused(422, "another request was made with this key", where="Idempotency-Key")
-        if "answer" not in found:
-            raise Refused(409, "the first request with this key is still being executed", where="Idempotency-Key")
-        answer: dict[str, Any] = found["answer"]
-        return answer
+        return found.get("answer")
 
 
 OnlyOnce = Annotated[Once, Depends(Once)]
