@@ -66,12 +66,13 @@ def test_a_run_is_followed_in_cars_and_a_second_one_waits_for_it(fleet: Fleet, h
             [*OKASIE, "sync", _ACCOUNT, "--json"], cwd=fleet.place.folder, env=fleet.place.env,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        assert waiting.stderr is not None
+        assert f"waits for run {held_run} of this account" in waiting.stderr.readline()
         poll(lambda: f"waiting for run {held_run}" in " ".join(watching.text().split()), what="the run that waits")
         assert f"sending: 0 of {CARS} cars" in watching.text()
         release(fleet.sandbox)
         answered, hints = waiting.communicate(timeout=300)
-        assert f"waits for run {held_run} of this account" in hints
-        assert hints.count("waits for run") == 1, hints
+        assert hints == "", "it is said once"
         poll(lambda: following.process.poll() is not None, what="the end of the run")
         assert (following.process.returncode, f"{CARS} created" in following.text()) == (0, True), following.text()
         shown = " ".join(watching.text().split())
