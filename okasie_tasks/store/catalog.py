@@ -32,25 +32,21 @@ class Catalog:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def put(self, rows: Mapping[str, Titled]) -> dict[str, Titled]:
-        """Write titles, and return those that they replace. A shelf without a change is not written."""
+    def put(self, rows: Mapping[str, Titled]) -> None:
+        """Write titles. A shelf without a change is not written."""
         by_shelf: dict[int, dict[str, Titled]] = defaultdict(dict)
         for reference, row in rows.items():
             by_shelf[shelf_of(reference)][reference] = row
-        replaced: dict[str, Titled] = {}
         while by_shelf:
             some = dict(list(by_shelf.items())[:_PER_TRIP])
             held = dict(zip(some, self._read(list(some)), strict=True))
             changes = []
             for shelf, new in some.items():
                 known = unpack_shelf(held[shelf])
-                changed = {name: row for name, row in new.items() if known.get(name) != row}
-                replaced |= {name: known[name] for name in changed.keys() & known.keys()}
-                if changed:
+                if any(known.get(name) != row for name, row in new.items()):
                     changes.append((shelf, held[shelf], pack_shelf(known | new)))
             lost = set(self._write(changes))
             by_shelf = {shelf: new for shelf, new in by_shelf.items() if shelf in lost or shelf not in some}
-        return replaced
 
     def _write(self, changes: Sequence[tuple[int, bytes, bytes]]) -> list[int]:
         """Write ``(shelf, value as read, new value)``; returns the shelves that another process changed since."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from okasie_tasks.core.catalog import Titled
 from okasie_tasks.core.decision import SENDS, Decision, ReadEvidence, with_row_seen
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.guards import DealerTotals, fields_of
@@ -70,6 +71,7 @@ def diff_chunk(
             partition.base.get(reference),
             same=_is_same(partition, reference, evidence),
         )
+    plan.titles = ctx.ledger.catalog.get(list(partition.titles))
     plan.write(plan_only=plan_only)
     if not plan_only:
         ctx.ledger.catalog.put(partition.titles)
@@ -106,6 +108,8 @@ class PartitionPlan:
         self._prices: dict[str, price_moves.NewPrice] = {}
         self._theirs: dict[str, bytes] = {}
         """Changed listing -> its values on the marketplace, where this run read them."""
+        self.titles: dict[str, Titled] = {}
+        """Changed listing -> its title and VIN before this run, as far as they are known."""
         self._preexisting: list[Remote] = []
         self._vanished: list[str] = []
         self._sells_waiting: list[str] = []
@@ -315,6 +319,8 @@ class PartitionPlan:
             collections[place].append(change)
         if self._theirs:
             collections["theirs"] = self._theirs
+        if titles := {c.reference: self.titles[c.reference] for c in self._planned if c.reference in self.titles}:
+            collections["titles"] = titles
         self._ctx.runs.data.put_all(self._part.run, self._part.number, collections)
         if plan_only:
             return
