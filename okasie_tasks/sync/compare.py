@@ -20,7 +20,7 @@ from okasie_tasks.core.unreadable import MOST_NAMED
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import audit, doubtful, price_moves, rejects, skipped_images, waiting_sells
+from okasie_tasks.sync import audit, doubtful, price_moves, rejects, skipped_images, titles, waiting_sells
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.load import firsts_of
 from okasie_tasks.sync.partition import Partition
@@ -74,7 +74,7 @@ def diff_chunk(
     plan.titles = ctx.ledger.catalog.get(list(partition.titles))
     plan.write(plan_only=plan_only)
     if not plan_only:
-        ctx.ledger.catalog.put(partition.titles)
+        titles.note(ctx, partition, complete=evidence.source_complete)
     return plan.result
 
 
@@ -319,8 +319,8 @@ class PartitionPlan:
             collections[place].append(change)
         if self._theirs:
             collections["theirs"] = self._theirs
-        if titles := {c.reference: self.titles[c.reference] for c in self._planned if c.reference in self.titles}:
-            collections["titles"] = titles
+        if known := {c.reference: self.titles[c.reference] for c in self._planned if c.reference in self.titles}:
+            collections["titles"] = known
         self._ctx.runs.data.put_all(self._part.run, self._part.number, collections)
         if plan_only:
             return
