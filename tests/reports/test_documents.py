@@ -175,6 +175,18 @@ def test_an_account_without_a_success_for_long_is_stale(scenario: GuardedScenari
     assert (stale["kind"], stale["text"]) == ("stale", "no run has succeeded for 30 h")
 
 
+def test_an_account_whose_runs_all_failed_is_stale_since_the_first(tmp_path: Path, redis_url: str) -> None:
+    more = '[alerts]\nstale_after = "1h"\n'
+    with GuardedScenario(tmp_path, redis_url, rows=varied(2, seed=1), more=more) as scenario:
+        assert attention(scenario) == []
+        scenario.faults({"kind": "401", "match": {"path": "list"}, "times": 9})
+        first, last = scenario.ask(), scenario.ask()
+        assert [(one["kind"], one["run"]) for one in attention(scenario)] == [("key_refused", last.id)]
+        scenario.services.runs.note(first.id, created_ms=first.created_ms - 2 * 3600 * 1000)
+        assert [one["kind"] for one in attention(scenario)] == ["key_refused", "stale"]
+        assert attention(scenario)[1]["text"] == "no run has succeeded for 2 h; none ever did"
+
+
 # -- rejects -------------------------------------------------------------------------------------------------------
 
 
