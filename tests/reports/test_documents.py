@@ -121,6 +121,15 @@ def test_the_old_title_of_a_held_change_is_known_also_when_the_plan_is_made_agai
         name: before[name] for name in again if name != pushed
     }
     assert again[pushed]["title"]["old"].startswith("Zastava")
+    scenario.push_reference(pushed)
+    scenario.services.redis.delete(f"{scenario.prefix}catalog:{ACCOUNT}")
+    scenario.rows[0]["make"] = "Wartburg"
+    scenario.ask()
+    third = titles()
+    assert {name: third[name]["title"]["old"] for name in third if name != pushed} == {
+        name: again[name]["title"]["old"] for name in again if name != pushed
+    }
+    assert third[pushed]["title"]["old_known"] is False, "the plan's old title is no longer what was sent"
 
 
 @pytest.mark.parametrize(
