@@ -24,6 +24,8 @@ from okasie_tasks.web.api.errors import Refused
 _KEEP_SECONDS: Final = 24 * 3600
 _IN_PROGRESS_SECONDS: Final = 30
 """Of a process that died: after that, the request may be made again."""
+_SENDING_SECONDS: Final = 5
+"""The same for what is stored in the outbox, which is given up sooner."""
 _NAMESPACE: Final = UUID("6f9c0f0e-3f5c-4b59-9d0a-3f6a1f0c8d11")
 Key = Annotated[
     str | None,
@@ -47,14 +49,12 @@ class Once:
         return str(uuid5(_NAMESPACE, f"{self._call.identity.name}\n{url}\n{self._key}"))
 
     def send(self, body: object, execute: Callable[[str | None], str]) -> dict[str, Any]:
-        """Return the id of the request that ``execute`` stores under the id that it is given, if there is a key.
+        """Return the id of the request that ``execute`` stores under the id that it is given, if there is a key."""
+        return self.run(body, lambda: {"request": execute(self._request_id)}, seconds=_SENDING_SECONDS)
 
-        What is stored under an id is not stored again, so a first attempt that has not answered is no obstacle: the
-        process may have died.
-        """
-        return self.run(body, lambda: {"request": execute(self._request_id)}, repeatable=True)
-
-    def run(self, body: object, execute: Callable[[], dict[str, Any]], *, repeatable: bool = False) -> dict[str, Any]:
+    def run(
+        self, body: object, execute: Callable[[], dict[str, Any]], *, seconds: int = _IN_PROGRESS_SECONDS
+    ) -> dict[str, Any]:
         """Return what ``execute`` returns, or returned for this key before. ``body``: the request's, as JSON values.
 
         Raises `Refused`: 422 for a key that another request had, 409 while the first one is still being executed.
@@ -65,13 +65,8 @@ class Once:
         mark = hashlib.sha256(json.dumps([path, body], sort_keys=True).encode()).hexdigest()
         name = hashlib.sha256(self._key.encode()).hexdigest()
         kept = f"{services.settings.redis.key_prefix}web:idempotent:{self._call.identity.name}:{name}"
-        if not services.redis.set(kept, json.dumps({"mark": mark}), nx=True, ex=_IN_PROGRESS_SECONDS):
-            answered = self._answered(cast("bytes | None", services.redis.get(kept)), mark)
-            if answered is None and not repeatable:
-                message = "the first request with this key is still being executed"
-                raise Refused(409, message, where="Idempotency-Key")
-            if answered is not None:
-                return answered
+        if not services.redis.set(kept, json.dumps({"mark": mark}), nx=True, ex=seconds):
+            return self._again(cast("bytes | None", services.redis.get(kept)), mark)
         try:
             answer = execute()
         except BaseException:
@@ -80,11 +75,14 @@ class Once:
         services.redis.set(kept, json.dumps({"mark": mark, "answer": answer}), ex=_KEEP_SECONDS)
         return answer
 
-    def _answered(self, kept: bytes | None, mark: str) -> dict[str, Any] | None:
+    def _again(self, kept: bytes | None, mark: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(kept or b"{}")
         if found and found["mark"] != mark:
             raise Refused(422, "another request was made with this key", where="Idempotency-Key")
-        return found.get("answer")
+        if "answer" not in found:
+            raise Refused(409, "the first request with this key is still being executed", where="Idempotency-Key")
+        answer: dict[str, Any] = found["answer"]
+        return answer
 
 
 OnlyOnce = Annotated[Once, Depends(Once)]
