@@ -54,7 +54,8 @@ class Deaths(NamedTuple):
     moments: list[tuple[float, str]]
 
     @classmethod
-    def of(cls, rng: Random) -> Deaths:
+    def of(cls, seed: int) -> Deaths:
+        rng = Random(f"deaths:{seed}")
         names = rng.sample(VICTIMS, rng.randint(1, 3))
         return cls(sorted((rng.uniform(0, SPAN_SECONDS), name) for name in names))
 
@@ -83,7 +84,7 @@ class Rounds:
         """Play a round; returns what is wrong, else nothing."""
         rng = Random(f"accepted:{seed}")
         chosen = rng.sample(sorted(self._bodies), LISTINGS + 1)
-        began, deaths, sent = time.time(), Deaths.of(rng), list[Sent]()
+        began, deaths, sent = time.time(), Deaths.of(seed), list[Sent]()
         killer = threading.Thread(target=self._kill, args=(deaths, rng))
         senders = [
             threading.Thread(target=self._send, args=(seed, reference, rng.uniform(0, SPAN_SECONDS), sent))
@@ -158,7 +159,8 @@ class Rounds:
             return f"{one}: LOST: {answer.text}"
         document = answer.json()
         found = {name: outcome["outcome"] for name, outcome in document["outcomes"].items()}
-        right = {"sold"} if one.price is None else {"created", "updated", "overtaken"}
+        # A push that waits beside a newer sell ends as that does.
+        right = {"sold"} if one.price is None else {"created", "updated", "overtaken", "sold"}
         if document["state"] != "done" or set(found) != {one.reference} or found[one.reference] not in right:
             return f"{one}: {document['state']} {found} {document['error']}"
         return ""
