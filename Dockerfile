@@ -12,10 +12,10 @@ RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[sql,flower,metrics]'
 
 FROM python:3.11-slim
-# Any user id may run it: what is written belongs to group 0, which a platform that assigns its own ids gives to each of
-# them (OpenShift), and is open to it. A user without an entry in /etc/passwd has the home of this variable.
+# Any user id may run it, with an entry in /etc/passwd or without. Nothing is written outside of /tmp and the state.
 RUN useradd --system --uid 10001 --gid 0 --create-home --home-dir /var/lib/okasie okasie \
-    && install --directory --owner 10001 --group 0 --mode 2770 /var/lib/okasie /var/lib/okasie/state
+    && chmod 0755 /var/lib/okasie \
+    && install --directory --owner 10001 --group 0 --mode 1777 /var/lib/okasie/state
 COPY --from=build /venv /venv
 WORKDIR /app
 COPY celeryconfig.py ./

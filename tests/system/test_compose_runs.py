@@ -49,15 +49,15 @@ class Containers:
         self.redis_url = f"redis://127.0.0.1:{self.ports['6379']}/0"
         self.place.env |= {"OKASIE_REDIS__URL": self.redis_url, "OKASIE_CONFIG": str(self.place.config)}
 
-    def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> Child:
-        """Start a command with these variables besides those of every service."""
+    def start(self, name: str, command: Sequence[str], env: Mapping[str, str], user: Sequence[str] = ()) -> Child:
+        """Start a command with these variables besides those of every service. ``user``: a program that changes it."""
         argv = [self._here(word) for word in command]
         program = find_server().path if argv[0] == "valkey-server" else BIN / argv[0]
         more = ["--port", str(self.ports["6379"]), "--dir", str(self.place.folder)] if name == "redis" else []
         own = {k: v for k, v in self.place.env.items() if not k.startswith(("KEY_", "OKASIE_API"))}
         child = Child(
             name,
-            [str(program), *argv[1:], *more],
+            [*user, str(program), *argv[1:], *more],
             log=self.place.folder / f"{name}.log",
             env=own | {variable: self._here(value) for variable, value in env.items()},
             stop_last=name == "redis",
@@ -90,6 +90,15 @@ class Containers:
 def _filled(command: str) -> str:
     """``${NAME:-default}`` where NAME is not set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", command)
+
+
+def any_user() -> list[str]:
+    """A program that runs another one as a user without an entry in /etc/passwd, as a cluster may; else nothing."""
+    argv = ["unshare", "--user", "--map-user=12345", "--map-group=0"]
+    with contextlib.suppress(OSError):
+        if subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False).returncode == 0:
+            return argv
+    return []
 
 
 def _command(service: Mapping[str, Any]) -> list[str]:
@@ -168,7 +177,7 @@ def test_every_pod_of_the_manifests_runs_as_it_is_written(containers: Containers
     for name in built(iter(KINDS)):
         found = container(manifests(name)["Deployment"])
         own = {variable["name"]: variable["value"] for variable in found.get("env", ())}
-        containers.start(name, found["command"], common | own)
+        containers.start(name, found["command"], common | own, any_user())
     works(containers)
     assert _status(f"{containers.url('5555')}/healthcheck") == 200, "the probe has no login"
     if "health" in COMMANDS:
