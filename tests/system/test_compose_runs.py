@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +95,7 @@ def _filled(command: str) -> str:
 
 def any_user() -> list[str]:
     """A program that runs another one as a user without an entry in /etc/passwd, as a cluster may; else nothing."""
-    argv = ["unshare", "--user", "--map-user=12345", "--map-group=0"]
+    argv = [shutil.which("unshare") or "unshare", "--user", "--map-user=12345", "--map-group=0"]
     with contextlib.suppress(OSError):
         if subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False).returncode == 0:
             return argv
