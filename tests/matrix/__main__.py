@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.matrix.cells import ROOT, TESTS, Cell, Outcome, environment, run, versions
+from tests.matrix.cells import NOT_INSTALLED, ROOT, TESTS, Cell, Outcome, environment, run, versions
 from tests.matrix.machine import PYTHONS, SERVERS, pythons, servers
 
 PAGE = ROOT / "docs" / "supported-versions.md"
@@ -48,8 +49,9 @@ def page(done: dict[Cell, Outcome], work: Path) -> str:
         lines.append(f"| {cell.python.version} | {cell.dependencies} | {server} | {outcome.demo} | {outcome.tests} |")
     lines += ["", "Not on that machine, so not run: " + ", ".join(_not_run(done)) + ".", ""]
     lines += [f"| dependencies | {' | '.join(SHOWN)} |", "|---|" + "---|" * len(SHOWN)]
-    for which in dict.fromkeys(cell.dependencies for cell in done):
-        python = next(cell.python for cell in done if cell.dependencies == which)
+    installed = [cell for cell, outcome in done.items() if outcome.demo != NOT_INSTALLED]
+    for which in dict.fromkeys(cell.dependencies for cell in installed):
+        python = next(cell.python for cell in installed if cell.dependencies == which)
         found = versions(environment(work, python, which), SHOWN)
         lines.append(f"| {which} | {' | '.join(found[name] for name in SHOWN)} |")
     return "\n".join(lines) + "\n"
@@ -65,20 +67,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
     parser.add_argument("--list", action="store_true", help="only list the cells")
     parser.add_argument("--only", default="", help="only cells whose title contains this text; the page is not written")
+    parser.add_argument("--jobs", type=int, default=1, help="so many cells at a time")
     options = parser.parse_args()
     work = ROOT / ".matrix"
     work.mkdir(exist_ok=True)
+    chosen = [cell for cell in cells(work) if options.only in cell.title]
+    if options.list:
+        print(*(cell.title for cell in chosen), sep="\n")
+        return
     done: dict[Cell, Outcome] = {}
-    for cell in cells(work):
-        if options.only not in cell.title:
-            continue
-        if options.list:
-            print(cell.title)
-            continue
-        done[cell] = run(cell, work)
-        print(f"{cell.title}: demo {done[cell].demo}, tests {done[cell].tests}", flush=True)
-        if not options.only:
-            PAGE.write_text(page(done, work), encoding="utf-8")
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for cell, outcome in zip(chosen, pool.map(lambda cell: run(cell, work), chosen), strict=True):
+            done[cell] = outcome
+            print(f"{cell.title}: demo {outcome.demo}, tests {outcome.tests}", flush=True)
+            if not options.only:
+                PAGE.write_text(page(done, work), encoding="utf-8")
     raise SystemExit(any(not outcome.good for outcome in done.values()))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import tomllib
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,6 +16,7 @@ from packaging.requirements import Requirement
 from tests.matrix.machine import Python, Server
 
 ROOT: Final = Path(__file__).parents[2]
+NOT_INSTALLED: Final = "not installed"
 _EXTRAS: Final = ("sql", "feeds", "flower", "metrics")
 """Without `embedded`: the cell has its own server."""
 _TOOLS: Final = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "responses")
@@ -22,6 +25,9 @@ TESTS: Final = (
     "tests/celery/test_chords.py", "tests/sync/test_first_run.py",
 )  # fmt: skip
 """The Lua scripts, the transport, and a whole run: what a server, a Python or a library may break."""
+
+_LOCKS: Final[defaultdict[str, threading.Lock]] = defaultdict(threading.Lock)
+"""Environment -> who creates it, of several cells at a time."""
 
 
 class Cell(NamedTuple):
@@ -55,9 +61,13 @@ def oldest() -> list[str]:
 def environment(work: Path, python: Python, dependencies: str) -> Path:
     """Create the environment, unless it is there from before. Returns its folder of programs."""
     folder = work / "environments" / f"{python.version}-{dependencies}"
-    ready = folder / ".ready"
-    if ready.exists():
-        return folder / "bin"
+    with _LOCKS[folder.name]:
+        if not (folder / ".ready").exists():
+            _install(folder, python, dependencies)
+    return folder / "bin"
+
+
+def _install(folder: Path, python: Python, dependencies: str) -> None:
     _run([python.path, "-m", "venv", "--clear", str(folder)])
     constraints: list[str] = []
     if dependencies != "newest":
@@ -68,8 +78,7 @@ def environment(work: Path, python: Python, dependencies: str) -> Path:
     argv = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run([*argv, *constraints, f"{ROOT}[{','.join(_EXTRAS)}]"])
     _run([*argv, *_TOOLS])  # apart, so that they need not get along with the oldest versions beforehand
-    ready.touch()
-    return folder / "bin"
+    (folder / ".ready").touch()
 
 
 def run(cell: Cell, work: Path) -> Outcome:
@@ -77,7 +86,7 @@ def run(cell: Cell, work: Path) -> Outcome:
     try:
         programs = environment(work, cell.python, cell.dependencies)
     except subprocess.CalledProcessError as error:
-        return Outcome("not installed", _last(error.stderr))
+        return Outcome(NOT_INSTALLED, _last(error.stderr))
     path = os.pathsep.join([str(cell.server.folder), str(programs), "/usr/bin", "/bin"])
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OKASIE_", "PYTHON"))}
     env |= {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
