@@ -122,6 +122,13 @@ def built(names: Iterator[str]) -> list[str]:
     return [name for name in names if name != "web" or "web" in COMMANDS]
 
 
+def let_in(place: Place, token: str) -> None:
+    """A token for web, without which it listens on loopback only."""
+    if "web" in COMMANDS:
+        text = f'[web]\npublic_url = "https://sync.example"\n[web.tokens.dms]\ntoken = "{token}"\n'
+        place.config.write_text(place.config.read_text() + text)
+
+
 def works(containers: Containers) -> None:
     """A full run, Flower behind its login, metrics, Beat, and nothing that ended."""
     place = containers.place
@@ -141,12 +148,14 @@ def works(containers: Containers) -> None:
 def test_every_service_of_the_compose_file_runs_as_it_is_written(containers: Containers) -> None:
     base = f"{containers.url('8100')}/api/external/v1"
     containers.place.account("dex", feed="dex.csv", base_url=base, key="env:OKASIE_API_KEY")
+    let_in(containers.place, "env:OKASIE_WEB_TOKEN")
     for name in ("redis", *built(iter(OURS))):
         env = SERVICES[name].get("environment") or {}
         given = {
             "OKASIE_API_KEY": KEY,
             "FLOWER_BASIC_AUTH": "me:a-long-password",
-            "OKASIE_WEB__LISTEN": "127.0.0.1:8600",
+            "OKASIE_WEB__LISTEN": "0.0.0.0:8600",
+            "OKASIE_WEB_TOKEN": "a-long-token",
         }
         command = _command(SERVICES[name])
         if name == "sandbox-urgent":
@@ -165,6 +174,7 @@ def test_every_pod_of_the_manifests_runs_as_it_is_written(containers: Containers
     for secret, text in {
         "redis/url": containers.redis_url,
         "okasie/dex": KEY,
+        "web/dms": "a-long-token",
         "flower/flowerconfig.py": 'basic_auth = ["me:a-long-password"]\n',
     }.items():
         file = containers.place.folder / "secrets" / secret
@@ -172,6 +182,7 @@ def test_every_pod_of_the_manifests_runs_as_it_is_written(containers: Containers
         file.write_text(text)
     key = f"file:{containers.place.folder / 'secrets' / 'okasie' / 'dex'}"
     containers.place.account("dex", feed="dex.csv", base_url=base, key=key)
+    let_in(containers.place, f"file:{containers.place.folder / 'secrets' / 'web' / 'dms'}")
     containers.start("redis", _command(SERVICES["redis"]), {})
     containers.start("sandbox", ["okasie", "sandbox", "--port", "8100", "--key", KEY], {})
     common = {"OKASIE_REDIS__URL": "file:/run/secrets/redis/url"}
