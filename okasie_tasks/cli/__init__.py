@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import click
 
-from okasie_tasks import __version__
 from okasie_tasks.cli.common import common, json_text
+from okasie_tasks.cli.version import print_version
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, OkasieError, PlanOutdated
 from okasie_tasks.masking import MaskedStream, clean, mask
 
@@ -95,7 +95,9 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @common
-@click.version_option(__version__, prog_name="okasie")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Show the version."
+)
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:
     """Keep a car dealer's inventory in step with the Okasie marketplace."""

@@ -97,9 +97,10 @@ def _metric(family: Family, samples: list[Sample]) -> Metric:
 def account_samples(ctx: AccountContext, quota: LimiterStatus) -> Iterator[Sample]:
     """Yield an account's current state. The number of Redis commands does not depend on the ledger's size."""
     account, plan, source = ctx.policy.account, plan_review.held_plan(ctx), incomplete_source(ctx.ledger)
+    paused = ctx.runs.controls.paused_ms(account) > 0
     for name, value in {
         **_quota(quota),
-        "okasie_paused": int(ctx.runs.controls.paused_ms(account) > 0),
+        "okasie_paused": int(paused),
         "okasie_waiting_pushes": ctx.urgent_queue.count(),
         "okasie_rejected_listings": ctx.ledger.reject_count(),
         "okasie_unreadable_rows": source["rows_without_reference"],
@@ -109,8 +110,9 @@ def account_samples(ctx: AccountContext, quota: LimiterStatus) -> Iterator[Sampl
         "okasie_held_listings": plan.count if plan else 0,
     }.items():
         yield Sample(name, (account,), value)
-    yield Sample("okasie_waiting_tickets", (account, "urgent"), quota.waiting_urgent)
-    yield Sample("okasie_waiting_tickets", (account, "bulk"), quota.waiting_bulk)
+    for lane, waiting in (("urgent", quota.waiting_urgent), ("bulk", quota.waiting_bulk)):
+        yield Sample("okasie_waiting_tickets", (account, lane), waiting)
+        yield Sample("okasie_waiting_permits", (account, lane), 0 if paused or quota.pause_seconds else waiting)
 
 
 def _quota(quota: LimiterStatus) -> dict[str, float]:

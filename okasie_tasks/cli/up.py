@@ -18,6 +18,7 @@ from okasie_tasks.cli.common import Context, command_options, echo, progress_lin
 from okasie_tasks.errors import ConfigurationError, StorageFailed
 from okasie_tasks.local.fleet import LocalFleet
 from okasie_tasks.sandbox import Key, Sandbox
+from okasie_tasks.sandbox.relay import relay
 from okasie_tasks.sandbox.server import run
 
 
@@ -87,9 +88,26 @@ def queue_check(fleet: LocalFleet) -> Callable[[], list[str]]:
 @click.option(
     "--data", type=click.Path(path_type=Path, dir_okay=False), help="Keep the listings in this file (SQLite)."
 )
+@click.option(
+    "--relay",
+    "target",
+    metavar="HOST:PORT",
+    help="Pass requests on to the sandbox that listens there.",
+)
 @command_options
-def sandbox(context: Context, port: int, host: str, data: Path | None, **options: Any) -> None:
+def sandbox(context: Context, port: int, host: str, data: Path | None, target: str | None, **options: Any) -> None:
     """Serve an Okasie API on this machine until interrupted. Faults and state are under /_sandbox/."""
+    try:
+        if target is not None:
+            relay(host, port, _address(target), lambda base_url: _ready(context, base_url))
+        else:
+            served = _sandbox(host, port, data, options)
+            run(served, lambda base_url: _ready(context, base_url, served.admin_url))
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
+
+
+def _sandbox(host: str, port: int, data: Path | None, options: dict[str, Any]) -> Sandbox:
     codes = tuple(options["codes"]) or None
     names = ["sandbox", *(f"sandbox{number}" for number in range(2, len(options["keys"]) + 1))]
     keys = [Key(secret, name, codes=codes) for secret, name in zip(options["keys"], names, strict=True)]
@@ -97,17 +115,21 @@ def sandbox(context: Context, port: int, host: str, data: Path | None, **options
         raise ConfigurationError("the same key was given twice", where="--key")
     limits = {"limit": options["limit"], "window": options["window"], "burst_per_second": options["burst"]}
     try:
-        served = Sandbox(keys, data=data, host=host, port=port, **limits)
+        return Sandbox(keys, data=data, host=host, port=port, **limits)
     except sqlite3.Error as error:
         raise StorageFailed(f"cannot be used: {error}", where=str(data)) from error
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
 
-    def ready(base_url: str) -> None:
-        if context.as_json:
-            echo(json.dumps({"base_url": base_url, "admin_url": served.admin_url}))
-        else:
-            echo(f"sandbox ready: {base_url}")
-        sys.stdout.flush()
 
-    run(served, ready)
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigurationError(f"got {text!r}, expected HOST:PORT", where="--relay")
+    return host, int(port)
+
+
+def _ready(context: Context, base_url: str, admin_url: str = "") -> None:
+    if context.as_json:
+        echo(json.dumps({"base_url": base_url} | ({"admin_url": admin_url} if admin_url else {})))
+    else:
+        echo(f"sandbox ready: {base_url}")
+    sys.stdout.flush()
