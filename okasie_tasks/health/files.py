@@ -22,16 +22,17 @@ _LARGEST_BYTES: Final = 1_000_000
 _FORGET_SECONDS: Final = 86_400.0
 """After this long, a dead process counts no more, nor does one of a container that is gone."""
 
-State = Literal["connecting", "consuming", "stopping"]
+State = Literal["connecting", "consuming", "waiting", "stopping"]
+"""``waiting``: the event loop is in a call to Redis that is not answered."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
     """A worker process as it saw itself at ``written_at``.
 
     ``started``: with ``pid``, the identity of the process. ``looped_at``: when the consumer's event loop last ran, or
-    while it has no connection, when it last tried to connect. ``polled_at``: when it last asked the broker for messages
-    or had no room for more. ``probed_at``: when a probe was handed to the pool that no slot has taken yet, and
-    ``free_at``: since when a slot has been free; 0 for none. ``slots``: the busy ones, of ``concurrency``.
+    while it has no connection, when it last tried to connect. The loop looks at its worker every second; ``unpolled``
+    and ``unprobed`` count its last looks at which the consumer did not ask its queues, and at which a probe waited
+    although a slot was free. ``slots``: the busy ones, of ``concurrency``.
     """
 
     worker: str
@@ -44,9 +45,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     state: State
     written_at: float
     looped_at: float
-    polled_at: float
-    probed_at: float
-    free_at: float
+    unpolled: int
+    unprobed: int
     concurrency: int
     slots: tuple[Slot, ...] = ()
 

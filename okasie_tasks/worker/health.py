@@ -11,6 +11,7 @@ import atexit
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -82,8 +83,12 @@ class Reporter:
         self._limit_seconds = float(conf.task_soft_time_limit or conf.task_time_limit or TASK_SECONDS)
         self._in_children = hasattr(getattr(consumer.pool, "_pool", None), "maintain_pool")
         self._state: State = "connecting"
-        self._looped_at = self._polled_at = clock()
-        self._probed_at = self._free_at = self._answered_at = 0.0
+        self._main = threading.get_ident()
+        self._looped_at = clock()
+        self._waited_at = 0.0
+        """The loop's last run after which it was found in a call to Redis."""
+        self._unpolled = self._unprobed = 0
+        self._probing, self._answered_at = False, 0.0
         self._attempts: object = None
         self._active_since: dict[str, float] = {}
         self._ready = self._ended = False
@@ -106,11 +111,8 @@ class Reporter:
     # -- in the event loop -----------------------------------------------------------------------------------------
 
     def connected(self) -> None:
-        now = self._clock()
-        self._looped_at = self._polled_at = now
-        self._probed_at = self._probed_at and now
-        self._free_at = 0.0
-        self._state = "consuming"
+        self._looped_at, self._state = self._clock(), "consuming"
+        self._unpolled = self._unprobed = 0
 
     def disconnected(self) -> None:
         self._looped_at, self._state = self._clock(), "connecting"
@@ -118,12 +120,11 @@ class Reporter:
     def sample(self) -> None:
         """Record that the loop runs, whether the consumer polls its queues, and probe the pool."""
         now = self._looped_at = self._clock()
-        if polls(self._consumer):
-            self._polled_at = now
+        self._unpolled = 0 if polls(self._consumer) else self._unpolled + 1
         free = len(state.active_requests) < self._identity["concurrency"]
-        self._free_at = (self._free_at or now) if free else 0.0
-        if not self._probed_at and now - self._answered_at >= _PROBE_SECONDS:
-            self._probed_at = now
+        self._unprobed = self._unprobed + 1 if self._probing and free else 0
+        if not self._probing and now - self._answered_at >= _PROBE_SECONDS:
+            self._probing = True
             self._probe()
 
     def _probe(self) -> None:
@@ -136,7 +137,7 @@ class Reporter:
             pool.apply_async(_take_slot, (), {}, **given)
 
     def _answered(self, _result: object) -> None:
-        self._answered_at, self._probed_at = self._clock(), 0.0
+        self._answered_at, self._probing = self._clock(), False
 
     # -- in the thread ---------------------------------------------------------------------------------------------
 
@@ -179,14 +180,21 @@ class Reporter:
         ending = any(flag is not None and flag is not False for flag in flags)
         return Heartbeat(
             **self._identity,
-            state="stopping" if ending else self._state,
+            state="stopping" if ending else self._connected_state(),
             written_at=self._clock(),
             looped_at=self._looped_at,
-            polled_at=self._polled_at,
-            probed_at=self._probed_at,
-            free_at=self._free_at,
+            unpolled=self._unpolled,
+            unprobed=self._unprobed,
             slots=self._slots_of_children() if self._in_children else OPERATIONS.slots(),
         )
+
+    def _connected_state(self) -> State:
+        """``waiting`` instead of ``consuming`` if the loop has been found in a call to Redis since it last ran."""
+        if self._state != "consuming" or self._clock() - self._looped_at < _LATE_SECONDS:
+            return self._state
+        if self._waited_at != self._looped_at and _in_redis(self._main):
+            self._waited_at = self._looped_at
+        return "waiting" if self._waited_at == self._looped_at else self._state
 
     def _slots_of_children(self) -> tuple[Slot, ...]:
         """The tasks in child processes, each with its soft time limit: what they are doing is not known here."""
@@ -239,6 +247,16 @@ def _has_answer(sock: Any) -> bool:
     poller = select.poll()
     poller.register(sock, select.POLLIN)
     return bool(poller.poll(0))
+
+
+def _in_redis(thread: int) -> bool:
+    """Whether a thread is in a call to Redis, which has a time-out, while a lock or another hang may have none."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith("redis."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _take_slot() -> None:

@@ -9,6 +9,8 @@ import redis
 from celery import bootsteps
 from celery.signals import worker_init
 from celery.worker.consumer.tasks import Tasks
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from okasie_tasks.settings import Settings, configuration_hash, keep_settings, process_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls
@@ -55,5 +57,8 @@ def _load(**_: object) -> None:
 
 def _workers(settings: Settings) -> Workers:
     url = redis_urls(redis_url(settings)).client
-    client = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)
+    once = Retry(NoBackoff(), 0)
+    client = redis.Redis.from_url(
+        url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, retry=once
+    )
     return Workers(client, prefix=settings.redis.key_prefix)
