@@ -191,6 +191,15 @@ def _ahead(document: dict[str, Any]) -> str:
     return Forecast(**document).text
 
 
+def _worker_remarks(worker: dict[str, Any]) -> Iterator[str]:
+    if not worker["same_configuration"]:
+        yield "runs another configuration than this command: send SIGHUP to `okasie up`, or restart it"
+    if not worker["same_version"]:
+        yield f"runs version {worker['version'] or 'before 0.2'}: restart it"
+    if worker["problem"]:
+        yield f"is unhealthy: {worker['problem']}"
+
+
 def _print_status(document: dict[str, Any]) -> None:
     rows = []
     for entry in document["accounts"]:
@@ -224,11 +233,8 @@ def _print_status(document: dict[str, Any]) -> None:
         consumers = "unknown" if count["consumers"] is None else count["consumers"]
         echo(f"queue {queue}: {count['waiting']} waiting, {consumers} consumers")
     for worker in document.get("workers", []):
-        if not worker["same_configuration"]:
-            echo(
-                f"worker {worker['name']} runs another configuration than this command: send SIGHUP to `okasie up`, or"
-                " restart it"
-            )
+        for line in _worker_remarks(worker):
+            echo(f"worker {worker['name']} {line}")
     if quarantine := document.get("quarantine", {}).get("last"):
         last = quarantine[0]
         echo(

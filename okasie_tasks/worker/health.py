@@ -48,6 +48,7 @@ class Health(bootsteps.StartStopStep):
         super().__init__(consumer, **kwargs)
         self._timer: Any = None
         self.reporter = Reporter(consumer)
+        _reporters[:] = [self.reporter]
         self.reporter.start()
 
     def start(self, consumer: Any) -> None:
@@ -220,6 +221,14 @@ class Reporter:
         if not self.problem:
             lines.append("WATCHDOG=1")
         systemd.notify(*lines)
+
+
+_reporters: list[Reporter] = []
+
+
+def current_problem() -> str:
+    """Return what is wrong with this process's worker; "" if nothing, or if it runs no worker."""
+    return _reporters[0].problem if _reporters else ""
 
 
 def polls(consumer: Any) -> bool:

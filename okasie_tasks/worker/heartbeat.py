@@ -12,9 +12,11 @@ from celery.worker.consumer.tasks import Tasks
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from okasie_tasks import __version__
 from okasie_tasks.settings import Settings, configuration_hash, keep_settings, process_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls
 from okasie_tasks.store.workers import HEARTBEAT_SECONDS, Workers
+from okasie_tasks.worker.health import current_problem
 
 _TIMEOUT_SECONDS: Final = 2.0
 """The heartbeat runs in the worker's event loop, which must not wait for long."""
@@ -37,7 +39,7 @@ class Heartbeat(bootsteps.StartStopStep):
 
         def beat() -> None:
             with contextlib.suppress(redis.RedisError):
-                self._workers.beat(name, queues, self._configuration)
+                self._workers.beat(name, queues, self._configuration, version=__version__, problem=current_problem())
 
         beat()
         self._timer = consumer.timer.call_repeatedly(HEARTBEAT_SECONDS, beat)
