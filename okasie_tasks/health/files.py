@@ -1,6 +1,6 @@
 """The heartbeat files in ``state_dir/health/``: one for each worker process, replaced as a whole at each heartbeat.
 
-Times are of the monotonic clock, which all processes of a machine share and nobody sets.
+Times are of the monotonic clock, which all processes of a machine share, and which is never set.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def runs(heartbeat: Heartbeat) -> bool:
 
 
 def process_started(pid: int) -> str:
-    """Return what tells a process from another one with its number, or "" if there is none.
+    """Return what distinguishes a process from another one with its number, or "" if there is none.
 
     On Linux the time of its start, in ticks since the machine's; elsewhere only that it is there.
     """

@@ -201,7 +201,7 @@ class Reporter:
         """The tasks in child processes, each with its soft time limit: what they are doing is not known here."""
         try:
             active = {str(request.id): str(request.name) for request in list(state.active_requests)}
-        except RuntimeError:  # another one was added meanwhile
+        except RuntimeError:  # a thread added one at this moment
             active = {}
         now = self._clock()
         self._active_since = {task_id: self._active_since.get(task_id, now) for task_id in active}
@@ -234,7 +234,7 @@ def current_problem() -> str:
 def polls(consumer: Any) -> bool:
     """Whether the consumer asks the broker for messages, or has no room for more while it works on others.
 
-    A pop that the server has not answered counts: kombu ends a dead connection itself. An answer that nobody reads does
+    A pop that the server has not answered counts: kombu ends a dead connection itself. An answer that is not read does
     not, nor does a consumer without queues, or without room although it holds no message.
     """
     channel = consumer.task_consumer.channel if consumer.task_consumer is not None else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,6 +61,9 @@ class HealthFleet(Fleet):
 
     def _configure(self) -> None:
         self.place.config.write_text("")
+        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._notified.bind(str(self.folder / "notify"))
+        self.place.env["NOTIFY_SOCKET"] = str(self.folder / "notify")
         super()._configure()
         plugins = self.folder / "plugins"
         metadata = plugins / "hanging-1.dist-info"
@@ -73,6 +78,16 @@ class HealthFleet(Fleet):
                 f'incremental_every = "off"\nfull_at = "off"\n[accounts.{HUNG}.source]\ntype = "python:hanging"\n'
                 f'reference = "stock_no"\npush_read_seconds = {READ_SECONDS}\n'
             )
+
+    def notifications(self) -> Iterator[str]:
+        """What the workers have sent to systemd since the last call."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                yield self._notified.recv(10_000).decode()
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
+        self._notified.close()
 
     def lose_subscription(self, name: str) -> None:
         (self.folder / f"lose-{name}").touch()

@@ -12,6 +12,7 @@ import argparse
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -93,6 +94,8 @@ def roll(rounds: int, *, sells: int, per_minute: int = 120, say: Callable[[str],
         times = [float(str(r["at"])) for r in fleet.sandbox.meters[ACCOUNT].requests if r["kind"] == "delete"]
         gaps = sorted(((later - at, at - times[0]) for at, later in pairwise(times)), reverse=True)[:_SHOWN]
         say(f"longest pauses: {', '.join(f'{gap:.1f} s at {at:.0f} s' for gap, at in gaps)}")
+        buckets = Counter(int((at - times[0]) // 10) for at in times)
+        say(f"sells in each 10 s: {' '.join(str(buckets[number]) for number in range(max(buckets) + 1))}")
         allowed = (times[-1] - times[0]) * per_minute / 60
         failed = sum(fleet.runs.parts.stage(run, stage).failed for stage in STAGES)
         refused = sum(count for kind, count in sent.items() if not kind.endswith(":200"))

@@ -43,9 +43,22 @@ def test_a_worker_that_ends_removes_its_file_and_one_that_is_killed_does_not(fle
         assert fleet.place.okasie("health", "--queue", name).stdout.count("@") == 1, "the dead one is replaced"
 
 
+def test_systemd_is_notified_of_the_start_the_life_and_the_end_of_a_worker(fleet: HealthFleet) -> None:
+    seen: set[str] = set()
+
+    def notified() -> bool:
+        seen.update(line for sent in fleet.notifications() for line in sent.splitlines())
+        return {"READY=1", "WATCHDOG=1", "STATUS=consuming"} <= seen
+
+    poll(notified, what="the notifications of a worker that works")
+
+
 def test_every_kind_of_hang_is_found_and_a_worker_that_works_stays_healthy(fleet: HealthFleet) -> None:
     found = hang_all(fleet)
     assert set(found) == set(EXPECTED)
+    list(fleet.notifications())
+    sent = poll(lambda: [text for text in fleet.notifications() if "does not ask" in text], what="a hanging worker's")
+    assert not any("WATCHDOG=1" in text for text in sent), "systemd restarts what it does not hear from"
     document = fleet.place.okasie("health", "--json").document
     assert {worker["worker"].partition("@")[0] for worker in document["workers"] if worker["problems"]} == set(EXPECTED)
     assert fleet.place.okasie("health", "--queue", "diff").status == 0
