@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from okasie_tasks.cli import COMMANDS
-from okasie_tasks.worker.settings import SETTINGS
+from okasie_tasks.worker.settings import SETTINGS, STOP_SECONDS
 from tests.test_readme import options
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +48,15 @@ def test_the_workers_serve_every_queue_between_them() -> None:
         q for name in ("control", "urgent", "api", "diff") for q in words(name)[words(name).index("-Q") + 1].split(",")
     ]
     assert sorted(served) == sorted(queue.name for queue in SETTINGS["task_queues"])
+
+
+@pytest.mark.parametrize(("name", "seconds"), STOP_SECONDS.items())
+def test_a_worker_has_its_own_health_check_and_time_to_stop(name: str, seconds: float) -> None:
+    assert SERVICES[name]["stop_grace_period"] == f"{seconds:g}s"
+    program, *check = SERVICES[name]["healthcheck"]["test"][1:]
+    queues = words(name)[words(name).index("-Q") + 1].split(",")
+    assert (program, check[:2], check[2] in queues) == ("okasie", ["health", "--queue"], True)
+    assert set(check) & options("health") == {"--queue"}
 
 
 def test_redis_keeps_everything_and_is_not_published() -> None:

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "metrics": "okasie_tasks.cli.metrics:metrics",
     "alerts": "okasie_tasks.cli.alerts:alerts",
     "doctor": "okasie_tasks.cli.doctor:doctor",
+    "health": "okasie_tasks.cli.health:health",
     "sandbox": "okasie_tasks.cli.up:sandbox",
     "completion": "okasie_tasks.cli.setup:completion",
 }
@@ -69,6 +70,7 @@ _SHORT: Final = {
     "metrics": "Serve metrics of all workers and accounts for Prometheus.",
     "alerts": "Show alert channels and pending alerts, or send a test alert.",
     "doctor": "Check configuration, Redis, API keys and sources, and show how to fix problems.",
+    "health": "Check this machine's workers by their heartbeats, for probes.",
     "sandbox": "Serve an Okasie API on this machine, for development and tests.",
     "completion": "Print the completion script for bash, zsh or fish.",
 }

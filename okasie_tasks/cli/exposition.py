@@ -41,11 +41,14 @@ class FleetCollector(Collector):
 
     def _samples(self) -> Iterator[Sample]:
         services = self._services
+        workers = services.workers.live()
         for name, account in services.settings.accounts.items():
             yield from account_samples(services.context(name), services.limiter(name).status())
             yield from recorded_samples(name, services.counters.read(name), intervals(account))
         for queue in dict.fromkeys((CONTROL, URGENT, API, DIFF, services.settings.feeds.queue)):
             yield Sample("okasie_queue_messages", (queue,), int(services.redis.llen(queue)))
+            up = sum(queue in worker.queues and not worker.problem for worker in workers)
+            yield Sample("okasie_worker_up", (queue,), up)
         yield Sample("okasie_quarantined_messages_total", (), services.quarantine.total())
         for cause, count in services.discarded.totals().items():
             yield Sample("okasie_discarded_requests_total", (cause,), count)

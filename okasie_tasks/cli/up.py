@@ -31,12 +31,21 @@ def up(context: Context, with_sandbox: bool) -> None:
     SIGHUP reloads the configuration: workers and Beat restart with it, each after its tasks in progress.
     """
     stopped, changed = threading.Event(), threading.Event()
+    hurry: list[Callable[[], None]] = []
+
+    def stop(*_: object) -> None:
+        if stopped.is_set():
+            for function in hurry:
+                function()
+        stopped.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, stop)
     terminal = os.isatty(0)
     # A terminal that was closed sends the same signal; it is no terminal any more then.
     signal.signal(signal.SIGHUP, lambda *_: (stopped if terminal and not os.isatty(0) else changed).set())
     with LocalFleet(context.config, progress_line, with_sandbox=with_sandbox) as fleet:
+        hurry.append(fleet.hurry)
         unconsumed_queues = queue_check(fleet)
         fleet.wait_ready(lambda: [] if stopped.is_set() else unconsumed_queues())
         if stopped.is_set():
@@ -52,6 +61,7 @@ def up(context: Context, with_sandbox: bool) -> None:
         accounts = ", ".join(fleet.settings.accounts) or "no account"
         progress_line(f"ready: {accounts}; logs in {fleet.settings.redis.state_dir / 'logs'}; Ctrl-C stops everything")
         fleet.watch(stopped.wait, changed)
+        progress_line("stopping: workers finish their tasks; a second Ctrl-C or SIGTERM kills them")
     progress_line("everything has stopped")
 
 

@@ -68,6 +68,8 @@ FAMILIES: Final = (
     Family("okasie_drift_listings", "gauge", ("account",),
            "Listings that the last run found changed on the marketplace."),
     Family("okasie_queue_messages", "gauge", ("queue",), "Messages that no worker has taken yet."),
+    Family("okasie_worker_up", "gauge", ("queue",),
+           "Workers that consume the queue, sent a heartbeat within 20 s, and are healthy."),
     Family("okasie_quarantined_messages_total", "counter", (),
            "Malformed messages that workers took out of the queues (`okasie status` shows the last ones)."),
     Family("okasie_discarded_requests_total", "counter", ("cause",),
