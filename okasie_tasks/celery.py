@@ -20,12 +20,14 @@ from celery import Celery
 from celery.schedules import crontab, schedule
 
 from okasie_tasks.core import daily
+from okasie_tasks.core.sentinel_url import is_sentinel
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.settings import AccountSettings, Settings, load_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls, without_login
 from okasie_tasks.worker.bootsteps import ChildWatch, FirstStart, KeepAddress, LeaseKeeper
 from okasie_tasks.worker.heartbeat import Heartbeat
 from okasie_tasks.worker.quarantine import QuarantineStep
+from okasie_tasks.worker.sentinel import sentinel_settings
 from okasie_tasks.worker.settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.worker.task_logging import MaskedTask, begin_in_flower
 
@@ -91,7 +93,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     """Return `okasie_tasks.worker.settings` with this deployment's URLs and schedule."""
     urls = redis_urls(redis_url(settings))
     beat_url, beat_options = without_login(urls.client)
-    return {
+    found = {
         **SETTINGS,
         "broker_url": urls.broker,
         "result_backend": f"okasie_tasks.worker.result_backend:SteadyRedisBackend+{urls.backend}",
@@ -104,6 +106,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "beat_schedule": beat_schedule(settings),
         "okasie_feeds_queue": settings.feeds.queue,
     }
+    return {**found, **sentinel_settings(urls.client)} if is_sentinel(urls.client) else found
 
 
 def deployment() -> dict[str, Any]:

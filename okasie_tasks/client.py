@@ -22,7 +22,9 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from okasie_tasks.core.sentinel_url import is_sentinel, parse_sentinel_url
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
+from okasie_tasks.masking import know_url
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -39,15 +41,17 @@ _QUICK: Final = {"socket_connect_timeout": 0.8, "socket_timeout": 0.8, "max_retr
 TRY_SECONDS: Final = 1.0
 """A try that begins until then ends within 2 s."""
 _AGAIN_SECONDS: Final = 0.1
+_CONFIRM_MS: Final = 500
 
 
 class Client:
     """Sends tasks to the okasie-tasks workers behind ``broker_url``.
 
     Celery is imported with the first message, so that importing this module costs a web process nothing. Raises
-    `ConnectionFailed` when the broker does not accept the message within about 2 s. ``key_prefix``: the workers'
-    ``redis.key_prefix``. ``expires_seconds``: a request that no worker has picked up by then is not executed; the
-    workers log it, and record it as the outcome of a push or sell.
+    `ConnectionFailed` when the broker does not accept the message within about 2 s. Behind sentinels
+    (``sentinel://``, as in ``redis.url``) a request counts as accepted once a replica has it, so that a failover does
+    not lose it. ``key_prefix``: the workers' ``redis.key_prefix``. ``expires_seconds``: a request that no worker has
+    picked up by then is not executed; the workers log it, and record it as the outcome of a push or sell.
     """
 
     def __init__(
@@ -56,6 +60,14 @@ class Client:
         # The embedded server publishes its address in redis-py's spelling; kombu expects another.
         path = broker_url.removeprefix("unix://")
         self._url = broker_url if path == broker_url else f"redis+socket://{path.partition('?')[0]}?virtual_host=0"
+        self._options: dict[str, Any] = dict(_QUICK)
+        self._ssl: dict[str, str] | None = None
+        self._sentinels: dict[str, Any] = {}
+        if is_sentinel(broker_url):
+            address = parse_sentinel_url(know_url(broker_url), where="Client")
+            self._url, self._ssl = address.kombu(), address.tls or None
+            self._options["master_name"] = address.master
+            self._sentinels = {**address.sentinel_options(), "socket_timeout": 0.3, "socket_connect_timeout": 0.3}
         self._expires_seconds = expires_seconds
         self._key_prefix = key_prefix
         self._app: Celery | None = None
@@ -106,10 +118,22 @@ class Client:
         from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
 
         if self._app is None:
+            if self._sentinels:
+                self._options["sentinel_kwargs"] = {**self._sentinels, "retry": _no_retry()}
             app = Celery("okasie_client", broker=self._url, set_as_current=False)
-            app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=_QUICK)
+            app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=self._options)
+            if self._ssl:
+                app.conf.broker_use_ssl = self._ssl
             self._app = app
         return self._app
+
+
+def _no_retry() -> Any:
+    """Return the retries of a connection to a sentinel: another one can answer."""
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - as Celery
+    from redis.retry import Retry  # noqa: PLC0415 - as Celery
+
+    return Retry(NoBackoff(), 0)
 
 
 class Request(NamedTuple):
@@ -137,6 +161,7 @@ def send_request(
     the error is executed all the same, so sending it again may execute it twice, which changes nothing.
     """
     entry = _encoded(request)
+    replicated = "master_name" in app.conf.broker_transport_options
     give_up = time.monotonic() + try_seconds
     stored, again = False, False
     while True:
@@ -145,6 +170,8 @@ def send_request(
                 if not stored:
                     with connection.default_channel.conn_or_acquire() as redis:
                         _store(redis, key_prefix, request.task_id, entry, expires_seconds)
+                        if replicated:
+                            _confirm(redis, f"{key_prefix}outbox", expires_seconds)
                 stored = True
                 app.send_task(
                     request.task,
@@ -191,6 +218,15 @@ def _store(redis: Any, key_prefix: str, task_id: str, entry: dict[str, Any], exp
     pipe.expire(f"{key_prefix}outbox", keep)
     pipe.expire(f"{key_prefix}outbox:sent", keep)
     pipe.execute()
+
+
+def _confirm(redis: Any, outbox: str, expires_seconds: float) -> None:
+    """Wait until a replica has the request: the master may die at any time. Raises `ConnectionFailed` if none has."""
+    with redis.client() as single:
+        # WAIT counts the replicas that have what its own connection wrote, and all that was written before.
+        single.expire(outbox, int(expires_seconds) + _KEEP_EXPIRED_SECONDS)
+        if not single.wait(1, _CONFIRM_MS):
+            raise ConnectionFailed("no replica has confirmed the request", where="redis")
 
 
 def _encoded(request: Request) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, Wait
 from okasie_tasks.settings import AccountSettings, Settings, configuration_hash, load_settings
-from okasie_tasks.settings.redis_url import find_embedded, redis_urls
+from okasie_tasks.settings.redis_url import find_embedded
+from okasie_tasks.store.connections import connect
 from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.store.workers import Workers
 
@@ -99,7 +100,7 @@ def _redis(settings: Settings) -> tuple[redis.Redis | None, list[Check]]:
         detail = f"embedded, {server.engine} {server.version}; not running: `okasie up` starts it"
         return None, [Check("redis", True, detail)]
     try:
-        client = redis.Redis.from_url(redis_urls(url).client, socket_timeout=5, socket_connect_timeout=5)
+        client = connect(url, socket_timeout=5, tries=1)
         info: Any = client.info()
     except (redis.RedisError, ValueError, OkasieError) as error:
         problem = redis_problem(error)

@@ -35,7 +35,7 @@ from okasie_tasks.errors import ConfigurationError, OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync import failover, phases, watchdog
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.tasks import parts as _parts  # noqa: F401 - registers the tasks of the parts
 from okasie_tasks.tasks import requests
@@ -150,6 +150,7 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
 
 
 def _watch_account(ctx: AccountContext, account: str, timeouts: watchdog.WatchdogTimeouts) -> None:
+    failover.request_healing(ctx)
     active = ctx.runs.active(account)
     for run, stage, parts in watchdog.look(ctx, account, timeouts, waiting=is_waiting):
         send_parts(ctx, run, [(stage, parts)])
