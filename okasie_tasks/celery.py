@@ -27,7 +27,7 @@ from okasie_tasks.settings.redis_url import redis_url, redis_urls, without_login
 from okasie_tasks.worker.bootsteps import ChildWatch, FirstStart, KeepAddress, LeaseKeeper
 from okasie_tasks.worker.heartbeat import Heartbeat
 from okasie_tasks.worker.quarantine import QuarantineStep
-from okasie_tasks.worker.sentinel import sentinel_settings
+from okasie_tasks.worker.sentinel import sentinel_settings, with_sentinels
 from okasie_tasks.worker.settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.worker.task_logging import MaskedTask, begin_in_flower
 
@@ -82,7 +82,7 @@ def _configuration() -> dict[str, Any]:
         settings = load_settings()
         if command is not None and command.info_name == "flower":
             begin_in_flower(settings.log)
-        return {**configuration(settings), **deployment()}
+        return with_sentinels({**configuration(settings), **deployment()}, redis_urls(redis_url(settings)).client)
     except OkasieError as error:
         if command is not None:
             raise click.ClickException(str(error)) from error
@@ -106,7 +106,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "beat_schedule": beat_schedule(settings),
         "okasie_feeds_queue": settings.feeds.queue,
     }
-    return {**found, **sentinel_settings(urls.client)} if is_sentinel(urls.client) else found
+    if is_sentinel(urls.client):
+        found |= sentinel_settings(urls.client)
+    return with_sentinels(found, urls.client)
 
 
 def deployment() -> dict[str, Any]:

@@ -7,20 +7,15 @@ from typing import Any
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from okasie_tasks.core.sentinel_url import parse_sentinel_url
+from okasie_tasks.core.sentinel_url import SentinelUrl, is_sentinel, parse_sentinel_url
 from okasie_tasks.worker.settings import SETTINGS
 
 
 def sentinel_settings(url: str) -> dict[str, Any]:
     """Return the settings that differ from those for one server. ``url``: ``redis.url``."""
     address = parse_sentinel_url(url)
-    # By default each sentinel that is away is tried ten times, before the next, at every connection.
-    options = {**address.sentinel_options(), "retry": Retry(NoBackoff(), 0)}
-    named = {"master_name": address.master, "sentinel_kwargs": options}
     found: dict[str, Any] = {
-        "broker_transport_options": {**SETTINGS["broker_transport_options"], **named},
         "result_backend": f"okasie_tasks.worker.result_backend:SteadySentinelBackend+{address.backend()}",
-        "result_backend_transport_options": {**SETTINGS["result_backend_transport_options"], **named},
         # redbeat reads the addresses from its options, where Celery hides a password.
         "redbeat_redis_url": "redis-sentinel://",
         "redbeat_redis_options": {
@@ -28,7 +23,7 @@ def sentinel_settings(url: str) -> dict[str, Any]:
             "sentinels": [list(host) for host in address.hosts],
             "service_name": address.master,
             "db": address.database,
-            "sentinel_kwargs": options,
+            "sentinel_kwargs": _options(address),
             **address.login,
         },
     }
@@ -39,3 +34,18 @@ def sentinel_settings(url: str) -> dict[str, Any]:
             "redbeat_redis_use_ssl": address.tls,
         }
     return found
+
+
+def with_sentinels(settings: dict[str, Any], url: str) -> dict[str, Any]:
+    """Return the settings with the master's name in both transport options, which a deployment may have replaced."""
+    if not is_sentinel(url):
+        return settings
+    address = parse_sentinel_url(url)
+    named = {"master_name": address.master, "sentinel_kwargs": _options(address)}
+    options = ("broker_transport_options", "result_backend_transport_options")
+    return {**settings, **{name: {**named, **settings[name]} for name in options}}
+
+
+def _options(address: SentinelUrl) -> dict[str, Any]:
+    # By default each sentinel that is away is tried ten times, before the next one, at every connection.
+    return {**address.sentinel_options(), "retry": Retry(NoBackoff(), 0)}
