@@ -37,6 +37,8 @@ def request_healing(ctx: AccountContext) -> None:
         return
     ctx.runs.request(account, "full")
     ctx.runs.note_account(account, healing_ms=lost.until_ms)
+    # Its holder may have given it up in a write that is lost.
+    ctx.urgent_queue.end_lead()
     log.warning(
         "ledger may be older than its last write",
         account=account,

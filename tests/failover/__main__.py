@@ -12,21 +12,22 @@ import statistics
 import sys
 import time
 
-from tests.failover.round import FAULTS, FailoverRound, Result, SentinelFleet
+from tests.failover.round import FAULTS, LIMITS, FailoverRound, Result, SentinelFleet
 
 
 def play(seeds: list[int], *, quick: bool = False, keep: bool = False) -> list[Result]:
     """Play a round without a fault, then one for each seed: ``FAULTS[seed % 3]``."""
     accounts = ["calm", *(f"r{seed}" for seed in seeds)]
-    fleet, results = SentinelFleet(accounts, quick=quick), []
+    fleet, results = SentinelFleet(accounts, quick=quick, limits=LIMITS), []
     with fleet:
+        # All feeds are there from the start: after a failover, every account runs.
+        rounds = {seed: FailoverRound(fleet, f"r{seed}", seed) for seed in seeds}
         calm = FailoverRound(fleet, "calm", 0)
         results.append(calm.play(""))
         print(_line(results[-1]), flush=True)
         for seed in seeds:
             fleet.whole()
-            found = FailoverRound(fleet, f"r{seed}", seed, calm_seconds=calm.took)
-            results.append(found.play(list(FAULTS)[seed % len(FAULTS)]))
+            results.append(rounds[seed].play(list(FAULTS)[seed % len(FAULTS)], calm_seconds=calm.took))
             print(_line(results[-1]), flush=True)
     if keep or any(result.wrong for result in results):
         print(f"logs: {fleet.folder}", file=sys.stderr)

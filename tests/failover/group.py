@@ -138,6 +138,17 @@ class SentinelGroup:
         if number is signal.SIGKILL:
             self._processes[port].wait(20)
 
+    def cut_off_replicas(self) -> None:
+        """From now on the replicas miss what the master writes. If it dies, those writes are lost."""
+        for port in self.replicas():
+            self.client(port).config_set("masterauth", "cut-off")
+        self.client(self.master()).execute_command("CLIENT", "KILL", "TYPE", "replica")
+
+    def reconnect_replicas(self) -> None:
+        for port in self.ports:
+            with contextlib.suppress(redis.RedisError):
+                self.client(port).config_set("masterauth", PASSWORD)
+
     def failed_over(self, old: int, seconds: float = 60) -> int:
         """Wait until another server than ``old`` is the master of most sentinels, and accepts writes; its port."""
 

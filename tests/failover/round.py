@@ -19,11 +19,13 @@ from okasie_tasks.client import Client
 from okasie_tasks.errors import ConnectionFailed
 from tests.chaos.fleet import Fleet
 from tests.chaos.stock import Stock
-from tests.failover.group import PASSWORD, SentinelGroup, until
+from tests.failover.group import SentinelGroup, until
 from tests.support import poll, stored
 
 MOST_OVER_QUOTA: Final = 2
 """Requests beyond the quota after a failover: so many lost permits are not seen in the marketplace's headers."""
+LIMITS: Final = (120, 5)
+"""Requests per minute and second: a run takes some seconds, and a fault finds it at work."""
 _END_SECONDS: Final = 240.0
 
 
@@ -82,16 +84,12 @@ def partition(group: SentinelGroup, rng: Random) -> Callable[[], None]:
 def lose_seconds(group: SentinelGroup, rng: Random) -> Callable[[], None]:
     """Cut both replicas off for one to two seconds of writes, then kill the master: those writes are lost."""
     old = group.master()
-    for port in group.replicas():
-        group.client(port).config_set("masterauth", "cut-off")
-    group.client(old).execute_command("CLIENT", "KILL", "TYPE", "replica")
+    group.cut_off_replicas()
     time.sleep(rng.uniform(1, 2))
     group.signal(old, signal.SIGKILL)
 
     def end() -> None:
-        for port in group.ports:
-            with contextlib.suppress(redis.RedisError):
-                group.client(port).config_set("masterauth", PASSWORD)
+        group.reconnect_replicas()
         group.restart(old)
 
     return end
@@ -116,7 +114,7 @@ class Pusher(threading.Thread):
 
     def run(self) -> None:
         version = 0
-        while not self._over.wait(self._rng.uniform(0.05, 0.2)):
+        while not self._over.wait(self._rng.uniform(0.2, 0.8)):
             reference, version = self._rng.choice(sorted(self._bodies)), version + 1
             body = copy.deepcopy(self._bodies[reference])
             body["price"] = price = round(body["price"] + 10 + version, 2)
@@ -139,17 +137,16 @@ class Pusher(threading.Thread):
 
 
 class FailoverRound:
-    """One round on a whole fleet, with an account that has seen nothing. ``calm_seconds``: of a round without fault."""
+    """One round on a whole fleet, with an account that has seen no round."""
 
-    def __init__(self, fleet: SentinelFleet, account: str, seed: int, *, calm_seconds: float = 0.0) -> None:
+    def __init__(self, fleet: SentinelFleet, account: str, seed: int) -> None:
         self._fleet, self._account, self._seed = fleet, account, seed
-        self._calm = calm_seconds
         self._rng = Random(f"failover:{seed}")
         self._stock = Stock(fleet.folder / f"{account}.csv", fleet.settings.accounts[account], Random(f"stock:{seed}"))
         self.took = 0.0
 
-    def play(self, fault: str) -> Result:
-        """``fault``: of `FAULTS`, or "" for none."""
+    def play(self, fault: str, *, calm_seconds: float = 0.0) -> Result:
+        """``fault``: of `FAULTS`, or "" for none. ``calm_seconds``: what a round without a fault takes."""
         self._sync("full")
         before = self._stock.bodies()
         self._stock.change()
@@ -162,7 +159,7 @@ class FailoverRound:
         struck = began
         try:
             known = self._ask("full")
-            time.sleep(self._rng.uniform(0, 4))
+            time.sleep(self._rng.uniform(0, 5))
             if fault:
                 struck = time.monotonic()
                 resumed = self._strike(fault)
@@ -171,7 +168,7 @@ class FailoverRound:
             pusher.stop()
             self._rest(known)
             self.took = time.monotonic() - began
-            settled = time.monotonic() - struck - max(0.0, self._calm - (struck - began))
+            settled = time.monotonic() - struck - max(0.0, calm_seconds - (struck - began))
             self._sync("full")
             wrong = list(self._wrong(pusher))
         except AssertionError as error:
