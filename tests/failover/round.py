@@ -264,6 +264,9 @@ class FailoverRound:
         overrun = self._fleet.quotas[self._account].overrun
         if overrun > MOST_OVER_QUOTA:
             yield f"{overrun} requests were over the quota"
+        for name, child in self._fleet.children.items():
+            if name != "beat" and "Unrecoverable error" in child.log.read_text(errors="replace"):
+                yield f"the worker {name} ended"
         open_runs = [run.id for run in self._fleet.history(self._account) if run.open]
         if open_runs:
             yield f"runs did not end: {open_runs}"
