@@ -18,7 +18,7 @@ from okasie_tasks import logs
 from okasie_tasks.cli.check import Check
 from okasie_tasks.cli.common import Context, command_options, echo, emit
 from okasie_tasks.cli.row_counts import RowCounts
-from okasie_tasks.cli.sentinel_checks import check_replicas, check_sentinels
+from okasie_tasks.cli.sentinel_checks import check_ledger, check_replicas, check_sentinels
 from okasie_tasks.core.sentinel_url import is_sentinel
 from okasie_tasks.errors import ConfigurationError, ItemRejected, LimiterUnavailable, NoPermit, OkasieError, RunAborted
 from okasie_tasks.local.embedded_redis import find_server
@@ -28,6 +28,7 @@ from okasie_tasks.settings import AccountSettings, Settings, configuration_hash,
 from okasie_tasks.settings.redis_url import find_embedded
 from okasie_tasks.store.connections import connect
 from okasie_tasks.store.redis_problems import redis_problem
+from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.workers import Workers
 
 _SKEW_SECONDS: Final = 5.0
@@ -182,6 +183,8 @@ def _mb(size: int) -> str:
 
 def _account(settings: Settings, name: str, client: redis.Redis | None) -> Iterator[Check]:
     account = settings.accounts[name]
+    if client is not None:
+        yield from check_ledger(Runs(client, prefix=settings.redis.key_prefix), name)
     limiter = _limiter(settings, name, client)
     if limiter is None:
         yield Check(f"{name}: API", None, "needs Redis: every request needs a permit")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import redis
@@ -11,6 +13,7 @@ from okasie_tasks.cli.check import Check
 from okasie_tasks.core.sentinel_url import SentinelUrl, parse_sentinel_url
 from okasie_tasks.store.connections import sentinels
 from okasie_tasks.store.redis_problems import redis_problem
+from okasie_tasks.store.runs import Runs
 
 _FEWEST: Final = 3
 
@@ -57,6 +60,16 @@ def _agreement(address: SentinelUrl, named: dict[str, str]) -> Iterator[Check]:
         detail = f"{masters.pop()}, named by {len(named)} of {len(address.hosts)} sentinels"
         few = len(address.hosts) < _FEWEST
         yield Check("redis master", True, detail, "name at least three sentinels in redis.url", warning=few)
+
+
+def check_ledger(runs: Runs, account: str) -> Iterator[Check]:
+    """Check whether the account's ledger has been compared since the last failover."""
+    with contextlib.suppress(redis.RedisError):
+        if lost := runs.lost_writes(account):
+            at = datetime.fromtimestamp(lost.from_ms / 1000, UTC)
+            detail = f"may lack writes since {at:%Y-%m-%d %H:%M:%S} UTC, when Redis failed over"
+            fix = f"none if workers run: they have requested a full run; or `okasie sync {account} --full`"
+            yield Check(f"{account}: ledger", True, detail, fix, warning=True)
 
 
 def check_replicas(info: dict[str, Any], least: str | None) -> Iterator[Check]:

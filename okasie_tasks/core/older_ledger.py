@@ -25,8 +25,8 @@ from okasie_tasks.core.records import Local, Remote
 _PUSHED = Flag.INLINE_CONTENT | Flag.URGENT
 """What the lost write may have set: content that its row does not have stands until the row changes."""
 _ANSWERED = Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED | Flag.SELL_IN_DOUBT
-_KEPT = "changed while writes of the ledger were lost, perhaps by a push of ours; it stays"
-_LISTED = "listed while writes of the ledger were lost, perhaps by a push of ours; it is not sold"
+_KEPT = "changed while writes of the ledger were lost, perhaps by a push; it stays"
+_LISTED = "listed while writes of the ledger were lost, perhaps by a push; it is not sold"
 _SOLD = "sold while writes of the ledger were lost, perhaps by us; it stays sold"
 _WAITS = "changed while writes of the ledger were lost; the next run decides"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from okasie_tasks.cli.sentinel_checks import check_ledger
 from okasie_tasks.sync import failover, phases, writes
 from okasie_tasks.sync.context import AccountContext
 from tests.sync import driver
@@ -81,6 +82,16 @@ def test_neither_an_incremental_run_nor_one_from_before_heals_it(scenario: Guard
     scenario.run("incremental")
     assert ctx.runs.lost_writes(ACCOUNT) is not None
     assert not phases.evidence_of(ctx, begun).source_complete
+
+
+def test_doctor_shows_it_until_then(scenario: GuardedScenario) -> None:
+    assert list(check_ledger(scenario.ctx.runs, ACCOUNT)) == []
+    fail_over(scenario.ctx)
+    (check,) = check_ledger(scenario.ctx.runs, ACCOUNT)
+    assert check.warning
+    assert "may lack writes since" in check.detail
+    scenario.good_run()
+    assert list(check_ledger(scenario.ctx.runs, ACCOUNT)) == []
 
 
 def test_a_sender_that_may_have_left_gives_way(scenario: GuardedScenario) -> None:
