@@ -30,6 +30,8 @@ _STORE_TRIES: Final = 8
 """About 7 s. A task whose store is away for longer is retried."""
 _FIRST_WAIT_SECONDS: Final = 0.05
 _LONGEST_WAIT_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 5.0
+"""The longest socket time-out behind sentinels: they replace a master that does not answer for about as long."""
 
 _Reply = TypeVar("_Reply")
 
@@ -76,6 +78,7 @@ def connect(
     if not is_sentinel(url):
         return redis.Redis.from_url(redis_urls(url).client, **options)
     address = parse_sentinel_url(url)
+    options["socket_timeout"] = min(socket_timeout, ANSWER_SECONDS)
     client: redis.Redis = sentinels(address).master_for(
         address.master,
         db=address.database,

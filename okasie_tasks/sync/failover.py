@@ -5,7 +5,7 @@ See `okasie_tasks.core.older_ledger` for its decisions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.logs import get_logger
@@ -13,8 +13,16 @@ from okasie_tasks.sync.context import AccountContext, Part
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
+    from okasie_tasks.store.runs import Runs
 
 log = get_logger(__name__)
+
+_RECENT_MS: Final = 30_000
+
+
+def is_recent(runs: Runs) -> bool:
+    """Return whether Redis has just failed over: messages and claims may be lost, and the workers have resumed."""
+    return runs.failovers.since(runs.now_ms() - _RECENT_MS) is not None
 
 
 def is_planned_before(ctx: AccountContext, run: Run) -> bool:

@@ -134,7 +134,8 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
 
     Does nothing while another process runs the watchdog, or ran it within the last ``every_seconds``.
     """
-    svc, timeouts = services(), watchdog.HURRIED if hurried else _timeouts()
+    svc = services()
+    timeouts = watchdog.HURRIED if hurried or failover.is_recent(svc.runs) else _timeouts()
     if not svc.runs.watch(uuid4().hex, seconds=every_seconds * 0.9):
         return
     for account in svc.settings.accounts:

@@ -8,6 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from okasie_tasks.core.sentinel_url import SentinelUrl, is_sentinel, parse_sentinel_url
+from okasie_tasks.store.connections import ANSWER_SECONDS
 from okasie_tasks.worker.settings import SETTINGS
 
 
@@ -15,6 +16,8 @@ def sentinel_settings(url: str) -> dict[str, Any]:
     """Return the settings that differ from those for one server. ``url``: ``redis.url``."""
     address = parse_sentinel_url(url)
     found: dict[str, Any] = {
+        "broker_transport_options": {**SETTINGS["broker_transport_options"], "socket_timeout": ANSWER_SECONDS},
+        "redis_socket_timeout": ANSWER_SECONDS,
         "result_backend": f"okasie_tasks.worker.result_backend:SteadySentinelBackend+{address.backend()}",
         # redbeat reads the addresses from its options, where Celery hides a password.
         "redbeat_redis_url": "redis-sentinel://",

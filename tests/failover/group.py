@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from typing import Any, Final
 
 import redis
 
+from okasie_tasks.local import die_with_parent
 from okasie_tasks.local.embedded_redis import find_server
 
 MASTER: Final = "okasie"
@@ -86,8 +89,9 @@ class SentinelGroup:
         self._run(port, [self._server, str(home / "sentinel.conf"), "--sentinel"])
 
     def _run(self, port: int, argv: list[str]) -> None:
+        ends_with_us = [sys.executable, die_with_parent.__file__, str(os.getpid()), str(int(signal.SIGKILL))]
         with (self.folder / f"{port}.log").open("ab") as log:
-            self._processes[port] = subprocess.Popen(argv, stdout=log, stderr=log)
+            self._processes[port] = subprocess.Popen([*ends_with_us, *argv], stdout=log, stderr=log)
 
     def stop(self) -> None:
         for process in self._processes.values():

@@ -100,3 +100,9 @@ def test_a_sender_that_may_have_left_gives_way(scenario: GuardedScenario) -> Non
     fail_over(scenario.ctx)
     failover.request_healing(scenario.ctx)
     assert scenario.ctx.urgent_queue.lead("another")
+
+
+def test_the_watchdog_hurries_after_it(scenario: GuardedScenario) -> None:
+    assert not failover.is_recent(scenario.ctx.runs)
+    fail_over(scenario.ctx)
+    assert failover.is_recent(scenario.ctx.runs)
