@@ -83,7 +83,7 @@ class SentinelGroup:
         (home / "sentinel.conf").write_text(
             f"port {port}\nbind 127.0.0.1\ndir {home}\nrequirepass {SENTINEL_PASSWORD}\n"
             f"sentinel monitor {MASTER} 127.0.0.1 {self.ports[0]} 2\nsentinel auth-pass {MASTER} {PASSWORD}\n"
-            f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}\nsentinel failover-timeout {MASTER} 10000\n"
+            f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}\nsentinel failover-timeout {MASTER} 3000\n"
             f"sentinel sentinel-pass {SENTINEL_PASSWORD}\n"
         )
         self._run(port, [self._server, str(home / "sentinel.conf"), "--sentinel"])
