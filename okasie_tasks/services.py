@@ -23,8 +23,9 @@ from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.marketplace.request_log import log_failed
 from okasie_tasks.ports import RequestLog, Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, process_settings
-from okasie_tasks.settings.redis_url import redis_url, redis_urls
+from okasie_tasks.settings.redis_url import redis_url
 from okasie_tasks.sources import open_source, open_write_back
+from okasie_tasks.store.connections import connect
 from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.deliveries import Deliveries
 from okasie_tasks.store.discarded import DiscardedRequests
@@ -62,8 +63,7 @@ class Services:
 
     @cached_property
     def redis(self) -> redis.Redis:
-        url = redis_urls(redis_url(self.settings)).client
-        return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=15)
+        return connect(redis_url(self.settings))
 
     def check_layout(self) -> None:
         """Raises `ConfigurationError` when Redis holds state that another release wrote in another layout."""

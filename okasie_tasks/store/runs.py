@@ -21,7 +21,7 @@ part to another cannot change anything.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import msgspec
 import redis
@@ -30,6 +30,7 @@ from ulid import ULID
 from okasie_tasks.settings import FeedSettings
 from okasie_tasks.store.blocks import Blocks
 from okasie_tasks.store.controls import Controls, paused_key
+from okasie_tasks.store.failovers import Failovers, LostInterval
 from okasie_tasks.store.parts import RunData, RunParts
 from okasie_tasks.store.records import (
     FIRST_STAGE,
@@ -40,10 +41,8 @@ from okasie_tasks.store.records import (
     Run,
     RunKeys,
 )
+from okasie_tasks.store.redis_problems import is_passing
 from okasie_tasks.store.scripts import redis_now_ms, script
-
-_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
-_REFUSES: Final = ("OOM ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
 
 
 class Runs:
@@ -57,6 +56,7 @@ class Runs:
         self.parts = RunParts(client, keys, self.data)
         self.blocks = Blocks(client, keys, self.data, feeds or FeedSettings())
         self.controls = Controls(client, prefix=prefix)
+        self.failovers = Failovers(client, prefix=prefix)
         self._lua = {name: script(client, name) for name in ("run_request", "run_begin", "run_advance", "run_end")}
 
     # -- the life of a run -----------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class Runs:
     @staticmethod
     def is_away(error: Exception) -> bool:
         """Return whether an error means an unreachable, full, loading or read-only server, not a bug."""
-        return isinstance(error, _AWAY) or (isinstance(error, redis.ResponseError) and str(error).startswith(_REFUSES))
+        return is_passing(error)
 
     def watch(self, token: str, *, seconds: float) -> bool:
         """Take the watchdog's lock for ``seconds``; False while another process holds it."""
@@ -211,6 +211,19 @@ class Runs:
     def note_account(self, account: str, **facts: str | int) -> None:
         """Keep facts of an account that do not depend on a run's success."""
         self.redis.hset(self.account_key(account), mapping=cast("dict[Any, Any]", facts))
+
+    def lost_writes(self, account: str) -> LostInterval | None:
+        """Return since when the account's ledger may lack writes, after a failover; None once a full run has read on.
+
+        See `okasie_tasks.core.older_ledger`.
+        """
+        healed_ms = cast("bytes | None", self.redis.hget(self.account_key(account), "healed_ms"))
+        return self.failovers.since(int(healed_ms or 0) + 1)
+
+    def is_healing(self, account: str, lost: LostInterval) -> bool:
+        """Return whether a full run has been requested for these lost writes."""
+        healing_ms = cast("bytes | None", self.redis.hget(self.account_key(account), "healing_ms"))
+        return int(healing_ms or 0) >= lost.until_ms
 
     def note_accepted(self, account: str, now_ms: int) -> None:
         """Record that the marketplace has just accepted an upsert of this account."""

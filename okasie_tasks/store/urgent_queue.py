@@ -106,6 +106,10 @@ class UrgentQueue:
         """Stop being the sender; with ``if_empty`` only when nothing waits: False means that something does."""
         return bool(self._leave(keys=[self._sender, self._order], args=[token, "empty" if if_empty else ""]))
 
+    def end_lead(self) -> None:
+        """Let another caller become the sender. The present one notices it before its next request."""
+        self._redis.delete(self._sender)
+
     def unattended(self, now_ms: int) -> bool:
         """Return whether a change is due without a sender, because the message that starts one was lost."""
         if self._redis.exists(self._sender, self._paused):

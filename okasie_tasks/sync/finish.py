@@ -11,7 +11,7 @@ import msgspec
 from okasie_tasks.core.estimates import minimum_requests
 from okasie_tasks.core.records import merge_counts
 from okasie_tasks.logs import get_logger
-from okasie_tasks.sync import fetch, held_changes, plan_review, waiting_sells
+from okasie_tasks.sync import failover, fetch, held_changes, plan_review, waiting_sells
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
 
@@ -67,10 +67,11 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
         state = _state(ctx, run, outcomes, applied)
     account: dict[str, str] = {}
     if state in ("done", "held") and not run.plan_only:
+        account = failover.healed(ctx, run)
         _forget_vanished_rejects(ctx, run)
         # A held run is no baseline for the next read: a feed that stays truncated must trip the guard again.
         if not run.fact("outdated"):
-            account = _ownership_facts(ctx, run, outcomes) | (_baseline(run) if state == "done" else {})
+            account |= _ownership_facts(ctx, run, outcomes) | (_baseline(run) if state == "done" else {})
         ctx.runs.note(run.id, held_run=plan_review.store_held_plan(ctx, run))
         ctx.ledger.catalog.mark_whole()
     report, waiting = _report(ctx, run, outcomes, applied)

@@ -217,10 +217,12 @@ def _load_again(ctx: AccountContext, run: Run, parts: int) -> None:
 
 def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
     """Return what the reads of this run prove."""
+    lost, compared = ctx.runs.lost_writes(run.account), run.fact("walked_all") == 1
     return ReadEvidence(
-        full=run.fact("walked_all") == 1,
+        full=compared,
         walk_complete=run.fact("walk_complete") == 1,
-        source_complete=run.fact("nameless") == 0 and not run.fact("unsettled"),
+        # Until a full run has compared every row with it, an older ledger proves no sell.
+        source_complete=not run.fact("nameless") and not run.fact("unsettled") and (compared or not lost),
         began_ms=run.started_ms,
         source_began_ms=run.fact("source_began_ms", run.started_ms),
         policy=ctx.policy.conflict,
@@ -228,6 +230,8 @@ def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
         lost_fields=tuple(json.loads(run.facts.get("lost_fields", "{}"))),
         sells=ctx.policy.sells,
         taking_over=run.fact("taking_over") == 1,
+        lost_from_ms=lost.from_ms if lost else 0,
+        lost_until_ms=lost.until_ms if lost else 0,
     )
 
 

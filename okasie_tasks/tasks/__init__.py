@@ -36,7 +36,7 @@ from okasie_tasks.errors import ConfigurationError, OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync import failover, phases, watchdog
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.tasks import parts as _parts  # noqa: F401 - registers the tasks of the parts
 from okasie_tasks.tasks import requests
@@ -137,7 +137,8 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
 
     Does nothing while another process runs the watchdog, or ran it within the last ``every_seconds``.
     """
-    svc, timeouts = services(), watchdog.HURRIED if hurried else _timeouts()
+    svc = services()
+    timeouts = watchdog.HURRIED if hurried or failover.is_recent(svc.runs) else _timeouts()
     if not svc.runs.watch(uuid4().hex, seconds=every_seconds * 0.9):
         return
     for account in svc.settings.accounts:
@@ -153,6 +154,7 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
 
 
 def _watch_account(ctx: AccountContext, account: str, timeouts: watchdog.WatchdogTimeouts) -> None:
+    failover.request_healing(ctx)
     active = ctx.runs.active(account)
     for run, stage, parts in watchdog.look(ctx, account, timeouts, waiting=is_waiting):
         send_parts(ctx, run, [(stage, parts)])

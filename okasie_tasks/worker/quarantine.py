@@ -16,7 +16,8 @@ from kombu.utils.json import loads
 
 from okasie_tasks.logs import get_logger
 from okasie_tasks.settings import process_settings
-from okasie_tasks.settings.redis_url import redis_url, redis_urls
+from okasie_tasks.settings.redis_url import redis_url
+from okasie_tasks.store.connections import connect
 from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.worker.messages import MalformedMessage, Rules, checked
 
@@ -59,7 +60,7 @@ class Gate:
     def _quarantine(self) -> Quarantine:
         settings = process_settings()
         # Not the channel's client, which has just been used to wait for a message, and not its pool's limits.
-        client = redis.Redis.from_url(redis_urls(redis_url(settings)).client, socket_timeout=10)
+        client = connect(redis_url(settings))
         return Quarantine(client, prefix=settings.redis.key_prefix)
 
     def check_deliveries(self) -> None:
