@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
+from okasie_tasks.telemetry import tracing
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -136,7 +137,13 @@ def send_request(
     time. Raises `ConnectionFailed` about 1 s after ``try_seconds``, naming the cause. A request that was stored before
     the error is executed all the same, so sending it again may execute it twice, which changes nothing.
     """
-    entry = _encoded(request)
+    tracing.join_application()
+    with tracing.span(f"publish {request.task}", {"okasie.task_id": request.task_id}, kind="producer"):
+        _send(app, request, key_prefix=key_prefix, expires_seconds=expires_seconds, try_seconds=try_seconds)
+
+
+def _send(app: Celery[Any], request: Request, *, key_prefix: str, expires_seconds: float, try_seconds: float) -> None:
+    entry, headers = _encoded(request), tracing.headers()
     give_up = time.monotonic() + try_seconds
     stored, again = False, False
     while True:
@@ -144,7 +151,7 @@ def send_request(
             with _connection(app, fresh=again) as connection:
                 if not stored:
                     with connection.default_channel.conn_or_acquire() as redis:
-                        _store(redis, key_prefix, request.task_id, entry, expires_seconds)
+                        _store(redis, key_prefix, request.task_id, entry | headers, expires_seconds)
                 stored = True
                 app.send_task(
                     request.task,
@@ -153,6 +160,7 @@ def send_request(
                     queue=request.queue,
                     ignore_result=True,
                     argsrepr=request.summary,
+                    headers=headers,
                     connection=connection,
                     retry=False,
                 )

@@ -19,6 +19,7 @@ LAYER = {
     "masking": 0,
     "errors": 1,
     "core": 2,
+    "telemetry": 2,
     "settings": 3,
     "ports": 3,
     "logs": 4,

@@ -41,6 +41,7 @@ from okasie_tasks.store.records import (
     RunKeys,
 )
 from okasie_tasks.store.scripts import redis_now_ms, script
+from okasie_tasks.telemetry import tracing
 
 _AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
 _REFUSES: Final = ("OOM ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
@@ -76,6 +77,8 @@ class Runs:
             keys=[*(self.account_key(account, name) for name in ("next", "active", "runs")), self.account_key(account)],
             args=[f"{self._prefix}run:", str(ULID()), account, mode, plan, KEEP_RUNS, approves, day],
         )
+        if new and run and (context := tracing.traceparent()):
+            self.note_once(run.decode(), "traceparent", context)
         return run.decode(), bool(new)
 
     def begin(self, account: str) -> str | None:
@@ -148,6 +151,12 @@ class Runs:
 
     def state(self, run: str) -> str:
         return (cast("bytes | None", self.redis.hget(self.key(run), "state")) or b"").decode()
+
+    def traceparent(self, run: str) -> str:
+        """The trace context of the request that the run began with; "" while traces are off."""
+        if not tracing.on():
+            return ""
+        return (cast("bytes | None", self.redis.hget(self.key(run), "traceparent")) or b"").decode()
 
     def note(self, run: str, **facts: str | int) -> None:
         self.redis.hset(self.key(run), mapping=cast("dict[Any, Any]", facts))

@@ -22,6 +22,7 @@ import redis
 from okasie_tasks.core.pending import PendingChange, Push, PushOutcome, merged
 from okasie_tasks.store.controls import paused_key
 from okasie_tasks.store.scripts import script
+from okasie_tasks.telemetry import tracing
 
 SENDER_SECONDS: Final = 30.0
 _PER_TRIP: Final = 250
@@ -139,6 +140,20 @@ class Pushes:
         """Record that the push as a whole failed."""
         self._redis.hset(self._key(push), "error", message)
         self._redis.expire(self._key(push), KEEP_PUSH_SECONDS)
+
+    def note_trace(self, push: str) -> None:
+        """Store the trace context of this push, so that the request for its changes belongs to its trace."""
+        if context := tracing.traceparent():
+            self._redis.hset(self._key(push), "traceparent", context)
+
+    def traces(self, pushes: Iterable[str]) -> list[str]:
+        """The trace contexts of these pushes; none while traces are off."""
+        if not tracing.on():
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for push in pushes:
+            pipe.hget(self._key(push), "traceparent")
+        return [context.decode() for context in pipe.execute() if context]
 
     def record(self, outcomes: Mapping[str, Mapping[str, PushOutcome]]) -> None:
         """Store outcomes: push -> reference -> outcome."""

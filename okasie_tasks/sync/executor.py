@@ -20,6 +20,7 @@ from okasie_tasks.ports import Call
 from okasie_tasks.sync import compare, confirm, control_totals, fetch, finish, halving, load, phases, spool, writes
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
 from okasie_tasks.sync.reading import first_block, read_source, reading_part
+from okasie_tasks.telemetry import tracing
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Claim, Run
@@ -108,8 +109,10 @@ def _execute(
         return "nothing"
     run = ctx.runs.get(part.run)
     assert run is not None  # noqa: S101 - it was claimed a moment ago
+    about = {"okasie.account": run.account, "okasie.run": run.id, "okasie.part": part.number}
     try:
-        result = _JOBS[part.stage](ctx, part, run, call)
+        with tracing.span(f"part {part.stage}", about):
+            result = _JOBS[part.stage](ctx, part, run, call)
     except NoPermit:
         ctx.runs.parts.release(part.run, part.stage, part.number, part.token, counted=False)
         raise

@@ -51,6 +51,7 @@ from okasie_tasks.tasks.dispatch import (
 )
 from okasie_tasks.tasks.part_runner import BROKER_ERRORS, BROKER_RETRY_SECONDS, RNG, SLOTS
 from okasie_tasks.tasks.unknown_account import context_of_push, context_of_request, context_of_run
+from okasie_tasks.telemetry import tracing
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
@@ -117,10 +118,11 @@ def _request_daily(ctx: AccountContext, account: AccountSettings) -> None:
 def advance(self: Task[Any, Any], account: str, run: str) -> None:
     """Move a run to its next phase when the current one is finished. The body of every window's chord."""
     ctx = context_of_run(account, run)
-    ended = phases.advance(ctx, run)
-    if ended is None:
-        publish(ctx, run)
-    else:
+    with tracing.of_trace(ctx.runs.traceparent(run)):
+        ended = phases.advance(ctx, run)
+        if ended is None:
+            publish(ctx, run)
+    if ended is not None:
         begin_waiting(ctx)
     RUN_EVENTS.publish(ctx.runs, run, now=ended is not None)
 

@@ -24,7 +24,7 @@ from kombu.exceptions import OperationalError
 
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import get_logger
-from okasie_tasks.services import current_run
+from okasie_tasks.services import current_run, services
 from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext, Part
@@ -42,6 +42,7 @@ from okasie_tasks.tasks.dispatch import (
     send_parts,
 )
 from okasie_tasks.tasks.unknown_account import context_of_run
+from okasie_tasks.telemetry import tracing
 
 log = get_logger(__name__)
 
@@ -121,7 +122,7 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
     Turns `RetryLater` and errors of Redis or the broker into a retry of the message. A copy of it ends at once.
     """
     try:
-        with delivery(task) as died:
+        with delivery(task) as died, tracing.of_trace(services().runs.traceparent(run)):
             return _do_part(task, account, run, stage, number, died=died)
     except BROKER_ERRORS as error:
         raise again_later(task, error, BROKER_RETRY_SECONDS) from None
@@ -142,7 +143,8 @@ def _do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: i
         if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
             more += drain_parts(ctx, part, began)
     except RetryLater as later:
-        raise again_later(task, later, later.seconds) from None
+        with tracing.within(ctx.runs.traceparent(run)):  # a chain of retries would nest one span in the other
+            raise again_later(task, later, later.seconds) from None
     finally:
         current_run.reset(token)
     return detail + (f"; and {more} more in the same slot batch" if more else "")
@@ -206,7 +208,8 @@ def requeue_part(ctx: AccountContext, part: Part, number: int | None, seconds: f
         message = part_message(
             ctx.policy.account, part.run, part.stage, number, of=ctx.runs.parts.stage(*part[:2]).total
         )
-        message.apply_async(countdown=countdown or None, ignore_result=True)
+        with tracing.within(ctx.runs.traceparent(part.run)):
+            message.apply_async(countdown=countdown or None, ignore_result=True)
 
 
 def run_part(ctx: AccountContext, part: Part, *, again: bool = False) -> tuple[Effect, str]:
