@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cached_property
@@ -31,6 +32,7 @@ from okasie_tasks.store.history import History
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.limiter import RedisLimiter
+from okasie_tasks.store.migrations import prepare
 from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.store.request_stats import Counters
@@ -63,8 +65,13 @@ class Services:
         return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=15)
 
     def check_layout(self) -> None:
-        """Raises `ConfigurationError` when Redis holds state that another release wrote in another layout."""
+        """Raises `ConfigurationError` when Redis holds state of another layout."""
         check_layout(self.redis, prefix=self.settings.redis.key_prefix, accounts=self.settings.accounts)
+
+    def migrate(self, older_workers: Callable[[], list[str]], pause: Callable[[float], None]) -> None:
+        """Give the state in Redis this release's layout; see `okasie_tasks.store.migrations.prepare`."""
+        prefix, accounts = self.settings.redis.key_prefix, self.settings.accounts
+        prepare(self.redis, prefix=prefix, accounts=accounts, older_workers=older_workers, pause=pause)
 
     @cached_property
     def runs(self) -> Runs:

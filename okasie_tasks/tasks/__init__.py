@@ -19,6 +19,7 @@ that is delivered twice finds its part closed. A lost message is published again
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -55,7 +56,7 @@ from okasie_tasks.telemetry import tracing
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
-from okasie_tasks.worker.settings import CONTROL, URGENT
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 log = get_logger(__name__)
 
@@ -173,10 +174,10 @@ def _timeouts() -> watchdog.WatchdogTimeouts:
 def _start_threads(consumer: Any) -> None:
     """Start the threads of a control worker: the watchdog, which so does not depend on Beat, and the alerts.
 
-    Ends the worker if the state in Redis has another layout.
+    First the state in Redis gets this release's layout. Ends the worker if that is not possible.
     """
     try:
-        services().check_layout()
+        services().migrate(_workers, _pause)
     except ConfigurationError as error:
         log.critical("worker stops", reason=str(error))
         raise WorkerShutdown(1) from error
@@ -187,6 +188,20 @@ def _start_threads(consumer: Any) -> None:
         watchdog.WatchdogThread(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:
             notifier.AlertNotifier(services().alerting()).start()
+
+
+def _workers() -> list[str]:
+    """The workers that consume any of the project's queues. This one does not answer yet."""
+    ours = {CONTROL, URGENT, API, DIFF, str(app.conf.okasie_feeds_queue)}
+    answers = app.control.inspect(timeout=1.0).active_queues() or {}
+    return sorted(name for name, queues in answers.items() if ours & {queue["name"] for queue in queues})
+
+
+def _pause(seconds: float) -> None:
+    """Sleep, unless this worker is to stop."""
+    time.sleep(seconds)
+    if SLOTS.stopping():
+        raise WorkerShutdown(0)
 
 
 @app.task(name="okasie.resume", bind=True, throws=(OkasieError,))
