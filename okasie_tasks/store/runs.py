@@ -44,6 +44,7 @@ from okasie_tasks.store.scripts import redis_now_ms, script
 from okasie_tasks.telemetry import tracing
 
 _AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
+_TRACES_KEPT: Final = 1_000
 _REFUSES: Final = ("OOM ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
 
 
@@ -58,6 +59,7 @@ class Runs:
         self.parts = RunParts(client, keys, self.data)
         self.blocks = Blocks(client, keys, self.data, feeds or FeedSettings())
         self.controls = Controls(client, prefix=prefix)
+        self._traces: dict[str, str] = {}
         self._lua = {name: script(client, name) for name in ("run_request", "run_begin", "run_advance", "run_end")}
 
     # -- the life of a run -----------------------------------------------------------------------------------------
@@ -154,9 +156,11 @@ class Runs:
 
     def traceparent(self, run: str) -> str:
         """The trace context of the request that the run began with; "" while traces are off."""
-        if not tracing.on():
-            return ""
-        return (cast("bytes | None", self.redis.hget(self.key(run), "traceparent")) or b"").decode()
+        if tracing.on() and run not in self._traces:
+            if len(self._traces) > _TRACES_KEPT:
+                self._traces.clear()
+            self._traces[run] = (cast("bytes | None", self.redis.hget(self.key(run), "traceparent")) or b"").decode()
+        return self._traces.get(run, "")
 
     def note(self, run: str, **facts: str | int) -> None:
         self.redis.hset(self.key(run), mapping=cast("dict[Any, Any]", facts))
