@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.fleet import NO_LIMIT, Fleet, fleet, machine
+from benchmarks.fleet import NO_LIMIT, Fleet, fleet, machine, median
 from okasie_tasks.client import Client
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
@@ -68,13 +68,11 @@ def measure(rows: int, pushes: int, turns: int) -> dict[str, Any]:
                 seconds = _turn(deployed[kind], rows, pushes, turn)
                 if turn >= 0:
                     spent[kind].append(seconds)
-        # The least of each: other programs on the machine only add.
-        usual = min(spent["off"])
         pairs = {kind: [own / off - 1 for own, off in zip(spent[kind], spent["off"], strict=True)] for kind in KINDS}
         return {
             kind: {
-                "cpu_s": round(min(spent[kind]), 3),
-                "more_percent": round(100 * (min(spent[kind]) / usual - 1), 1),
+                "cpu_s": round(median(spent[kind]), 3),
+                "more_percent": round(100 * median(pairs[kind]), 1),
                 "more_percent_each_turn": [round(100 * more, 1) for more in pairs[kind]],
                 "spans": len(receivers[kind].spans) / (turns + 1),
             }

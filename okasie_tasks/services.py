@@ -194,7 +194,13 @@ class Services:
         queue = AlertQueue(self.redis, prefix=self.settings.redis.key_prefix, settings=self.settings.alerts)
         sends = channels(self.settings.alerts)
         return alert_context(
-            self.settings, queue=queue, runs=self.runs, plans=self.plans, counters=self.counters, channels=sends
+            self.settings,
+            queue=queue,
+            runs=self.runs,
+            plans=self.plans,
+            counters=self.counters,
+            workers=self.workers,
+            channels=sends,
         )
 
     def _count_request(self, request: RequestLog) -> None:

@@ -230,6 +230,21 @@ class Runs:
         accepted_ms = cast("bytes | None", self.redis.hget(self.account_key(account), "accepted_ms"))
         return int(accepted_ms or 0) >= since_ms
 
+    def note_refused_key(self, account: str, reason: str) -> None:
+        """Record that the marketplace refused the account's key; the first refusal since it worked is kept."""
+        key = self.account_key(account)
+        if self.redis.hsetnx(key, "key_refused_ms", str(self.now_ms())):
+            self.redis.hset(key, "key_refused", reason)
+
+    def refused_key(self, account: str) -> tuple[int, str, int]:
+        """Return since when the key is refused (ms, Redis time; 0: it is not), why, and when an upsert was accepted."""
+        names = ["key_refused_ms", "key_refused", "accepted_ms"]
+        since, reason, accepted = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
+        return int(since or 0), (reason or b"").decode(), int(accepted or 0)
+
+    def forget_refused_key(self, account: str) -> None:
+        self.redis.hdel(self.account_key(account), "key_refused_ms", "key_refused")
+
     def bind(self, account: str, market: str) -> str:
         """Tie the account's ledger to a marketplace, once; returns the one it is tied to."""
         self.redis.hsetnx(self.account_key(account), "market", market)

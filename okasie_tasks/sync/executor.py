@@ -14,7 +14,15 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, RetryLater, RunAborted, SourceError
+from okasie_tasks.errors import (
+    ConfigurationError,
+    ItemRejected,
+    NoPermit,
+    RetryLater,
+    RunAborted,
+    SourceError,
+    Unauthorized,
+)
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.sync import compare, confirm, control_totals, fetch, finish, halving, load, phases, spool, writes
@@ -94,6 +102,8 @@ def _stopping_run(ctx: AccountContext, part: Part, report: Report, execute: Call
         raise
     except (RunAborted, ConfigurationError) as stop:
         log.error("run stops", **_facts(ctx, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect
+        if isinstance(stop, Unauthorized):
+            ctx.runs.note_refused_key(ctx.policy.account, str(stop))
         finish.stop(ctx, part.run, stop.code, stop.message, stop.where or "")
         report(f"the run stops: {stop}")
         return "stopped"
