@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import redis
 
+from okasie_tasks.client import Client
 from okasie_tasks.core.ledger_entry import Entry
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
 from okasie_tasks.local.supervisor import Child, Supervisor
@@ -46,7 +47,7 @@ class Fleet:
         self.supervisor = Supervisor(print)
         server = EmbeddedRedis(folder)
         server.wait(self.supervisor.add(server.child()))
-        self.client = redis.Redis.from_url(server.url)
+        self.url, self.client = server.url, redis.Redis.from_url(server.url)
         self.place.env |= {"OKASIE_REDIS__URL": server.url, "OKASIE_CONFIG": str(self.place.config)}
         self.rows = cars(CARS, seed=8)
         write_csv(folder / "feed.csv", self.rows)
@@ -161,6 +162,12 @@ def test_state_of_the_first_layout_is_migrated_once_its_workers_have_stopped(fle
     faults(fleet.sandbox, held("list", "dex"))
     interrupted = fleet.old_okasie("sync", "dex", "--full", "--no-wait")["run"]
     poll(lambda: fleet.client.hget(f"okasie:run:{interrupted}", "state") == b"running", what="the old run")
+    # A push that waits stays.
+    fleet.old_okasie("pause", "dex")
+    fleet.rows[1]["price_eur"] = str(int(fleet.rows[1]["price_eur"]) + 10)
+    write_csv(fleet.place.folder / "feed.csv", fleet.rows)
+    Client(fleet.url).push("dex", [fleet.rows[1]["stock_no"]])
+    poll(lambda: fleet.client.zcard("okasie:urgent:dex:order") == 1, what="the push in the urgent queue")
     assert old.process is not None
     old.stopping = True
     old.process.kill()
@@ -169,6 +176,10 @@ def test_state_of_the_first_layout_is_migrated_once_its_workers_have_stopped(fle
     assert fleet.client.get("okasie:layout") == str(LAYOUT).encode()
     runs = fleet.place.okasie("runs", "dex", "--json").document["runs"]
     assert next(run for run in runs if run["run"] == interrupted)["error"]["code"] == "upgraded"
+    assert fleet.client.zcard("okasie:urgent:dex:order") == 1
+    fleet.place.okasie("resume", "dex")
+    poll(lambda: fleet.client.zcard("okasie:urgent:dex:order") == 0, what="the push, sent")
+    assert str(stored(fleet.sandbox, "dex")[fleet.rows[1]["stock_no"]]["body"]["price"]) == fleet.rows[1]["price_eur"]
     poll(
         lambda: fleet.place.okasie("runs", "dex", "--json").document["runs"][0]["state"] == "done",
         what="the run in its place",
