@@ -24,7 +24,7 @@ from kombu.exceptions import OperationalError
 
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import get_logger
-from okasie_tasks.services import current_run, services
+from okasie_tasks.services import current_run
 from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import phases, watchdog
 from okasie_tasks.sync.context import AccountContext, Part
@@ -122,7 +122,7 @@ def do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: in
     Turns `RetryLater` and errors of Redis or the broker into a retry of the message. A copy of it ends at once.
     """
     try:
-        with delivery(task) as died, tracing.of_trace(services().runs.traceparent(run)):
+        with delivery(task) as died:
             return _do_part(task, account, run, stage, number, died=died)
     except BROKER_ERRORS as error:
         raise again_later(task, error, BROKER_RETRY_SECONDS) from None
@@ -136,12 +136,13 @@ def _do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: i
     token = current_run.set(run)
     began = time.monotonic()
     try:
-        effect, detail = run_part(ctx, part, again=died)
-        # If its worker died during a batch, the parts that it had claimed are claimed for this message.
-        held = ctx.runs.parts.claimed_by(run, stage, str(task.request.id)) if effect == "nothing" and died else []
-        more = resume_parts(ctx, part, held)
-        if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
-            more += drain_parts(ctx, part, began)
+        with tracing.of_trace(ctx.runs.traceparent(run)):
+            effect, detail = run_part(ctx, part, again=died)
+            # If its worker died during a batch, the parts that it had claimed are claimed for this message.
+            held = ctx.runs.parts.claimed_by(run, stage, str(task.request.id)) if effect == "nothing" and died else []
+            more = resume_parts(ctx, part, held)
+            if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
+                more += drain_parts(ctx, part, began)
     except RetryLater as later:
         with tracing.within(ctx.runs.traceparent(run)):  # a chain of retries would nest one span in the other
             raise again_later(task, later, later.seconds) from None

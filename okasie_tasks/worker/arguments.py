@@ -7,7 +7,7 @@ from functools import cache
 from inspect import Signature, signature
 from typing import Any
 
-from celery import Task, current_app
+from celery import Task
 
 from okasie_tasks.logs import get_logger
 from okasie_tasks.store.outbox import TASKS
@@ -20,9 +20,9 @@ def known_arguments(task: Task[Any, Any], arguments: Mapping[str, Any]) -> Mappi
 
     Requests of applications keep all of theirs: a misspelled ``version`` must be refused, not ignored.
     """
-    if task.name in TASKS or arguments.keys() <= _signature(task.name).parameters.keys():
+    if not arguments or task.name in TASKS or arguments.keys() <= _signature(task.run).parameters.keys():
         return arguments
-    unknown = sorted(arguments.keys() - _signature(task.name).parameters.keys())
+    unknown = sorted(arguments.keys() - _signature(task.run).parameters.keys())
     log.warning("unknown arguments ignored", arguments=[name[:40] for name in unknown])
     return {name: value for name, value in arguments.items() if name not in unknown}
 
@@ -39,5 +39,5 @@ def check_of(task: Task[Any, Any]) -> Callable[..., Any]:
 
 
 @cache
-def _signature(name: str) -> Signature:
-    return signature(current_app.tasks[name].run)
+def _signature(run: Callable[..., Any]) -> Signature:
+    return signature(run)
