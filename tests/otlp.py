@@ -51,11 +51,11 @@ class Receiver:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def trace_of(self, name: str, **attributes: object) -> list[Span]:
-        """The spans of the trace that has a span of this name with these attributes; empty if none has come yet."""
+    def traces_of(self, name: str, **attributes: object) -> list[list[Span]]:
+        """The spans of each trace that has a span of this name with these attributes, oldest first."""
         wanted = {f"okasie.{key}": value for key, value in attributes.items()}
-        traces = {s.trace for s in self.spans if s.name == name and wanted.items() <= s.attributes.items()}
-        return [span for span in self.spans if span.trace in traces]
+        found = [s.trace for s in self.spans if s.name == name and wanted.items() <= s.attributes.items()]
+        return [[span for span in self.spans if span.trace == trace] for trace in dict.fromkeys(found)]
 
     def __enter__(self) -> Receiver:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
