@@ -27,6 +27,7 @@ from okasie_tasks.core.requests import KEEP_REQUEST_SECONDS, Outcome, RequestSta
 from okasie_tasks.core.sentinel_url import is_sentinel, parse_sentinel_url
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.masking import know_url
+from okasie_tasks.telemetry import tracing
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -219,14 +220,20 @@ def send_request(
     time. Raises `ConnectionFailed` about 1 s after ``try_seconds``, naming the cause. A request that was stored before
     the error is executed all the same, so sending it again may execute it twice, which changes nothing.
     """
-    entry = _encoded(request)
+    tracing.join_application()
+    with tracing.span(f"publish {request.task}", {"okasie.task_id": request.task_id}, kind="producer"):
+        _send(app, request, key_prefix=key_prefix, expires_seconds=expires_seconds, try_seconds=try_seconds)
+
+
+def _send(app: Celery[Any], request: Request, *, key_prefix: str, expires_seconds: float, try_seconds: float) -> None:
+    entry, headers = _encoded(request), tracing.headers()
     stored, replicated = False, "master_name" in app.conf.broker_transport_options
 
     def send(connection: Any) -> None:
         nonlocal stored
         if not stored:
             with connection.default_channel.conn_or_acquire() as redis:
-                _store(redis, key_prefix, request, entry, expires_seconds)
+                _store(redis, key_prefix, request, entry | headers, expires_seconds)
                 if replicated:
                     _confirm(redis, f"{key_prefix}outbox", expires_seconds)
         stored = True
@@ -237,6 +244,7 @@ def send_request(
             queue=request.queue,
             ignore_result=True,
             argsrepr=request.summary,
+            headers=headers,
             connection=connection,
             retry=False,
         )

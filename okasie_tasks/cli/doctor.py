@@ -30,6 +30,7 @@ from okasie_tasks.store.connections import connect
 from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.workers import Workers
+from okasie_tasks.telemetry import tracing
 
 _SKEW_SECONDS: Final = 5.0
 _PERMIT_SECONDS: Final = 20.0
@@ -75,6 +76,7 @@ def _checks(context: Context, account: str | None) -> Iterator[Check]:
     yield from redis_checks
     if client is not None:
         yield from _workers(settings, client)
+    yield from _traces()
     for name in [account] if account else list(settings.accounts):
         yield from _account(settings, name, client)
 
@@ -169,6 +171,13 @@ def _workers(settings: Settings, client: redis.Redis) -> Iterator[Check]:
             if worker.problem:
                 fix = "restart it; its log has the reason, and `okasie health` on its machine"
                 yield Check("worker health", False, f"{worker.name}: {worker.problem}", fix)
+
+
+def _traces() -> Iterator[Check]:
+    if tracing.wanted():
+        ok = tracing.installed()
+        detail = "exported, as the OTEL_* variables say" if ok else "the OTEL_* variables need an extra"
+        yield Check("traces", ok, detail, "pip install 'okasie-tasks[otel]'")
 
 
 def _memory(info: dict[str, Any]) -> Check:

@@ -285,7 +285,7 @@ def _reserve(port: int, held: contextlib.ExitStack) -> bool:
 def _check_redis(settings: Settings, url: str) -> None:
     client = connect(url, socket_timeout=5, tries=1)
     try:
-        check_layout(client, prefix=settings.redis.key_prefix, accounts=settings.accounts)
+        check_layout(client, prefix=settings.redis.key_prefix, accounts=settings.accounts, migrates=True)
     except (redis.RedisError, ValueError) as error:
         raise ConnectionFailed(redis_problem(error).message, where="redis.url") from error
     finally:

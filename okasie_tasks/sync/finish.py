@@ -14,6 +14,7 @@ from okasie_tasks.logs import get_logger
 from okasie_tasks.sync import failover, fetch, held_changes, plan_review, waiting_sells
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.telemetry import tracing
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -84,10 +85,18 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
         ctx.runs.request(run.account, run.mode)
     before = ctx.runs.account(run.account).cursor if cursor else ""
     ctx.runs.end(run, state, cursor=cursor, account_facts=account)
+    _record_span(run, state, ctx.runs.now_ms())
     # The plan of a dry run is read after its end; other runs keep only their record.
     ctx.runs.data.clear(run.id, but=held_changes.KEPT_FOR_PLANS if run.plan_only else ())
     ctx.runs.blocks.clear(run.account, run.id)
     _log_end(ctx, run.id, before)
+
+
+def _record_span(run: Run, state: str, now_ms: int) -> None:
+    """Record the whole run as one span of its trace."""
+    about = {"okasie.account": run.account, "okasie.run": run.id, "okasie.state": state}
+    parent, began_ms = run.facts.get("traceparent", ""), run.started_ms or run.created_ms
+    tracing.record(f"{run.mode} run", about, parent=parent, began_ms=began_ms, ended_ms=now_ms)
 
 
 def _log_end(ctx: AccountContext, run_id: str, cursor_before: str) -> None:

@@ -66,9 +66,14 @@ def check_mode(mode: str) -> None:
         raise ConfigurationError(f"got mode {mode!r:.40}, expected 'incremental' or 'full'", where="okasie.sync")
 
 
+def is_known(phase: str) -> bool:
+    """Whether this release has the phase. A newer one, whose workers run beside this one, may have others."""
+    return phase in _AFTER
+
+
 def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, range]]:
     """Return what to publish now, as ``(stage, parts)``. Each part is returned once; extra calls return nothing."""
-    if ctx.runs.controls.is_stopped(run_id, ctx.policy.account):
+    if not is_known(phase) or ctx.runs.controls.is_stopped(run_id, ctx.policy.account):
         return []
     stages, others_open = [phase], {}
     if phase == "apply":
@@ -109,7 +114,7 @@ def advance(ctx: AccountContext, run_id: str) -> Run | None:
     if run.cancelling:
         return cancelled(ctx, run_id)
     stages = APPLY if run.stage == "apply" else (run.stage,)
-    if not all(ctx.runs.parts.stage(run_id, stage).finished for stage in stages):
+    if not is_known(run.stage) or not all(ctx.runs.parts.stage(run_id, stage).finished for stage in stages):
         return None
     _AFTER[run.stage](ctx, run)
     after = ctx.runs.get(run_id)

@@ -25,6 +25,7 @@ ACCOUNTS = (
     "told", "told_failed", "drawn", "node", "django", "rewritten", "other", "odd", "escaped",
     "firewall", "culprit", "bodiless",
     "calm", "priced", "warned", "awaited", "over_http", "compared", "followed",
+    "calm", "priced", "warned", "newer", "newer_phase",
 )  # fmt: skip
 
 
