@@ -7,6 +7,9 @@ from fastapi import APIRouter, Depends, Request
 from okasie_tasks.services import Services
 from okasie_tasks.web.console import accounts, entrance, listings, plans, rejects, runs
 
+PARTS = (entrance, accounts, plans, listings, rejects, runs)
+"""The modules with the routes of the console."""
+
 
 def router(services: Services) -> APIRouter:
     """Return the routes of the console."""
@@ -15,6 +18,6 @@ def router(services: Services) -> APIRouter:
         request.state.services = services
 
     console = APIRouter(dependencies=[Depends(provide)], include_in_schema=False)
-    for part in (entrance, accounts, plans, listings, rejects, runs):
+    for part in PARTS:
         console.include_router(part.routes)
     return console

@@ -103,7 +103,7 @@ SENTENCES: Final = {
     ),
     # What is wrong with a row.
     "is required{when}, but the row has none": _("The row has no value, and one is needed."),
-    "expected a number, got {value}": _("A number is needed, the row has %(value)s."),
+    "expected a number{units}, got {value}": _("A number is needed, the row has %(value)s."),
     "expected a whole number, got {value}": _("A whole number is needed, the row has %(value)s."),
     "expected text, got {value}": _("A text is needed, the row has %(value)s."),
     "expected more than 0 when status is active, got 0": _("A car online needs a price above 0."),
