@@ -72,8 +72,8 @@ class _AcceptedMessage:
         self._ctx.ledger.put_rejects(self._rejects)
         rejects.log_new(self._ctx, self._rejects)
         self._ctx.pushes.record({self.push: self._outcomes} if self._outcomes else {})
-        self._ctx.pushes.expect(self.push, dict.fromkeys((*self.changes, *self._outcomes)))
         self._ctx.ledger.catalog.put(self._titles)
+        self._ctx.pushes.expect(self.push, dict.fromkeys((*self.changes, *self._outcomes)))
 
 
 def accept_push(

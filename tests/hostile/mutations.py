@@ -79,11 +79,11 @@ SEEDS: Final[dict[str, tuple[int, ...]]] = {
     "odd_words": (1,),
     "empty_page": (1,),
     "spelling": (1,),
-    "verdict": (12,),
+    "verdict": (39,),
     "item_verdict": (22,),
     "without_body": (21,),
     "at_rest": (6,),
-    "rekeyed": (91,),
+    "rekeyed": (20,),
     "sell_undone": (135,),
     "sell_in_doubt": (90,),
 }

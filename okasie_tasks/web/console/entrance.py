@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from okasie_tasks.web.console.languages import COOKIE, languages
-from okasie_tasks.web.console.page import ConsoleRoute, Form
+from okasie_tasks.web.console.page import ConsoleRoute, Form, local_path
 from okasie_tasks.web.console.rendering import STATIC, static_file
 
 _YEAR_SECONDS: Final = 365 * 86_400
@@ -26,7 +26,7 @@ def static(name: str) -> Response:
 @routes.post("/language")
 def choose_language(request: Request, form: Form) -> Response:
     """Keep the language in a cookie, and return to the page. It needs no session and changes nothing else."""
-    answer = RedirectResponse(_local(form.get("back", "")), 303)
+    answer = RedirectResponse(local_path(form.get("back", "")), 303)
     if form.get("language") in languages():
         answer.set_cookie(
             COOKIE,
@@ -37,9 +37,3 @@ def choose_language(request: Request, form: Form) -> Response:
             secure=request.url.scheme == "https",
         )
     return answer
-
-
-def _local(address: str) -> str:
-    """Return a path of this server; an address of another one becomes the overview."""
-    plain = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
-    return address if plain else "/"

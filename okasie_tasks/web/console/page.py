@@ -180,3 +180,9 @@ def _problem(request: Request, status: int, detail: str) -> HTMLResponse:
     title = page.gettext(_TITLES.get(status, _TITLES[500]))
     message = page.gettext(_MESSAGES[status]) if status in _MESSAGES else detail or title
     return page.show("error.html", answer=status, title=title, message=message)
+
+
+def local_path(address: str) -> str:
+    """Return a path of this server; an address of another one becomes the overview."""
+    plain = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if plain else "/"
