@@ -37,6 +37,7 @@ LAYER = {
     "tasks": 12,
     "actions": 13,
     "local": 14,
+    "web": 14,
     "cli": 15,
     "__main__": 16,
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.routing import APIRoute
 
-from okasie_tasks.web import console
+from okasie_tasks.web import console, entrance
 from okasie_tasks.web.app import create_app
 from tests.sync.http_scenario import HttpScenario, varied
 from tests.web.server import Browser, serve
@@ -132,7 +132,7 @@ def forms(world: World) -> list[tuple[str, dict[str, str]]]:
     names = {"account": "dex", "run": world.held_run, "what": "sell", "decision": "approve"}
     routes = [
         route.path
-        for part in console.PARTS
+        for part in (entrance, *console.PARTS)
         for route in part.routes.routes
         if isinstance(route, APIRoute) and "POST" in route.methods
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 
 from okasie_tasks.services import Services
 from okasie_tasks.web.console import accounts, entrance, listings, plans, rejects, runs
@@ -11,13 +11,9 @@ PARTS = (entrance, accounts, plans, listings, rejects, runs)
 """The modules with the routes of the console."""
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> APIRouter:  # noqa: ARG001 - the pages take them from the application
     """Return the routes of the console."""
-
-    def provide(request: Request) -> None:
-        request.state.services = services
-
-    console = APIRouter(dependencies=[Depends(provide)], include_in_schema=False)
+    console = APIRouter(include_in_schema=False)
     for part in PARTS:
         console.include_router(part.routes)
     return console

@@ -33,7 +33,7 @@ class Page:
 
     def __init__(self, request: Request, session: Session | None) -> None:
         self.request = request
-        self.services: Services = request.state.services
+        self.services: Services = request.app.state.services
         self.session = request.state.session = session
         self.language = negotiate(request.cookies.get(COOKIE), request.headers.get("accept-language", ""))
         self.path = request.url.path
