@@ -50,11 +50,9 @@ def test_a_held_plan_is_seen_with_old_and_new_values_and_approved(site: Site, op
     assert prices(site, "plans") == before, "nothing is sent before the second step"
     page.get_by_role("button", name="Send 2 changes now").click()
     page.locator("h1 .badge", has_text="done").wait_for()
-    assert "console:" in page.locator("main").inner_text()
+    assert "Approved by console:local" in page.locator("main").inner_text()
     after = prices(site, "plans")
     assert after == before | {reference: new for reference, (_, new) in moved.items()}
-    page.goto(f"{site.origin}/accounts/plans/listing?reference={next(iter(moved))}")
-    assert "by console:" in page.locator("main").inner_text()
 
 
 def tab_to(page: Any, name: str) -> None:
@@ -129,6 +127,7 @@ def test_a_car_is_found_by_a_part_of_its_title_and_pushed(site: Site, open_page:
     page.get_by_role("button", name="Push now").click()
     page.get_by_text("Answer of the marketplace: updated").wait_for()
     assert prices(site, "outdated")[wanted["stock_no"]] == int(wanted["price_eur"])
+    assert "by console:local" in page.locator("main").inner_text(), "the history says who pushed it"
 
 
 def test_both_sides_of_a_car_and_its_pictures_are_shown_when_asked_for(site: Site, open_page: Any) -> None:
@@ -221,18 +220,18 @@ def test_it_works_without_javascript(site: Site, open_page: Any) -> None:
 
 def test_axe_finds_no_serious_violation_on_any_page(site: Site, open_page: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    hold_two(site, "plans")
-    rows = site.synced("phone")
-    rows[4]["price_eur"] = "on request"
-    write_csv(site.feed("phone"), rows)
-    run = site.place.sync("phone")[1]["run"]
-    plan = site.place.okasie("status", "plans", "--json").document["accounts"][0]["held_plan"]["run"]
+    rows = site.synced("axe")
+    rows[0]["price_eur"], rows[4]["price_eur"] = str(int(rows[0]["price_eur"]) // 4), "on request"
+    write_csv(site.feed("axe"), rows)
+    run = site.place.sync("axe")[1]["run"]
+    plan = site.place.okasie("status", "axe", "--json").document["accounts"][0]["held_plan"]["run"]
+    car = rows[4]["stock_no"]
     pages = [
-        "/", "/accounts/phone", "/accounts/plans/plan", f"/accounts/plans/plan/approve?run={plan}",
-        f"/accounts/plans/plan/reject?run={plan}", "/accounts/plans/listings", "/accounts/plans/listings?search=nothing",
-        f"/accounts/phone/listing?reference={rows[4]['stock_no']}", f"/accounts/phone/listing/push?reference={rows[4]['stock_no']}",
-        f"/accounts/phone/listing/sell?reference={rows[4]['stock_no']}", "/accounts/phone/rejects", f"/runs/{run}",
-        "/accounts/nowhere", "/accounts/plans/plan/approve?run=01J", "/login",
+        "/", "/accounts/axe", "/accounts/axe/plan", f"/accounts/axe/plan/approve?run={plan}",
+        f"/accounts/axe/plan/reject?run={plan}", "/accounts/axe/listings", "/accounts/axe/listings?search=nothing",
+        f"/accounts/axe/listing?reference={car}", f"/accounts/axe/listing/push?reference={car}",
+        f"/accounts/axe/listing/sell?reference={car}", "/accounts/axe/rejects", f"/runs/{run}",
+        "/accounts/nowhere", "/accounts/axe/plan/approve?run=01J", "/login",
     ]  # fmt: skip
     found = []
     for options in ({"color_scheme": "light"}, {"color_scheme": "dark", "locale": "nl-BE", **PHONE}):

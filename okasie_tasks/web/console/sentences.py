@@ -117,6 +117,7 @@ SENTENCES: Final = {
     "expected {choices}, got {value}": _("One of %(choices)s is needed, the row has %(value)s."),
 }
 """A sentence of a document, with the parts that vary -> its text in the console."""
+_COLUMN: Final = re.compile(r"column (?P<name>[^:]+): ")
 _VARYING: Final = re.compile(r"\\\{(\w+)\\\}")
 
 
@@ -137,6 +138,8 @@ def sentence(text: str, gettext: Callable[[str], str]) -> str:
 
 
 def _one(text: str, gettext: Callable[[str], str]) -> str:
+    if (column := _COLUMN.match(text)) is not None:
+        return f"{gettext(_('column'))} {column['name']}: {_one(text[column.end() :], gettext)}"
     for pattern, known in _patterns():
         if found := pattern.fullmatch(text):
             return gettext(known) % found.groupdict()
