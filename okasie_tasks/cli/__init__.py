@@ -47,7 +47,7 @@ COMMANDS: Final = {
 _SHORT: Final = {
     "demo": "Run a complete sync against a temporary sandbox.",
     "init": "Draft an okasie.toml from a feed's header and first rows.",
-    "up": "Start everything on this machine: Redis if embedded, workers, Beat, Flower.",
+    "up": "Start everything on this machine: Redis if embedded, workers, Beat, Flower, console.",
     "sync": "Enqueue one run of an account and follow it until it ends.",
     "plan": "Show what a run would send, and why, without sending it.",
     "approve": "Approve a held plan and send it.",

@@ -25,7 +25,7 @@ from okasie_tasks.sandbox.server import run
 @click.option("--sandbox", "with_sandbox", is_flag=True, help="Start a sandbox API and point every account at it.")
 @command_options
 def up(context: Context, with_sandbox: bool) -> None:
-    """Start Redis if embedded, workers, Beat and Flower on this machine, and keep them running.
+    """Start Redis if embedded, workers, Beat, Flower and the console on this machine, and keep them running.
 
     SIGHUP reloads the configuration: workers and Beat restart with it, each after its tasks in progress.
     """
@@ -46,6 +46,8 @@ def up(context: Context, with_sandbox: bool) -> None:
             )
         if fleet.flower_url is not None:
             progress_line(f"Flower at {fleet.flower_url}")
+        if fleet.web_url is not None:
+            progress_line(f"console at {fleet.web_url}")
         accounts = ", ".join(fleet.settings.accounts) or "no account"
         progress_line(f"ready: {accounts}; logs in {fleet.settings.redis.state_dir / 'logs'}; Ctrl-C stops everything")
         fleet.watch(stopped.wait, changed)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Final
 
 import click
 
 from okasie_tasks.cli.common import Context, command_options, progress_line
 from okasie_tasks.errors import ConfigurationError
-
-START_TOKEN: Final = "OKASIE_WEB_START_TOKEN"  # noqa: S105 - the name of a variable
-"""`okasie up` chooses the start token of its server, so that it can print the address."""
 
 
 @click.command()
@@ -27,8 +23,10 @@ def web(context: Context, listen: str | None) -> None:
         raise ConfigurationError("the server is not installed: pip install 'okasie-tasks[web]'", where="okasie web")
     if listen:
         os.environ["OKASIE_WEB__LISTEN"] = listen
-    start_token = os.environ.pop(START_TOKEN, "")
     from okasie_tasks.cli.fleet_client import services_of  # noqa: PLC0415 - slow to import
+    from okasie_tasks.settings.web import START_TOKEN  # noqa: PLC0415
+
+    start_token = os.environ.pop(START_TOKEN, "")
 
     services = services_of(context)
     if services.settings.web.listen is None:

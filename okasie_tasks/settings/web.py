@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -14,6 +14,8 @@ from okasie_tasks.settings.secret import is_loopback
 from okasie_tasks.settings.values import Name, SecretText, Table, http_url, listed, or_off
 
 Role = Literal["read", "push", "operate"]
+START_TOKEN: Final = "OKASIE_WEB_START_TOKEN"  # noqa: S105 - the name of a variable
+"""`okasie up` chooses the start token of its server, so that it can print the address."""
 
 
 def _listen(value: str) -> str:

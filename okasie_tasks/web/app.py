@@ -7,14 +7,14 @@ from fastapi import FastAPI
 from okasie_tasks import __version__
 from okasie_tasks.services import Services
 from okasie_tasks.web import entrance
-from okasie_tasks.web.api import api
+from okasie_tasks.web.api import add_api
 from okasie_tasks.web.console import router as console
 from okasie_tasks.web.doors import Doors
 from okasie_tasks.web.gate import Gate
 
 
 def create_app(services: Services, *, start_token: str = "") -> FastAPI:
-    """Return the application of one process. ``start_token``: opens a session, on a server without configured tokens."""
+    """Return the application of one process. ``start_token``: signs in where no tokens are configured."""
     app = FastAPI(
         title="okasie-tasks",
         version=__version__,
@@ -25,7 +25,7 @@ def create_app(services: Services, *, start_token: str = "") -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services, app.state.doors = services, Doors(services, start_token)
-    app.include_router(api(app))
+    add_api(app)
     app.include_router(entrance.routes)
     app.include_router(console(services))
     app.add_middleware(entrance.StartToken)
