@@ -8,6 +8,7 @@ from okasie_tasks.client import TRY_SECONDS
 from okasie_tasks.core.guards import HeldPlan
 from okasie_tasks.errors import ConfigurationError, PlanOutdated
 from okasie_tasks.services import Services
+from okasie_tasks.store.records import Run
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import AccountContext
 
@@ -24,12 +25,16 @@ def approve(services: Services, run: str, *, by: str, try_seconds: float = TRY_S
 
 
 @redis_errors()
-def reject(services: Services, run: str, *, by: str) -> None:
-    """Drop the held plan of ``run``; later runs plan again. Raises `PlanOutdated` if it is not held any more."""
+def reject(services: Services, run: str, *, by: str) -> Run:
+    """Drop the held plan of ``run`` and return that run; later runs plan again.
+
+    Raises `PlanOutdated` if it is not held any more.
+    """
     ctx, plan = held(services, run)
     if not plan_review.drop(ctx, plan.run):
         raise outdated(plan.run, "", now="another decision or run came first")
     ctx.runs.note(plan.run, dropped_by=cleaned_name(by))
+    return find_run(services, plan.run)
 
 
 @redis_errors()

@@ -10,7 +10,6 @@ from okasie_tasks.errors import ConfigurationError, OkasieError
 from okasie_tasks.services import Services
 from okasie_tasks.store.records import KEEP_RUNS, Run
 from okasie_tasks.sync import phases
-from okasie_tasks.sync.context import AccountContext
 
 LEAST: Final = 12
 """Characters of a run's id that a decision needs: the first ten are only its time."""
@@ -88,26 +87,31 @@ def cancel(services: Services, run: str, *, by: str) -> Run:
     """
     record = find_run(services, run, least=LEAST)
     ctx = services.context(record.account)
-    require_open(ctx.runs.controls.cancel(record.id, record.account), record.id)
+    _require_open(ctx.runs.controls.cancel(record.id, record.account), record.id)
     ctx.runs.note_once(record.id, "cancelled_by", cleaned_name(by))
-    settle(services, ctx, record.id, by=by)
-    return ctx.runs.get(record.id) or record
+    return settle(services, record, by=by)
 
 
-def settle(services: Services, ctx: AccountContext, run: str, *, by: str) -> bool:
-    """End a cancelled run if no request is in flight, and begin the next one; returns whether it has ended.
+@redis_errors()
+def settle(services: Services, record: Run, *, by: str) -> Run:
+    """End a cancelled run if no request is in flight, let the next one begin, and return the record as it is then.
 
-    The workers do the same. This is for the case that none is running.
+    The workers do the same; this is for the case that none is running. Raises `ConfigurationError` if its last part
+    ended first, or failed.
     """
-    if phases.advance(ctx, run) is None:
-        return False
-    if ctx.runs.waiting(ctx.policy.account):
-        kwargs: dict[str, Any] = {"account": ctx.policy.account, "requested": True}
-        notify(services, "okasie.sync", kwargs, f"{ctx.policy.account}: the run that waits, by {by}")
-    return True
+    ctx, account = services.context(record.account), record.account
+    if phases.advance(ctx, record.id) is None:
+        return record
+    if ctx.runs.waiting(account):
+        kwargs: dict[str, Any] = {"account": account, "requested": True}
+        notify(services, "okasie.sync", kwargs, f"{account}: the run that waits, by {cleaned_name(by)}")
+    ended = ctx.runs.get(record.id)
+    if ended is None or ended.state != "cancelled":
+        _require_open(ended.state if ended else "", record.id)
+    return ended or record
 
 
-def require_open(state: str, name: str) -> None:
+def _require_open(state: str, name: str) -> None:
     """Raises `ConfigurationError` unless a run in this state can be cancelled."""
     if state in ("queued", "running"):
         return

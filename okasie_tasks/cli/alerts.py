@@ -11,7 +11,7 @@ import click
 from okasie_tasks import logs
 from okasie_tasks.alerting.channels import channels
 from okasie_tasks.cli.common import Context, command_options, echo, emit, table
-from okasie_tasks.cli.fleet_client import services_of
+from okasie_tasks.cli.connect import services_of
 from okasie_tasks.errors import ConfigurationError, OkasieError
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.settings import AlertSettings, load_settings

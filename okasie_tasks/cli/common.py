@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
+from okasie_tasks.cli.times import in_zone
 from okasie_tasks.masking import clean, json_escaped
 
+_LEAST_COLUMNS: Final = 40
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -49,10 +54,11 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def emit(context: Context, document: Any, show: Callable[[], None]) -> None:
-    """Print the document as JSON, or call ``show`` to print it as text."""
+    """Print the document as JSON, or call ``show`` to print it as text, with times in the document's ``timezone``."""
     if context.as_json:
         click.echo(json_text(document))
-    else:
+        return
+    with in_zone((isinstance(document, dict) and document.get("timezone")) or "UTC"):
         show()
 
 
@@ -66,13 +72,33 @@ def echo(line: str) -> None:
     click.echo(clean(line))
 
 
+def width() -> int | None:
+    """Return the columns of the terminal, or ``$COLUMNS``; None in a file or pipe, whose lines may have any length."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return None
+    return max(_LEAST_COLUMNS, shutil.get_terminal_size().columns)
+
+
+def wrapped(line: str, indent: int = 2) -> None:
+    """Print a line to stdout, broken at the terminal's width; the lines that follow are indented."""
+    columns, text = width(), clean(line)
+    if columns is None or len(text) <= columns:
+        click.echo(text)
+        return
+    lead = " " * (len(text) - len(text.lstrip()))
+    broken = textwrap.TextWrapper(
+        columns, initial_indent=lead, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    click.echo(broken.fill(text.strip()))
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table. In a file or pipe its width is not limited to that of a terminal."""
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - slow to import; help needs none of it
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+    console = Console(width=width() or 240, highlight=False, markup=False)
     printed = Table(*headers, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         printed.add_row(*map(clean, row))

@@ -1,4 +1,4 @@
-"""``okasie push``, ``sell``, ``why``, ``rejects`` and ``retry``: send and explain single listings."""
+"""``okasie push``, ``sell``, ``why`` and ``retry``: send and explain single listings."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from okasie_tasks.cli.common import Context, change_text, command_options, echo, emit, table
-from okasie_tasks.cli.run_view import NO_REFERENCE, print_run, waiting_lines
+from okasie_tasks.cli.common import Context, change_text, command_options, echo, emit, table, wrapped
+from okasie_tasks.cli.run_view import print_run
 from okasie_tasks.cli.runs import EXIT_FAILED, EXIT_REJECTED, exit_status
+from okasie_tasks.cli.times import when
 
 
 @click.command()
@@ -18,40 +19,12 @@ from okasie_tasks.cli.runs import EXIT_FAILED, EXIT_REJECTED, exit_status
 @command_options
 def why(context: Context, account: str, reference: str) -> None:
     """Explain listing REF of ACCOUNT: what was sent, what was answered, what happens next."""
-    from okasie_tasks.cli import fleet_client  # noqa: PLC0415 - Celery only where it is needed
+    from okasie_tasks.cli.connect import services_of, with_zone  # noqa: PLC0415 - redis-py only where it is needed
+    from okasie_tasks.reports.listing import why_document  # noqa: PLC0415
 
-    document = fleet_client.why(context, account, reference)
+    services = services_of(context)
+    document = with_zone(services, why_document(services.context(account), reference))
     emit(context, document, lambda: _print_why(document))
-
-
-@click.command()
-@click.argument("account")
-@command_options
-def rejects(context: Context, account: str) -> None:
-    """List the rejected listings of ACCOUNT: refused by the marketplace, or invalid in the source."""
-    from okasie_tasks.cli import fleet_client  # noqa: PLC0415
-
-    document = fleet_client.rejects(context, account)
-    entries = document["rejects"]
-
-    def show() -> None:
-        headers = ["reference", "state", "fields", "message", "code", "where", "attempts", "first", "last", "request"]
-        rows = [
-            [
-                r["reference"] or NO_REFERENCE, r["state"], ", ".join(r["fields"]), r["message"], r["code"], r["where"],
-                str(r["attempts"]), _time(r["first_seen"]), _time(r["last_seen"]), r["request_id"] or "-",
-            ] for r in entries
-        ]  # fmt: skip
-        if rows:
-            table(headers, rows)
-        left = document["rows_without_reference"] - sum(r["holds_sells"] for r in entries)
-        echo(f"{len(rows)} rejected" if rows else "nothing is rejected")
-        if left:
-            echo(f"{left} more rows without a readable reference")
-        for line in waiting_lines(document):
-            echo(line)
-
-    emit(context, document, show)
 
 
 @click.command()
@@ -60,22 +33,16 @@ def rejects(context: Context, account: str) -> None:
 @command_options
 def retry(context: Context, account: str, references: tuple[str, ...]) -> None:
     """Retry the listings of ACCOUNT that the marketplace refused, all or REF..., and follow the run that sends them."""
-    from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415
+    from okasie_tasks.actions import accounts as actions  # noqa: PLC0415
+    from okasie_tasks.cli.connect import PUBLISH_SECONDS, operator  # noqa: PLC0415
+    from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415 - Celery only where it is needed
 
     follower = Follower(context, account)
-    released = follower.free(references)
-    document: dict[str, Any] = {
-        "account": account,
-        "run": None,
-        "state": None,
-        "freed": released.freed,
-        "invalid": released.invalid,
-        "not_parked": released.not_rejected,
-        "still_parked": [],
-    }
-    if released.freed or released.invalid:
-        document |= follower.follow(follower.start("incremental"))
-        document["still_parked"] = follower.still_rejected([*released.freed, *released.invalid])
+    released = actions.retry(follower.services, account, references, by=operator(), try_seconds=PUBLISH_SECONDS)
+    document: dict[str, Any] = {**released, "state": None, "still_parked": []}
+    if released["run"]:
+        document |= follower.follow(follower.picked_up(released["run"]))
+        document["still_parked"] = follower.still_rejected([*released["freed"], *released["invalid"]])
     emit(context, document, lambda: _print_retry(document))
     if document["run"]:
         sys.exit(exit_status(document))
@@ -107,40 +74,38 @@ _FLAGS = {
 
 def _print_why(document: dict[str, Any]) -> None:
     ledger, reject, waiting = document["ledger"], document["reject"], document["waiting"]
-    echo(f"{document['reference']} of {document['account']}")
+    title = f": {document['title']}" if document["title"] else ""
+    wrapped(f"{document['reference']} of {document['account']}{title}", 12)
     if document["listing_url"]:
-        echo(f"  advert    {document['listing_url']}")
+        wrapped(f"  advert    {document['listing_url']}", 12)
     if ledger:
         labels = [ledger["status"] or "no status", *(text for flag, text in _FLAGS.items() if ledger[flag])]
-        times = [f"{name.replace('_', ' ')} {_time(ledger[name])}" for name in ("last_sent", "changed_there")]
-        echo(f"  ledger    {', '.join(labels)}; {', '.join(times)}")
+        times = [f"{name.replace('_', ' ')} {when(ledger[name])}" for name in ("last_sent", "changed_there")]
+        wrapped(f"  ledger    {', '.join(labels)}; {', '.join(times)}", 12)
     if reject:
-        echo(f"  {reject['state']:<9} {reject['message']} ({reject['code']}, {reject['where']})")
+        wrapped(f"  {reject['state']:<9} {reject['message']} ({reject['code']}, {reject['where']})", 12)
         request = f", request {reject['request_id']}" if reject["request_id"] else ""
-        seen = f"first seen {_time(reject['first_seen'])}, last {_time(reject['last_seen'])}"
-        echo(f"            refused {reject['attempts']} times, {seen}{request}")
+        seen = f"first seen {when(reject['first_seen'])}, last {when(reject['last_seen'])}"
+        wrapped(f"            refused {reject['attempts']} times, {seen}{request}", 12)
     if waiting:
-        echo(f"  waiting   a {waiting['kind']}, accepted {_time(waiting['accepted'])}, {waiting['tries']} tries")
+        wrapped(f"  waiting   a {waiting['kind']}, accepted {when(waiting['accepted'])}, {waiting['tries']} tries", 12)
     for event in document["events"]:
         _print_event(event)
-    echo(f"  next      {document['next']}")
+    wrapped(f"  next      {document['next']}", 12)
 
 
 def _print_event(event: dict[str, Any]) -> None:
     origin = [f"{name} {event[key]}" for name, key in (("run", "run"), ("request", "request_id")) if event[key]]
-    echo(f"  {event['kind']:<9} {_time(event['at'])}  {event['reason']}")
+    by = f", by {event['by']}" if event["by"] else ""
+    wrapped(f"  {event['kind']:<9} {when(event['at'])}  {event['reason']}{by}", 12)
     if event["message"]:
-        echo(f"            {event['message']}" + (f" ({event['code']})" if event["code"] else ""))
+        wrapped(f"            {event['message']}" + (f" ({event['code']})" if event["code"] else ""), 12)
     for change in event["changes"]:
-        echo(f"            {change_text(change)}")
+        wrapped(f"            {change_text(change)}", 12)
     if event["changes_left_out"]:
-        echo(f"            and {event['changes_left_out']} more")
+        wrapped(f"            and {event['changes_left_out']} more", 12)
     for line in (*event["warnings"], *([", ".join(origin)] if origin else [])):
-        echo(f"            {line}")
-
-
-def _time(moment: str | None) -> str:
-    return moment.replace("T", " ")[:19] if moment else "-"
+        wrapped(f"            {line}", 12)
 
 
 _FAILED = ("failed", "not_found")

@@ -37,8 +37,8 @@ def metrics(context: Context, port: int, host: str, once: bool) -> None:
         raise ConfigurationError(
             "prometheus_client is not installed: pip install 'okasie-tasks[metrics]'", where="okasie metrics"
         )
+    from okasie_tasks.cli.connect import services_of  # noqa: PLC0415
     from okasie_tasks.cli.exposition import documents, registry  # noqa: PLC0415 - an extra, and Celery
-    from okasie_tasks.cli.fleet_client import services_of  # noqa: PLC0415
 
     collected = registry(services_of(context))
     if not once:

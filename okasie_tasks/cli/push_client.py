@@ -6,12 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from okasie_tasks.actions import requests
 from okasie_tasks.cli.common import Context, progress_line
-from okasie_tasks.cli.fleet_client import GIVE_UP_SECONDS, enqueue, services_of, unattended, wait_for_worker
+from okasie_tasks.cli.connect import PUBLISH_SECONDS, operator, services_of, zone_of
+from okasie_tasks.cli.fleet_client import GIVE_UP_SECONDS, unattended, wait_for_worker
+from okasie_tasks.cli.times import in_text, in_zone
 from okasie_tasks.core.pending import Push
 from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.reports.runs import pause_hint
-from okasie_tasks.tasks.run_events import push_label
 from okasie_tasks.urgent.accept import checked_references
 from okasie_tasks.worker.settings import URGENT
 
@@ -40,9 +42,10 @@ class Waiter:
         self._references = checked_references(list(references), task)
         self._hint()
         self._sent_ms, sent_at = self._services.runs.now_ms(), time.monotonic()
-        kwargs = {"account": self._account, "references": self._references}
-        label = push_label(self._account, task.removeprefix("okasie."), self._references)
-        push = enqueue(self._services, task, kwargs, label)
+        send = requests.push if task == "okasie.push" else requests.sell
+        push = send(
+            self._services, self._account, references=self._references, by=operator(), try_seconds=PUBLISH_SECONDS
+        )
         self._give_up = sent_at + GIVE_UP_SECONDS
         if wait_for_worker(lambda: bool(self._push(push).at_ms), URGENT):
             start = "start it with `okasie up` or `celery -A okasie_tasks worker`"
@@ -88,7 +91,8 @@ class Waiter:
         """Print once that the account is paused."""
         if not self._hinted and (hint := pause_hint(self._ctx)):
             self._hinted = True
-            progress_line(hint)
+            with in_zone(zone_of(self._services, self._account)):
+                progress_line(in_text(hint))
 
     def _push(self, push: str) -> Push:
         return self._services.pushes.get(push)

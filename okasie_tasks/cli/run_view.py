@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from okasie_tasks.cli.common import echo
+from okasie_tasks.cli.common import echo, table, width, wrapped
+from okasie_tasks.cli.times import in_text, when
 
 _BAR: Final = 32
 _SLOTS: Final = 30
 _ITEMS: Final = 20
+_WIDE: Final = 120
+"""Columns from which whole run ids are shown in a list."""
+_SHORT_ID: Final = 14
+_COUNTED: Final = ("created", "updated", "sold", "rejected", "held")
 NO_REFERENCE: Final = "(none)"
 """Stands for an empty cell where a reference should be."""
 
@@ -21,11 +26,11 @@ def print_run(document: dict[str, Any]) -> None:
         f"run {document['run']} of {document['account']} ({document['mode']}): {document['state']}"
         f" in {document['seconds']:.1f} s"
     )
-    echo("  listings  " + ", ".join(f"{count} {name}" for name, count in listings.items() if count))
+    wrapped("  listings  " + ", ".join(f"{count} {name}" for name, count in listings.items() if count), 12)
     sent = ", ".join(f"{requests[name]} {name}" for name in ("list", "bulk", "put", "delete") if requests[name])
     echo(f"  requests  {sent or 'none'} (fewest possible: {requests['minimum']})")
     if document["cursor"]:
-        echo(f"  cursor    {document['cursor']}")
+        echo(f"  cursor    {when(document['cursor'])}")
     print_held(document)
     if document["approved"]:
         echo(f"  approved  the plan held by run {document['approved']}")
@@ -35,10 +40,40 @@ def print_run(document: dict[str, Any]) -> None:
     print_rejects(document.get("rejects", []))
 
 
+def print_runs(documents: Sequence[dict[str, Any]]) -> None:
+    """Print a line for each run. A narrow terminal shows the beginning of its id, which commands accept."""
+    narrow = (width() or _WIDE) < _WIDE
+    rows = [
+        [
+            document["run"][:_SHORT_ID] if narrow else document["run"],
+            document["purpose"],
+            document["state"],
+            when(document["created_at"])[5:16] if narrow else when(document["created_at"]),
+            f"{document['seconds']:.1f}",
+            _brief(document),
+        ]
+        for document in documents
+    ]
+    table(["run", "for", "state", "requested", "seconds", "listings"], rows)
+
+
+def _brief(document: dict[str, Any]) -> str:
+    counts = [f"{document['listings'][name]} {name}" for name in _COUNTED if document["listings"][name]]
+    replacing = [f"replaced by {document['replaced_by']}"] if document["replaced_by"] else []
+    return ", ".join([*replacing, *counts]) or "-"
+
+
+def _decisions(document: dict[str, Any]) -> Iterator[str]:
+    """Yield who requested the run, and who approved, dropped or cancelled it."""
+    for name in ("requested_by", "approved_by", "dropped_by", "cancelled_by"):
+        if document[name]:
+            yield f"{name.replace('_', ' ')} {document[name]}"
+
+
 def print_rejects(rejects: Sequence[dict[str, Any]]) -> None:
     """Print a line for each reject."""
     for reject in rejects:
-        echo(f"            {reject['reference'] or NO_REFERENCE}  {reject['where']}  {reject['message']}")
+        wrapped(f"            {reject['reference'] or NO_REFERENCE}  {reject['where']}  {reject['message']}", 14)
 
 
 def waiting_lines(document: dict[str, Any]) -> Iterator[str]:
@@ -54,18 +89,19 @@ def waiting_lines(document: dict[str, Any]) -> Iterator[str]:
 def print_remarks(document: dict[str, Any]) -> None:
     """Print the notes and the error of a run."""
     for note in document["notes"]:
-        echo(f"  note      {note}")
+        wrapped(f"  note      {in_text(note)}", 12)
     if document["error"]:
         error = document["error"]
-        echo(f"  error     {error['code']}: {error['where'] + ': ' if error['where'] else ''}{error['message']}")
+        where = f"{error['where']}: " if error["where"] else ""
+        wrapped(f"  error     {error['code']}: {where}{error['message']}", 12)
 
 
 def print_held(document: dict[str, Any]) -> None:
     """Print what needs approval, and the commands that approve or drop it."""
     for hold in document["held"]:
-        echo(f"  held      {hold['count']} {hold['what']}: {hold['reason']}")
+        wrapped(f"  held      {hold['count']} {hold['what']}: {hold['reason']}", 12)
     if document.get("held_run") and document["held"]:
-        echo(f"            okasie approve {document['held_run']} sends it, okasie reject drops it")
+        wrapped(f"            okasie approve {document['held_run']} sends it, okasie reject drops it", 12)
 
 
 def print_items(document: dict[str, Any]) -> None:
@@ -73,7 +109,7 @@ def print_items(document: dict[str, Any]) -> None:
     items = document.get("items", [])
     for item in items[:_ITEMS]:
         changes = "; ".join(_values(field, change) for field, change in item["changes"].items())
-        echo(f"            {item['action']} {item['reference']}: {changes or item['reason']}")
+        wrapped(f"            {item['action']} {item['reference']}: {changes or item['reason']}", 14)
     if left := max(0, len(items) - _ITEMS) + document.get("items_left_out", 0):
         echo(f"            {left} more are held" + ("; --json lists them" if len(items) > _ITEMS else ""))
 
@@ -86,7 +122,10 @@ def _values(field: str, change: dict[str, Any]) -> str:
 def print_details(document: dict[str, Any]) -> None:
     """Print times, phases, use of the quota, and the slowest and failed requests."""
     print_items(document)
-    echo(f"  started   {document['started_at'] or 'not yet'}, ended {document['ended_at'] or 'not yet'}")
+    begun, ended = (when(document[name], none="not yet") for name in ("started_at", "ended_at"))
+    echo(f"  started   {begun}, ended {ended}")
+    for number, line in enumerate(_decisions(document)):
+        echo(f"  {'' if number else 'by':<10}{line}")
     for number, phase in enumerate(document["timeline"]):
         echo(f"  {'' if number else 'timeline':<10}{_phase(phase, document['seconds'])}")
     for number, line in enumerate(_use(document)):

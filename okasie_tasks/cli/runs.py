@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from okasie_tasks.cli.common import Context, change_text, command_options, echo, emit, table
+from okasie_tasks.cli.common import Context, command_options, echo, emit, table, wrapped
 from okasie_tasks.cli.run_view import (
     print_details,
     print_held,
@@ -17,23 +16,33 @@ from okasie_tasks.cli.run_view import (
     print_rejects,
     print_remarks,
     print_run,
-    waiting_lines,
+    print_runs,
 )
 from okasie_tasks.core.estimates import Forecast
 from okasie_tasks.errors import UNKNOWN_ACCOUNT, ConfigurationError
 
-_CONFLICTS, _REJECTS = 3, 20
+_REJECTS = 20
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_HELD, EXIT_REJECTED, EXIT_UNREACHABLE = 1, 2, 3, 4, 5
 
 
 @click.command()
-@click.argument("account")
+@click.argument("account", required=False)
 @click.option("--full", is_flag=True, help="Read all listings of the marketplace instead of only the changed ones.")
 @click.option("--no-wait", is_flag=True, help="Return as soon as the run is queued.")
 @click.option("--dry-run", is_flag=True, help="The same as `okasie plan`: nothing is sent.")
+@click.option("--follow", metavar="RUN", help="Follow this run, named by its id or the beginning of it.")
 @command_options
-def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: bool) -> None:
+def sync(  # noqa: PLR0917 - a parameter for each option
+    context: Context, account: str | None, full: bool, no_wait: bool, dry_run: bool, follow: str | None
+) -> None:
     """Enqueue one run of ACCOUNT on the running workers and follow it until it ends."""
+    if follow is not None:
+        if full or no_wait or dry_run:
+            raise click.UsageError("--follow starts no run: it takes none of --full, --no-wait, --dry-run")
+        _follow(context, account, follow)
+        return
+    if account is None:
+        raise click.UsageError("Missing argument 'ACCOUNT'.")
     if dry_run:
         _plan(context, account, full=full)
         return
@@ -45,6 +54,19 @@ def sync(context: Context, account: str, full: bool, no_wait: bool, dry_run: boo
         emit(context, {"run": run, "account": account, "state": "queued"}, lambda: echo(run))
         return
     document = follower.follow(run)
+    emit(context, document, lambda: print_run(document))
+    sys.exit(exit_status(document))
+
+
+def _follow(context: Context, account: str | None, name: str) -> None:
+    from okasie_tasks.cli.connect import run_of, services_of  # noqa: PLC0415
+    from okasie_tasks.cli.run_client import Follower  # noqa: PLC0415
+
+    services = services_of(context)
+    record = run_of(services, name)
+    if account not in (None, record.account):
+        raise ConfigurationError(f"it is a run of {record.account}, not of {account}", where=record.id)
+    document = Follower(context, record.account, services).follow(record.id)
     emit(context, document, lambda: print_run(document))
     sys.exit(exit_status(document))
 
@@ -83,7 +105,7 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
         if rows:
             table(["action", "reference", "reason", "fields"], rows)
         planned = document["planned"]
-        echo(
+        wrapped(
             f"{planned['upserts']} to upsert, {planned['sells']} to mark sold, at least"
             f" {document['requests']['minimum']} requests: {_ahead(document['forecast'])}; nothing was sent"
         )
@@ -105,36 +127,18 @@ def _plan(context: Context, account: str, *, full: bool) -> None:
 
 
 @click.command()
-@click.argument("account", required=False)
-@command_options
-def status(context: Context, account: str | None) -> None:
-    """Show the last runs, cursor, quota, lanes, held plans, rejects and staleness of each account."""
-    from okasie_tasks.cli.fleet_client import fleet  # noqa: PLC0415
-
-    document = fleet(context, account)
-    emit(context, document, lambda: _print_status(document))
-    if document["missing"]:
-        sys.exit(EXIT_UNREACHABLE)
-
-
-@click.command()
 @click.argument("account")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="How many runs to list.")
 @command_options
 def runs(context: Context, account: str, limit: int) -> None:
-    """List the runs of ACCOUNT, newest first."""
-    from okasie_tasks.cli.fleet_client import history  # noqa: PLC0415
+    """List the runs of ACCOUNT, newest first: syncs, dry runs (plan), and runs that send an approved plan."""
+    from okasie_tasks.cli.connect import services_of, with_zone  # noqa: PLC0415
+    from okasie_tasks.reports.runs import runs_document  # noqa: PLC0415
 
-    documents = history(context, account, limit)
-
-    def show() -> None:
-        rows = [
-            [d["run"], d["mode"], _state(d), f"{d['seconds']:.1f}", *(str(d["listings"][n]) for n in _SHOWN)]
-            for d in documents
-        ]
-        table(["run", "mode", "state", "seconds", *_SHOWN], rows)
-
-    emit(context, {"account": account, "runs": documents}, show)
+    services = services_of(context)
+    services.account(account)
+    document = with_zone(services, runs_document(services, account, limit))
+    emit(context, document, lambda: print_runs(document["runs"]))
 
 
 @click.command()
@@ -147,10 +151,12 @@ def runs(context: Context, account: str, limit: int) -> None:
 )
 @command_options
 def run(context: Context, run: str, file: Path | None) -> None:
-    """Show one run with its counts, timings, requests and errors."""
-    from okasie_tasks.cli.fleet_client import one_run  # noqa: PLC0415
+    """Show one run with its counts, timings, requests and errors. RUN: its id, or the beginning of it."""
+    from okasie_tasks.cli.connect import run_of, services_of, with_zone  # noqa: PLC0415
+    from okasie_tasks.reports.runs import run_details  # noqa: PLC0415
 
-    document = one_run(context, run)
+    services = services_of(context)
+    document = with_zone(services, run_details(services, run_of(services, run)))
     if file is not None:
         from okasie_tasks.cli.html_report import render  # noqa: PLC0415 - Jinja2 only where it is needed
 
@@ -168,9 +174,6 @@ def run(context: Context, run: str, file: Path | None) -> None:
     emit(context, document, show)
 
 
-_SHOWN = ("created", "updated", "sold", "rejected", "held")
-
-
 def exit_status(document: dict[str, Any]) -> int:
     """Return the exit status of an ended run; where several apply, 1 comes before 3, and 3 before 4."""
     if document["error"] and document["error"]["code"] == UNKNOWN_ACCOUNT:
@@ -182,94 +185,5 @@ def exit_status(document: dict[str, Any]) -> int:
     return EXIT_REJECTED if document["new_rejects"] else 0
 
 
-def _state(document: dict[str, Any]) -> str:
-    replacing = document["replaced_by"]
-    return f"{document['state']}, replaced by {replacing}" if replacing else str(document["state"])
-
-
 def _ahead(document: dict[str, Any]) -> str:
     return Forecast(**document).text
-
-
-def _print_status(document: dict[str, Any]) -> None:
-    rows = []
-    for entry in document["accounts"]:
-        last, stale, quota, lanes = entry["last_run"], entry["stale_seconds"], entry["quota"], entry["lanes"]
-        rows.append(
-            [
-                entry["account"],
-                f"{last['mode']} {last['state']}" if last else "never ran",
-                f"{stale / 60:.0f} min" if stale is not None else "-",
-                entry["cursor"] or "-",
-                f"{quota['used_last_minute']}/{quota['limit']}",
-                f"{lanes['urgent']} urgent, {lanes['bulk']} bulk",
-                str(entry["pushes_waiting"]),
-                str(entry["rejects"]),
-                str(entry["held_plan"]["count"] if entry["held_plan"] else 0),
-            ]
-        )
-    if rows:
-        headers = ["account", "last run", "last success", "cursor", "quota", "tickets", "pushes", "rejects", "held"]
-        table(headers, rows)
-    for entry in document["accounts"]:
-        for hold in entry["held"]:
-            plan = entry["held_plan"]
-            echo(
-                f"{entry['account']}: {hold['count']} {hold['what']} held until {plan['expires_at']}: {hold['reason']};"
-                f" `okasie approve {plan['run']}` or `okasie reject {plan['run']}`"
-            )
-        for line in _remarks(entry):
-            echo(f"{entry['account']}: {line}")
-    for queue, count in document["queues"].items():
-        consumers = "unknown" if count["consumers"] is None else count["consumers"]
-        echo(f"queue {queue}: {count['waiting']} waiting, {consumers} consumers")
-    for worker in document.get("workers", []):
-        if not worker["same_configuration"]:
-            echo(
-                f"worker {worker['name']} runs another configuration than this command: send SIGHUP to `okasie up`, or"
-                " restart it"
-            )
-    if quarantine := document.get("quarantine", {}).get("last"):
-        last = quarantine[0]
-        echo(
-            f"quarantine: {document['quarantine']['total']} malformed messages; the last one from {last['queue']} at"
-            f" {last['at']}: {last['reason']}; `okasie status --json` shows more"
-        )
-    if discarded := document.get("discarded", {}).get("last"):
-        _print_discarded(document["discarded"]["total"], discarded[0])
-    for name in document["missing"]:
-        echo(document["redis_problem"] if name == "redis" else f"no worker consumes {name}")
-
-
-def _print_discarded(total: dict[str, int], last: dict[str, Any]) -> None:
-    counts = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in total.items() if count)
-    name = f"{last['task'] or 'a request'} of {last['account']}" if last["account"] else last["task_id"]
-    echo(
-        f"discarded requests: {counts}; the last one, {name}, at {last['at']}: {last['reason']};"
-        " `okasie status --json` shows more"
-    )
-
-
-def _remarks(entry: dict[str, Any]) -> Iterator[str]:
-    """Yield an account's problems, and how long its current run will take."""
-    quota, active, last = entry["quota"], entry["forecast"]["active"], entry["last_run"]
-    if last and last["error"]:
-        error = last["error"]
-        where = f"{error['where']}: " if error["where"] else ""
-        yield f"last run {last['state']}: {where}{error['message']}; see `okasie run {last['run']}`"
-    yield from waiting_lines(entry)
-    if entry["paused_since"]:
-        yield f"paused since {entry['paused_since']}; `okasie resume {entry['account']}` resumes it"
-    if active:
-        yield f"run {entry['active']}: {active['requests']} requests left, {_ahead(active)}"
-    if quota["pause_seconds"]:
-        reasons = {"429": "the marketplace refused a request", "breaker": "five failures in a row"}
-        reason = reasons.get(quota["pause_reason"] or "", "requested by the marketplace")
-        yield f"pausing for {quota['pause_seconds']:.0f} s more ({reason})"
-    if quota["learned_limit"] and quota["learned_limit"] != quota["limit"]:
-        yield f"the marketplace reports a limit of {quota['learned_limit']} a minute, {quota['limit']} is used"
-    if quota["foreign"]:
-        yield f"{quota['foreign']} requests of another client with the same key in the last minute"
-    for event in entry["conflicts"][:_CONFLICTS]:
-        changes = "; ".join(change_text(change) for change in event["changes"])
-        yield f"{event['kind']} {event['reference']}: {event['reason']}" + (f" ({changes})" if changes else "")

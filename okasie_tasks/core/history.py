@@ -56,6 +56,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     code: str = ""
     message: str = ""
     warnings: tuple[str, ...] = ()
+    by: str = ""
+    """Who pushed, sold or approved it; empty for what a run decides by itself."""
 
     def same_as(self, other: Event | None) -> bool:
         """Return whether the other event is the same, apart from its time and run."""
@@ -65,7 +67,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
 
 # -- packing -------------------------------------------------------------------------------------------------------
 
-_LIMITS: Final = (("reason", 80), ("run", 36), ("request_id", 80), ("code", 40), ("message", 120))
+_LIMITS: Final = (("reason", 80), ("run", 36), ("request_id", 80), ("code", 40), ("message", 120), ("by", 64))
 """In bytes; together with the framing they stay well below `EVENT_BYTES`."""
 
 
@@ -82,6 +84,8 @@ def fit(event: Event) -> Event:
         event = msgspec.structs.replace(event, changes=event.changes[:-1], left_out=event.left_out + 1)
     if len(pack(event)) > EVENT_BYTES:
         event = msgspec.structs.replace(event, warnings=())
+    if len(pack(event)) > EVENT_BYTES:
+        event = msgspec.structs.replace(event, message=_clip(event.message, 56))
     return event
 
 
@@ -98,6 +102,7 @@ def pack(event: Event) -> bytes:
         event.code,
         event.message,
         event.warnings,
+        event.by,
     ]
     while not values[-1] and len(values) > 3:
         values.pop()
@@ -110,7 +115,8 @@ def unpack(data: bytes) -> Event:
         values: list[Any] = msgspec.msgpack.decode(data)
         at_ms, kind, reason = values[:3]
         # Values appended by a newer release are ignored.
-        run, request, changes, left_out, code, message, warnings = (values[3:10] + _EMPTY[len(values) - 3 :])[:7]
+        rest = (values[3:11] + _EMPTY[len(values) - 3 :])[:8]
+        run, request, changes, left_out, code, message, warnings, by = rest
         return Event(
             at_ms=at_ms,
             kind=_named(KINDS, kind),
@@ -122,12 +128,13 @@ def unpack(data: bytes) -> Event:
             code=code,
             message=message,
             warnings=tuple(warnings),
+            by=by,
         )
     except (msgspec.DecodeError, ValueError, TypeError) as error:
         raise ValueError("these bytes are no event") from error
 
 
-_EMPTY: Final[list[Any]] = ["", "", (), 0, "", "", ()]
+_EMPTY: Final[list[Any]] = ["", "", (), 0, "", "", (), ""]
 
 
 def _named(table: Sequence[str], value: Any) -> str:

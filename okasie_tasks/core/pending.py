@@ -35,6 +35,8 @@ class PendingChange(msgspec.Struct, frozen=True, array_like=True):
     """When a request for it first failed; 0 if none has."""
     warnings: tuple[str, ...] = ()
     """What was left out of the listing or cut."""
+    by: str = ""
+    """Who pushed or sold it."""
 
     @property
     def kind(self) -> Literal["push", "sell"]:

@@ -135,7 +135,7 @@ def event_document(event: Event) -> dict[str, Any]:
         "at": iso(event.at_ms),
         "kind": event.kind,
         "reason": event.reason,
-        "by": getattr(event, "by", "") or None,
+        "by": event.by or None,
         "run": event.run or None,
         "request_id": event.request_id or None,
         "changes": changes,

@@ -112,11 +112,16 @@ def account_document(ctx: AccountContext, limiter: LimiterStatus) -> dict[str, A
     plan = plan_review.held_plan(ctx)
     active, listings = runs.active(account), ledger.count()
     working = next((run for run in history if run.id == active and run.open), None)
+    queued = next((run for run in history if run.state == "queued"), None)
+    paused_ms = runs.controls.paused_ms(account)
     return {
         "account": account,
         "active": active,
         "waiting": runs.waiting(account),
-        "paused_since": iso(runs.controls.paused_ms(account)),
+        "progress": progress_document(ctx, working) if working else None,
+        "waiting_progress": progress_document(ctx, queued) if queued else None,
+        "paused_since": iso(paused_ms),
+        "paused_by": (runs.controls.paused_by(account) or None) if paused_ms else None,
         "cursor": runs.account(account).cursor or None,
         "last_run": run_document(runs, history[0]) if history else None,
         "last_success_run": good.id if good else None,

@@ -149,6 +149,10 @@ class Runs:
     def state(self, run: str) -> str:
         return (cast("bytes | None", self.redis.hget(self.key(run), "state")) or b"").decode()
 
+    def fact(self, run: str, name: str) -> str:
+        """Return one fact of a run; "" if it has none of this name."""
+        return (cast("bytes | None", self.redis.hget(self.key(run), name)) or b"").decode()
+
     def note(self, run: str, **facts: str | int) -> None:
         self.redis.hset(self.key(run), mapping=cast("dict[Any, Any]", facts))
 

@@ -22,6 +22,7 @@ from okasie_tasks.core.snapshot import Snapshot, diff, theirs
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
+from okasie_tasks.sync.approvals import approval_of
 from okasie_tasks.sync.context import AccountContext
 
 log = get_logger(__name__)
@@ -38,11 +39,12 @@ def record_sent(
     request_id: str,
     now_ms: int,
 ) -> None:
-    """Record listings that a run created or updated, with the reason and the changed fields."""
-    events = [
-        (item, Event(now_ms, "created" if item.action == "create" else "updated", item.reason, run, request_id), answer)
-        for item, answer in accepted
-    ]
+    """Record listings that a run created or updated, with the reason, the changed fields and who approved them."""
+    approval = approval_of(ctx, run)
+    events = []
+    for item, answer in accepted:
+        kind, by = "created" if item.action == "create" else "updated", approval.of(item.reference, item.action)
+        events.append((item, Event(now_ms, kind, item.reason, run, request_id, by=by), answer))
     _record_written(ctx, events, base, now_ms)
 
 
@@ -60,7 +62,7 @@ def record_pushed(
         outcome = "created" if answer.created else "updated"
         origin = "inline content" if change.inline else "from the source"
         reason = f"{outcome} by a push, {origin}"
-        event = Event(now_ms, "pushed", reason, request_id=request_id, warnings=change.warnings)
+        event = Event(now_ms, "pushed", reason, request_id=request_id, warnings=change.warnings, by=change.by)
         events.append((item, event, answer))
     _record_written(ctx, events, base, now_ms)
 
@@ -97,8 +99,11 @@ def record_sold(
     ctx.history.add([(reference, msgspec.structs.replace(event, changes=changes))])
 
 
-def record_refused(ctx: AccountContext, rejects: Sequence[tuple[Reject, str]]) -> None:
-    """Record listings that the marketplace refused, each with the run that sent it; "" for the urgent lane."""
+def record_refused(ctx: AccountContext, rejects: Sequence[tuple[Reject, str]], *, by: str = "") -> None:
+    """Record listings that the marketplace refused, each with the run that sent it; "" for the urgent lane.
+
+    ``by``: who pushed or sold them.
+    """
     ctx.history.add(
         (
             reject.reference,
@@ -110,6 +115,7 @@ def record_refused(ctx: AccountContext, rejects: Sequence[tuple[Reject, str]]) -
                 reject.request_id or "",
                 code=reject.code,
                 message=reject.message,
+                by=by,
             ),
         )
         for reject, run in rejects
@@ -125,7 +131,7 @@ def record_failed(ctx: AccountContext, reference: str, reason: str, error: Retry
 def record_given_up(ctx: AccountContext, changes: Sequence[tuple[PendingChange, str]], *, now_ms: int) -> None:
     """Record and log changes that the urgent lane has given up, each with the message of its last try."""
     ctx.history.add(
-        (change.reference, Event(now_ms, "failed", f"the {change.kind} was given up", message=message))
+        (change.reference, Event(now_ms, "failed", f"the {change.kind} was given up", message=message, by=change.by))
         for change, message in changes
     )
     account = ctx.policy.account

@@ -140,7 +140,7 @@ def store_held_plan(ctx: AccountContext, run: Run) -> str:
     account, plan = run.account, held_plan(ctx)
     if released := run.facts.get("released", ""):
         ctx.plans.close(account, released, "done")
-        ctx.runs.note(released, released_by=run.id)
+        ctx.runs.note(released, released_by=run.id, approved_by=run.facts.get("approved_by", ""))
         return ""
     holds, items = holds_of(run), json.loads(run.facts.get("held_items", "[]"))
     if not holds:

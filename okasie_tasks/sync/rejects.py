@@ -110,11 +110,12 @@ def invalid(reference: str, issues: Sequence[Issue], *, where: str, run: str, no
 
 
 def record(
-    ctx: AccountContext, rejects: Sequence[Reject], base: Mapping[str, Entry], *, in_source: bool = False
+    ctx: AccountContext, rejects: Sequence[Reject], base: Mapping[str, Entry], *, in_source: bool = False, by: str = ""
 ) -> int:
     """Store rejects, mark their ledger entries, and return how many there are.
 
     ``in_source``: source rows were refused, so when they disappear, the cars are gone.
+    ``by``: who pushed or sold them.
     """
     known = ctx.ledger.rejects([reject.reference for reject in rejects])
     for reject in rejects:
@@ -124,7 +125,7 @@ def record(
     ctx.ledger.put_rejects(rejects)
     marks = [(r.reference, entry) for r in rejects if (entry := base.get(r.reference))]
     ctx.ledger.swap((name, entry, _refused(entry, in_source=in_source)) for name, entry in marks)
-    audit.record_refused(ctx, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects])
+    audit.record_refused(ctx, [(r, "" if r.run == PUSHED_ROW else r.run) for r in rejects], by=by)
     log_new(ctx, rejects)
     return len(rejects)
 

@@ -12,6 +12,7 @@ from okasie_tasks.core.records import Outgoing, Planned, merge_counts
 from okasie_tasks.errors import ItemRejected, RetryLater, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import audit, doubtful, halving, rejects, skipped_images
+from okasie_tasks.sync.approvals import approval_of
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.sells import send_sell
 from okasie_tasks.sync.spool import Chunk, source_began_ms
@@ -195,7 +196,8 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
         now_ms = ctx.runs.now_ms()
         settled = _sold(entry, change, now_ms=now_ms, seen_ms=seen_ms)
         if not ctx.ledger.swap([(change.reference, entry, settled)]):
-            event = Event(now_ms, "sold", change.reason, run=part.run, request_id=answer.request_id)
+            by = approval_of(ctx, part.run).of(change.reference, "sell")
+            event = Event(now_ms, "sold", change.reason, run=part.run, request_id=answer.request_id, by=by)
             audit.record_sold(ctx, change.reference, event, entry)
     return {"sold": 1}
 

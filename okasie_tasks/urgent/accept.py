@@ -28,6 +28,7 @@ class _AcceptedMessage:
 
     def __init__(self, ctx: AccountContext, push: str, at_ms: int) -> None:
         self._ctx, self.push, self._at_ms = ctx, push, at_ms
+        self._by = ctx.pushes.by(push)
         self.changes: dict[str, PendingChange] = {}
         self._outcomes: dict[str, PushOutcome] = {}
         self._rejects: list[Reject] = []
@@ -46,11 +47,12 @@ class _AcceptedMessage:
             status=listing.status,
             inline=inline,
             warnings=() if sells else tuple(map(str, warnings)),
+            by=self._by,
         )
 
     def sell(self, reference: str) -> None:
         self.changes[reference] = PendingChange(
-            reference=reference, own=0, seen_ms=self._at_ms, waiters=(self.push,), status="sold"
+            reference=reference, own=0, seen_ms=self._at_ms, waiters=(self.push,), status="sold", by=self._by
         )
 
     def refuse(self, reference: str, issues: Sequence[Issue], where: str, run: str = "") -> None:

@@ -144,7 +144,7 @@ class Outcomes:
         run = "" if change.inline or item is None else rejects.PUSHED_ROW
         now = self._now_ms() // 1000
         reject = rejects.reject_of(answer, item, where=where, run=run, request_id=request_id, now=now)
-        rejects.record(self._ctx, [reject], base)
+        rejects.record(self._ctx, [reject], base, by=change.by)
         self.finish([(pair, "rejected", reject.message)], tuple(reject.fields))
 
     # -- outcomes --------------------------------------------------------------------------------------------------

@@ -220,7 +220,9 @@ class Sender:
         now_ms = self._now_ms()
         self._outcomes.write([change.reference], base, lambda _, known: sold(change, known, now_ms=now_ms))
         self._ctx.ledger.remove_rejects([change.reference])
-        event = Event(now_ms, "sold", "sold manually", request_id=answer.request_id, message=message or "")
+        event = Event(
+            now_ms, "sold", "sold manually", request_id=answer.request_id, message=message or "", by=change.by
+        )
         audit.record_sold(self._ctx, change.reference, event, base.get(change.reference))
         self._outcomes.finish([(pair, outcome, message)])
 

@@ -101,5 +101,5 @@ def test_other_bytes_are_refused(spoiled: bytes) -> None:
 
 
 def test_what_a_newer_release_has_written_can_still_be_told() -> None:
-    newer = msgspec.msgpack.encode([1, 99, 98, "", "", [(200, 1, 2)], 0, "", "", [], "more"])
+    newer = msgspec.msgpack.encode([1, 99, 98, "", "", [(200, 1, 2)], 0, "", "", [], "", "more"])
     assert unpack(newer) == Event(1, "#99", "#98", changes=(("#200", 1, 2),))
