@@ -1,7 +1,8 @@
 """What one held change would do: each field with its old and its new value, for the operator who decides on it.
 
 Old values come from the marketplace's row if the run read it with its values, else from the `Snapshot` of what was last
-sent. A snapshot has price, mileage and status by value; of other fields only a hash, so their old value is unknown.
+sent. A snapshot has price, mileage and status by value, and the catalogue has title and VIN; of other fields there is
+only a hash, so their old value is unknown.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
+from okasie_tasks.core.catalog import Titled
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared_row
 from okasie_tasks.core.guards import TAKE_OVER
-from okasie_tasks.core.history import NOT_KEPT, Change, both_versions, brief, sort_changes
+from okasie_tasks.core.history import NOT_KEPT, Change, Value, both_versions, brief, sort_changes
 from okasie_tasks.core.records import Planned, Remote
-from okasie_tasks.core.snapshot import Snapshot, diff, fields_in
+from okasie_tasks.core.snapshot import Snapshot, diff, fields_in, hash_of
 
 MOST_SHOWN: Final = 1000
 """Changes of a held plan whose values are kept; the others are counted."""
@@ -75,6 +77,20 @@ def of_preexisting(row: Remote) -> tuple[HeldChange, HeldChange]:
     actions = ("sell", TAKE_OVER)
     sell, take_over = (HeldChange(row.reference, action, PREEXISTING, dealer, changes) for action in actions)
     return sell, take_over
+
+
+def known_fields(titled: Titled | None, before: Snapshot | None) -> dict[str, Value]:
+    """Return the values of the catalogue that were sent. It follows the source: a held title was not sent."""
+    if titled is None or before is None:
+        return {}
+    values = titled._asdict().items()
+    return {name: brief(value) for name, value in values if before.hashes.get(name) == hash_of(value)}
+
+
+def with_old_values(change: HeldChange, known: Mapping[str, Value]) -> HeldChange:
+    """Return the change with the old values that were not kept, as far as they are ``known``."""
+    values = ((name, known.get(name) or old if old == NOT_KEPT else old, new) for name, old, new in change.changes)
+    return msgspec.structs.replace(change, changes=tuple(values))
 
 
 def _held(planned: Planned, changes: Sequence[Change]) -> HeldChange:

@@ -10,6 +10,7 @@ from okasie_tasks.core.estimates import duration
 from okasie_tasks.core.staleness import is_stale
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.reports.staleness import stale_after
+from okasie_tasks.store.records import KEEP_RUNS
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import AccountContext
 
@@ -43,8 +44,8 @@ def _entry(
 
 def _of_account(services: Services, account: str) -> Iterator[dict[str, Any]]:
     ctx = services.context(account)
-    runs = [run for name in ctx.runs.history(account, _RECENT) if (run := ctx.runs.get(name)) and not run.plan_only]
-    ended = next((run for run in runs if not run.open and run.state != "cancelled"), None)
+    runs = (run for name in ctx.runs.history(account, KEEP_RUNS) if (run := ctx.runs.get(name)) is not None)
+    ended = next((run for run in runs if not (run.open or run.plan_only or run.state == "cancelled")), None)
     if ended is not None and ended.state in ("failed", "partial"):
         yield _failed(account, ended)
     if (plan := plan_review.held_plan(ctx)) is not None:
@@ -52,7 +53,7 @@ def _of_account(services: Services, account: str) -> Iterator[dict[str, Any]]:
         yield _entry("held", account, reasons, count=plan.count, since_ms=plan.created_ms, run=plan.run)
     if paused_ms := ctx.runs.controls.paused_ms(account):
         yield _entry("paused", account, "nothing is sent until it is resumed", since_ms=paused_ms)
-    elif stale := _stale(services, ctx, runs):
+    elif stale := _stale(services, ctx):
         yield stale
     yield from _of_listings(ctx)
 
@@ -65,16 +66,19 @@ def _failed(account: str, run: Run) -> dict[str, Any]:
     return _entry(kind, account, text, since_ms=run.ended_ms, run=run.id)
 
 
-def _stale(services: Services, ctx: AccountContext, runs: Sequence[Run]) -> dict[str, Any] | None:
+def _stale(services: Services, ctx: AccountContext) -> dict[str, Any] | None:
     """Return that no run has succeeded for too long, by the rules of the alerts; an account without a run is new."""
     account, now_ms = ctx.policy.account, ctx.runs.now_ms()
     seconds = stale_after(services.account(account), services.settings.alerts)
     success = max(services.counters.read(account).success_ms.values(), default=0)
-    since_ms = max(success or min((run.created_ms for run in runs), default=0), ctx.runs.controls.resumed_ms(account))
-    moved = max((run.progress_ms for run in runs if run.state == "running"), default=0)
+    first, active = ctx.runs.history(account, KEEP_RUNS)[-1:], ctx.runs.active(account)
+    since_ms = success or max((run.created_ms for name in first if (run := ctx.runs.get(name))), default=0)
+    since_ms = max(since_ms, ctx.runs.controls.resumed_ms(account))
     if not seconds or not since_ms:
         return None
-    if not is_stale(since_ms=since_ms, now_ms=now_ms, after_seconds=seconds, moved_ms=moved):
+    run = ctx.runs.get(active) if active else None
+    moved_ms = run.progress_ms if run is not None and run.state == "running" else 0
+    if not is_stale(since_ms=since_ms, now_ms=now_ms, after_seconds=seconds, moved_ms=moved_ms):
         return None
     text = f"no run has succeeded for {duration((now_ms - since_ms) / 1000)}"
     return _entry("stale", account, text if success else f"{text}; none ever did", since_ms=since_ms)

@@ -1,14 +1,14 @@
 """The catalogue in Redis: title and VIN of each listing that was decoded, for searching and for display.
 
-Keys: ``{prefix}catalog:{account}`` (hash: shelf -> packed titles, see `okasie_tasks.core.catalog`; ``whole``: whether
-the rows from before the catalogue have been decoded once), and ``{prefix}dealers:{account}`` (hash: a dealer's
-fingerprint -> its code). Nothing of it is needed to send a listing.
+Keys: ``{prefix}catalog:{account}`` (hash: shelf -> packed titles, see `okasie_tasks.core.catalog`; ``whole``: the rows
+from before the catalogue have been decoded once; ``new:{shelf}``: see `okasie_tasks.sync.titles`), and
+``{prefix}dealers:{account}`` (hash: a dealer's fingerprint -> its code). Nothing of it is needed to send a listing.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha1
 from typing import Any, Final, cast
 
@@ -18,6 +18,7 @@ from okasie_tasks.core.catalog import SHELVES, Titled, pack_shelf, shelf_of, she
 from okasie_tasks.store.scripts import script
 
 _WHOLE: Final = "whole"
+_NEW: Final = "new:"
 _PER_TRIP: Final = 16
 """Shelves read in one round trip."""
 
@@ -32,25 +33,22 @@ class Catalog:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def put(self, rows: Mapping[str, Titled]) -> dict[str, Titled]:
-        """Write titles, and return those that they replace. A shelf without a change is not written."""
-        by_shelf: dict[int, dict[str, Titled]] = defaultdict(dict)
+    def put(self, rows: Mapping[str, Titled | None]) -> None:
+        """Write titles, or remove them for None. A shelf without a change is not written."""
+        by_shelf: dict[int, dict[str, Titled | None]] = defaultdict(dict)
         for reference, row in rows.items():
             by_shelf[shelf_of(reference)][reference] = row
-        replaced: dict[str, Titled] = {}
         while by_shelf:
             some = dict(list(by_shelf.items())[:_PER_TRIP])
             held = dict(zip(some, self._read(list(some)), strict=True))
             changes = []
             for shelf, new in some.items():
                 known = unpack_shelf(held[shelf])
-                changed = {name: row for name, row in new.items() if known.get(name) != row}
-                replaced |= {name: known[name] for name in changed.keys() & known.keys()}
-                if changed:
-                    changes.append((shelf, held[shelf], pack_shelf(known | new)))
+                if any(known.get(name) != row for name, row in new.items()):
+                    left = {name: row for name, row in (known | new).items() if row is not None}
+                    changes.append((shelf, held[shelf], pack_shelf(left)))
             lost = set(self._write(changes))
             by_shelf = {shelf: new for shelf, new in by_shelf.items() if shelf in lost or shelf not in some}
-        return replaced
 
     def _write(self, changes: Sequence[tuple[int, bytes, bytes]]) -> list[int]:
         """Write ``(shelf, value as read, new value)``; returns the shelves that another process changed since."""
@@ -73,6 +71,28 @@ class Catalog:
     def mark_whole(self) -> None:
         self._redis.hset(self._hash, _WHOLE, "1")
 
+    # -- names without a ledger entry --------------------------------------------------------------------------------
+
+    def mark_new(self, shelves: Iterable[int]) -> None:
+        """Mark shelves that got a name without a ledger entry: it may vanish from the source before it is sent."""
+        if marks := {f"{_NEW}{shelf}": "1" for shelf in shelves}:
+            self._redis.hset(self._hash, mapping=cast("dict[Any, Any]", marks))
+
+    def unmark_new(self, shelves: Collection[int]) -> None:
+        if shelves:
+            self._redis.hdel(self._hash, *(f"{_NEW}{shelf}" for shelf in shelves))
+
+    def marked_new(self, shelves: Sequence[int]) -> list[int]:
+        """Return which of these shelves are marked."""
+        marks = cast("list[bytes | None]", self._redis.hmget(self._hash, [f"{_NEW}{shelf}" for shelf in shelves]))
+        return [shelf for shelf, mark in zip(shelves, marks, strict=True) if mark]
+
+    def shelves(self, shelves: Sequence[int]) -> Iterator[tuple[int, dict[str, Titled]]]:
+        """Yield these shelves with their titles."""
+        for start in range(0, len(shelves), _PER_TRIP):
+            some = shelves[start : start + _PER_TRIP]
+            yield from zip(some, map(unpack_shelf, self._read(some)), strict=True)
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, references: Sequence[str]) -> dict[str, Titled]:
@@ -80,12 +100,9 @@ class Catalog:
         wanted: dict[int, list[str]] = defaultdict(list)
         for reference in references:
             wanted[shelf_of(reference)].append(reference)
-        shelves, found = list(wanted), dict[str, Titled]()
-        for start in range(0, len(shelves), _PER_TRIP):
-            some = shelves[start : start + _PER_TRIP]
-            for shelf, value in zip(some, self._read(some), strict=True):
-                rows = unpack_shelf(value)
-                found |= {name: rows[name] for name in wanted[shelf] if name in rows}
+        found: dict[str, Titled] = {}
+        for shelf, rows in self.shelves(list(wanted)):
+            found |= {name: rows[name] for name in wanted[shelf] if name in rows}
         return found
 
     def texts(self) -> Iterator[str]:

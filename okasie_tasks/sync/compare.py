@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from okasie_tasks.core.catalog import Titled
 from okasie_tasks.core.decision import SENDS, Decision, ReadEvidence, with_row_seen
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, decode_compared
 from okasie_tasks.core.guards import DealerTotals, fields_of
@@ -19,7 +20,7 @@ from okasie_tasks.core.unreadable import MOST_NAMED
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import audit, doubtful, price_moves, rejects, skipped_images, waiting_sells
+from okasie_tasks.sync import audit, doubtful, price_moves, rejects, skipped_images, titles, waiting_sells
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.load import firsts_of
 from okasie_tasks.sync.partition import Partition
@@ -70,9 +71,10 @@ def diff_chunk(
             partition.base.get(reference),
             same=_is_same(partition, reference, evidence),
         )
+    plan.titles = ctx.ledger.catalog.get(list(partition.titles))
     plan.write(plan_only=plan_only)
     if not plan_only:
-        ctx.ledger.catalog.put(partition.titles)
+        titles.note(ctx, partition, complete=evidence.source_complete)
     return plan.result
 
 
@@ -106,6 +108,8 @@ class PartitionPlan:
         self._prices: dict[str, price_moves.NewPrice] = {}
         self._theirs: dict[str, bytes] = {}
         """Changed listing -> its values on the marketplace, where this run read them."""
+        self.titles: dict[str, Titled] = {}
+        """Changed listing -> its title and VIN before this run, as far as they are known."""
         self._preexisting: list[Remote] = []
         self._vanished: list[str] = []
         self._sells_waiting: list[str] = []
@@ -315,6 +319,8 @@ class PartitionPlan:
             collections[place].append(change)
         if self._theirs:
             collections["theirs"] = self._theirs
+        if known := {c.reference: self.titles[c.reference] for c in self._planned if c.reference in self.titles}:
+            collections["titles"] = known
         self._ctx.runs.data.put_all(self._part.run, self._part.number, collections)
         if plan_only:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from okasie_tasks.core.catalog import Titled
 from okasie_tasks.core.ledger_entry import SHARED, Entry, EntryState, entry_state, shared
@@ -28,7 +28,8 @@ class Partition:
     """
 
     def __init__(self, ctx: AccountContext, run: str, partition: int, partitions: int, *, load_first: int = 0) -> None:
-        self._packed = ctx.ledger.packed_buckets(buckets_of(partition, partitions))
+        self.buckets = buckets_of(partition, partitions)
+        self._packed = ctx.ledger.packed_buckets(self.buckets)
         self.by_hash = {hash8(reference): reference for reference in self._packed}
         self.rows: dict[str, list[Local]] = defaultdict(list)
         self.same_rows: dict[str, int] = {}
@@ -87,6 +88,11 @@ class Partition:
             known = self.remote.get(record.reference)
             if known is None or _rank(record) >= _rank(known):
                 self.remote[record.reference] = record
+
+    @property
+    def listed(self) -> Collection[str]:
+        """The references in the ledger."""
+        return self._packed.keys()
 
     def references(self) -> Iterator[str]:
         """Yield the references that need a decision. Call `take_settled` first."""

@@ -154,7 +154,8 @@ def store_held_plan(ctx: AccountContext, run: Run) -> str:
         run=run.id, mode=run.mode, created_ms=now_ms, expires_ms=now_ms + ctx.policy.plan_expires_ms,
         holds=holds, items=items,
     )  # fmt: skip
-    ctx.plans.keep(account, fresh, held_changes.collect(ctx, run.id, items, before=ctx.plans.changes(account)))
+    before = held_changes.still_held(ctx, plan) if plan is not None else []
+    ctx.plans.keep(account, fresh, held_changes.collect(ctx, run.id, items, before=before))
     return run.id
 
 

@@ -91,6 +91,38 @@ def test_held_sells_have_titles_although_their_rows_are_gone(scenario: GuardedSc
     assert (why["state"], why["title"], why["held_run"]) == ("held", known[gone[0]], plan["run"])
 
 
+def test_the_old_title_of_a_held_change_is_known_also_when_the_plan_is_made_again(scenario: GuardedScenario) -> None:
+    before = {reference: body["title"] for reference, body in scenario.wanted().items()}
+    for row in scenario.rows[:30]:
+        row["make"] = "Zastava"
+        row["colour"] = "purple"
+    first = scenario.ask()
+
+    def titles() -> dict[str, dict[str, Any]]:
+        plan = held_plan_document(scenario.ctx)
+        assert plan is not None
+        return {item["reference"]: item["changes"] for item in plan["items"]}
+
+    shown = titles()
+    assert {name: changes["title"]["old"] for name, changes in shown.items()} == {name: before[name] for name in shown}
+    assert all(changes["title"]["new"].startswith("Zastava") for changes in shown.values())
+    colours = [changes["color"] for changes in shown.values() if "color" in changes]
+    assert colours
+    assert all(colour.get("old_known") is False for colour in colours if colour["old"] is None)
+    pushed = scenario.rows[0]["stock_no"]
+    scenario.push_reference(pushed)
+    for row in scenario.rows[30:32]:
+        row["make"] = "Zastava"
+    scenario.rows[0]["make"] = "Trabant"
+    assert scenario.ask().id != first.id
+    again = titles()
+    assert len(again) == 32
+    assert {name: again[name]["title"]["old"] for name in again if name != pushed} == {
+        name: before[name] for name in again if name != pushed
+    }
+    assert again[pushed]["title"]["old"].startswith("Zastava")
+
+
 @pytest.mark.parametrize(
     ("action", "fields", "kind"),
     [
@@ -141,6 +173,18 @@ def test_an_account_without_a_success_for_long_is_stale(scenario: GuardedScenari
             scenario.services.redis.hset(key, field, long_ago)
     (stale,) = attention(scenario)
     assert (stale["kind"], stale["text"]) == ("stale", "no run has succeeded for 30 h")
+
+
+def test_an_account_whose_runs_all_failed_is_stale_since_the_first(tmp_path: Path, redis_url: str) -> None:
+    more = '[alerts]\nstale_after = "1h"\n'
+    with GuardedScenario(tmp_path, redis_url, rows=varied(2, seed=1), more=more) as scenario:
+        assert attention(scenario) == []
+        scenario.faults({"kind": "401", "match": {"path": "list"}, "times": 9})
+        first, last = scenario.ask(), scenario.ask()
+        assert [(one["kind"], one["run"]) for one in attention(scenario)] == [("key_refused", last.id)]
+        scenario.services.runs.note(first.id, created_ms=first.created_ms - 2 * 3600 * 1000)
+        assert [one["kind"] for one in attention(scenario)] == ["key_refused", "stale"]
+        assert attention(scenario)[1]["text"] == "no run has succeeded for 2 h; none ever did"
 
 
 # -- rejects -------------------------------------------------------------------------------------------------------

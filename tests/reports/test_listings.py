@@ -18,6 +18,8 @@ from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.reports.listing import why_document
 from okasie_tasks.reports.listings import listings_document
 from okasie_tasks.store.catalog import Catalog
+from okasie_tasks.urgent.accept import accept_push, accept_sell
+from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import ACCOUNT, HttpScenario, varied
 
 CARS = 60
@@ -79,8 +81,6 @@ def test_a_reject_that_was_never_listed_is_found_without_a_title(scenario: HttpS
 
 
 def test_a_pushed_listing_is_found(scenario: HttpScenario) -> None:
-    from okasie_tasks.urgent.accept import accept_push
-
     scenario.good_run()
     body = {**next(iter(scenario.wanted().values())), "externalReference": "INLINE-1", "title": "Citroën Méhari"}
     accept_push(scenario.ctx, "push-1", listings=[body])
@@ -112,6 +112,29 @@ def test_a_changed_title_replaces_the_old_one_and_a_dry_run_writes_none(scenario
     assert found(scenario, "zastava") == []
     scenario.good_run("incremental")
     assert found(scenario, "zastava") == [row["stock_no"]]
+
+
+def test_a_listing_that_was_never_sent_leaves_the_search_with_its_row(tmp_path: Path, redis_url: str) -> None:
+    with GuardedScenario(tmp_path, redis_url, rows=varied(CARS, seed=3)) as scenario:
+        scenario.good_run()
+        client, catalog = scenario.services.redis, scenario.ctx.ledger.catalog
+        ours, scenario.rows = scenario.rows, [row | {"stock_no": f"R-{row['stock_no']}"} for row in scenario.rows]
+        foreign = {row["stock_no"] for row in scenario.rows}
+        assert scenario.ask().state == "held", "the stock under other references"
+        assert {*found(scenario, status=["held"], limit=500)} >= foreign
+        scenario.rows = ours
+        kept = {**next(iter(scenario.wanted().values())), "externalReference": "INLINE-1", "title": "A push that waits"}
+        accept_push(scenario.ctx, "push-1", listings=[kept])
+        scenario.ask()
+        assert not foreign.intersection(found(scenario, limit=500))
+        assert found(scenario, "that waits") == ["INLINE-1"]
+        accept_sell(scenario.ctx, "sell-1", references=["INLINE-1"])
+        assert len(found(scenario, limit=500)) == CARS + 1
+        assert len(catalog.marked_new(range(SHELVES))) <= 1
+        scenario.ask()
+        before = client.hgetall(f"{scenario.prefix}catalog:{ACCOUNT}")
+        scenario.ask()
+        assert client.hgetall(f"{scenario.prefix}catalog:{ACCOUNT}") == before
 
 
 # -- the catalogue -------------------------------------------------------------------------------------------------
