@@ -23,7 +23,7 @@ def web(context: Context, listen: str | None) -> None:
         raise ConfigurationError("the server is not installed: pip install 'okasie-tasks[web]'", where="okasie web")
     if listen:
         os.environ["OKASIE_WEB__LISTEN"] = listen
-    from okasie_tasks.cli.fleet_client import services_of  # noqa: PLC0415 - slow to import
+    from okasie_tasks.cli.connect import services_of  # noqa: PLC0415 - slow to import
     from okasie_tasks.settings.web import START_TOKEN  # noqa: PLC0415
 
     start_token = os.environ.pop(START_TOKEN, "")

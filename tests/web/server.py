@@ -37,6 +37,10 @@ class Browser:
     def __init__(self, url: str) -> None:
         self._url, self._session = url, requests.Session()
 
+    @property
+    def cookies(self) -> Any:
+        return self._session.cookies
+
     def get(self, path: str, **options: Any) -> requests.Response:
         return self._send("GET", path, **options)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.routing import APIRoute
 
+from okasie_tasks.services import Services
+from okasie_tasks.settings import load_settings
 from okasie_tasks.web import console, entrance
 from okasie_tasks.web.app import create_app
 from tests.sync.http_scenario import HttpScenario, varied
@@ -246,3 +249,17 @@ def test_every_page_forbids_inline_scripts_and_frames(world: World) -> None:
             assert "script-src 'self'" in policy
             assert "frame-ancestors 'none'" in policy
             assert "unsafe" not in policy
+
+
+def test_without_redis_each_page_says_so(tmp_path: Path) -> None:
+    config = tmp_path / "okasie.toml"
+    config.write_text('[redis]\nurl = "redis://127.0.0.1:9/0"\n')
+    with serve(create_app(Services(load_settings(config, environ={})), start_token="x" * 32)) as url:
+        browser = Browser(url)
+        browser.cookies["okasie_session"] = "x"
+        answer = browser.get("/")
+        assert answer.status_code == 503
+        page = Parsed(answer.text)
+        assert "Not available at the moment" in page.text
+        assert "127.0.0.1:9" in page.text, "the cause"
+        assert browser.get("/nowhere").status_code == 404

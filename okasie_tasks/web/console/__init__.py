@@ -16,4 +16,5 @@ def router(services: Services) -> APIRouter:  # noqa: ARG001 - the pages take th
     console = APIRouter(include_in_schema=False)
     for part in PARTS:
         console.include_router(part.routes)
+    console.include_router(entrance.rest)
     return console
