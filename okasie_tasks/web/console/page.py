@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, OkasieError, PlanOutdated
 from okasie_tasks.services import Services
+from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.web.console import words
 from okasie_tasks.web.console.languages import COOKIE, _, negotiate, translations
