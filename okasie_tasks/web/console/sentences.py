@@ -68,6 +68,7 @@ SENTENCES: Final = {
     "gone from the source": _("gone from the source"),
     "sold in the source": _("sold in the source"),
     "back in the source": _("back in the source"),
+    "{outcome} by a push, {origin}": _("sent by a push"),
     "missing on the marketplace": _("missing on the marketplace"),
     "sold on the marketplace by someone": _("sold on the marketplace by someone"),
     "on the marketplace, but different": _("on the marketplace, but different"),
