@@ -170,7 +170,10 @@ def test_only_the_marketplace_client_sends_requests() -> None:
         ("import okasie_tasks.client", ("celery", "kombu", "redis", "requests", "pydantic", "msgspec", "structlog")),
         ("import okasie_tasks.cli", ("celery", "kombu", "redis", "pydantic", "structlog")),
         ("import okasie_tasks.sync.executor", ("celery", "kombu", "requests")),
-        ("import okasie_tasks.cli.status, okasie_tasks.cli.runs, okasie_tasks.cli.control", ("celery", "redis", "rich")),
+        (
+            "import okasie_tasks.cli.status, okasie_tasks.cli.runs, okasie_tasks.cli.control",
+            ("celery", "redis", "rich"),
+        ),
         ("import okasie_tasks.tasks", ("fastapi", "starlette", "uvicorn", "okasie_tasks.web", "okasie_tasks.actions")),
     ],
 )
