@@ -19,6 +19,7 @@ LAYER = {
     "masking": 0,
     "errors": 1,
     "core": 2,
+    "health": 2,
     "settings": 3,
     "ports": 3,
     "client": 3,
@@ -37,6 +38,7 @@ LAYER = {
     "tasks": 12,
     "actions": 13,
     "local": 14,
+    "web": 14,
     "cli": 15,
     "__main__": 16,
 }
@@ -169,6 +171,8 @@ def test_only_the_marketplace_client_sends_requests() -> None:
         ("import okasie_tasks.core.reconcile", ("celery", "kombu", "redis", "requests", "pydantic", "tornado")),
         ("import okasie_tasks.client", ("celery", "kombu", "redis", "requests", "pydantic", "msgspec", "structlog")),
         ("import okasie_tasks.cli", ("celery", "kombu", "redis", "pydantic", "structlog")),
+        ("import okasie_tasks.celery", ("fastapi", "starlette", "uvicorn", "jinja2", "babel")),
+        ("import okasie_tasks.web.app", ("okasie_tasks.celery", "okasie_tasks.tasks", "celery")),
         ("import okasie_tasks.sync.executor", ("celery", "kombu", "requests")),
         (
             "import okasie_tasks.cli.status, okasie_tasks.cli.runs, okasie_tasks.cli.control",

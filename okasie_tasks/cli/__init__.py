@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import click
 
-from okasie_tasks import __version__
 from okasie_tasks.cli.common import common, json_text
+from okasie_tasks.cli.version import print_version
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, OkasieError, PlanOutdated
 from okasie_tasks.masking import MaskedStream, clean, mask
 
@@ -36,9 +36,11 @@ COMMANDS: Final = {
     "why": "okasie_tasks.cli.listings:why",
     "rejects": "okasie_tasks.cli.stock:rejects",
     "retry": "okasie_tasks.cli.listings:retry",
+    "web": "okasie_tasks.cli.web:web",
     "metrics": "okasie_tasks.cli.metrics:metrics",
     "alerts": "okasie_tasks.cli.alerts:alerts",
     "doctor": "okasie_tasks.cli.doctor:doctor",
+    "health": "okasie_tasks.cli.health:health",
     "sandbox": "okasie_tasks.cli.up:sandbox",
     "completion": "okasie_tasks.cli.setup:completion",
 }
@@ -47,7 +49,7 @@ COMMANDS: Final = {
 _SHORT: Final = {
     "demo": "Run a complete sync against a temporary sandbox.",
     "init": "Draft an okasie.toml from a feed's header and first rows.",
-    "up": "Start everything on this machine: Redis if embedded, workers, Beat, Flower.",
+    "up": "Start everything on this machine: Redis if embedded, workers, Beat, Flower, console.",
     "sync": "Enqueue one run of an account and follow it until it ends.",
     "plan": "Show what a run would send, and why, without sending it.",
     "approve": "Approve a held plan and send it.",
@@ -64,9 +66,11 @@ _SHORT: Final = {
     "why": "Explain one listing: what was sent, what was answered, what happens next.",
     "rejects": "List rejected listings: refused by the marketplace, or invalid in the source.",
     "retry": "Retry listings that the marketplace refused, with a run.",
+    "web": "Serve the HTTP API and the console.",
     "metrics": "Serve metrics of all workers and accounts for Prometheus.",
     "alerts": "Show alert channels and pending alerts, or send a test alert.",
     "doctor": "Check configuration, Redis, API keys and sources, and show how to fix problems.",
+    "health": "Check this machine's workers by their heartbeats, for probes.",
     "sandbox": "Serve an Okasie API on this machine, for development and tests.",
     "completion": "Print the completion script for bash, zsh or fish.",
 }
@@ -93,7 +97,9 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @common
-@click.version_option(__version__, prog_name="okasie")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Show the version."
+)
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:
     """Keep a car dealer's inventory in step with the Okasie marketplace."""

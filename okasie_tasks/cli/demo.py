@@ -64,7 +64,7 @@ class _Demo:
         self._config.write_text(text, encoding="utf-8")
 
     def play(self) -> dict[str, Any]:
-        with LocalFleet(self._config, _silent, with_sandbox=True, beat=False, flower=False) as fleet:
+        with LocalFleet(self._config, _silent, with_sandbox=True, beat=False, flower=False, web=False) as fleet:
             fleet.wait_ready(queue_check(fleet))
             self._print(
                 f"{self._vehicles:,} vehicles of a dealer group; a sandbox API (120 requests a minute), Redis and four"

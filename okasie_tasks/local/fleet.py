@@ -1,4 +1,4 @@
-"""A fleet on one machine, as one supervised group: embedded Redis, workers, Beat, Flower, and a sandbox on request."""
+"""A fleet on one machine, as one supervised group: embedded Redis, workers, Beat, Flower, the web server, a sandbox."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ from okasie_tasks import logs
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, StorageFailed
 from okasie_tasks.local.embedded_redis import EmbeddedRedis, locked
 from okasie_tasks.local.storage import check_writable
-from okasie_tasks.local.supervisor import Child, Supervisor
+from okasie_tasks.local.supervisor import GRACE_SECONDS, Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.settings import Settings, configuration_hash, load_settings
 from okasie_tasks.settings.identity import HASH_VARIABLE
 from okasie_tasks.settings.redis_url import redis_urls
+from okasie_tasks.settings.web import START_TOKEN, refusal
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.redis_problems import redis_problem
-from okasie_tasks.worker.settings import API, CONTROL, DIFF, FEEDS, URGENT
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, FEEDS, STOP_SECONDS, URGENT
 
 _READY_SECONDS: Final = 90.0
-_RELOAD_SECONDS: Final = 150.0
-"""Longer than the longest request, a bulk call of 120 s: a worker that is reloaded finishes it."""
 _FLOWER_PORT: Final = 5555
 _COLUMNS: Final = "name,args,state,result,received,runtime,uuid"
 """The columns of Flower's list of tasks. By default it shows only names and ids, without the arguments' labels."""
@@ -61,16 +60,20 @@ class LocalFleet:
         with_sandbox: bool = False,
         beat: bool = True,
         flower: bool = True,
+        web: bool = True,
     ) -> None:
         self.settings = load_settings(config)
         logs.set_up(self.settings.log)
         self.flower_url: str | None = None
+        self.web_url: str | None = None
+        """The address of the console. It signs a person in, unless tokens are configured."""
         self.sandbox: Sandbox | None = None
         self._redis: tuple[EmbeddedRedis, Child] | None = None
+        self._web_env: dict[str, str] = {}
         self._keys: dict[str, str] = {}
         """Of the sandbox: account -> generated key."""
         self._say = say
-        self._with_sandbox, self._beat, self._flower = with_sandbox, beat, flower
+        self._with_sandbox, self._beat, self._flower, self._web = with_sandbox, beat, flower, web
         self._supervisor = Supervisor(say)
         self._exit = contextlib.ExitStack()
         self._env = _environment(self.settings)
@@ -86,6 +89,7 @@ class LocalFleet:
                 starting.enter_context(self._sandboxed())
             self._start_redis(starting)
             self._start_celery(starting)
+            self._start_web(starting)
             self._exit = starting.pop_all()
         return self
 
@@ -140,18 +144,44 @@ class LocalFleet:
         if self._flower and importlib.util.find_spec("flower") is None:
             self._say("Flower is not installed (pip install 'okasie-tasks[flower]'); continuing without it")
         elif self._flower:
-            port = starting.enter_context(reserved_port(_FLOWER_PORT))
+            port = starting.enter_context(reserved_port(_FLOWER_PORT, where="flower"))
             if port != _FLOWER_PORT:
                 self._say(f"port {_FLOWER_PORT} is in use; Flower listens on {port}")
             self.flower_url = f"http://127.0.0.1:{port}"
             self._celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", f"--tasks_columns={_COLUMNS}")
+
+    def _start_web(self, starting: contextlib.ExitStack) -> None:
+        web = self.settings.web
+        if not self._web or web.listen is None:
+            return
+        if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
+            self._say("the console is not installed (pip install 'okasie-tasks[web]'); continuing without it")
+            return
+        if problem := refusal(web):
+            raise ConfigurationError(problem, where="web")
+        host, port = web.address
+        if web.is_local:
+            port = starting.enter_context(reserved_port(port, where="web.listen"))
+        shown = f"[{host}]" if ":" in host else host
+        self.web_url = web.public_url or f"http://{shown}:{port}"
+        self._web_env = {"OKASIE_WEB__LISTEN": f"{shown}:{port}"}
+        if not web.tokens:
+            self._web_env[START_TOKEN] = secrets.token_urlsafe(24)
+            self.web_url += f"/?token={self._web_env[START_TOKEN]}"
+        argv = [sys.executable, "-m", "okasie_tasks", "--config", str(self.settings.config_file), "web"]
+        log = self.settings.redis.state_dir / "logs" / "web.log"
+        env = {**self._env, **self._web_env}
+        self._supervisor.add(Child("web", argv, log=log, env=env, death_signal=signal.SIGKILL))
 
     def _celery(self, name: str, *arguments: str) -> None:
         log = self.settings.redis.state_dir / "logs" / f"{name}.log"
         argv = [sys.executable, "-m", "celery", "-A", "okasie_tasks", *arguments]
         # Beat releases its lock on SIGTERM only; otherwise the next one would wait until it expires.
         death = signal.SIGTERM if name == "beat" else signal.SIGKILL
-        self._supervisor.add(Child(name, argv, log=log, env=self._env, death_signal=death))
+        seconds = STOP_SECONDS.get(name, GRACE_SECONDS)
+        self._supervisor.add(
+            Child(name, argv, log=log, env=self._env, death_signal=death, stop_seconds=seconds),
+        )
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -206,12 +236,16 @@ class LocalFleet:
                 account.api_key.reveal()
             except ConfigurationError as error:
                 self._say(f"accounts.{account.name}.api_key: {error}")
-        children = [child for child in self._supervisor.children if child.name in (*_WORKERS, "beat")]
+        children = [child for child in self._supervisor.children if child.name in (*_WORKERS, "beat", "web")]
         for child in children:
-            child.env = self._env
-        self._supervisor.renew(children, _RELOAD_SECONDS)
+            child.env = {**self._env, **(self._web_env if child.name == "web" else {})}
+        self._supervisor.renew(children)
         accounts = ", ".join(self.settings.accounts) or "no account"
         self._say(f"reloading: workers and Beat restart with the new configuration: {accounts}")
+
+    def hurry(self) -> None:
+        """Kill the processes that have not ended yet, while they are being stopped."""
+        self._supervisor.hurry.set()
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -224,7 +258,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def reserved_port(first: int, tries: int = 100) -> Iterator[int]:
+def reserved_port(first: int, tries: int = 100, *, where: str = "port") -> Iterator[int]:
     """Reserve the first port from ``first`` that can be bound on loopback and is not reserved by another fleet.
 
     The server that will listen there is another process, which binds the port seconds later. Until then, the lock keeps
@@ -235,7 +269,7 @@ def reserved_port(first: int, tries: int = 100) -> Iterator[int]:
             if _reserve(port, held):
                 yield port
                 return
-    raise ConnectionFailed(f"no free port between {first} and {first + tries - 1}", where="flower")
+    raise ConnectionFailed(f"no free port between {first} and {first + tries - 1}", where=where)
 
 
 def _reserve(port: int, held: contextlib.ExitStack) -> bool:

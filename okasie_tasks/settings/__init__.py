@@ -20,6 +20,7 @@ from okasie_tasks.settings.model import (
 )
 from okasie_tasks.settings.process import keep_settings, process_settings
 from okasie_tasks.settings.secret import Secret, is_loopback, masked, without_passwords
+from okasie_tasks.settings.web import WebSettings, WebTokenSettings
 
 __all__ = [
     "AccountSettings",
@@ -32,6 +33,8 @@ __all__ = [
     "Secret",
     "Settings",
     "SourceSettings",
+    "WebSettings",
+    "WebTokenSettings",
     "WriteBackSettings",
     "configuration_hash",
     "is_loopback",

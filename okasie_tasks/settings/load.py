@@ -20,6 +20,7 @@ from okasie_tasks.settings.model import AccountSettings, AlertSettings, Settings
 from okasie_tasks.settings.placeholders import to_fill_in
 from okasie_tasks.settings.secret import Secret, is_loopback, without_passwords
 from okasie_tasks.settings.source_url import url_problems
+from okasie_tasks.settings.web import bound_web, web_problems
 
 DEFAULT_FILE: Final = "okasie.toml"
 PREFIX: Final = "OKASIE_"
@@ -192,6 +193,7 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
         accounts[name] = account.model_copy(update={"api_key": key, "source": source})
     problems += _shared_keys(accounts)
     problems += _alert_problems(settings.alerts)
+    problems += web_problems(settings.web, settings.accounts)
     if problems:
         raise _refused(settings.config_file, problems)
     redis = settings.redis
@@ -204,7 +206,9 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
     alerts, feeds = _bound_alerts(settings.alerts, base, environ), settings.feeds
     if feeds.store != "redis" and "://" not in feeds.store:
         feeds = feeds.model_copy(update={"store": str(base / Path(feeds.store).expanduser())})
-    return settings.model_copy(update={"accounts": accounts, "redis": redis, "feeds": feeds, "alerts": alerts})
+    web = bound_web(settings.web, base, environ)
+    tables = {"accounts": accounts, "redis": redis, "feeds": feeds, "alerts": alerts, "web": web}
+    return settings.model_copy(update=tables)
 
 
 def _bound_alerts(alerts: AlertSettings, base: Path, environ: Mapping[str, str]) -> AlertSettings:

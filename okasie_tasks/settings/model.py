@@ -3,106 +3,34 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from datetime import time, timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
-from okasie_tasks.settings.secret import Secret, is_loopback
-
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-# -- small types ---------------------------------------------------------------------------------------------------
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("expected a duration such as 30s, 15m, 2h or 1d")
-    return timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
-
-
-def _positive(value: timedelta) -> timedelta:
-    if value.total_seconds() <= 0:
-        raise ValueError("expected a duration longer than nothing")
-    return value
+from okasie_tasks.settings.secret import Secret
+from okasie_tasks.settings.values import (
+    Count,
+    Duration,
+    Name,
+    Percent,
+    Period,
+    SecretText,
+    Table,
+    cells,
+    clock,
+    http_url,
+    listed,
+    lower,
+    or_off,
+    zone,
+)
+from okasie_tasks.settings.web import WebSettings
 
 
-def _or_off(value: object) -> object:
-    return None if value == "off" else value
-
-
-def _clock(value: object) -> object:
-    if isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
-        return time.fromisoformat(value)
-    raise ValueError('expected a time such as "03:30", or "off"')
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _list(value: object) -> object:
-    """A list; from the environment, its parts with commas between them."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _cells(value: object) -> object:
-    """The cells of a skip rule; from the environment, its parts with commas between them, perhaps empty."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError("expected a time zone such as Europe/Brussels") from error
-    return value
-
-
-def _secret(value: object) -> object:
-    if isinstance(value, Secret):
-        return value
-    if isinstance(value, str) and value.strip():
-        return Secret(value.strip())
-    raise ValueError("expected env:NAME or file:/path")
-
-
-def _http(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("expected an https:// URL")
-    if parts.scheme == "http" and not is_loopback(value):
-        raise ValueError("expected https://: plain http is only allowed on loopback")
-    if parts.username or parts.password or parts.query:
-        raise ValueError("expected a URL without a user, password or query")
-    return value.rstrip("/")
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Period = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
-SecretText = Annotated[Secret, BeforeValidator(_secret)]
-Percent = Annotated[float, Field(ge=0, le=100)]
-Count = Annotated[int, Field(ge=0)]
-Name = Annotated[str, Field(min_length=1)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
-
-
-# -- the tables of the file ----------------------------------------------------------------------------------------
-
-
-class RedisSettings(_Model):
+class RedisSettings(Table):
     """``[redis]``. ``url`` None: the embedded server in ``state_dir``."""
 
     url: str | None = None
@@ -110,7 +38,7 @@ class RedisSettings(_Model):
     state_dir: Path = Path(".okasie")
 
 
-class FeedSettings(_Model):
+class FeedSettings(Table):
     """``[feeds]``: which workers read the sources of runs, and where the blocks of a source are until its run ends.
 
     ``store``: where those are that exceed ``max_redis_mb``: ``redis`` for nowhere, or a folder or fsspec URL.
@@ -121,11 +49,11 @@ class FeedSettings(_Model):
     max_redis_mb: Annotated[float, Field(ge=0)] = 512.0
 
 
-class LogSettings(_Model):
+class LogSettings(Table):
     """``[log]``: what every process writes to stderr. ``level`` None: that of ``celery -l``; commands log warnings."""
 
     format: Literal["console", "json"] = "console"
-    level: Annotated[Literal["debug", "info", "warning", "error"] | None, BeforeValidator(_lower)] = None
+    level: Annotated[Literal["debug", "info", "warning", "error"] | None, BeforeValidator(lower)] = None
 
     @property
     def number(self) -> int:
@@ -133,7 +61,7 @@ class LogSettings(_Model):
         return int(logging.getLevelNamesMapping()[self.level.upper()]) if self.level else 0
 
 
-class EmailSettings(_Model):
+class EmailSettings(Table):
     """``[alerts.email]``. ``host`` "": no mail. ``tls`` "off" is for a server on this machine."""
 
     host: str = ""
@@ -142,16 +70,16 @@ class EmailSettings(_Model):
     user: Name | None = None
     password: SecretText | None = None
     sender: str = ""
-    to: Annotated[tuple[Name, ...], BeforeValidator(_list)] = ()
+    to: Annotated[tuple[Name, ...], BeforeValidator(listed)] = ()
 
 
-class AlertSettings(_Model):
+class AlertSettings(Table):
     """``[alerts]``: which alerts are sent, where and how often. ``stale_after`` None: by each account's schedule."""
 
     webhook: SecretText | None = None
     kinds: Annotated[
         tuple[Literal["held", "failed", "partial", "stale", "lost_fields", "sells_waiting"], ...],
-        BeforeValidator(_list),
+        BeforeValidator(listed),
     ] = ("held", "failed", "partial", "stale", "lost_fields", "sells_waiting")
     every: Period = timedelta(hours=1)
     max_per_hour: Annotated[int, Field(ge=1, le=1_000)] = 20
@@ -164,7 +92,7 @@ class AlertSettings(_Model):
         return self.webhook is not None or bool(self.email.host)
 
 
-class GuardSettings(_Model):
+class GuardSettings(Table):
     """``[accounts.NAME.guard]``: when a plan needs an operator's approval."""
 
     sells: Literal["guarded", "never"] = "guarded"
@@ -178,11 +106,11 @@ class GuardSettings(_Model):
     free_changed_count: Count = 50
     max_field_loss_percent: Percent = 20.0
     free_field_loss_count: Count = 5
-    max_price_change_percent: Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_or_off)] = 50.0
+    max_price_change_percent: Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(or_off)] = 50.0
     plan_expires: Period = timedelta(hours=72)
 
 
-class ColumnSettings(_Model):
+class ColumnSettings(Table):
     """The long form of a field's mapping: one column that holds a list, or several columns that make one.
 
     ``columns``: their names in order, or one name in which ``*`` stands for any text.
@@ -199,7 +127,7 @@ class ColumnSettings(_Model):
         return self
 
 
-class WriteBackSettings(_Model):
+class WriteBackSettings(Table):
     """``[accounts.NAME.source.write_back]``: where edits made on the marketplace are offered. At most one is set.
 
     ``file`` is a path, made absolute against the configuration's folder; ``table`` may be ``schema.table``.
@@ -209,7 +137,7 @@ class WriteBackSettings(_Model):
     table: Name | None = None
 
 
-class SourceSettings(_Model):
+class SourceSettings(Table):
     """``[accounts.NAME.source]``: the local inventory."""
 
     type: str = "csv"
@@ -239,9 +167,9 @@ class SourceSettings(_Model):
     values: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     units: Mapping[str, str] = Field(default_factory=dict)
     defaults: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
-    skip: Mapping[
-        str, Annotated[tuple[str | int | float | bool, ...], Field(min_length=1), BeforeValidator(_cells)]
-    ] = Field(default_factory=dict)
+    skip: Mapping[str, Annotated[tuple[str | int | float | bool, ...], Field(min_length=1), BeforeValidator(cells)]] = (
+        Field(default_factory=dict)
+    )
     settle_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
     read_seconds: Annotated[float, Field(gt=0, le=280)] = 240.0
     push_read_seconds: Annotated[float, Field(gt=0, le=280)] = 30.0
@@ -266,15 +194,15 @@ class SourceSettings(_Model):
         return url
 
 
-class AccountSettings(_Model):
+class AccountSettings(Table):
     """``[accounts.NAME]``: one API key, one quota."""
 
     name: str
     api_key: SecretText
-    base_url: Annotated[str, AfterValidator(_http)] = "https://www.okasie.be/api/external/v1"
-    incremental_every: Annotated[Period | None, BeforeValidator(_or_off)] = timedelta(minutes=15)
-    full_at: Annotated[Annotated[time, BeforeValidator(_clock)] | None, BeforeValidator(_or_off)] = time(3, 30)
-    timezone: Annotated[str, AfterValidator(_zone)] = "Europe/Brussels"
+    base_url: Annotated[str, AfterValidator(http_url)] = "https://www.okasie.be/api/external/v1"
+    incremental_every: Annotated[Period | None, BeforeValidator(or_off)] = timedelta(minutes=15)
+    full_at: Annotated[Annotated[time, BeforeValidator(clock)] | None, BeforeValidator(or_off)] = time(3, 30)
+    timezone: Annotated[str, AfterValidator(zone)] = "Europe/Brussels"
     overlap: Duration = timedelta(minutes=2)
     read_timeout: Annotated[float, Field(gt=0, le=300)] = 20
     write_timeout: Annotated[float, Field(gt=0, le=600)] = 120
@@ -286,12 +214,13 @@ class AccountSettings(_Model):
     source: SourceSettings = SourceSettings()
 
 
-class Settings(_Model):
+class Settings(Table):
     """The whole configuration. Relative paths have been made absolute against the file's folder."""
 
     redis: RedisSettings = RedisSettings()
     feeds: FeedSettings = FeedSettings()
     log: LogSettings = LogSettings()
     alerts: AlertSettings = AlertSettings()
+    web: WebSettings = WebSettings()
     accounts: Mapping[str, AccountSettings] = Field(default_factory=dict)
     config_file: Path

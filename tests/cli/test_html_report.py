@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from okasie_tasks.cli import html_report
 from okasie_tasks.cli.html_report import render
+from okasie_tasks.reports import charts
 
 HOSTILE = """</td><script>alert(1)</script><img src="http://evil.example/x.png" onerror=alert(2)>"'&{{ 7 * 7 }}"""
 
@@ -132,27 +132,27 @@ def test_what_there_is_not_is_left_out(other: dict[str, Any]) -> None:
 
 
 def test_steps_are_round_and_reach_the_top() -> None:
-    assert html_report.nice_steps(11.7) == [0, 2, 4, 6, 8, 10, 12]
-    assert html_report.nice_steps(0.2)[-1] >= 0.2
-    assert html_report.nice_steps(86_400)[-1] >= 86_400
-    assert all(len(html_report.nice_steps(top)) <= 8 for top in (0.01, 1, 7, 59.9, 3600))
+    assert charts.nice_steps(11.7) == [0, 2, 4, 6, 8, 10, 12]
+    assert charts.nice_steps(0.2)[-1] >= 0.2
+    assert charts.nice_steps(86_400)[-1] >= 86_400
+    assert all(len(charts.nice_steps(top)) <= 8 for top in (0.01, 1, 7, 59.9, 3600))
 
 
 def test_a_column_is_as_high_as_its_share_and_refusals_lie_on_top() -> None:
-    chart = html_report.use([slot(0, 20, 2, 5), slot(10, 10)])
+    chart = charts.use([slot(0, 20, 2, 5), slot(10, 10)])
     first = [bar for bar in chart.bars if bar.value.startswith("0 to 10 s")]
     assert [bar.kind for bar in first] == ["good", "refused", "failed"]
     assert sum(bar.height for bar in first) == pytest.approx(150), "20 requests in 10 s are the quota"
     assert [bar.y for bar in first] == sorted((bar.y for bar in first), reverse=True)
     assert chart.line == pytest.approx(10)
     assert sum(bar.height for bar in chart.bars if bar not in first) == pytest.approx(75)
-    assert html_report.use([slot(0, 40)]).line == pytest.approx(85), "above the quota the line comes down"
+    assert charts.use([slot(0, 40)]).line == pytest.approx(85), "above the quota the line comes down"
 
 
 def test_nothing_lies_outside_its_drawing() -> None:
     page = document()
     for chart in (
-        html_report.timeline(page["timeline"]), html_report.use(page["requests_over_time"]), html_report.counts([("created", 10**6), ("sold", 0)]),
+        charts.timeline(page["timeline"]), charts.use(page["requests_over_time"]), charts.counts([("created", 10**6), ("sold", 0)]),
     ):  # fmt: skip
         for bar in chart.bars:
             assert bar.x >= 0

@@ -1,0 +1,1 @@
+"""The HTTP API and the console, in one process. Workers never import it."""
