@@ -71,7 +71,7 @@ def _row(entry: dict[str, Any]) -> list[str]:
     last, stale, quota = entry["last_run"], entry["stale_seconds"], entry["quota"]
     return [
         entry["account"],
-        f"{last['mode']} {last['state']}" if last else "never ran",
+        f"{last['purpose']} {last['state']}" if last else "never ran",
         f"{duration(stale)} ago" if stale is not None else "-",
         f"{quota['used_last_minute']}/{quota['limit']}",
         str(entry["pushes_waiting"]),
