@@ -20,7 +20,7 @@ STATES: Final = ("waiting", "rejected", "held", "live", "sold", "unknown")
 ``unknown``: the ledger has no entry, or an entry whose status the last answer did not show.
 """
 _MOST_LISTED: Final = 500
-_SHELVES_PER_TRIP: Final = 16
+_SHELVES_PER_TRIP: Final = 4
 
 
 class _Marked(NamedTuple):

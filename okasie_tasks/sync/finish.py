@@ -74,7 +74,6 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
         if not run.fact("outdated"):
             account |= _ownership_facts(ctx, run, outcomes) | (_baseline(run) if state == "done" else {})
         ctx.runs.note(run.id, held_run=plan_review.store_held_plan(ctx, run))
-        ctx.ledger.catalog.mark_whole()
     report, waiting = _report(ctx, run, outcomes, applied)
     ctx.runs.note(run.id, **report)
     if not run.plan_only:

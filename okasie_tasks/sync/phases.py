@@ -241,6 +241,8 @@ def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
 
 
 def _after_diff(ctx: AccountContext, run: Run) -> None:
+    if not run.plan_only and not ctx.runs.parts.stage(run.id, "diff").failed:
+        ctx.ledger.catalog.mark_whole()
     outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run.id, "diff")]
     blocks = sorted({number for outcome in outcomes for number in outcome.blocks})
     run.facts["blocks"] = json.dumps(blocks)

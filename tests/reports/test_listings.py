@@ -96,7 +96,10 @@ def test_listings_from_before_the_catalogue_are_caught_up_once(scenario: HttpSce
     word = next(iter(titles(scenario).values())).split()[0]
     assert found(scenario, word) == []
     assert len(found(scenario, limit=100)) == CARS, "without a title they are still listed"
-    scenario.good_run("incremental")
+    scenario.rows[0]["price_eur"] = "4321"
+    scenario.sandbox.faults.add([{"kind": "answer", "status": 500, "match": {"path": "bulk"}, "times": 3}])
+    assert scenario.run("incremental").state != "done", "a run that cannot send catches up as well"
+    scenario.sandbox.faults.clear()
     assert found(scenario, word)
     before = client.hgetall(f"{scenario.prefix}catalog:{ACCOUNT}")
     rewritten = Catalog(client, prefix=scenario.prefix, account=ACCOUNT)
