@@ -170,6 +170,8 @@ def test_only_the_marketplace_client_sends_requests() -> None:
         ("import okasie_tasks.core.reconcile", ("celery", "kombu", "redis", "requests", "pydantic", "tornado")),
         ("import okasie_tasks.client", ("celery", "kombu", "redis", "requests", "pydantic", "msgspec", "structlog")),
         ("import okasie_tasks.cli", ("celery", "kombu", "redis", "pydantic", "structlog")),
+        ("import okasie_tasks.celery", ("fastapi", "starlette", "uvicorn", "jinja2", "babel")),
+        ("import okasie_tasks.web.app", ("okasie_tasks.celery", "okasie_tasks.tasks", "celery")),
         ("import okasie_tasks.sync.executor", ("celery", "kombu", "requests")),
     ],
 )

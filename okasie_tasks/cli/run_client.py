@@ -48,6 +48,7 @@ class Follower:
 
         Raises `ConnectionFailed` when no worker is running: the run is cancelled then.
         """
+        self._hint(runs.progress_document(self._ctx, self._record(run))["waits_for"])
         if missing := wait_for_worker(lambda: self._ctx.runs.state(run) != "queued", *used_queues()):
             self._withdraw(run)
             raise ConnectionFailed(

@@ -27,7 +27,7 @@ def create_app(services: Services, *, start_token: str = "") -> FastAPI:
     app.state.services, app.state.doors = services, Doors(services, start_token)
     add_api(app)
     app.include_router(entrance.routes)
-    app.include_router(console(services))
+    app.include_router(console())
     app.add_middleware(entrance.StartToken)
     app.add_middleware(Gate, web=services.settings.web)
     return app

@@ -9,7 +9,10 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from okasie_tasks.logs import get_logger
 from okasie_tasks.settings.web import WebSettings
+
+log = get_logger(__name__)
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Of a request's body: 1,000 listings of 8 kB."""
@@ -57,7 +60,13 @@ class Gate:
         if _stated_length(headers) > MOST_BYTES:
             await _refuse(send, 413, "too_large", f"expected at most {MOST_BYTES} bytes")
             return
-        await self._app(scope, _Bounded(receive), _with_headers(send))
+        response = _Response(send)
+        try:
+            await self._app(scope, _Bounded(receive), response)
+        except Exception as error:
+            log.error("unexpected error of the web server", path=scope["path"], exc_info=error)  # noqa: TRY400
+            if not response.started:
+                await _refuse(send, 500, "internal", "an unexpected error, which is logged")
 
     def _knows(self, host: str) -> bool:
         try:
@@ -96,13 +105,17 @@ def _stated_length(headers: dict[str, str]) -> int:
     return int(length) if length.isdecimal() else 0
 
 
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *_encoded(_HEADERS.items(), message["headers"])]
-        await send(message)
+class _Response:
+    """Sends a response with the headers that each has."""
 
-    return sending
+    def __init__(self, send: Send) -> None:
+        self._send, self.started = send, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            message["headers"] = [*message["headers"], *_encoded(_HEADERS.items(), message["headers"])]
+        await self._send(message)
 
 
 def _encoded(headers: Iterable[tuple[str, str]], given: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:

@@ -28,7 +28,7 @@ class Server:
             token.token.reveal()
         start_token = "" if web.tokens else start_token or secrets.token_urlsafe(24)
         self._socket = _bound(*web.address)
-        host, port = self._socket.getsockname()[:2]
+        host, port = self.bound
         self.origin = web.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self.address = f"{self.origin}/?token={start_token}" if start_token else f"{self.origin}/"
         config = uvicorn.Config(
@@ -41,9 +41,22 @@ class Server:
         )
         self._server = uvicorn.Server(config)
 
+    @property
+    def bound(self) -> tuple[str, int]:
+        """The host and the port that it listens on."""
+        host, port = self._socket.getsockname()[:2]
+        return host, port
+
+    @property
+    def started(self) -> bool:
+        return self._server.started
+
     def run(self) -> None:
-        """Serve until SIGINT or SIGTERM."""
+        """Serve until SIGINT or SIGTERM, or until `stop` is called by another thread."""
         self._server.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        self._server.should_exit = True
 
 
 def _bound(host: str, port: int) -> socket.socket:

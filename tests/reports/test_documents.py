@@ -121,6 +121,15 @@ def test_the_old_title_of_a_held_change_is_known_also_when_the_plan_is_made_agai
         name: before[name] for name in again if name != pushed
     }
     assert again[pushed]["title"]["old"].startswith("Zastava")
+    scenario.push_reference(pushed)
+    scenario.services.redis.delete(f"{scenario.prefix}catalog:{ACCOUNT}")
+    scenario.rows[0]["make"] = "Wartburg"
+    scenario.ask()
+    third = titles()
+    assert {name: third[name]["title"]["old"] for name in third if name != pushed} == {
+        name: again[name]["title"]["old"] for name in again if name != pushed
+    }
+    assert third[pushed]["title"]["old_known"] is False, "the plan's old title is no longer what was sent"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +157,8 @@ def test_what_needs_a_person_comes_in_the_order_of_urgency(scenario: GuardedScen
     found = attention(scenario)
     assert [one["kind"] for one in found] == ["held", "paused", "rejected", "discarded"]
     assert [one["account"] for one in found] == [ACCOUNT, ACCOUNT, ACCOUNT, None]
-    assert sorted(KINDS, key=KINDS.index) == list(KINDS)
+    both = attention_document(scenario.services, [ACCOUNT, ACCOUNT])
+    assert [one["kind"] for one in both] == sorted((one["kind"] for one in both), key=KINDS.index)
     assert all(one["since"] for one in found if one["kind"] != "rejected")
 
 

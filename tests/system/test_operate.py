@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from okasie_tasks.reports.times import text
 from okasie_tasks.sandbox.sample import cars, write_csv
 from tests.support import HANG_SECONDS, OKASIE, faults, held, poll, release, state, stored
 from tests.system.conftest import CARS, Fleet, feed
@@ -50,10 +51,11 @@ def test_a_paused_account_keeps_what_is_asked_of_it_and_does_it_when_it_goes_on(
     rows[0]["price_eur"], rows[1]["price_eur"] = "4321", "4322"
     write_csv(feed(place, "paused"), rows)
     shown = place.okasie("status", "paused")
-    assert f"paused since {paused.document['paused_since']}; `okasie resume paused` resumes it" in shown.stdout
+    since = text(paused.document["paused_since"], paused.document["timezone"])
+    assert f"paused since {since} by {paused.document['paused_by']}; `okasie resume paused` resumes it" in shown.stdout
     again = place.okasie("pause", "paused")
     assert "already paused" in again.stdout
-    assert paused.document["paused_since"] in again.stdout
+    assert since in again.stdout
     with started(fleet, "push", "paused", "DG-00001", "--json") as pushing, started(fleet, "sync", "paused") as syncing:
         poll(lambda: account(fleet, "paused")["pushes_waiting"] == 1, what="the push")
         run = poll(lambda: account(fleet, "paused")["waiting"], what="the run")

@@ -32,7 +32,7 @@ def test_a_run_and_its_quota_are_in_sight(fleet: Fleet) -> None:
         what="a run that has made its plan",
     )
     assert at_work["forecast"]["active"]["requests"] == 1
-    assert "1 requests left, about 1 s at this quota" in fleet.place.okasie("status", "watched").stdout
+    assert "sending: 0 of 12 cars, about 1 s at this quota" in fleet.place.okasie("status", "watched").stdout
     release(fleet.sandbox)
     done = poll(lambda: (entry := look(fleet)) and entry["last_success_run"] and entry, what="the end of the run")
     # On a machine that needs a minute for this, a request is older than the quota's window.

@@ -98,9 +98,8 @@ def sync(call: Caller, once: OnlyOnce, account: Account, body: models.SyncReques
     """Request a run. One that has not begun to read is joined."""
     call.to_send(account)
     mode = (body or models.SyncRequest()).mode
-    return once.run(
-        {"mode": mode},
-        lambda: {"request": requests.sync(call.services, account, mode, by=call.by, request_id=once.request_id)},
+    return once.send(
+        {"mode": mode}, lambda request: requests.sync(call.services, account, mode, by=call.by, request_id=request)
     )
 
 
@@ -109,25 +108,22 @@ def push(call: Caller, once: OnlyOnce, account: Account, body: models.PushReques
     """Send listings now, ahead of any run."""
     call.to_send(account)
 
-    def accepted() -> dict[str, Any]:
-        request = requests.push(
+    def stored(request: str | None) -> str:
+        return requests.push(
             call.services, account, references=body.references, listings=body.listings, version=body.version,
-            by=call.by, request_id=once.request_id,
+            by=call.by, request_id=request,
         )  # fmt: skip
-        return {"request": request}
 
-    return once.run(body.model_dump(), accepted)
+    return once.send(body.model_dump(), stored)
 
 
 @routes.post("/{account}/sell", status_code=202, response_model=models.Accepted)
 def sell(call: Caller, once: OnlyOnce, account: Account, body: models.SellRequest) -> Any:
     """Mark listings sold now."""
     call.to_send(account)
-    return once.run(
+    return once.send(
         body.model_dump(),
-        lambda: {
-            "request": requests.sell(call.services, account, body.references, by=call.by, request_id=once.request_id)
-        },
+        lambda request: requests.sell(call.services, account, body.references, by=call.by, request_id=request),
     )
 
 

@@ -13,11 +13,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from okasie_tasks.errors import UNKNOWN_ACCOUNT, ConfigurationError, ConnectionFailed, OkasieError, PlanOutdated
-from okasie_tasks.logs import get_logger
 from okasie_tasks.masking import clean, mask
 from okasie_tasks.store.redis_problems import redis_problem
-
-log = get_logger(__name__)
 
 PREFIX: Final = "/api"
 _CODES: Final = {
@@ -65,7 +62,6 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(OkasieError, _ours)
     app.add_exception_handler(redis.RedisError, _redis)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def document(status: int, code: str, message: str, where: str | None = None, *, run: str | None = None) -> JSONResponse:
@@ -113,8 +109,3 @@ def _status_of(error: OkasieError) -> int:
 async def _redis(_: Request, error: Exception) -> JSONResponse:
     problem = redis_problem(error)
     return document(503, "not_reachable", problem.message, "redis")
-
-
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected error of the web server", path=request.url.path, exc_info=error)
-    return document(500, "internal", "an unexpected error, which is logged")

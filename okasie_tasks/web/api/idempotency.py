@@ -24,6 +24,8 @@ from okasie_tasks.web.api.errors import Refused
 _KEEP_SECONDS: Final = 24 * 3600
 _IN_PROGRESS_SECONDS: Final = 30
 """Of a process that died: after that, the request may be made again."""
+_SENDING_SECONDS: Final = 5
+"""The same for what is stored in the outbox, which is given up sooner."""
 _NAMESPACE: Final = UUID("6f9c0f0e-3f5c-4b59-9d0a-3f6a1f0c8d11")
 Key = Annotated[
     str | None,
@@ -39,14 +41,20 @@ class Once:
         self._call, self._key = call, key
 
     @property
-    def request_id(self) -> str | None:
+    def _request_id(self) -> str | None:
         """The id of the request that the workers execute; None without a key."""
         if self._key is None:
             return None
         url = self._call.request.url.path
         return str(uuid5(_NAMESPACE, f"{self._call.identity.name}\n{url}\n{self._key}"))
 
-    def run(self, body: object, execute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def send(self, body: object, execute: Callable[[str | None], str]) -> dict[str, Any]:
+        """Return the id of the request that ``execute`` stores under the id that it is given, if there is a key."""
+        return self.run(body, lambda: {"request": execute(self._request_id)}, seconds=_SENDING_SECONDS)
+
+    def run(
+        self, body: object, execute: Callable[[], dict[str, Any]], *, seconds: int = _IN_PROGRESS_SECONDS
+    ) -> dict[str, Any]:
         """Return what ``execute`` returns, or returned for this key before. ``body``: the request's, as JSON values.
 
         Raises `Refused`: 422 for a key that another request had, 409 while the first one is still being executed.
@@ -57,7 +65,7 @@ class Once:
         mark = hashlib.sha256(json.dumps([path, body], sort_keys=True).encode()).hexdigest()
         name = hashlib.sha256(self._key.encode()).hexdigest()
         kept = f"{services.settings.redis.key_prefix}web:idempotent:{self._call.identity.name}:{name}"
-        if not services.redis.set(kept, json.dumps({"mark": mark}), nx=True, ex=_IN_PROGRESS_SECONDS):
+        if not services.redis.set(kept, json.dumps({"mark": mark}), nx=True, ex=seconds):
             return self._again(cast("bytes | None", services.redis.get(kept)), mark)
         try:
             answer = execute()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from okasie_tasks.services import Services
 from okasie_tasks.web.console import accounts, entrance, listings, plans, rejects, runs
 
 PARTS = (entrance, accounts, plans, listings, rejects, runs)
 """The modules with the routes of the console."""
 
 
-def router(services: Services) -> APIRouter:  # noqa: ARG001 - the pages take them from the application
+def router() -> APIRouter:
     """Return the routes of the console."""
     console = APIRouter(include_in_schema=False)
     for part in PARTS:
