@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all lint bench docs clean
+.PHONY: demo test test-all lint bench docs dist matrix clean
 
 demo: .venv/.run
 	@$(BIN)/okasie demo
@@ -37,6 +37,16 @@ bench: .venv/.dev
 
 docs: .venv/.dev
 	$(BIN)/python -m mkdocs build --strict
+
+# The wheel and the sdist, in dist/. The wheel is built from the sdist, so that both have the same content.
+dist: .venv/.dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+# The demo and a choice of tests with each Python, Redis and Valkey of this machine, and with the oldest dependencies:
+# writes docs/supported-versions.md.
+matrix: .venv/.dev
+	$(BIN)/python -m tests.matrix
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build site

@@ -24,6 +24,7 @@ from okasie_tasks.errors import OkasieError
 from okasie_tasks.settings import AccountSettings, Settings, load_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls, without_login
 from okasie_tasks.worker.bootsteps import ChildWatch, FirstStart, KeepAddress, LeaseKeeper
+from okasie_tasks.worker.health import Health
 from okasie_tasks.worker.heartbeat import Heartbeat
 from okasie_tasks.worker.quarantine import QuarantineStep
 from okasie_tasks.worker.settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
@@ -128,4 +129,4 @@ def _public(names: dict[str, Any]) -> dict[str, Any]:
 
 app = Celery("okasie_tasks", include=["okasie_tasks.tasks"], task_cls=MaskedTask)
 app.add_defaults(_configuration)
-app.steps["consumer"].update({LeaseKeeper, ChildWatch, KeepAddress, FirstStart, QuarantineStep, Heartbeat})
+app.steps["consumer"].update({LeaseKeeper, ChildWatch, KeepAddress, FirstStart, QuarantineStep, Heartbeat, Health})

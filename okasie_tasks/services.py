@@ -154,7 +154,9 @@ class Services:
         with self._lock:
             if name not in self._reads:
                 self._reads[name] = SourceReads(
-                    lambda: self.source(name, push=True), share=lambda: max(1, self.urgent_threads // 4)
+                    lambda: self.source(name, push=True),
+                    share=lambda: max(1, self.urgent_threads // 4),
+                    seconds=self.account(name).source.push_read_seconds,
                 )
             return self._reads[name]
 

@@ -19,6 +19,7 @@ LAYER = {
     "masking": 0,
     "errors": 1,
     "core": 2,
+    "health": 2,
     "settings": 3,
     "ports": 3,
     "client": 3,
@@ -173,6 +174,11 @@ def test_only_the_marketplace_client_sends_requests() -> None:
         ("import okasie_tasks.celery", ("fastapi", "starlette", "uvicorn", "jinja2", "babel")),
         ("import okasie_tasks.web.app", ("okasie_tasks.celery", "okasie_tasks.tasks", "celery")),
         ("import okasie_tasks.sync.executor", ("celery", "kombu", "requests")),
+        (
+            "import okasie_tasks.cli.status, okasie_tasks.cli.runs, okasie_tasks.cli.control",
+            ("celery", "redis", "rich"),
+        ),
+        ("import okasie_tasks.tasks", ("fastapi", "starlette", "uvicorn", "okasie_tasks.web", "okasie_tasks.actions")),
     ],
 )
 def test_what_is_imported_stays_light(statement: str, never: tuple[str, ...]) -> None:

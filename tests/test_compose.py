@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from okasie_tasks.cli import COMMANDS
-from okasie_tasks.worker.settings import SETTINGS
+from okasie_tasks.worker.settings import SETTINGS, STOP_SECONDS
 from tests.test_readme import options
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +50,15 @@ def test_the_workers_serve_every_queue_between_them() -> None:
     assert sorted(served) == sorted(queue.name for queue in SETTINGS["task_queues"])
 
 
+@pytest.mark.parametrize(("name", "seconds"), STOP_SECONDS.items())
+def test_a_worker_has_its_own_health_check_and_time_to_stop(name: str, seconds: float) -> None:
+    assert SERVICES[name]["stop_grace_period"] == f"{seconds:g}s"
+    program, *check = SERVICES[name]["healthcheck"]["test"][1:]
+    queues = words(name)[words(name).index("-Q") + 1].split(",")
+    assert (program, check[:2], check[2] in queues) == ("okasie", ["health", "--queue"], True)
+    assert set(check) & options("health") == {"--queue"}
+
+
 def test_redis_keeps_everything_and_is_not_published() -> None:
     assert {"--appendonly": "yes", "--maxmemory-policy": "noeviction"}.items() <= dict(
         zip(words("redis")[1::2], words("redis")[2::2], strict=True)
@@ -64,7 +73,7 @@ def test_our_services_have_no_rights_they_do_not_need(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["read_only"] is True
     assert "privileged" not in service
-    assert "USER okasie" in (ROOT / "Dockerfile").read_text()
+    assert re.search(r"^USER \d+:0$", (ROOT / "Dockerfile").read_text(), re.MULTILINE), "Kubernetes checks a number"
 
 
 def test_what_is_not_ours_is_known_by_its_version() -> None:
@@ -84,21 +93,47 @@ def test_flower_asks_for_a_password_and_listens_on_loopback_only() -> None:
     assert SERVICES["flower"]["environment"]["FLOWER_BASIC_AUTH"].startswith("${FLOWER_BASIC_AUTH:?")
     assert SERVICES["flower"]["ports"] == ["127.0.0.1:5555:5555"]
     published = {name: port for name, service in SERVICES.items() for port in service.get("ports", ())}
-    assert set(published) == {"flower", "prometheus", "grafana"}
+    assert set(published) == {"flower", "web", "prometheus", "grafana"}
     assert [name for name, port in published.items() if not port.startswith("127.0.0.1:")] == []
 
 
 def test_the_sandbox_is_a_profile_and_its_command_exists() -> None:
-    assert SERVICES["sandbox"]["profiles"] == ["sandbox"]
-    assert words("sandbox")[:2] == ["okasie", "sandbox"]
     assert "sandbox" in COMMANDS
-    assert set(re.findall(r"--[a-z]+", SERVICES["sandbox"]["command"])) <= options("sandbox")
+    for name in ("sandbox", "sandbox-urgent"):
+        assert SERVICES[name]["profiles"] == ["sandbox"]
+        assert words(name)[:2] == ["okasie", "sandbox"]
+        assert set(re.findall(r"--[a-z]+", SERVICES[name]["command"])) <= options("sandbox")
+
+
+def test_the_sandbox_is_on_the_loopback_of_both_workers_that_send_requests() -> None:
+    port = words("sandbox")[words("sandbox").index("--port") + 1]
+    assert {SERVICES[name]["network_mode"] for name in ("sandbox", "sandbox-urgent")} == {
+        "service:api",
+        "service:urgent",
+    }
+    assert words("sandbox-urgent")[2:] == ["--port", port, "--relay", f"api:{port}"]
+    assert words("sandbox")[words("sandbox").index("--host") + 1] == "0.0.0.0", "the relay is in another container"
+
+
+@pytest.mark.parametrize("name", ["control", "urgent", "api", "diff"])
+def test_a_worker_is_probed_by_its_own_queue(name: str) -> None:
+    queue = words(name)[words(name).index("-Q") + 1].split(",")[0]
+    assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "okasie", "health", "--queue", queue]
+
+
+def test_web_is_a_profile_with_a_probe() -> None:
+    web = SERVICES["web"]
+    assert web["profiles"] == ["web"], "without tokens it refuses to listen off loopback"
+    assert web["environment"]["OKASIE_WEB__LISTEN"] == "0.0.0.0:8600"
+    assert web["ports"] == ["127.0.0.1:8600:8600"]
+    compile(web["healthcheck"]["test"][-1], "healthcheck", "exec")
+    assert "http://127.0.0.1:8600/healthz" in web["healthcheck"]["test"][-1]
 
 
 def test_metrics_are_a_profile_with_its_files_and_a_password_of_its_own() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
     assert {name for name, found in profiles.items() if found == ["metrics"]} == {"metrics", "prometheus", "grafana"}
-    assert set(profiles) == {"metrics", "prometheus", "grafana", "sandbox"}
+    assert set(profiles) == {"metrics", "prometheus", "grafana", "sandbox", "sandbox-urgent", "web"}
     assert words("metrics")[:2] == ["okasie", "metrics"]
     assert set(re.findall(r"--[a-z]+", SERVICES["metrics"]["command"])) <= options("metrics")
     mounted = [volume.split(":") for name in ("prometheus", "grafana") for volume in SERVICES[name]["volumes"]]

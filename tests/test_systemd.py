@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from okasie_tasks.worker.settings import STOP_SECONDS
 from tests.test_compose import OURS, words
 
 UNITS = Path(__file__).parents[1] / "deploy" / "systemd"
@@ -40,7 +41,7 @@ def command(name: str) -> list[str]:
 
 
 def test_there_is_a_unit_for_each_service_of_ours() -> None:
-    assert sorted(set(OURS) - {"sandbox"}) == NAMES
+    assert sorted(set(OURS) - {"sandbox", "sandbox-urgent"}) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,5 +81,12 @@ def test_they_have_no_rights_they_do_not_need() -> None:
         "PrivateTmp": "yes",
         "UMask": "0077",
     }.items() <= service.items()
-    assert service["TimeoutStopSec"] == "2min", "as in the compose file"
-    assert {service["stop_grace_period"] for service in OURS.values()} == {"2m"}
+
+
+@pytest.mark.parametrize(("name", "seconds"), STOP_SECONDS.items())
+def test_a_worker_is_watched_and_has_the_time_of_its_longest_operation(name: str, seconds: float) -> None:
+    service = read(UNITS / f"okasie-{name}.service")["Service"]
+    assert (service["Type"], service["WatchdogSec"]) == (["notify"], ["30s"])
+    assert service["TimeoutStopSec"] == [f"{seconds:g}s"]
+    overriding = {"TimeoutStopSec", "Type", "WatchdogSec"} & set(read(COMMON)["Service"])
+    assert not overriding, "systemd reads the drop-in after the unit"

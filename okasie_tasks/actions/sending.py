@@ -10,7 +10,7 @@ from uuid import uuid4
 import redis
 
 from okasie_tasks.client import TRY_SECONDS, Request
-from okasie_tasks.errors import ConnectionFailed
+from okasie_tasks.errors import ConnectionFailed, OkasieError
 from okasie_tasks.masking import clean
 from okasie_tasks.services import Services
 from okasie_tasks.store.redis_problems import redis_problem
@@ -39,7 +39,8 @@ def send(
     try:
         services.producer.send(request, try_seconds=try_seconds)
     except ConnectionFailed as error:
-        problem = redis_problem(error.__cause__ or error).message
+        cause = error.__cause__ or error
+        problem = cause.message if isinstance(cause, OkasieError) else redis_problem(cause).message
         raise ConnectionFailed(f"the broker did not accept the message: {problem}", where="redis") from error
     return request.task_id
 

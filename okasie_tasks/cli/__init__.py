@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import click
 
-from okasie_tasks import __version__
 from okasie_tasks.cli.common import common, json_text
+from okasie_tasks.cli.version import print_version
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, OkasieError, PlanOutdated
 from okasie_tasks.masking import MaskedStream, clean, mask
 
@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "metrics": "okasie_tasks.cli.metrics:metrics",
     "alerts": "okasie_tasks.cli.alerts:alerts",
     "doctor": "okasie_tasks.cli.doctor:doctor",
+    "health": "okasie_tasks.cli.health:health",
     "sandbox": "okasie_tasks.cli.up:sandbox",
     "completion": "okasie_tasks.cli.setup:completion",
 }
@@ -69,6 +70,7 @@ _SHORT: Final = {
     "metrics": "Serve metrics of all workers and accounts for Prometheus.",
     "alerts": "Show alert channels and pending alerts, or send a test alert.",
     "doctor": "Check configuration, Redis, API keys and sources, and show how to fix problems.",
+    "health": "Check this machine's workers by their heartbeats, for probes.",
     "sandbox": "Serve an Okasie API on this machine, for development and tests.",
     "completion": "Print the completion script for bash, zsh or fish.",
 }
@@ -95,7 +97,9 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @common
-@click.version_option(__version__, prog_name="okasie")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Show the version."
+)
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:
     """Keep a car dealer's inventory in step with the Okasie marketplace."""

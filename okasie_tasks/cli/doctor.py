@@ -14,7 +14,7 @@ import click
 import msgspec
 import redis
 
-from okasie_tasks import logs
+from okasie_tasks import __version__, logs
 from okasie_tasks.cli.common import Context, command_options, echo, emit
 from okasie_tasks.cli.row_counts import RowCounts
 from okasie_tasks.errors import ConfigurationError, ItemRejected, LimiterUnavailable, NoPermit, OkasieError, RunAborted
@@ -147,7 +147,7 @@ def _persistence(info: dict[str, Any]) -> Check:
 
 
 def _workers(settings: Settings, client: redis.Redis) -> Iterator[Check]:
-    """Compare the configuration of each running worker with this command's."""
+    """Compare the configuration and version of each running worker with this command's; name the unhealthy ones."""
     with contextlib.suppress(redis.RedisError):
         workers = Workers(client, prefix=settings.redis.key_prefix).live()
         others = [worker.name for worker in workers if worker.configuration != configuration_hash(settings)]
@@ -157,6 +157,14 @@ def _workers(settings: Settings, client: redis.Redis) -> Iterator[Check]:
             yield Check("workers", False, detail, fix)
         elif workers:
             yield Check("workers", True, f"{len(workers)} run this configuration")
+        old = [worker.name for worker in workers if worker.version != __version__]
+        if old:
+            detail = f"{', '.join(old)}: another version than {__version__}"
+            yield Check("worker versions", True, detail, "restart these workers with this version", warning=True)
+        for worker in workers:
+            if worker.problem:
+                fix = "restart it; its log has the reason, and `okasie health` on its machine"
+                yield Check("worker health", False, f"{worker.name}: {worker.problem}", fix)
 
 
 def _memory(info: dict[str, Any]) -> Check:

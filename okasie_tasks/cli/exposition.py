@@ -41,11 +41,14 @@ class FleetCollector(Collector):
 
     def _samples(self) -> Iterator[Sample]:
         services = self._services
+        workers = services.workers.live()
         for name, account in services.settings.accounts.items():
             yield from account_samples(services.context(name), services.limiter(name).status())
             yield from recorded_samples(name, services.counters.read(name), intervals(account))
         for queue in dict.fromkeys((CONTROL, URGENT, API, DIFF, services.settings.feeds.queue)):
             yield Sample("okasie_queue_messages", (queue,), int(services.redis.llen(queue)))
+            up = sum(queue in worker.queues and not worker.problem for worker in workers)
+            yield Sample("okasie_worker_up", (queue,), up)
         yield Sample("okasie_quarantined_messages_total", (), services.quarantine.total())
         for cause, count in services.discarded.totals().items():
             yield Sample("okasie_discarded_requests_total", (cause,), count)
@@ -97,9 +100,10 @@ def _metric(family: Family, samples: list[Sample]) -> Metric:
 def account_samples(ctx: AccountContext, quota: LimiterStatus) -> Iterator[Sample]:
     """Yield an account's current state. The number of Redis commands does not depend on the ledger's size."""
     account, plan, source = ctx.policy.account, plan_review.held_plan(ctx), incomplete_source(ctx.ledger)
+    paused = ctx.runs.controls.paused_ms(account) > 0
     for name, value in {
         **_quota(quota),
-        "okasie_paused": int(ctx.runs.controls.paused_ms(account) > 0),
+        "okasie_paused": int(paused),
         "okasie_waiting_pushes": ctx.urgent_queue.count(),
         "okasie_rejected_listings": ctx.ledger.reject_count(),
         "okasie_unreadable_rows": source["rows_without_reference"],
@@ -109,8 +113,9 @@ def account_samples(ctx: AccountContext, quota: LimiterStatus) -> Iterator[Sampl
         "okasie_held_listings": plan.count if plan else 0,
     }.items():
         yield Sample(name, (account,), value)
-    yield Sample("okasie_waiting_tickets", (account, "urgent"), quota.waiting_urgent)
-    yield Sample("okasie_waiting_tickets", (account, "bulk"), quota.waiting_bulk)
+    for lane, waiting in (("urgent", quota.waiting_urgent), ("bulk", quota.waiting_bulk)):
+        yield Sample("okasie_waiting_tickets", (account, lane), waiting)
+        yield Sample("okasie_waiting_permits", (account, lane), 0 if paused or quota.pause_seconds else waiting)
 
 
 def _quota(quota: LimiterStatus) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from okasie_tasks.cli.common import echo, table, width, wrapped
 from okasie_tasks.cli.times import in_text, when
 
-_BAR: Final = 32
+_BAR, _SHORT_BAR = 32, 14
 _SLOTS: Final = 30
 _ITEMS: Final = 20
 _WIDE: Final = 120
@@ -42,7 +42,7 @@ def print_run(document: dict[str, Any]) -> None:
 
 def print_runs(documents: Sequence[dict[str, Any]]) -> None:
     """Print a line for each run. A narrow terminal shows the beginning of its id, which commands accept."""
-    narrow = (width() or _WIDE) < _WIDE
+    narrow = _narrow()
     rows = [
         [
             document["run"][:_SHORT_ID] if narrow else document["run"],
@@ -127,19 +127,24 @@ def print_details(document: dict[str, Any]) -> None:
     for number, line in enumerate(_decisions(document)):
         echo(f"  {'' if number else 'by':<10}{line}")
     for number, phase in enumerate(document["timeline"]):
-        echo(f"  {'' if number else 'timeline':<10}{_phase(phase, document['seconds'])}")
+        wrapped(f"  {'' if number else 'timeline':<10}{_phase(phase, document['seconds'])}", 28)
     for number, line in enumerate(_use(document)):
-        echo(f"  {'' if number else 'quota':<10}{line}")
+        wrapped(f"  {'' if number else 'quota':<10}{line}", 28)
     for name, key in (("failed", "failed_requests"), ("slowest", "slowest_requests")):
         for number, sent in enumerate(document[key][:5]):
-            echo(f"  {'' if number else name:<10}{_request(sent)}")
+            wrapped(f"  {'' if number else name:<10}{_request(sent)}", 24)
+
+
+def _narrow() -> bool:
+    return (width() or _WIDE) < _WIDE
 
 
 def _phase(phase: dict[str, Any], seconds: float) -> str:
-    scale = _BAR / max(seconds, phase["begins"] + phase["seconds"], 1e-3)
+    most = _SHORT_BAR if _narrow() else _BAR
+    scale = most / max(seconds, phase["begins"] + phase["seconds"], 1e-3)
     bar = f"{' ' * int(phase['begins'] * scale)}{'#' * max(1, round(phase['seconds'] * scale))}"
     parts = ", ".join(_parts(part) for part in phase["parts"] or ())
-    return f"{phase['phase']:<16}{bar:<{_BAR + 1}} {phase['seconds']:7.1f} s  {parts}".rstrip()
+    return f"{phase['phase']:<16}{bar:<{most + 1}} {phase['seconds']:7.1f} s  {parts}".rstrip()
 
 
 def _parts(part: dict[str, Any]) -> str:
@@ -149,7 +154,7 @@ def _parts(part: dict[str, Any]) -> str:
 
 def _use(document: dict[str, Any]) -> Iterator[str]:
     """Yield a line a slot; in a long run a line combines several slots."""
-    slots = document["requests_over_time"]
+    slots, most = document["requests_over_time"], _SHORT_BAR if _narrow() else _BAR
     per_line = -(-len(slots) // _SLOTS) or 1
     for first in range(0, len(slots), per_line):
         some = slots[first : first + per_line]
@@ -159,8 +164,8 @@ def _use(document: dict[str, Any]) -> Iterator[str]:
         problems = "".join(f", {count} {name}" for name, count in worse.items() if count)
         span = f"{some[0]['at']}-{some[0]['at'] + seconds} s"
         count = sum(slot["requests"] for slot in some)
-        bar = "#" * round(min(share, 1) * _BAR)
-        yield f"{span:<16}{bar:<{_BAR + 1}} {share * 100:7.0f} %  {count} requests{problems}"
+        bar = "#" * round(min(share, 1) * most)
+        yield f"{span:<16}{bar:<{most + 1}} {share * 100:7.0f} %  {count} requests{problems}"
 
 
 def _request(sent: dict[str, Any]) -> str:

@@ -71,7 +71,7 @@ def _row(entry: dict[str, Any]) -> list[str]:
     last, stale, quota = entry["last_run"], entry["stale_seconds"], entry["quota"]
     return [
         entry["account"],
-        f"{last['mode']} {last['state']}" if last else "never ran",
+        f"{last['purpose']} {last['state']}" if last else "never ran",
         f"{duration(stale)} ago" if stale is not None else "-",
         f"{quota['used_last_minute']}/{quota['limit']}",
         str(entry["pushes_waiting"]),
@@ -129,11 +129,8 @@ def _work(entry: dict[str, Any]) -> Iterator[str]:
 def _print_workers(document: dict[str, Any]) -> None:
     """Print what is wrong with the workers and with messages."""
     for worker in document.get("workers", []):
-        if not worker["same_configuration"]:
-            wrapped(
-                f"worker {worker['name']} runs another configuration than this command: send SIGHUP to `okasie up`, or"
-                " restart it"
-            )
+        for remark in _worker_remarks(worker):
+            wrapped(f"worker {worker['name']} {remark}")
     if quarantine := document.get("quarantine", {}).get("last"):
         last = quarantine[0]
         wrapped(
@@ -142,6 +139,15 @@ def _print_workers(document: dict[str, Any]) -> None:
         )
     if discarded := document.get("discarded", {}).get("last"):
         _print_discarded(document["discarded"]["total"], discarded[0])
+
+
+def _worker_remarks(worker: dict[str, Any]) -> Iterator[str]:
+    if not worker["same_configuration"]:
+        yield "runs another configuration than this command: send SIGHUP to `okasie up`, or restart it"
+    if not worker["same_version"]:
+        yield f"runs version {worker['version'] or 'before 0.2'}: restart it"
+    if worker["problem"]:
+        yield f"is unhealthy: {worker['problem']}"
 
 
 def _print_discarded(total: dict[str, int], last: dict[str, Any]) -> None:

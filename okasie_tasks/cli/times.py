@@ -33,5 +33,5 @@ def when(iso: str | None, *, none: str = "-") -> str:
 
 
 def in_text(text: str) -> str:
-    """Return a sentence of ours with its times in local time. Not for texts that quote feeds or answers."""
+    """Return one of our own sentences with its times in local time. Not for texts that quote feeds or answers."""
     return _ISO.sub(lambda found: when(found[0]), text)

@@ -18,6 +18,7 @@ from okasie_tasks.cli.common import Context, command_options, echo, progress_lin
 from okasie_tasks.errors import ConfigurationError, StorageFailed
 from okasie_tasks.local.fleet import LocalFleet
 from okasie_tasks.sandbox import Key, Sandbox
+from okasie_tasks.sandbox.relay import relay
 from okasie_tasks.sandbox.server import run
 
 
@@ -30,12 +31,21 @@ def up(context: Context, with_sandbox: bool) -> None:
     SIGHUP reloads the configuration: workers and Beat restart with it, each after its tasks in progress.
     """
     stopped, changed = threading.Event(), threading.Event()
+    hurry: list[Callable[[], None]] = []
+
+    def stop(*_: object) -> None:
+        if stopped.is_set():
+            for function in hurry:
+                function()
+        stopped.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, stop)
     terminal = os.isatty(0)
     # A terminal that was closed sends the same signal; it is no terminal any more then.
     signal.signal(signal.SIGHUP, lambda *_: (stopped if terminal and not os.isatty(0) else changed).set())
     with LocalFleet(context.config, progress_line, with_sandbox=with_sandbox) as fleet:
+        hurry.append(fleet.hurry)
         unconsumed_queues = queue_check(fleet)
         fleet.wait_ready(lambda: [] if stopped.is_set() else unconsumed_queues())
         if stopped.is_set():
@@ -51,6 +61,7 @@ def up(context: Context, with_sandbox: bool) -> None:
         accounts = ", ".join(fleet.settings.accounts) or "no account"
         progress_line(f"ready: {accounts}; logs in {fleet.settings.redis.state_dir / 'logs'}; Ctrl-C stops everything")
         fleet.watch(stopped.wait, changed)
+        progress_line("stopping: workers finish their tasks; a second Ctrl-C or SIGTERM kills them")
     progress_line("everything has stopped")
 
 
@@ -87,9 +98,26 @@ def queue_check(fleet: LocalFleet) -> Callable[[], list[str]]:
 @click.option(
     "--data", type=click.Path(path_type=Path, dir_okay=False), help="Keep the listings in this file (SQLite)."
 )
+@click.option(
+    "--relay",
+    "target",
+    metavar="HOST:PORT",
+    help="Pass requests on to the sandbox that listens there.",
+)
 @command_options
-def sandbox(context: Context, port: int, host: str, data: Path | None, **options: Any) -> None:
+def sandbox(context: Context, port: int, host: str, data: Path | None, target: str | None, **options: Any) -> None:
     """Serve an Okasie API on this machine until interrupted. Faults and state are under /_sandbox/."""
+    try:
+        if target is not None:
+            relay(host, port, _address(target), lambda base_url: _ready(context, base_url))
+        else:
+            served = _sandbox(host, port, data, options)
+            run(served, lambda base_url: _ready(context, base_url, served.admin_url))
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
+
+
+def _sandbox(host: str, port: int, data: Path | None, options: dict[str, Any]) -> Sandbox:
     codes = tuple(options["codes"]) or None
     names = ["sandbox", *(f"sandbox{number}" for number in range(2, len(options["keys"]) + 1))]
     keys = [Key(secret, name, codes=codes) for secret, name in zip(options["keys"], names, strict=True)]
@@ -97,17 +125,21 @@ def sandbox(context: Context, port: int, host: str, data: Path | None, **options
         raise ConfigurationError("the same key was given twice", where="--key")
     limits = {"limit": options["limit"], "window": options["window"], "burst_per_second": options["burst"]}
     try:
-        served = Sandbox(keys, data=data, host=host, port=port, **limits)
+        return Sandbox(keys, data=data, host=host, port=port, **limits)
     except sqlite3.Error as error:
         raise StorageFailed(f"cannot be used: {error}", where=str(data)) from error
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}", where="--port") from error
 
-    def ready(base_url: str) -> None:
-        if context.as_json:
-            echo(json.dumps({"base_url": base_url, "admin_url": served.admin_url}))
-        else:
-            echo(f"sandbox ready: {base_url}")
-        sys.stdout.flush()
 
-    run(served, ready)
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigurationError(f"got {text!r}, expected HOST:PORT", where="--relay")
+    return host, int(port)
+
+
+def _ready(context: Context, base_url: str, admin_url: str = "") -> None:
+    if context.as_json:
+        echo(json.dumps({"base_url": base_url} | ({"admin_url": admin_url} if admin_url else {})))
+    else:
+        echo(f"sandbox ready: {base_url}")
+    sys.stdout.flush()

@@ -42,6 +42,9 @@ FAMILIES: Final = (
     Family("okasie_quota_foreign_requests", "gauge", ("account",),
            "Requests of the last minute that other clients sent with the same key, according to the responses."),
     Family("okasie_waiting_tickets", "gauge", ("account", "lane"), "Requests that wait for a permit."),
+    Family("okasie_waiting_permits", "gauge", ("account", "lane"),
+           "Requests that wait for a permit and can get one: 0 while the account is paused, by an operator, after a 429"
+           " or by its breaker."),
     Family("okasie_waiting_pushes", "gauge", ("account",), "Listings pushed or sold manually that are not sent yet."),
     Family("okasie_pause_seconds", "gauge", ("account",),
            "Seconds until the account sends again, after a 429 or an open breaker."),
@@ -65,6 +68,8 @@ FAMILIES: Final = (
     Family("okasie_drift_listings", "gauge", ("account",),
            "Listings that the last run found changed on the marketplace."),
     Family("okasie_queue_messages", "gauge", ("queue",), "Messages that no worker has taken yet."),
+    Family("okasie_worker_up", "gauge", ("queue",),
+           "Workers that consume the queue, sent a heartbeat within 20 s, and are healthy."),
     Family("okasie_quarantined_messages_total", "counter", (),
            "Malformed messages that workers took out of the queues (`okasie status` shows the last ones)."),
     Family("okasie_discarded_requests_total", "counter", ("cause",),

@@ -23,7 +23,7 @@ from okasie_tasks import logs
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, StorageFailed
 from okasie_tasks.local.embedded_redis import EmbeddedRedis, locked
 from okasie_tasks.local.storage import check_writable
-from okasie_tasks.local.supervisor import Child, Supervisor
+from okasie_tasks.local.supervisor import GRACE_SECONDS, Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.settings import Settings, configuration_hash, load_settings
 from okasie_tasks.settings.identity import HASH_VARIABLE
@@ -31,11 +31,9 @@ from okasie_tasks.settings.redis_url import redis_urls
 from okasie_tasks.settings.web import START_TOKEN, refusal
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.redis_problems import redis_problem
-from okasie_tasks.worker.settings import API, CONTROL, DIFF, FEEDS, URGENT
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, FEEDS, STOP_SECONDS, URGENT
 
 _READY_SECONDS: Final = 90.0
-_RELOAD_SECONDS: Final = 150.0
-"""Longer than the longest request, a bulk call of 120 s: a worker that is reloaded finishes it."""
 _FLOWER_PORT: Final = 5555
 _COLUMNS: Final = "name,args,state,result,received,runtime,uuid"
 """The columns of Flower's list of tasks. By default it shows only names and ids, without the arguments' labels."""
@@ -180,7 +178,10 @@ class LocalFleet:
         argv = [sys.executable, "-m", "celery", "-A", "okasie_tasks", *arguments]
         # Beat releases its lock on SIGTERM only; otherwise the next one would wait until it expires.
         death = signal.SIGTERM if name == "beat" else signal.SIGKILL
-        self._supervisor.add(Child(name, argv, log=log, env=self._env, death_signal=death))
+        seconds = STOP_SECONDS.get(name, GRACE_SECONDS)
+        self._supervisor.add(
+            Child(name, argv, log=log, env=self._env, death_signal=death, stop_seconds=seconds),
+        )
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -238,9 +239,13 @@ class LocalFleet:
         children = [child for child in self._supervisor.children if child.name in (*_WORKERS, "beat", "web")]
         for child in children:
             child.env = {**self._env, **(self._web_env if child.name == "web" else {})}
-        self._supervisor.renew(children, _RELOAD_SECONDS)
+        self._supervisor.renew(children)
         accounts = ", ".join(self.settings.accounts) or "no account"
         self._say(f"reloading: workers and Beat restart with the new configuration: {accounts}")
+
+    def hurry(self) -> None:
+        """Kill the processes that have not ended yet, while they are being stopped."""
+        self._supervisor.hurry.set()
 
     @property
     def environment(self) -> Mapping[str, str]:

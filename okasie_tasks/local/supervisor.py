@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,10 @@ _STEADY_SECONDS: Final = 60.0
 
 
 class Child:
-    """One program. ``stop_last``: the others need it until they have ended (Redis)."""
+    """One program. ``stop_last``: the others need it until they have ended (Redis).
+
+    ``stop_seconds``: how long it may take to end after SIGTERM.
+    """
 
     def __init__(
         self,
@@ -39,9 +43,10 @@ class Child:
         env: Mapping[str, str] | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
         stop_last: bool = False,
+        stop_seconds: float = GRACE_SECONDS,
     ) -> None:
         self.name, self.argv, self.log, self.env = name, list(argv), log, env
-        self.death_signal, self.stop_last = death_signal, stop_last
+        self.death_signal, self.stop_last, self.stop_seconds = death_signal, stop_last, stop_seconds
         self.process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
         self.restart_at: float | None = None
@@ -81,6 +86,8 @@ class Supervisor:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.children: list[Child] = []
+        self.hurry = threading.Event()
+        """Set by a second request to stop: what still runs is killed."""
         self._say = say
 
     def add(self, child: Child) -> Child:
@@ -108,12 +115,12 @@ class Supervisor:
             elif now >= child.restart_at:
                 child.start()
 
-    def renew(self, children: Sequence[Child], grace_seconds: float) -> None:
+    def renew(self, children: Sequence[Child]) -> None:
         """Ask these children to end; `restart_ended` starts each again, and kills what does not end in time."""
         for child in children:
             if child.process is not None and child.alive:
                 child.process.terminate()
-            child.renew_by = time.monotonic() + grace_seconds
+            child.renew_by = time.monotonic() + child.stop_seconds
 
     def _renewed(self, child: Child, now: float) -> None:
         assert child.renew_by is not None  # noqa: S101 - the caller checked it
@@ -125,19 +132,21 @@ class Supervisor:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
 
-    def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """End all children, those with ``stop_last`` last. Kills what does not end in time, with its children."""
+    def stop(self, grace_seconds: float | None = None) -> None:
+        """End all children, those with ``stop_last`` last. Kills what does not end in time, with its children.
+
+        ``grace_seconds``: instead of each child's own time.
+        """
         for wave in (False, True):
             children = [child for child in self.children if child.stop_last is wave and child.process is not None]
             trees = [process for child in children for process in _tree(child)]
             for child in children:
                 if child.alive and child.process is not None:
                     child.process.terminate()
-            deadline = time.monotonic() + grace_seconds
+            began = time.monotonic()
             for child in children:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    if child.process is not None:
-                        child.process.wait(max(0.1, deadline - time.monotonic()))
+                seconds = child.stop_seconds if grace_seconds is None else grace_seconds
+                self._wait(child, began + seconds)
             for process in trees:
                 with contextlib.suppress(psutil.Error):
                     if process.is_running():
@@ -146,6 +155,12 @@ class Supervisor:
                 if child.process is not None:
                     child.process.wait()
         self.children.clear()
+
+    def _wait(self, child: Child, until: float) -> None:
+        while child.alive and time.monotonic() < until and not self.hurry.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert child.process is not None  # noqa: S101 - it is alive
+                child.process.wait(0.2)
 
 
 def _tree(child: Child) -> list[psutil.Process]:

@@ -19,6 +19,7 @@ import requests
 from okasie_tasks import __version__
 from okasie_tasks.core.remote_rows import decode_rows
 from okasie_tasks.errors import ItemRejected, NoPermit, OkasieError, Unauthorized, Unavailable
+from okasie_tasks.health.operations import OPERATIONS
 from okasie_tasks.logs import get_logger
 from okasie_tasks.marketplace import responses
 from okasie_tasks.marketplace.attempt import NOT_JSON, Attempt, decode, verdict_of, with_their_id
@@ -113,6 +114,11 @@ class OkasieApi:
     def timeout(self, kind: Kind) -> tuple[float, float]:
         reads = kind in ("list", "locations")
         return _CONNECT_SECONDS, self._read_timeout if reads else self._write_timeout
+
+    def longest_seconds(self, kind: Kind) -> float:
+        """How long a call may take: to connect, then the headers of the response and its body."""
+        connect, read = self.timeout(kind)
+        return connect + 2 * read
 
     def key(self) -> str:
         """The API key, checked to be valid in a header. Raises `Unauthorized` if it is invalid or cannot be read."""
@@ -232,7 +238,7 @@ class PermittedCall:
         outcome = Feedback(status=0)
         started = time.monotonic()
         try:
-            with in_time(LATE_SECONDS):
+            with in_time(LATE_SECONDS), OPERATIONS.operation(f"{method} {kind}", self._api.longest_seconds(kind)):
                 status, received, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
             self._api.record_latency(time.monotonic() - started)
             # Pages are decoded straight to the compared fields, where their rows allow it.

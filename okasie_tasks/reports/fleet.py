@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from okasie_tasks import __version__
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.reports.runs import account_document
 from okasie_tasks.settings import configuration_hash
@@ -73,13 +74,16 @@ def discarded_document(summary: DiscardedSummary) -> dict[str, Any]:
 
 
 def workers_document(workers: Sequence[WorkerRecord], configuration: str) -> list[dict[str, Any]]:
-    """Return the live workers, each with the hash of its configuration and whether it is ``configuration``."""
+    """Return the live workers, each with its version, the hash of its configuration, and what is wrong with it."""
     return [
         {
             "name": worker.name,
             "queues": list(worker.queues),
             "configuration": worker.configuration,
             "same_configuration": worker.configuration == configuration,
+            "version": worker.version or None,
+            "same_version": worker.version == __version__,
+            "problem": worker.problem or None,
         }
         for worker in workers
     ]

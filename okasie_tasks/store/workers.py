@@ -22,12 +22,18 @@ _FORGET_MS: Final = 3_600_000
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
-    """A worker's heartbeat. ``configuration``: the hash of what it loaded. ``at_ms``: Redis time."""
+    """A worker's heartbeat. ``configuration``: the hash of what it loaded. ``at_ms``: Redis time.
+
+    ``problem``: what it found wrong with itself, such as a stuck slot; "" if nothing. Releases before 0.2 write neither
+    this nor ``version``.
+    """
 
     name: str
     queues: tuple[str, ...]
     configuration: str
     at_ms: int
+    version: str = ""
+    problem: str = ""
 
 
 class Workers:
@@ -36,8 +42,10 @@ class Workers:
     def __init__(self, client: redis.Redis, *, prefix: str) -> None:
         self._redis, self._key = client, f"{prefix}workers"
 
-    def beat(self, name: str, queues: Sequence[str], configuration: str) -> None:
-        record = WorkerRecord(name, tuple(queues), configuration, redis_now_ms(self._redis))
+    def beat(
+        self, name: str, queues: Sequence[str], configuration: str, *, version: str = "", problem: str = ""
+    ) -> None:
+        record = WorkerRecord(name, tuple(queues), configuration, redis_now_ms(self._redis), version, problem)
         self._redis.hset(self._key, name, msgspec.json.encode(record).decode())
 
     def stopped(self, name: str) -> None:

@@ -16,7 +16,7 @@ class Approval(NamedTuple):
     """Action and reference of each."""
 
     def of(self, reference: str, action: str) -> str:
-        """Return who approved this change; "" if nobody had to."""
+        """Return who approved this change; "" if it needed no approval."""
         return self.by if (action, reference) in self.changes else ""
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from okasie_tasks.errors import OkasieError, SourceBusy, SourceError, SourceUnsettled
+from okasie_tasks.health.operations import OPERATIONS
 from okasie_tasks.ports import SettlingSource, Source, SourceRow
 
 _WAIT_SECONDS: Final = 0.5
@@ -55,11 +56,13 @@ class SourceRead:
 class SourceReads:
     """The reads of one account's source in this process.
 
-    ``share``: returns how many threads may be occupied with it at the same time.
+    ``share``: returns how many threads may be occupied with it at the same time. ``seconds``: the bound of a read.
     """
 
-    def __init__(self, source: Callable[[], Source], *, share: Callable[[], int] = lambda: 1) -> None:
-        self._source, self._share = source, share
+    def __init__(
+        self, source: Callable[[], Source], *, share: Callable[[], int] = lambda: 1, seconds: float = 280
+    ) -> None:
+        self._source, self._share, self._seconds = source, share, seconds
         self._changed = threading.Condition()
         self._running: SourceRead | None = None
         self._next = SourceRead()
@@ -110,7 +113,8 @@ class SourceReads:
 
     def _execute(self, read: SourceRead, now_ms: Callable[[], int]) -> None:
         try:
-            read.execute(self._source, now_ms)
+            with OPERATIONS.operation("read of the source", self._seconds):
+                read.execute(self._source, now_ms)
         except BaseException:
             # A defect, or the end of this process's time: the pushes that share the read begin another one.
             with self._changed:

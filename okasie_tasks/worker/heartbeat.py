@@ -9,10 +9,14 @@ import redis
 from celery import bootsteps
 from celery.signals import worker_init
 from celery.worker.consumer.tasks import Tasks
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from okasie_tasks import __version__
 from okasie_tasks.settings import Settings, configuration_hash, keep_settings, process_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls
 from okasie_tasks.store.workers import HEARTBEAT_SECONDS, Workers
+from okasie_tasks.worker.health import current_problem
 
 _TIMEOUT_SECONDS: Final = 2.0
 """The heartbeat runs in the worker's event loop, which must not wait for long."""
@@ -35,7 +39,7 @@ class Heartbeat(bootsteps.StartStopStep):
 
         def beat() -> None:
             with contextlib.suppress(redis.RedisError):
-                self._workers.beat(name, queues, self._configuration)
+                self._workers.beat(name, queues, self._configuration, version=__version__, problem=current_problem())
 
         beat()
         self._timer = consumer.timer.call_repeatedly(HEARTBEAT_SECONDS, beat)
@@ -55,5 +59,8 @@ def _load(**_: object) -> None:
 
 def _workers(settings: Settings) -> Workers:
     url = redis_urls(redis_url(settings)).client
-    client = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)
+    once = Retry(NoBackoff(), 0)
+    client = redis.Redis.from_url(
+        url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, retry=once
+    )
     return Workers(client, prefix=settings.redis.key_prefix)

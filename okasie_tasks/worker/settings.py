@@ -42,6 +42,10 @@ VISIBILITY_SECONDS: Final = 30
 """A dead worker's messages are redelivered after this time; live workers renew theirs (`LeaseKeeper`)."""
 SWEEP_SECONDS: Final = 5
 
+STOP_SECONDS: Final = {"control": 30.0, "urgent": 150.0, "api": 150.0, "diff": 330.0}
+"""How long each kind of worker may take to end after SIGTERM, before it is killed: its longest operation and some time.
+That is a bulk call of 120 s, a read of the source, and for the others a short task. Idle workers end at once."""
+
 SETTINGS: Final[dict[str, Any]] = {
     # -- messages: JSON of ids only, so that access to Redis does not allow running code on a worker -----------------
     "task_serializer": "json",
@@ -128,6 +132,9 @@ SETTINGS: Final[dict[str, Any]] = {
     "worker_send_task_events": True,
     "task_send_sent_event": True,
     # -- processes ----------------------------------------------------------------------------------------------------
+    # SIGQUIT and a second Ctrl-C end a worker after this time: requests in flight can be answered. SIGTERM waits for
+    # its tasks, so REMAP_SIGTERM=SIGQUIT, which Celery offers for long tasks, would only cut them off.
+    "worker_soft_shutdown_timeout": 5.0,
     # A child above its memory limit is replaced after its task.
     "worker_max_tasks_per_child": 1000,
     "worker_max_memory_per_child": 400_000,  # KiB

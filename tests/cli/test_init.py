@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -196,4 +197,6 @@ def test_what_the_script_asks_for_is_answered(folder: Path, typed: str, offered:
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     from okasie_tasks import __version__
 
-    assert okasie(capsys, "--version")[:2] == (0, f"okasie, version {__version__}\n")
+    status, text, _ = okasie(capsys, "--version")
+    assert status == 0
+    assert re.fullmatch(rf"okasie, version {re.escape(__version__)}( \(commit [0-9a-f]{{7,}}(-dirty)?\))?\n", text)

@@ -116,6 +116,18 @@ def _iso(milliseconds: int) -> str:
     return found
 
 
+def test_a_run_that_has_worked_fits(scenario: GuardedScenario) -> None:
+    for row in scenario.rows[:20]:
+        row["price_eur"] = "4321"
+    run = scenario.told()["run"]
+    shown = okasie(scenario, "run", run)
+    assert "first page" in shown
+    assert "GET /listings page 1" in shown
+    assert "20 updates: " in flat(shown)
+    scenario.look()
+    assert "plan done" in flat(okasie(scenario, "status", status=5))
+
+
 def test_rejects_are_wrapped(scenario: GuardedScenario) -> None:
     name = scenario.rows[0]["stock_no"]
     scenario.rows[0]["price_eur"] = (

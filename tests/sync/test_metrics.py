@@ -197,7 +197,9 @@ def test_the_breaker_and_its_pause_are_told(scenario: GuardedScenario) -> None:
     assert 0 < found['okasie_pause_seconds{account="dex"}'] <= 5
     with pytest.raises(NoPermit), scenario.ctx.market.permit(ticket="urgent", lane="urgent"):
         pass
-    assert look(scenario)['okasie_waiting_tickets{account="dex",lane="urgent"}'] == 1
+    found = look(scenario)
+    assert found['okasie_waiting_tickets{account="dex",lane="urgent"}'] == 1
+    assert found['okasie_waiting_permits{account="dex",lane="urgent"}'] == 0, "no worker can get one during the pause"
 
 
 def test_a_wait_over_several_calls_is_one_wait(scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +250,19 @@ def test_all_that_an_account_learns_of_the_quota_is_told(scenario: GuardedScenar
     assert found['okasie_quota_foreign_requests{account="dex"}'] == 2
     assert found['okasie_quota_limit_requests{account="dex"}'] == 8
     assert found['okasie_quota_used_ratio{account="dex"}'] == 0.5
+
+
+def test_waiting_permits_are_those_that_a_worker_could_get(scenario: GuardedScenario) -> None:
+    limiter, controls = scenario.services.limiter(ACCOUNT), scenario.services.runs.controls
+    for number in range(8):  # more than may be sent in one second
+        limiter.acquire(f"ticket-{number}", "bulk", 1)
+    waiting, name = limiter.status().waiting_bulk, 'okasie_waiting_permits{account="dex",lane="bulk"}'
+    assert waiting > 0
+    assert look(scenario)[name] == waiting
+    controls.pause(ACCOUNT)
+    assert look(scenario)[name] == 0
+    controls.resume(ACCOUNT)
+    assert look(scenario)[name] == waiting
 
 
 def test_an_account_that_a_person_paused_is_told(scenario: GuardedScenario) -> None:

@@ -107,6 +107,15 @@ def test_what_it_says_of_itself(built: Built) -> None:
     assert told.get_payload() == (ROOT / "README.md").read_text()
 
 
+def test_the_version_names_the_commit_it_was_built_from(built: Built, tmp_path: Path) -> None:
+    """The wheel is built from the sdist, where there is no git."""
+    argv = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    head = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+    shown = built.run("okasie", "--version", folder=tmp_path).stdout
+    assert shown.startswith("okasie, version 0.1.0")
+    assert head in shown, "empty where this is no checkout"
+
+
 def test_it_works_where_there_is_no_checkout(built: Built, tmp_path: Path) -> None:
     where = built.run("python", "-c", "import okasie_tasks; print(okasie_tasks.__file__)", folder=tmp_path)
     assert where.stdout.startswith(str(built.environment)), where.stderr
