@@ -31,7 +31,7 @@ REDIS: Final = "OKASIE_TRACE_REDIS"
 _FLUSH_SECONDS: Final = 3.0
 """How long a process that ends waits for a receiver that does not answer."""
 _TICKS: Final = ("apply_async/okasie.watchdog", "run/okasie.watchdog")
-"""Beat's look every few seconds would be a trace of its own."""
+"""Beat's look every few seconds would begin a trace each time."""
 _EXPORTERS: Final = {"": "otlp_proto_http", "otlp": "otlp_proto_http"}
 _INSTRUMENTED: Final = ("celery.CeleryInstrumentor", "requests.RequestsInstrumentor")
 
