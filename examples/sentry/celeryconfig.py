@@ -5,7 +5,7 @@ Needs ``pip install sentry-sdk``.
 
 import os
 
-from celery.signals import beat_init, worker_init
+from celery import signals
 
 
 def _start_sentry(**_: object) -> None:
@@ -18,5 +18,5 @@ def _start_sentry(**_: object) -> None:
 
 if os.environ.get("SENTRY_DSN"):
     # Only in processes that work, and strongly: Celery keeps weak references to receivers, and this file's names go.
-    for _signal in (worker_init, beat_init):
+    for _signal in (signals.worker_init, signals.beat_init):
         _signal.connect(_start_sentry, weak=False)

@@ -6,6 +6,7 @@ of commands costs more than the part.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import platform
@@ -31,7 +32,7 @@ REDIS: Final = "OKASIE_TRACE_REDIS"
 _FLUSH_SECONDS: Final = 3.0
 """How long a process that ends waits for a receiver that does not answer."""
 _TICKS: Final = ("apply_async/okasie.watchdog", "run/okasie.watchdog")
-"""Beat's look every few seconds would be a trace of its own."""
+"""Beat's look every few seconds would begin a trace each time."""
 _EXPORTERS: Final = {"": "otlp_proto_http", "otlp": "otlp_proto_http"}
 _INSTRUMENTED: Final = ("celery.CeleryInstrumentor", "requests.RequestsInstrumentor")
 
@@ -48,7 +49,7 @@ def begin_export(process: str, version: str) -> Spans:
     about = {"service.name": "okasie-tasks", "service.version": version, "okasie.process": process}
     # Names from OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go first.
     resource = Resource(about | {"host.name": platform.node()}).merge(_configured(Resource.create()))
-    provider = TracerProvider(resource=resource)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # it would wait for half a minute
     provider.sampler = RootSampler(provider.sampler)
     provider.add_span_processor(BatchSpanProcessor(MaskedExporter(os.environ.get("OTEL_TRACES_EXPORTER", "").strip())))
     trace.set_tracer_provider(provider)
@@ -58,12 +59,17 @@ def begin_export(process: str, version: str) -> Spans:
         instrumentor = getattr(importlib.import_module(f"opentelemetry.instrumentation.{module}"), kind)
         instrumentor().instrument(tracer_provider=provider)
 
+    flushing: list[threading.Thread] = []
+
     def flush() -> None:
         """In a thread, because an export to a receiver that does not answer retries for longer."""
-        thread = threading.Thread(target=provider.force_flush, name="okasie-traces", daemon=True)
-        thread.start()
-        thread.join(_FLUSH_SECONDS)
+        if not any(thread.is_alive() for thread in flushing):
+            thread = threading.Thread(target=provider.force_flush, name="okasie-traces", daemon=True)
+            flushing[:] = [thread]
+            thread.start()
+            thread.join(_FLUSH_SECONDS)
 
+    atexit.register(flush)
     return Spans(provider.get_tracer("okasie_tasks", version), flush)
 
 
