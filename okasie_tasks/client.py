@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +48,10 @@ _QUICK: Final = {"socket_connect_timeout": 0.8, "socket_timeout": 0.8, "max_retr
 """Options of kombu's transport: each step fails within this time, and `send_request` tries again."""
 TRY_SECONDS: Final = 1.0
 """A try that begins until then ends within 2 s."""
+_CONNECTIONS: Final = 64
+"""At most, of the threads that send at the same time."""
+_CONNECTING: Final = threading.Lock()
+"""Celery replaces its module while it is imported: another thread that imports it finds the one without names."""
 _AGAIN_SECONDS: Final = 0.1
 _POLL_SECONDS: Final = 0.05
 _CONFIRM_MS: Final = 500
@@ -174,16 +179,18 @@ class Client:
         return request.task_id
 
     def _connected(self) -> Celery:
-        from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
-
         if self._app is None:
-            if self._sentinels:
-                self._options["sentinel_kwargs"] = {**self._sentinels, "retry": _no_retry()}
-            app = Celery("okasie_client", broker=self._url, set_as_current=False)
-            app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=self._options)
-            if self._ssl:
-                app.conf.broker_use_ssl = self._ssl
-            self._app = app
+            with _CONNECTING:
+                from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
+
+                if self._sentinels:
+                    self._options["sentinel_kwargs"] = {**self._sentinels, "retry": _no_retry()}
+                app = Celery("okasie_client", broker=self._url, set_as_current=False)
+                app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=self._options)
+                app.conf.broker_pool_limit = _CONNECTIONS
+                if self._ssl:
+                    app.conf.broker_use_ssl = self._ssl
+                self._app = self._app or app
         return self._app
 
 
