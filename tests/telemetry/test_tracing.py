@@ -97,6 +97,23 @@ def test_a_process_without_opentelemetry_works() -> None:
     assert done.stdout.strip() == "False False", done.stderr
 
 
+def test_a_library_joins_the_traces_that_its_application_has_configured() -> None:
+    code = (
+        "from opentelemetry import trace\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "from okasie_tasks.telemetry import tracing\n"
+        "tracing.join_application()\n"
+        "before = tracing.on()\n"
+        "trace.set_tracer_provider(TracerProvider())\n"
+        "tracing.join_application()\n"
+        "with trace.get_tracer('shop').start_as_current_span('sale') as sale, tracing.span('publish', kind='producer'):\n"
+        "    same = format(sale.get_span_context().trace_id, '032x') in tracing.headers()['traceparent']\n"
+        "print(before, tracing.on(), same)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False True True", done.stderr
+
+
 def test_nothing_is_recorded_while_traces_are_off() -> None:
     assert not tracing.on()
     with tracing.span("a") as span, tracing.shared("b", ["x"]), tracing.within("y"):
