@@ -190,7 +190,7 @@ class Client:
                 app.conf.broker_pool_limit = _CONNECTIONS
                 if self._ssl:
                     app.conf.broker_use_ssl = self._ssl
-                self._app = self._app or app
+                self._app = app
         return self._app
 
 
