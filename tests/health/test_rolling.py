@@ -6,11 +6,11 @@ import pytest
 
 from tests.health.rolling import roll
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 
 def test_a_rolling_restart_costs_no_request_and_fails_no_part() -> None:
-    outcome = roll(1, sells=150, per_minute=300)
+    outcome = roll(1, sells=90, per_minute=300)
     assert (outcome.state, outcome.failed, outcome.refused) == ("done", 0, 0)
     assert outcome.requests == outcome.fewest
     assert outcome.restarts == 5
