@@ -165,15 +165,15 @@ class Client:
         return request.task_id
 
     def _connected(self) -> Celery:
-        if self._app is None:
-            with _CONNECTING:
+        with _CONNECTING:
+            if self._app is None:
                 from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
 
                 app = Celery("okasie_client", broker=self._url, set_as_current=False)
                 app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=_QUICK)
                 app.conf.broker_pool_limit = _CONNECTIONS
-                self._app = self._app or app
-        return self._app
+                self._app = app
+            return self._app
 
 
 class Request(NamedTuple):
