@@ -179,8 +179,8 @@ class Client:
         return request.task_id
 
     def _connected(self) -> Celery:
-        if self._app is None:
-            with _CONNECTING:
+        with _CONNECTING:
+            if self._app is None:
                 from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
 
                 if self._sentinels:
@@ -191,7 +191,7 @@ class Client:
                 if self._ssl:
                     app.conf.broker_use_ssl = self._ssl
                 self._app = app
-        return self._app
+            return self._app
 
 
 def _no_retry() -> Any:
