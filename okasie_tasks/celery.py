@@ -20,13 +20,16 @@ from celery import Celery
 from celery.schedules import crontab, schedule
 
 from okasie_tasks.core import daily
+from okasie_tasks.core.sentinel_url import is_sentinel
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.settings import AccountSettings, Settings, load_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls, without_login
+from okasie_tasks.worker import telemetry as _telemetry  # noqa: F401 - connects its signals
 from okasie_tasks.worker.bootsteps import ChildWatch, FirstStart, KeepAddress, LeaseKeeper
 from okasie_tasks.worker.health import Health
 from okasie_tasks.worker.heartbeat import Heartbeat
 from okasie_tasks.worker.quarantine import QuarantineStep
+from okasie_tasks.worker.sentinel import sentinel_settings, with_sentinels
 from okasie_tasks.worker.settings import CONTROL, SETTINGS, WATCHDOG_SECONDS
 from okasie_tasks.worker.task_logging import MaskedTask, begin_in_flower
 
@@ -81,7 +84,7 @@ def _configuration() -> dict[str, Any]:
         settings = load_settings()
         if command is not None and command.info_name == "flower":
             begin_in_flower(settings.log)
-        return {**configuration(settings), **deployment()}
+        return with_sentinels({**configuration(settings), **deployment()}, redis_urls(redis_url(settings)).client)
     except OkasieError as error:
         if command is not None:
             raise click.ClickException(str(error)) from error
@@ -92,7 +95,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     """Return `okasie_tasks.worker.settings` with this deployment's URLs and schedule."""
     urls = redis_urls(redis_url(settings))
     beat_url, beat_options = without_login(urls.client)
-    return {
+    found = {
         **SETTINGS,
         "broker_url": urls.broker,
         "result_backend": f"okasie_tasks.worker.result_backend:SteadyRedisBackend+{urls.backend}",
@@ -105,6 +108,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "beat_schedule": beat_schedule(settings),
         "okasie_feeds_queue": settings.feeds.queue,
     }
+    if is_sentinel(urls.client):
+        found |= sentinel_settings(urls.client)
+    return with_sentinels(found, urls.client)
 
 
 def deployment() -> dict[str, Any]:

@@ -18,13 +18,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from okasie_tasks.core.requests import KEEP_REQUEST_SECONDS, Outcome, RequestState, state_of
+from okasie_tasks.core.sentinel_url import is_sentinel, parse_sentinel_url
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
+from okasie_tasks.masking import know_url
+from okasie_tasks.telemetry import tracing
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -44,17 +48,24 @@ _QUICK: Final = {"socket_connect_timeout": 0.8, "socket_timeout": 0.8, "max_retr
 """Options of kombu's transport: each step fails within this time, and `send_request` tries again."""
 TRY_SECONDS: Final = 1.0
 """A try that begins until then ends within 2 s."""
+_CONNECTIONS: Final = 64
+"""At most, of the threads that send at the same time."""
+_CONNECTING: Final = threading.Lock()
+"""Celery replaces its module while it is imported: another thread that imports it finds the one without names."""
 _AGAIN_SECONDS: Final = 0.1
 _POLL_SECONDS: Final = 0.05
+_CONFIRM_MS: Final = 500
 
 
 class Client:
     """Sends tasks to the okasie-tasks workers behind ``broker_url``.
 
     Celery is imported with the first message, so that importing this module costs a web process nothing. Raises
-    `ConnectionFailed` when the broker does not accept the message within about 2 s. ``key_prefix``: the workers'
-    ``redis.key_prefix``. ``expires_seconds``: a request that no worker has picked up by then is not executed; the
-    workers log it, and record it as its outcome. ``name``: the application's, which the history shows as who did it.
+    `ConnectionFailed` when the broker does not accept the message within about 2 s. Behind sentinels
+    (``sentinel://``, as in ``redis.url``) a request counts as accepted once a replica has it, so that a failover does
+    not lose it. ``key_prefix``: the workers' ``redis.key_prefix``. ``expires_seconds``: a request that no worker has
+    picked up by then is not executed; the workers log it, and record it as its outcome. ``name``: the application's,
+    which the history shows as who did it.
     """
 
     def __init__(
@@ -66,6 +77,14 @@ class Client:
         name: str = "client",
     ) -> None:
         self._url = _broker_url(broker_url)
+        self._options: dict[str, Any] = dict(_QUICK)
+        self._ssl: dict[str, str] | None = None
+        self._sentinels: dict[str, Any] = {}
+        if is_sentinel(broker_url):
+            address = parse_sentinel_url(know_url(broker_url), where="Client")
+            self._url, self._ssl = address.kombu(), address.tls or None
+            self._options["master_name"] = address.master
+            self._sentinels = {**address.sentinel_options(), "socket_timeout": 0.3, "socket_connect_timeout": 0.3}
         self._expires_seconds = expires_seconds
         self._key_prefix = key_prefix
         self._name = name
@@ -160,13 +179,27 @@ class Client:
         return request.task_id
 
     def _connected(self) -> Celery:
-        from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
-
         if self._app is None:
-            app = Celery("okasie_client", broker=self._url, set_as_current=False)
-            app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=_QUICK)
-            self._app = app
+            with _CONNECTING:
+                from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
+
+                if self._sentinels:
+                    self._options["sentinel_kwargs"] = {**self._sentinels, "retry": _no_retry()}
+                app = Celery("okasie_client", broker=self._url, set_as_current=False)
+                app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=self._options)
+                app.conf.broker_pool_limit = _CONNECTIONS
+                if self._ssl:
+                    app.conf.broker_use_ssl = self._ssl
+                self._app = app
         return self._app
+
+
+def _no_retry() -> Any:
+    """Return the retries of a connection to a sentinel: another one can answer."""
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - as Celery
+    from redis.retry import Retry  # noqa: PLC0415 - as Celery
+
+    return Retry(NoBackoff(), 0)
 
 
 class Request(NamedTuple):
@@ -194,14 +227,22 @@ def send_request(
     time. Raises `ConnectionFailed` about 1 s after ``try_seconds``, naming the cause. A request that was stored before
     the error is executed all the same, so sending it again may execute it twice, which changes nothing.
     """
-    entry = _encoded(request)
-    stored = False
+    tracing.join_application()
+    with tracing.span(f"publish {request.task}", {"okasie.task_id": request.task_id}, kind="producer"):
+        _send(app, request, key_prefix=key_prefix, expires_seconds=expires_seconds, try_seconds=try_seconds)
+
+
+def _send(app: Celery[Any], request: Request, *, key_prefix: str, expires_seconds: float, try_seconds: float) -> None:
+    entry, headers = _encoded(request), tracing.headers()
+    stored, replicated = False, "master_name" in app.conf.broker_transport_options
 
     def send(connection: Any) -> None:
         nonlocal stored
         if not stored:
             with connection.default_channel.conn_or_acquire() as redis:
-                _store(redis, key_prefix, request, entry, expires_seconds)
+                _store(redis, key_prefix, request, entry | headers, expires_seconds)
+                if replicated:
+                    _confirm(redis, f"{key_prefix}outbox", expires_seconds)
         stored = True
         app.send_task(
             request.task,
@@ -210,6 +251,7 @@ def send_request(
             queue=request.queue,
             ignore_result=True,
             argsrepr=request.summary,
+            headers=headers,
             connection=connection,
             retry=False,
         )
@@ -289,6 +331,15 @@ def _broker_url(url: str) -> str:
     if url.startswith("rediss://") and "ssl_cert_reqs" not in url:  # kombu would not check the certificate
         return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
     return url
+
+
+def _confirm(redis: Any, outbox: str, expires_seconds: float) -> None:
+    """Wait until a replica has the request: the master may die at any time. Raises `ConnectionFailed` if none has."""
+    with redis.client() as single:
+        # WAIT counts the replicas that have what its own connection wrote, and all that was written before.
+        single.expire(outbox, int(expires_seconds) + _KEEP_EXPIRED_SECONDS)
+        if not single.wait(1, _CONFIRM_MS):
+            raise ConnectionFailed("no replica has confirmed the request", where="redis")
 
 
 def _encoded(request: Request) -> dict[str, Any]:

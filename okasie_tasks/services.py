@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,8 +24,9 @@ from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.marketplace.request_log import log_failed
 from okasie_tasks.ports import RequestLog, Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, process_settings
-from okasie_tasks.settings.redis_url import redis_url, redis_urls
+from okasie_tasks.settings.redis_url import redis_url
 from okasie_tasks.sources import open_source, open_write_back
+from okasie_tasks.store.connections import connect
 from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.deliveries import Deliveries
 from okasie_tasks.store.discarded import DiscardedRequests
@@ -32,6 +34,7 @@ from okasie_tasks.store.history import History
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.ledger import Ledger
 from okasie_tasks.store.limiter import RedisLimiter
+from okasie_tasks.store.migrations import prepare
 from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.store.previews import Previews
 from okasie_tasks.store.quarantine import Quarantine
@@ -62,12 +65,16 @@ class Services:
 
     @cached_property
     def redis(self) -> redis.Redis:
-        url = redis_urls(redis_url(self.settings)).client
-        return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=15)
+        return connect(redis_url(self.settings))
 
     def check_layout(self) -> None:
-        """Raises `ConfigurationError` when Redis holds state that another release wrote in another layout."""
+        """Raises `ConfigurationError` when Redis holds state of another layout."""
         check_layout(self.redis, prefix=self.settings.redis.key_prefix, accounts=self.settings.accounts)
+
+    def migrate(self, older_workers: Callable[[], list[str]], pause: Callable[[float], None]) -> None:
+        """Give the state in Redis this release's layout; see `okasie_tasks.store.migrations.prepare`."""
+        prefix, accounts = self.settings.redis.key_prefix, self.settings.accounts
+        prepare(self.redis, prefix=prefix, accounts=accounts, older_workers=older_workers, pause=pause)
 
     @cached_property
     def producer(self) -> Client:
@@ -201,7 +208,13 @@ class Services:
         queue = AlertQueue(self.redis, prefix=self.settings.redis.key_prefix, settings=self.settings.alerts)
         sends = channels(self.settings.alerts)
         return alert_context(
-            self.settings, queue=queue, runs=self.runs, plans=self.plans, counters=self.counters, channels=sends
+            self.settings,
+            queue=queue,
+            runs=self.runs,
+            plans=self.plans,
+            counters=self.counters,
+            workers=self.workers,
+            channels=sends,
         )
 
     def _count_request(self, request: RequestLog) -> None:

@@ -20,6 +20,7 @@ LAYER = {
     "errors": 1,
     "core": 2,
     "health": 2,
+    "telemetry": 2,
     "settings": 3,
     "ports": 3,
     "client": 3,

@@ -109,6 +109,6 @@ def email_message(settings: EmailSettings, document: Mapping[str, Any]) -> Email
     message["Message-ID"] = make_msgid("okasie-tasks", domain="localhost")
     message["Auto-Submitted"] = "auto-generated"
     run = f"\nRun: {document['run']}" if document["run"] else ""
-    facts = f"Account: {document['account']}{run}\nKind: {document['kind']}\nAt: {document['at']}\n"
+    facts = f"Account: {document['account'] or 'all'}{run}\nKind: {document['kind']}\nAt: {document['at']}\n"
     message.set_content(f"{body}\n\n{facts}")
     return message

@@ -14,10 +14,14 @@ from uuid import uuid4
 
 from okasie_tasks.alerting.rules import (
     Alert,
+    are_many,
     of_lost_fields,
+    of_refused_key,
+    of_rejects,
     of_run,
     of_stale,
     of_waiting_sells,
+    of_workers_gone,
     payload,
 )
 from okasie_tasks.core.staleness import is_stale
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
     from okasie_tasks.store.request_stats import Counters
     from okasie_tasks.store.runs import Runs
+    from okasie_tasks.store.workers import Workers
 
 log = get_logger(__name__)
 
@@ -55,6 +60,7 @@ class AlertContext(NamedTuple):
     runs: Runs
     plans: HeldPlans
     counters: Counters
+    workers: Workers
     kinds: Sequence[str]
     after: Mapping[str, float | None]
     channels: Mapping[str, Send]
@@ -67,11 +73,12 @@ def alert_context(
     runs: Runs,
     plans: HeldPlans,
     counters: Counters,
+    workers: Workers,
     channels: Mapping[str, Send],
 ) -> AlertContext:
     """The `AlertContext` of a whole fleet."""
     after = {name: stale_after(account, settings.alerts) for name, account in settings.accounts.items()}
-    return AlertContext(queue, runs, plans, counters, settings.alerts.kinds, after, channels)
+    return AlertContext(queue, runs, plans, counters, workers, settings.alerts.kinds, after, channels)
 
 
 # -- detecting -----------------------------------------------------------------------------------------------------
@@ -83,14 +90,17 @@ def detect(ctx: AlertContext) -> None:
     if not ctx.queue.claim_detection("ended", token, seconds=DETECT_SECONDS * 0.9):
         return
     for run in ctx.queue.ended():
-        for alert in (_of_run(ctx, run), _of_lost_fields(ctx, run), _of_waiting_sells(ctx, run)):
+        for alert in (rule(ctx, run) for rule in (_of_run, _of_lost_fields, _of_waiting_sells, _of_rejects)):
             if alert is not None:
                 _put(ctx, alert)
         ctx.queue.remove_ended(run)
-    if "stale" in ctx.kinds and ctx.queue.claim_detection("stale", token, seconds=_DETECT_STALE_SECONDS * 0.9):
+    if ctx.queue.claim_detection("stale", token, seconds=_DETECT_STALE_SECONDS * 0.9):
         for account, seconds in ctx.after.items():
-            if seconds is not None and (alert := _stale(ctx, account, seconds)) is not None:
-                _put(ctx, alert)
+            for alert in (_stale(ctx, account, seconds), _refused_key(ctx, account)):
+                if alert is not None:
+                    _put(ctx, alert)
+        if (alert := _workers_gone(ctx)) is not None:
+            _put(ctx, alert)
 
 
 def _put(ctx: AlertContext, alert: Alert) -> None:
@@ -127,8 +137,38 @@ def _of_waiting_sells(ctx: AlertContext, name: str) -> Alert | None:
     return of_waiting_sells(run.account, run.id, reason, rows=run.fact("nameless"), at_ms=run.ended_ms)
 
 
-def _stale(ctx: AlertContext, account: str, seconds: float) -> Alert | None:
+def _of_rejects(ctx: AlertContext, name: str) -> Alert | None:
+    run, now_ms = ctx.runs.get(name), ctx.runs.now_ms()
+    if run is None or run.account not in ctx.after or now_ms - run.ended_ms > _TOO_OLD_MS:
+        return None
+    rejected, rows = run.fact("new_rejects"), run.fact("rows")
+    return of_rejects(run.account, run.id, rejected, rows, at_ms=run.ended_ms) if are_many(rejected, rows) else None
+
+
+def _refused_key(ctx: AlertContext, account: str) -> Alert | None:
+    since_ms, reason, accepted_ms = ctx.runs.refused_key(account)
+    if not since_ms:
+        return None
+    if max(accepted_ms, *ctx.counters.read(account).success_ms.values(), 0) > since_ms:
+        ctx.runs.forget_refused_key(account)
+        return None
+    return of_refused_key(account, reason, since_ms=since_ms, now_ms=ctx.runs.now_ms())
+
+
+def _workers_gone(ctx: AlertContext) -> Alert | None:
+    gone = ctx.workers.vanished()
+    if not gone:
+        return None
+    attended = {queue for worker in ctx.workers.live() for queue in worker.queues}
+    unattended = sorted({queue for worker in gone for queue in worker.queues} - attended)
+    last_ms, names = max(worker.at_ms for worker in gone), [worker.name for worker in gone]
+    return of_workers_gone(names, unattended, last_ms=last_ms, last=iso(last_ms) or "", now_ms=ctx.runs.now_ms())
+
+
+def _stale(ctx: AlertContext, account: str, seconds: float | None) -> Alert | None:
     now_ms = ctx.runs.now_ms()
+    if seconds is None or "stale" not in ctx.kinds:
+        return None
     if ctx.runs.controls.paused_ms(account):
         return None
     success = max(ctx.counters.read(account).success_ms.values(), default=0)

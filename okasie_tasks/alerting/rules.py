@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
-Kind = Literal["held", "failed", "partial", "stale", "lost_fields", "sells_waiting"]
+Kind = Literal[
+    "held", "failed", "partial", "stale", "lost_fields", "sells_waiting", "rejects", "refused_key", "workers_gone"
+]
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that an operator should know. ``at_ms``: Redis time. ``key``: unique within kind and account."""
+    """One thing that an operator should know. ``at_ms``: Redis time. ``key``: unique within kind and account.
+
+    ``account``: "" for the whole fleet.
+    """
 
     key: str
     kind: Kind
@@ -30,8 +35,11 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
             "partial": "a run ended partial",
             "lost_fields": "the marketplace no longer returns fields of most listings",
             "sells_waiting": "the source was not read completely, so listings are not sold",
+            "rejects": "many listings were rejected",
+            "refused_key": "the marketplace refuses the API key",
+            "workers_gone": "workers have vanished",
         }
-        return f"{self.account}: {heads.get(self.kind, 'not in sync with the marketplace')}"
+        return f"{self.account or 'workers'}: {heads.get(self.kind, 'not in sync with the marketplace')}"
 
 
 def payload(alert: Alert, at: str, *, more: int = 0, test: bool = False) -> dict[str, Any]:
@@ -43,7 +51,7 @@ def payload(alert: Alert, at: str, *, more: int = 0, test: bool = False) -> dict
     if more:
         lines.append(f"{more} more of this kind since the last message.")
     return {
-        "account": alert.account,
+        "account": alert.account or None,
         "run": alert.run,
         "kind": alert.kind,
         "reason": alert.reason,
@@ -100,3 +108,45 @@ def of_stale(account: str, *, since_ms: int, since: str, ever: bool, now_ms: int
     reason = f"no run has succeeded for {hours}" + (f", the last one {since}" if ever else "; none ever did")
     what = f"`okasie status {account}` shows whether workers and Beat run, `okasie runs {account}` what failed"
     return Alert(key=f"since {since_ms}", kind="stale", account=account, reason=reason, what_to_do=what, at_ms=now_ms)
+
+
+# -- rejects, keys and workers -------------------------------------------------------------------------------------
+
+_MANY_REJECTS: Final = 20
+_MANY_REJECTS_SHARE: Final = 0.05
+"""Of the rows that were read. A few rejects are everyday work, and `okasie rejects` lists them."""
+
+
+def are_many(rejected: int, rows: int) -> bool:
+    """Whether a run's new rejects point to a common cause, such as a changed export or contract."""
+    return rejected > max(_MANY_REJECTS, _MANY_REJECTS_SHARE * rows)
+
+
+def of_rejects(account: str, run: str, rejected: int, rows: int, *, at_ms: int) -> Alert:
+    """The alert of a run that rejected many listings which were not rejected before."""
+    return Alert(
+        key=run, kind="rejects", account=account, run=run, at_ms=at_ms,
+        reason=f"{rejected} listings were newly rejected; the source has {rows} rows",
+        what_to_do=f"`okasie rejects {account}` lists them with their reasons; look for a common one",
+    )  # fmt: skip
+
+
+def of_refused_key(account: str, reason: str, *, since_ms: int, now_ms: int) -> Alert:
+    """The alert of an API key that is refused since then, by runs or by pushes."""
+    return Alert(
+        key=f"since {since_ms}", kind="refused_key", account=account, at_ms=now_ms, reason=reason,
+        what_to_do=f"`okasie doctor {account}` checks the key; pushes wait for an hour, then they are given up",
+    )  # fmt: skip
+
+
+def of_workers_gone(names: Sequence[str], unattended: Sequence[str], *, last_ms: int, last: str, now_ms: int) -> Alert:
+    """The alert of workers whose heartbeats stopped without a shutdown. ``last``: the newest of these heartbeats.
+
+    ``unattended``: queues that no other worker consumes.
+    """
+    rest = f"; nothing consumes {', '.join(unattended)}" if unattended else "; other workers consume their queues"
+    return Alert(
+        key=f"since {last_ms}", kind="workers_gone", account="", at_ms=now_ms,
+        reason=f"no heartbeat of {', '.join(names)}, the last one {last}{rest}",
+        what_to_do="look at their logs and at the memory of their machine, and start them again",
+    )  # fmt: skip

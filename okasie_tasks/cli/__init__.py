@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import click
 
+from okasie_tasks import __version__
 from okasie_tasks.cli.common import common, json_text
 from okasie_tasks.cli.version import print_version
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, OkasieError, PlanOutdated
 from okasie_tasks.masking import MaskedStream, clean, mask
+from okasie_tasks.telemetry import tracing
 
 COMMANDS: Final = {
     "demo": "okasie_tasks.cli.demo:demo",
@@ -76,6 +79,9 @@ _SHORT: Final = {
 }
 
 
+_TRACED: Final = frozenset({"sync", "plan", "approve", "push", "sell", "retry"})
+"""Commands that send something, so that a trace begins with them."""
+
 _STATUS: Final[dict[type[OkasieError], int]] = {ConfigurationError: 2, PlanOutdated: 3, ConnectionFailed: 5}
 
 
@@ -111,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
     try:
-        cli.main(arguments, prog_name="okasie", standalone_mode=False)
+        with _traced(arguments):
+            cli.main(arguments, prog_name="okasie", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output has exited. The interpreter's own flush at exit must not fail either.
@@ -124,6 +131,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         document, status = describe(error)
         _show(document, as_json="--json" in arguments)
         sys.exit(status)
+
+
+@contextlib.contextmanager
+def _traced(arguments: Sequence[str]) -> Iterator[None]:
+    """Begin a trace, if the environment asks for traces and the command sends something."""
+    name = next((one for one in arguments if one in COMMANDS), "")
+    if name not in _TRACED or not tracing.start("command", __version__):
+        yield
+        return
+    try:
+        with tracing.span(f"okasie {name}"):
+            yield
+    finally:
+        tracing.stop()
 
 
 def describe(error: Exception) -> tuple[dict[str, Any], int]:

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import click
@@ -15,33 +15,27 @@ import msgspec
 import redis
 
 from okasie_tasks import __version__, logs
+from okasie_tasks.cli.check import Check
 from okasie_tasks.cli.common import Context, command_options, echo, emit
 from okasie_tasks.cli.row_counts import RowCounts
+from okasie_tasks.cli.sentinel_checks import check_ledger, check_replicas, check_sentinels
+from okasie_tasks.core.sentinel_url import is_sentinel
 from okasie_tasks.errors import ConfigurationError, ItemRejected, LimiterUnavailable, NoPermit, OkasieError, RunAborted
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, Wait
 from okasie_tasks.settings import AccountSettings, Settings, configuration_hash, load_settings
-from okasie_tasks.settings.redis_url import find_embedded, redis_urls
+from okasie_tasks.settings.redis_url import find_embedded
+from okasie_tasks.store.connections import connect
 from okasie_tasks.store.redis_problems import redis_problem
+from okasie_tasks.store.runs import Runs
 from okasie_tasks.store.workers import Workers
+from okasie_tasks.telemetry import tracing
 
 _SKEW_SECONDS: Final = 5.0
 _PERMIT_SECONDS: Final = 20.0
 _OLDEST: Final = (6, 2)
 _NEARLY_FULL: Final = 0.9
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One line of the report. ``ok`` None: not checked, because an earlier check failed."""
-
-    name: str
-    ok: bool | None
-    detail: str
-    fix: str | None = msgspec.field(default=None, name="mend")
-    """How to fix it. The JSON key is permanent."""
-    warning: bool = False
-    """The check passed, but an operator should look at it."""
 
 
 @click.command()
@@ -82,6 +76,7 @@ def _checks(context: Context, account: str | None) -> Iterator[Check]:
     yield from redis_checks
     if client is not None:
         yield from _workers(settings, client)
+    yield from _traces()
     for name in [account] if account else list(settings.accounts):
         yield from _account(settings, name, client)
 
@@ -98,14 +93,27 @@ def _redis(settings: Settings) -> tuple[redis.Redis | None, list[Check]]:
             return None, [Check("redis", False, error.message, "install one of these, or set redis.url")]
         detail = f"embedded, {server.engine} {server.version}; not running: `okasie up` starts it"
         return None, [Check("redis", True, detail)]
+    checks: list[Check] = []
     try:
-        client = redis.Redis.from_url(redis_urls(url).client, socket_timeout=5, socket_connect_timeout=5)
+        if is_sentinel(url):
+            checks += check_sentinels(url)
+        client = connect(url, socket_timeout=5, tries=1)
         info: Any = client.info()
     except (redis.RedisError, ValueError, OkasieError) as error:
         problem = redis_problem(error)
         detail = error.message if isinstance(error, OkasieError) else problem.message
-        return None, [Check("redis", False, detail, problem.fix)]
-    return client, list(_redis_checks(client, info))
+        return None, [*checks, Check("redis", False, detail, problem.fix)]
+    if is_sentinel(url):
+        checks += check_replicas(info, _setting(client, "min-replicas-to-write"))
+    return client, [*checks, *_redis_checks(client, info)]
+
+
+def _setting(client: redis.Redis, name: str) -> str | None:
+    """Return a setting of the server; None where this user may not read it."""
+    with contextlib.suppress(redis.ResponseError):
+        found = cast("dict[str, str]", client.config_get(name))
+        return found.get(name)
+    return None
 
 
 def _redis_checks(client: redis.Redis, info: dict[str, Any]) -> Iterator[Check]:
@@ -114,9 +122,7 @@ def _redis_checks(client: redis.Redis, info: dict[str, Any]) -> Iterator[Check]:
     yield Check("redis", numbers >= _OLDEST, f"version {version}", "use Redis 6.2 or newer, or Valkey")
     if info.get("cluster_enabled") or info.get("redis_mode") == "cluster":
         detail = "a cluster: one atomic script uses keys that a cluster spreads over several servers"
-        yield Check(
-            "redis cluster", False, detail, "use a single server, with or without replicas, instead of a cluster"
-        )
+        yield Check("redis cluster", False, detail, "use a single server, or one with replicas and sentinels")
     yield _persistence(info)
     yield _memory(info)
     if info.get("role") == "slave":
@@ -167,6 +173,13 @@ def _workers(settings: Settings, client: redis.Redis) -> Iterator[Check]:
                 yield Check("worker health", False, f"{worker.name}: {worker.problem}", fix)
 
 
+def _traces() -> Iterator[Check]:
+    if tracing.wanted():
+        ok = tracing.installed()
+        detail = "exported, as the OTEL_* variables say" if ok else "the OTEL_* variables need an extra"
+        yield Check("traces", ok, detail, "pip install 'okasie-tasks[otel]'")
+
+
 def _memory(info: dict[str, Any]) -> Check:
     """Check the memory that is left: a full server with ``noeviction`` refuses writes, and all work stops."""
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
@@ -187,6 +200,8 @@ def _mb(size: int) -> str:
 
 def _account(settings: Settings, name: str, client: redis.Redis | None) -> Iterator[Check]:
     account = settings.accounts[name]
+    if client is not None:
+        yield from check_ledger(Runs(client, prefix=settings.redis.key_prefix), name)
     limiter = _limiter(settings, name, client)
     if limiter is None:
         yield Check(f"{name}: API", None, "needs Redis: every request needs a permit")

@@ -15,7 +15,7 @@ Policy = Literal["local", "remote", "newest"]
 Count = Literal["unchanged", "foreign", "drifted", "conflicts", "rejected", "settled", "waiting", "unread"]
 
 SENDS: Final = frozenset({"create", "update"})
-_CLOCKS_DIFFER_MS: Final = 60_000
+CLOCKS_DIFFER_MS: Final = 60_000
 """A row that changed this long before our write, by two clocks, changed before it."""
 
 
@@ -39,6 +39,9 @@ class ReadEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Fields that most of the marketplace's rows have lost at once: empty in a row, they are unknown."""
     taking_over: bool = False
     """No run has read the whole marketplace yet, so its listings may be pre-existing ones of the dealer."""
+    lost_from_ms: int = 0
+    lost_until_ms: int = 0
+    """The ledger may lack writes between these moments (ms, Redis time), after a failover. 0: it lacks none."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +116,7 @@ def is_sell_undone(base: Entry, remote: Remote | None) -> bool:
 
 def is_from_before_write(base: Entry, remote: Remote) -> bool:
     """Return whether the row has not changed since before our last write, so that the write was not done."""
-    before = remote.changed_at == base.known_at or remote.changed_at * 1000 < base.sent_ms - _CLOCKS_DIFFER_MS
+    before = remote.changed_at == base.known_at or remote.changed_at * 1000 < base.sent_ms - CLOCKS_DIFFER_MS
     return remote.changed_at > 0 and base.sent_ms > 0 and before
 
 

@@ -25,6 +25,7 @@ from okasie_tasks.core.decision import (
 )
 from okasie_tasks.core.fingerprint import never_learned
 from okasie_tasks.core.ledger_entry import NO_DEALER, Entry, Flag, Version
+from okasie_tasks.core.older_ledger import of_lost_write
 from okasie_tasks.core.records import Local, Remote
 from okasie_tasks.core.unread import completed
 
@@ -86,6 +87,8 @@ def _decide(
     if base is not None and base.sent_ms >= evidence.began_ms > 0:
         # Sent by the urgent lane while the pages were read: the returned row may predate that write.
         remote, same = None, True
+    if remote is not None and not same and (lost := of_lost_write(local, remote, base, evidence)) is not None:
+        return lost
     if local is None:
         return absent(remote, base, evidence, same=same)
     if local.issues:

@@ -27,8 +27,8 @@ from okasie_tasks.local.supervisor import GRACE_SECONDS, Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.settings import Settings, configuration_hash, load_settings
 from okasie_tasks.settings.identity import HASH_VARIABLE
-from okasie_tasks.settings.redis_url import redis_urls
 from okasie_tasks.settings.web import START_TOKEN, refusal
+from okasie_tasks.store.connections import connect
 from okasie_tasks.store.layout import check_layout
 from okasie_tasks.store.redis_problems import redis_problem
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, FEEDS, STOP_SECONDS, URGENT
@@ -283,9 +283,9 @@ def _reserve(port: int, held: contextlib.ExitStack) -> bool:
 
 
 def _check_redis(settings: Settings, url: str) -> None:
-    client = redis.Redis.from_url(redis_urls(url).client, socket_timeout=5, socket_connect_timeout=5)
+    client = connect(url, socket_timeout=5, tries=1)
     try:
-        check_layout(client, prefix=settings.redis.key_prefix, accounts=settings.accounts)
+        check_layout(client, prefix=settings.redis.key_prefix, accounts=settings.accounts, migrates=True)
     except (redis.RedisError, ValueError) as error:
         raise ConnectionFailed(redis_problem(error).message, where="redis.url") from error
     finally:

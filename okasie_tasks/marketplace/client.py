@@ -26,6 +26,7 @@ from okasie_tasks.marketplace.attempt import NOT_JSON, Attempt, decode, verdict_
 from okasie_tasks.marketplace.connections import LATE_SECONDS, Connections, in_time, never_connected, plain, was_late
 from okasie_tasks.masking import know
 from okasie_tasks.ports import Feedback, Kind, Lane, Limiter, Location, Page, Permit, RequestLog, WriteAnswer
+from okasie_tasks.telemetry import tracing
 
 log = get_logger(__name__)
 
@@ -43,6 +44,14 @@ _BODY_BYTES: Final = 256 * 1024
 """Bytes to read at a time: the size of a page of 200 listings, about."""
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 _UNCOUNTED: Final = (requests.ConnectTimeout,)
+_ROUTES: Final[dict[Kind, str]] = {
+    "list": "/listings",
+    "bulk": "/listings/bulk-upsert",
+    "put": "/listings/{externalReference}",
+    "delete": "/listings/{externalReference}",
+    "status": "/listings/{externalReference}/status",
+    "locations": "/locations",
+}
 _OF_ONE_LISTING: Final = frozenset({409, 423, 425})
 
 
@@ -294,7 +303,18 @@ class PermittedCall:
     def _exchange(
         self, kind: Kind, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        with self._connection.send(method, url, headers, body, timeout=self._api.timeout(kind)) as response:
+        about = {
+            "http.request.method": method,
+            "url.full": url,
+            "okasie.account": self._api.account,
+            "okasie.lane": self._lane,
+            "okasie.request_id": headers["X-Request-Id"],
+        }
+        with (
+            tracing.span(f"{method} {_ROUTES[kind]}", about, kind="client") as span,
+            self._connection.send(method, url, headers, body, timeout=self._api.timeout(kind)) as response,
+        ):
+            span.answered(response.status_code)
             # The read time-out of requests is per socket read: a slow body must not outlive its permit.
             ends_at = time.monotonic() + self._api.timeout(kind)[1]
             parts = bytearray()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from heapq import nsmallest
 from typing import Any, Final, NamedTuple
 
-from okasie_tasks.core.catalog import BUCKETS_PER_SHELF, Titled, folded, shelf_of
+from okasie_tasks.core.catalog import BUCKETS_PER_SHELF, SHELVES, Titled, folded, shelf_of
 from okasie_tasks.core.guards import reference_of
 from okasie_tasks.core.ledger_entry import ABSENT, Entry, entry_state
 from okasie_tasks.reports.listing import iso, state_of
@@ -20,6 +20,7 @@ STATES: Final = ("waiting", "rejected", "held", "live", "sold", "unknown")
 ``unknown``: the ledger has no entry, or an entry whose status the last answer did not show.
 """
 _MOST_LISTED: Final = 500
+_SHELVES_PER_TRIP: Final = 4
 
 
 class _Marked(NamedTuple):
@@ -71,20 +72,21 @@ def _marked(ctx: AccountContext) -> _Marked:
 
 
 def _shelves(ctx: AccountContext, marked: _Marked) -> Iterator[list[_Row]]:
-    """Yield the listings of each shelf, so that a search needs no more memory than one."""
+    """Yield the listings of some shelves at a time, so that a search needs little memory."""
     others: dict[int, list[str]] = defaultdict(list)
     for reference in {*marked.waiting, *marked.rejected}:
-        others[shelf_of(reference)].append(reference)
-    for shelf, text in enumerate(ctx.ledger.catalog.texts()):
-        first = shelf * BUCKETS_PER_SHELF
-        entries = ctx.ledger.packed_buckets(range(first, first + BUCKETS_PER_SHELF))
+        others[shelf_of(reference) // _SHELVES_PER_TRIP].append(reference)
+    for trip in range(SHELVES // _SHELVES_PER_TRIP):
+        shelves = range(trip * _SHELVES_PER_TRIP, (trip + 1) * _SHELVES_PER_TRIP)
+        texts = ctx.ledger.catalog.texts(shelves)
+        entries = ctx.ledger.packed_buckets(range(shelves[0] * BUCKETS_PER_SHELF, shelves.stop * BUCKETS_PER_SHELF))
         rows: list[_Row] = []
-        for line in text.split("\n") if text else ():
+        for line in (line for text in texts if text for line in text.split("\n")):
             name, title, vin = line.split("\t")
             rows.append((name, Titled(title, vin), entries.pop(name, ABSENT)))
-        known = {name for name, _, _ in rows} if others[shelf] else frozenset[str]()
+        known = {name for name, _, _ in rows} if others[trip] else frozenset[str]()
         rows += [(name, None, packed) for name, packed in entries.items()]
-        rows += [(name, None, ABSENT) for name in others[shelf] if name not in known and name not in entries]
+        rows += [(name, None, ABSENT) for name in others[trip] if name not in known and name not in entries]
         yield rows
 
 

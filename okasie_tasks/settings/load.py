@@ -198,7 +198,7 @@ def _bound(settings: Settings, environ: Mapping[str, str]) -> Settings:
         raise _refused(settings.config_file, problems)
     redis = settings.redis
     url = redis.url
-    if url and url.startswith(("env:", "file:")):
+    if url:
         url = Secret(url, base=base, environ=environ).reveal_url()
     redis = redis.model_copy(
         update={"url": None if url in (None, "", "embedded") else url, "state_dir": base / redis.state_dir.expanduser()}

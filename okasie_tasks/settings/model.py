@@ -78,9 +78,17 @@ class AlertSettings(Table):
 
     webhook: SecretText | None = None
     kinds: Annotated[
-        tuple[Literal["held", "failed", "partial", "stale", "lost_fields", "sells_waiting"], ...],
+        tuple[
+            Literal[
+                "held", "failed", "partial", "stale", "lost_fields", "sells_waiting",
+                "rejects", "refused_key", "workers_gone",
+            ],
+            ...,
+        ],
         BeforeValidator(listed),
-    ] = ("held", "failed", "partial", "stale", "lost_fields", "sells_waiting")
+    ] = (
+        "held", "failed", "partial", "stale", "lost_fields", "sells_waiting", "rejects", "refused_key", "workers_gone",
+    )  # fmt: skip
     every: Period = timedelta(hours=1)
     max_per_hour: Annotated[int, Field(ge=1, le=1_000)] = 20
     stale_after: Period | None = None

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 import msgspec
 import psutil
 
+from okasie_tasks.core.sentinel_url import is_sentinel, parse_sentinel_url
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed
 from okasie_tasks.settings import Settings, masked
 
@@ -42,7 +43,13 @@ def without_login(url: str) -> tuple[str, dict[str, str]]:
 
 
 def redis_urls(url: str) -> RedisUrls:
-    """Return the spellings of a ``redis``, ``rediss`` or ``unix`` URL (Celery docs, backends-and-brokers/redis)."""
+    """Return the spellings of a URL of any kind that ``redis.url`` may have (Celery docs, backends-and-brokers/redis).
+
+    Behind sentinels, redis-py has none: see `okasie_tasks.store.connections`.
+    """
+    if is_sentinel(url):
+        address = parse_sentinel_url(url)
+        return RedisUrls(url, address.kombu(), address.backend())
     parts = urlsplit(url)
     if parts.scheme in ("redis", "rediss"):
         if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
@@ -57,7 +64,8 @@ def redis_urls(url: str) -> RedisUrls:
             f"socket://{parts.netloc}{parts.path}?virtual_host={database}",
         )
     raise ConfigurationError(
-        f'got {masked(url)}, expected redis://, rediss:// or unix:///path, or "embedded"', where="redis.url"
+        f'got {masked(url)}, expected redis://, rediss://, sentinel:// or unix:///path, or "embedded"',
+        where="redis.url",
     )
 
 

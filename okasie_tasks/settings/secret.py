@@ -83,8 +83,9 @@ def masked(url: str) -> str:
     """Return a URL without its user, password and query."""
     try:
         parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
+        hosts = parts.netloc.rpartition("@")[2] if "," in parts.netloc else ""  # several, of a sentinel:// URL
+        host = hosts or parts.hostname or ""
+        port = f":{parts.port}" if not hosts and parts.port else ""
     except ValueError:
         return "(a URL that cannot be read)"
     if ":" in parts.netloc and "@" not in parts.netloc and "@" in parts.path:

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import redis
 
-from okasie_tasks.core.catalog import SHELVES, Titled, pack_shelf, shelf_of, shelf_text, unpack_shelf
+from okasie_tasks.core.catalog import Titled, pack_shelf, shelf_of, shelf_text, unpack_shelf
 from okasie_tasks.store.scripts import script
 
 _WHOLE: Final = "whole"
@@ -105,10 +105,9 @@ class Catalog:
             found |= {name: rows[name] for name in wanted[shelf] if name in rows}
         return found
 
-    def texts(self) -> Iterator[str]:
-        """Yield the lines of each shelf in order, as `core.catalog.shelf_text` returns them."""
-        for start in range(0, SHELVES, _PER_TRIP):
-            yield from map(shelf_text, self._read(range(start, start + _PER_TRIP)))
+    def texts(self, shelves: range) -> list[str]:
+        """Return the lines of these shelves, as `core.catalog.shelf_text` returns them."""
+        return [shelf_text(value) for value in self._read(shelves)]
 
     def dealers(self) -> dict[bytes, str]:
         """Return the code of each dealer by its fingerprint."""

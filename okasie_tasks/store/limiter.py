@@ -13,7 +13,7 @@ higher limit under watch), ``tat`` (pace), ``lp``/``lt`` (the latest permit, and
 and permit of the probe under way), ``lh`` (mean hold, ms), ``st`` (urgent grants in a row while bulk waits),
 ``cf``/``co`` (failures in a row, openings of the breaker), ``fx``/``fxt`` and ``hx``/``hxt`` (caution after refusals
 that nothing explained, and since when: requests fewer, pace slower), ``fo`` (when another client was last seen on the
-key), ``seq``.
+key), ``m`` (the master's replication id), ``seq``.
 
 `okasie_tasks.core.quota` has the invariants and the arithmetic of the status. ``tests/limiter_model.py`` is a reference
 model of the whole in plain Python.

@@ -2,7 +2,7 @@
 
 Keys, both under the configured prefix::
 
-    outbox       hash   task id -> JSON: task, kwargs, at_ms, expires_ms
+    outbox       hash   task id -> JSON: task, kwargs, at_ms, expires_ms, perhaps traceparent
     outbox:sent  zset   task id -> when its message was last sent, or is to come back (ms, Redis time)
     outbox:taken:{task id}  string  it was picked up; kept for half a day, as its message may come again
 
@@ -30,6 +30,8 @@ class OutboxEntry(msgspec.Struct, frozen=True):
     kwargs: dict[str, Any]
     at_ms: int
     expires_ms: int
+    traceparent: str = ""
+    """The context of its trace; see `okasie_tasks.telemetry.tracing`."""
 
 
 class Outbox:

@@ -23,7 +23,10 @@ _DISK: Final = RedisProblem(
     "Redis refuses writes because it cannot save to its disk, which may be full",
     "free disk space on the server; its log has the reason",
 )
-_READ_ONLY: Final = RedisProblem("Redis is a read-only replica", "set redis.url to the primary")
+_READ_ONLY: Final = RedisProblem(
+    "Redis is a read-only replica",
+    "set redis.url to the primary, or to its sentinels: sentinel://HOST:26379/0?master=NAME",
+)
 _LOADING: Final = RedisProblem("Redis is still loading its data", "wait until the server has started")
 _PASSWORD: Final = RedisProblem(
     "Redis refuses the login", "set user and password in redis.url: redis://USER:PASSWORD@HOST:PORT/0"
@@ -36,6 +39,7 @@ _NO_REPLICAS: Final = RedisProblem(
     "Redis refuses writes because it has too few replicas", "start its replicas, or lower `min-replicas-to-write`"
 )
 _STALE: Final = RedisProblem("Redis is a replica that has lost its primary", "set redis.url to the primary")
+_DEMOTED: Final = RedisProblem("Redis has become a replica", "wait: the sentinels name the new primary")
 _CLIENTS: Final = RedisProblem("Redis refuses more connections", "raise `maxclients` on the server")
 
 _BY_CLASS: Final[tuple[tuple[type[Exception], RedisProblem], ...]] = (
@@ -59,8 +63,10 @@ _BY_WORD: Final = {
     "BUSY": _BUSY,
     "NOREPLICAS": _NO_REPLICAS,
     "MASTERDOWN": _STALE,
+    "UNBLOCKED": _DEMOTED,
     "max number of clients": _CLIENTS,
 }
+_PASSING: Final = (_FULL, _DISK, _READ_ONLY, _LOADING, _BUSY, _NO_REPLICAS, _STALE, _DEMOTED)
 _WORDS: Final = re.compile("|".join(rf"\b{word}\b" for word in _BY_WORD))
 
 
@@ -80,3 +86,13 @@ def redis_problem(error: BaseException) -> RedisProblem:
     return RedisProblem(
         f"Redis does not answer ({type(error).__name__})", "start the server that redis.url names, or correct redis.url"
     )
+
+
+def is_passing(error: BaseException) -> bool:
+    """Return whether the server is away, full, loading or a replica, as during a failover: a retry will succeed.
+
+    Otherwise the error is a defect or a refused login.
+    """
+    if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError):
+        return True
+    return isinstance(error, exceptions.ResponseError) and redis_problem(error) in _PASSING

@@ -19,6 +19,7 @@ import redis
 from okasie_tasks.core.pending import Push, PushOutcome
 from okasie_tasks.core.requests import KEEP_REQUEST_SECONDS, OUTCOME, RequestState, state_of
 from okasie_tasks.store.scripts import script
+from okasie_tasks.telemetry import tracing
 
 BY_CHARACTERS: Final = 64
 
@@ -57,6 +58,20 @@ class Requests:
     def by(self, request: str) -> str:
         """Return who made the request; "" if its producer did not say."""
         return (cast("bytes | None", self._redis.hget(self._key(request), "by")) or b"").decode()[:BY_CHARACTERS]
+
+    def note_trace(self, push: str) -> None:
+        """Store the trace context of this push, so that the request for its changes belongs to its trace."""
+        if context := tracing.traceparent():
+            self._set(push, {"traceparent": context})
+
+    def traces(self, pushes: Iterable[str]) -> list[str]:
+        """Return the trace contexts of these pushes; none while traces are off."""
+        if not tracing.on():
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for push in pushes:
+            pipe.hget(self._key(push), "traceparent")
+        return [context.decode() for context in pipe.execute() if context]
 
     def record(self, outcomes: Mapping[str, Mapping[str, PushOutcome]]) -> None:
         """Store outcomes: push -> reference -> outcome."""

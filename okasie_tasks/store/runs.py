@@ -30,6 +30,7 @@ from ulid import ULID
 from okasie_tasks.settings import FeedSettings
 from okasie_tasks.store.blocks import Blocks
 from okasie_tasks.store.controls import Controls, paused_key
+from okasie_tasks.store.failovers import Failovers, LostInterval
 from okasie_tasks.store.parts import RunData, RunParts
 from okasie_tasks.store.records import (
     FIRST_STAGE,
@@ -40,10 +41,11 @@ from okasie_tasks.store.records import (
     Run,
     RunKeys,
 )
+from okasie_tasks.store.redis_problems import is_passing
 from okasie_tasks.store.scripts import redis_now_ms, script
+from okasie_tasks.telemetry import tracing
 
-_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
-_REFUSES: Final = ("OOM ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
+_TRACES_KEPT: Final = 1_000
 
 
 class Runs:
@@ -57,6 +59,8 @@ class Runs:
         self.parts = RunParts(client, keys, self.data)
         self.blocks = Blocks(client, keys, self.data, feeds or FeedSettings())
         self.controls = Controls(client, prefix=prefix)
+        self.failovers = Failovers(client, prefix=prefix)
+        self._traces: dict[str, str] = {}
         self._lua = {name: script(client, name) for name in ("run_request", "run_begin", "run_advance", "run_end")}
 
     # -- the life of a run -----------------------------------------------------------------------------------------
@@ -76,6 +80,8 @@ class Runs:
             keys=[*(self.account_key(account, name) for name in ("next", "active", "runs")), self.account_key(account)],
             args=[f"{self._prefix}run:", str(ULID()), account, mode, plan, KEEP_RUNS, approves, day],
         )
+        if new and run and (context := tracing.traceparent()):
+            self.note_once(run.decode(), "traceparent", context)
         return run.decode(), bool(new)
 
     def begin(self, account: str) -> str | None:
@@ -128,7 +134,7 @@ class Runs:
     @staticmethod
     def is_away(error: Exception) -> bool:
         """Return whether an error means an unreachable, full, loading or read-only server, not a bug."""
-        return isinstance(error, _AWAY) or (isinstance(error, redis.ResponseError) and str(error).startswith(_REFUSES))
+        return is_passing(error)
 
     def watch(self, token: str, *, seconds: float) -> bool:
         """Take the watchdog's lock for ``seconds``; False while another process holds it."""
@@ -152,6 +158,14 @@ class Runs:
     def fact(self, run: str, name: str) -> str:
         """Return one fact of a run; "" if it has none of this name."""
         return (cast("bytes | None", self.redis.hget(self.key(run), name)) or b"").decode()
+
+    def traceparent(self, run: str) -> str:
+        """The trace context of the request that the run began with; "" while traces are off."""
+        if tracing.on() and run not in self._traces:
+            if len(self._traces) > _TRACES_KEPT:
+                self._traces.clear()
+            self._traces[run] = self.fact(run, "traceparent")
+        return self._traces.get(run, "")
 
     def note(self, run: str, **facts: str | int) -> None:
         self.redis.hset(self.key(run), mapping=cast("dict[Any, Any]", facts))
@@ -212,6 +226,19 @@ class Runs:
         """Keep facts of an account that do not depend on a run's success."""
         self.redis.hset(self.account_key(account), mapping=cast("dict[Any, Any]", facts))
 
+    def lost_writes(self, account: str) -> LostInterval | None:
+        """Return since when the account's ledger may lack writes, after a failover; None once a full run has read on.
+
+        See `okasie_tasks.core.older_ledger`.
+        """
+        healed_ms = cast("bytes | None", self.redis.hget(self.account_key(account), "healed_ms"))
+        return self.failovers.since(int(healed_ms or 0) + 1)
+
+    def is_healing(self, account: str, lost: LostInterval) -> bool:
+        """Return whether a full run has been requested for these lost writes."""
+        healing_ms = cast("bytes | None", self.redis.hget(self.account_key(account), "healing_ms"))
+        return int(healing_ms or 0) >= lost.until_ms
+
     def note_accepted(self, account: str, now_ms: int) -> None:
         """Record that the marketplace has just accepted an upsert of this account."""
         self.note_account(account, accepted_ms=now_ms)
@@ -220,6 +247,21 @@ class Runs:
         """Return whether the marketplace has accepted an upsert since then, Redis time."""
         accepted_ms = cast("bytes | None", self.redis.hget(self.account_key(account), "accepted_ms"))
         return int(accepted_ms or 0) >= since_ms
+
+    def note_refused_key(self, account: str, reason: str) -> None:
+        """Record that the marketplace refused the account's key; the first refusal since it worked is kept."""
+        key = self.account_key(account)
+        if self.redis.hsetnx(key, "key_refused_ms", str(self.now_ms())):
+            self.redis.hset(key, "key_refused", reason)
+
+    def refused_key(self, account: str) -> tuple[int, str, int]:
+        """Return since when the key is refused (ms, Redis time; 0: it is not), why, and when an upsert was accepted."""
+        names = ["key_refused_ms", "key_refused", "accepted_ms"]
+        since, reason, accepted = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
+        return int(since or 0), (reason or b"").decode(), int(accepted or 0)
+
+    def forget_refused_key(self, account: str) -> None:
+        self.redis.hdel(self.account_key(account), "key_refused_ms", "key_refused")
 
     def bind(self, account: str, market: str) -> str:
         """Tie the account's ledger to a marketplace, once; returns the one it is tied to."""

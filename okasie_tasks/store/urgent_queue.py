@@ -69,9 +69,11 @@ class UrgentQueue:
 
     def row_gone(self, change: PendingChange) -> None:
         """Record that a source read older than this change lacked its row. A change that replaced it is newer."""
-        held: PendingChange | None = change
-        while held and self.swap([(msgspec.msgpack.encode(held), msgspec.structs.replace(held, row_gone=True))]):
-            held = self.waiting([change.reference]).get(change.reference)
+        # Compared as stored: another release may have written it with more fields, or with fewer.
+        while (raw := self._raw([change.reference]).get(change.reference)) is not None:
+            held = _unpack(raw)
+            if held is None or held.row_gone or not self.swap([(raw, msgspec.structs.replace(held, row_gone=True))]):
+                return
 
     def first(self, count: int) -> list[tuple[bytes, PendingChange]]:
         """Return the oldest changes, as ``(bytes as stored, change)``."""
@@ -105,6 +107,10 @@ class UrgentQueue:
     def leave(self, token: str, *, if_empty: bool) -> bool:
         """Stop being the sender; with ``if_empty`` only when nothing waits: False means that something does."""
         return bool(self._leave(keys=[self._sender, self._order], args=[token, "empty" if if_empty else ""]))
+
+    def end_lead(self) -> None:
+        """Let another caller become the sender. The present one notices it before its next request."""
+        self._redis.delete(self._sender)
 
     def unattended(self, now_ms: int) -> bool:
         """Return whether a change is due without a sender, because the message that starts one was lost."""

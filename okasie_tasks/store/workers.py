@@ -18,6 +18,7 @@ from okasie_tasks.store.scripts import redis_now_ms
 HEARTBEAT_SECONDS: Final = 5.0
 _LIVE_MS: Final = 20_000
 """Three heartbeats may be late."""
+_VANISHED_MS: Final = 60_000
 _FORGET_MS: Final = 3_600_000
 
 
@@ -62,3 +63,14 @@ class Workers:
             if now_ms - record.at_ms > _FORGET_MS:
                 self.stopped(record.name)
         return [record for record in records if now_ms - record.at_ms <= _LIVE_MS]
+
+    def vanished(self) -> list[WorkerRecord]:
+        """Return the workers whose heartbeats stopped more than a minute ago, without a shutdown, by name.
+
+        A supervisor has started a worker again by then, under the same name. They are forgotten after an hour.
+        """
+        now_ms = redis_now_ms(self._redis)
+        raws = cast("dict[bytes, bytes]", self._redis.hgetall(self._key))
+        records = (msgspec.json.decode(raw, type=WorkerRecord) for raw in raws.values())
+        gone = (record for record in records if _VANISHED_MS < now_ms - record.at_ms <= _FORGET_MS)
+        return sorted(gone, key=lambda record: record.name)

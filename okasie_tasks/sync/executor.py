@@ -14,12 +14,21 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from okasie_tasks.errors import ConfigurationError, ItemRejected, NoPermit, RetryLater, RunAborted, SourceError
+from okasie_tasks.errors import (
+    ConfigurationError,
+    ItemRejected,
+    NoPermit,
+    RetryLater,
+    RunAborted,
+    SourceError,
+    Unauthorized,
+)
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.sync import compare, confirm, control_totals, fetch, finish, halving, load, phases, spool, writes
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
 from okasie_tasks.sync.reading import first_block, read_source, reading_part
+from okasie_tasks.telemetry import tracing
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Claim, Run
@@ -93,6 +102,8 @@ def _stopping_run(ctx: AccountContext, part: Part, report: Report, execute: Call
         raise
     except (RunAborted, ConfigurationError) as stop:
         log.error("run stops", **_facts(ctx, part), code=stop.code, reason=str(stop))  # noqa: TRY400 - no defect
+        if isinstance(stop, Unauthorized):
+            ctx.runs.note_refused_key(ctx.policy.account, str(stop))
         finish.stop(ctx, part.run, stop.code, stop.message, stop.where or "")
         report(f"the run stops: {stop}")
         return "stopped"
@@ -108,8 +119,10 @@ def _execute(
         return "nothing"
     run = ctx.runs.get(part.run)
     assert run is not None  # noqa: S101 - it was claimed a moment ago
+    about = {"okasie.account": run.account, "okasie.run": run.id, "okasie.part": part.number}
     try:
-        result = _JOBS[part.stage](ctx, part, run, call)
+        with tracing.span(f"part {part.stage}", about):
+            result = _JOBS[part.stage](ctx, part, run, call)
     except NoPermit:
         ctx.runs.parts.release(part.run, part.stage, part.number, part.token, counted=False)
         raise

@@ -11,9 +11,10 @@ import msgspec
 from okasie_tasks.core.estimates import minimum_requests
 from okasie_tasks.core.records import merge_counts
 from okasie_tasks.logs import get_logger
-from okasie_tasks.sync import fetch, held_changes, plan_review, waiting_sells
+from okasie_tasks.sync import failover, fetch, held_changes, plan_review, waiting_sells
 from okasie_tasks.sync.compare import PartitionResult
 from okasie_tasks.sync.context import AccountContext
+from okasie_tasks.telemetry import tracing
 
 if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
@@ -67,12 +68,12 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
         state = _state(ctx, run, outcomes, applied)
     account: dict[str, str] = {}
     if state in ("done", "held") and not run.plan_only:
+        account = failover.healed(ctx, run)
         _forget_vanished_rejects(ctx, run)
         # A held run is no baseline for the next read: a feed that stays truncated must trip the guard again.
         if not run.fact("outdated"):
-            account = _ownership_facts(ctx, run, outcomes) | (_baseline(run) if state == "done" else {})
+            account |= _ownership_facts(ctx, run, outcomes) | (_baseline(run) if state == "done" else {})
         ctx.runs.note(run.id, held_run=plan_review.store_held_plan(ctx, run))
-        ctx.ledger.catalog.mark_whole()
     report, waiting = _report(ctx, run, outcomes, applied)
     ctx.runs.note(run.id, **report)
     if not run.plan_only:
@@ -83,10 +84,18 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
         ctx.runs.request(run.account, run.mode)
     before = ctx.runs.account(run.account).cursor if cursor else ""
     ctx.runs.end(run, state, cursor=cursor, account_facts=account)
+    _record_span(run, state, ctx.runs.now_ms())
     # The plan of a dry run is read after its end; other runs keep only their record.
     ctx.runs.data.clear(run.id, but=held_changes.KEPT_FOR_PLANS if run.plan_only else ())
     ctx.runs.blocks.clear(run.account, run.id)
     _log_end(ctx, run.id, before)
+
+
+def _record_span(run: Run, state: str, now_ms: int) -> None:
+    """Record the whole run as one span of its trace."""
+    about = {"okasie.account": run.account, "okasie.run": run.id, "okasie.state": state}
+    parent, began_ms = run.facts.get("traceparent", ""), run.started_ms or run.created_ms
+    tracing.record(f"{run.mode} run", about, parent=parent, began_ms=began_ms, ended_ms=now_ms)
 
 
 def _log_end(ctx: AccountContext, run_id: str, cursor_before: str) -> None:

@@ -66,9 +66,14 @@ def check_mode(mode: str) -> None:
         raise ConfigurationError(f"got mode {mode!r:.40}, expected 'incremental' or 'full'", where="okasie.sync")
 
 
+def is_known(phase: str) -> bool:
+    """Whether this release has the phase. A newer one, whose workers run beside this one, may have others."""
+    return phase in _AFTER
+
+
 def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, range]]:
     """Return what to publish now, as ``(stage, parts)``. Each part is returned once; extra calls return nothing."""
-    if ctx.runs.controls.is_stopped(run_id, ctx.policy.account):
+    if not is_known(phase) or ctx.runs.controls.is_stopped(run_id, ctx.policy.account):
         return []
     stages, others_open = [phase], {}
     if phase == "apply":
@@ -109,7 +114,7 @@ def advance(ctx: AccountContext, run_id: str) -> Run | None:
     if run.cancelling:
         return cancelled(ctx, run_id)
     stages = APPLY if run.stage == "apply" else (run.stage,)
-    if not all(ctx.runs.parts.stage(run_id, stage).finished for stage in stages):
+    if not is_known(run.stage) or not all(ctx.runs.parts.stage(run_id, stage).finished for stage in stages):
         return None
     _AFTER[run.stage](ctx, run)
     after = ctx.runs.get(run_id)
@@ -217,10 +222,12 @@ def _load_again(ctx: AccountContext, run: Run, parts: int) -> None:
 
 def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
     """Return what the reads of this run prove."""
+    lost, compared = ctx.runs.lost_writes(run.account), run.fact("walked_all") == 1
     return ReadEvidence(
-        full=run.fact("walked_all") == 1,
+        full=compared,
         walk_complete=run.fact("walk_complete") == 1,
-        source_complete=run.fact("nameless") == 0 and not run.fact("unsettled"),
+        # Until a full run has compared every row with it, an older ledger proves no sell.
+        source_complete=not run.fact("nameless") and not run.fact("unsettled") and (compared or not lost),
         began_ms=run.started_ms,
         source_began_ms=run.fact("source_began_ms", run.started_ms),
         policy=ctx.policy.conflict,
@@ -228,10 +235,14 @@ def evidence_of(ctx: AccountContext, run: Run) -> ReadEvidence:
         lost_fields=tuple(json.loads(run.facts.get("lost_fields", "{}"))),
         sells=ctx.policy.sells,
         taking_over=run.fact("taking_over") == 1,
+        lost_from_ms=lost.from_ms if lost else 0,
+        lost_until_ms=lost.until_ms if lost else 0,
     )
 
 
 def _after_diff(ctx: AccountContext, run: Run) -> None:
+    if not run.plan_only and not ctx.runs.parts.stage(run.id, "diff").failed:
+        ctx.ledger.catalog.mark_whole()
     outcomes = [msgspec.convert(result, PartitionResult) for result in ctx.runs.parts.results(run.id, "diff")]
     blocks = sorted({number for outcome in outcomes for number in outcome.blocks})
     run.facts["blocks"] = json.dumps(blocks)

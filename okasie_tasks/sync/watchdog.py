@@ -74,6 +74,11 @@ def look(
         hours = f"{timeouts.deadline / 3600:g}"
         finish.stop(ctx, run.id, "deadline", f"not finished after {hours} hours; the next run continues from there", "")
         return
+    if not phases.is_known(run.stage):
+        if now_ms - run.progress_ms >= timeouts.stalled * 1000:
+            about = {"account": account, "run": run.id, "stage": run.stage}
+            log.warning("run is in a phase of a newer release, whose workers must continue it", **about)
+        return
     yield from _finished(ctx, run, now_ms, timeouts)
     if now_ms - max(run.fact("republished_ms"), run.progress_ms) >= timeouts.stalled * 1000:
         delayed = now_ms - run.progress_ms < _DELAYED_FACTOR * timeouts.stalled * 1000

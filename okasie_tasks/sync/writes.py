@@ -11,7 +11,7 @@ from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Outgoing, Planned, merge_counts
 from okasie_tasks.errors import ItemRejected, RetryLater, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
-from okasie_tasks.sync import audit, doubtful, halving, rejects, skipped_images
+from okasie_tasks.sync import audit, doubtful, failover, halving, rejects, skipped_images
 from okasie_tasks.sync.approvals import approval_of
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.sells import send_sell
@@ -35,7 +35,8 @@ def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
         base = ctx.ledger.get(references)
         changes = ctx.urgent_queue.waiting(references)
         superseded = [item for item in chunk.items if _is_superseded(item, base.get(item.reference))]
-        current = [item for item in chunk.items if item not in superseded]
+        undoing = failover.may_undo_push(ctx, part, chunk.items)
+        current = [item for item in chunk.items if item not in superseded and item not in undoing]
         items = [item for item in current if not _is_selling(changes.get(item.reference))]
         ctx.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in superseded)
         chunk.counts = merge_counts([chunk.counts, {"overtaken": len(chunk.items) - len(items)}])
@@ -190,6 +191,8 @@ def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str
             return {"overtaken": 1}
         if _newer_waits(ctx, change, seen_ms):
             return {"overtaken": 1}
+        if failover.is_planned_before(ctx, run):
+            return {"unconfirmed": 1}  # a push since then may be lost
         answer = send_sell(ctx, call, change.reference, entry, run=part.run)
         if answer.status != "sold":
             return {"warnings": 1}  # not known to be sold: the next run decides again

@@ -20,6 +20,7 @@ that is delivered twice finds its part closed. A lost message is published again
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -36,7 +37,7 @@ from okasie_tasks.errors import ConfigurationError, OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
 from okasie_tasks.settings import AccountSettings
-from okasie_tasks.sync import phases, watchdog
+from okasie_tasks.sync import failover, phases, watchdog
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.tasks import parts as _parts  # noqa: F401 - registers the tasks of the parts
 from okasie_tasks.tasks import requests
@@ -52,11 +53,12 @@ from okasie_tasks.tasks.dispatch import (
 )
 from okasie_tasks.tasks.part_runner import BROKER_ERRORS, BROKER_RETRY_SECONDS, RNG, SLOTS
 from okasie_tasks.tasks.unknown_account import context_of_push, context_of_request, context_of_run
+from okasie_tasks.telemetry import tracing
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.preview import no_preview, read_both_sides
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
-from okasie_tasks.worker.settings import CONTROL, URGENT
+from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 log = get_logger(__name__)
 
@@ -120,10 +122,11 @@ def _request_daily(ctx: AccountContext, account: AccountSettings) -> None:
 def advance(self: Task[Any, Any], account: str, run: str) -> None:
     """Move a run to its next phase when the current one is finished. The body of every window's chord."""
     ctx = context_of_run(account, run)
-    ended = phases.advance(ctx, run)
-    if ended is None:
-        publish(ctx, run)
-    else:
+    with tracing.of_trace(ctx.runs.traceparent(run)):
+        ended = phases.advance(ctx, run)
+        if ended is None:
+            publish(ctx, run)
+    if ended is not None:
         begin_waiting(ctx)
     RUN_EVENTS.publish(ctx.runs, run, now=ended is not None)
 
@@ -137,7 +140,8 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
 
     Does nothing while another process runs the watchdog, or ran it within the last ``every_seconds``.
     """
-    svc, timeouts = services(), watchdog.HURRIED if hurried else _timeouts()
+    svc = services()
+    timeouts = watchdog.HURRIED if hurried or failover.is_recent(svc.runs) else _timeouts()
     if not svc.runs.watch(uuid4().hex, seconds=every_seconds * 0.9):
         return
     for account in svc.settings.accounts:
@@ -153,6 +157,7 @@ def watch(every_seconds: float = watchdog.LOOK_SECONDS, hurried: bool = False) -
 
 
 def _watch_account(ctx: AccountContext, account: str, timeouts: watchdog.WatchdogTimeouts) -> None:
+    failover.request_healing(ctx)
     active = ctx.runs.active(account)
     for run, stage, parts in watchdog.look(ctx, account, timeouts, waiting=is_waiting):
         send_parts(ctx, run, [(stage, parts)])
@@ -174,10 +179,10 @@ def _timeouts() -> watchdog.WatchdogTimeouts:
 def _start_threads(consumer: Any) -> None:
     """Start the threads of a control worker: the watchdog, which so does not depend on Beat, and the alerts.
 
-    Ends the worker if the state in Redis has another layout.
+    First the state in Redis gets this release's layout. Ends the worker if that is not possible.
     """
     try:
-        services().check_layout()
+        services().migrate(_workers, _pause)
     except ConfigurationError as error:
         log.critical("worker stops", reason=str(error))
         raise WorkerShutdown(1) from error
@@ -188,6 +193,20 @@ def _start_threads(consumer: Any) -> None:
         watchdog.WatchdogThread(watch, float(app.conf.get("okasie_watchdog_seconds", watchdog.LOOK_SECONDS))).start()
         if services().settings.alerts.on:
             notifier.AlertNotifier(services().alerting()).start()
+
+
+def _workers() -> list[str]:
+    """The workers that consume any of the project's queues. This one does not answer yet."""
+    ours = {CONTROL, URGENT, API, DIFF, str(app.conf.okasie_feeds_queue)}
+    answers = app.control.inspect(timeout=1.0).active_queues() or {}
+    return sorted(name for name, queues in answers.items() if ours & {queue["name"] for queue in queues})
+
+
+def _pause(seconds: float) -> None:
+    """Sleep, unless this worker is to stop."""
+    time.sleep(seconds)
+    if SLOTS.stopping():
+        raise WorkerShutdown(0)
 
 
 @app.task(name="okasie.resume", bind=True, throws=(OkasieError,))

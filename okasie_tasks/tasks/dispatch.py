@@ -15,6 +15,7 @@ from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.sync.reading import reading_part
 from okasie_tasks.tasks.deliveries import headers_of_retry
 from okasie_tasks.tasks.run_events import RunEvents, part_label
+from okasie_tasks.telemetry import tracing
 from okasie_tasks.worker.settings import QUEUE_OF
 
 RUN_EVENTS: Final = RunEvents(app)
@@ -124,7 +125,8 @@ def send_parts(
         for number in parts
     ]
     if header:
-        chord(group(header), advance_message(ctx, run))()
+        with tracing.within(ctx.runs.traceparent(run)):
+            chord(group(header), advance_message(ctx, run))()
 
 
 def advance_message(ctx: AccountContext, run: str) -> Any:

@@ -42,6 +42,7 @@ from okasie_tasks.tasks.dispatch import (
     send_parts,
 )
 from okasie_tasks.tasks.unknown_account import context_of_run
+from okasie_tasks.telemetry import tracing
 
 log = get_logger(__name__)
 
@@ -135,14 +136,16 @@ def _do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: i
     token = current_run.set(run)
     began = time.monotonic()
     try:
-        effect, detail = run_part(ctx, part, again=died)
-        # If its worker died during a batch, the parts that it had claimed are claimed for this message.
-        held = ctx.runs.parts.claimed_by(run, stage, str(task.request.id)) if effect == "nothing" and died else []
-        more = resume_parts(ctx, part, held)
-        if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
-            more += drain_parts(ctx, part, began)
+        with tracing.of_trace(ctx.runs.traceparent(run)):
+            effect, detail = run_part(ctx, part, again=died)
+            # If its worker died during a batch, the parts that it had claimed are claimed for this message.
+            held = ctx.runs.parts.claimed_by(run, stage, str(task.request.id)) if effect == "nothing" and died else []
+            more = resume_parts(ctx, part, held)
+            if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
+                more += drain_parts(ctx, part, began)
     except RetryLater as later:
-        raise again_later(task, later, later.seconds) from None
+        with tracing.within(ctx.runs.traceparent(run)):  # a chain of retries would nest one span in the other
+            raise again_later(task, later, later.seconds) from None
     finally:
         current_run.reset(token)
     return detail + (f"; and {more} more in the same slot batch" if more else "")
@@ -206,7 +209,8 @@ def requeue_part(ctx: AccountContext, part: Part, number: int | None, seconds: f
         message = part_message(
             ctx.policy.account, part.run, part.stage, number, of=ctx.runs.parts.stage(*part[:2]).total
         )
-        message.apply_async(countdown=countdown or None, ignore_result=True)
+        with tracing.within(ctx.runs.traceparent(part.run)):
+            message.apply_async(countdown=countdown or None, ignore_result=True)
 
 
 def run_part(ctx: AccountContext, part: Part, *, again: bool = False) -> tuple[Effect, str]:

@@ -13,6 +13,7 @@ from okasie_tasks.errors import OkasieError, RetryLater
 from okasie_tasks.logs import get_logger
 from okasie_tasks.services import services
 from okasie_tasks.store.outbox import TASKS, OutboxEntry
+from okasie_tasks.telemetry import tracing
 from okasie_tasks.worker.settings import QUEUE_OF
 
 log = get_logger(__name__)
@@ -71,7 +72,8 @@ def resend_lost(now_ms: int, *, after_seconds: float) -> None:
         if old or not services().redis.llen(queue):
             log.warning("request was not picked up; re-sending", task=entry.task, task_id=task_id)
             services().deliveries.forget(task_id)
-            app.send_task(entry.task, kwargs=entry.kwargs, task_id=task_id, queue=queue)
+            with tracing.within(entry.traceparent):
+                app.send_task(entry.task, kwargs=entry.kwargs, task_id=task_id, queue=queue)
 
 
 def expired(task_id: str) -> bool:

@@ -70,6 +70,7 @@ class _AcceptedMessage:
 
     def store(self) -> None:
         """Write all of it. Changes go first: a caller that sees an outcome can rely on the others being queued."""
+        self._ctx.pushes.note_trace(self.push)
         self._ctx.urgent_queue.put(self.changes.values())
         self._ctx.ledger.put_rejects(self._rejects)
         rejects.log_new(self._ctx, self._rejects)

@@ -111,6 +111,7 @@ class Outcomes:
     def refused_key(self, batch: list[QueuedChange], error: RunAborted) -> None:
         """Keep the changes until the key works again; give them up after an hour."""
         log.error("the marketplace rejected the API key", account=self._ctx.policy.account, reason=str(error))
+        self._ctx.runs.note_refused_key(self._ctx.policy.account, str(error))
         now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
         for raw, change in batch:
             later = msgspec.structs.replace(change, not_before_ms=now_ms + int(LONGEST_WAIT_SECONDS * 1000))

@@ -14,6 +14,7 @@ from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.listing import Listing
 from okasie_tasks.core.remote_rows import RemoteListing
 from okasie_tasks.errors import NoPermit, OkasieError
+from okasie_tasks.masking import clean, mask
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.urgent.accept import checked_references, issues_of
 from okasie_tasks.urgent.source_reads import SourceReads
@@ -35,10 +36,10 @@ def read_both_sides(ctx: AccountContext, preview: str, reference: object, reads:
     return {
         "reference": name,
         "source": None if ours is None else _ours(ours),
-        "source_problem": source_problem,
+        "source_problem": _clean(source_problem),
         "images": list(ours.images) if ours is not None else [],
         "marketplace": None if theirs is None else _theirs(theirs),
-        "marketplace_problem": problem,
+        "marketplace_problem": _clean(problem),
         "differs": list(differing(*both)) if both else [],
     }
 
@@ -98,6 +99,11 @@ def _last_seen(entry: Entry) -> datetime | None:
     if entry.changed_at and not entry.has(Flag.ECHO_DUE):
         return datetime.fromtimestamp(entry.changed_at, UTC)
     return datetime.fromtimestamp(entry.sent_ms / 1000, UTC) - _OVERLAP if entry.sent_ms else None
+
+
+def _clean(problem: str | None) -> str | None:
+    """Return a text that may quote a feed or an answer, without secrets and control characters."""
+    return None if problem is None else clean(mask(problem))
 
 
 def _ours(listing: Listing) -> dict[str, Any]:

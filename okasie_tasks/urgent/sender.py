@@ -23,6 +23,7 @@ from okasie_tasks.ports import Call, ItemAnswer
 from okasie_tasks.sync import audit, rejects
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext
 from okasie_tasks.sync.sells import send_sell
+from okasie_tasks.telemetry import tracing
 from okasie_tasks.urgent.outcomes import Outcomes, QueuedChange
 
 _QUIET_SECONDS: Final = 0.06
@@ -158,11 +159,14 @@ class Sender:
                 self._request(call, batch, base)
 
     def _request(self, call: Call, batch: list[QueuedChange], base: dict[str, Entry]) -> None:
+        waiters = dict.fromkeys(waiter for _, change in batch for waiter in change.waiters)
+        about = {"okasie.account": self._ctx.policy.account, "okasie.listings": len(batch)}
         try:
-            if batch[0][1].kind == "sell":
-                self._sell(call, batch[0], base)
-            else:
-                self._push(call, batch, base)
+            with tracing.shared(f"send {batch[0][1].kind}", self._ctx.pushes.traces(waiters), about):
+                if batch[0][1].kind == "sell":
+                    self._sell(call, batch[0], base)
+                else:
+                    self._push(call, batch, base)
         except Unavailable as error:
             self._outcomes.again(batch, error, base)
             raise

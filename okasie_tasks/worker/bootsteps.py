@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis
 from celery import bootsteps
@@ -143,17 +143,50 @@ class KeepAddress(bootsteps.StartStopStep):
             acknowledge_again(channel)
 
 
+class _KeptAddress(NamedTuple):
+    """Stands in for the connection and its parameters while kombu builds a pool behind sentinels."""
+
+    alt: list[str]
+    default_port: int
+
+    @property
+    def client(self) -> _KeptAddress:
+        return self
+
+
 def keep_address(channel: Any) -> None:
     """Keep the channel's connection parameters for use after its connection has been removed."""
     original, kept = channel._connparams, channel._connparams()
 
     def connparams(asynchronous: bool = False) -> dict[str, Any]:
-        if channel.connection is None or channel.connection.client is None:
+        if _is_removed(channel) or isinstance(channel.connection, _KeptAddress):
             return dict(kept)
         parameters: dict[str, Any] = original(asynchronous=asynchronous)
         return parameters
 
     channel._connparams = connparams
+    if hasattr(channel, "_sentinel_managed_pool"):
+        _keep_sentinels(channel)
+
+
+def _keep_sentinels(channel: Any) -> None:
+    original = channel._sentinel_managed_pool
+    kept = _KeptAddress(list(channel.connection.client.alt), channel.connection.default_port)
+
+    def managed_pool(asynchronous: bool = False) -> Any:
+        if not _is_removed(channel):
+            return original(asynchronous)
+        removed, channel.connection = channel.connection, kept
+        try:
+            return original(asynchronous)
+        finally:
+            channel.connection = removed
+
+    channel._sentinel_managed_pool = managed_pool
+
+
+def _is_removed(channel: Any) -> bool:
+    return channel.connection is None or channel.connection.client is None
 
 
 def acknowledge_again(channel: Any) -> None:

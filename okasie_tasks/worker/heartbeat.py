@@ -9,12 +9,11 @@ import redis
 from celery import bootsteps
 from celery.signals import worker_init
 from celery.worker.consumer.tasks import Tasks
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from okasie_tasks import __version__
 from okasie_tasks.settings import Settings, configuration_hash, keep_settings, process_settings
-from okasie_tasks.settings.redis_url import redis_url, redis_urls
+from okasie_tasks.settings.redis_url import redis_url
+from okasie_tasks.store.connections import connect
 from okasie_tasks.store.workers import HEARTBEAT_SECONDS, Workers
 from okasie_tasks.worker.health import current_problem
 
@@ -58,9 +57,6 @@ def _load(**_: object) -> None:
 
 
 def _workers(settings: Settings) -> Workers:
-    url = redis_urls(redis_url(settings)).client
-    once = Retry(NoBackoff(), 0)
-    client = redis.Redis.from_url(
-        url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, retry=once
-    )
+    url = redis_url(settings)
+    client = connect(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, tries=1)
     return Workers(client, prefix=settings.redis.key_prefix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from inspect import signature
 from queue import Empty
 from typing import Any, Final
 
@@ -16,8 +15,10 @@ from kombu.utils.json import loads
 
 from okasie_tasks.logs import get_logger
 from okasie_tasks.settings import process_settings
-from okasie_tasks.settings.redis_url import redis_url, redis_urls
+from okasie_tasks.settings.redis_url import redis_url
+from okasie_tasks.store.connections import connect
 from okasie_tasks.store.quarantine import Quarantine
+from okasie_tasks.worker.arguments import check_of
 from okasie_tasks.worker.messages import MalformedMessage, Rules, checked
 
 log = get_logger(__name__)
@@ -52,14 +53,14 @@ class Gate:
         self._app, self._channel = app, channel
         # Celery's own tasks are never sent here; celery.chord_unlock would retry without end.
         # Not `__header__`, which has the arguments of a decorator's wrapper.
-        tasks = {name: signature(task.run).bind for name, task in app.tasks.items() if not name.startswith("celery.")}
+        tasks = {name: check_of(task) for name, task in app.tasks.items() if not name.startswith("celery.")}
         self._rules = Rules(tasks, prepare_accept_content(app.conf.accept_content), app.conf.task_compression)
 
     @cached_property
     def _quarantine(self) -> Quarantine:
         settings = process_settings()
         # Not the channel's client, which has just been used to wait for a message, and not its pool's limits.
-        client = redis.Redis.from_url(redis_urls(redis_url(settings)).client, socket_timeout=10)
+        client = connect(redis_url(settings))
         return Quarantine(client, prefix=settings.redis.key_prefix)
 
     def check_deliveries(self) -> None:

@@ -4,7 +4,7 @@
    acknowledges the message, and the part is never counted. Here the part is counted first. If the child is killed in
    between, the message is delivered again, and 5.7 counts a part that returns twice only once.
 2. 5.7 counts without a retry: one dropped connection turns a finished part into a failed chord. Here the connection
-   itself retries every command of the backend, `RETRY_TRIES` times over about two minutes.
+   itself retries every command of the backend, `RETRY_TRIES` times over about two minutes (see `RedisRetry`).
 3. A reply may be lost after the command was executed. Of all commands only the count cannot be repeated: the process
    that takes the claim publishes the body, and the first try took it. Here the same token can take it twice.
 4. A process that sends a task with a result subscribes to it, and one that sends a group keeps its results until they
@@ -18,57 +18,24 @@ version of Celery is reviewed before use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from celery import states
 
 # The stubs are of an older Celery.
-from celery.backends.redis import CHORD_PART_RETURN_LUA, RedisBackend  # type: ignore[attr-defined]
+from celery.backends.redis import CHORD_PART_RETURN_LUA, RedisBackend, SentinelBackend  # type: ignore[attr-defined]
 from kombu.utils.objects import cached_property
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError
-from redis.retry import Retry
 
-RETRY_TRIES: Final = 60
-_FIRST_WAIT_SECONDS: Final = 0.05
-_LONGEST_WAIT_SECONDS: Final = 2.0
+from okasie_tasks.store.connections import RedisRetry
 
 _TAKES_CLAIM: Final = "if redis.call('SET', ckey, claim_token, 'NX', 'EX', claim_expires) then"
 _HAS_CLAIM: Final = (
     "if done_marker == claim_token or redis.call('SET', ckey, claim_token, 'NX', 'EX', claim_expires) then"
 )
 
-_Reply = TypeVar("_Reply")
 
-_TRANSIENT: Final = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
-
-
-class RedisRetry(Retry):
-    """Retries with growing waits. redis-py connects within a try, with its own retries; only the outer ones count.
-
-    Each connection has its own copy, and one thread at a time uses a connection.
-    """
-
-    def __init__(self, tries: int = RETRY_TRIES) -> None:
-        # A server that is full or loading accepts the command later, as one that is away does.
-        super().__init__(ExponentialBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), tries, _TRANSIENT)
-        self._trying = False
-
-    def call_with_retry(self, do: Callable[[], _Reply], fail: Callable[..., Any], *args: Any, **kwargs: Any) -> _Reply:
-        """As in redis-py, whose further arguments differ between versions."""
-        if self._trying:
-            once = Retry(NoBackoff(), 0, self._supported_errors)
-            return once.call_with_retry(do, fail, *args, **kwargs)
-        self._trying = True
-        try:
-            return super().call_with_retry(do, fail, *args, **kwargs)
-        finally:
-            self._trying = False
-
-
-class SteadyRedisBackend(RedisBackend):
-    """``result_backend = "okasie_tasks.worker.result_backend:SteadyRedisBackend+redis://..."``, or rediss://, socket://."""
+class _Steady(RedisBackend):
+    """The fixes, for both kinds of backend."""
 
     connparams: dict[str, Any]
 
@@ -100,3 +67,11 @@ class SteadyRedisBackend(RedisBackend):
     @cached_property
     def _chord_part_return_script(self) -> Any:
         return self.client.register_script(CHORD_PART_RETURN_LUA.replace(_TAKES_CLAIM, _HAS_CLAIM))
+
+
+class SteadyRedisBackend(_Steady):
+    """``result_backend = "okasie_tasks.worker.result_backend:SteadyRedisBackend+redis://..."``, or rediss://, socket://."""
+
+
+class SteadySentinelBackend(_Steady, SentinelBackend):
+    """The same behind sentinels: ``sentinel://HOST:26379/0;sentinel://HOST2:26379/0``."""

@@ -15,6 +15,7 @@ from okasie_tasks import logs
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.masking import mask
 from okasie_tasks.settings import LogSettings, load_settings
+from okasie_tasks.worker.arguments import known_arguments
 
 log = logs.get_logger(__name__)
 
@@ -30,7 +31,7 @@ class MaskedTask(Task[Any, Any]):
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)
         try:
-            return self.run(*args, **kwargs)
+            return self.run(*args, **known_arguments(self, kwargs))
         except Exception as error:
             text = "".join(traceback.format_exception(error))
             if mask(text) == text:

@@ -166,7 +166,17 @@ def test_the_command_shows_what_waits(fleet: Senders, monkeypatch: pytest.Monkey
     assert shown.exit_code == 0, shown.output
     document = json.loads(shown.stdout)
     assert (document["kinds"], document["every_seconds"]) == (
-        ["held", "failed", "partial", "stale", "lost_fields", "sells_waiting"],
+        [
+            "held",
+            "failed",
+            "partial",
+            "stale",
+            "lost_fields",
+            "sells_waiting",
+            "rejects",
+            "refused_key",
+            "workers_gone",
+        ],
         3600.0,
     )
     assert document["waiting"] == []

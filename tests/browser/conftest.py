@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.site import CHROMIUM, SLOW, Site, running
 
-ACCOUNTS = ("plans", "keyboard", "phone", "scriptless", "outdated", SLOW)
+ACCOUNTS = ("plans", "keyboard", "phone", "scriptless", "outdated", "axe", SLOW)
 
 
 @pytest.fixture(scope="session")

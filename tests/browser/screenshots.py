@@ -20,6 +20,7 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WIDE = {"viewport": {"width": 1100, "height": 720}}
 PHONE = {"viewport": {"width": 390, "height": 780}, "is_mobile": True}
 _CARS = 60
+_TALLEST = 1500
 
 
 def prepare(site: Site) -> dict[str, str]:
@@ -50,7 +51,9 @@ def prepare(site: Site) -> dict[str, str]:
 
 
 def take(page: Any, file: Path) -> None:
-    """Write what the window shows as WebP."""
+    """Write the page as WebP, or the upper part of a long one."""
+    height = min(page.evaluate("document.documentElement.scrollHeight"), _TALLEST)
+    page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
     session = page.context.new_cdp_session(page)
     shot = session.send("Page.captureScreenshot", {"format": "webp", "quality": 82})
     file.write_bytes(base64.b64decode(shot["data"]))

@@ -54,5 +54,5 @@ def running(folder: Path, accounts: Sequence[str]) -> Iterator[Site]:
             slow = "requests_per_minute = 60\nburst_per_second = 1\n" if name == SLOW else ""
             place.account(name, feed=f"{name}.csv", base_url=sandbox.base_url, key=f"key-{name}", extra=slow)
         with Up(place) as up:
-            found = poll(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", up.said()), what="the address")
+            found = poll(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=[\w-]+", up.said()), what="the address")
             yield Site(place, sandbox, found[0])

@@ -40,6 +40,7 @@ READ = {
     "kombu.connection:Connection.collect": "20c46be28b6e",
     "kombu.transport.redis:Channel._connparams": "12dd147d269a",
     "kombu.transport.redis:Channel.close": "bcaf5609dae2",
+    "kombu.transport.redis:SentinelChannel._sentinel_managed_pool": "93d39d7ca017",
     # QuarantineStep: how an entry is read, decoded and restored, and which fields are used without a check
     "kombu.transport.redis:Channel._brpop_read": "a7dd408c36d6",
     "kombu.transport.redis:QoS.restore_by_tag": "1805f94c6d18",

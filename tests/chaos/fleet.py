@@ -27,6 +27,7 @@ from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.limits import Quota, QuotaDecision
 from okasie_tasks.settings import load_settings
+from okasie_tasks.store.connections import connect
 from okasie_tasks.store.outbox import Outbox
 from okasie_tasks.store.records import Run
 from okasie_tasks.store.runs import Runs
@@ -59,10 +60,12 @@ broker_transport_options = {**SETTINGS["broker_transport_options"], "visibility_
 class Counting(Quota):
     """A quota that tells its own refusals from those that a fault makes up."""
 
+    asked = 0
     overrun = 0
 
     def take(self, now: float) -> QuotaDecision:
         verdict = super().take(now)
+        self.asked += 1
         self.overrun += not verdict.allowed
         return verdict
 
@@ -141,21 +144,25 @@ class Fleet:
             signal_tree(child, signal.SIGCONT)
         self._exit.close()
 
-    def _start(self) -> None:
+    def serve(self) -> str:
+        """Start Redis, and return its address."""
         server = EmbeddedRedis(self.folder)
         child = server.child()
         if int(server.server.version.split(".")[0]) >= 7:
             child.argv += ["--enable-debug-command", "yes"]
         self.children["redis"] = self.supervisor.add(child)
         server.wait(child)
-        self.url = server.url
+        return server.url
+
+    def _start(self) -> None:
+        self.url = self.serve()
         self._configure()
         celery = [sys.executable, "-m", "celery", "-A", "okasie_tasks"]
         for kind, options in _WORKERS.items():
             for name in ("api", "api2") if kind == "api" else (kind,):
                 self._add(name, [*celery, "worker", "-n", f"{name}@%h", *options, *_QUIET])
         self._add("beat", [*celery, "beat", "-l", "INFO"])
-        self.redis = redis.Redis.from_url(self.url, socket_timeout=5)
+        self.redis = connect(self.url, socket_timeout=5)
         self.settings = load_settings(self.place.config, self.place.env)
         self.runs = Runs(self.redis, prefix=self.settings.redis.key_prefix)
         self.outbox = Outbox(self.redis, prefix=self.settings.redis.key_prefix)

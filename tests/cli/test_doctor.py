@@ -16,6 +16,7 @@ import redis
 from okasie_tasks.cli import main
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
 from okasie_tasks.local.supervisor import Supervisor
+from okasie_tasks.telemetry import tracing
 
 
 class Doctor:
@@ -127,3 +128,14 @@ def test_clocks_may_be_five_seconds_apart(
     monkeypatch.setattr(redis.Redis, "time", moved)
     status, checks = doctor(redis_url)
     assert (status, checks["redis clock"][0]) == (int(not passes), passes)
+
+
+def test_traces_that_are_asked_for_and_not_installed_fail(
+    doctor: Doctor, redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "traces" not in doctor(redis_url)[1]
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    assert doctor(redis_url)[1]["traces"][0] is True
+    monkeypatch.setattr(tracing, "_PACKAGE", "opentelemetry_is_not_here.sdk")
+    status, checks = doctor(redis_url)
+    assert (status, failed(checks)) == (1, {"traces": "pip install 'okasie-tasks[otel]'"})

@@ -31,7 +31,8 @@ _GUARD: Final = {"MAX_SOLD_PERCENT": "100", "MAX_SOLD_COUNT": "100000", "MAX_SOU
 
 
 class Outcome(NamedTuple):
-    """``fewest``: requests that the run needs. ``used``: the share of the quota between its first and last sell."""
+    """``fewest``: requests that the run needs. ``used``: the share of the quota from its first sell to the last restart,
+    and ``used_in_all`` to its last sell."""
 
     state: str
     failed: int
@@ -39,6 +40,7 @@ class Outcome(NamedTuple):
     fewest: int
     refused: int
     used: float
+    used_in_all: float
     restarts: int
     saturated: bool
     """The run had not ended before the last restart."""
@@ -70,7 +72,7 @@ def roll(rounds: int, *, sells: int, per_minute: int = 120, say: Callable[[str],
     with RollingFleet([ACCOUNT], quick=False, limits=(per_minute, max(5, per_minute // 30))) as fleet:
 
         def event(line: str) -> None:
-            times = [float(str(r["at"])) for r in list(fleet.sandbox.meters[ACCOUNT].requests) if r["kind"] == "delete"]
+            times = _sells(fleet)
             say(f"{fleet.sandbox.clock() - times[0] if times else 0:4.0f} s  {line}")
 
         fleet.say = event
@@ -82,30 +84,37 @@ def roll(rounds: int, *, sells: int, per_minute: int = 120, say: Callable[[str],
         before = state(fleet.sandbox, ACCOUNT)["requests"]
         write_csv(feed, rows[:STAYING])
         fleet.client.sync(ACCOUNT, mode="full")
-        poll(lambda: _count(fleet, "delete") > 0, what="the first sell")
+        poll(lambda: len(_sells(fleet)) > 0, what="the first sell")
         restarts = 0
         for number in range(rounds):
             restarts += fleet.restart_each()
-            event(f"round {number + 1}: {restarts} restarts, {_count(fleet, 'delete')} of {sells} sells sent")
-        saturated = _count(fleet, "delete") < sells
+            event(f"round {number + 1}: {restarts} restarts, {len(_sells(fleet))} of {sells} sells sent")
+        restarted_at = fleet.sandbox.clock()
+        saturated = len(_sells(fleet)) < sells
         run = _end_of(fleet, runs=2)
         after = state(fleet.sandbox, ACCOUNT)["requests"]
         sent = {kind: count - before.get(kind, 0) for kind, count in after.items() if count > before.get(kind, 0)}
-        times = [float(str(r["at"])) for r in fleet.sandbox.meters[ACCOUNT].requests if r["kind"] == "delete"]
-        gaps = sorted(((later - at, at - times[0]) for at, later in pairwise(times)), reverse=True)[:_SHOWN]
-        say(f"longest pauses: {', '.join(f'{gap:.1f} s at {at:.0f} s' for gap, at in gaps)}")
-        buckets = Counter(int((at - times[0]) // 10) for at in times)
-        say(f"sells in each 10 s: {' '.join(str(buckets[number]) for number in range(max(buckets) + 1))}")
-        allowed = (times[-1] - times[0]) * per_minute / 60
+        times = _sells(fleet)
+        _describe(times, say)
+        meanwhile = [at for at in times if at <= restarted_at] if rounds else times
+        used, in_all = (len(t) * 60 / per_minute / (t[-1] - t[0]) for t in (meanwhile, times))
         failed = sum(fleet.runs.parts.stage(run, stage).failed for stage in STAGES)
         refused = sum(count for kind, count in sent.items() if not kind.endswith(":200"))
         fewest = math.ceil(len(rows) / _PAGE) + sells
         ended = fleet.history(ACCOUNT)[-1].state
-        return Outcome(ended, failed, sum(sent.values()), fewest, refused, len(times) / allowed, restarts, saturated)
+        return Outcome(ended, failed, sum(sent.values()), fewest, refused, used, in_all, restarts, saturated)
 
 
-def _count(fleet: Fleet, kind: str) -> int:
-    return sum(r["kind"] == kind for r in list(fleet.sandbox.meters[ACCOUNT].requests))
+def _sells(fleet: Fleet) -> list[float]:
+    """When each was sent, in seconds."""
+    return [float(str(r["at"])) for r in list(fleet.sandbox.meters[ACCOUNT].requests) if r["kind"] == "delete"]
+
+
+def _describe(times: list[float], say: Callable[[str], None]) -> None:
+    gaps = sorted(((later - at, at - times[0]) for at, later in pairwise(times)), reverse=True)[:_SHOWN]
+    say(f"longest pauses: {', '.join(f'{gap:.1f} s at {at:.0f} s' for gap, at in gaps)}")
+    buckets = Counter(int((at - times[0]) // 10) for at in times)
+    say(f"sells in each 10 s: {' '.join(str(buckets[number]) for number in range(max(buckets) + 1))}")
 
 
 def _end_of(fleet: Fleet, *, runs: int) -> str:

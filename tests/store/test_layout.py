@@ -22,13 +22,20 @@ def test_an_empty_prefix_is_claimed_and_stays_readable(client: redis.Redis) -> N
     assert client.get("okasie:layout") == b"3"
 
 
-@pytest.mark.parametrize(("written", "writer"), [({}, "okasie-tasks 0.1"), ({"okasie:layout": "2"}, "layout 2")])
-def test_state_of_another_layout_is_refused(client: redis.Redis, written: dict[str, str], writer: str) -> None:
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({}, "Redis holds state of okasie-tasks 0.1 under 'okasie:'"),
+        ({"okasie:layout": "2"}, "Redis holds state of layout 2 under 'okasie:': workers of this release migrate it"),
+        ({"okasie:layout": "4"}, "Redis holds state of layout 4 under 'okasie:', which is newer than this release"),
+    ],
+)
+def test_state_of_another_layout_is_refused(client: redis.Redis, written: dict[str, str], message: str) -> None:
     client.hset("okasie:account:dex", "cursor", "2026-11-01T00:00:00Z")
     for key, value in written.items():
         client.set(key, value)
     before = sorted(client.keys())
-    with pytest.raises(ConfigurationError, match=f"redis.key_prefix: Redis holds state of {writer} under 'okasie:'"):
+    with pytest.raises(ConfigurationError, match=f"redis.key_prefix: {message}"):
         check_layout(client, prefix="okasie:", accounts=["other", "dex"])
     assert sorted(client.keys()) == before
     check_layout(client, prefix="okasie2:", accounts=["dex"])

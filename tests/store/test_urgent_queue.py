@@ -65,6 +65,21 @@ def test_taking_out_twice_is_taking_out_once(urgent_queue: UrgentQueue) -> None:
     assert urgent_queue.take(sent) == urgent_queue.take(sent) == []
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("fields", [4, 10, 15])
+def test_a_change_of_a_release_with_fewer_or_more_fields_is_noted_as_gone(
+    urgent_queue: UrgentQueue, client: redis.Redis, fields: int
+) -> None:
+    import msgspec
+
+    change = pending_change(100)
+    row = msgspec.msgpack.decode(msgspec.msgpack.encode(change))
+    client.hset("okasie:urgent:dex:changes", "A-1", msgspec.msgpack.encode((row + ["more"] * 9)[:fields]))
+    client.zadd("okasie:urgent:dex:order", {"A-1": 1})
+    urgent_queue.row_gone(change)
+    assert urgent_queue.waiting(["A-1"])["A-1"].row_gone
+
+
 def test_one_sender_at_a_time_and_none_leaves_while_something_waits(urgent_queue: UrgentQueue) -> None:
     assert urgent_queue.lead("one")
     assert not urgent_queue.lead("two")
@@ -96,6 +111,14 @@ def test_a_push_keeps_the_moment_of_its_first_delivery(pushes: Requests, client:
     while client.time()[1] // 1000 == before[1] // 1000:
         pass
     assert pushes.receive("p") == first > 0
+
+
+def test_a_push_is_as_old_as_its_request_however_late_it_is_delivered(pushes: Requests, client: redis.Redis) -> None:
+    now = pushes.receive("sold")
+    client.hset("okasie:push:late", "made", now - 4_000)
+    client.hset("okasie:push:forged", "made", now + 3_600_000)
+    assert pushes.receive("late") == now - 4_000, "the sell came later and stays the newer one"
+    assert now <= pushes.receive("forged") < now + 3_600_000
 
 
 def test_a_withdrawn_push_is_not_accepted_later(pushes: Requests) -> None:

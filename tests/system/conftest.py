@@ -24,7 +24,7 @@ ACCOUNTS = (
     "approved", "outdated", "outdated_updates", "rekeyed", "dropped", "paused", "cancelled", "stopped",
     "told", "told_failed", "drawn", "node", "django", "rewritten", "other", "odd", "escaped",
     "firewall", "culprit", "bodiless",
-    "calm", "priced", "warned", "awaited", "over_http", "compared", "followed",
+    "calm", "priced", "warned", "awaited", "over_http", "compared", "followed", "newer", "newer_phase",
 )  # fmt: skip
 
 

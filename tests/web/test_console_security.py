@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.routing import APIRoute
-from fastapi.testclient import TestClient
 
+from okasie_tasks.services import Services
+from okasie_tasks.settings import load_settings
+from okasie_tasks.web import console, entrance
 from okasie_tasks.web.app import create_app
 from tests.sync.http_scenario import HttpScenario, varied
+from tests.web.server import Browser, serve
 from tests.web.test_console_templates import Parsed
 
 HOSTILE = """<script>alert(1)</script><img src=x onerror=alert(2)>"'&{{ 7*7 }}"""
@@ -43,21 +47,19 @@ GUARD = "free_sold_count = 0\nmax_sold_percent = 5\nmax_price_change_percent = 5
 class World:
     """A scenario with hostile texts in every part, and browsers that are signed in."""
 
-    def __init__(self, scenario: HttpScenario) -> None:
-        self.scenario = scenario
-        self.app = create_app(scenario.services)
-        self._clients: list[TestClient] = []
+    def __init__(self, scenario: HttpScenario, url: str) -> None:
+        self.scenario, self._url = scenario, url
 
-    def browser(self, token: str | None = None) -> TestClient:
-        client = TestClient(self.app, base_url="http://127.0.0.1:8600", follow_redirects=False)
+    def browser(self, token: str | None = None) -> Browser:
+        browser = Browser(self._url)
         if token is not None:
-            answer = client.post("/login", data={"token": TOKENS[token], "next": "/"})
+            answer = browser.post("/login", data={"token": TOKENS[token], "next": "/"})
             assert answer.status_code == 303, answer.text
-        return client
+        return browser
 
     @property
     def held_run(self) -> str:
-        plan = self.scenario.services.plans.get("dex")
+        plan = self.scenario.services.plans.get("dex", now_ms=0)
         assert plan is not None
         return plan.run
 
@@ -90,7 +92,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[
         rows[1]["price_eur"] = HOSTILE
         scenario.rows = rows[:-2]
         assert scenario.run("incremental").state == "held"
-        yield World(scenario)
+        with serve(create_app(scenario.services)) as url:
+            yield World(scenario, url)
 
 
 def test_hostile_texts_are_text_on_every_page(world: World) -> None:
@@ -132,14 +135,15 @@ def forms(world: World) -> list[tuple[str, dict[str, str]]]:
     names = {"account": "dex", "run": world.held_run, "what": "sell", "decision": "approve"}
     routes = [
         route.path
-        for route in world.app.routes
-        if isinstance(route, APIRoute) and "POST" in route.methods and not route.path.startswith("/api")
+        for part in (entrance, *console.PARTS)
+        for route in part.routes.routes
+        if isinstance(route, APIRoute) and "POST" in route.methods
     ]
     open_to_all = {"/login", "/language"}
     return [(path.format(**names), fields.get(path, {})) for path in routes if path not in open_to_all]
 
 
-def csrf(browser: TestClient) -> str:
+def csrf(browser: Browser) -> str:
     found = re.search(r'name="csrf" value="([^"]+)"', browser.get("/").text)
     assert found
     return found[1]
@@ -149,7 +153,7 @@ def unchanged(world: World) -> tuple[object, ...]:
     services = world.scenario.services
     return (
         services.runs.history("dex", 50), services.runs.controls.paused_ms("dex"), world.held_run,
-        services.outbox.waiting() if hasattr(services.outbox, "waiting") else None, len(world.scenario.writes),
+services.redis.hlen(f"{world.scenario.prefix}outbox"), len(world.scenario.writes),
     )  # fmt: skip
 
 
@@ -227,7 +231,7 @@ def test_a_language_that_there_is_not_is_not_kept(world: World) -> None:
 
 
 def test_a_form_of_any_size_is_refused(world: World) -> None:
-    assert world.browser().post("/language", content=b"x" * 100_000).status_code == 413
+    assert world.browser().post("/language", data=b"x" * 100_000).status_code == 413
 
 
 def test_no_page_holds_a_secret(world: World) -> None:
@@ -245,3 +249,17 @@ def test_every_page_forbids_inline_scripts_and_frames(world: World) -> None:
             assert "script-src 'self'" in policy
             assert "frame-ancestors 'none'" in policy
             assert "unsafe" not in policy
+
+
+def test_without_redis_each_page_says_so(tmp_path: Path) -> None:
+    config = tmp_path / "okasie.toml"
+    config.write_text('[redis]\nurl = "redis://127.0.0.1:9/0"\n')
+    with serve(create_app(Services(load_settings(config, environ={})), start_token="x" * 32)) as url:
+        browser = Browser(url)
+        browser.cookies["okasie_session"] = "x"
+        answer = browser.get("/")
+        assert answer.status_code == 503
+        page = Parsed(answer.text)
+        assert "Not available at the moment" in page.text
+        assert "Redis does not answer" in page.text, "the cause"
+        assert browser.get("/nowhere").status_code == 404

@@ -54,7 +54,7 @@ def pages() -> dict[str, dict[str, Any]]:
     plan = documents.plan()
     return {
         "overview.html": {
-            "accounts": [documents.account("dex")], "missing": True, "zones": {"dex": "UTC"},
+            "accounts": [documents.account("dex")], "missing": True, "zones": {"dex": "UTC"}, "guards": {"dex": ["price_change"]},
             "attention": [{"account": "dex", "kind": "held", "count": 2, "text": "text", "since": AT, "run": "01J"}],
         },
         "account.html": {

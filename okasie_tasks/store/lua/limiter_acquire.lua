@@ -4,7 +4,7 @@
 --        2 second  zset  permit -> the same for the burst rule
 --        3 queue   zset  ticket -> lane * 2^40 + order of arrival
 --        4 due     zset  ticket -> moment (ms) at which its holder promised to come back
---        5 state   hash  now, sl, tat, lp, lt, pause, ok, pt, pp, lh, st, fx, fxt, hx, hxt, fo, seq (see limiter.py)
+--        5 state   hash  now, sl, tat, lp, lt, pause, ok, pt, pp, lh, st, fx, fxt, hx, hxt, fo, seq, m (see limiter.py)
 --        6 asked   hash  ticket that waits -> moment (ms) at which it first asked
 -- ARGV   1 ticket  2 permit id to grant  3 lane (0 urgent, 1 bulk)  4 hold (ms): total time-out of the call
 --        5 requests per minute (ceiling)  6 burst per second  7 follow a higher limit ("1" or "")
@@ -26,7 +26,7 @@ local log, second, queue, due, state, asked = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ticket, permit, lane, hold = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local h = redis.call('HMGET', state, 'now', 'sl', 'tat', 'pause', 'ok', 'pt', 'lh', 'st',
-  'fx', 'fxt', 'hx', 'hxt')
+  'fx', 'fxt', 'hx', 'hxt', 'm')
 local now = tonumber(ARGV[8])
 if not now then
   local time = redis.call('TIME')
@@ -49,6 +49,17 @@ local burst = tonumber(ARGV[6])
 local headroom = math.min(0.65, n * 0.1)
 local tau = (WINDOW + tonumber(h[7] or 0)) / math.max(n - headroom - slower, n * 0.5)
 local tat, pause, probing = tonumber(h[3] or 0), tonumber(h[4] or 0), h[5] ~= '1'
+-- Another server answers than before: the log may lack the last permits. A probe's answer shows what the marketplace
+-- has counted. Without the right to call INFO, the next answer shows it all the same.
+local info = redis.pcall('INFO', 'replication')
+local master = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or h[13]
+if master and master ~= h[13] then
+  redis.call('HSET', state, 'm', master)
+  if h[13] then
+    redis.call('HSET', state, 'ok', '0', 'pt', '0')
+    h[6], probing = false, true
+  end
+end
 local probed, streak = tonumber(h[6] or 0), tonumber(h[8] or 0)
 local slop, late = math.min(450, tau * LEAD), math.min(LATE, tau * 0.2 + 1)
 

@@ -13,7 +13,7 @@ local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'running' and state ~= 'queued' then return {0, waiting} end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'ended_ms', now)
 redis.call('EXPIRE', KEYS[1], ARGV[5])
-local r = redis.call('HMGET', KEYS[1], 'mode', 'created_ms', 'listings', 'plan_only', 'lost_new', 'waiting_alert')
+local r = redis.call('HMGET', KEYS[1], 'mode', 'created_ms', 'listings', 'plan_only', 'lost_new', 'waiting_alert', 'new_rejects')
 local mode, ended = r[1] or 'unknown', ARGV[2]
 if r[4] ~= '1' then
   redis.call('HINCRBY', KEYS[5], 'runs:' .. mode .. ':' .. ended, 1)
@@ -22,7 +22,8 @@ if r[4] ~= '1' then
     redis.call('HSET', KEYS[5], 'run_ms:' .. mode, now - (r[2] or now), 'listings:' .. mode, r[3], 'last_mode', mode)
   end
   if good then redis.call('HSET', KEYS[5], 'success_ms:' .. mode, now) end
-  if ended == 'held' or ended == 'failed' or ended == 'partial' or r[5] == '1' or r[6] == '1' then
+  if ended == 'held' or ended == 'failed' or ended == 'partial' or r[5] == '1' or r[6] == '1'
+    or tonumber(r[7] or 0) > 0 then
     redis.call('RPUSH', KEYS[6], ARGV[1])
     redis.call('LTRIM', KEYS[6], -500, -1)
   end

@@ -6,10 +6,14 @@ from fastapi import APIRouter
 
 from okasie_tasks.web.console import accounts, entrance, listings, plans, rejects, runs
 
+PARTS = (entrance, accounts, plans, listings, rejects, runs)
+"""The modules with the routes of the console."""
+
 
 def router() -> APIRouter:
     """Return the routes of the console."""
     console = APIRouter(include_in_schema=False)
-    for part in (entrance, accounts, plans, listings, rejects, runs):
+    for part in PARTS:
         console.include_router(part.routes)
+    console.include_router(entrance.rest)
     return console

@@ -22,9 +22,11 @@ routes = APIRouter(route_class=ConsoleRoute)
 def overview(page: Opened) -> Response:
     services = page.services
     attention = attention_document(services, page.accounts)
+    accounts = [account_document(services.context(n), services.limiter(n).status()) for n in page.accounts]
     return page.show(
         "overview.html",
-        accounts=[account_document(services.context(n), services.limiter(n).status()) for n in page.accounts],
+        accounts=accounts,
+        guards={one["account"]: list(dict.fromkeys(hold["guard"] for hold in one["held"])) for one in accounts},
         attention=[entry for entry in attention if entry["account"] or page.sees_all],
         missing=not services.workers.live(),
         zones=page.zones(),

@@ -8,11 +8,13 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from okasie_tasks.web.console.languages import COOKIE, languages
-from okasie_tasks.web.console.page import ConsoleRoute, Form, local_path
+from okasie_tasks.web.console.page import ConsoleRoute, Form, local_path, problem
 from okasie_tasks.web.console.rendering import STATIC, static_file
 
 _YEAR_SECONDS: Final = 365 * 86_400
 routes = APIRouter(route_class=ConsoleRoute)
+rest = APIRouter()
+"""Every other address; to be included last."""
 
 
 @routes.get("/static/{name}")
@@ -37,3 +39,11 @@ def choose_language(request: Request, form: Form) -> Response:
             secure=request.url.scheme == "https",
         )
     return answer
+
+
+@rest.get("/{path:path}")
+def nowhere(request: Request, path: str) -> Response:
+    """Answer an address that leads nowhere with a page; programs get the error of the API."""
+    if path.startswith("api/"):
+        raise HTTPException(404)
+    return problem(request, 404, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -21,7 +22,7 @@ from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.web.console import words
 from okasie_tasks.web.console.languages import COOKIE, _, negotiate, translations
 from okasie_tasks.web.console.rendering import render
-from okasie_tasks.web.sessions import Session, check_csrf, signed_in
+from okasie_tasks.web.sessions import Session, check_csrf, session_of, signed_in
 
 _MOST_BYTES: Final = 65_536
 """Of a form; the longest field is a reference."""
@@ -34,7 +35,7 @@ class Page:
     def __init__(self, request: Request, session: Session | None) -> None:
         self.request = request
         self.services: Services = request.app.state.services
-        self.session = request.state.session = session
+        self.session = session
         self.language = negotiate(request.cookies.get(COOKIE), request.headers.get("accept-language", ""))
         self.path = request.url.path
         self.address = f"{self.path}?{request.url.query}" if request.url.query else self.path
@@ -139,15 +140,15 @@ class ConsoleRoute(APIRoute):
             try:
                 return await answer(request)
             except RequestValidationError:
-                return _problem(request, 400, "")
+                return problem(request, 400, "")
             except StarletteHTTPException as error:
                 if error.status_code < 400:
                     raise
-                return _problem(request, error.status_code, error.detail)
+                return problem(request, error.status_code, error.detail)
             except redis.RedisError as error:
-                return _problem(request, 503, redis_problem(error).message)
+                return problem(request, 503, redis_problem(error).message)
             except OkasieError as error:
-                return _problem(request, _status_of(error), str(error))
+                return problem(request, _status_of(error), str(error))
 
         return guarded
 
@@ -175,8 +176,12 @@ _MESSAGES: Final = {
 }
 
 
-def _problem(request: Request, status: int, detail: str) -> HTMLResponse:
-    page = Page(request, getattr(request.state, "session", None))
+def problem(request: Request, status: int, detail: str) -> HTMLResponse:
+    """Return the page of an error, for the person who is signed in."""
+    session = None
+    with contextlib.suppress(redis.RedisError):
+        session = session_of(request)
+    page = Page(request, session)
     title = page.gettext(_TITLES.get(status, _TITLES[500]))
     message = page.gettext(_MESSAGES[status]) if status in _MESSAGES else detail or title
     return page.show("error.html", answer=status, title=title, message=message)

@@ -68,6 +68,7 @@ SENTENCES: Final = {
     "gone from the source": _("gone from the source"),
     "sold in the source": _("sold in the source"),
     "back in the source": _("back in the source"),
+    "{outcome} by a push, {origin}": _("sent by a push"),
     "missing on the marketplace": _("missing on the marketplace"),
     "sold on the marketplace by someone": _("sold on the marketplace by someone"),
     "on the marketplace, but different": _("on the marketplace, but different"),
@@ -103,7 +104,7 @@ SENTENCES: Final = {
     ),
     # What is wrong with a row.
     "is required{when}, but the row has none": _("The row has no value, and one is needed."),
-    "expected a number, got {value}": _("A number is needed, the row has %(value)s."),
+    "expected a number{units}, got {value}": _("A number is needed, the row has %(value)s."),
     "expected a whole number, got {value}": _("A whole number is needed, the row has %(value)s."),
     "expected text, got {value}": _("A text is needed, the row has %(value)s."),
     "expected more than 0 when status is active, got 0": _("A car online needs a price above 0."),
@@ -117,6 +118,7 @@ SENTENCES: Final = {
     "expected {choices}, got {value}": _("One of %(choices)s is needed, the row has %(value)s."),
 }
 """A sentence of a document, with the parts that vary -> its text in the console."""
+_COLUMN: Final = re.compile(r"column (?P<name>[^:]+): ")
 _VARYING: Final = re.compile(r"\\\{(\w+)\\\}")
 
 
@@ -137,6 +139,8 @@ def sentence(text: str, gettext: Callable[[str], str]) -> str:
 
 
 def _one(text: str, gettext: Callable[[str], str]) -> str:
+    if (column := _COLUMN.match(text)) is not None:
+        return f"{gettext(_('column'))} {column['name']}: {_one(text[column.end() :], gettext)}"
     for pattern, known in _patterns():
         if found := pattern.fullmatch(text):
             return gettext(known) % found.groupdict()
