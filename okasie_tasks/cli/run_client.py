@@ -78,8 +78,11 @@ class Follower:
         entries = self._ctx.ledger.rejects(references)
         return [reference for reference in references if reference in entries]
 
-    def follow(self, run: str) -> dict[str, Any]:
-        """Wait until a run has ended and return its document. Progress is drawn on a terminal only."""
+    def follow(self, run: str, *, own: bool = True) -> dict[str, Any]:
+        """Wait until a run has ended and return its document. Progress is drawn on a terminal only.
+
+        ``own``: this command has requested it, and cancels it if no worker takes it up.
+        """
         console = Console(stderr=True)
         drawing = console.is_terminal and not self._context.as_json
         if drawing and self._record(run).open:
@@ -93,9 +96,10 @@ class Follower:
                     self._hint(progress["waits_for"])
                     shown.show(progress, self.services.limiter(self._account).status)
                 if time.monotonic() > give_up and self._ignored(record):
-                    self._withdraw(run)
-                    message = f"no worker took the run up within {GIVE_UP_SECONDS:g} s; it is cancelled"
-                    raise ConnectionFailed(message, where=run)
+                    if own:
+                        self._withdraw(run)
+                    what = f"no worker took the run up within {GIVE_UP_SECONDS:g} s"
+                    raise ConnectionFailed(f"{what}; it {'is cancelled' if own else 'stays queued'}", where=run)
                 if time.monotonic() - last_seen > 30 and self._silent(record):
                     raise ConnectionFailed(
                         "the workers stopped answering; the run continues when they are back", where=run

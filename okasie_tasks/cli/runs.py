@@ -66,7 +66,7 @@ def _follow(context: Context, account: str | None, name: str) -> None:
     record = run_of(services, name)
     if account not in (None, record.account):
         raise ConfigurationError(f"it is a run of {record.account}, not of {account}", where=record.id)
-    document = Follower(context, record.account, services).follow(record.id)
+    document = Follower(context, record.account, services).follow(record.id, own=False)
     emit(context, document, lambda: print_run(document))
     sys.exit(exit_status(document))
 

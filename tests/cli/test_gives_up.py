@@ -55,6 +55,13 @@ def test_a_request_that_nobody_takes_up_is_withdrawn(place: Place, client: redis
         assert not client.exists("okasie:outbox")
 
 
+def test_a_run_of_somebody_else_that_nobody_takes_up_stays_queued(place: Place, client: redis.Redis) -> None:
+    asked = run(place, "sync", "dex", "--no-wait").stdout.strip()
+    done = run(place, "sync", "--follow", asked)
+    assert (done.returncode, "it stays queued" in done.stderr) == (5, True), done.stderr
+    assert client.hget(f"okasie:run:{asked}", "state") == b"queued"
+
+
 def test_no_wait_says_queued_only_when_the_outbox_holds_the_request(place: Place, client: redis.Redis) -> None:
     done = run(place, "push", "dex", "DG-00001", "--no-wait", "--json")
     assert '"state": "queued"' in done.stdout
