@@ -10,7 +10,8 @@ function announce(region) {
 
 async function fetchPart(address, id) {
   const answer = await fetch(address, { credentials: "same-origin", headers: { Accept: "text/html" } });
-  if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
+  if (answer.redirected) return null; // the session has ended
+  if (!answer.ok) throw new Error(String(answer.status));
   return new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(id);
 }
 
@@ -44,7 +45,8 @@ function search(form) {
     const address = form.getAttribute("action") + "?" + new URLSearchParams(new FormData(form));
     try {
       const fresh = await fetchPart(address, region.id);
-      if (mine !== newest || !fresh) return;
+      if (mine !== newest) return;
+      if (!fresh) return form.submit();
       region.replaceChildren(...fresh.childNodes);
       history.replaceState(null, "", address);
       announce(region);
