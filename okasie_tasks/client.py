@@ -147,6 +147,11 @@ class Client:
             time.sleep(min(_POLL_SECONDS, left))
         return state
 
+    def prepare(self) -> None:
+        """Import what sending needs, so that the first message does not wait for it. Connects to nothing."""
+        app = self._connected()
+        app.amqp, app.pool  # noqa: B018 - both are made when they are first read
+
     def send(self, request: Request, *, try_seconds: float = TRY_SECONDS) -> None:
         """Store and publish a request made elsewhere; see `send_request`."""
         send_request(
