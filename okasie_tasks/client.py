@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,10 @@ _QUICK: Final = {"socket_connect_timeout": 0.8, "socket_timeout": 0.8, "max_retr
 """Options of kombu's transport: each step fails within this time, and `send_request` tries again."""
 TRY_SECONDS: Final = 1.0
 """A try that begins until then ends within 2 s."""
+_CONNECTIONS: Final = 64
+"""At most, of the threads that send at the same time."""
+_CONNECTING: Final = threading.Lock()
+"""Celery replaces its module while it is imported: another thread that imports it finds the one without names."""
 _AGAIN_SECONDS: Final = 0.1
 _POLL_SECONDS: Final = 0.05
 
@@ -128,6 +133,11 @@ class Client:
             time.sleep(min(_POLL_SECONDS, left))
         return state
 
+    def prepare(self) -> None:
+        """Import what sending needs, so that the first message does not wait for it. Connects to nothing."""
+        app = self._connected()
+        app.amqp, app.pool  # noqa: B018 - both are made when they are first read
+
     def send(self, request: Request, *, try_seconds: float = TRY_SECONDS) -> None:
         """Store and publish a request made elsewhere; see `send_request`."""
         send_request(
@@ -160,13 +170,15 @@ class Client:
         return request.task_id
 
     def _connected(self) -> Celery:
-        from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
+        with _CONNECTING:
+            if self._app is None:
+                from celery import Celery  # noqa: PLC0415 - a heavy import, needed only to send
 
-        if self._app is None:
-            app = Celery("okasie_client", broker=self._url, set_as_current=False)
-            app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=_QUICK)
-            self._app = app
-        return self._app
+                app = Celery("okasie_client", broker=self._url, set_as_current=False)
+                app.conf.update(task_serializer="json", task_ignore_result=True, broker_transport_options=_QUICK)
+                app.conf.broker_pool_limit = _CONNECTIONS
+                self._app = app
+            return self._app
 
 
 class Request(NamedTuple):

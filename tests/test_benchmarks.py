@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("accounts", "bench", "beside_trouble", "engine", "growth", "nodes", "search", "startup")
+SCRIPTS = ("accounts", "bench", "beside_trouble", "engine", "growth", "http_api", "nodes", "search", "startup")
 
 
 def test_every_script_can_be_loaded() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 import uuid
 from typing import Any
 
@@ -133,3 +135,30 @@ def test_a_handmade_message_has_the_shape_that_celery_sends(client: redis.Redis,
     assert set(ours) <= set(theirs)
     assert set(ours["properties"]) <= set(theirs["properties"])
     assert arguments(ours) == arguments(theirs)
+
+
+THREADS = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+from okasie_tasks.client import Client
+client, wrong = Client(sys.argv[1]), []
+ready = threading.Barrier(40)
+def send():
+    ready.wait()
+    try:
+        client.sell("dex", ["A"])
+    except BaseException as error:
+        wrong.append(repr(error))
+threads = [threading.Thread(target=send) for _ in range(40)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+sys.exit("; ".join(sorted(set(wrong))) or 0)
+"""
+
+
+def test_many_threads_send_their_first_message_at_the_same_time(client: redis.Redis, broker: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, broker], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert client.llen("okasie.urgent") == 40

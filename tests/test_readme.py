@@ -17,6 +17,7 @@ from okasie_tasks.sandbox.faults import KINDS
 from okasie_tasks.sandbox.rendering import Quirks
 from okasie_tasks.settings import load_settings
 from okasie_tasks.settings.model import AccountSettings, GuardSettings, RedisSettings, SourceSettings, WriteBackSettings
+from okasie_tasks.settings.web import WebSettings, WebTokenSettings
 from okasie_tasks.sources import open_source
 from tests.test_deploy import RULES
 
@@ -112,6 +113,8 @@ def test_every_okasie_command_line_is_one_that_exists(name: str) -> None:
     ("heading", "model"),
     [
         ("`[redis]`", RedisSettings),
+        ("`[web]`", WebSettings),
+        ("`[web.tokens.NAME]`", WebTokenSettings),
         ("`[accounts.NAME]`", AccountSettings),
         ("`[accounts.NAME.guard]`", GuardSettings),
         ("`[accounts.NAME.source]`", SourceSettings),
@@ -120,7 +123,7 @@ def test_every_okasie_command_line_is_one_that_exists(name: str) -> None:
 )
 def test_every_setting_is_documented_and_none_that_does_not_exist(heading: str, model: type[BaseModel]) -> None:
     named = {name for cells in rows(CONFIGURATION, heading) for name in re.findall(r"`([a-z_]+)`", cells[0])}
-    assert named == set(model.model_fields) - {"name", "guard", "source", "write_back"}
+    assert named == set(model.model_fields) - {"name", "guard", "source", "write_back", "tokens"}
 
 
 def test_documented_defaults_are_those_of_the_code() -> None:

@@ -27,6 +27,7 @@ class Server:
         for token in web.tokens.values():
             token.token.reveal()
         start_token = "" if web.tokens else start_token or secrets.token_urlsafe(24)
+        services.producer.prepare()
         self._socket = _bound(*web.address)
         host, port = self.bound
         self.origin = web.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -210,7 +210,8 @@ def main() -> int:
                 wrong += 1
                 print(f"seed {seed}: WRONG: {said}", flush=True)
             if seed % 10 == 0:
-                print(f"seed {seed} played, {wrong} wrong, {time.monotonic() - began:.0f} s", flush=True)
+                again = f"{rounds.repeated} writes repeated"
+                print(f"seed {seed} played, {wrong} wrong, {again}, {time.monotonic() - began:.0f} s", flush=True)
         seconds = time.monotonic() - began
         print(f"{options.rounds} rounds, {wrong} wrong, {rounds.repeated} writes repeated, {seconds:.0f} s", flush=True)
     return int(wrong > 0)

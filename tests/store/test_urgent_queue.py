@@ -98,6 +98,14 @@ def test_a_push_keeps_the_moment_of_its_first_delivery(pushes: Requests, client:
     assert pushes.receive("p") == first > 0
 
 
+def test_a_push_is_as_old_as_its_request_however_late_it_is_delivered(pushes: Requests, client: redis.Redis) -> None:
+    now = pushes.receive("sold")
+    client.hset("okasie:push:late", "made", now - 4_000)
+    client.hset("okasie:push:forged", "made", now + 3_600_000)
+    assert pushes.receive("late") == now - 4_000, "the sell came later and stays the newer one"
+    assert now <= pushes.receive("forged") < now + 3_600_000
+
+
 def test_a_withdrawn_push_is_not_accepted_later(pushes: Requests) -> None:
     pushes.withdraw("p")
     assert pushes.receive("p") == 0

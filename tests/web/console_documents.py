@@ -22,7 +22,7 @@ def run(**other: Any) -> dict[str, Any]:
         "run": "01JDA0000000000000000000RN", "account": "dex", "mode": "incremental", "state": "done", "purpose": "approved", "approved": None,
         "listings": LISTINGS, "requests": {"list": 8, "bulk": 9, "put": 0, "delete": 0, "retried": 3, "rate_limited": 1, "minimum": 13},
         "seconds": 11.7, "cursor": AT, "created_at": AT, "started_at": AT, "ended_at": AT, "new_rejects": 2, "skipped_images": 0,
-        "held": [], "held_run": None, "approved": None, "replaced_by": None, "control": None, "notes": [], "error": None,
+        "held": [], "held_run": None, "replaced_by": None, "control": None, "notes": [], "error": None,
         "requested_by": "console:jan", "approved_by": None, "dropped_by": None, "cancelled_by": None,
     } | other  # fmt: skip
 
