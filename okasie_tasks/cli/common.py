@@ -74,7 +74,7 @@ def echo(line: str) -> None:
 
 def width() -> int | None:
     """Return the columns of the terminal, or ``$COLUMNS``; None in a file or pipe, whose lines may have any length."""
-    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
         return None
     return max(_LEAST_COLUMNS, shutil.get_terminal_size().columns)
 

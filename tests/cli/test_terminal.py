@@ -32,7 +32,7 @@ def scenario(tmp_path: Path, redis_url: str, client: redis.Redis) -> Iterator[Gu
 
 def okasie(scenario: GuardedScenario, *words: str, status: int = 0, columns: int | None = _COLUMNS) -> str:
     """What a command prints; every line fits the terminal."""
-    env = {"COLUMNS": str(columns)} if columns else {}
+    env = {"COLUMNS": str(columns or "")}
     answer = Place(scenario.folder).okasie(*words, env=env)
     assert answer.status == status, answer
     if columns:

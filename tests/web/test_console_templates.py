@@ -35,7 +35,7 @@ _KEPT = frozenset(
 def page(**other: Any) -> SimpleNamespace:
     values = {
         "session": SimpleNamespace(identity=SimpleNamespace(name="jan")), "accounts": ["dex"], "account": "dex", "path": "/accounts/dex",
-        "back": "/", "address": "/", "csrf": Markup('<input type="hidden" name="csrf" value="x">'), "notice": "", "notice_mood": "good",
+        "back": "/", "address": "/", "csrf": Markup('<input type="hidden" name="csrf" value="x">'), "notice": "",
         "zone": "Europe/Brussels", "may_send": True, "may_operate": True,
     }  # fmt: skip
     return SimpleNamespace(**values | other)

@@ -26,7 +26,6 @@ from okasie_tasks.web.sessions import Session, check_csrf, session_of, signed_in
 
 _MOST_BYTES: Final = 65_536
 """Of a form; the longest field is a reference."""
-_BAD_NOTICES: Final = frozenset({"expired", "refused", "limited"})
 
 
 class Page:
@@ -47,7 +46,6 @@ class Page:
         ]
         done = request.query_params.get("done", "")
         self.notice = self.gettext(words.NOTICES[done]) if done in words.NOTICES else ""
-        self.notice_mood = "bad" if done in _BAD_NOTICES else "good"
 
     def gettext(self, text: str) -> str:
         return translations(self.language).gettext(text)

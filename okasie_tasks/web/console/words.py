@@ -31,10 +31,6 @@ LISTING_STATES: Final = {
     "held": _("waits for approval"),
     "unknown": _("unknown"),
 }
-MODES: Final = {
-    "incremental": _("changes only"),
-    "full": _("full comparison"),
-}
 PURPOSES: Final = {
     "incremental": _("Sync of the changes"),
     "full": _("Full sync"),
@@ -176,11 +172,6 @@ FIELDS: Final = {
     "features": _("Options"),
     "images": _("Pictures"),
 }
-ROLES: Final = {
-    "read": _("may look, not change"),
-    "push": _("may push and sell"),
-    "operate": _("may do everything"),
-}
 PHASES: Final = {
     "first page": _("first page"),
     "read the source": _("reading the source"),
@@ -208,14 +199,13 @@ NOTICES: Final = {
     "dropped": _("Rejected. None of the held changes was sent."),
     "cancelled": _("The run ends as soon as its requests in flight are answered."),
     "retry": _("Released. A sync tries them again."),
-    "push": _("The push was requested."),
-    "sell": _("The sale was requested."),
-    "signed_out": _("You are signed out."),
-    "expired": _("Your session has ended. Sign in again."),
+}
+"""What a page says after a form was sent. The address carries only the name, so no link can put words on a page."""
+LOGIN: Final = {
     "refused": _("This token is not known."),
     "limited": _("Too many attempts. Wait a minute, then try again."),
 }
-"""What a page says after a form was sent. The address carries only the name, so no link can put words on a page."""
+"""Why a person is not signed in."""
 VALUES: Final = {
     True: _("yes"),
     False: _("no"),
