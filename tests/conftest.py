@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -19,6 +20,9 @@ from okasie_tasks.local.embedded_redis import EmbeddedRedis
 from okasie_tasks.local.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[1]
+
+# Side by side, pytest's processes have it: commands would print for a terminal of 80 columns instead of for a pipe.
+os.environ.pop("COLUMNS", None)
 
 # The same examples each time, and no verdict by the clock; `--hypothesis-profile explore` looks for new ones.
 settings.register_profile("house", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
