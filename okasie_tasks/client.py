@@ -320,8 +320,9 @@ def _store(redis: Any, key_prefix: str, request: Request, entry: dict[str, Any],
     task_id, record = request.task_id, f"{key_prefix}push:{request.task_id}"
     account = str(request.kwargs.get("account", ""))
     pipe = redis.pipeline()
-    pipe.hset(record, mapping={"task": request.task, "account": account, "by": request.by, "made": now_ms})
-    pipe.expire(record, KEEP_REQUEST_SECONDS)
+    pipe.hset(record, mapping={"task": request.task, "account": account, "by": request.by})
+    pipe.hsetnx(record, "made", now_ms)  # a request that is stored again is as old as it was
+    pipe.expire(record, max(KEEP_REQUEST_SECONDS, keep))
     pipe.hset(f"{key_prefix}outbox", task_id, json.dumps(entry))
     pipe.zadd(f"{key_prefix}outbox:sent", {task_id: now_ms})
     pipe.expire(f"{key_prefix}outbox", keep)

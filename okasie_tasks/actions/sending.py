@@ -28,12 +28,12 @@ def send(
     request_id: str | None = None,
     try_seconds: float = TRY_SECONDS,
 ) -> str:
-    """Store a request and publish its message; returns its id. A ``request_id`` that is known is not stored again.
+    """Store a request and publish its message; returns its id. A ``request_id`` that a worker has is not stored again.
 
     Raises `ConnectionFailed` about 1 s after ``try_seconds``; behind sentinels also when no replica confirms it.
     """
     with redis_errors():
-        if request_id is not None and services.pushes.state(request_id) is not None:
+        if request_id is not None and services.pushes.state(request_id) is not None and _is_taken(services, request_id):
             return request_id
     request = Request(request_id or str(uuid4()), task, QUEUE_OF[task], dict(kwargs), summary, by=cleaned_name(by))
     try:
@@ -43,6 +43,11 @@ def send(
         problem = cause.message if isinstance(cause, OkasieError) else redis_problem(cause).message
         raise ConnectionFailed(f"the broker did not accept the message: {problem}", where="redis") from error
     return request.task_id
+
+
+def _is_taken(services: Services, request_id: str) -> bool:
+    """Return whether a worker has the request. Until then it is stored again: no replica may have confirmed it."""
+    return services.outbox.get(request_id) is None
 
 
 def notify(services: Services, task: str, kwargs: Mapping[str, Any], summary: str) -> bool:

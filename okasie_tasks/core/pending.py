@@ -37,6 +37,8 @@ class PendingChange(msgspec.Struct, frozen=True, array_like=True):
     """What was left out of the listing or cut."""
     by: str = ""
     """Who pushed or sold it."""
+    asked_ms: int = 0
+    """When its producer stored the request. The content of a push by reference is newer: as new as the read."""
 
     @property
     def kind(self) -> Literal["push", "sell"]:
@@ -71,18 +73,30 @@ def merged(held: PendingChange | None, new: PendingChange) -> PendingChange:
     """Merge two changes of one reference: the newer one is kept, and the waiters of both receive its outcome."""
     if held is None:
         return new
-    last = held if new.stamp.older_than(held.stamp) else new
+    last = held if _is_older(new, held) else new
     waiters = tuple(dict.fromkeys((*held.waiters, *new.waiters)))
     return msgspec.structs.replace(last, waiters=waiters, row_gone=held.row_gone or new.row_gone)
 
 
-def is_superseded(change: PendingChange, entry: Entry | None) -> bool:
+def _is_older(change: PendingChange, other: PendingChange) -> bool:
+    """Return whether ``other`` is the newer one. Between a push and a sell, the order of the requests decides."""
+    if change.kind != other.kind and change.asked_ms and other.asked_ms:
+        return change.asked_ms < other.asked_ms
+    return change.stamp.older_than(other.stamp)
+
+
+def is_superseded(change: PendingChange, entry: Entry | None, *, pushed_ms: int = 0) -> bool:
     """Return whether the ledger shows that something newer was sent.
 
-    Only a later push supersedes a sell; a run that still finds the row in the source does not.
+    Only a later push supersedes a sell; a run that still finds the row in the source does not. ``pushed_ms``: when the
+    push by reference that was sent last was requested; 0 if that is not known.
     """
     if entry is None or (change.kind == "sell" and not entry.has(Flag.URGENT)):
         return False
+    if change.asked_ms and change.kind == "sell" and pushed_ms:
+        return change.asked_ms < pushed_ms
+    if change.asked_ms and change.kind == "push" and entry.has(Flag.SOLD_BY_HAND):
+        return change.asked_ms < entry.seen_ms
     return change.stamp.older_than(entry.stamp)
 
 

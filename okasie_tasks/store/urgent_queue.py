@@ -5,6 +5,7 @@ Keys, all under the configured prefix::
     urgent:{a}:changes   hash    reference -> packed `PendingChange`
     urgent:{a}:order    zset    reference -> when it was first accepted
     urgent:{a}:sender   string  token of the account's sender; it expires
+    urgent:{a}:pushed   zset    reference -> when its last push by reference was requested, of the last two hours
     account:{a}:paused  string  see `okasie_tasks.store.controls`
 
 A change is removed only after its response is in the ledger, and only if it has not been replaced. So a killed sender
@@ -13,7 +14,7 @@ loses nothing, and a change that arrives during the request is sent next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, cast
 
 import msgspec
@@ -24,6 +25,8 @@ from okasie_tasks.store.controls import paused_key
 from okasie_tasks.store.scripts import script
 
 SENDER_SECONDS: Final = 30.0
+_KEEP_PUSHED_SECONDS: Final = 2 * 3600.0
+"""Longer than a request may wait for a worker."""
 _PER_TRIP: Final = 250
 
 
@@ -34,6 +37,7 @@ class UrgentQueue:
         self._redis = client
         base = f"{prefix}urgent:{account}:"
         self._changes, self._order, self._sender = f"{base}changes", f"{base}order", f"{base}sender"
+        self._pushed = f"{base}pushed"
         self._paused = paused_key(prefix, account)
         self._swap, self._leave = script(client, "urgent_swap"), script(client, "urgent_leave")
         self._lead = script(client, "urgent_lead")
@@ -97,6 +101,21 @@ class UrgentQueue:
             return {}
         values = cast("list[bytes | None]", self._redis.hmget(self._changes, list(references)))
         return {name: raw for name, raw in zip(references, values, strict=True) if raw is not None}
+
+    # -- pushes by reference that were sent ------------------------------------------------------------------------
+
+    def note_pushed(self, asked: Mapping[str, int], now_ms: int) -> None:
+        """Note when these pushes were requested, for sells that were requested about then: see `core.pending`."""
+        if asked:
+            pipe = self._redis.pipeline()
+            pipe.zadd(self._pushed, dict(asked), gt=True)
+            pipe.zremrangebyscore(self._pushed, "-inf", now_ms - int(_KEEP_PUSHED_SECONDS * 1000))
+            pipe.expire(self._pushed, int(_KEEP_PUSHED_SECONDS))
+            pipe.execute()
+
+    def pushed_ms(self, reference: str) -> int:
+        """Return when the push by reference that was sent last was requested; 0 if none is known."""
+        return int(self._redis.zscore(self._pushed, reference) or 0)
 
     # -- the sender ------------------------------------------------------------------------------------------------
 

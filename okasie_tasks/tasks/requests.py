@@ -14,6 +14,7 @@ from okasie_tasks.logs import get_logger
 from okasie_tasks.services import services
 from okasie_tasks.store.outbox import TASKS, OutboxEntry
 from okasie_tasks.telemetry import tracing
+from okasie_tasks.urgent.preview import no_preview
 from okasie_tasks.worker.settings import QUEUE_OF
 
 log = get_logger(__name__)
@@ -97,6 +98,8 @@ def _discard(task_id: str, entry: OutboxEntry | None) -> None:
     log.warning("request expired; discarded", task=entry.task, task_id=task_id, account=account)
     discarded.add("expired", task=entry.task, task_id=task_id, account=account, reason=reason)
     services().pushes.fail(task_id, f"{reason}; nothing was sent")
+    if entry.task == "okasie.preview":
+        services().previews.put(task_id, no_preview(entry.kwargs.get("reference"), reason))
 
 
 @task_revoked.connect

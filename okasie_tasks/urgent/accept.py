@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from okasie_tasks.core.catalog import Titled, titled
+from okasie_tasks.core.catalog import Titled, shelf_of, titled
 from okasie_tasks.core.fingerprint import content_fingerprint
 from okasie_tasks.core.listing import InvalidListing, Issue, Listing, parse_reference
 from okasie_tasks.core.pending import MOST_REFERENCES, PendingChange, PushOutcome
@@ -48,11 +48,18 @@ class _AcceptedMessage:
             inline=inline,
             warnings=() if sells else tuple(map(str, warnings)),
             by=self._by,
+            asked_ms=self._at_ms,
         )
 
     def sell(self, reference: str) -> None:
         self.changes[reference] = PendingChange(
-            reference=reference, own=0, seen_ms=self._at_ms, waiters=(self.push,), status="sold", by=self._by
+            reference=reference,
+            own=0,
+            seen_ms=self._at_ms,
+            waiters=(self.push,),
+            status="sold",
+            by=self._by,
+            asked_ms=self._at_ms,
         )
 
     def refuse(self, reference: str, issues: Sequence[Issue], where: str, run: str = "") -> None:
@@ -76,6 +83,7 @@ class _AcceptedMessage:
         rejects.log_new(self._ctx, self._rejects)
         self._ctx.pushes.record({self.push: self._outcomes} if self._outcomes else {})
         self._ctx.ledger.catalog.put(self._titles)
+        self._ctx.ledger.catalog.mark_new(set(map(shelf_of, self._titles)))
         self._ctx.pushes.expect(self.push, dict.fromkeys((*self.changes, *self._outcomes)))
 
 

@@ -55,6 +55,8 @@ class Outcomes:
             settled = pushed(pair[1], item, known, status=status, now_ms=now_ms)
             return settled.replace(set_flags=Flag.IMAGES) if reference in lacking else settled
 
+        by_row = {pair[1].reference: pair[1].asked_ms for pair, _, _ in accepted if not pair[1].inline}
+        self._ctx.urgent_queue.note_pushed(by_row, now_ms)
         self.write(list(by_reference), base, entry)
         if accepted:
             self._ctx.runs.note_accepted(self._ctx.policy.account, now_ms)
@@ -91,7 +93,7 @@ class Outcomes:
                 answer = rejects.persistent(rejects.failure_of(change.reference, error))
                 self.rejected((raw, change), change.item, answer, error.request_id, base)
                 continue
-            if _is_old(change, since_ms, now_ms):
+            if _is_old(failed_ms, since_ms, now_ms):
                 self.finish([((raw, change), "failed", error.message)])
                 continue
             wait = max(error.seconds, min(LONGEST_WAIT_SECONDS, 2.0**tries) * self._rng.uniform(0.8, 1.2))
@@ -114,8 +116,9 @@ class Outcomes:
         self._ctx.runs.note_refused_key(self._ctx.policy.account, str(error))
         now_ms, since_ms = self._now_ms(), self._ctx.runs.controls.resumed_ms(self._ctx.policy.account)
         for raw, change in batch:
-            later = msgspec.structs.replace(change, not_before_ms=now_ms + int(LONGEST_WAIT_SECONDS * 1000))
-            if _is_old(change, since_ms, now_ms):
+            failed_ms, not_before_ms = change.failed_ms or now_ms, now_ms + int(LONGEST_WAIT_SECONDS * 1000)
+            later = msgspec.structs.replace(change, not_before_ms=not_before_ms, failed_ms=failed_ms)
+            if _is_old(failed_ms, since_ms, now_ms):
                 self.finish([((raw, change), "failed", str(error))])
             else:
                 self._ctx.urgent_queue.swap([(raw, later)])
@@ -171,6 +174,9 @@ class Outcomes:
         return self._ctx.runs.now_ms()
 
 
-def _is_old(change: PendingChange, resumed_ms: int, now_ms: int) -> bool:
-    """Whether a change has been tried for long enough. The time that its account was paused does not count."""
-    return now_ms - max(change.seen_ms, resumed_ms) > _GIVE_UP_SECONDS * 1000
+def _is_old(failed_ms: int, resumed_ms: int, now_ms: int) -> bool:
+    """Whether a change has failed for long enough. The time that its account was paused does not count.
+
+    ``failed_ms``: when it first failed. The time before, in which no worker may have run, does not count either.
+    """
+    return now_ms - max(failed_ms, resumed_ms) > _GIVE_UP_SECONDS * 1000

@@ -16,7 +16,7 @@ import msgspec
 from okasie_tasks.core.estimates import ITEMS_PER_BULK, pack
 from okasie_tasks.core.history import Event
 from okasie_tasks.core.ledger_entry import Entry
-from okasie_tasks.core.pending import is_superseded, sold
+from okasie_tasks.core.pending import PendingChange, is_superseded, sold
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.errors import ItemRejected, ListingLocked, RetryLater, RunAborted, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
@@ -151,12 +151,16 @@ class Sender:
             if not batch:
                 raise ListingLocked("these listings are being written", seconds=0.05, where=self._ctx.policy.account)
             base = self._ctx.ledger.get([change.reference for _, change in batch])
-            superseded = [pair for pair in batch if is_superseded(pair[1], base.get(pair[1].reference))]
+            superseded = [pair for pair in batch if self._is_superseded(pair[1], base.get(pair[1].reference))]
             self._outcomes.finish([(pair, "overtaken", "something newer was sent before it") for pair in superseded])
             batch = [pair for pair in batch if pair not in superseded]
             if batch:
                 self._still_held = locked.still_held
                 self._request(call, batch, base)
+
+    def _is_superseded(self, change: PendingChange, entry: Entry | None) -> bool:
+        pushed_ms = self._ctx.urgent_queue.pushed_ms(change.reference) if change.kind == "sell" else 0
+        return is_superseded(change, entry, pushed_ms=pushed_ms)
 
     def _request(self, call: Call, batch: list[QueuedChange], base: dict[str, Entry]) -> None:
         waiters = dict.fromkeys(waiter for _, change in batch for waiter in change.waiters)

@@ -131,7 +131,7 @@ WRONG: dict[str, Any] = {
     "body is no base64": {"body": "[[], {}, {}]"},
     "body of a number": {"body": 7},
     "body of another shape": {"body": [1, 2]},
-    "arguments that do not fit": {"body": [[], {"account": "dex", "colour": "red"}, {}]},
+    "arguments that do not fit": {"body": [[], {"colour": "red"}, {}]},
     "deep arguments": {"body": [[], {"account": DEEP}, {}]},
     "chord of a number": {"body": [[], {"account": "dex"}, {"chord": 7}]},
     "content-type": {"content-type": "application/x-python-serialize"},

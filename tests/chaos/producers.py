@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -25,7 +26,7 @@ from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.worker.settings import QUEUE_OF
 from tests.chaos.faults import _READERS
 from tests.chaos.fleet import Fleet, signal_tree
-from tests.support import poll, stored
+from tests.support import OKASIE, Answer, poll, stored
 
 ACCOUNT = "dex"
 PRODUCERS = ("client", "command", "command --no-wait")
@@ -48,7 +49,7 @@ if os.environ.get("TEST_LOSES"):
 
     _broker.Channel._put = _put
 """
-"""Lines of a celeryconfig.py: a command that dies before it publishes, or whose message the broker loses."""
+"""A sitecustomize.py: a command that dies before it publishes, or whose message the broker loses."""
 
 
 class Died(BaseException):
@@ -64,6 +65,9 @@ class Rounds:
     """Plays rounds on a fleet with one account, whose feed changes before each."""
 
     def __init__(self, fleet: Fleet) -> None:
+        self._faults = fleet.place.folder / "losing"
+        self._faults.mkdir()
+        (self._faults / "sitecustomize.py").write_text(LOSING)
         self._fleet, self._client = fleet, Client(fleet.url)
         self._rows = cars(CARS, seed=3)
         self._write()
@@ -92,6 +96,17 @@ class Rounds:
             return str(error)
         return said
 
+    def _command(self, words: Sequence[str], loses: str) -> Answer:
+        place = self._fleet.place
+        if not loses:
+            return place.okasie(*words)
+        # A process of its own, which loads the fault before kombu.
+        env = {**place.env, "TEST_LOSES": loses, "PYTHONPATH": str(self._faults)}
+        done = subprocess.run(
+            [*OKASIE, *words], cwd=place.folder, env=env, capture_output=True, text=True, timeout=300, check=False
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
     def _ask(self, producer: str, request: str, reference: str, moment: str) -> str:
         if producer == "client":
             with contextlib.suppress(Died):
@@ -99,9 +114,9 @@ class Rounds:
             return ""
         words = [request, ACCOUNT, *([reference] if request != "sync" else []), *producer.split()[1:]]
         loses = moment if moment in ("unsent", "lost") else ""
-        answer = self._fleet.place.okasie(*words, env={"TEST_LOSES": loses})
+        answer = self._command(words, loses)
         while answer.status == 5 and "no worker" in answer.text:  # no worker yet: asked again
-            answer = self._fleet.place.okasie(*words, env={"TEST_LOSES": loses})
+            answer = self._command(words, loses)
         expected = 9 if moment == "unsent" else 0
         return "" if answer.status == expected else f"{words}: exit status {answer.status}: {answer.text[-300:]}"
 
@@ -162,7 +177,7 @@ class Rounds:
 
 def fleet() -> Fleet:
     """A fleet with the shorter waits of continuous integration."""
-    return Fleet([ACCOUNT], quick=True, more=LOSING, extra="guard = { max_sold_percent = 100.0 }")
+    return Fleet([ACCOUNT], quick=True, extra="guard = { max_sold_percent = 100.0 }")
 
 
 def main() -> int:

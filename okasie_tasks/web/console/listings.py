@@ -39,7 +39,8 @@ def listing_page(
     ctx = page.of_account(account)
     services = page.services
     asked = request_document(services.pushes, request, history=services.history) if request else None
-    both = (preview_document(services, sides) or "waiting") if sides else None
+    made_for = services.pushes.state(sides) if sides else None
+    both = (preview_document(services, sides) or "waiting") if made_for and made_for.account == account else None
     mine = both if isinstance(both, dict) and both["reference"] == reference else None
     return page.show(
         "listing.html",
