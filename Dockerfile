@@ -9,7 +9,7 @@ COPY deploy ./deploy
 COPY examples ./examples
 ARG OKASIE_COMMIT=
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[sql,flower,metrics,web]'
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[sql,flower,metrics,web,otel]'
 
 FROM python:3.11-slim
 # Any user id may run it, with an entry in /etc/passwd or without. Nothing is written outside of /tmp and the state.

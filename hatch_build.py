@@ -29,7 +29,7 @@ class CommitHook(BuildHookInterface):  # type: ignore[type-arg]
         commit = os.environ.get("OKASIE_COMMIT", "").strip() or self._of_checkout()
         if commit:
             file = Path(tempfile.mkdtemp(prefix="okasie-build-")) / "commit.txt"
-            file.write_text(f"{commit}\n", encoding="ascii")
+            file.write_text(f"{commit}\n", encoding="ascii", errors="ignore")
             build_data["force_include"][str(file)] = _PLACE
 
     def _of_checkout(self) -> str:

@@ -90,9 +90,13 @@ def detect(ctx: AlertContext) -> None:
     if not ctx.queue.claim_detection("ended", token, seconds=DETECT_SECONDS * 0.9):
         return
     for run in ctx.queue.ended():
-        for alert in (rule(ctx, run) for rule in (_of_run, _of_lost_fields, _of_waiting_sells, _of_rejects)):
-            if alert is not None:
-                _put(ctx, alert)
+        try:
+            for alert in (rule(ctx, run) for rule in (_of_run, _of_lost_fields, _of_waiting_sells, _of_rejects)):
+                if alert is not None:
+                    _put(ctx, alert)
+        except ValueError as error:
+            # One record that cannot be read must not keep all later alerts from being sent.
+            log.warning("alert check failed", run=run, error=type(error).__name__, reason=str(error))
         ctx.queue.remove_ended(run)
     if ctx.queue.claim_detection("stale", token, seconds=_DETECT_STALE_SECONDS * 0.9):
         for account, seconds in ctx.after.items():
@@ -161,8 +165,9 @@ def _workers_gone(ctx: AlertContext) -> Alert | None:
         return None
     attended = {queue for worker in ctx.workers.live() for queue in worker.queues}
     unattended = sorted({queue for worker in gone for queue in worker.queues} - attended)
-    last_ms, names = max(worker.at_ms for worker in gone), [worker.name for worker in gone]
-    return of_workers_gone(names, unattended, last_ms=last_ms, last=iso(last_ms) or "", now_ms=ctx.runs.now_ms())
+    newest, names = max(gone, key=lambda worker: (worker.at_ms, worker.name)), [worker.name for worker in gone]
+    key, last = f"{newest.name} since {newest.at_ms}", iso(newest.at_ms) or ""
+    return of_workers_gone(names, unattended, key=key, last=last, now_ms=ctx.runs.now_ms())
 
 
 def _stale(ctx: AlertContext, account: str, seconds: float | None) -> Alert | None:

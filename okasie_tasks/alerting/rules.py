@@ -139,14 +139,14 @@ def of_refused_key(account: str, reason: str, *, since_ms: int, now_ms: int) -> 
     )  # fmt: skip
 
 
-def of_workers_gone(names: Sequence[str], unattended: Sequence[str], *, last_ms: int, last: str, now_ms: int) -> Alert:
+def of_workers_gone(names: Sequence[str], unattended: Sequence[str], *, key: str, last: str, now_ms: int) -> Alert:
     """The alert of workers whose heartbeats stopped without a shutdown. ``last``: the newest of these heartbeats.
 
-    ``unattended``: queues that no other worker consumes.
+    ``key``: the same for the same worker and heartbeat. ``unattended``: queues that no other worker consumes.
     """
     rest = f"; nothing consumes {', '.join(unattended)}" if unattended else "; other workers consume their queues"
     return Alert(
-        key=f"since {last_ms}", kind="workers_gone", account="", at_ms=now_ms,
+        key=key, kind="workers_gone", account="", at_ms=now_ms,
         reason=f"no heartbeat of {', '.join(names)}, the last one {last}{rest}",
         what_to_do="look at their logs and at the memory of their machine, and start them again",
     )  # fmt: skip

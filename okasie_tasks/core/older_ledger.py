@@ -28,7 +28,6 @@ _ANSWERED = Flag.ECHO_DUE | Flag.RESENT | Flag.REVIVED | Flag.SELL_IN_DOUBT
 _KEPT = "changed while writes of the ledger were lost, perhaps by a push; it stays"
 _LISTED = "listed while writes of the ledger were lost, perhaps by a push; it is not sold"
 _SOLD = "sold while writes of the ledger were lost, perhaps by us; it stays sold"
-_WAITS = "changed while writes of the ledger were lost; the next run decides"
 
 
 def of_lost_write(  # noqa: PLR0911
@@ -80,7 +79,10 @@ def _unknown(local: Local, remote: Remote) -> Decision | None:
 
 
 def _without_row(remote: Remote, base: Entry) -> Decision | None:
-    """The source lacks it. A sell must not follow from an entry that a push may have replaced."""
+    """The source lacks it. A sell must not follow from an entry that a push may have replaced, in a later run either.
+
+    Inline content that was pushed after the row had gone stays listed. The lost entry may have held such a push.
+    """
     if base.sold_before:
         picture = with_remote_state(base, remote).replace(
             set_flags=_PUSHED, clear=_ANSWERED | Flag.SOLD_BY_HAND | Flag.IN_SOURCE
@@ -90,8 +92,8 @@ def _without_row(remote: Remote, base: Entry) -> Decision | None:
         )
     if remote.rendering == base.rendering:
         return None
-    entry = with_remote_state(base, remote).with_remote_accepted()
-    return Decision(action="none", reason=_WAITS, count="waiting", entry=entry)
+    picture = with_remote_state(base, remote).replace(set_flags=_PUSHED, clear=_ANSWERED | Flag.IN_SOURCE)
+    return Decision(action="none", reason=_KEPT, count="conflicts", entry=picture.with_remote_accepted())
 
 
 def _sold(local: Local, remote: Remote, base: Entry) -> Decision:

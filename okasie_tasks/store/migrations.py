@@ -135,9 +135,10 @@ def _replace_runs(client: redis.Redis, prefix: str) -> Iterator[str]:
             continue
         message = "the run was replaced by another one, because its state is of an older release"
         runs.note_once(run.id, "error", json.dumps({"code": "upgraded", "message": message, "where": None}))
+        # It waits behind the active run. If this process dies here, the repeated step joins it.
+        runs.request(run.account, run.mode, plan_only=run.plan_only, approves=run.facts.get("approves", ""))
         runs.end(run, "cancelled")
         runs.data.clear(run.id)
-        runs.request(run.account, run.mode, plan_only=run.plan_only)
         log.warning("run was replaced", account=run.account, run=run.id, reason="its state is of an older release")
         yield run.id
 

@@ -37,6 +37,7 @@ from okasie_tasks.store.records import (
     KEEP_PARTS_SECONDS,
     KEEP_RUN_SECONDS,
     KEEP_RUNS,
+    OPEN_STATES,
     Account,
     Run,
     RunKeys,
@@ -46,6 +47,7 @@ from okasie_tasks.store.scripts import redis_now_ms, script
 from okasie_tasks.telemetry import tracing
 
 _TRACES_KEPT: Final = 1_000
+_HEAL_AGAIN_MS: Final = 15 * 60 * 1000
 
 
 class Runs:
@@ -235,9 +237,13 @@ class Runs:
         return self.failovers.since(int(healed_ms or 0) + 1)
 
     def is_healing(self, account: str, lost: LostInterval) -> bool:
-        """Return whether a full run has been requested for these lost writes."""
-        healing_ms = cast("bytes | None", self.redis.hget(self.account_key(account), "healing_ms"))
-        return int(healing_ms or 0) >= lost.until_ms
+        """Return whether a full run for these lost writes is open, or was requested within the last 15 minutes."""
+        names = ["healing_ms", "healing_run", "healing_asked_ms"]
+        values = cast("list[bytes | None]", self.redis.hmget(self.account_key(account), names))
+        healing_ms, run, asked_ms = int(values[0] or 0), (values[1] or b"").decode(), int(values[2] or 0)
+        if healing_ms < lost.until_ms:
+            return False
+        return self.state(run) in OPEN_STATES or self.now_ms() - asked_ms < _HEAL_AGAIN_MS
 
     def note_accepted(self, account: str, now_ms: int) -> None:
         """Record that the marketplace has just accepted an upsert of this account."""

@@ -38,13 +38,13 @@ def may_undo_push(ctx: AccountContext, part: Part, items: list[Outgoing]) -> lis
 
 
 def request_healing(ctx: AccountContext) -> None:
-    """Request a full run for an account whose ledger may be older than its last write, once per failover."""
+    """Request a full run for an account whose ledger may be older than its last write; again if it did not heal it."""
     account = ctx.policy.account
     lost = ctx.runs.lost_writes(account)
     if lost is None or ctx.runs.is_healing(account, lost):
         return
-    ctx.runs.request(account, "full")
-    ctx.runs.note_account(account, healing_ms=lost.until_ms)
+    run, _ = ctx.runs.request(account, "full")
+    ctx.runs.note_account(account, healing_ms=lost.until_ms, healing_run=run, healing_asked_ms=ctx.runs.now_ms())
     # Its holder may have given it up in a write that is lost.
     ctx.urgent_queue.end_lead()
     log.warning(

@@ -145,7 +145,10 @@ def typed() -> list[tuple[str, list[str]]]:
 
 def shape(lines: list[str]) -> list[str]:
     """Lines without what differs from run to run: ids, numbers, lengths of bars, widths of columns."""
-    plain = (re.sub(r"\b([0-9A-HJKMNP-TV-Z]{26}|[0-9a-f]{32}|[0-9a-f-]{36})\b", "ID", line) for line in lines)
+    plain = (
+        re.sub(r"\b([0-9A-HJKMNP-TV-Z]{26}|01[0-9A-HJKMNP-TV-Z]{12}|[0-9a-f]{32}|[0-9a-f-]{36})\b", "ID", line)
+        for line in lines
+    )
     plain = (re.sub(r"[\d.,:T-]*\d[\dZ]*", "N", line) for line in plain)
     plain = (re.sub(r"[#─]+", "", line) for line in plain)
     return [" ".join(line.split()) for line in plain if line.strip()]
