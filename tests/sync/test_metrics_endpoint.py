@@ -81,7 +81,7 @@ def test_a_scrape_costs_as_much_whatever_the_account_holds(
     heard = Heard(monkeypatch)
     look(scenario)
     assert heard.trips == empty
-    assert len([command for trip in empty for command in trip]) == 14 + 6, "as docs/metrics.md tells"
+    assert len([command for trip in empty for command in trip]) == 16 + 6, "as docs/metrics.md tells"
 
 
 def test_a_redis_that_is_away_costs_the_count_and_not_the_answer(

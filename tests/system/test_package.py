@@ -149,6 +149,7 @@ def shape(lines: list[str]) -> list[str]:
         re.sub(r"\b([0-9A-HJKMNP-TV-Z]{26}|01[0-9A-HJKMNP-TV-Z]{12}|[0-9a-f]{32}|[0-9a-f-]{36})\b", "ID", line)
         for line in lines
     )
+    plain = (re.sub(r"cli:\S+@\S+", "cli:PERSON", line) for line in plain)
     plain = (re.sub(r"[\d.,:T-]*\d[\dZ]*", "N", line) for line in plain)
     plain = (re.sub(r"[#─]+", "", line) for line in plain)
     return [" ".join(line.split()) for line in plain if line.strip()]
