@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
@@ -40,6 +42,9 @@ class ApiHandler(web.RequestHandler):
 
     def initialize(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
+        self._count: Callable[[int, int], object] = lambda _status, _items: None
+        """Notes status and accepted items of the request, if it has a key."""
+        self._items = 0
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -67,22 +72,23 @@ class ApiHandler(web.RequestHandler):
         kind, argument = route(self.request.method or "", self.request.path)
         decision = self._sandbox.quotas[key.name].take(now)
         self._quota_headers(self._sandbox.quotas[key.name], decision, now)
-        meter = self._sandbox.meters[key.name]
+        self._count = partial(self._sandbox.meters[key.name].note, now, kind)
         if not decision.allowed:
-            meter.note(now, kind, 429, 0)
             self._too_many(decision.retry_after, now)
             return
         fault = self._sandbox.faults.pick(kind, key.name, lambda: self._references(kind, argument))
         try:
-            items = await self._answer(key, kind, argument, fault, now)
+            await self._answer(key, kind, argument, fault, now)
         except _Dropped:
-            meter.note(now, kind, 0, 0)
+            self._count(0, 0)
             self._drop()
-            return
         except Refusal as refused:
             self._refuse(refused)
-            items = 0
-        meter.note(now, kind, self.get_status(), items)
+
+    def finish(self, chunk: Any = None) -> Any:
+        """Count the request, then send the response: who has read it finds the request counted."""
+        self._count(self.get_status(), self._items)
+        return super().finish(chunk)
 
     def _key(self) -> Key | None:
         header = self.request.headers.get("Authorization", "")
@@ -101,30 +107,31 @@ class ApiHandler(web.RequestHandler):
 
     # -- answering -------------------------------------------------------------------------------------------------
 
-    async def _answer(self, key: Key, kind: str, argument: str, fault: Fault | None, now: float) -> int:
+    async def _answer(self, key: Key, kind: str, argument: str, fault: Fault | None, now: float) -> None:
         what = fault.kind if fault else ""
         if what == "slow" and fault:
             await self._sandbox.faults.wait(fault.seconds)
         if self._before(what, fault, now):
-            return 0
+            return
         status, body, items = self._endpoint(key, kind, argument, what)
         if what == "drop_after":
             raise _Dropped
+        self._items = items
         if what == "garbage":
             body = b"\x00\xff not json at all"
         if fault and what == "answer_after":
             self._answer_by(fault)
-            return items
+            return
         if fault and what == "edit":
             status = fault.status or status
             body = msgspec.json.encode(edited(msgspec.json.decode(body), fault.edits, fault.rng))
             self._set_headers(fault)
         self.set_status(status)
         if what == "truncated":
+            self._count(status, items)
             self._send_half(body)
-            return items
-        self.finish(body)
-        return items
+        else:
+            self.finish(body)
 
     def _before(self, what: str, fault: Fault | None, now: float) -> bool:
         """Apply a fault that keeps the request from having an effect; True if the response is sent."""

@@ -24,6 +24,8 @@ class Statement(NamedTuple):
     """Whether it was made for certain: the process that made it may have died before it could."""
     quiet: bool = False
     """A run beside which nothing else happened."""
+    asked_ms: int = 0
+    """When a read was requested: a sell that was requested later is not undone by it."""
 
 
 class Car:
@@ -41,6 +43,7 @@ class Car:
         """Of these, what a run read beside others: a row is left alone, and not learned, where a sell waits for it."""
         self._in_source: bool | None = False
         self._newest = ""
+        self._sold_ms = 0
         self._absent = self._ever_sold = False
 
     def tell(self, statement: Statement) -> None:
@@ -58,6 +61,12 @@ class Car:
 
     def _urgent(self, statement: Statement) -> None:
         sells = statement.price is None
+        if sells:
+            self._sold_ms = statement.at_ms
+        elif statement.kind == "read" and statement.asked_ms < self._sold_ms:
+            # The sell was requested later. Where something else was sent in between, either may have come first.
+            self.stands |= set() if self._by_hand else {statement.price}
+            return
         self.stands = {SOLD if statement.price is None else statement.price}
         self._by_hand = sells
         self._ever_sold |= sells

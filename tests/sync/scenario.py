@@ -275,8 +275,8 @@ class Scenario:
         for reading in self.inventory.readings:
             if reading.label[0] == "push":
                 for reference, price in reading.prices.items():
-                    sure = reading.who not in self._died
-                    said[reference].append(Statement(reading.opened_ms, "read", price, sure=sure))
+                    sure, asked_ms = reading.who not in self._died, self.plain.pushes.get(reading.label[1]).at_ms
+                    said[reference].append(Statement(reading.opened_ms, "read", price, sure=sure, asked_ms=asked_ms))
         for run in self.runs:
             for reference in self.references:
                 said[reference] += self._run_said(run, reference)
