@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 
 from okasie_tasks.core.listing import Issue, Listing
-from okasie_tasks.core.remote_rows import RemoteListing
+from okasie_tasks.core.remote_rows import KnownRow, RemoteListing
 from okasie_tasks.core.row_cache import RowCache
 
 Lane = Literal["urgent", "bulk"]
@@ -25,7 +25,10 @@ Kind = Literal["list", "bulk", "put", "delete", "status", "locations"]
 
 
 class Page(msgspec.Struct, frozen=True):
-    """One page of ``GET /listings``. ``unreadable`` counts rows that were not objects or had no usable ``id``."""
+    """One page of ``GET /listings``. ``unreadable`` counts rows that were not objects or had no usable ``id``.
+
+    ``known``: rows that were not decoded, because the caller knows them.
+    """
 
     rows: tuple[RemoteListing, ...]
     page: int
@@ -39,6 +42,12 @@ class Page(msgspec.Struct, frozen=True):
     """``meta.partner.access.profileIds``, empty when the response lacks it."""
     partner_source: str = ""
     """``meta.partner.source``. Whether our own rows carry it as their provider is not documented."""
+    known: tuple[KnownRow, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """The number of rows that could be read."""
+        return len(self.rows) + len(self.known)
 
 
 class SkippedImage(msgspec.Struct, frozen=True):
@@ -105,7 +114,7 @@ class RequestLog(msgspec.Struct, frozen=True):
 class Call(Protocol):
     """One permitted call. Call exactly one of the methods, once; each sends exactly one request."""
 
-    def list_page(self, page: int, *, updated_since: datetime | None = None) -> Page: ...
+    def list_page(self, page: int, *, updated_since: datetime | None = None, known: Collection[bytes] = ()) -> Page: ...
     def bulk_upsert(self, items: Sequence[tuple[str, bytes]]) -> WriteAnswer: ...
     def put(self, reference: str, body: bytes) -> WriteAnswer: ...
     def delete(self, reference: str) -> WriteAnswer: ...
@@ -213,6 +222,8 @@ class SourceRow(msgspec.Struct, frozen=True):
     """Fingerprint of the raw row; empty if the source cannot compute one."""
     content: bytes = b""
     """Fingerprint of the row's content, if cached; ``listing`` is then None although the row is valid."""
+    key: bytes = b""
+    """Key of the reference of a row that equalled its ledger entry when it was last read; it was not parsed."""
     read: Callable[[], SourceRow] | None = None
     """Maps and validates a row that was taken from the cache."""
     left_out: Literal["", "blank", "skipped"] = ""
@@ -266,8 +277,8 @@ class Source(Protocol):
     ) -> Iterator[SourceRow]:
         """Yield the rows of a block, mapped and validated. The source itself is not read.
 
-        ``known``: rows whose content it holds are not mapped again, see `SourceRow.content`. ``only``: of rows with
-        other references, only the reference is read.
+        ``known``: rows whose content it holds are not mapped again, see `SourceRow.content` and `SourceRow.key`.
+        ``only``: of rows with other references, only the reference is read.
         """
         ...
 

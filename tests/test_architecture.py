@@ -45,7 +45,7 @@ LAYER = {
 }
 """Top-level package or module -> layer. A module imports from lower layers and from its own package."""
 
-CORE_MAY_USE = frozenset({"msgspec"}) | sys.stdlib_module_names
+CORE_MAY_USE = frozenset({"msgspec", "xxhash"}) | sys.stdlib_module_names
 NO_IO = frozenset(
     {"socket", "subprocess", "threading", "asyncio", "sqlite3", "urllib", "http", "time", "random", "os", "io"}
 )

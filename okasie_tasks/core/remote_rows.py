@@ -1,8 +1,8 @@
 """The marketplace's rows in read shape, and its list decoded straight to what is compared.
 
-`Rows` decodes a page whose values are of the kinds that the contract names, and skips what is not used. A page with
-anything else on it is refused there as a whole and read value by value by `read_remote`, which makes the same of the
-same row. Reading back is tolerant: it never raises.
+A row that is known, byte for byte, is not decoded: only its id and reference are. Of the others, one whose values are
+of the kinds that the contract names is decoded at once, and what is not used is skipped; any other row is read value by
+value by `read_remote`, which makes the same of the same row. Reading back is tolerant: it never raises.
 
 A field that a row does not contain, or whose value cannot be read, is unknown, which is not the same as empty: its bit
 in `RemoteListing.absent` is set.
@@ -10,10 +10,13 @@ in `RemoteListing.absent` is set.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
+from xxhash import xxh3_64_digest
 
 from okasie_tasks.core.fields import FIELDS, PLACE
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, DEALER_UNREAD, Compared, normalise, read_row
@@ -85,35 +88,65 @@ _PLAIN: Final = frozenset({int, bool})
 assert (*_OUTSIDE[:_PLACE_AT], *PLACE, *_OUTSIDE[_PLACE_AT:]) == COMPARED_FIELDS  # noqa: S101 - one table, one order
 
 
-class Rows(msgspec.Struct):
-    """The body of a page of the list; ``data`` as `remote_listing` takes its rows."""
-
-    data: list[_Row]  # type: ignore[valid-type]
+class _Body(msgspec.Struct):
+    data: list[msgspec.Raw]
     pagination: dict[str, Any]
     meta: Any = None
 
 
-class _CompleteRows(Rows):
-    data: list[_CompleteRow]  # type: ignore[valid-type]
+class _Keys(msgspec.Struct):
+    id: _Id | None = None
+    externalReference: str | None = None
 
 
-_DECODERS: Final = (msgspec.json.Decoder(_CompleteRows), msgspec.json.Decoder(Rows))
+_BODY: Final = msgspec.json.Decoder(_Body)
+_KEYS: Final = msgspec.json.Decoder(_Keys)
+_DECODERS: Final = (msgspec.json.Decoder(_CompleteRow), msgspec.json.Decoder(_Row))
 
 
-def decode_rows(body: bytes) -> Rows | None:
-    """None for a body that is not of that shape, or not throughout."""
+class Rows(msgspec.Struct):
+    """The body of a page of the list. ``data``: its rows; None for one that cannot be read at all."""
+
+    data: list[RemoteListing | KnownRow | None]
+    pagination: dict[str, Any]
+    meta: Any = None
+
+
+def decode_rows(body: bytes, *, known: Collection[bytes] = ()) -> Rows | None:
+    """Decode a page; None for a body that is no JSON of that shape. ``known``: the hashes of rows that are known."""
+    try:
+        page = _BODY.decode(body)
+        return Rows([_decoded(raw, known) for raw in page.data], page.pagination, page.meta)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _decoded(raw: msgspec.Raw, known: Collection[bytes]) -> RemoteListing | KnownRow | None:
+    digest = xxh3_64_digest(raw)
+    if digest in known:
+        try:
+            keys = _KEYS.decode(raw)
+        except msgspec.ValidationError:
+            keys = _Keys()
+        if keys.id and keys.externalReference:
+            return KnownRow(keys.id, keys.externalReference, digest, partial(_read, raw, digest))
+    return _read(raw, digest)
+
+
+def _read(raw: msgspec.Raw, digest: bytes) -> RemoteListing | None:
+    """Decode one row. Raises as msgspec does for one that is no JSON."""
     for decoder in _DECODERS:
         try:
-            return decoder.decode(body)
+            row = decoder.decode(raw)
         except msgspec.ValidationError:
             continue
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-    return None
+        return remote_listing(row, digest)
+    found = read_remote(msgspec.json.decode(raw))
+    return None if found is None else msgspec.structs.replace(found, raw=digest)
 
 
-def remote_listing(row: Any) -> RemoteListing | None:
-    """What `okasie_tasks.core.listing.read_remote` makes of the same row."""
+def remote_listing(row: Any, digest: bytes = b"") -> RemoteListing | None:
+    """What `read_remote` makes of the same row. ``digest``: the hash of its bytes."""
     values = msgspec.structs.astuple(row)
     place, identity, reference, provider, updated, profile, dealer, images, link = values[len(_OUTSIDE) :]
     inside = _PLACES[place] if place is None or place is msgspec.UNSET else msgspec.structs.astuple(place)
@@ -134,13 +167,14 @@ def remote_listing(row: Any) -> RemoteListing | None:
         code=(dealer.locationCode if dealer is not None else None) or None,
         images=len(images) if images is not None else -1,
         link=link or "",
+        raw=digest,
     )
 
 
 def _listing(
     *, identity: str | None, reference: str | None, provider: str | None, compared: Compared, absent: int,
     updated: datetime | None, timeless: bool, profile: str | None, code: str | None, images: int,
-    link: str,
+    link: str, raw: bytes = b"",
 ) -> RemoteListing | None:  # fmt: skip
     status, odd = compared[_STATUS], ""
     if status not in _WORDS and status is not None:
@@ -167,6 +201,7 @@ def _listing(
         absent=absent,
         odd=odd,
         link=link,
+        raw=raw,
     )
 
 
@@ -222,6 +257,17 @@ class RemoteListing(msgspec.Struct, frozen=True):
     """What is wrong with the row, for a warning."""
     link: str = ""
     """``listingUrl``, not validated."""
+    raw: bytes = b""
+    """The hash of the row's bytes; empty where it was not read from bytes."""
+
+
+class KnownRow(msgspec.Struct, frozen=True):
+    """A row whose bytes are known. ``raw``: their hash. ``read`` decodes it."""
+
+    id: str
+    reference: str
+    raw: bytes
+    read: Callable[[], RemoteListing | None]
 
 
 def read_remote(raw: object) -> RemoteListing | None:

@@ -1,48 +1,71 @@
-"""A cache of one block of the source: the content fingerprint of each raw row when it was last read.
+"""A cache of one block of the source: what is known of each raw row since it was last read.
 
-A byte-identical row under the same mapping has the same content and need not be mapped and validated again. It takes
-16 bytes per row; lost entries are recomputed.
+A byte-identical row under the same mapping has the same content and need not be mapped and validated again. One that
+also equalled its ledger entry need not even be parsed, until the entry is written. It takes 16 bytes per row; lost
+entries are recomputed.
 """
 
 from __future__ import annotations
 
-from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
-_WIDTH = 8
+from xxhash import xxh3_64_digest
+
+_WIDTH: Final = 8
+_PAIR: Final = 2 * _WIDTH
+_COUNT_BYTES: Final = 4
+_HEAD: Final = 2 * _WIDTH + _COUNT_BYTES
 
 
 class RowCache:
-    """Raw row -> content, from the last read and from this one. ``kept``: the last result of `pack`, or b""."""
+    """Raw row -> what is known of it, from the last read and from this one.
 
-    def __init__(self, kept: bytes = b"") -> None:
-        self._kept = kept
+    ``kept``: the last result of `pack`, or b"". ``number``: that of the run that reads now.
+    """
+
+    def __init__(self, kept: bytes = b"", *, number: int = 0) -> None:
+        self._kept, self._number = kept, number
         self._version = b""
         self._now: list[bytes] = []
+        self._now_same: list[bytes] = []
         self.contents: dict[bytes, bytes] = {}
         """Fingerprint of a raw row -> fingerprint of its content; filled by `under`."""
+        self.same: dict[bytes, bytes] = {}
+        """Fingerprint of a raw row -> key of its reference, for rows that equalled their ledger entries."""
+        self.noted_by = 0
+        """The number of the run that noted `same`."""
 
     def under(self, version: bytes) -> None:
         """Set the source's version, before its first row. Under one version, equal raw rows have equal content."""
         self._version = version
         kept = self._kept
-        if kept[:_WIDTH] == version:
-            middle = _WIDTH * 2
-            self.contents = {
-                kept[place : place + _WIDTH]: kept[place + _WIDTH : place + middle]
-                for place in range(_WIDTH, len(kept), middle)
-            }
+        if kept[:_WIDTH] != version or len(kept) < _HEAD:
+            return
+        self.noted_by = int.from_bytes(kept[_WIDTH : 2 * _WIDTH], "big")
+        middle = _HEAD + _PAIR * int.from_bytes(kept[2 * _WIDTH : _HEAD], "big")
+        self.same = _pairs(kept, _HEAD, middle)
+        self.contents = _pairs(kept, middle, len(kept))
 
     def note(self, raw: bytes, content: bytes) -> None:
         """Record a row that was read, for the next read."""
         self._now.append(raw + content)
 
+    def note_same(self, raw: bytes, key: bytes) -> None:
+        """Record a row that equals its ledger entry. ``key``: of its reference."""
+        self._now_same.append(raw + key)
+
     def pack(self) -> bytes | None:
-        """Return the bytes to store; None if they are already stored, or the source has no version."""
-        packed = self._version + b"".join(self._now)
-        return None if packed == self._kept or not self._version else packed
+        """Return the bytes to store; None if the source has no version."""
+        if not self._version:
+            return None
+        head = self._number.to_bytes(_WIDTH, "big") + len(self._now_same).to_bytes(_COUNT_BYTES, "big")
+        return b"".join((self._version, head, *self._now_same, *self._now))
+
+
+def _pairs(data: bytes, begin: int, end: int) -> dict[bytes, bytes]:
+    return {data[at : at + _WIDTH]: data[at + _WIDTH : at + _PAIR] for at in range(begin, end, _PAIR)}
 
 
 def raw_fingerprint(row: Any) -> bytes:
     """Hash a raw row, as bytes or a buffer of them, into 8 bytes."""
-    return blake2b(row, digest_size=_WIDTH).digest()
+    return xxh3_64_digest(row)

@@ -7,7 +7,7 @@ are off: each attempt needs a separate permit, and a redirect would send the key
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -186,13 +186,14 @@ class PermittedCall:
 
     # -- the calls -------------------------------------------------------------------------------------------------
 
-    def list_page(self, page: int, *, updated_since: datetime | None = None) -> Page:
-        """``GET /listings``, all statuses, 200 rows a page."""
+    def list_page(self, page: int, *, updated_since: datetime | None = None, known: Collection[bytes] = ()) -> Page:
+        """``GET /listings``, all statuses, 200 rows a page. ``known``: the hashes of rows not to decode."""
         query = {"page": str(page), "pageSize": str(PAGE_SIZE), "status": "all"}
         if updated_since is not None:
             query["updatedSince"] = updated_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         since = f" since {query['updatedSince']}" if updated_since else ""
-        attempt = self._send("list", "GET", f"/listings?{urlencode(query)}", f"GET /listings page {page}{since}")
+        where = f"GET /listings page {page}{since}"
+        attempt = self._send("list", "GET", f"/listings?{urlencode(query)}", where, known=known)
         return attempt.read(responses.read_page, page=page)
 
     def bulk_upsert(self, items: Sequence[tuple[str, bytes]]) -> WriteAnswer:
@@ -234,7 +235,15 @@ class PermittedCall:
     # -- one request -----------------------------------------------------------------------------------------------
 
     def _send(
-        self, kind: Kind, method: str, path: str, where: str, *, body: bytes | None = None, items: int = 0
+        self,
+        kind: Kind,
+        method: str,
+        path: str,
+        where: str,
+        *,
+        body: bytes | None = None,
+        items: int = 0,
+        known: Collection[bytes] = (),
     ) -> Attempt:
         if self._permit is None or self._used:
             raise RuntimeError("a permit is for exactly one request")
@@ -251,7 +260,7 @@ class PermittedCall:
                 status, received, raw = self._exchange(kind, method, self._api.base_url + path, headers, body)
             self._api.record_latency(time.monotonic() - started)
             # Pages are decoded straight to the compared fields, where their rows allow it.
-            decoded = (decode_rows(raw) if kind == "list" and status == 200 else None) or decode(raw)
+            decoded = (decode_rows(raw, known=known) if kind == "list" and status == 200 else None) or decode(raw)
             verdict = verdict_of(kind, status, decoded)
             outcome = responses.feedback(status, received, decoded)
             if verdict == "failed" or (verdict == "answer" and decoded is NOT_JSON):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeGuard
 
-from okasie_tasks.core.remote_rows import Rows, read_remote, read_time, remote_listing
+from okasie_tasks.core.remote_rows import KnownRow, RemoteListing, Rows, read_remote, read_time
 from okasie_tasks.marketplace.refusals import PERMANENT, error_of, issues_of, lacks_scope, text
 from okasie_tasks.ports import Feedback, ItemAnswer, Location, Page, SkippedImage, WriteAnswer
 
@@ -102,9 +102,10 @@ def read_page(body: object, *, page: int, moment: datetime | None, request_id: s
         raise Unreadable("expected pagination.totalItems and pagination.totalPages to be counts")
     if "page" in pagination and _number(pagination["page"]) != page:
         raise Unreadable(f"expected page {page}, got page {text(str(pagination.get('page')))}")
-    remote = [remote_listing(row) for row in rows] if isinstance(body, Rows) else [read_remote(row) for row in rows]
+    remote = rows if isinstance(body, Rows) else [read_remote(row) for row in rows]
     return Page(
-        rows=tuple(row for row in remote if row is not None),
+        rows=tuple(row for row in remote if isinstance(row, RemoteListing)),
+        known=tuple(row for row in remote if isinstance(row, KnownRow)),
         page=page,
         total_items=total_items,
         total_pages=total_pages,

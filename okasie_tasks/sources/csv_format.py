@@ -86,16 +86,21 @@ class CsvFormat:
         for number, (line, cells) in enumerate(reader.read(), start=block.first + 1):
             where = f"{block.name}:{reader.row_line}"
             raw = raw_fingerprint(line.encode() if cells is None else msgspec.msgpack.encode(cells))
-            if (content := known.contents.get(raw)) is None:
+            key, content = known.same.get(raw, b""), known.contents.get(raw)
+            if not key and content is None:
                 row = _read_row(mapping, head, number, where, line=line, cells=cells, raw=raw)
             else:
                 # An identical row was valid before.
                 read = partial(_read_row, mapping, head, number, where, line=line, cells=cells, raw=raw)
-                if cells is None:
+                if content is None:
+                    reference = None
+                elif cells is None:
                     reference = mapping.reference.of_line(line, head.delimiter)
                 else:
                     reference = mapping.reference.of_cells(cells)
-                row = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
+                row = SourceRow(
+                    number, reference, None, where=where, raw=raw, content=content or b"", key=key, read=read
+                )
             yield msgspec.structs.replace(row, unterminated=True) if number == last else row
 
     def _reader(self, block: Block, head: _Head) -> CsvReader:

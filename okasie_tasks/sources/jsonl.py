@@ -59,12 +59,21 @@ class JsonLinesFormat:
         for line, text in enumerate(io.BytesIO(block.data), start=block.line + 1):
             if text.strip(_BLANK):
                 number += 1
-                yield _row(mapping, text, number, f"{block.name}:{line}", known.contents)
+                yield _row(mapping, text, number, f"{block.name}:{line}", known)
 
 
-def _row(mapping: RowMapping, text: bytes, number: int, where: str, contents: dict[bytes, bytes]) -> SourceRow:
-    """Return the row of one line. Its reference must be read even where its content is cached."""
+def _row(mapping: RowMapping, text: bytes, number: int, where: str, known: RowCache) -> SourceRow:
+    """Return the row of one line, whose reference is read unless the row equalled its ledger entry."""
     raw = raw_fingerprint(text)
+    if key := known.same.get(raw):
+        read_again = partial(_parsed, mapping, text, number, where, raw=raw, contents=known.contents)
+        return SourceRow(number, None, None, where=where, raw=raw, key=key, read=read_again)
+    return _parsed(mapping, text, number, where, raw=raw, contents=known.contents)
+
+
+def _parsed(
+    mapping: RowMapping, text: bytes, number: int, where: str, *, raw: bytes, contents: dict[bytes, bytes]
+) -> SourceRow:
     try:
         value: Any = msgspec.json.decode(text.lstrip(_BOM))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -3,8 +3,8 @@
 Keys: ``{prefix}ledger:{account}:{bucket}`` (hash, reference -> 64 bytes), ``{prefix}rejects:{account}`` and
 ``{prefix}images:{account}`` (hashes, reference -> JSON); ``{prefix}unreadable:{account}`` (hash: ``count``, ``rows``,
 ``waiting``; see `okasie_tasks.core.unreadable`); ``{prefix}creates:{account}`` (set, references of creates without an
-answer; see `okasie_tasks.sync.doubtful`); and, as a cache, ``{prefix}rows:{account}`` (hash, block of the source
--> 16 bytes a row). Writes are compare-and-set, so that an urgent write between read and write is never undone.
+answer; see `okasie_tasks.sync.doubtful`). Writes are compare-and-set, so that an urgent write between read and write is
+never undone, and mark the entry as touched, so that no known row is trusted; see `okasie_tasks.store.known_rows`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 import redis
 
+from okasie_tasks.core.fingerprint import reference_key
 from okasie_tasks.core.ledger_entry import PACKED_BYTES, Entry
 from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
 from okasie_tasks.core.unreadable import UnreadableRows, WaitingSells
 from okasie_tasks.store.catalog import Catalog
+from okasie_tasks.store.known_rows import KnownRows
 from okasie_tasks.store.scripts import script
 
 _PIPELINE = 200
@@ -39,8 +41,9 @@ class Ledger:
         self._skipped = f"{prefix}images:{account}"
         self._unreadable = f"{prefix}unreadable:{account}"
         self._creates = f"{prefix}creates:{account}"
-        self._rows = f"{prefix}rows:{account}"
+        self._account = f"{prefix}account:{account}"
         self.catalog = Catalog(client, prefix=prefix, account=account)
+        self.known = KnownRows(client, prefix=prefix, account=account)
         self._swap = script(client, "ledger_swap")
         self._read = script(client, "ledger_read")
 
@@ -98,14 +101,14 @@ class Ledger:
         for change in changes:
             by_bucket[bucket_of(change[0])].append(change)
         lost: list[str] = []
-        items = list(by_bucket.items())
+        items, beside = list(by_bucket.items()), (self.known.touched_key, self._account)
         for start in range(0, len(items), _PIPELINE):
             pipe = self._redis.pipeline(transaction=False)
             for bucket, batch in items[start : start + _PIPELINE]:
                 arguments: list[str | bytes] = []
                 for reference, old, new in batch:
-                    arguments += [reference, old.pack() if old else b"", new.pack()]
-                self._swap(keys=[f"{self._hash}{bucket}"], args=arguments, client=pipe)
+                    arguments += [reference, reference_key(reference), old.pack() if old else b"", new.pack()]
+                self._swap(keys=[f"{self._hash}{bucket}", *beside], args=arguments, client=pipe)
             for refused in pipe.execute():
                 lost += [name.decode() for name in refused]
         return lost
@@ -135,21 +138,6 @@ class Ledger:
     def forget_creates(self, references: Collection[str]) -> None:
         if references:
             self._redis.srem(self._creates, *references)
-
-    # -- rows of the source ----------------------------------------------------------------------------------------
-
-    def known_rows(self, place: int) -> bytes:
-        """Return the cached rows of one block of the source; see `okasie_tasks.core.row_cache`."""
-        return cast("bytes | None", self._redis.hget(self._rows, str(place))) or b""
-
-    def keep_rows(self, place: int, known: bytes) -> None:
-        self._redis.hset(self._rows, str(place), cast("Any", known))
-
-    def forget_rows(self, beyond: int) -> None:
-        """Forget the blocks after the first ``beyond``: the source has become shorter."""
-        gone = [place for place in cast("list[bytes]", self._redis.hkeys(self._rows)) if int(place) >= beyond]
-        if gone:
-            self._redis.hdel(self._rows, *cast("Any", gone))
 
     # -- rejects ---------------------------------------------------------------------------------------------------
 

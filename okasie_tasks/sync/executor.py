@@ -25,6 +25,7 @@ from okasie_tasks.errors import (
 )
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
+from okasie_tasks.store.known_rows import KnownPage
 from okasie_tasks.sync import compare, confirm, control_totals, fetch, finish, halving, load, phases, spool, writes
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
 from okasie_tasks.sync.reading import first_block, read_source, reading_part
@@ -236,8 +237,15 @@ def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
         partner_source=page.partner_source,
         **({"profiles": json.dumps(sorted(page.profile_ids))} if page.profile_ids else {}),
     )
+    run = ctx.runs.get(part.run) or run
     return fetch.write_page(
-        ctx, part.run, page, read_number=fetch.FIRST_READ, partitions=partitions, provider=account.provider
+        ctx,
+        run,
+        page,
+        read_number=fetch.FIRST_READ,
+        partitions=partitions,
+        provider=account.provider,
+        known=KnownPage(),
     )
 
 
@@ -255,17 +263,20 @@ def _same_market(ctx: AccountContext) -> None:
 def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     since = run.facts.get("since", "")
     moment = datetime.fromisoformat(since).astimezone(UTC) if since else None
-    number = fetch.page_of(run, part.number)
+    number, provider = fetch.page_of(run, part.number), run.facts.get("provider", "")
+    known = ctx.ledger.known.page(number, provider=provider) if run.fact("walked_all") else KnownPage()
     try:
-        page = call.list_page(number, updated_since=moment)
+        page = call.list_page(number, updated_since=moment, known=known.rows)
     except ItemRejected:
         if not run.fact("read_on"):
             raise
         return {"rows": 0, "total": run.fact("total_items")}  # there is no page past the end
-    if not page.rows and not page.unreadable:
+    if not page.count and not page.unreadable:
         fetch.end_walk(ctx, run, number)
-    partitions, provider = run.fact("partitions", 1), run.facts.get("provider", "")
-    return fetch.write_page(ctx, part.run, page, read_number=part.number + 1, partitions=partitions, provider=provider)
+    return fetch.write_page(
+        ctx, run, page, read_number=part.number + 1, partitions=run.fact("partitions", 1), provider=provider,
+        known=known,
+    )  # fmt: skip
 
 
 def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:

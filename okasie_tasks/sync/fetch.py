@@ -1,7 +1,8 @@
 """Reads the marketplace: writes a small record of each listing into the partitions of the run.
 
 For a listing that equals its ledger entry, only the hash of its reference is written. Values are written only for rows
-whose rendering is not in the ledger.
+whose rendering is not in the ledger. A row that equalled its entry in an earlier full run, byte for byte, is not
+decoded and its entry not read, unless the entry was written since.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from okasie_tasks.ports import Page
 from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
+    from okasie_tasks.store.known_rows import KnownPage
     from okasie_tasks.store.records import Run
 
 
@@ -77,25 +79,28 @@ def next_cursor(page: Page, now: datetime) -> str:
 
 
 def write_page(
-    ctx: AccountContext, run: str, page: Page, *, read_number: int, partitions: int, provider: str
+    ctx: AccountContext, run: Run, page: Page, *, read_number: int, partitions: int, provider: str, known: KnownPage
 ) -> dict[str, int | dict[str, int]]:
     """Write the rows of a page into the partitions; returns the counts that prove the walk complete.
 
     ``read_number``: the number of this page read within the walk; of two records of one listing, the later counts.
-    ``provider``: our provider name, once it is known. Rows of another provider are not ours, even with one of our
-    references. They stay where the ledger owns the listing, because the API docs do not promise that the name is
-    constant.
+    ``known``: what `OkasieApi.list_page` was given. ``provider``: our provider name, once it is known. Rows of another
+    provider are not ours, even with one of our references. They stay where the ledger owns the listing, because the API
+    docs do not promise that the name is constant.
     """
-    named = [row for row in page.rows if row.reference]
+    providers: Counter[str] = Counter()
+    same: dict[int, list[bytes]] = defaultdict(list)
+    noted, decoded = _take_known(ctx, page, known, partitions, same)
+    if noted and provider:
+        providers[provider] += len(noted)
+    named = [row for row in decoded if row.reference]
     references = [row.reference or "" for row in named]
     keys = [hash8(reference) for reference in references]
-    same: dict[int, list[bytes]] = defaultdict(list)
     batches: dict[int, RemoteBatch] = defaultdict(RemoteBatch)
     with_values: list[bytes] = []
-    providers: Counter[str] = Counter()
     lost: Counter[int] = Counter()
     links: list[tuple[str, str]] = []
-    rows = active = unowned = 0
+    rows, active, unowned = len(noted), 0, 0
     entries = ctx.ledger.packed(references, keys)
     for row, key, packed in zip(named, keys, entries, strict=True):
         owned = entry_state(packed).owned
@@ -110,6 +115,8 @@ def write_page(
         rendering = compared_fingerprint(row.compared)
         if is_as_rendered(packed, rendering, row.status or "", _dealers(row)) and not row.odd:
             same[partition].append(key)
+            if owned and row.raw and row.provider in (provider, None):
+                noted.append(row.raw)
             continue
         record = remote_record(row, None if packed == ABSENT else Entry.unpack(packed), provider)
         assert record is not None  # noqa: S101 - `is_as_rendered` agrees
@@ -126,19 +133,40 @@ def write_page(
     collections: dict[str, object] = {f"remote:{partition}": batch for partition, batch in batches.items()}
     if with_values:
         # Before the rows: a reader of the rows must already find them marked.
-        ctx.runs.data.mark(run, "with_values", with_values)
-    ctx.runs.data.put_sorted(run, read_number, collections | {"ids": b"".join(hash8(row.id) for row in page.rows)})
+        ctx.runs.data.mark(run.id, "with_values", with_values)
+    ids = b"".join((*(hash8(row.id) for row in page.rows), *(hash8(row.id) for row in page.known)))
+    ctx.runs.data.put_sorted(run.id, read_number, collections | {"ids": ids})
+    if run.fact("walked_all"):
+        ctx.ledger.known.keep_page(page.page, run.fact("number"), noted, provider=provider)
     return {
-        "rows": len(page.rows),
-        "nameless": len(page.rows) - rows + page.unreadable,
+        "rows": page.count,
+        "nameless": page.count - rows + page.unreadable,
         "unreadable": page.unreadable,
-        "nameless_active": sum(row.status == "active" for row in page.rows) - active,
+        "nameless_active": sum(row.status == "active" for row in decoded) - active,
         "total": page.total_items,
         "providers": dict(providers),
         "unowned": unowned,
         **_unnamed(page, provider),
         **_lost(lost, entries),
     }
+
+
+def _take_known(
+    ctx: AccountContext, page: Page, known: KnownPage, partitions: int, same: dict[int, list[bytes]]
+) -> tuple[list[bytes], list[RemoteListing]]:
+    """Sort the known rows whose entries were not written since into ``same``; return their hashes, and the other rows.
+
+    The entry of a known row equals it, so the listing is ours and live in the ledger as on the marketplace.
+    """
+    keys = [hash8(row.reference) for row in page.known]
+    noted, decoded = list[bytes](), list(page.rows)
+    for row, key, written in zip(page.known, keys, ctx.ledger.known.touched(keys), strict=True):
+        if written < known.number:
+            same[partition_of_hash(key, partitions)].append(key)
+            noted.append(row.raw)
+        elif (listing := row.read()) is not None:
+            decoded.append(listing)
+    return noted, decoded
 
 
 def _unnamed(page: Page, provider: str) -> dict[str, int]:

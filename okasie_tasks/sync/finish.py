@@ -84,6 +84,8 @@ def end(ctx: AccountContext, run: Run, state: str) -> None:
         ctx.runs.request(run.account, run.mode)
     before = ctx.runs.account(run.account).cursor if cursor else ""
     ctx.runs.end(run, state, cursor=cursor, account_facts=account)
+    if run.fact("walked_all") and not run.plan_only and state in ("done", "held"):
+        ctx.ledger.known.prune(run.fact("number"), entries=ctx.ledger.count())
     _record_span(run, state, ctx.runs.now_ms())
     # The plan of a dry run is read after its end; other runs keep only their record.
     ctx.runs.data.clear(run.id, but=held_changes.KEPT_FOR_PLANS if run.plan_only else ())

@@ -66,12 +66,12 @@ class BlockResult(msgspec.Struct):
         """Count rows; return those that have a reference."""
         self.rows += len(chunk)
         self.open_end = chunk[-1].where if chunk[-1].unterminated else ""
-        nameless = [row for row in chunk if row.reference is None]
+        nameless = [row for row in chunk if row.reference is None and not row.key]
         self.nameless += len(nameless)
         self.unreadable += map(unreadable_rows.record_of, nameless[: MOST_NAMED - len(self.unreadable)])
         self.skipped += sum(row.left_out == "skipped" for row in chunk)
         self.blank += sum(row.left_out == "blank" for row in chunk)
-        return [row for row in chunk if row.reference]
+        return [row for row in chunk if row.reference or row.key]
 
 
 def load_block(ctx: AccountContext, part: Part, run: Run, *, partitions: int) -> BlockResult:
@@ -118,33 +118,57 @@ class _Sorter:
         self._dealers: dict[bytes, str] | None = None if run.plan_only else {}
         self._all_titles = not run.plan_only and not ctx.ledger.catalog.is_whole
         """The ledger is older than the catalogue: every row is decoded once, and not only new and changed ones."""
-        self.known = RowCache(b"" if self._all_titles else ctx.ledger.known_rows(self._number))
+        kept = b"" if self._all_titles else ctx.ledger.known.block(self._number)
+        self.known = RowCache(kept, number=run.fact("number"))
 
     def add(self, chunk: list[SourceRow]) -> None:
-        """Sort rows, all of which have a reference."""
+        """Sort rows, all of which have a reference or its key."""
+        chunk = self._without_known(chunk)
         references = [row.reference or "" for row in chunk]
         keys = [hash8(reference) for reference in references]
         with_values = self._marked_with_values(keys)
         for row, key, packed in zip(chunk, keys, self._ctx.ledger.packed(references, keys), strict=True):
             partition, whole = partition_of_hash(key, self._partitions), key in with_values
             if row.read is not None and not whole and is_as_read(packed, row.content):
-                self.known.note(row.raw, row.content)
-                self._same[partition].append(same_row(key, row.row))
+                self._add_same(row, partition, key)
                 continue
             self._add_read(row if row.read is None else row.read(), partition, key, packed, whole=whole)
+
+    def _without_known(self, chunk: list[SourceRow]) -> list[SourceRow]:
+        """Sort the rows that equalled their entries, which have not been written since; return the others, parsed."""
+        keys = [row.key for row in chunk if row.key]
+        if not keys:
+            return chunk
+        with_values = self._marked_with_values(keys)
+        written = dict(zip(keys, self._ctx.ledger.known.touched(keys), strict=True))
+        others = []
+        for row in chunk:
+            key = row.key
+            if not key:
+                others.append(row)
+            elif written[key] < self.known.noted_by and key not in with_values:
+                self._add_same(row, partition_of_hash(key, self._partitions), key)
+            elif row.read is not None:
+                others.append(row.read())
+        return others
+
+    def _add_same(self, row: SourceRow, partition: int, key: bytes) -> None:
+        if row.raw:
+            self.known.note_same(row.raw, key)
+        self._same[partition].append(same_row(key, row.row))
 
     def _add_read(self, row: SourceRow, partition: int, key: bytes, packed: bytes, *, whole: bool) -> None:
         values = compared(row.listing) if row.listing is not None else ()
         content = content_fingerprint(row.listing, values) if row.listing is not None else b""
-        if row.raw and content:
-            self.known.note(row.raw, content)
         base = None if packed == ABSENT else Entry.unpack(packed)
         record = local_record(row, base, whole=whole, content=content, values=values)
         if row.listing is not None and (record is not None or self._all_titles):
             self._note(row.listing, partition)
         if record is None:
-            self._same[partition].append(same_row(key, row.row))
+            self._add_same(row, partition, key)
             return
+        if row.raw and content:
+            self.known.note(row.raw, content)
         if values and base is None:
             record = msgspec.structs.replace(record, traits=traits_of(values))
         if whole and values:
@@ -160,7 +184,7 @@ class _Sorter:
 
     def _marked_with_values(self, keys: list[bytes]) -> set[bytes]:
         """Return the keys whose marketplace rows were written with values. They are compared and reported by value."""
-        if not self._any_with_values:
+        if not self._any_with_values or not keys:
             return set()
         marked = self._ctx.runs.data.marked(self._part.run, "with_values", keys)
         return {key for key, is_marked in zip(keys, marked, strict=True) if is_marked}
@@ -176,7 +200,7 @@ class _Sorter:
         self._ctx.runs.data.put_sorted(self._part.run, self._part.number, batches)
         self._ctx.ledger.catalog.note_dealers(self._dealers or {})
         if (packed := self.known.pack()) is not None:
-            self._ctx.ledger.keep_rows(self._number, packed)
+            self._ctx.ledger.known.keep_block(self._number, packed)
 
 
 def local_record(

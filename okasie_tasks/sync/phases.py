@@ -186,7 +186,7 @@ def _after_load(ctx: AccountContext, run: Run) -> None:
     read_rows = sum(block.rows for block in blocks)
     skipped = sum(block.skipped for block in blocks)
     rows = read_rows - skipped - sum(block.blank for block in blocks)
-    ctx.ledger.forget_rows(len(blocks))
+    ctx.ledger.known.forget_blocks(len(blocks))
     open_end = blocks[-1].open_end if blocks else ""
     if open_end and (read.unsettled or plan_review.has_shrunk(ctx, run, rows)):
         # Many feeds lack the final line end. One that also lacks a third of its rows was truncated, with its last cell.
@@ -311,7 +311,7 @@ def pages_of(page: Page) -> int:
     This is the answer's count, but at least what its item count requires, and at most what it requires if every page
     has as many rows as the first.
     """
-    rows = len(page.rows) + page.unreadable
+    rows = page.count + page.unreadable
     if not page.total_items or not rows:
         return 1
     return min(max(page.total_pages, -(-page.total_items // ROWS_PER_PAGE)), -(-page.total_items // rows))

@@ -12,7 +12,7 @@ from okasie_tasks.core.estimates import pack
 from okasie_tasks.core.fingerprint import compared, content_fingerprint
 from okasie_tasks.core.guards import is_held
 from okasie_tasks.core.held_change import MOST_SHOWN
-from okasie_tasks.core.records import Outgoing, Planned, Reject, outgoing
+from okasie_tasks.core.records import Outgoing, Planned, Reject, hash8, outgoing
 from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.ports import ItemAnswer, SourceRow
 from okasie_tasks.sync import held_changes, plan_review
@@ -91,9 +91,10 @@ def _rows(ctx: AccountContext, run: Run, number: int, wanted: Collection[str]) -
     if block is None:
         raise lost_block()
     # The load has just cached the fingerprints of these rows: only those to be sent must be mapped again.
-    known = RowCache(ctx.ledger.known_rows(number))
+    known = RowCache(ctx.ledger.known.block(number))
+    keys = {hash8(reference) for reference in wanted}
     for row in ctx.source().decode(block, known=known, only=wanted):
-        if row.reference in wanted:
+        if row.reference in wanted or row.key in keys:
             yield row if row.read is None else row.read()
 
 

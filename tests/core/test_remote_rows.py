@@ -26,7 +26,7 @@ from okasie_tasks.core.ledger_entry import (
 )
 from okasie_tasks.core.reconcile import decide
 from okasie_tasks.core.records import Local
-from okasie_tasks.core.remote_rows import RemoteListing, decode_rows, read_remote, remote_listing
+from okasie_tasks.core.remote_rows import KnownRow, RemoteListing, decode_rows, read_remote
 from okasie_tasks.core.row_cache import RowCache, raw_fingerprint
 from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.ports import SourceRow
@@ -121,20 +121,26 @@ def _values(odd: bool) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({"id": more.pop("id")}, optional=fields | more)
 
 
+def plain(rows: list[RemoteListing | KnownRow | None]) -> list[Any]:
+    """Rows without the hash of their bytes, which `read_remote` does not see."""
+    return [row and msgspec.structs.replace(row, raw=b"") for row in rows]
+
+
 @given(st.lists(_values(odd=False), max_size=3))
 def test_a_page_as_the_contract_tells_it_is_decoded_straight(rows: list[dict[str, Any]]) -> None:
     page = decode_rows(json.dumps({"data": rows, "pagination": {"page": 1}, "meta": {}}).encode())
     assert page is not None
-    assert [remote_listing(row) for row in page.data] == [read_remote(row) for row in rows]
+    assert plain(page.data) == [read_remote(row) for row in rows]
 
 
 @given(_values(odd=True))
 def test_a_page_with_anything_else_is_the_same_or_left_to_the_slow_way(row: dict[str, Any]) -> None:
     page = decode_rows(json.dumps({"data": [row], "pagination": {}}).encode())
-    assert page is None or remote_listing(page.data[0]) == read_remote(row)
+    assert page is not None
+    assert plain(page.data) == [read_remote(row)]
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data":{},"pagination":{}}', b'{"data":[1],"pagination":{}}'])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data":{},"pagination":{}}'])
 def test_what_is_no_page_is_left_to_the_slow_way(body: bytes) -> None:
     assert decode_rows(body) is None
 
@@ -152,7 +158,7 @@ def test_what_a_row_does_not_contain_or_say_readably_is_unknown_and_null_is_empt
     unknown = sum(1 << COMPARED_FIELDS.index(field) for field in (PLACE if name == "location" else (name,)))
     for raw, absent in ((FULL, 0), (lacking, unknown), (odd, unknown)):
         page = decode_rows(msgspec.json.encode({"data": [raw], "pagination": {}}))
-        for found in [read_remote(raw), *map(remote_listing, page.data if page is not None else [])]:
+        for found in [read_remote(raw), *(page.data if page is not None else [])]:
             assert found is not None
             assert found.absent == absent, raw
 
@@ -161,7 +167,7 @@ def test_times_beyond_the_calendar_are_no_times() -> None:
     row = {"id": "1", "updatedAt": "0001-01-01T00:00:00+01:00"}
     page = decode_rows(msgspec.json.encode({"data": [row], "pagination": {}}))
     assert page is not None
-    found = remote_listing(page.data[0])
+    (found,) = plain(page.data)
     assert found == read_remote(row)
     assert found is not None
     assert found.updated_at is None
@@ -171,17 +177,17 @@ def test_times_beyond_the_calendar_are_no_times() -> None:
 
 
 def test_rows_are_known_under_the_same_version_only() -> None:
-    first = RowCache()
+    first = RowCache(number=5)
     first.under(b"version1")
     first.note(raw_fingerprint(b"a"), b"contentA")
+    first.note_same(raw_fingerprint(b"b"), b"key of B")
     kept = first.pack()
     assert kept is not None
     again = RowCache(kept)
     again.under(b"version1")
     assert again.contents == {raw_fingerprint(b"a"): b"contentA"}
-    again.note(raw_fingerprint(b"a"), b"contentA")
-    assert again.pack() is None, "nothing is new"
+    assert (again.noted_by, again.same) == (5, {raw_fingerprint(b"b"): b"key of B"})
     other = RowCache(kept)
     other.under(b"version2")
-    assert other.contents == {}
+    assert (other.contents, other.same) == ({}, {})
     assert RowCache(kept).pack() is None, "a source that tells no version keeps nothing"

@@ -74,11 +74,11 @@ def test_packed_entries_come_in_the_order_they_were_asked_for(ledger: Ledger, cl
 
 
 def test_what_is_known_of_rows_is_kept_by_block(ledger: Ledger) -> None:
-    assert ledger.known_rows(0) == b""
-    ledger.keep_rows(0, b"one")
-    ledger.keep_rows(7, b"eight")
-    ledger.forget_rows(1)
-    assert (ledger.known_rows(0), ledger.known_rows(7)) == (b"one", b"")
+    assert ledger.known.block(0) == b""
+    ledger.known.keep_block(0, b"one")
+    ledger.known.keep_block(7, b"eight")
+    ledger.known.forget_blocks(1)
+    assert (ledger.known.block(0), ledger.known.block(7)) == (b"one", b"")
 
 
 def test_a_write_that_somebody_overtook_changes_nothing_and_is_named(ledger: Ledger) -> None:

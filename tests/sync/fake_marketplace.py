@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from okasie_tasks.core.remote_rows import read_remote
 from okasie_tasks.errors import ItemRejected, NoPermit, RateLimited, Unavailable
 from okasie_tasks.ports import ItemAnswer, Lane, Page, WriteAnswer
+from tests.sync.market import read_rows
 from tests.sync.stock import PLACE, SOLD, Clock
 
 OF_A_CALL: Final = ("lost", "done but lost", "500", "429", "no permit", "refused whole")
@@ -76,9 +76,9 @@ class FakeMarketplace:
         self._lane = lane
         yield self
 
-    def list_page(self, page: int, *, updated_since: datetime | None = None) -> Page:
+    def list_page(self, page: int, *, updated_since: datetime | None = None, known: Collection[bytes] = ()) -> Page:
         since_ms = updated_since.timestamp() * 1000 if updated_since else 0
-        return self._request(lambda _: self._page(page, since_ms))  # type: ignore[no-any-return]
+        return self._request(lambda _: self._page(page, since_ms, known))  # type: ignore[no-any-return]
 
     def bulk_upsert(self, items: Sequence[tuple[str, bytes]]) -> WriteAnswer:
         bodies = [json.loads(body) for _, body in items]
@@ -106,14 +106,14 @@ class FakeMarketplace:
             raise _unavailable(in_doubt=True)
         return answer
 
-    def _page(self, page: int, since_ms: float) -> Page:
+    def _page(self, page: int, since_ms: float, known: Collection[bytes]) -> Page:
         rows = [row for row in self.rows.values() if row.changed_ms // 1000 * 1000 >= since_ms]
         shown = rows[(page - 1) * self.page_size : page * self.page_size]
         for row in shown:
             self.observer.listed(row)
-        found = tuple(row for raw in map(self.rendered, shown) if (row := read_remote(raw)) is not None)
+        found, unread = read_rows(list(map(self.rendered, shown)), known)
         pages = max(1, -(-len(rows) // self.page_size))
-        return Page(found, page, len(rows), pages, _moment(self.clock.now_ms), "r")
+        return Page(found, page, len(rows), pages, _moment(self.clock.now_ms), "r", known=unread)
 
     def rendered(self, row: Row) -> dict[str, Any]:
         """The row as reads return it."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from okasie_tasks.core.listing import Listing
-from okasie_tasks.core.remote_rows import read_remote
+from okasie_tasks.core.remote_rows import KnownRow, RemoteListing, decode_rows
 from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import ItemRejected, NoPermit, Unavailable
@@ -79,8 +79,8 @@ class FakeMarket:
 
     # -- the port's calls ------------------------------------------------------------------------------------------
 
-    def list_page(self, page: int, *, updated_since: datetime | None = None) -> Page:
-        return self._request((), lambda: self._page(page))  # type: ignore[no-any-return]
+    def list_page(self, page: int, *, updated_since: datetime | None = None, known: Collection[bytes] = ()) -> Page:
+        return self._request((), lambda: self._page(page, known))  # type: ignore[no-any-return]
 
     def bulk_upsert(self, items: Sequence[tuple[str, bytes]]) -> WriteAnswer:
         bodies = [json.loads(body) for _, body in items]
@@ -95,16 +95,16 @@ class FakeMarket:
 
     # -- the server ------------------------------------------------------------------------------------------------
 
-    def _page(self, page: int) -> Page:
+    def _page(self, page: int, known: Collection[bytes]) -> Page:
         names = list(self.rows)[(page - 1) * self._page_size : page * self._page_size]
         raws = [{**self.rows[name], "id": f"id-{name}"} for name in names]
         for raw in raws:
             raw["location"] = {field: raw.pop(field, None) for field in _PLACE}
             raw["dealer"] = {"locationCode": raw.pop("dealerLocationCode")}
-        rows = tuple(row for raw in raws if (row := read_remote(raw)) is not None)
+        rows, unread = read_rows(raws, known)
         pages = max(1, -(-len(self.rows) // self._page_size))
         moment = datetime.fromtimestamp(self._scheduler.now_ms // 1000, UTC)
-        return Page(rows, page, len(self.rows), pages, moment, "r")
+        return Page(rows, page, len(self.rows), pages, moment, "r", known=unread)
 
     def _upsert(self, bodies: list[dict[str, Any]]) -> WriteAnswer:
         answers = [
@@ -230,3 +230,13 @@ class Inventory:
         actor = self.scheduler.me
         assert actor is not None
         return FakeSource(self, Reading(actor.name, self.labels[actor.name], self.scheduler.now_ms))
+
+
+def read_rows(
+    raws: Sequence[dict[str, Any]], known: Collection[bytes]
+) -> tuple[tuple[RemoteListing, ...], tuple[KnownRow, ...]]:
+    """The rows of a page as a client reads them from its bytes: those decoded, and those that are known."""
+    page = decode_rows(json.dumps({"data": raws, "pagination": {}}).encode(), known=known)
+    assert page is not None
+    decoded = tuple(row for row in page.data if isinstance(row, RemoteListing))
+    return decoded, tuple(row for row in page.data if isinstance(row, KnownRow))

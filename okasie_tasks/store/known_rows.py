@@ -1,0 +1,125 @@
+"""The rows of both sides that equalled their ledger entries when they were last read, so that they need no decoding.
+
+Keys, under the configured prefix::
+
+    pages:{account}    hash  page of the list -> version, number of the run that noted it, 8 bytes a row; ``from``
+    rows:{account}     hash  block of the source -> see `okasie_tasks.core.row_cache`; ``from``
+    touched:{account}  hash  key of a reference (`core.records.hash8`) -> number of the run that had begun last when its
+                             ledger entry was last written; see ``ledger_swap.lua``
+
+A known row is trusted only while its entry has not been touched since the run that noted the row began. What older
+runs than the one in ``from`` noted is not trusted at all, since what was touched before it is forgotten. All of it is a
+cache: without it, rows are decoded and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, cast
+
+import redis
+
+from okasie_tasks import __version__
+
+_WIDTH: Final = 8
+_HEAD: Final = 2 * _WIDTH
+"""Version and number of the run, before the rows of a page; a block begins in the same way."""
+_FROM: Final = "from"
+_MOST_TOUCHED_PERCENT: Final = 25
+"""If a run leaves more of the ledger's entries touched, the next one decodes everything instead."""
+_FEW: Final = 1_000
+_PER_TRIP: Final = 2_000
+
+
+class KnownPage(NamedTuple):
+    """The rows of some pages. ``number``: of the oldest run that noted them. ``rows``: hashes of their bytes."""
+
+    number: int = 0
+    rows: frozenset[bytes] = frozenset()
+
+
+class KnownRows:
+    """One account's known rows. ``client`` must return bytes."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
+        self._redis = client
+        self._pages, self._rows = f"{prefix}pages:{account}", f"{prefix}rows:{account}"
+        self.touched_key = f"{prefix}touched:{account}"
+
+    # -- entries that were written -----------------------------------------------------------------------------------
+
+    def touched(self, keys: Sequence[bytes]) -> list[int]:
+        """Return the number of the run during which each entry was last written; -1 for one that was not."""
+        if not keys:
+            return []
+        values = cast("list[bytes | None]", self._redis.hmget(self.touched_key, cast("Any", list(keys))))
+        return [-1 if value is None else int(value) for value in values]
+
+    def prune(self, number: int, *, entries: int) -> None:
+        """Forget what only matters to notes from before run ``number``, after a run that noted everything anew.
+
+        ``entries``: of the ledger.
+        """
+        if self._redis.hlen(self.touched_key) > max(_FEW, entries * _MOST_TOUCHED_PERCENT // 100):
+            self.forget()
+            return
+        for key in (self._pages, self._rows):
+            self._redis.hset(key, _FROM, number)
+        gone: list[bytes] = []
+        for key, value in cast("Any", self._redis.hscan_iter(self.touched_key, count=_PER_TRIP)):
+            if int(value) < number:
+                gone.append(key)
+        for start in range(0, len(gone), _PER_TRIP):
+            self._redis.hdel(self.touched_key, *cast("Any", gone[start : start + _PER_TRIP]))
+
+    def forget(self) -> None:
+        """Forget all known rows, then what was touched."""
+        self._redis.unlink(self._pages, self._rows)
+        self._redis.unlink(self.touched_key)
+
+    # -- the marketplace's pages -------------------------------------------------------------------------------------
+
+    def page(self, page: int, *, provider: str) -> KnownPage:
+        """Return the known rows of a page and of those beside it: rows move when listings come and go."""
+        fields = [_FROM, *map(str, (page - 1, page, page + 1))]
+        first, *values = cast("list[bytes | None]", self._redis.hmget(self._pages, fields))
+        head = _version(provider)
+        kept = [(_number(value), value) for value in values if value is not None and value.startswith(head)]
+        kept = [(number, value) for number, value in kept if number >= int(first or 0)]
+        if not kept:
+            return KnownPage()
+        rows = frozenset(value[at : at + _WIDTH] for _, value in kept for at in range(_HEAD, len(value), _WIDTH))
+        return KnownPage(min(number for number, _ in kept), rows)
+
+    def keep_page(self, page: int, number: int, rows: Sequence[bytes], *, provider: str) -> None:
+        """Note the rows of a page. ``number``: of the run that read it."""
+        value = _version(provider) + number.to_bytes(_WIDTH, "big") + b"".join(rows)
+        self._redis.hset(self._pages, str(page), cast("Any", value))
+
+    # -- the source's blocks -----------------------------------------------------------------------------------------
+
+    def block(self, number: int) -> bytes:
+        """Return the cached rows of one block of the source; see `okasie_tasks.core.row_cache`."""
+        first, value = cast("list[bytes | None]", self._redis.hmget(self._rows, [_FROM, str(number)]))
+        return value if value is not None and _number(value) >= int(first or 0) else b""
+
+    def keep_block(self, number: int, packed: bytes) -> None:
+        self._redis.hset(self._rows, str(number), cast("Any", packed))
+
+    def forget_blocks(self, beyond: int) -> None:
+        """Forget the blocks after the first ``beyond``: the source has become shorter."""
+        names = cast("list[bytes]", self._redis.hkeys(self._rows))
+        gone = [name for name in names if name != _FROM.encode() and int(name) >= beyond]
+        if gone:
+            self._redis.hdel(self._rows, *cast("Any", gone))
+
+
+def _number(value: bytes) -> int:
+    """Return the number of the run that noted a page or a block."""
+    return int.from_bytes(value[_WIDTH:_HEAD], "big")
+
+
+def _version(provider: str) -> bytes:
+    """Return what the comparison of a row with its entry depends on, beside the two."""
+    return blake2b(f"{__version__} {provider}".encode(), digest_size=_WIDTH).digest()
