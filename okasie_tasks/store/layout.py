@@ -13,7 +13,7 @@ import redis
 
 from okasie_tasks.errors import ConfigurationError
 
-LAYOUT: Final = 3
+LAYOUT: Final = 4
 """Written by the first process that uses an empty prefix. Layout 1, of release 0.1, had no key."""
 OLDEST: Final = 2
 """The oldest layout that is migrated."""

@@ -106,18 +106,27 @@ def _entries_with_price(client: redis.Redis, prefix: str) -> Iterator[str]:
     """To layout 3: a ledger entry ends with one byte for the price last sent, 0 for unknown.
 
     The source is read once for a run, into blocks that a run of the older release does not have. So such a run ends,
-    and another one is requested in its place. Caches of rows are removed.
+    and another one is requested in its place.
     """
     swap = script(client, "ledger_swap")
     for key in client.scan_iter(match=f"{_literal(prefix)}ledger:*", count=500):
         entries = cast("dict[bytes, bytes]", client.hgetall(key))
-        changes = [part for name, old in entries.items() if old[0] == 2 for part in (name, old, _with_price(old))]
-        for start in range(0, len(changes), 3 * _PER_CALL):
-            swap(keys=[key], args=changes[start : start + 3 * _PER_CALL])
+        changes = [part for name, old in entries.items() if old[0] == 2 for part in (name, b"", old, _with_price(old))]
+        for start in range(0, len(changes), 4 * _PER_CALL):
+            swap(keys=[key], args=changes[start : start + 4 * _PER_CALL])
         yield key.decode()
-    for key in client.scan_iter(match=f"{_literal(prefix)}rows:*", count=500):
-        client.delete(key)
     yield from _replace_runs(client, prefix)
+
+
+def _without_known_rows(client: redis.Redis, prefix: str) -> Iterator[str]:
+    """To layout 4: an entry that is written is marked as touched, which workers of layout 3 do not do.
+
+    So what is known of rows is forgotten once no such worker runs. Its format is another one, too.
+    """
+    for kind in ("rows", "pages", "touched"):
+        for key in client.scan_iter(match=f"{_literal(prefix)}{kind}:*", count=500):
+            client.delete(key)
+            yield key.decode()
 
 
 def _with_price(entry: bytes) -> bytes:
@@ -148,6 +157,6 @@ def _literal(prefix: str) -> str:
     return "".join(f"\\{one}" if one in "*?[]^\\" else one for one in prefix)
 
 
-STEPS: Final[dict[int, Callable[[redis.Redis, str], Iterator[Any]]]] = {2: _entries_with_price}
+STEPS: Final[dict[int, Callable[[redis.Redis, str], Iterator[Any]]]] = {2: _entries_with_price, 3: _without_known_rows}
 """Layout -> the step to the next one, which yields now and then, so that its lock is extended."""
 assert set(STEPS) == set(range(OLDEST, LAYOUT))  # noqa: S101

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -41,7 +42,8 @@ def old(client: redis.Redis) -> redis.Redis:
         reference = f"DG-{number}"
         packed = of_layout_2(ENTRY.replace(version=number), price_byte=number % 2 == 1)
         client.hset(f"okasie:ledger:dex:{bucket_of(reference)}", reference, packed)
-    client.hset("okasie:rows:dex", "0", b"cached")
+    for cache in ("rows", "pages", "touched"):
+        client.hset(f"okasie:{cache}:dex", "0", b"cached")
     client.set("okasie:layout", "2")
     return client
 
@@ -55,7 +57,7 @@ def assert_migrated(client: redis.Redis) -> None:
     ledger = Ledger(client, prefix="okasie:", account="dex")
     names = [f"DG-{number}" for number in range(600)]
     assert ledger.get(names) == {f"DG-{number}": ENTRY.replace(version=number) for number in range(600)}
-    assert not client.exists("okasie:rows:dex")
+    assert not client.exists("okasie:rows:dex", "okasie:pages:dex", "okasie:touched:dex")
 
 
 def test_every_older_layout_has_a_step() -> None:
@@ -123,7 +125,7 @@ def test_several_workers_that_start_together_migrate_once(old: redis.Redis, monk
 
 def test_nothing_changes_while_a_worker_of_the_older_release_runs(old: redis.Redis) -> None:
     """The third answer names one that started after the second."""
-    answers = iter([["api@old"], [], ["api@old"], [], []])
+    answers = chain([["api@old"], [], ["api@old"]], repeat([]))
     layouts: list[bytes | None] = []
     prepare(old, lambda: next(answers), pause=lambda _: layouts.append(old.get("okasie:layout")))
     assert layouts == [b"2", b"2"]
@@ -137,12 +139,11 @@ def test_a_worker_gives_up_when_older_ones_never_stop(old: redis.Redis) -> None:
     assert old.get("okasie:layout") == b"2"
 
 
-@pytest.mark.parametrize("newer", ["4", "11", "4>5", "x"])
+@pytest.mark.parametrize("newer", [f"{LAYOUT + 1}", "11", f"{LAYOUT + 1}>{LAYOUT + 2}", "x"])
 def test_newer_state_is_refused_and_left_alone(old: redis.Redis, newer: str) -> None:
     old.set("okasie:layout", newer)
-    with pytest.raises(
-        ConfigurationError, match=r"which is newer than this release \(layout 3\): upgrade this process"
-    ):
+    message = rf"which is newer than this release \(layout {LAYOUT}\): upgrade this process"
+    with pytest.raises(ConfigurationError, match=message):
         prepare(old)
     assert old.get("okasie:layout") == newer.encode()
 
