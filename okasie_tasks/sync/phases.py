@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WINDOWS: Final = {
     # stage: (parts per window, publish the next window when this many parts are still open)
     "first": (1, 0),
-    "walk": (5, 0),
+    "walk": (2, 0),
     "load": (8, 4),
     "diff": (200, 40),
     "spool": (1, 0),
