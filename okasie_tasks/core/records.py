@@ -6,7 +6,9 @@ of a listing (``values``) are included only if a comparison by value may be need
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -26,6 +28,10 @@ from okasie_tasks.core.listing import Issue, Listing, bulk_item
 _ROWS_PER_PARTITION = 15_000
 BUCKETS = 1024
 """Ledger buckets per account; a partition of a run is a range of buckets."""
+
+
+_SAME_ROW: Final = struct.Struct(">QI")
+_SAME_HASH: Final = struct.Struct(">Q")
 
 
 class Local(msgspec.Struct, frozen=True, array_like=True):
@@ -196,6 +202,22 @@ def split_rows(joined: bytes) -> Iterable[tuple[bytes, int]]:
 
 def split_hashes(joined: bytes) -> Iterable[bytes]:
     return (joined[i : i + 8] for i in range(0, len(joined), 8))
+
+
+def sum_of(keys: Iterable[int]) -> tuple[int, int]:
+    """Return the number of keys of references, each as an integer, and their sum: equal for equal sets."""
+    numbers = list(keys)
+    return len(numbers), sum(numbers) % 2**64
+
+
+def rows_as_numbers(joined: bytes) -> Iterable[int]:
+    """The keys in `LocalBatch.same`, as integers."""
+    return (key for key, _ in _SAME_ROW.iter_unpack(joined))
+
+
+def hashes_as_numbers(joined: bytes) -> Iterable[int]:
+    """The keys in `RemoteBatch.same`, as integers."""
+    return (key for (key,) in _SAME_HASH.iter_unpack(joined))
 
 
 def encode(value: object) -> bytes:

@@ -4,12 +4,14 @@ Keys, under the configured prefix::
 
     pages:{account}    hash  page of the list -> version, number of the run that noted it, 8 bytes a row; ``from``
     rows:{account}     hash  block of the source -> see `okasie_tasks.core.row_cache`; ``from``
+    seals:{account}    hash  partition -> `Seal`; ``entries``, the number of entries in the ledger
     touched:{account}  hash  key of a reference (`core.records.hash8`) -> number of the run that had begun last when its
                              ledger entry was last written; see ``ledger_swap.lua``
 
-A known row is trusted only while its entry has not been touched since the run that noted the row began. What older
-runs than the one in ``from`` noted is not trusted at all, since what was touched before it is forgotten. All of it is a
-cache: without it, rows are decoded and compared.
+A known row is trusted only while its entry has not been touched since the run that noted the row began, and a seal
+while none of its partition's has. What older runs than the one in ``from`` noted is not trusted at all, since what was
+touched before it is forgotten. All of it is a cache: without it, rows are decoded and compared. Entries are never
+deleted, so it is worth nothing once the ledger has fewer of them.
 """
 
 from __future__ import annotations
@@ -18,14 +20,17 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, cast
 
+import msgspec
 import redis
 
 from okasie_tasks import __version__
+from okasie_tasks.core.records import partition_of_hash
 
 _WIDTH: Final = 8
 _HEAD: Final = 2 * _WIDTH
 """Version and number of the run, before the rows of a page; a block begins in the same way."""
 _FROM: Final = "from"
+_ENTRIES: Final = "entries"
 _MOST_TOUCHED_PERCENT: Final = 25
 """If a run leaves more of the ledger's entries touched, the next one decodes everything instead."""
 _FEW: Final = 1_000
@@ -39,12 +44,27 @@ class KnownPage(NamedTuple):
     rows: frozenset[bytes] = frozenset()
 
 
+class Seal(msgspec.Struct, frozen=True, array_like=True):
+    """One partition in which a full run found both sides unchanged, and each entry of the ledger settled.
+
+    ``number``: of that run. ``partitions``: into how many it divided the references. ``keys``: the number of entries,
+    and the sum of their keys, see `okasie_tasks.core.records.sum_of`. ``settled``: how many entries have which bytes
+    (`okasie_tasks.core.ledger_entry.SHARED`).
+    """
+
+    number: int
+    partitions: int
+    keys: tuple[int, int]
+    settled: list[tuple[bytes, int]]
+
+
 class KnownRows:
     """One account's known rows. ``client`` must return bytes."""
 
     def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
         self._redis = client
         self._pages, self._rows = f"{prefix}pages:{account}", f"{prefix}rows:{account}"
+        self._seals = f"{prefix}seals:{account}"
         self.touched_key = f"{prefix}touched:{account}"
 
     # -- entries that were written -----------------------------------------------------------------------------------
@@ -66,6 +86,7 @@ class KnownRows:
             return
         for key in (self._pages, self._rows):
             self._redis.hset(key, _FROM, number)
+        self._redis.hset(self._seals, _ENTRIES, entries)
         gone: list[bytes] = []
         for key, value in cast("Any", self._redis.hscan_iter(self.touched_key, count=_PER_TRIP)):
             if int(value) < number:
@@ -73,10 +94,33 @@ class KnownRows:
         for start in range(0, len(gone), _PER_TRIP):
             self._redis.hdel(self.touched_key, *cast("Any", gone[start : start + _PER_TRIP]))
 
+    def check(self, *, entries: int) -> None:
+        """Forget all if the ledger has fewer entries than when it was last noted: some of them were lost."""
+        if entries < int(cast("bytes | None", self._redis.hget(self._seals, _ENTRIES)) or 0):
+            self.forget()
+
     def forget(self) -> None:
-        """Forget all known rows, then what was touched."""
-        self._redis.unlink(self._pages, self._rows)
+        """Forget all known rows and seals, then what was touched."""
+        self._redis.unlink(self._pages, self._rows, self._seals)
         self._redis.unlink(self.touched_key)
+
+    # -- partitions in which nothing changed -------------------------------------------------------------------------
+
+    def seal(self, partition: int, partitions: int) -> Seal | None:
+        """Return the seal of a partition; None if it has none, or one of its entries may have been written since."""
+        value = cast("bytes | None", self._redis.hget(self._seals, str(partition)))
+        if value is None:
+            return None
+        seal = msgspec.msgpack.decode(value, type=Seal)
+        if seal.partitions != partitions or self._redis.hlen(self.touched_key) > _FEW:
+            return None
+        for key, number in cast("dict[bytes, bytes]", self._redis.hgetall(self.touched_key)).items():
+            if int(number) >= seal.number and partition_of_hash(key, partitions) == partition:
+                return None
+        return seal
+
+    def keep_seal(self, partition: int, seal: Seal) -> None:
+        self._redis.hset(self._seals, str(partition), cast("Any", msgspec.msgpack.encode(seal)))
 
     # -- the marketplace's pages -------------------------------------------------------------------------------------
 

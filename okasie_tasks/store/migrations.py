@@ -123,7 +123,7 @@ def _without_known_rows(client: redis.Redis, prefix: str) -> Iterator[str]:
 
     So what is known of rows is forgotten once no such worker runs. Its format is another one, too.
     """
-    for kind in ("rows", "pages", "touched"):
+    for kind in ("rows", "pages", "seals", "touched"):
         for key in client.scan_iter(match=f"{_literal(prefix)}{kind}:*", count=500):
             client.delete(key)
             yield key.decode()

@@ -22,7 +22,7 @@ from okasie_tasks.core.records import (
     partition_of_hash,
     split_hashes,
 )
-from okasie_tasks.sync import fetch
+from okasie_tasks.sync import fetch, seals
 from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
@@ -38,9 +38,14 @@ def missing_listings(ctx: AccountContext, run: Run) -> set[str]:
     Rows whose reference is only spelled differently are assigned to their listings on the way.
     """
     missing: set[str] = set()
+    partitions = run.fact("partitions", 1)
     for partition in _partitions(run):
-        returned = set(_returned(ctx, run, partition))
-        for reference, packed in ctx.ledger.packed_buckets(buckets_of(partition, run.fact("partitions", 1))).items():
+        pages = list(ctx.runs.data.fetch(run.id, f"remote:{partition}", RemoteBatch))
+        seal = ctx.ledger.known.seal(partition, partitions)
+        if seal is not None and seals.is_whole(seal, pages):
+            continue
+        returned = set(_returned(pages))
+        for reference, packed in ctx.ledger.packed_buckets(buckets_of(partition, partitions)).items():
             if entry_state(packed).status in LIVE and hash8(reference) not in returned:
                 # Sent after the pages were read, it could not be on them.
                 missing.update([reference] if Entry.unpack(packed).sent_ms < run.started_ms else [])
@@ -92,8 +97,8 @@ def _records(ctx: AccountContext, run: Run, partition: int) -> Iterator[Remote]:
         yield from batch.rows
 
 
-def _returned(ctx: AccountContext, run: Run, partition: int) -> Iterator[bytes]:
-    for batch in ctx.runs.data.fetch(run.id, f"remote:{partition}", RemoteBatch):
+def _returned(pages: Iterable[RemoteBatch]) -> Iterator[bytes]:
+    for batch in pages:
         yield from split_hashes(batch.same)
         yield from (hash8(row.reference) for row in batch.rows)
 

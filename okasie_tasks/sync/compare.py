@@ -20,7 +20,7 @@ from okasie_tasks.core.unreadable import MOST_NAMED
 from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Offer
-from okasie_tasks.sync import audit, doubtful, price_moves, rejects, skipped_images, titles, waiting_sells
+from okasie_tasks.sync import audit, doubtful, price_moves, rejects, seals, skipped_images, titles, waiting_sells
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.load import firsts_of
 from okasie_tasks.sync.partition import Partition
@@ -52,9 +52,24 @@ class PartitionResult(msgspec.Struct):
 
 
 def diff_chunk(
-    ctx: AccountContext, part: Part, evidence: ReadEvidence, *, partitions: int, plan_only: bool, load_first: int = 0
+    ctx: AccountContext,
+    part: Part,
+    evidence: ReadEvidence,
+    *,
+    partitions: int,
+    plan_only: bool,
+    load_first: int = 0,
+    number: int = 0,
 ) -> PartitionResult:
-    """Decide on every reference of one partition; write the plan and the ledger, and return the counts."""
+    """Decide on every reference of one partition; write the plan and the ledger, and return the counts.
+
+    ``number``: of the run.
+    """
+    if evidence.full and (unchanged := seals.settled(ctx, part.run, part.number, partitions, load_first=load_first)):
+        plan = PartitionPlan(ctx, part, evidence, {}, {})
+        plan.add_settled(unchanged)
+        plan.write(plan_only=plan_only)
+        return plan.result
     partition = Partition(ctx, part.run, part.number, partitions, load_first=load_first)
     settled = partition.take_settled(full=evidence.full)
     doubtful.claim(ctx, partition, plan_only=plan_only)
@@ -75,6 +90,8 @@ def diff_chunk(
     plan.write(plan_only=plan_only)
     if not plan_only:
         titles.note(ctx, partition, complete=evidence.source_complete)
+        if evidence.full:
+            seals.note(ctx, partition, number, partitions)
     return plan.result
 
 

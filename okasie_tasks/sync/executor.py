@@ -224,6 +224,7 @@ def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     since = None if whole else fetch.updated_since(cursor, ctx.policy.overlap_seconds)
     page = call.list_page(1, updated_since=since)
     partitions = fetch.partitions_of(page, full=whole, rows_before=run.fact("rows_before"))
+    ctx.ledger.known.check(entries=ctx.ledger.count())
     ctx.runs.note(
         part.run,
         pages=phases.pages_of(page),
@@ -294,7 +295,15 @@ def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
 def _diff(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
     evidence = phases.evidence_of(ctx, run)
     partitions, first = run.fact("partitions", 1), first_block(run)
-    return compare.diff_chunk(ctx, part, evidence, partitions=partitions, plan_only=run.plan_only, load_first=first)
+    return compare.diff_chunk(
+        ctx,
+        part,
+        evidence,
+        partitions=partitions,
+        plan_only=run.plan_only,
+        load_first=first,
+        number=run.fact("number"),
+    )
 
 
 def _spool(ctx: AccountContext, part: Part, run: Run, _: None) -> object:

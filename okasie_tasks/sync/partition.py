@@ -24,13 +24,15 @@ from okasie_tasks.sync.context import AccountContext
 class Partition:
     """One partition of a run. ``base``: the ledger entries that need a decision, set by `take_settled`.
 
+    ``packed``: all its entries.
+
     ``load_first``: the part of the load that decoded the first block.
     """
 
     def __init__(self, ctx: AccountContext, run: str, partition: int, partitions: int, *, load_first: int = 0) -> None:
-        self.buckets = buckets_of(partition, partitions)
-        self._packed = ctx.ledger.packed_buckets(self.buckets)
-        self.by_hash = {hash8(reference): reference for reference in self._packed}
+        self.number, self.buckets = partition, buckets_of(partition, partitions)
+        self.packed = ctx.ledger.packed_buckets(self.buckets)
+        self.by_hash = {hash8(reference): reference for reference in self.packed}
         self.rows: dict[str, list[Local]] = defaultdict(list)
         self.same_rows: dict[str, int] = {}
         self.remote: dict[str, Remote] = {}
@@ -57,7 +59,7 @@ class Partition:
         settled: Counter[bytes] = Counter()
         remote_same, rows, same_rows = self.remote_same, self.rows, self.same_rows
         left: dict[str, bytes] = {}
-        for reference, packed in self._packed.items():
+        for reference, packed in self.packed.items():
             if (
                 reference in same_rows
                 and (reference in remote_same or not full)
@@ -92,7 +94,7 @@ class Partition:
     @property
     def listed(self) -> Collection[str]:
         """The references in the ledger."""
-        return self._packed.keys()
+        return self.packed.keys()
 
     def references(self) -> Iterator[str]:
         """Yield the references that need a decision. Call `take_settled` first."""

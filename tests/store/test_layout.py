@@ -19,7 +19,7 @@ def test_an_empty_prefix_is_claimed_and_stays_readable(client: redis.Redis) -> N
     for _ in range(2):
         check_layout(client, prefix="okasie:", accounts=["dex"])
         Runs(client, prefix="okasie:").request("dex", "full")
-    assert client.get("okasie:layout") == b"3"
+    assert client.get("okasie:layout") == b"4"
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_an_empty_prefix_is_claimed_and_stays_readable(client: redis.Redis) -> N
     [
         ({}, "Redis holds state of okasie-tasks 0.1 under 'okasie:'"),
         ({"okasie:layout": "2"}, "Redis holds state of layout 2 under 'okasie:': workers of this release migrate it"),
-        ({"okasie:layout": "4"}, "Redis holds state of layout 4 under 'okasie:', which is newer than this release"),
+        ({"okasie:layout": "5"}, "Redis holds state of layout 5 under 'okasie:', which is newer than this release"),
     ],
 )
 def test_state_of_another_layout_is_refused(client: redis.Redis, written: dict[str, str], message: str) -> None:

@@ -48,7 +48,7 @@ class Simulation(Bench):
         versioned: bool,
         page_size: int,
     ) -> None:
-        plain.flushall()
+        plain.flushdb()
         plain.hset(f"{_PREFIX}account:{ACCOUNT}", "rows", 1)  # so that a run of few cars has one partition
         plain.hset(f"{_PREFIX}account:{ACCOUNT}", "take_over", "decided")  # a story of its own: `test_guards`
         self.redis, self.clock, self.versioned = plain, Clock(), versioned
@@ -270,7 +270,7 @@ class Simulation(Bench):
 
     def flush(self) -> None:
         """Redis loses everything."""
-        self.redis.flushall()
+        self.redis.flushdb()
         self.redis.hset(f"{_PREFIX}account:{ACCOUNT}", "take_over", "decided")
         self.crashed = self.redelivered = None
         self.model.flushed()

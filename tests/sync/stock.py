@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from okasie_tasks.core.listing import Issue, Listing, bulk_item
-from okasie_tasks.core.row_cache import RowCache
+from okasie_tasks.core.row_cache import RowCache, raw_fingerprint
 from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import Block, SourceRow
@@ -97,14 +97,22 @@ class Inventory:
         self.versions: dict[str, int] = {}
         self.unreadable = self.broken = 0
         """Rows whose reference cannot be read; reads that are still to break off."""
+        self.surcharge = 0
+        """What the mapping adds to each price."""
 
     def says(self, reference: str) -> Stand:
-        rows = self.rows.get(reference, [])
+        rows = [self._mapped(row) for row in self.rows.get(reference, [])]
         if not rows:
             return None
         if INVALID in rows or len({content_of(row) for row in rows}) > 1:
             return INVALID
         return content_of(rows[0])
+
+    def _mapped(self, row: str) -> str:
+        if row == INVALID or not self.surcharge:
+            return row
+        body = json.loads(row)
+        return json.dumps(body | {"price": body["price"] + self.surcharge})
 
     def open(self) -> TwinSource:
         return TwinSource(self)
@@ -123,7 +131,9 @@ class Inventory:
             if row == INVALID:
                 yield SourceRow(number, reference, None, issues=(Issue("price", "not_a_number", "expected a number"),))
             else:
-                yield SourceRow(number, reference, parsed(row), version=self.versions.get(reference or "", 0))
+                version = self.versions.get(reference or "", 0)
+                raw = raw_fingerprint(json.dumps([reference, row, version]).encode())
+                yield SourceRow(number, reference, parsed(self._mapped(row)), version=version, raw=raw)
 
 
 class TwinSource(BlockSource):
@@ -144,7 +154,18 @@ class TwinSource(BlockSource):
     def decode(
         self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
     ) -> Iterator[SourceRow]:
-        return iter(pickle.loads(block.data))
+        known = known or RowCache()
+        known.under(self._inventory.surcharge.to_bytes(8, "big"))
+        return (_as_known(row, known) for row in pickle.loads(block.data))
+
+
+def _as_known(row: SourceRow, known: RowCache) -> SourceRow:
+    """The row as a source returns it that has read the same bytes before."""
+    key, content = known.same.get(row.raw, b""), known.contents.get(row.raw)
+    if row.listing is None or not (key or content):
+        return row
+    reference = row.reference if content else None
+    return SourceRow(row.row, reference, None, raw=row.raw, content=content or b"", key=key, read=lambda: row)
 
 
 def pickled(rows: Iterable[SourceRow], most: int) -> Iterator[Block]:
