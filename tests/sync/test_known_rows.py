@@ -33,7 +33,7 @@ Step = Callable[[Simulation], object]
 
 def simulation(client: redis.Redis, *, policy: Policy = "local", block_rows: int = 5_000) -> Simulation:
     return Simulation(
-        client, policy=policy, missing_reads=1, block_rows=block_rows, versioned=False, page_size=200
+        client, policy=policy, missing_reads=1, block_rows=block_rows, versioned=False, page_size=2
     )  # fmt: skip
 
 
@@ -155,6 +155,7 @@ def _stand(sim: Simulation) -> dict[str, Any]:
         "requests": (sim.market.requests, sim.market.writes),
         "ledger": {name: msgspec.structs.replace(entry, **_TIMES) for name, entry in entries.items()},
         "rejects": sorted(sim.plain.ledger.rejects(list(_CARS))),
+        "results": sim.plain.runs.parts.results(sim.running().id, "diff"),
         "wrong": sim.model.wrong,
     }
 
