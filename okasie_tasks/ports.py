@@ -222,8 +222,6 @@ class SourceRow(msgspec.Struct, frozen=True):
     """Fingerprint of the raw row; empty if the source cannot compute one."""
     content: bytes = b""
     """Fingerprint of the row's content, if cached; ``listing`` is then None although the row is valid."""
-    key: bytes = b""
-    """Key of the reference of a row that equalled its ledger entry when it was last read; it was not parsed."""
     read: Callable[[], SourceRow] | None = None
     """Maps and validates a row that was taken from the cache."""
     left_out: Literal["", "blank", "skipped"] = ""
@@ -277,7 +275,8 @@ class Source(Protocol):
     ) -> Iterator[SourceRow]:
         """Yield the rows of a block, mapped and validated. The source itself is not read.
 
-        ``known``: rows whose content it holds are not mapped again, see `SourceRow.content` and `SourceRow.key`.
+        ``known``: rows that it takes are left out, and those whose content it holds are not mapped again, see
+        `SourceRow.content`.
         ``only``: of rows with other references, only the reference is read.
         """
         ...

@@ -1,12 +1,13 @@
 """A cache of one block of the source: what is known of each raw row since it was last read.
 
 A byte-identical row under the same mapping has the same content and need not be mapped and validated again. One that
-also equalled its ledger entry need not even be parsed, until the entry is written. It takes 16 bytes per row; lost
-entries are recomputed.
+also equalled its ledger entry is taken without being parsed, until the entry is written. It takes 16 bytes per row;
+lost entries are recomputed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from xxhash import xxh3_64_digest
@@ -16,24 +17,30 @@ _PAIR: Final = 2 * _WIDTH
 _COUNT_BYTES: Final = 4
 _HEAD: Final = 2 * _WIDTH + _COUNT_BYTES
 
+Same = dict[bytes, bytes]
+"""Fingerprint of a raw row -> key of its reference."""
+
 
 class RowCache:
     """Raw row -> what is known of it, from the last read and from this one.
 
-    ``kept``: the last result of `pack`, or b"". ``number``: that of the run that reads now.
+    ``kept``: the last result of `pack`, or b"". ``number``: that of the run that reads now. ``trust``: gets the rows
+    that equalled their ledger entries, and the number of the run that noted them, and returns those that still do.
     """
 
-    def __init__(self, kept: bytes = b"", *, number: int = 0) -> None:
-        self._kept, self._number = kept, number
+    def __init__(
+        self, kept: bytes = b"", *, number: int = 0, trust: Callable[[Same, int], Same] = lambda same, _: same
+    ) -> None:
+        self._kept, self._number, self._trust = kept, number, trust
         self._version = b""
         self._now: list[bytes] = []
         self._now_same: list[bytes] = []
         self.contents: dict[bytes, bytes] = {}
         """Fingerprint of a raw row -> fingerprint of its content; filled by `under`."""
-        self.same: dict[bytes, bytes] = {}
-        """Fingerprint of a raw row -> key of its reference, for rows that equalled their ledger entries."""
-        self.noted_by = 0
-        """The number of the run that noted `same`."""
+        self.same: Same = {}
+        """The rows that equal their ledger entries; filled by `under`."""
+        self.taken: list[tuple[bytes, int]] = []
+        """Key of its reference, and number, of each row that was `take`n."""
 
     def under(self, version: bytes) -> None:
         """Set the source's version, before its first row. Under one version, equal raw rows have equal content."""
@@ -41,10 +48,18 @@ class RowCache:
         kept = self._kept
         if kept[:_WIDTH] != version or len(kept) < _HEAD:
             return
-        self.noted_by = int.from_bytes(kept[_WIDTH : 2 * _WIDTH], "big")
+        noted_by = int.from_bytes(kept[_WIDTH : 2 * _WIDTH], "big")
         middle = _HEAD + _PAIR * int.from_bytes(kept[2 * _WIDTH : _HEAD], "big")
-        self.same = _pairs(kept, _HEAD, middle)
+        self.same = self._trust(_pairs(kept, _HEAD, middle), noted_by)
         self.contents = _pairs(kept, middle, len(kept))
+
+    def take(self, raw: bytes, row: int) -> bool:
+        """Take a raw row, if it is known to equal its ledger entry; it is then not parsed. ``row``: its number."""
+        if (key := self.same.get(raw)) is None:
+            return False
+        self._now_same.append(raw + key)
+        self.taken.append((key, row))
+        return True
 
     def note(self, raw: bytes, content: bytes) -> None:
         """Record a row that was read, for the next read."""

@@ -39,13 +39,21 @@ _COLUMNS: Final = "name,args,state,result,received,runtime,uuid"
 """The columns of Flower's list of tasks. By default it shows only names and ids, without the arguments' labels."""
 _SANDBOX: Final = "sandbox"
 
+_CORES: Final = max(1, min(os.cpu_count() or 1, 8))
+_MOST_API: Final = 4
+"""Processes: each has some 80 MB, and two carry hundreds of saturated accounts."""
+
 _WORKERS: Final = {
     # Control tasks are short. Urgent ones must never queue behind others, so they have a separate worker. API tasks
-    # wait for the network and for permits: many threads. Comparing uses processor time: a process per core.
+    # wait for the network and for permits: many threads. Threads of one process decode one page at a time: a process
+    # per core. Comparing uses processor time: a process per core.
     "control": ["-Q", CONTROL, "-P", "threads", "-c", "4"],
     "urgent": ["-Q", URGENT, "-P", "threads", "-c", "8"],
-    "api": ["-Q", API, "-P", "threads", "-c", "32"],
-    "diff": ["-Q", f"{DIFF},{FEEDS}", "-P", "prefork", "-c", str(max(1, min(os.cpu_count() or 1, 8)))],
+    **{
+        f"api{number if number > 1 else ''}": ["-Q", API, "-P", "threads", "-c", "32"]
+        for number in range(1, min(_CORES, _MOST_API) + 1)
+    },
+    "diff": ["-Q", f"{DIFF},{FEEDS}", "-P", "prefork", "-c", str(_CORES)],
 }
 
 

@@ -70,7 +70,7 @@ class CsvFormat:
     def _check_end(self, block: Block, head: _Head) -> None:
         """Raise `SourceError` if the last row of the feed is incomplete."""
         reader = self._reader(block, head)
-        *_, (line, cells) = reader.read()
+        *_, (line, cells, _) = reader.read()
         cells = cells_of(line, head.delimiter) if cells is None else cells
         if len(fitted(cells, head.columns)) != len(head.columns):
             raise SourceError("ends in the middle of a row", where=f"{block.name}:{reader.row_line}", code="cut")
@@ -81,31 +81,27 @@ class CsvFormat:
         """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
         head, known = msgspec.msgpack.decode(block.head, type=_Head), known or RowCache()
         mapping = self._mapping(head, only)
-        known.under(mapping.version)
+        known.under(raw_fingerprint(mapping.version + head.delimiter.encode()))
         reader, last = self._reader(block, head), block.first + block.rows if block.open_end else 0
-        for number, (line, cells) in enumerate(reader.read(), start=block.first + 1):
-            where = f"{block.name}:{reader.row_line}"
-            raw = raw_fingerprint(line.encode() if cells is None else msgspec.msgpack.encode(cells))
-            key, content = known.same.get(raw, b""), known.contents.get(raw)
-            if not key and content is None:
+        for number, (line, cells, raw) in enumerate(reader.read(known.same), start=block.first + 1):
+            if number != last and known.take(raw, number):
+                continue
+            where, content = f"{block.name}:{reader.row_line}", known.contents.get(raw)
+            if content is None:
                 row = _read_row(mapping, head, number, where, line=line, cells=cells, raw=raw)
             else:
                 # An identical row was valid before.
                 read = partial(_read_row, mapping, head, number, where, line=line, cells=cells, raw=raw)
-                if content is None:
-                    reference = None
-                elif cells is None:
+                if cells is None:
                     reference = mapping.reference.of_line(line, head.delimiter)
                 else:
                     reference = mapping.reference.of_cells(cells)
-                row = SourceRow(
-                    number, reference, None, where=where, raw=raw, content=content or b"", key=key, read=read
-                )
+                row = SourceRow(number, reference, None, where=where, raw=raw, content=content, read=read)
             yield msgspec.structs.replace(row, unterminated=True) if number == last else row
 
     def _reader(self, block: Block, head: _Head) -> CsvReader:
         file = BoundedFile(io.BytesIO(block.data), self._bounds, block.name)
-        return CsvReader(file, "utf-8", head.delimiter, line=block.line)
+        return CsvReader(file, "utf-8", head.delimiter, piece=(block.line, block.data.decode()))
 
     def _mapping(self, head: _Head, only: Collection[str] | None = None) -> RowMapping:
         return RowMapping(self._account, columns=head.columns, current_year=self._year, only=only)

@@ -8,10 +8,13 @@ import io
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import chain
 from typing import Final
 
+import msgspec
+
+from okasie_tasks.core.row_cache import raw_fingerprint
 from okasie_tasks.errors import SourceError
 from okasie_tasks.sources.bounds import BoundedFile
 
@@ -31,21 +34,31 @@ class CsvReader:
     A line that follows a complete row is a row itself if it has no quotes, or only quotes around whole fields. Only
     other lines need the csv parser. Lines of nothing but delimiters, spaces and quotes are no rows.
 
-    ``skip_lines``: lines above the header. A line ``sep=;`` above it sets the delimiter. ``line``: the lines before
-    ``file``, if it is not a whole feed but a piece that `cut` yielded, in UTF-8. Raises `LookupError` for an unknown
+    ``skip_lines``: lines above the header. A line ``sep=;`` above it sets the delimiter. ``piece``: the lines before,
+    and the text, if ``file`` is not a whole feed but a piece that `cut` yielded. Raises `LookupError` for an unknown
     encoding.
     """
 
     def __init__(
-        self, file: BoundedFile, encoding: str, delimiter: str, *, skip_lines: int = 0, line: int | None = None
+        self,
+        file: BoundedFile,
+        encoding: str,
+        delimiter: str,
+        *,
+        skip_lines: int = 0,
+        piece: tuple[int, str] | None = None,
     ) -> None:
         self._file, self.delimiter, self._skip_lines = file, delimiter, skip_lines
-        self._encoding = "utf-8-sig" if line is None and encoding.lower() in ("utf-8", "utf8") else encoding
-        self._text = io.TextIOWrapper(io.BufferedReader(file, BUFFER_BYTES), encoding=self._encoding, newline="")
+        self._encoding = "utf-8-sig" if piece is None and encoding.lower() in ("utf-8", "utf8") else encoding
+        self._text: Iterator[str]
+        if piece is None:
+            self._text = io.TextIOWrapper(io.BufferedReader(file, BUFFER_BYTES), encoding=self._encoding, newline="")
+        else:
+            self._text = io.StringIO(piece[1], newline="")
         self._pending: deque[str] = deque()
         self._following: list[str] = []
         self._ended = False
-        self.line_num = line or 0
+        self.line_num = 0 if piece is None else piece[0]
         """Lines read so far."""
         self.row_line = 0
         """The line on which the last row begins."""
@@ -94,16 +107,22 @@ class CsvReader:
                 before, rows, size, lines = self.line_num, 0, 0, []
         yield before, rows, "".join(lines)
 
-    def read(self) -> Iterator[tuple[str, list[str] | None]]:
-        """Yield rows: the line, and its cells if the line had to be parsed."""
+    def read(self, known: Container[bytes] = ()) -> Iterator[tuple[str, list[str] | None, bytes]]:
+        """Yield rows: the line, its cells if the line had to be parsed, and the fingerprint of the row.
+
+        ``known``: fingerprints of lines that are known to be rows.
+        """
         while line := self._next():
             self._pass()
-            if self._is_blank(line):
+            raw = raw_fingerprint(line.encode())
+            if raw in known:
+                yield line, None, raw
+            elif self._is_blank(line):
                 continue
-            if '"' not in line or self._is_row(line):
-                yield line, None
+            elif '"' not in line or self._is_row(line):
+                yield line, None, raw
             elif not is_blank(cells := self._record(line)):
-                yield line, cells
+                yield line, cells, raw_fingerprint(msgspec.msgpack.encode(cells))
 
     def undecodable_line(self) -> int:
         """Return the number of the line in which the first byte stands that is not of the encoding."""

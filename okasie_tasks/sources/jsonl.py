@@ -57,21 +57,15 @@ class JsonLinesFormat:
         mapping = RowMapping(self._account, columns=None, current_year=self._year, only=only)
         known.under(mapping.version)
         for line, text in enumerate(io.BytesIO(block.data), start=block.line + 1):
-            if text.strip(_BLANK):
-                number += 1
-                yield _row(mapping, text, number, f"{block.name}:{line}", known)
+            if not text.strip(_BLANK):
+                continue
+            number += 1
+            raw = raw_fingerprint(text)
+            if not known.take(raw, number):
+                yield _row(mapping, text, number, f"{block.name}:{line}", raw=raw, contents=known.contents)
 
 
-def _row(mapping: RowMapping, text: bytes, number: int, where: str, known: RowCache) -> SourceRow:
-    """Return the row of one line, whose reference is read unless the row equalled its ledger entry."""
-    raw = raw_fingerprint(text)
-    if key := known.same.get(raw):
-        read_again = partial(_parsed, mapping, text, number, where, raw=raw, contents=known.contents)
-        return SourceRow(number, None, None, where=where, raw=raw, key=key, read=read_again)
-    return _parsed(mapping, text, number, where, raw=raw, contents=known.contents)
-
-
-def _parsed(
+def _row(
     mapping: RowMapping, text: bytes, number: int, where: str, *, raw: bytes, contents: dict[bytes, bytes]
 ) -> SourceRow:
     try:

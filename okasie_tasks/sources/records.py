@@ -119,27 +119,16 @@ def decode_records(
             yield unread_row(number, record.where, "unreadable", record.error, raw=raw)
             continue
         raw = raw_fingerprint(record.value)
-        if key := known.same.get(raw):
-            read = partial(_read_record, mapping, prepare, record, number, raw)
-            yield SourceRow(number, None, None, where=record.where, raw=raw, key=key, read=read)
+        if known.take(raw, number):
             continue
-        value, warnings = _value_of(record, prepare)
+        value = msgspec.msgpack.decode(record.value, ext_hook=_unpacked)
+        value, warnings = prepare(value) if prepare else (value, [])
         read = partial(map_value, mapping, value, number, record.where, raw=raw, warnings=warnings)
         content = known.contents.get(raw)
         if content is None or (reference := _reference_of(mapping, value)) is None:
             yield read()
         else:
             yield SourceRow(number, reference, None, where=record.where, raw=raw, content=content, read=read)
-
-
-def _value_of(record: _Packed, prepare: Prepare | None) -> tuple[Any, Sequence[Issue]]:
-    value = msgspec.msgpack.decode(record.value, ext_hook=_unpacked)
-    return prepare(value) if prepare else (value, [])
-
-
-def _read_record(mapping: RowMapping, prepare: Prepare | None, record: _Packed, number: int, raw: bytes) -> SourceRow:
-    value, warnings = _value_of(record, prepare)
-    return map_value(mapping, value, number, record.where, raw=raw, warnings=warnings)
 
 
 def map_value(

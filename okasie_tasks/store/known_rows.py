@@ -16,7 +16,7 @@ deleted, so it is worth nothing once the ledger has fewer of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, cast
 
@@ -69,12 +69,18 @@ class KnownRows:
 
     # -- entries that were written -----------------------------------------------------------------------------------
 
-    def touched(self, keys: Sequence[bytes]) -> list[int]:
-        """Return the number of the run during which each entry was last written; -1 for one that was not."""
+    def written_since(self, number: int, keys: Collection[bytes]) -> set[bytes]:
+        """Return those of the keys, and maybe others, whose entries were written since run ``number`` began."""
         if not keys:
-            return []
-        values = cast("list[bytes | None]", self._redis.hmget(self.touched_key, cast("Any", list(keys))))
-        return [-1 if value is None else int(value) for value in values]
+            return set()
+        if self._redis.hlen(self.touched_key) <= _FEW:
+            return {key for key, value in self._touched() if int(value) >= number}
+        names = list(keys)
+        values = cast("list[bytes | None]", self._redis.hmget(self.touched_key, cast("Any", names)))
+        return {key for key, value in zip(names, values, strict=True) if value is not None and int(value) >= number}
+
+    def _touched(self) -> Iterable[tuple[bytes, bytes]]:
+        return cast("dict[bytes, bytes]", self._redis.hgetall(self.touched_key)).items()
 
     def prune(self, number: int, *, entries: int) -> None:
         """Forget what only matters to notes from before run ``number``, after a run that noted everything anew.
@@ -114,10 +120,8 @@ class KnownRows:
         seal = msgspec.msgpack.decode(value, type=Seal)
         if seal.partitions != partitions or self._redis.hlen(self.touched_key) > _FEW:
             return None
-        for key, number in cast("dict[bytes, bytes]", self._redis.hgetall(self.touched_key)).items():
-            if int(number) >= seal.number and partition_of_hash(key, partitions) == partition:
-                return None
-        return seal
+        written = (key for key, number in self._touched() if int(number) >= seal.number)
+        return None if any(partition_of_hash(key, partitions) == partition for key in written) else seal
 
     def keep_seal(self, partition: int, seal: Seal) -> None:
         self._redis.hset(self._seals, str(partition), cast("Any", msgspec.msgpack.encode(seal)))

@@ -160,8 +160,9 @@ def _take_known(
     """
     keys = [hash8(row.reference) for row in page.known]
     noted, decoded = list[bytes](), list(page.rows)
-    for row, key, written in zip(page.known, keys, ctx.ledger.known.touched(keys), strict=True):
-        if written < known.number:
+    written = ctx.ledger.known.written_since(known.number, keys)
+    for row, key in zip(page.known, keys, strict=True):
+        if key not in written:
             same[partition_of_hash(key, partitions)].append(key)
             noted.append(row.raw)
         elif (listing := row.read()) is not None:

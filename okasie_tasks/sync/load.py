@@ -29,7 +29,7 @@ from okasie_tasks.core.records import (
     same_row,
 )
 from okasie_tasks.core.rekeyed import traits_of
-from okasie_tasks.core.row_cache import RowCache
+from okasie_tasks.core.row_cache import RowCache, Same
 from okasie_tasks.core.unreadable import MOST_NAMED, UnreadableRow
 from okasie_tasks.ports import Block, Source, SourceRow
 from okasie_tasks.sync import unreadable_rows
@@ -66,12 +66,12 @@ class BlockResult(msgspec.Struct):
         """Count rows; return those that have a reference."""
         self.rows += len(chunk)
         self.open_end = chunk[-1].where if chunk[-1].unterminated else ""
-        nameless = [row for row in chunk if row.reference is None and not row.key]
+        nameless = [row for row in chunk if row.reference is None]
         self.nameless += len(nameless)
         self.unreadable += map(unreadable_rows.record_of, nameless[: MOST_NAMED - len(self.unreadable)])
         self.skipped += sum(row.left_out == "skipped" for row in chunk)
         self.blank += sum(row.left_out == "blank" for row in chunk)
-        return [row for row in chunk if row.reference or row.key]
+        return [row for row in chunk if row.reference]
 
 
 def load_block(ctx: AccountContext, part: Part, run: Run, *, partitions: int) -> BlockResult:
@@ -102,6 +102,7 @@ def _decode(source: Source, block: Block, sorter: _Sorter) -> BlockResult:
     result, rows = BlockResult(first=block.first), source.decode(block, known=sorter.known)
     while chunk := list(islice(rows, BATCH_ROWS)):
         sorter.add(result.add(chunk))
+    result.rows += sorter.add_taken()
     return result
 
 
@@ -119,11 +120,10 @@ class _Sorter:
         self._all_titles = not run.plan_only and not ctx.ledger.catalog.is_whole
         """The ledger is older than the catalogue: every row is decoded once, and not only new and changed ones."""
         kept = b"" if self._all_titles else ctx.ledger.known.block(self._number)
-        self.known = RowCache(kept, number=run.fact("number"))
+        self.known = RowCache(kept, number=run.fact("number"), trust=self._trusted)
 
     def add(self, chunk: list[SourceRow]) -> None:
-        """Sort rows, all of which have a reference or its key."""
-        chunk = self._without_known(chunk)
+        """Sort rows, all of which have a reference."""
         references = [row.reference or "" for row in chunk]
         keys = [hash8(reference) for reference in references]
         with_values = self._marked_with_values(keys)
@@ -134,23 +134,17 @@ class _Sorter:
                 continue
             self._add_read(row if row.read is None else row.read(), partition, key, packed, whole=whole)
 
-    def _without_known(self, chunk: list[SourceRow]) -> list[SourceRow]:
-        """Sort the rows that equalled their entries, which have not been written since; return the others, parsed."""
-        keys = [row.key for row in chunk if row.key]
-        if not keys:
-            return chunk
-        with_values = self._marked_with_values(keys)
-        written = dict(zip(keys, self._ctx.ledger.known.touched(keys), strict=True))
-        others = []
-        for row in chunk:
-            key = row.key
-            if not key:
-                others.append(row)
-            elif written[key] < self.known.noted_by and key not in with_values:
-                self._add_same(row, partition_of_hash(key, self._partitions), key)
-            elif row.read is not None:
-                others.append(row.read())
-        return others
+    def add_taken(self) -> int:
+        """Sort the rows that were taken without being parsed; returns their number."""
+        for key, number in self.known.taken:
+            self._same[partition_of_hash(key, self._partitions)].append(same_row(key, number))
+        return len(self.known.taken)
+
+    def _trusted(self, same: Same, noted_by: int) -> Same:
+        """Return the rows whose entries were not written since, and which are not compared by value."""
+        keys = list(same.values())
+        changed = self._ctx.ledger.known.written_since(noted_by, keys) | self._marked_with_values(keys)
+        return {raw: key for raw, key in same.items() if key not in changed}
 
     def _add_same(self, row: SourceRow, partition: int, key: bytes) -> None:
         if row.raw:

@@ -91,10 +91,13 @@ def _rows(ctx: AccountContext, run: Run, number: int, wanted: Collection[str]) -
     if block is None:
         raise lost_block()
     # The load has just cached the fingerprints of these rows: only those to be sent must be mapped again.
-    known = RowCache(ctx.ledger.known.block(number))
     keys = {hash8(reference) for reference in wanted}
+    known = RowCache(
+        ctx.ledger.known.block(number),
+        trust=lambda same, _: {raw: key for raw, key in same.items() if key not in keys},
+    )
     for row in ctx.source().decode(block, known=known, only=wanted):
-        if row.reference in wanted or row.key in keys:
+        if row.reference in wanted:
             yield row if row.read is None else row.read()
 
 

@@ -18,7 +18,8 @@ import pytest
 
 from okasie_tasks.core.fingerprint import content_fingerprint
 from okasie_tasks.core.listing import Listing
-from okasie_tasks.core.row_cache import RowCache
+from okasie_tasks.core.records import hash8
+from okasie_tasks.core.row_cache import RowCache, Same
 from okasie_tasks.ports import Block, Record
 from okasie_tasks.sources import blocks, csv_format, jsonl, records
 from okasie_tasks.sources.custom import CustomSource
@@ -110,6 +111,32 @@ def test_rows_of_any_source_that_are_the_same_come_unread(tmp_path: Path, kind: 
     again = list(found.decode(block, known=RowCache(first.pack() or b"")))
     assert [row.reference for row in again] == NAMES[:5]
     assert [row.read() for row in again if row.read] == list(found.decode(block))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_any_source_that_equal_their_entries_are_taken(tmp_path: Path, kind: str) -> None:
+    found = make(tmp_path, kind)
+    block = next(iter(found.blocks()))
+    first = RowCache(number=7)
+    for row in found.decode(block, known=first):
+        first.note_same(row.raw, hash8(row.reference or ""))
+    kept = first.pack()
+    assert kept is not None
+    untrusted, asked = hash8(NAMES[1]), []
+
+    def trust(same: Same, noted_by: int) -> Same:
+        asked.append(noted_by)
+        return {raw: key for raw, key in same.items() if key != untrusted}
+
+    again = RowCache(kept, number=8, trust=trust)
+    (left,) = found.decode(block, known=again)
+    assert (left.reference, left.row, left.listing is None) == (NAMES[1], 2, False)
+    assert again.taken == [(hash8(name), number) for number, name in enumerate(NAMES[:5], 1) if number != 2]
+    assert asked == [7]
+    again.note_same(left.raw, untrusted)
+    packed = again.pack()
+    assert packed is not None
+    assert sorted(packed[20:]) == sorted(kept[20:]), "all are noted again"
 
 
 def test_a_block_is_cut_by_its_size_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

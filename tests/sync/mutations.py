@@ -51,9 +51,9 @@ KNOWN: Final[dict[str, Cut]] = {
     "row_of_the_sum": Cut(f"{_CORE}/records.py", "numbers = list(keys)", "numbers = [key for key in keys if key % 4]"),
     "mapping": Cut(f"{_CORE}/row_cache.py", "if kept[:_WIDTH] != version or", "if"),
     "touched": Cut("okasie_tasks/store/lua/ledger_swap.lua", "redis.call('HSET', KEYS[2], ARGV[i + 1], number)", ""),
-    "touched_seal": Cut(_ROWS, "if int(number) >= seal.number and", "if False and"),
-    "touched_row": Cut(f"{_SYNC}/load.py", "elif written[key] < self.known.noted_by and", "elif"),
-    "touched_listing": Cut(f"{_SYNC}/fetch.py", "if written < known.number:", "if True:"),
+    "touched_seal": Cut(_ROWS, "if int(number) >= seal.number)", "if False)"),
+    "touched_row": Cut(f"{_SYNC}/load.py", "written_since(noted_by, keys) | ", "written_since(10**9, keys) | "),
+    "touched_listing": Cut(f"{_SYNC}/fetch.py", "if key not in written:", "if True:"),
     "lost_entries": Cut(_ROWS, "or 0):\n            self.forget()", "or 0):\n            pass"),
 }
 

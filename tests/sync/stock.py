@@ -156,16 +156,16 @@ class TwinSource(BlockSource):
     ) -> Iterator[SourceRow]:
         known = known or RowCache()
         known.under(self._inventory.surcharge.to_bytes(8, "big"))
-        return (_as_known(row, known) for row in pickle.loads(block.data))
+        rows: list[SourceRow] = pickle.loads(block.data)
+        return (_as_known(row, known) for row in rows if row.listing is None or not known.take(row.raw, row.row))
 
 
 def _as_known(row: SourceRow, known: RowCache) -> SourceRow:
     """The row as a source returns it that has read the same bytes before."""
-    key, content = known.same.get(row.raw, b""), known.contents.get(row.raw)
-    if row.listing is None or not (key or content):
+    content = known.contents.get(row.raw)
+    if row.listing is None or content is None:
         return row
-    reference = row.reference if content else None
-    return SourceRow(row.row, reference, None, raw=row.raw, content=content or b"", key=key, read=lambda: row)
+    return SourceRow(row.row, row.reference, None, raw=row.raw, content=content, read=lambda: row)
 
 
 def pickled(rows: Iterable[SourceRow], most: int) -> Iterator[Block]:
