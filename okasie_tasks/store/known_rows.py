@@ -16,7 +16,7 @@ deleted, so it is worth nothing once the ledger has fewer of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, cast
 
@@ -25,6 +25,8 @@ import redis
 
 from okasie_tasks import __version__
 from okasie_tasks.core.records import partition_of_hash
+from okasie_tasks.store.parts import Noted
+from okasie_tasks.store.scripts import script
 
 _WIDTH: Final = 8
 _HEAD: Final = 2 * _WIDTH
@@ -66,6 +68,7 @@ class KnownRows:
         self._pages, self._rows = f"{prefix}pages:{account}", f"{prefix}rows:{account}"
         self._seals = f"{prefix}seals:{account}"
         self.touched_key = f"{prefix}touched:{account}"
+        self._written = script(client, "known_written")
 
     # -- entries that were written -----------------------------------------------------------------------------------
 
@@ -73,14 +76,16 @@ class KnownRows:
         """Return those of the keys, and maybe others, whose entries were written since run ``number`` began."""
         if not keys:
             return set()
-        if self._redis.hlen(self.touched_key) <= _FEW:
-            return {key for key, value in self._touched() if int(value) >= number}
+        if (touched := self._touched()) is not None:
+            return {key for key, value in touched.items() if int(value) >= number}
         names = list(keys)
         values = cast("list[bytes | None]", self._redis.hmget(self.touched_key, cast("Any", names)))
         return {key for key, value in zip(names, values, strict=True) if value is not None and int(value) >= number}
 
-    def _touched(self) -> Iterable[tuple[bytes, bytes]]:
-        return cast("dict[bytes, bytes]", self._redis.hgetall(self.touched_key)).items()
+    def _touched(self) -> dict[bytes, bytes] | None:
+        """Return all that was touched, key -> number, or None if that is much."""
+        found = cast("list[bytes] | None", self._written(keys=[self.touched_key], args=[_FEW]))
+        return None if found is None else dict(zip(found[::2], found[1::2], strict=True))
 
     def prune(self, number: int, *, entries: int) -> None:
         """Forget what only matters to notes from before run ``number``, after a run that noted everything anew.
@@ -118,9 +123,9 @@ class KnownRows:
         if value is None:
             return None
         seal = msgspec.msgpack.decode(value, type=Seal)
-        if seal.partitions != partitions or self._redis.hlen(self.touched_key) > _FEW:
+        if seal.partitions != partitions or (touched := self._touched()) is None:
             return None
-        written = (key for key, number in self._touched() if int(number) >= seal.number)
+        written = (key for key, number in touched.items() if int(number) >= seal.number)
         return None if any(partition_of_hash(key, partitions) == partition for key in written) else seal
 
     def keep_seal(self, partition: int, seal: Seal) -> None:
@@ -140,10 +145,9 @@ class KnownRows:
         rows = frozenset(value[at : at + _WIDTH] for _, value in kept for at in range(_HEAD, len(value), _WIDTH))
         return KnownPage(min(number for number, _ in kept), rows)
 
-    def keep_page(self, page: int, number: int, rows: Sequence[bytes], *, provider: str) -> None:
-        """Note the rows of a page. ``number``: of the run that read it."""
-        value = _version(provider) + number.to_bytes(_WIDTH, "big") + b"".join(rows)
-        self._redis.hset(self._pages, str(page), cast("Any", value))
+    def noted_page(self, page: int, number: int, rows: Sequence[bytes], *, provider: str) -> Noted:
+        """Return what to store of the rows of a page. ``number``: of the run that read it."""
+        return Noted(self._pages, str(page), _version(provider) + number.to_bytes(_WIDTH, "big") + b"".join(rows))
 
     # -- the source's blocks -----------------------------------------------------------------------------------------
 

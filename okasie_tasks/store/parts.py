@@ -10,12 +10,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import redis
 
-from okasie_tasks.store.records import KEEP_PARTS_SECONDS, Claim, Closed, RunKeys, Stage
+from okasie_tasks.store.records import KEEP_PARTS_SECONDS, Claim, Closed, Run, RunKeys, Stage, read_run
 from okasie_tasks.store.scripts import redis_now_ms, script
 
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "confirm": "apply", "sell": "apply"}
@@ -28,6 +28,14 @@ LONGEST_SECONDS: Final = 300.0
 """The longest time that a claim is renewed, so that a hanging part is released."""
 MOST_CLAIMS: Final = 6
 """More than the counted tries of a part. A part claimed so often without a result seems to crash its workers."""
+
+
+class Noted(NamedTuple):
+    """A value for one field of a hash."""
+
+    key: str
+    field: str
+    value: bytes
 
 
 class RunData:
@@ -49,11 +57,14 @@ class RunData:
             self.keep_on(pipe, run, collection)
         pipe.execute()
 
-    def put_sorted(self, run: str, field: str | int, values: Mapping[str, object]) -> None:
-        """Store one part's value in each of these collections, atomically."""
+    def put_sorted(
+        self, run: str, field: str | int, values: Mapping[str, object], *, beside: Noted | None = None
+    ) -> None:
+        """Store one part's value in each of these collections, atomically, and ``beside`` them what else it noted."""
         pairs = [item for collection, value in values.items() for item in (collection, msgspec.msgpack.encode(value))]
-        args: list[Any] = [field, KEEP_PARTS_SECONDS, *pairs]
-        self._spool(keys=[self._key(run, "data", ""), self._key(run, "collections")], args=args)
+        keys = [self._key(run, "data", ""), self._key(run, "collections"), *([beside.key] if beside else ())]
+        args: list[Any] = [field, KEEP_PARTS_SECONDS, *(beside[1:] if beside else ("", "")), *pairs]
+        self._spool(keys=keys, args=args)
 
     def mark(self, run: str, collection: str, members: Sequence[bytes]) -> None:
         """Add members to a set of the run."""
@@ -181,28 +192,28 @@ class RunParts:
     def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
         """Claim a part for ``lease_seconds``, at most `LEASE_SECONDS` at a time; see `renewing_claim`."""
         lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
-        state, attempts = self._steps["part_claim"](
+        state, attempts, *fields = self._steps["part_claim"](
             keys=[self._key(run), self._key(run, stage, "parts")],
             args=[
                 _PHASE.get(stage, stage), part, token, lease_ms, KEEP_PARTS_SECONDS, MOST_CLAIMS,
                 self._keys.account(""),
             ],
         )  # fmt: skip
-        return Claim(state.decode(), int(attempts))
+        return Claim(state.decode(), int(attempts), _run_of(run, fields))
 
     def claim_next(self, run: str, stage: str, token: str, *, most_open: int) -> tuple[int, Claim]:
         """Publish and claim the next part of a stage, atomically; -1 and the reason if there is none.
 
         ``most_open``: how many parts of the stage may be published and not closed, including this one.
         """
-        state, number = self._steps["part_take"](
+        state, number, *fields = self._steps["part_take"](
             keys=[self._key(run), self._key(run, stage), self._key(run, stage, "parts")],
             args=[
                 _PHASE.get(stage, stage), token, int(LEASE_SECONDS * 1000), KEEP_PARTS_SECONDS, most_open,
                 self._keys.account(""),
             ],
         )  # fmt: skip
-        return number, Claim(state.decode(), int(number >= 0))
+        return number, Claim(state.decode(), int(number >= 0), _run_of(run, fields))
 
     @contextlib.contextmanager
     def renewing_claim(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:
@@ -308,3 +319,8 @@ class RunParts:
                 attempts, until_ms, token = value.split(b" ", 2)
                 if int(until_ms) <= now:
                     yield part, int(attempts), token.decode()
+
+
+def _run_of(run: str, replies: list[list[bytes]]) -> Run | None:
+    """Return the run of a claim. ``replies``: what the script returned behind the claim, fields and values in turn."""
+    return read_run(run, zip(replies[0][::2], replies[0][1::2], strict=True)) if replies else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -28,15 +29,6 @@ class Stage(NamedTuple):
     def open(self) -> int:
         """Parts that were published and are not closed."""
         return self.published - self.closed
-
-
-class Claim(NamedTuple):
-    """``state``: claimed, closed (already done), busy (held by another worker), ended (the run moved on), spent (its
-    claims are used up), cancelled or paused (by an operator; see `okasie_tasks.store.controls`).
-    """
-
-    state: str
-    attempts: int = 0
 
 
 class Closed(IntEnum):
@@ -98,6 +90,27 @@ class Run(msgspec.Struct, kw_only=True):
 
     def fact(self, name: str, default: int = 0) -> int:
         return int(self.facts.get(name, default))
+
+
+def read_run(run: str, raw: Iterable[tuple[bytes, bytes]]) -> Run:
+    """Return the record of a run from the fields and values of its hash."""
+    fields = {name.decode(): value.decode() for name, value in raw}
+    counts = {name[2:]: int(fields.pop(name)) for name in list(fields) if name.startswith("n:")}
+    own: dict[str, Any] = {name: fields.pop(name, "") for name in ("account", "mode", "state", "stage")}
+    own |= {name: int(fields.pop(name, 0)) for name in ("created_ms", "started_ms", "ended_ms", "progress_ms")}
+    return Run(id=run, plan_only=fields.pop("plan_only", "") == "1", counts=counts, facts=fields, **own)
+
+
+class Claim(NamedTuple):
+    """``state``: claimed, closed (already done), busy (held by another worker), ended (the run moved on), spent (its
+    claims are used up), cancelled or paused (by an operator; see `okasie_tasks.store.controls`).
+
+    ``run``: the record, if the part was claimed.
+    """
+
+    state: str
+    attempts: int = 0
+    run: Run | None = None
 
 
 class RunKeys(NamedTuple):

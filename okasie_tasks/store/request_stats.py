@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -32,23 +33,15 @@ class Counters:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        self._traces = Traces(runs)
+        self._count = script(runs.redis, "request_count")
 
     def sent(self, request: RequestLog, run: str = "") -> None:
         """Count one request, also for the run that sent it. Without Redis only the count is lost."""
-        key = self._runs.account_key(request.account, "metrics")
-        pipe = self._runs.redis.pipeline(transaction=False)
-        if run:
-            self._runs.count_on(pipe, run, f"requests.{request.kind}")
-        pipe.hincrby(key, request_field(request.lane, request.method, request.status), 1)
-        for field, count in wait_fields(request.lane, round(request.waited_seconds * 1000)).items():
-            pipe.hincrby(key, field, count)
-        if run:
-            self._traces.note_on(pipe, run, request)
+        keys = [self._runs.account_key(request.account, "metrics"), *(_trace_keys(self._runs, run) if run else ())]
+        waits = wait_fields(request.lane, round(request.waited_seconds * 1000)).items()
+        args = [*_arguments(request), request_field(request.lane, request.method, request.status), 1, *chain(*waits)]
         with contextlib.suppress(redis.RedisError):
-            answers = pipe.execute(raise_on_error=False)
-            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-                self._traces.note(run, request)
+            self._count(keys=keys, args=args)
 
     def read(self, account: str) -> Recorded:
         """What was counted so far; one command."""
@@ -96,22 +89,10 @@ class Traces:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        self._script = script(runs.redis, "request_trace")
-
-    def note_on(self, pipe: Any, run: str, request: RequestLog) -> None:
-        """Keep one request, along with what ``pipe`` writes already; raises `NoScriptError` there after a restart.
-
-        By its hash: redis-py's own way would ask the server for the script each time, one round trip more.
-        """
-        pipe.evalsha(self._script.sha, 4, *self._keys(run), *_arguments(request))
-
-    def note(self, run: str, request: RequestLog) -> None:
-        """Record one request on its own; loads the script if the server does not know it."""
-        self._script(keys=self._keys(run), args=_arguments(request))
 
     def read(self, run: str) -> Trace:
         """Return the trace of a run's requests, slowest first; one round trip."""
-        counts, slowest, failed = self._keys(run)[1:]
+        counts, slowest, failed = _trace_keys(self._runs, run)[1:]
         pipe = self._runs.redis.pipeline(transaction=False)
         pipe.hgetall(counts)
         pipe.zrevrange(slowest, 0, -1)
@@ -120,8 +101,9 @@ class Traces:
         counted = {name.decode(): int(count) for name, count in cast("dict[bytes, bytes]", replies[0]).items()}
         return Trace(list(_slots(counted)), [_sent(one) for one in replies[1]], [_sent(one) for one in replies[2]])
 
-    def _keys(self, run: str) -> list[str]:
-        return [self._runs.key(run), *(self._runs.key(run, "trace", *rest) for rest in ((), ("slowest",), ("failed",)))]
+
+def _trace_keys(runs: Runs, run: str) -> list[str]:
+    return [runs.key(run), *(runs.key(run, "trace", *rest) for rest in ((), ("slowest",), ("failed",)))]
 
 
 def _arguments(request: RequestLog) -> list[Any]:
@@ -133,7 +115,8 @@ def _arguments(request: RequestLog) -> list[Any]:
         items=request.items,
         waited_ms=round(request.waited_seconds * 1000),
     )
-    return [sent.ms, sent.status, msgspec.json.encode(sent), KEEP_RUN_SECONDS, _MOST]
+    kind = f"n:requests.{request.kind}"
+    return [sent.ms, sent.status, msgspec.json.encode(sent), KEEP_RUN_SECONDS, _MOST, kind]
 
 
 def _slots(counted: dict[str, int]) -> Iterator[Slot]:

@@ -41,6 +41,7 @@ from okasie_tasks.store.records import (
     Account,
     Run,
     RunKeys,
+    read_run,
 )
 from okasie_tasks.store.redis_problems import is_passing
 from okasie_tasks.store.scripts import redis_now_ms, script
@@ -146,13 +147,7 @@ class Runs:
 
     def get(self, run: str) -> Run | None:
         raw = cast("dict[bytes, bytes]", self.redis.hgetall(self.key(run)))
-        if not raw:
-            return None
-        fields = {name.decode(): value.decode() for name, value in raw.items()}
-        counts = {name[2:]: int(fields.pop(name)) for name in list(fields) if name.startswith("n:")}
-        own: dict[str, Any] = {name: fields.pop(name, "") for name in ("account", "mode", "state", "stage")}
-        own |= {name: int(fields.pop(name, 0)) for name in ("created_ms", "started_ms", "ended_ms", "progress_ms")}
-        return Run(id=run, plan_only=fields.pop("plan_only", "") == "1", counts=counts, facts=fields, **own)
+        return read_run(run, raw.items()) if raw else None
 
     def state(self, run: str) -> str:
         return (cast("bytes | None", self.redis.hget(self.key(run), "state")) or b"").decode()
@@ -178,10 +173,7 @@ class Runs:
 
     def count(self, run: str, name: str, by: int = 1) -> None:
         if by:
-            self.count_on(self.redis, run, name, by)
-
-    def count_on(self, pipe: Any, run: str, name: str, by: int = 1) -> None:
-        pipe.hincrby(self.key(run), f"n:{name}", by)
+            self.redis.hincrby(self.key(run), f"n:{name}", by)
 
     def history(self, account: str, limit: int = 20) -> list[str]:
         """Run ids, newest first."""

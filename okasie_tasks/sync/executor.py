@@ -118,8 +118,8 @@ def _execute(
     if claim.state != "claimed":
         # Also for a paused account: the message is gone, and `watchdog.open_again` publishes the part on resume.
         return "nothing"
-    run = ctx.runs.get(part.run)
-    assert run is not None  # noqa: S101 - it was claimed a moment ago
+    run = claim.run
+    assert run is not None  # noqa: S101 - part_claim.lua and part_take.lua return it
     about = {"okasie.account": run.account, "okasie.run": run.id, "okasie.part": part.number}
     try:
         with tracing.span(f"part {part.stage}", about):

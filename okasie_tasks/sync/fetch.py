@@ -135,9 +135,9 @@ def write_page(
         # Before the rows: a reader of the rows must already find them marked.
         ctx.runs.data.mark(run.id, "with_values", with_values)
     ids = b"".join((*(hash8(row.id) for row in page.rows), *(hash8(row.id) for row in page.known)))
-    ctx.runs.data.put_sorted(run.id, read_number, collections | {"ids": ids})
-    if run.fact("walked_all"):
-        ctx.ledger.known.keep_page(page.page, run.fact("number"), noted, provider=provider)
+    known_page = ctx.ledger.known.noted_page(page.page, run.fact("number"), noted, provider=provider)
+    beside = known_page if run.fact("walked_all") else None
+    ctx.runs.data.put_sorted(run.id, read_number, collections | {"ids": ids}, beside=beside)
     return {
         "rows": page.count,
         "nameless": page.count - rows + page.unreadable,

@@ -99,9 +99,9 @@ def test_history_is_newest_first(runs: Runs) -> None:
 
 def test_a_part_is_claimed_by_one_token_and_closed_once(runs: Runs) -> None:
     run = begun(runs)
-    assert runs.parts.claim(run, "first", 0, "me", lease_seconds=60) == ("claimed", 1)
+    assert runs.parts.claim(run, "first", 0, "me", lease_seconds=60)[:2] == ("claimed", 1)
     assert runs.parts.claim(run, "first", 0, "you", lease_seconds=60).state == "busy"
-    assert runs.parts.claim(run, "first", 0, "me", lease_seconds=60) == ("claimed", 1), "the same message again"
+    assert runs.parts.claim(run, "first", 0, "me", lease_seconds=60)[:2] == ("claimed", 1), "the same message again"
     assert not runs.parts.close(run, "first", 0, "you", {}), "fenced"
     assert runs.parts.close(run, "first", 0, "me", {"rows": 3})
     assert not runs.parts.close(run, "first", 0, "me", {"rows": 3})
@@ -113,7 +113,7 @@ def test_a_part_is_claimed_by_one_token_and_closed_once(runs: Runs) -> None:
 def test_an_expired_lease_may_be_taken_over_and_its_old_holder_is_fenced(runs: Runs) -> None:
     run = begun(runs)
     runs.parts.claim(run, "first", 0, "dead", lease_seconds=-1)
-    assert runs.parts.claim(run, "first", 0, "alive", lease_seconds=60) == ("claimed", 2)
+    assert runs.parts.claim(run, "first", 0, "alive", lease_seconds=60)[:2] == ("claimed", 2)
     assert not runs.parts.close(run, "first", 0, "dead", {})
     assert runs.parts.close(run, "first", 0, "alive", {})
 
@@ -122,9 +122,9 @@ def test_a_released_claim_is_open_at_once_and_may_not_count(runs: Runs) -> None:
     run = begun(runs)
     runs.parts.claim(run, "first", 0, "a", lease_seconds=60)
     assert runs.parts.release(run, "first", 0, "a", counted=True) == 1
-    assert runs.parts.claim(run, "first", 0, "b", lease_seconds=60) == ("claimed", 2)
+    assert runs.parts.claim(run, "first", 0, "b", lease_seconds=60)[:2] == ("claimed", 2)
     assert runs.parts.release(run, "first", 0, "b", counted=False) == 1
-    assert runs.parts.claim(run, "first", 0, "c", lease_seconds=60) == ("claimed", 2)
+    assert runs.parts.claim(run, "first", 0, "c", lease_seconds=60)[:2] == ("claimed", 2)
 
 
 def test_a_failed_part_is_closed_and_counted(runs: Runs) -> None:
@@ -181,10 +181,11 @@ def test_a_part_is_taken_and_claimed_in_one_step(runs: Runs, client: redis.Redis
     run = begun(runs)
     runs.advance(run, "first", "walk", parts=4)
     runs.parts.window(run, "walk", size=1, when_open=0)
-    assert runs.parts.claim_next(run, "walk", "me/1", most_open=2) == (1, Claim("claimed", 1))
+    number, claim = runs.parts.claim_next(run, "walk", "me/1", most_open=2)
+    assert (number, claim) == (1, Claim("claimed", 1, runs.get(run)))
     assert runs.parts.claim_next(run, "walk", "you/1", most_open=2) == (-1, Claim("none", 0)), "two are open"
     assert runs.parts.claim(run, "walk", 1, "you/1").state == "busy"
-    assert runs.parts.claim(run, "walk", 1, "me/1") == Claim("claimed", 1), "the same attempt"
+    assert runs.parts.claim(run, "walk", 1, "me/1") == Claim("claimed", 1, runs.get(run)), "the same attempt"
     assert runs.parts.claimed_by(run, "walk", "me") == [1]
     assert runs.parts.close(run, "walk", 1, "me/1", {}, when_open=0)
     client.set("okasie:account:dex:paused", "1")
