@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import psutil
 import requests
 
+from okasie_tasks.local.fleet import WORKERS
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Sandbox
 from okasie_tasks.sandbox.sample import config_text
@@ -102,10 +103,6 @@ class Place:
         return answer.status, answer.document
 
 
-_WORKERS = 4
-"""Of `okasie up`."""
-
-
 class Up:
     """``okasie up`` as a process. Use as a context manager."""
 
@@ -144,7 +141,7 @@ class Up:
         def hears_all() -> bool:
             with contextlib.suppress(requests.ConnectionError):
                 answer = requests.get(f"{self.flower_url}/workers", params={"json": "1"}, timeout=60)
-                return len(answer.json()["data"]) == _WORKERS
+                return len(answer.json()["data"]) == len(WORKERS)
             return False
 
         poll(hears_all, what="Flower that hears of all workers")

@@ -11,7 +11,8 @@ from okasie_tasks.worker.settings import STOP_SECONDS
 from tests.test_compose import OURS, words
 
 UNITS = Path(__file__).parents[1] / "deploy" / "systemd"
-NAMES = sorted(path.stem.removeprefix("okasie-") for path in UNITS.glob("okasie-*.service"))
+FILES = {path.stem.removeprefix("okasie-").removesuffix("@"): path for path in UNITS.glob("okasie-*.service")}
+NAMES = sorted(FILES)
 COMMON = UNITS / "okasie-.service.d" / "common.conf"
 
 Section = dict[str, list[str]]
@@ -32,8 +33,9 @@ def read(path: Path) -> dict[str, Section]:
 
 
 def command(name: str) -> list[str]:
-    """What systemd runs: ``%%`` is how a percent sign is written there."""
-    (line,) = read(UNITS / f"okasie-{name}.service")["Service"]["ExecStart"]
+    """What systemd runs: ``%%`` is how a percent sign is written there, ``%i`` the instance of a template."""
+    (line,) = read(FILES[name])["Service"]["ExecStart"]
+    line = line.replace("%i", "")
     assert "%" not in line.replace("%%", ""), "a specifier of systemd's, %h is a home folder"
     program, *rest = shlex.split(line.replace("%%", "%"))
     assert program.startswith("/opt/okasie/bin/")
@@ -55,15 +57,15 @@ def test_a_unit_runs_what_the_compose_file_runs(name: str) -> None:
 
 
 def test_only_the_workers_that_call_the_api_get_the_keys() -> None:
-    holders = {name for name in NAMES if "/etc/okasie/keys.env" in str(read(UNITS / f"okasie-{name}.service"))}
+    holders = {name for name in NAMES if "/etc/okasie/keys.env" in str(read(FILES[name]))}
     assert holders == {"api", "urgent"}
-    readers = {name for name in NAMES if "/etc/okasie/sources.env" in str(read(UNITS / f"okasie-{name}.service"))}
+    readers = {name for name in NAMES if "/etc/okasie/sources.env" in str(read(FILES[name]))}
     assert readers == {"diff", "urgent"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_unit_is_whole(name: str) -> None:
-    unit = read(UNITS / f"okasie-{name}.service")
+    unit = read(FILES[name])
     assert set(unit) == {"Unit", "Service", "Install"}
     assert unit["Unit"]["Description"]
     assert unit["Install"]["WantedBy"] == ["okasie.target"]
@@ -85,7 +87,7 @@ def test_they_have_no_rights_they_do_not_need() -> None:
 
 @pytest.mark.parametrize(("name", "seconds"), STOP_SECONDS.items())
 def test_a_worker_is_watched_and_has_the_time_of_its_longest_operation(name: str, seconds: float) -> None:
-    service = read(UNITS / f"okasie-{name}.service")["Service"]
+    service = read(FILES[name])["Service"]
     assert (service["Type"], service["WatchdogSec"]) == (["notify"], ["30s"])
     assert service["TimeoutStopSec"] == [f"{seconds:g}s"]
     overriding = {"TimeoutStopSec", "Type", "WatchdogSec"} & set(read(COMMON)["Service"])

@@ -43,7 +43,7 @@ _CORES: Final = max(1, min(os.cpu_count() or 1, 8))
 _MOST_API: Final = 4
 """Processes: each has some 80 MB, and two carry hundreds of saturated accounts."""
 
-_WORKERS: Final = {
+WORKERS: Final = {
     # Control tasks are short. Urgent ones must never queue behind others, so they have a separate worker. API tasks
     # wait for the network and for permits: many threads. Threads of one process decode one page at a time: a process
     # per core. Comparing uses processor time: a process per core.
@@ -55,6 +55,7 @@ _WORKERS: Final = {
     },
     "diff": ["-Q", f"{DIFF},{FEEDS}", "-P", "prefork", "-c", str(_CORES)],
 }
+"""Name -> options of ``celery worker``."""
 
 
 class LocalFleet:
@@ -144,7 +145,7 @@ class LocalFleet:
         _check_redis(self.settings, server.url)
 
     def _start_celery(self, starting: contextlib.ExitStack) -> None:
-        for name, options in _WORKERS.items():
+        for name, options in WORKERS.items():
             quiet = ["--without-mingle", "--without-gossip", "-l", "INFO"]
             self._celery(name, "worker", "-n", f"{name}@%h", *options, *quiet)
         if self._beat:
@@ -244,7 +245,7 @@ class LocalFleet:
                 account.api_key.reveal()
             except ConfigurationError as error:
                 self._say(f"accounts.{account.name}.api_key: {error}")
-        children = [child for child in self._supervisor.children if child.name in (*_WORKERS, "beat", "web")]
+        children = [child for child in self._supervisor.children if child.name in (*WORKERS, "beat", "web")]
         for child in children:
             child.env = {**self._env, **(self._web_env if child.name == "web" else {})}
         self._supervisor.renew(children)

@@ -13,10 +13,9 @@ import psutil
 import redis
 import requests
 
-from tests.chaos.fleet import RESTART_SECONDS, Fleet, signal_tree, tree
+from tests.chaos.fleet import RESTART_SECONDS, WORKERS, Fleet, signal_tree, tree
 from tests.support import poll
 
-WORKERS: Final = ("control", "urgent", "api", "api2", "diff")
 _READERS: Final = {
     "okasie.control": ("control",),
     "okasie.urgent": ("urgent",),

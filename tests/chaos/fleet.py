@@ -21,8 +21,8 @@ import psutil
 import redis
 
 from okasie_tasks.client import Client
+from okasie_tasks.local import fleet as local
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
-from okasie_tasks.local.fleet import _WORKERS  # the very workers of `okasie up`
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.limits import Quota, QuotaDecision
@@ -38,6 +38,7 @@ PER_MINUTE = 600
 """High enough for a round of seconds, low enough that it is reached."""
 PER_SECOND = 20
 RESTART_SECONDS = (0.5, 2.0)
+WORKERS = ("control", "urgent", "api", "api2", "diff")
 _QUEUES = ("okasie.control", "okasie.urgent", "okasie.api", "okasie.diff")
 
 QUICK = """\
@@ -158,9 +159,9 @@ class Fleet:
         self.url = self.serve()
         self._configure()
         celery = [sys.executable, "-m", "celery", "-A", "okasie_tasks"]
-        for kind, options in _WORKERS.items():
-            for name in ("api", "api2") if kind == "api" else (kind,):
-                self._add(name, [*celery, "worker", "-n", f"{name}@%h", *options, *_QUIET])
+        for name in WORKERS:
+            options = local.WORKERS[name.removesuffix("2")]  # the very workers of `okasie up`
+            self._add(name, [*celery, "worker", "-n", f"{name}@%h", *options, *_QUIET])
         self._add("beat", [*celery, "beat", "-l", "INFO"])
         self.redis = connect(self.url, socket_timeout=5)
         self.settings = load_settings(self.place.config, self.place.env)

@@ -14,6 +14,7 @@ import redis
 from celery import Celery
 
 from okasie_tasks.client import Client
+from okasie_tasks.local.fleet import WORKERS
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings.redis_url import find_embedded
@@ -51,9 +52,9 @@ def test_an_account_that_was_added_later_is_answered_shown_and_known_after_a_rel
 ) -> None:
     with Up(place) as up:
         assert place.sync("old", "--full")[0] == 0
-        assert [w["same_configuration"] for w in workers(place)] == [True] * 4
+        assert [w["same_configuration"] for w in workers(place)] == [True] * len(WORKERS)
         assert "another configuration" not in place.okasie("status").stdout
-        assert "4 run this configuration" in place.okasie("doctor").stdout
+        assert f"{len(WORKERS)} run this configuration" in place.okasie("doctor").stdout
         add_account(place, sandbox)
 
         status, document = place.sync("new")
@@ -80,7 +81,7 @@ def test_an_account_that_was_added_later_is_answered_shown_and_known_after_a_rel
         reload(up, place)
         assert place.sync("new", "--full")[0] == 0
         assert place.okasie("push", "new", "DG-00001").status == 0
-        assert "4 run this configuration" in place.okasie("doctor").stdout
+        assert f"{len(WORKERS)} run this configuration" in place.okasie("doctor").stdout
         assert_one_worker_that_differs_ends_the_run(place, up)
 
 
@@ -167,7 +168,7 @@ def test_an_invalid_file_is_reported_and_the_workers_stay(place: Place) -> None:
 
 def test_a_sandbox_gets_the_account_too(place: Place) -> None:
     with Up(place, "--sandbox") as up:
-        assert [w["same_configuration"] for w in workers(place)] == [True] * 4
+        assert [w["same_configuration"] for w in workers(place)] == [True] * len(WORKERS)
         place.account("new", feed="feed.csv", base_url="https://www.okasie.be/api/external/v1", key="env:NOBODYS")
         reload(up, place)
         assert place.sync("new", "--full")[0] == 0
