@@ -72,7 +72,7 @@ def test_an_account_that_was_added_later_is_answered_shown_and_known_after_a_rel
         assert_inline_push_fails(place)
         assert_each_is_counted_and_shown(place)
 
-        assert [w["same_configuration"] for w in workers(place)] == [False] * 4
+        assert [w["same_configuration"] for w in workers(place)] == [False] * len(WORKERS)
         assert "runs another configuration than this command" in place.okasie("status").stdout
         doctor = place.okasie("doctor")
         assert doctor.status == 1
