@@ -1,12 +1,12 @@
 // The guide's full comparison as one Node.js process: read the feed, walk all pages, compare field by field.
 //
-//     node benchmarks/guide.mjs BASE_URL FEED
+//     node benchmarks/guide.mjs BASE_URL FEED KEY
 //
 // As a careful Node developer writes it: fetch with keep-alive, JSON.parse, a Map by reference. What the guide's own
 // sample gets wrong (active rows only, images, a field that does not exist) is put right, its pause is left out.
 import { readFileSync } from 'node:fs'
 
-const [baseUrl, feed] = process.argv.slice(2)
+const [baseUrl, feed, key] = process.argv.slice(2)
 const FUEL = { Benzine: 'petrol', Diesel: 'diesel', Hybride: 'hybrid', Elektrisch: 'electric' }
 const GEARBOX = { Manueel: 'manual', Automaat: 'automatic' }
 const VAT = { marge: 'margin', btw: 'btw' }
@@ -65,17 +65,28 @@ function listing(row) {
     condition: 'used',
     dealerLocationCode: row.branch,
     postalCode, city, province,
-    images: row.photos.split('|'),
+    images: Array.isArray(row.photos) ? row.photos : row.photos.split('|'),
   }
 }
 
-function readFeed(path) {
-  const lines = rows(readFileSync(path, 'utf8'))
+function* csv(text) {
+  const lines = rows(text)
   const columns = lines.next().value
-  const found = new Map()
   for (const cells of lines) {
     const row = {}
     for (let i = 0; i < columns.length; i++) row[columns[i]] = cells[i]
+    yield row
+  }
+}
+
+function* jsonl(text) {
+  for (const line of text.split('\n')) if (line) yield JSON.parse(line)
+}
+
+function readFeed(path) {
+  const text = readFileSync(path, 'utf8')
+  const found = new Map()
+  for (const row of path.endsWith('.csv') ? csv(text) : jsonl(text)) {
     const car = listing(row)
     found.set(car.externalReference, car)
   }
@@ -91,7 +102,7 @@ function differs(ours, theirs) {
 async function* marketplace() {
   for (let page = 1, pages = 1; page <= pages; page++) {
     const answer = await fetch(`${baseUrl}/listings?page=${page}&pageSize=200&status=all`,
-      { headers: { Authorization: 'Bearer k' } })
+      { headers: { Authorization: `Bearer ${key}` } })
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`)
     const body = await answer.json()
     pages = body.pagination.totalPages
@@ -100,6 +111,7 @@ async function* marketplace() {
 }
 
 const began = performance.now()
+const usedBefore = process.cpuUsage()
 const local = readFeed(feed)
 const remote = new Map()
 for await (const row of marketplace()) remote.set(row.externalReference, row)
@@ -112,4 +124,6 @@ for (const [reference, car] of local) {
 }
 for (const [reference, row] of remote) if (!local.has(reference) && row.status !== 'sold') gone++
 const seconds = (performance.now() - began) / 1000
-console.log(JSON.stringify({ seconds, create, update, same, gone }))
+const used = process.cpuUsage(usedBefore)
+const cpu = (used.user + used.system) / 1e6
+console.log(JSON.stringify({ seconds, cpu, create, update, same, gone }))

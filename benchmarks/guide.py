@@ -1,6 +1,6 @@
 """The guide's full comparison as one Python process: read the feed, walk all pages, compare field by field.
 
-    python benchmarks/guide.py BASE_URL FEED
+    python benchmarks/guide.py BASE_URL FEED KEY
 
 The same program as guide.mjs, as a careful Python developer writes it: requests with a session, json, a dict by
 reference. It knows nothing of this package.
@@ -33,7 +33,7 @@ FIELDS = (
 PLACE_FIELDS = ("postalCode", "city", "province")
 
 
-def listing(row: dict[str, str]) -> dict[str, Any]:
+def listing(row: dict[str, Any]) -> dict[str, Any]:
     postal_code, city, province = PLACES[row["branch"]]
     return {
         "externalReference": row["stock_no"],
@@ -59,13 +59,14 @@ def listing(row: dict[str, str]) -> dict[str, Any]:
         "postalCode": postal_code,
         "city": city,
         "province": province,
-        "images": row["photos"].split("|"),
+        "images": row["photos"] if isinstance(row["photos"], list) else row["photos"].split("|"),
     }
 
 
 def read_feed(path: Path) -> dict[str, dict[str, Any]]:
     with path.open(encoding="utf-8", newline="") as file:
-        return {row["stock_no"]: listing(row) for row in csv.DictReader(file, delimiter=";")}
+        rows = csv.DictReader(file, delimiter=";") if path.suffix == ".csv" else map(json.loads, file)
+        return {row["stock_no"]: listing(row) for row in rows}
 
 
 def differs(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
@@ -78,10 +79,10 @@ def differs(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     )
 
 
-def marketplace(base_url: str) -> Iterator[dict[str, Any]]:
+def marketplace(base_url: str, key: str) -> Iterator[dict[str, Any]]:
     page = pages = 1
     with requests.Session() as session:
-        session.headers["Authorization"] = "Bearer k"
+        session.headers["Authorization"] = f"Bearer {key}"
         while page <= pages:
             query: dict[str, Any] = {"page": page, "pageSize": 200, "status": "all"}
             answer = session.get(f"{base_url}/listings", params=query, timeout=30)
@@ -93,15 +94,15 @@ def marketplace(base_url: str) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     local = read_feed(Path(sys.argv[2]))
-    remote = {row["externalReference"]: row for row in marketplace(sys.argv[1])}
+    remote = {row["externalReference"]: row for row in marketplace(sys.argv[1], sys.argv[3])}
     create = sum(reference not in remote for reference in local)
     update = sum(reference in remote and differs(car, remote[reference]) for reference, car in local.items())
     gone = sum(reference not in local and row["status"] != "sold" for reference, row in remote.items())
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     same = len(local) - create - update
-    print(json.dumps({"seconds": seconds, "create": create, "update": update, "same": same, "gone": gone}))
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "create": create, "update": update, "same": same, "gone": gone}))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.fleet import ALL_QUEUES, NO_LIMIT, Fleet, fleet, machine, median
+from benchmarks import stock
+from benchmarks.fleet import ALL_QUEUES, Fleet, fleet, machine, median
 from okasie_tasks.local.supervisor import Child
 
 ACCOUNT = "dex"
@@ -47,10 +48,9 @@ def leave(child: Child) -> None:
 
 
 def measure(rows: int, repeats: int, folder: Path) -> dict[str, Any]:
-    here = Path(__file__).parent
     with fleet(folder) as deployed:
-        base_url = deployed.ready("pages", [sys.executable, str(here / "pages.py"), str(rows), str(folder)])["base_url"]
-        deployed.place.account(ACCOUNT, feed="feed.csv", base_url=base_url, key="k", extra=NO_LIMIT)
+        stock.write_feed(folder / "feed.csv", stock.kinds(folder), rows)
+        deployed.account(ACCOUNT, feed="feed.csv", base_url=f"{deployed.pages(rows)}/gzip", key="k")
         nodes = deployed.nodes(1, threads=2)
         deployed.sync(ACCOUNT)
         deployed.sync(ACCOUNT)

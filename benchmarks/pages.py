@@ -1,8 +1,9 @@
-"""A read-only marketplace: pages of 200 rows in the real read shape, served from memory.
+"""The marketplace of the engine's benchmarks: a small server of pages of 200 wide rows, which also accepts writes.
 
-The rows are a sample dealer's cars as the sandbox returns them. Bytes are made before the first request, plain and
-gzipped, so that the client is measured and not this server. As a script it writes the feed into FOLDER and prints its
-address.
+Its inventory is that of `stock`: by key it keeps the price of each listing, and no more. The inventory of a key that
+begins with ``empty`` starts empty. Pages are cached while they stay the same, so that the client is measured and not
+this server; above `CACHED_ROWS` they are made for each request. They are gzipped below ``/gzip``, if the client accepts
+it, and not below ``/plain``. As a script it prints its address.
 
     python benchmarks/pages.py ROWS FOLDER
 """
@@ -14,6 +15,8 @@ import gzip
 import json
 import re
 import sys
+from array import array
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -23,71 +26,133 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from okasie_tasks.core.listing import bulk_item
-from okasie_tasks.sandbox.api import Api
-from okasie_tasks.sandbox.routing import Caller
-from okasie_tasks.sandbox.sample import DEALERS, cars, config_text, write_csv
-from okasie_tasks.sandbox.store import Store
-from okasie_tasks.settings import load_settings
-from okasie_tasks.sources import open_source
+from benchmarks import stock
 
-PARTNER = "bench"
 PAGE_ROWS = 200
-_REQUEST = re.compile(rb"GET (?:/\S*)?/(listings|locations)(?:\?\S*?\bpage=(\d+))?")
+CACHED_ROWS = 200_000
+_REQUEST = re.compile(
+    r"(?P<method>\w+) /(?P<form>gzip|plain)/(?P<what>[\w-]+)(?:/(?P<name>[\w-]+))?(?:\?(?P<query>\S*))?"
+)
+_PAGE = re.compile(r"\bpage=(\d+)")
+_META = {
+    "partner": {"id": "p-bench", "name": "bench", "source": f"sandbox-{stock.PARTNER}", "access": {"scope": "global"}},
+    "filters": {}, "profileScope": {},
+}  # fmt: skip
 
 
-def write_feed(folder: Path, rows: int) -> Path:
-    feed = folder / "feed.csv"
-    write_csv(feed, cars(rows, seed=1))
-    return feed
+class _Item(msgspec.Struct, rename="camel"):
+    external_reference: str
+    price: int = 0
+    status: str = "draft"
 
 
-def render(folder: Path, rows: int) -> list[bytes]:
-    """The marketplace's pages for the rows of the feed."""
-    config = folder / "pages.toml"
-    config.write_text(config_text(feed="feed.csv", base_url="http://127.0.0.1:1", key="k", account=PARTNER))
-    account = load_settings(config).accounts[PARTNER]
-    store = Store()
-    dealers = {code: store.add_dealer(PARTNER, code) for code in DEALERS}
-    for row in open_source(account, cache_dir=folder, current_year=datetime.now(UTC).year).rows():
-        assert row.listing is not None, row.issues
-        body = msgspec.json.decode(bulk_item(row.listing))
-        dealer = dealers[body["dealerLocationCode"]]
-        store.upsert(PARTNER, row.listing.external_reference, body, dealer, 1_760_000_000.0, skipped=[])
-    api = Api(store, lambda: 1_760_000_000.0)
-    caller = Caller(PARTNER, frozenset({"read:listings"}), tuple(DEALERS), None)
-    pages = -(-rows // PAGE_ROWS)
-    query = {"pageSize": str(PAGE_ROWS), "status": "all"}
-    return [api.list_listings(caller, query | {"page": str(number)}) for number in range(1, pages + 1)]
+class _Items(msgspec.Struct):
+    items: list[_Item]
 
 
-def _answer(body: bytes, *, zipped: bool) -> bytes:
-    head = (
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-RateLimit-Limit: 1000000\r\n"
-        f"X-RateLimit-Remaining: 999999\r\nDate: {format_datetime(datetime.now(UTC), usegmt=True)}\r\n"
-        f"Content-Length: {len(body)}\r\n" + ("Content-Encoding: gzip\r\n" if zipped else "") + "\r\n"
-    )
-    return head.encode() + body
+class _Inventory:
+    """The price of each listing by its number; 0: it does not exist."""
+
+    def __init__(self, rows: int, *, full: bool) -> None:
+        self.prices = array("l", [0, *(stock.price(n) if full else 0 for n in range(1, rows + 1))])
+        self.total = rows if full else 0
+
+    def numbers(self, page: int) -> Sequence[int]:
+        first, last = (page - 1) * PAGE_ROWS, min(page * PAGE_ROWS, self.total)
+        if self.total == len(self.prices) - 1:
+            return range(first + 1, last + 1)
+        return [number for number, price in enumerate(self.prices) if price][first:last]
+
+    def write(self, number: int, price: int) -> bool:
+        """Whether the listing is new."""
+        created, self.prices[number] = not self.prices[number], price
+        self.total += created
+        return created
+
+
+class Market:
+    """The inventories by key, and the pages of them."""
+
+    def __init__(self, known: list[stock.Kind], rows: int) -> None:
+        self._known, self._rows = known, rows
+        self._inventories: dict[str, _Inventory] = {}
+        self._cache: dict[tuple[int, bool], tuple[bytes, bytes]] = {}
+
+    def inventory(self, key: str) -> _Inventory:
+        if key not in self._inventories:
+            self._inventories[key] = _Inventory(self._rows, full=not key.startswith("empty"))
+        return self._inventories[key]
+
+    def page(self, key: str, page: int, *, zipped: bool) -> bytes:
+        inventory = self.inventory(key)
+        prices, total, numbers = inventory.prices, inventory.total, inventory.numbers(page)
+        costs = array("l", [total, *map(prices.__getitem__, numbers)]).tobytes()
+        known = self._cache.get((page, zipped))
+        if known is not None and known[0] == costs:
+            return known[1]
+        pagination = {"page": page, "pageSize": PAGE_ROWS, "totalItems": total, "totalPages": -(-total // PAGE_ROWS)}
+        tail = msgspec.json.encode({"pagination": pagination, "meta": _META})
+        body = b'{"data":[' + b",".join(stock.rows(self._known, numbers, prices.__getitem__)) + b"]," + tail[1:]
+        cached = self._rows <= CACHED_ROWS
+        if zipped:
+            body = gzip.compress(body, 6 if cached else 1)
+        if cached:
+            self._cache[page, zipped] = (costs, body)
+        return body
+
+    def bulk(self, key: str, items: list[_Item]) -> dict[str, Any]:
+        """Accepts what the guide's contract requires: every item, and a price for it."""
+        inventory, results = self.inventory(key), []
+        for index, item in enumerate(items):
+            number = int(item.external_reference.rpartition("-")[2])
+            assert item.price > 0, item
+            results.append({
+                "index": index, "externalReference": item.external_reference, "listingId": stock.identity(number),
+                "status": item.status, "created": inventory.write(number, item.price),
+            })  # fmt: skip
+        return {"data": {"successCount": len(results), "errorCount": 0, "results": results, "errors": []}}
+
+    def answer(self, request: re.Match[str], key: str, body: bytes, *, accepts_gzip: bool) -> tuple[bytes, bool]:
+        """The body of a response, and whether it is gzipped."""
+        if request["what"] != "listings":
+            return b'{"data":[],"meta":{}}', False
+        if request["method"] == "GET":
+            zipped = accepts_gzip and request["form"] == "gzip"
+            found = _PAGE.search(request["query"] or "")
+            return self.page(key, int(found[1]) if found else 1, zipped=zipped), zipped
+        assert request["name"] == "bulk-upsert", request
+        sent = msgspec.json.decode(body, type=_Items | list[_Item])
+        return msgspec.json.encode(self.bulk(key, sent.items if isinstance(sent, _Items) else sent)), False
 
 
 class _Server(asyncio.Protocol):
-    plain: ClassVar[list[bytes]] = []
-    zipped: ClassVar[list[bytes]] = []
-    other = _answer(b'{"data":[],"meta":{}}', zipped=False)
+    market: ClassVar[Market]
 
     def connection_made(self, transport: Any) -> None:
         self._transport, self._read = transport, b""
 
     def data_received(self, data: bytes) -> None:
         self._read += data
-        while b"\r\n\r\n" in self._read:
-            head, _, self._read = self._read.partition(b"\r\n\r\n")
-            request = _REQUEST.match(head)
-            if request is None or request[1] == b"locations":
-                self._transport.write(self.other)
-                continue
-            pages = self.zipped if self.zipped and b"gzip" in head.lower() else self.plain
-            self._transport.write(pages[int(request[2] or b"1") - 1])
+        while (end := self._read.find(b"\r\n\r\n")) >= 0:
+            lines = self._read[:end].decode("latin-1").split("\r\n")
+            fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+            until = end + 4 + int(fields.get("content-length", 0))
+            if len(self._read) < until:
+                return
+            body, self._read = self._read[end + 4 : until], self._read[until:]
+            request = _REQUEST.match(lines[0])
+            assert request is not None, lines[0]
+            accepts_gzip = "gzip" in fields.get("accept-encoding", "")
+            key = fields.get("authorization", "").removeprefix("Bearer ")
+            self._send(*self.market.answer(request, key, body, accepts_gzip=accepts_gzip))
+
+    def _send(self, body: bytes, zipped: bool) -> None:
+        head = (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-RateLimit-Limit: 1000000\r\n"
+            f"X-RateLimit-Remaining: 999999\r\nDate: {format_datetime(datetime.now(UTC), usegmt=True)}\r\n"
+            f"Content-Length: {len(body)}\r\n" + ("Content-Encoding: gzip\r\n" if zipped else "") + "\r\n"
+        )
+        self._transport.writelines((head.encode(), body))
 
 
 async def _serve() -> None:
@@ -99,11 +164,7 @@ async def _serve() -> None:
 
 def main() -> None:
     rows, folder = int(sys.argv[1]), Path(sys.argv[2])
-    write_feed(folder, rows)
-    pages = render(folder, rows)
-    _Server.plain = [_answer(page, zipped=False) for page in pages]
-    if "--plain" not in sys.argv:
-        _Server.zipped = [_answer(gzip.compress(page, 6), zipped=True) for page in pages]
+    _Server.market = Market(stock.kinds(folder), rows)
     asyncio.run(_serve())
 
 

@@ -15,7 +15,9 @@ SCRIPTS = ("accounts", "bench", "beside_trouble", "engine", "growth", "http_api"
 
 
 def test_every_script_can_be_loaded() -> None:
-    code = "; ".join(f"import benchmarks.{name}; print(benchmarks.{name}.__doc__)" for name in (*SCRIPTS, "pages"))
+    code = "; ".join(
+        f"import benchmarks.{name}; print(benchmarks.{name}.__doc__)" for name in (*SCRIPTS, "floor", "pages")
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=HERE.parent, capture_output=True, text=True, timeout=300, check=True
     )
@@ -26,12 +28,17 @@ def test_every_script_can_be_loaded() -> None:
 @pytest.mark.system
 @pytest.mark.slow
 def test_the_engine_and_its_rivals_find_the_same(tmp_path: Path) -> None:
+    argv = [sys.executable, str(HERE / "engine.py"), "--rows", "400", "--repeats", "1", "--python", "--json"]
     done = subprocess.run(
-        [sys.executable, str(HERE / "engine.py"), "--rows", "400", "--repeats", "1", "--json"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [*argv, "--scenario", "changed"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    rivals = {"ours", "python", *(["node"] if shutil.which("node") else [])}
-    assert set(found["wall"]) == rivals, "each checks that nothing is to be done"
-    assert set(found["stages"]) >= {"walk", "load", "diff"}
+    results = json.loads(done.stdout)["results"]
+    kinds = [(one["scenario"], one["format"], one["pages"]) for one in results]
+    assert kinds == [(kind, form, "gzip") for form in ("csv", "jsonl") for kind in ("unchanged", "changed")]
+    rivals = {"ours", "python", "floor", *(["node"] if shutil.which("node") else [])}
+    for one in results:
+        assert set(one["wall"]) == rivals, "each checks what it finds to be done"
+        assert set(one["stages_s"]) >= {"walk", "load", "diff"}
+        assert set(one["process_us"]) >= {"redis", "control", "api", "diff", "beat", "web"}, "what `okasie up` starts"
+        assert sum(one["process_us"].values()) == pytest.approx(one["cpu_us"]["ours"], abs=1)
