@@ -10,7 +10,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class Deployed:
         return Ledger(self.client, prefix="okasie:", account=account)
 
     def redis_bytes(self) -> int:
-        return int(self.client.info("memory")["used_memory"])  # type: ignore[index]
+        return int(self.client.info("memory")["used_memory"])
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Its processes by the name of the child that started them."""
@@ -108,9 +109,17 @@ class Deployed:
         """CPU seconds by child: its own, those of its children, and of children that have ended."""
         return {name: sum(map(_spent, found)) for name, found in self.processes().items()}
 
-    def memory(self) -> dict[str, int]:
-        """Resident bytes by child, its own children included."""
-        return {name: sum(process.memory_info().rss for process in found) for name, found in self.processes().items()}
+    def memory(self, of: Callable[[Iterable[int]], int] = sum) -> dict[str, int]:
+        """Resident bytes by child, its own children included; with ``max``, those of the largest process of each."""
+        return {name: of([process.memory_info().rss for process in found]) for name, found in self.processes().items()}
+
+    def kept(self) -> dict[str, int]:
+        """Bytes of the keys in Redis that do not expire, by the kind of key."""
+        found: Counter[str] = Counter()
+        for key in self.client.scan_iter(match="okasie:*", count=1000):
+            if self.client.ttl(key) < 0:
+                found[key.split(b":")[1].decode()] += self.client.memory_usage(key, samples=0) or 0
+        return dict(found)
 
     def settle(self) -> None:
         """Wait until it idles: nothing of what ended or started before is counted as part of what comes."""
