@@ -47,7 +47,7 @@ class Deployed:
 
     def __init__(self, folder: Path) -> None:
         self.place = Place(folder)
-        self.supervisor = Supervisor(lambda text: print(text, file=sys.stderr))
+        self.supervisor, self._servers = Supervisor(_say), Supervisor(_say)
         self.stages: dict[str, float] = {}
         """The seconds of each stage of the last run, from its record."""
 
@@ -56,20 +56,18 @@ class Deployed:
         self.client = redis.Redis.from_url(url)
         self.runs = Runs(self.client, prefix="okasie:")
 
-    def child(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
-        log = self.place.folder / "logs" / f"{name}.log"
-        return self.supervisor.add(Child(name, [*argv], log=log, env=dict(env or self.place.env)))
-
     def ready(self, name: str, argv: Sequence[str], *, seconds: float = 600) -> dict[str, Any]:
         """Start a server that prints one line of JSON when it is ready; returns its document."""
-        child = self.child(name, argv)
+        log = self.place.folder / "logs" / f"{name}.log"
+        child = self._servers.add(Child(name, [*argv], log=log, env=self.place.env))
         poll(lambda: child.last_line().startswith("{") or not child.alive, seconds=seconds, what=name)
         document: dict[str, Any] = json.loads(child.last_line())
         return document
 
-    def pages(self, rows: int) -> str:
+    def pages(self, rows: int, *options: str) -> str:
         """Start the marketplace of `pages`; returns its address."""
-        argv = [sys.executable, str(Path(__file__).with_name("pages.py")), str(rows), str(self.place.folder)]
+        script = str(Path(__file__).with_name("pages.py"))
+        argv = [sys.executable, script, str(rows), str(self.place.folder), *options]
         address: str = self.ready("pages", argv)["base_url"]
         return address
 
@@ -95,6 +93,10 @@ class Deployed:
             time.sleep(0.02)
         raise RuntimeError(f"the run of {account} did not end within {seconds:g} s")
 
+    def stop(self) -> None:
+        self.supervisor.stop(10)
+        self._servers.stop(10)
+
     def ledger(self, account: str) -> Ledger:
         return Ledger(self.client, prefix="okasie:", account=account)
 
@@ -112,6 +114,16 @@ class Deployed:
     def memory(self, of: Callable[[Iterable[int]], int] = sum) -> dict[str, int]:
         """Resident bytes by child, its own children included; with ``max``, those of the largest process of each."""
         return {name: of([process.memory_info().rss for process in found]) for name, found in self.processes().items()}
+
+    def copy_account(self, name: str, others: Iterable[str]) -> None:
+        """Give other accounts the ledger of this one, and what else it keeps."""
+        keys = [key.decode().split(":") for key in self.client.scan_iter(match=f"okasie:*:{name}*", count=1000)]
+        pipe = self.client.pipeline(transaction=False)
+        for parts in keys:
+            if name in parts and parts[-1] not in ("runs", "metrics") and self.client.ttl(":".join(parts)) < 0:
+                for other in others:
+                    pipe.copy(":".join(parts), ":".join(other if part == name else part for part in parts))
+        pipe.execute()
 
     def kept(self) -> dict[str, int]:
         """Bytes of the keys in Redis that do not expire, by the kind of key."""
@@ -142,6 +154,10 @@ class Fleet(Deployed):
         self.place.env["OKASIE_REDIS__URL"] = self.server.url
         self.connect(self.server.url)
 
+    def child(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
+        log = self.place.folder / "logs" / f"{name}.log"
+        return self.supervisor.add(Child(name, [*argv], log=log, env=dict(env or self.place.env)))
+
     def worker(self, name: str, *options: str, app: str = "okasie_tasks") -> Child:
         env = {**self.place.env, "OKASIE_CONFIG": str(self.place.config), "PYTHONPATH": str(Path(__file__).parents[1])}
         argv = [
@@ -171,7 +187,7 @@ class Default(Deployed):
         try:
             self._up = Up(self.place).__enter__()
         except BaseException:
-            self.supervisor.stop(10)
+            self.stop()
             raise
         record = read_record(load_settings(self.place.config).redis.state_dir)
         assert record is not None
@@ -180,7 +196,7 @@ class Default(Deployed):
 
     def __exit__(self, *_: object) -> None:
         self._up.__exit__()
-        self.supervisor.stop(10)
+        self.stop()
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         root = self._up.process.pid
@@ -216,6 +232,10 @@ def _spent(process: psutil.Process) -> float:
     return 0.0
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def stages(run: Run) -> dict[str, float]:
     """The seconds of each stage of an ended run, by Redis time."""
     begun = {"first": run.started_ms} | {
@@ -237,7 +257,7 @@ def fleet(folder: Path) -> Iterator[Fleet]:
     try:
         yield deployed
     finally:
-        deployed.supervisor.stop(10)
+        deployed.stop()
 
 
 @contextmanager
