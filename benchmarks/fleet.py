@@ -111,6 +111,10 @@ class Deployed:
         """CPU seconds by child: its own, those of its children, and of children that have ended."""
         return {name: sum(map(_spent, found)) for name, found in self.processes().items()}
 
+    def served(self) -> float:
+        """CPU seconds of the servers beside it."""
+        return sum(_spent(psutil.Process(child.process.pid)) for child in self._servers.children if child.process)
+
     def memory(self, of: Callable[[Iterable[int]], int] = sum) -> dict[str, int]:
         """Resident bytes by child, its own children included; with ``max``, those of the largest process of each."""
         return {name: of([process.memory_info().rss for process in found]) for name, found in self.processes().items()}
