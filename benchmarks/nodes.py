@@ -1,4 +1,4 @@
-"""Scaling: walking and comparing an inventory on one node and on two, each with a core of its own.
+"""Scaling: walking and comparing an inventory on one node and on two, each on one core.
 
 A node is one worker process of all queues, as it would run on a machine of one core. With one node, Redis shares its
 core; with two, it may use both. Recorded pages are answered from the nodes' memory (`recorded`), and the feed is a
