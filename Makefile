@@ -32,7 +32,6 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python benchmarks/limiter.py
-	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/bench.py
 
 docs: .venv/.dev

@@ -10,7 +10,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Deployed:
 
     def __init__(self, folder: Path) -> None:
         self.place = Place(folder)
-        self.supervisor = Supervisor(lambda text: print(text, file=sys.stderr))
+        self.supervisor, self._servers = Supervisor(_say), Supervisor(_say)
         self.stages: dict[str, float] = {}
         """The seconds of each stage of the last run, from its record."""
 
@@ -55,20 +56,18 @@ class Deployed:
         self.client = redis.Redis.from_url(url)
         self.runs = Runs(self.client, prefix="okasie:")
 
-    def child(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
-        log = self.place.folder / "logs" / f"{name}.log"
-        return self.supervisor.add(Child(name, [*argv], log=log, env=dict(env or self.place.env)))
-
     def ready(self, name: str, argv: Sequence[str], *, seconds: float = 600) -> dict[str, Any]:
         """Start a server that prints one line of JSON when it is ready; returns its document."""
-        child = self.child(name, argv)
+        log = self.place.folder / "logs" / f"{name}.log"
+        child = self._servers.add(Child(name, [*argv], log=log, env=self.place.env))
         poll(lambda: child.last_line().startswith("{") or not child.alive, seconds=seconds, what=name)
         document: dict[str, Any] = json.loads(child.last_line())
         return document
 
-    def pages(self, rows: int) -> str:
+    def pages(self, rows: int, *options: str) -> str:
         """Start the marketplace of `pages`; returns its address."""
-        argv = [sys.executable, str(Path(__file__).with_name("pages.py")), str(rows), str(self.place.folder)]
+        script = str(Path(__file__).with_name("pages.py"))
+        argv = [sys.executable, script, str(rows), str(self.place.folder), *options]
         address: str = self.ready("pages", argv)["base_url"]
         return address
 
@@ -94,11 +93,15 @@ class Deployed:
             time.sleep(0.02)
         raise RuntimeError(f"the run of {account} did not end within {seconds:g} s")
 
+    def stop(self) -> None:
+        self.supervisor.stop(10)
+        self._servers.stop(10)
+
     def ledger(self, account: str) -> Ledger:
         return Ledger(self.client, prefix="okasie:", account=account)
 
     def redis_bytes(self) -> int:
-        return int(self.client.info("memory")["used_memory"])  # type: ignore[index]
+        return int(self.client.info("memory")["used_memory"])
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Its processes by the name of the child that started them."""
@@ -108,9 +111,31 @@ class Deployed:
         """CPU seconds by child: its own, those of its children, and of children that have ended."""
         return {name: sum(map(_spent, found)) for name, found in self.processes().items()}
 
-    def memory(self) -> dict[str, int]:
-        """Resident bytes by child, its own children included."""
-        return {name: sum(process.memory_info().rss for process in found) for name, found in self.processes().items()}
+    def served(self) -> float:
+        """CPU seconds of the servers beside it."""
+        return sum(_spent(psutil.Process(child.process.pid)) for child in self._servers.children if child.process)
+
+    def memory(self, of: Callable[[Iterable[int]], int] = sum) -> dict[str, int]:
+        """Resident bytes by child, its own children included; with ``max``, those of the largest process of each."""
+        return {name: of([process.memory_info().rss for process in found]) for name, found in self.processes().items()}
+
+    def copy_account(self, name: str, others: Iterable[str]) -> None:
+        """Give other accounts the ledger of this one, and what else it keeps."""
+        keys = [key.decode().split(":") for key in self.client.scan_iter(match=f"okasie:*:{name}*", count=1000)]
+        pipe = self.client.pipeline(transaction=False)
+        for parts in keys:
+            if name in parts and parts[-1] not in ("runs", "metrics") and self.client.ttl(":".join(parts)) < 0:
+                for other in others:
+                    pipe.copy(":".join(parts), ":".join(other if part == name else part for part in parts))
+        pipe.execute()
+
+    def kept(self) -> dict[str, int]:
+        """Bytes of the keys in Redis that do not expire, by the kind of key."""
+        found: Counter[str] = Counter()
+        for key in self.client.scan_iter(match="okasie:*", count=1000):
+            if self.client.ttl(key) < 0:
+                found[key.split(b":")[1].decode()] += self.client.memory_usage(key, samples=0) or 0
+        return dict(found)
 
     def settle(self) -> None:
         """Wait until it idles: nothing of what ended or started before is counted as part of what comes."""
@@ -132,6 +157,10 @@ class Fleet(Deployed):
         self.server.wait(self.supervisor.add(self.server.child()))
         self.place.env["OKASIE_REDIS__URL"] = self.server.url
         self.connect(self.server.url)
+
+    def child(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
+        log = self.place.folder / "logs" / f"{name}.log"
+        return self.supervisor.add(Child(name, [*argv], log=log, env=dict(env or self.place.env)))
 
     def worker(self, name: str, *options: str, app: str = "okasie_tasks") -> Child:
         env = {**self.place.env, "OKASIE_CONFIG": str(self.place.config), "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -162,7 +191,7 @@ class Default(Deployed):
         try:
             self._up = Up(self.place).__enter__()
         except BaseException:
-            self.supervisor.stop(10)
+            self.stop()
             raise
         record = read_record(load_settings(self.place.config).redis.state_dir)
         assert record is not None
@@ -171,7 +200,7 @@ class Default(Deployed):
 
     def __exit__(self, *_: object) -> None:
         self._up.__exit__()
-        self.supervisor.stop(10)
+        self.stop()
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         root = self._up.process.pid
@@ -207,6 +236,10 @@ def _spent(process: psutil.Process) -> float:
     return 0.0
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def stages(run: Run) -> dict[str, float]:
     """The seconds of each stage of an ended run, by Redis time."""
     begun = {"first": run.started_ms} | {
@@ -228,7 +261,7 @@ def fleet(folder: Path) -> Iterator[Fleet]:
     try:
         yield deployed
     finally:
-        deployed.supervisor.stop(10)
+        deployed.stop()
 
 
 @contextmanager

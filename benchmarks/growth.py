@@ -1,21 +1,19 @@
 """What grows with the inventory, and what must not: 10,000, 100,000 and 1,000,000 listings, end to end.
 
-For each size a feed is synced into an empty sandbox without limit, followed by runs in which nothing changed. The
-results are the time per listing of each stage, the peak resident memory of every process, the memory of Redis and its
-share for an unchanged listing, and the longest queue. One line of JSON per size is written to --out when it is known.
+For each size, ``okasie up`` syncs a feed of wide rows into an empty marketplace without limit, followed by runs in
+which nothing changed. The results are the CPU per listing, the time per listing of each stage, the peak resident memory
+of every process, the memory of Redis and what it keeps of an unchanged listing, and the longest queue. One line of JSON
+per size is written to --out when it is known.
 
-    python benchmarks/growth.py [--rows 10000 100000 1000000] [--out growth.jsonl]
+    python benchmarks/growth.py [--rows 10000 100000 1000000] [--format csv] [--out growth.jsonl]
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import shutil
-import signal
+import os
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -28,29 +26,20 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.fleet import NO_LIMIT, Fleet, fleet, machine
-from okasie_tasks.sandbox.sample import COLUMNS, cars
+from benchmarks import stock
+from benchmarks.fleet import Default, Deployed, machine, work_folder
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
-from tests.support import OKASIE
 
 ACCOUNT = "dex"
-KEY = "key-growth"
 IDLE_RUNS = 2
-_AT_ONCE = 20_000
-
-
-def write_feed(path: Path, rows: int) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, delimiter=";")
-        writer.writeheader()
-        for first in range(1, rows + 1, _AT_ONCE):
-            writer.writerows(cars(min(_AT_ONCE, rows + 1 - first), seed=1, first=first))
+NO_WORKERS = frozenset({"up", "redis", "beat", "flower", "web"})
+TARGETS = {"flat": 1.2, "worker_mib": 200, "redis_bytes": 150}
 
 
 class Watch(threading.Thread):
     """Samples memory and queues twice a second, and keeps the peaks."""
 
-    def __init__(self, deployed: Fleet) -> None:
+    def __init__(self, deployed: Deployed) -> None:
         super().__init__(daemon=True)
         self._deployed, self._stopped = deployed, threading.Event()
         self.resident: dict[str, int] = {}
@@ -63,11 +52,11 @@ class Watch(threading.Thread):
 
     def _sample(self) -> None:
         with suppress(psutil.Error):
-            for name, size in self._deployed.memory().items():
+            for name, size in self._deployed.memory(max).items():
                 self.resident[name] = max(self.resident.get(name, 0), size)
         with suppress(Exception):
             self.redis_bytes = max(self.redis_bytes, self._deployed.redis_bytes())
-            waiting = sum(self._deployed.client.llen(queue) for queue in (CONTROL, URGENT, API, DIFF))  # type: ignore[misc]
+            waiting = sum(self._deployed.client.llen(queue) for queue in (CONTROL, URGENT, API, DIFF))
             self.queue = max(self.queue, waiting)
 
     def stop(self) -> dict[str, Any]:
@@ -78,103 +67,89 @@ class Watch(threading.Thread):
         return {"peak_mib": mib, "redis_peak_mib": round(self.redis_bytes / 2**20), "longest_queue": self.queue}
 
 
-def one_run(deployed: Fleet, rows: int, seconds: float) -> dict[str, Any]:
+def one_run(deployed: Deployed, rows: int, seconds: float) -> dict[str, Any]:
+    deployed.settle()
     watch, before = Watch(deployed), deployed.spent()
     watch.start()
     run, wall = deployed.sync(ACCOUNT, seconds=seconds)
-    spent = deployed.spent()
-    cpu = {name: round(used - before.get(name, 0), 2) for name, used in spent.items()}
-    ours = sum(used for name, used in cpu.items() if name != "sandbox")
+    peaks = watch.stop()
+    deployed.settle()
+    cpu = {name: round(used - before.get(name, 0), 2) for name, used in deployed.spent().items()}
     requests = {name.partition(".")[2]: n for name, n in run.counts.items() if name.startswith("requests.")}
     return {
         "wall_s": round(wall, 2),
         "cpu_s": cpu,
-        "cpu_us_a_listing": round(ours / rows * 1e6, 1),
+        "cpu_us_a_listing": round(sum(cpu.values()) / rows * 1e6, 1),
         "stages_s": {name: round(took, 2) for name, took in deployed.stages.items()},
         "stages_us_a_listing": {name: round(took / rows * 1e6, 1) for name, took in deployed.stages.items()},
         "requests": requests,
         "minimum": run.fact("minimum"),
         "listings": json.loads(run.facts["listings"]),
-        **watch.stop(),
+        **peaks,
     }
 
 
-def kept(deployed: Fleet, rows: int) -> dict[str, float]:
-    """Bytes per listing that stay in Redis: the ledger, the cache of the source's rows, and the catalogue of titles."""
-    client = deployed.client
-    ledger = sum(client.memory_usage(f"okasie:ledger:{ACCOUNT}:{bucket}", samples=0) or 0 for bucket in range(1024))
-    known = client.memory_usage(f"okasie:rows:{ACCOUNT}", samples=0) or 0
-    titles = client.memory_usage(f"okasie:catalog:{ACCOUNT}", samples=0) or 0
-    return {"ledger": round(ledger / rows, 1), "rows": round(known / rows, 1), "catalog": round(titles / rows, 1)}
+def measure(rows: int, folder: Path, *, form: str, seconds: float) -> dict[str, Any]:
+    deployed = Default(folder)
+    feed = f"feed.{form}"
+    stock.write_feed(folder / feed, stock.kinds(folder), rows)
+    deployed.account(ACCOUNT, feed=feed, base_url=f"{deployed.pages(rows)}/gzip", key="empty")
+    with deployed:
+        first = one_run(deployed, rows, seconds)
+        idle = [one_run(deployed, rows, seconds) for _ in range(IDLE_RUNS)][-1]
+        assert idle["listings"]["unchanged"] == rows, idle
+        kept = {name: round(size / rows, 1) for name, size in deployed.kept().items()}
+    return {
+        "rows": rows, "format": form, "machine": machine(), "load": os.getloadavg()[0],
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "first": first, "idle": idle, "worker_mib": worker_mib(idle), "first_worker_mib": worker_mib(first),
+        "redis_bytes_a_listing": {name: size for name, size in kept.items() if size},
+    }  # fmt: skip
 
 
-def measure(rows: int, folder: Path, *, threads: int, seconds: float) -> dict[str, Any]:
-    write_feed(folder / "feed.csv", rows)
-    with fleet(folder) as deployed:
-        argv = [*OKASIE, "sandbox", "--port", "0", "--limit", "0", "--burst", "100000", "--key", KEY, "--json"]
-        base_url = deployed.ready("sandbox", argv)["base_url"]
-        deployed.place.account(ACCOUNT, feed="feed.csv", base_url=base_url, key=KEY, extra=NO_LIMIT)
-        deployed.nodes(2, threads=threads)
-        result: dict[str, Any] = {
-            "rows": rows,
-            "machine": machine(),
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        result["first"] = one_run(deployed, rows, seconds)
-        result["idle"] = [one_run(deployed, rows, seconds) for _ in range(IDLE_RUNS)][-1]
-        result["redis_bytes_a_listing"] = kept(deployed, rows)
-    return result
+def worker_mib(run: dict[str, Any]) -> int:
+    """The peak of the largest process of a worker."""
+    return max(mib for name, mib in run["peak_mib"].items() if name not in NO_WORKERS)
 
 
 def show(results: list[dict[str, Any]]) -> None:
+    stages = ("walk", "load", "diff", "apply")
     table = Table(
-        "listings",
-        "run",
-        "wall s",
-        "µs CPU a listing",
-        "walk",
-        "load",
-        "diff",
-        "apply",
-        "peak MiB of a worker",
-        "Redis MiB",
-        "queue",
+        "listings", "run", "wall s", "CPU µs a listing", *stages, "peak MiB of a worker", "Redis MiB", "queue"
     )
     for result in results:
         for name in ("first", "idle"):
             run = result[name]
-            stages = [str(run["stages_us_a_listing"].get(stage, "")) for stage in ("walk", "load", "diff", "apply")]
-            workers = max(mib for child, mib in run["peak_mib"].items() if child.startswith("w"))
             table.add_row(
-                f"{result['rows']:,}", name, str(run["wall_s"]), str(run["cpu_us_a_listing"]), *stages,
-                str(workers), str(run["redis_peak_mib"]), str(run["longest_queue"]),
+                f"{result['rows']:,}", name, str(run["wall_s"]), str(run["cpu_us_a_listing"]),
+                *(str(run["stages_us_a_listing"].get(stage, "")) for stage in stages),
+                str(worker_mib(run)), str(run["redis_peak_mib"]), str(run["longest_queue"]),
             )  # fmt: skip
     console = Console(width=150)
     console.print(table)
     console.print("stages: µs of wall time a listing")
     for result in results:
-        console.print(
-            f"{result['rows']:,}: Redis keeps {result['redis_bytes_a_listing']} bytes of an unchanged listing"
-        )
+        kept = result["redis_bytes_a_listing"]
+        console.print(f"{result['rows']:,}: Redis keeps {sum(kept.values()):.0f} bytes of an unchanged listing: {kept}")
+        console.print(f"  peak MiB, idle run, the largest process of each: {result['idle']['peak_mib']}")
+    idle = [result["idle"]["cpu_us_a_listing"] for result in results]
+    targets = f"CPU within {TARGETS['flat']}, {TARGETS['worker_mib']} MiB, {TARGETS['redis_bytes']} bytes"
+    console.print(f"CPU a listing, most / least: {max(idle) / min(idle):.2f}; targets: {targets}")
     console.print(results[-1]["machine"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--format", choices=stock.FORMATS, default="csv")
     parser.add_argument("--seconds", type=float, default=5_400, help="the longest time of one run")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results = []
     for rows in options.rows:
-        folder = Path(tempfile.mkdtemp(prefix="ob-"))
-        try:
-            results.append(measure(rows, folder, threads=options.threads, seconds=options.seconds))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with work_folder() as folder:
+            results.append(measure(rows, folder, form=options.format, seconds=options.seconds))
         if options.out:
             with options.out.open("a") as file:
                 file.write(json.dumps(results[-1]) + "\n")

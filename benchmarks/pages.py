@@ -3,19 +3,23 @@
 Its inventory is that of `stock`: by key it keeps the price of each listing, and no more. The inventory of a key that
 begins with ``empty`` starts empty. Pages are cached while they stay the same, so that the client is measured and not
 this server; above `CACHED_ROWS` they are made for each request. They are gzipped below ``/gzip``, if the client accepts
-it, and not below ``/plain``. As a script it prints its address.
+it, and not below ``/plain``. As a script it prints its address; with ``--log``, ``/log`` returns the time and kind of
+each request by key.
 
-    python benchmarks/pages.py ROWS FOLDER
+    python benchmarks/pages.py ROWS FOLDER [--per-minute 1000000] [--delay SECONDS] [--log]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gzip
 import json
 import re
 import sys
+import time
 from array import array
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -40,10 +44,13 @@ _META = {
 }  # fmt: skip
 
 
-class _Item(msgspec.Struct, rename="camel"):
-    external_reference: str
-    price: int = 0
+class _Body(msgspec.Struct):
+    price: float = 0
     status: str = "draft"
+
+
+class _Item(_Body, rename="camel", kw_only=True):
+    external_reference: str
 
 
 class _Items(msgspec.Struct):
@@ -76,7 +83,8 @@ class Market:
     def __init__(self, known: list[stock.Kind], rows: int) -> None:
         self._known, self._rows = known, rows
         self._inventories: dict[str, _Inventory] = {}
-        self._cache: dict[tuple[int, bool], tuple[bytes, bytes]] = {}
+        self._cache: dict[tuple[int, int, bool], tuple[bytes, bytes]] = {}
+        """By total, page and encoding: the prices in it, and its body."""
 
     def inventory(self, key: str) -> _Inventory:
         if key not in self._inventories:
@@ -86,8 +94,8 @@ class Market:
     def page(self, key: str, page: int, *, zipped: bool) -> bytes:
         inventory = self.inventory(key)
         prices, total, numbers = inventory.prices, inventory.total, inventory.numbers(page)
-        costs = array("l", [total, *map(prices.__getitem__, numbers)]).tobytes()
-        known = self._cache.get((page, zipped))
+        costs = array("l", map(prices.__getitem__, numbers)).tobytes()
+        known = self._cache.get((total, page, zipped))
         if known is not None and known[0] == costs:
             return known[1]
         pagination = {"page": page, "pageSize": PAGE_ROWS, "totalItems": total, "totalPages": -(-total // PAGE_ROWS)}
@@ -97,36 +105,51 @@ class Market:
         if zipped:
             body = gzip.compress(body, 6 if cached else 1)
         if cached:
-            self._cache[page, zipped] = (costs, body)
+            self._cache[total, page, zipped] = (costs, body)
         return body
 
-    def bulk(self, key: str, items: list[_Item]) -> dict[str, Any]:
-        """Accepts what the guide's contract requires: every item, and a price for it."""
+    def write(self, key: str, items: list[_Item]) -> list[dict[str, Any]]:
+        """The result of each item. All are accepted; only the price of those of `stock` is kept."""
         inventory, results = self.inventory(key), []
         for index, item in enumerate(items):
-            number = int(item.external_reference.rpartition("-")[2])
-            assert item.price > 0, item
+            prefix, _, digits = item.external_reference.rpartition("-")
+            created = True
+            if prefix == stock.PREFIX:
+                assert item.price > 0, item
+                created = inventory.write(int(digits), int(item.price))
             results.append({
-                "index": index, "externalReference": item.external_reference, "listingId": stock.identity(number),
-                "status": item.status, "created": inventory.write(number, item.price),
+                "index": index, "externalReference": item.external_reference, "status": item.status,
+                "listingId": stock.identity(int(digits)), "created": created,
             })  # fmt: skip
-        return {"data": {"successCount": len(results), "errorCount": 0, "results": results, "errors": []}}
+        return results
 
-    def answer(self, request: re.Match[str], key: str, body: bytes, *, accepts_gzip: bool) -> tuple[bytes, bool]:
-        """The body of a response, and whether it is gzipped."""
+    def answer(self, request: re.Match[str], key: str, body: bytes, *, zips: bool) -> tuple[bytes, bool, list[str]]:
+        """The body of a response, whether it is gzipped, and what the log says of the request."""
         if request["what"] != "listings":
-            return b'{"data":[],"meta":{}}', False
+            return b'{"data":[],"meta":{}}', False, ["other"]
         if request["method"] == "GET":
-            zipped = accepts_gzip and request["form"] == "gzip"
+            zipped = zips and request["form"] == "gzip"
             found = _PAGE.search(request["query"] or "")
-            return self.page(key, int(found[1]) if found else 1, zipped=zipped), zipped
-        assert request["name"] == "bulk-upsert", request
-        sent = msgspec.json.decode(body, type=_Items | list[_Item])
-        return msgspec.json.encode(self.bulk(key, sent.items if isinstance(sent, _Items) else sent)), False
+            return self.page(key, int(found[1]) if found else 1, zipped=zipped), zipped, ["page"]
+        if request["name"] == "bulk-upsert":
+            sent = msgspec.json.decode(body, type=_Items | list[_Item])
+            items = sent.items if isinstance(sent, _Items) else sent
+            results = self.write(key, items)
+            data = {"successCount": len(results), "errorCount": 0, "results": results, "errors": []}
+        else:
+            assert request["method"] == "PUT", request
+            sent = msgspec.json.decode(body, type=_Body)
+            items = [_Item(sent.price, sent.status, external_reference=request["name"])]
+            (data,) = self.write(key, items)
+        written = [f"listing {item.external_reference}" for item in items]
+        return msgspec.json.encode({"data": data}), False, ["write", *written]
 
 
 class _Server(asyncio.Protocol):
     market: ClassVar[Market]
+    per_minute: ClassVar[int]
+    delay_seconds: ClassVar[float]
+    log: ClassVar[defaultdict[str, list[tuple[float, str]]] | None]
 
     def connection_made(self, transport: Any) -> None:
         self._transport, self._read = transport, b""
@@ -140,19 +163,25 @@ class _Server(asyncio.Protocol):
             if len(self._read) < until:
                 return
             body, self._read = self._read[end + 4 : until], self._read[until:]
+            if lines[0].startswith("GET /log "):
+                self._send(msgspec.json.encode(self.log), zipped=False)
+                continue
             request = _REQUEST.match(lines[0])
             assert request is not None, lines[0]
-            accepts_gzip = "gzip" in fields.get("accept-encoding", "")
             key = fields.get("authorization", "").removeprefix("Bearer ")
-            self._send(*self.market.answer(request, key, body, accepts_gzip=accepts_gzip))
+            zips = "gzip" in fields.get("accept-encoding", "")
+            answer, zipped, kinds = self.market.answer(request, key, body, zips=zips)
+            if self.log is not None:
+                self.log[key] += [(time.time(), kind) for kind in kinds]
+            self._send(answer, zipped=zipped)
 
-    def _send(self, body: bytes, zipped: bool) -> None:
+    def _send(self, body: bytes, *, zipped: bool) -> None:
         head = (
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-RateLimit-Limit: 1000000\r\n"
-            f"X-RateLimit-Remaining: 999999\r\nDate: {format_datetime(datetime.now(UTC), usegmt=True)}\r\n"
+            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-RateLimit-Limit: {self.per_minute}\r\n"
+            f"Date: {format_datetime(datetime.now(UTC), usegmt=True)}\r\n"
             f"Content-Length: {len(body)}\r\n" + ("Content-Encoding: gzip\r\n" if zipped else "") + "\r\n"
         )
-        self._transport.writelines((head.encode(), body))
+        asyncio.get_running_loop().call_later(self.delay_seconds, self._transport.writelines, (head.encode(), body))
 
 
 async def _serve() -> None:
@@ -163,8 +192,16 @@ async def _serve() -> None:
 
 
 def main() -> None:
-    rows, folder = int(sys.argv[1]), Path(sys.argv[2])
-    _Server.market = Market(stock.kinds(folder), rows)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=int)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--per-minute", type=int, default=1_000_000, help="the limit that it reports")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that each answer takes")
+    parser.add_argument("--log", action="store_true")
+    options = parser.parse_args()
+    _Server.market = Market(stock.kinds(options.folder), options.rows)
+    _Server.per_minute, _Server.delay_seconds = options.per_minute, options.delay
+    _Server.log = defaultdict(list) if options.log else None
     asyncio.run(_serve())
 
 

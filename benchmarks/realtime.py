@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from okasie_tasks.client import Client
 from okasie_tasks.core.listing import bulk_item
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
-from okasie_tasks.local.fleet import _WORKERS  # the workers of `okasie up`
+from okasie_tasks.local.fleet import WORKERS  # the workers of `okasie up`
 from okasie_tasks.local.supervisor import Child, Supervisor
 from okasie_tasks.sandbox.sample import cars, write_csv
 from okasie_tasks.settings import load_settings
@@ -84,10 +84,9 @@ class Deployment:
             self._account(account, feed)
         env = {**self.place.env, "OKASIE_CONFIG": str(self.place.config)}
         celery = [sys.executable, "-m", "celery", "-A", "okasie_tasks"]
-        for kind, options in _WORKERS.items():
-            for name in ("api1", "api2") if kind == "api" else (kind,):
-                quiet = ["--without-mingle", "--without-gossip", "-l", "INFO"]
-                self._child(name, [*celery, "worker", "-n", f"{name}@%h", *options, *quiet], env)
+        for name, options in WORKERS.items():
+            quiet = ["--without-mingle", "--without-gossip", "-l", "INFO"]
+            self._child(name, [*celery, "worker", "-n", f"{name}@%h", *options, *quiet], env)
         self._child("beat", [*celery, "beat", "-l", "INFO"], env)
         poll(lambda: self.place.okasie("status").status == 0, seconds=120, what="a consumer everywhere")
         self.settings = load_settings(self.place.config, self.place.env)
@@ -365,11 +364,11 @@ def saturated(deployed: Deployment, minutes: float, *, kill: bool) -> dict[str, 
             pusher.start()
         if kill:
             wait_until(middle, deployed, around.load)
-            victim = deployed.children["api1"].process
+            victim = deployed.children["api"].process
             assert victim is not None
             os.kill(victim.pid, signal.SIGKILL)
             middle = time.time()
-            say("killed the worker api1; it stays dead")
+            say("killed the worker api; it stays dead")
         wait_until(end, deployed, around.load)
     idle = [name for name in WINDOWS if not deployed.at_work(name)]
     assert not idle, f"no work was left for {idle}: this was no full load"

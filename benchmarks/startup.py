@@ -24,7 +24,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.fleet import fleet, machine, median
-from okasie_tasks.local.fleet import _WORKERS
+from okasie_tasks.local.fleet import WORKERS
 from tests.support import OKASIE, poll
 
 IMPORT = "import time; a = time.perf_counter(); import okasie_tasks.client; print(time.perf_counter() - a)"
@@ -45,7 +45,7 @@ def starts(repeats: int) -> dict[str, list[float]]:
 def idle(folder: Path, seconds: float) -> dict[str, Any]:
     with fleet(folder) as deployed:
         deployed.place.account("dex", feed="feed.csv", base_url="http://127.0.0.1:9", key="k")
-        for name, options in _WORKERS.items():
+        for name, options in WORKERS.items():
             deployed.worker(name, *options)
         env = {**deployed.place.env, "OKASIE_CONFIG": str(deployed.place.config)}
         deployed.child("beat", [sys.executable, "-m", "celery", "-A", "okasie_tasks", "beat", "-l", "WARNING"], env)

@@ -30,6 +30,7 @@ from okasie_tasks.sources import open_source
 FORMATS = ("csv", "jsonl")
 PARTNER = "bench"
 KINDS = 2_000
+PREFIX = "DG"
 _PRICE, _PRICES = 987_654, 57_500
 _AT = 1_760_000_000
 _AN_AGE = 100.0
@@ -69,7 +70,7 @@ def price(number: int) -> int:
 
 
 def reference(number: int) -> str:
-    return f"DG-{number:07d}"
+    return f"{PREFIX}-{number:07d}"
 
 
 def identity(number: int) -> str:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from string import digits
 from typing import Final
 
 import redis
@@ -187,7 +188,7 @@ class LocalFleet:
         argv = [sys.executable, "-m", "celery", "-A", "okasie_tasks", *arguments]
         # Beat releases its lock on SIGTERM only; otherwise the next one would wait until it expires.
         death = signal.SIGTERM if name == "beat" else signal.SIGKILL
-        seconds = STOP_SECONDS.get(name, GRACE_SECONDS)
+        seconds = STOP_SECONDS.get(name.rstrip(digits), GRACE_SECONDS)
         self._supervisor.add(
             Child(name, argv, log=log, env=self._env, death_signal=death, stop_seconds=seconds),
         )
