@@ -4,7 +4,7 @@ Keys, under the configured prefix::
 
     pages:{account}    hash  page of the list -> version, number of the run that noted it, 8 bytes a row; ``from``
     rows:{account}     hash  block of the source -> see `okasie_tasks.core.row_cache`; ``from``
-    seals:{account}    hash  partition -> `Seal`; ``entries``, the number of entries in the ledger
+    seals:{account}    hash  partition -> `Seal`; ``from``; ``entries``, the number of entries in the ledger
     touched:{account}  hash  key of a reference (`core.records.hash8`) -> number of the run that had begun last when its
                              ledger entry was last written; see ``ledger_swap.lua``
 
@@ -47,17 +47,18 @@ class KnownPage(NamedTuple):
 
 
 class Seal(msgspec.Struct, frozen=True, array_like=True):
-    """One partition in which a full run found both sides unchanged, and each entry of the ledger settled.
+    """What a full run found of the ledger entries of one partition; see `okasie_tasks.sync.seals`.
 
-    ``number``: of that run. ``partitions``: into how many it divided the references. ``keys``: the number of entries,
-    and the sum of their keys, see `okasie_tasks.core.records.sum_of`. ``settled``: how many entries have which bytes
-    (`okasie_tasks.core.ledger_entry.SHARED`).
+    ``number``: of that run. ``partitions``: into how many it divided the references. ``keys``: the number of settled
+    entries, and the sum of their keys, see `okasie_tasks.core.records.sum_of`. ``settled``: how many of them have which
+    bytes (`okasie_tasks.core.ledger_entry.SHARED`). ``others``: the references of the other entries.
     """
 
     number: int
     partitions: int
     keys: tuple[int, int]
     settled: list[tuple[bytes, int]]
+    others: list[str]
 
 
 class KnownRows:
@@ -95,7 +96,7 @@ class KnownRows:
         if self._redis.hlen(self.touched_key) > max(_FEW, entries * _MOST_TOUCHED_PERCENT // 100):
             self.forget()
             return
-        for key in (self._pages, self._rows):
+        for key in (self._pages, self._rows, self._seals):
             self._redis.hset(key, _FROM, number)
         self._redis.hset(self._seals, _ENTRIES, entries)
         gone: list[bytes] = []
@@ -119,11 +120,11 @@ class KnownRows:
 
     def seal(self, partition: int, partitions: int) -> Seal | None:
         """Return the seal of a partition; None if it has none, or one of its entries may have been written since."""
-        value = cast("bytes | None", self._redis.hget(self._seals, str(partition)))
+        first, value = cast("list[bytes | None]", self._redis.hmget(self._seals, [_FROM, str(partition)]))
         if value is None:
             return None
         seal = msgspec.msgpack.decode(value, type=Seal)
-        if seal.partitions != partitions or (touched := self._touched()) is None:
+        if seal.number < int(first or 0) or seal.partitions != partitions or (touched := self._touched()) is None:
             return None
         written = (key for key, number in touched.items() if int(number) >= seal.number)
         return None if any(partition_of_hash(key, partitions) == partition for key in written) else seal

@@ -42,10 +42,12 @@ def missing_listings(ctx: AccountContext, run: Run) -> set[str]:
     for partition in _partitions(run):
         pages = list(ctx.runs.data.fetch(run.id, f"remote:{partition}", RemoteBatch))
         seal = ctx.ledger.known.seal(partition, partitions)
-        if seal is not None and seals.is_whole(seal, pages):
-            continue
+        if seal is not None and seals.has_listings(seal, pages):
+            entries = seals.packed_others(ctx, seal)
+        else:
+            entries = ctx.ledger.packed_buckets(buckets_of(partition, partitions))
         returned = set(_returned(pages))
-        for reference, packed in ctx.ledger.packed_buckets(buckets_of(partition, partitions)).items():
+        for reference, packed in entries.items():
             if entry_state(packed).status in LIVE and hash8(reference) not in returned:
                 # Sent after the pages were read, it could not be on them.
                 missing.update([reference] if Entry.unpack(packed).sent_ms < run.started_ms else [])

@@ -65,13 +65,10 @@ def diff_chunk(
 
     ``number``: of the run.
     """
-    if evidence.full and (unchanged := seals.settled(ctx, part.run, part.number, partitions, load_first=load_first)):
-        plan = PartitionPlan(ctx, part, evidence, {}, {})
-        plan.add_settled(unchanged)
-        plan.write(plan_only=plan_only)
-        return plan.result
-    partition = Partition(ctx, part.run, part.number, partitions, load_first=load_first)
-    settled = partition.take_settled(full=evidence.full)
+    partition, settled, seal = seals.open_partition(
+        ctx, part.run, part.number, partitions, full=evidence.full, load_first=load_first
+    )
+    settled += partition.take_settled(full=evidence.full)
     doubtful.claim(ctx, partition, plan_only=plan_only)
     known_rejects = ctx.ledger.rejects(
         sorted({*partition.rows, *(r for r, e in partition.base.items() if e.flags & Flag.REJECTED)})
@@ -89,9 +86,10 @@ def diff_chunk(
     plan.titles = ctx.ledger.catalog.get(list(partition.titles))
     plan.write(plan_only=plan_only)
     if not plan_only:
-        titles.note(ctx, partition, complete=evidence.source_complete)
+        if seal is None:
+            titles.note(ctx, partition, complete=evidence.source_complete)
         if evidence.full:
-            seals.note(ctx, partition, number, partitions)
+            seals.note(ctx, partition, seal, number, partitions)
     return plan.result
 
 

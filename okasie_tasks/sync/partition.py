@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from okasie_tasks.core.catalog import Titled
 from okasie_tasks.core.ledger_entry import SHARED, Entry, EntryState, entry_state, shared
@@ -18,20 +18,23 @@ from okasie_tasks.core.records import (
     split_hashes,
     split_rows,
 )
-from okasie_tasks.sync.context import AccountContext
 
 
 class Partition:
     """One partition of a run. ``base``: the ledger entries that need a decision, set by `take_settled`.
 
-    ``packed``: all its entries.
-
-    ``load_first``: the part of the load that decoded the first block.
+    ``packed``: its entries, without those that need no look; see `okasie_tasks.sync.seals`.
     """
 
-    def __init__(self, ctx: AccountContext, run: str, partition: int, partitions: int, *, load_first: int = 0) -> None:
-        self.number, self.buckets = partition, buckets_of(partition, partitions)
-        self.packed = ctx.ledger.packed_buckets(self.buckets)
+    def __init__(
+        self,
+        number: int,
+        partitions: int,
+        packed: dict[str, bytes],
+        local: Iterable[LocalBatch],
+        remote: Iterable[RemoteBatch],
+    ) -> None:
+        self.number, self.buckets, self.packed = number, buckets_of(number, partitions), packed
         self.by_hash = {hash8(reference): reference for reference in self.packed}
         self.rows: dict[str, list[Local]] = defaultdict(list)
         self.same_rows: dict[str, int] = {}
@@ -40,9 +43,9 @@ class Partition:
         self.titles: dict[str, Titled] = {}
         """New and changed listings, for the catalogue."""
         self.read = 0
-        for batch in ctx.runs.data.fetch(run, f"local:{partition}", LocalBatch, first=load_first):
+        for batch in local:
             self._add_local(batch)
-        for page in ctx.runs.data.fetch(run, f"remote:{partition}", RemoteBatch):
+        for page in remote:
             self._add_remote(page)
         self.remote = {reference: row for reference, row in self.remote.items() if row.id}
         for reference in self.remote_same.intersection(self.remote):

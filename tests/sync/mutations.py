@@ -54,6 +54,7 @@ KNOWN: Final[dict[str, Cut]] = {
     "touched_seal": Cut(_ROWS, "if int(number) >= seal.number)", "if False)"),
     "touched_row": Cut(f"{_SYNC}/load.py", "written_since(noted_by, keys) | ", "written_since(10**9, keys) | "),
     "touched_listing": Cut(f"{_SYNC}/fetch.py", "if key not in written:", "if True:"),
+    "others": Cut(f"{_SYNC}/seals.py", "if entry != ABSENT}", "if False}"),
     "lost_entries": Cut(_ROWS, "or 0):\n            self.forget()", "or 0):\n            pass"),
 }
 

@@ -53,7 +53,13 @@ def sim(client: redis.Redis) -> Simulation:
     for car in ("R0", "R1"):
         sim.put(car, raw_car(car, 100, "Alpha", "GENT", 0))
     runs(sim, "full", "full", "full")
-    assert sim.plain.ledger.known.seal(0, 1) is not None
+    sim.put("R2", raw_car("R2", 100, "Alpha", "GENT", 0))
+    runs(sim, "full")
+    sim.remove("R2")
+    runs(sim, "full", "full", "full")
+    seal = sim.plain.ledger.known.seal(0, 1)
+    assert seal is not None
+    assert seal.others == ["R2"], "it is sold"
     return sim
 
 
