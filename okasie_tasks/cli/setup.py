@@ -96,6 +96,7 @@ def _document(draft: Draft, output: Path) -> dict[str, Any]:
         "reference": None if draft.reference == FILL_IN else draft.reference,
         "fields": draft.fields,
         "units": draft.units,
+        "skip": draft.skip,
         "fill_in": [name.rpartition(".")[2] for name in draft.fill_in()],
         "unknown_values": draft.unknown,
         "left_out": [{"field": field, "reason": reason} for field, _, reason in draft.left_out],
@@ -113,6 +114,8 @@ def _print(document: dict[str, Any]) -> None:
     echo(f"  set       {', '.join(document['environment'])} in the environment")
     if document["fill_in"]:
         echo(f"  fill in   {', '.join(document['fill_in'])}")
+    for column, cells in document["skip"].items():
+        echo(f"  skip      rows of which {column} is {' or '.join(map(repr, cells))[:100]}")
     for field, words in document["unknown_values"].items():
         echo(f"  unknown   {field}: {', '.join(list(words)[:8])}")
     for left in document["left_out"]:
@@ -121,7 +124,10 @@ def _print(document: dict[str, Any]) -> None:
         echo(f"  decide    {sentence}")
     if document["unused_columns"]:
         echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
-    echo("next: `okasie doctor`, then `okasie plan ACCOUNT --full` to see what a run would send")
+    echo(
+        f"next: `okasie up --sandbox`, and in another terminal `okasie plan {document['account']} --full`; for the"
+        " marketplace, `okasie doctor` first"
+    )
 
 
 @click.command()

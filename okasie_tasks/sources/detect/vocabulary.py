@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
@@ -51,6 +51,11 @@ _OF_OTHERS: Final = frozenset({"postalCode", "city", "province", "latitude", "lo
 _UNIT_OF: Final[Mapping[str, str]] = _VOCABULARY["units"]
 _FILLERS: Final = frozenset(_ROLES["fillers"])
 _NEGATIONS: Final = frozenset(_ROLES["negations"])
+_EMPTY: Final = frozenset(_ROLES["empty"])
+FLAGS: Final[Mapping[str, str]] = {
+    name: status for status, names in _VOCABULARY["flags"].items() for name in names.split()
+}
+"""Name of a column of yes and no, as normalised by `plain` -> the status of a car that has it."""
 
 
 def _own_names() -> Iterator[tuple[str, Meaning]]:
@@ -105,6 +110,11 @@ def is_same_thing(holder: str, name: str) -> bool:
     return len(name) >= _LONG_ENOUGH and holder.startswith(name[:-1])
 
 
+def is_of_others(holders: Sequence[str]) -> bool:
+    """Return whether the names of what holds a value are those of a dealer, a loan or the like."""
+    return any(plain(name) in _OTHERS for name in holders)
+
+
 def meaning_of_path(path: str) -> Meaning | None:
     """Return the field that a path holds, by its last names. A name nearer to the row is the better match."""
     names = names_of(path)
@@ -115,8 +125,7 @@ def meaning_of_path(path: str) -> Meaning | None:
     if plain(last) in _HOLDERS or is_same_thing(holder, last):
         tries = [holder, holder[:-1], f"{holder} {last}", last]  # prices: price
     meaning = next(filter(None, map(meaning_of, tries)), None)
-    beside = any(plain(name) in _OTHERS for name in names[:-1])
-    if meaning is None or (beside and meaning.field not in _OF_OTHERS):
+    if meaning is None or (is_of_others(names[:-1]) and meaning.field not in _OF_OTHERS):
         return None
     return meaning._replace(rank=meaning.rank + 1000 * (len(names) - 1))
 
@@ -126,6 +135,11 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     for field, table in _VOCABULARY["values"].items()
 }
 """Field -> word as normalised by `plain` -> Okasie's value."""
+
+
+def is_empty_word(cell: str) -> bool:
+    """Return whether a cell says that there is no value: ``n.v.t.``, ``-``, ``inconnu``."""
+    return plain(cell) in _EMPTY or not any(map(str.isalnum, cell))
 
 
 def value_of(field: str, cell: str) -> str | None:
