@@ -119,6 +119,17 @@ def test_one_cell_does_not_rule_out_its_column(tmp_path: Path) -> None:
     assert [len(row.warnings) for row in rows] == [0, 0, 1, 0, 0]
 
 
+def test_remarks_that_say_nothing_are_not_sent(tmp_path: Path) -> None:
+    cells = ["Eerste eigenaar", "n.v.t.", "NVT", "n/a", "-", "geen schade; n.v.t. op bumper"]
+    rows = "".join(f'A-{number};Skoda Fabia;9.900;"{cell}"\n' for number, cell in enumerate(cells))
+    draft = drafted(feed(tmp_path, f"Stocknr;Titel;Prijs;Opmerkingen\n{rows}"))
+    assert draft.fields["description"] == "Opmerkingen"
+    loaded(tmp_path, draft)
+    account = load_settings(tmp_path / "okasie.toml", environ={}).accounts["dex"]
+    found = [row.listing for row in open_source(account, cache_dir=tmp_path, current_year=YEAR).rows()]
+    assert [listing and listing.description for listing in found] == [cells[0], None, None, None, None, cells[5]]
+
+
 def test_names_of_cars_are_no_such_cells(tmp_path: Path) -> None:
     draft = drafted(feed(tmp_path, "id;merk;model;prijs\nA;Ford;Ka;4500\nB;Ford;Focus;9000\n"))
     assert draft.values == {}

@@ -38,7 +38,7 @@ _GENERAL: Final = ("fuelType", "transmission", "bodyType")
 _NEEDED: Final = frozenset({"externalReference", "title", "price", "status", "dealerLocationCode", *_PLACE})
 _KNOWN_SHARE: Final = 0.3
 _MOST_UNREAD: Final = 0.5
-_NAMES: Final = frozenset({"title", "description", "brand", "model", "variant", "customType", "status", "price"})
+_NAMES: Final = frozenset({"title", "brand", "model", "variant", "customType", "status", "price"})
 """Fields in which a word for "nothing" stays: a name may be one, and a price that is none is reported as it is."""
 _MOST_VALUES: Final = 40
 _TRIED_ROWS: Final = 5_000
