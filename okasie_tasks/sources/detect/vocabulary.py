@@ -52,6 +52,7 @@ _UNIT_OF: Final[Mapping[str, str]] = _VOCABULARY["units"]
 _FILLERS: Final = frozenset(_ROLES["fillers"])
 _NEGATIONS: Final = frozenset(_ROLES["negations"])
 _EMPTY: Final = frozenset(_ROLES["empty"])
+_OTHER_PRICES: Final = frozenset(_ROLES["other_prices"])
 FLAGS: Final[Mapping[str, str]] = {
     name: status for status, names in _VOCABULARY["flags"].items() for name in names.split()
 }
@@ -104,6 +105,16 @@ def names_of(column: str) -> list[str]:
     return [name for name in re.split(r"[./]", bare) if name]
 
 
+def without_selections(path: str) -> str:
+    """``prices/price[@type='b']/amount`` -> ``prices/price/amount``."""
+    return re.sub(r"\[@[^\]]*\]", "", path)
+
+
+def is_other_price(path: str) -> bool:
+    """Return whether the words of a path say that its price is not the one that a consumer pays."""
+    return any(plain(word) in _OTHER_PRICES for split in _SPLITS for word in re.findall(split, path))
+
+
 def is_same_thing(holder: str, name: str) -> bool:
     """Return whether one name is the other's plural or the like: ``photos/photo``, ``afbeeldingen/afbeelding``."""
     holder, name = plain(holder), plain(name)
@@ -119,7 +130,7 @@ def meaning_of_path(path: str) -> Meaning | None:
     """Return the field that a path holds, by its last names. A name nearer to the row is the better match."""
     names = names_of(path)
     if len(names) < 2:
-        return meaning_of(path.removeprefix("@"))
+        return meaning_of(without_selections(path).removeprefix("@"))
     holder, last = names[-2:]
     tries = [f"{holder} {last}", last]
     if plain(last) in _HOLDERS or is_same_thing(holder, last):
