@@ -27,6 +27,7 @@ from okasie_tasks.sources.detect.pick import (
     pick_title,
 )
 from okasie_tasks.sources.detect.status import pick_status
+from okasie_tasks.sources.detect.units import pick_units
 from okasie_tasks.sources.detect.vocabulary import REFERENCE, UPDATED_AT, WORDS, is_empty_word, plain, value_of
 from okasie_tasks.sources.mapping import RowMapping
 from okasie_tasks.sources.total_lines import is_total
@@ -48,6 +49,7 @@ def propose(head: Head, *, account: str, url: str, current_year: int) -> Draft:
     """Return everything that can be proposed without knowing the dealer."""
     draft = Draft(head=head, account=account, url=url)
     pick_columns(draft)
+    pick_units(draft)
     pick_status(draft)
     pick_reference(draft)
     _skip_totals(draft)

@@ -112,7 +112,7 @@ def _tables(draft: Draft) -> Iterator[str]:
         yield ""
     if draft.units:
         yield f"[{at}.units]"
-        yield from (f"{name} = {quoted(unit)}  # from the column's name" for name, unit in draft.units.items())
+        yield from (f"{name} = {quoted(unit)}  # stated by the feed" for name, unit in draft.units.items())
         yield ""
     if draft.skip:
         yield f"[{at}.skip]  # rows that are not for the marketplace"

@@ -49,6 +49,8 @@ _OTHERS: Final = frozenset(_ROLES["others"])
 """What may be described in a row beside the car."""
 _OF_OTHERS: Final = frozenset({"postalCode", "city", "province", "latitude", "longitude", "dealerLocationCode"})
 _UNIT_OF: Final[Mapping[str, str]] = _VOCABULARY["units"]
+CONVERTED: Final[Mapping[str, str]] = {"powerKw": "hp", "mileage": "mi", "price": "cent"}
+"""Field -> the unit that is converted to Okasie's."""
 _FILLERS: Final = frozenset(_ROLES["fillers"])
 _NEGATIONS: Final = frozenset(_ROLES["negations"])
 _EMPTY: Final = frozenset(_ROLES["empty"])
@@ -92,11 +94,21 @@ def meaning_of(column: str) -> Meaning | None:
         meaning = _BY_NAME.get("".join(word for word in words if word not in _UNIT_OF and word not in _FILLERS))
         if meaning is not None:
             named = {_UNIT_OF[word] for word in units} - {""}
-            possible = {"powerKw": "hp", "mileage": "mi", "price": "cent"}.get(meaning.field)
+            possible = CONVERTED.get(meaning.field)
             unit = possible if possible in named else meaning.unit
             # A name with Okasie's unit is preferred to one with another unit, where a feed has both.
             return Meaning(meaning.field, meaning.rank + (200 if unit or not units else 50), unit or "")
     return None
+
+
+def unit_of(word: str) -> str | None:
+    """Return a unit as settings name it, "" for one of Okasie's; None when the word is unknown."""
+    return _UNIT_OF.get(plain(word))
+
+
+def is_holder(name: str) -> bool:
+    """Return whether a name says nothing beside the name of what holds it: ``value``, ``bedrag``."""
+    return plain(name) in _HOLDERS
 
 
 def names_of(column: str) -> list[str]:
