@@ -287,6 +287,7 @@ def test_any_text_survives_as_string_and_key_and_ends_no_comment(name: str, valu
         (b"<stock/>", "a.xml", "no element with others in it"),
         (b"<stock><car><a></car></stock>", "a.xml", "not well-formed"),
         (archive("a.csv", "b.csv"), "a.zip", "a.csv, b.csv"),
+        (archive("vé.csv").replace("é".encode(), b"\xff\xff"), "a.zip", "damaged or incomplete zip"),
     ],
 )
 def test_what_is_no_feed_is_refused_with_the_reason(tmp_path: Path, content: bytes, name: str, said: str) -> None:

@@ -33,6 +33,8 @@ _TITLE_ROWS: Final = 20
 _PAGE: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
 _FEEDS: Final = (".csv", ".txt", ".tsv", ".json", ".jsonl", ".ndjson", ".xml")
 """Names of the files in an archive that may be the feed."""
+_NO_ZIP: Final = (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError)
+"""What zipfile raises for a damaged archive."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +134,7 @@ def _is_workbook(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "[Content_Types].xml" in archive.namelist()
-    except zipfile.BadZipFile:
+    except _NO_ZIP:
         return False
 
 
@@ -144,7 +146,7 @@ def _member(path: Path, name: str) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             files = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except zipfile.BadZipFile as error:
+    except _NO_ZIP as error:
         raise SourceError(f"is a damaged or incomplete zip file: {error}", where=name, code="damaged") from error
     feeds = [file for file in files if file.lower().endswith(_FEEDS) and not file.startswith("__MACOSX/")] or files
     if len(feeds) != 1:
