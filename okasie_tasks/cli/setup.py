@@ -153,9 +153,10 @@ def _print(document: dict[str, Any]) -> None:
         echo(f"  decide    {sentence}")
     if document["unused_columns"]:
         echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
+    file = "" if document["config"] == "okasie.toml" else f" --config {shlex.quote(document['config'])}"
     echo(
-        f"next: `okasie up --sandbox`, and in another terminal `okasie plan {document['account']} --full`; for the"
-        " marketplace, `okasie doctor` first"
+        f"next: `okasie up --sandbox{file}`, and in another terminal `okasie plan {document['account']} --full{file}`;"
+        f" for the marketplace, `okasie doctor{file}` first"
     )
 
 

@@ -113,6 +113,16 @@ def test_what_is_there_is_not_overwritten(folder: Path, capsys: pytest.CaptureFi
     assert sorted(path.name for path in folder.iterdir()) == ["Mijn Stock.csv", "okasie.toml", "other.toml"]
 
 
+@pytest.mark.parametrize(("output", "option"), [("okasie.toml", ""), ("my own.toml", " --config 'my own.toml'")])
+def test_the_commands_shown_read_the_file_that_was_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], output: str, option: str
+) -> None:
+    _, out, _ = okasie(capsys, "init", "Mijn Stock.csv", "--output", output)
+    for command in ("up --sandbox", "plan mijn_stock --full", "doctor"):
+        assert f"`okasie {command}{option}`" in out
+    assert (folder / output).exists()
+
+
 def test_a_second_feed_is_appended_and_the_refusal_names_the_command(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
