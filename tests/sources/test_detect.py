@@ -282,6 +282,7 @@ def test_any_text_survives_as_string_and_key_and_ends_no_comment(name: str, valu
         (b'{"a": 1', "a.json", "not a JSON document"),
         (b'{"a": 1}', "a.json", "no list of objects"),
         (b"\x1f\x8bnonsense", "a.csv.gz", "damaged"),
+        (gzip.compress(b"id;price\nA;9000\n" * 50, mtime=0)[:-12], "a.csv.gz", "ends in the middle"),
         (b"\xd0\xcf\x11\xe0" + b"\0" * 600, "a.xls", "password"),
         (b"PK\x03\x04nonsense", "a.zip", "damaged or incomplete zip"),
         (b"<stock/>", "a.xml", "no element with others in it"),

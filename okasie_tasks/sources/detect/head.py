@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import io
 import tempfile
 import zipfile
@@ -120,10 +119,13 @@ def _of_file(path: Path, name: str, *, named: str = "") -> Head:
 
 def _beginning(stream: Any) -> bytes:
     pieces, size = [], 0
-    with contextlib.suppress(EOFError, zlib.error):  # a download that was cut at its limit
+    try:
         while size < _MOST_BYTES and (piece := stream.read(min(1 << 20, _MOST_BYTES - size))):
             pieces.append(piece)
             size += len(piece)
+    except (EOFError, zlib.error):
+        if not pieces:  # else a download that was cut at its limit
+            raise
     return b"".join(pieces)
 
 
