@@ -28,7 +28,7 @@ def check_key(settings: Settings, account: str, client: redis.Redis | None) -> C
 
 
 def _of_sandbox(settings: Settings, client: redis.Redis) -> bool:
-    """Return whether the embedded server is that of ``okasie up --sandbox``, which has a folder of its own."""
+    """Return whether the embedded server is that of ``okasie up --sandbox``, whose data are in a separate folder."""
     if settings.redis.url is not None:
         return False
     data: Any = client.config_get("dir")
