@@ -10,10 +10,10 @@ from typing import Any, Final
 import redis
 
 from okasie_tasks import logs
-from okasie_tasks.cli.common import Context
+from okasie_tasks.cli.common import Context, progress_line
 from okasie_tasks.errors import ConnectionFailed
 from okasie_tasks.services import Services
-from okasie_tasks.settings import load_settings
+from okasie_tasks.settings import configuration_hash, load_settings
 from okasie_tasks.store.records import Run
 from okasie_tasks.store.redis_problems import redis_problem
 
@@ -33,6 +33,17 @@ def services_of(context: Context) -> Services:
     except redis.RedisError as error:
         raise ConnectionFailed(redis_problem(error).message, where="redis") from error
     return services
+
+
+def warn_of_old_workers(services: Services) -> None:
+    """Print a line if running workers do not have this command's configuration: the file was edited since."""
+    workers, own = services.workers.live(), configuration_hash(services.settings)
+    if others := sum(worker.configuration != own for worker in workers):
+        file = services.settings.config_file
+        progress_line(
+            f"{others} of {len(workers)} workers run with another configuration than {file}, and a run uses theirs:"
+            " restart `okasie up` or send it SIGHUP, or restart these workers"
+        )
 
 
 def operator() -> str:

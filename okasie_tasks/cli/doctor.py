@@ -17,6 +17,7 @@ import redis
 from okasie_tasks import __version__, logs
 from okasie_tasks.cli.check import Check
 from okasie_tasks.cli.common import Context, command_options, echo, emit
+from okasie_tasks.cli.key_check import check_key
 from okasie_tasks.cli.row_counts import RowCounts
 from okasie_tasks.cli.sentinel_checks import check_ledger, check_replicas, check_sentinels
 from okasie_tasks.core.sentinel_url import is_sentinel
@@ -203,7 +204,9 @@ def _account(settings: Settings, name: str, client: redis.Redis | None) -> Itera
     if client is not None:
         yield from check_ledger(Runs(client, prefix=settings.redis.key_prefix), name)
     limiter = _limiter(settings, name, client)
-    if limiter is None:
+    if (key := check_key(settings, name, client)) is not None:
+        yield key
+    elif limiter is None:
         yield Check(f"{name}: API", None, "needs Redis: every request needs a permit")
     else:
         market = OkasieApi(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from okasie_tasks.actions import requests
 from okasie_tasks.cli.common import Context, progress_line
-from okasie_tasks.cli.connect import PUBLISH_SECONDS, operator, services_of, zone_of
+from okasie_tasks.cli.connect import PUBLISH_SECONDS, operator, services_of, warn_of_old_workers, zone_of
 from okasie_tasks.cli.fleet_client import GIVE_UP_SECONDS, unattended, wait_for_worker
 from okasie_tasks.cli.times import in_text, in_zone
 from okasie_tasks.core.pending import Push
@@ -41,6 +41,7 @@ class Waiter:
         """
         self._references = checked_references(list(references), task)
         self._hint()
+        warn_of_old_workers(self._services)
         self._sent_ms, sent_at = self._services.runs.now_ms(), time.monotonic()
         send = requests.push if task == "okasie.push" else requests.sell
         push = send(

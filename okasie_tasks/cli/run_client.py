@@ -10,7 +10,7 @@ from rich.console import Console
 
 from okasie_tasks.actions import runs as actions
 from okasie_tasks.cli.common import Context, progress_line
-from okasie_tasks.cli.connect import PUBLISH_SECONDS, operator, services_of, with_zone, zone_of
+from okasie_tasks.cli.connect import PUBLISH_SECONDS, operator, services_of, warn_of_old_workers, with_zone, zone_of
 from okasie_tasks.cli.fleet_client import GIVE_UP_SECONDS, POLL_SECONDS, unattended, used_queues, wait_for_worker
 from okasie_tasks.cli.run_progress import RunProgress
 from okasie_tasks.cli.times import in_text, in_zone
@@ -38,6 +38,7 @@ class Follower:
         Raises `ConnectionFailed` when no worker is running.
         """
         self._hint()
+        warn_of_old_workers(self.services)
         run = actions.start(
             self.services, self._account, mode, by=operator(), plan_only=plan_only, try_seconds=PUBLISH_SECONDS
         )

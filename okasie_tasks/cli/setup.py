@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +29,13 @@ if TYPE_CHECKING:
     "--output", default="okasie.toml", show_default=True, type=click.Path(path_type=Path, dir_okay=False),
     help="The file to write.",
 )  # fmt: skip
+@click.option("--append", is_flag=True, help="Add the account to the file, which has others.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @click.option("--preview", is_flag=True, help="Print a row as it would be sent by the draft, and write nothing.")
 @command_options
-def init(context: Context, feed: str, *, account: str | None, output: Path, force: bool, preview: bool) -> None:
+def init(
+    context: Context, feed: str, *, account: str | None, output: Path, append: bool, force: bool, preview: bool
+) -> None:
     """Draft an okasie.toml from the first rows of FEED, a path or a URL (http, ftp, sftp, s3).
 
     Column names and words in cells are recognised in Dutch, French, German and English. Comments in the file list what
@@ -42,10 +48,9 @@ def init(context: Context, feed: str, *, account: str | None, output: Path, forc
     name = account or _account_of(feed)
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ConfigurationError(f"got {name!r:.60}, expected a name of a-z, 0-9 and _", where="--account")
-    if output.exists() and not force and not preview:
-        raise ConfigurationError(
-            "already exists: --force overwrites it, --output names another file", where=str(output)
-        )
+    if append and force:
+        raise click.UsageError("--append keeps the file, --force overwrites it: give one of them")
+    before = "" if force or preview or not output.exists() else _before(output, feed, name, append=append)
     year = datetime.now(UTC).year
     draft = propose(read_head(feed), account=name, url=_url(feed, name, output), current_year=year)
     if preview:
@@ -53,9 +58,31 @@ def init(context: Context, feed: str, *, account: str | None, output: Path, forc
         rows = [row_document(row)] if row else []
         emit(context, {"account": name, "rows": rows}, lambda: print_row(rows[0]) if rows else echo("no rows"))
         return
-    _write(output, render(draft))
+    _write(output, before + render(draft))
     document = _document(draft, output)
     emit(context, document, lambda: _print(document))
+
+
+def _before(output: Path, feed: str, account: str, *, append: bool) -> str:
+    """Return the text of the file, for a draft to follow. Raises `ConfigurationError` with the command that does it."""
+    from okasie_tasks.settings import masked  # noqa: PLC0415
+
+    try:
+        text = output.read_text(encoding="utf-8")
+        accounts = tomllib.loads(f"{text}\n[accounts._]")["accounts"]
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"nothing can be appended to it: {error}", where=str(output)) from error
+    command = f"`okasie init {shlex.quote(masked(feed) if '://' in feed else feed)} --append"
+    if account in accounts:
+        other = f"{command} --account NAME` adds another one" if append else "--force overwrites the whole file"
+        raise ConfigurationError(f"has an account {account!r}: {other}", where=str(output))
+    if not append:
+        raise ConfigurationError(
+            f"already exists: {command}` adds the account {account!r} to it, --force overwrites it, --output names"
+            " another file",
+            where=str(output),
+        )  # fmt: skip
+    return f"{text.rstrip()}\n\n"
 
 
 def _account_of(feed: str) -> str:
@@ -78,6 +105,8 @@ def _write(output: Path, text: str) -> None:
     part = output.with_name(f".{output.name}.part")
     try:
         part.write_text(text, encoding="utf-8")
+        if output.exists():
+            shutil.copymode(output, part)
         part.replace(output)
     except OSError as error:
         raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(output)) from error
@@ -96,6 +125,7 @@ def _document(draft: Draft, output: Path) -> dict[str, Any]:
         "reference": None if draft.reference == FILL_IN else draft.reference,
         "fields": draft.fields,
         "units": draft.units,
+        "skip": draft.skip,
         "fill_in": [name.rpartition(".")[2] for name in draft.fill_in()],
         "unknown_values": draft.unknown,
         "left_out": [{"field": field, "reason": reason} for field, _, reason in draft.left_out],
@@ -113,6 +143,8 @@ def _print(document: dict[str, Any]) -> None:
     echo(f"  set       {', '.join(document['environment'])} in the environment")
     if document["fill_in"]:
         echo(f"  fill in   {', '.join(document['fill_in'])}")
+    for column, cells in document["skip"].items():
+        echo(f"  skip      rows of which {column} is {' or '.join(map(repr, cells))[:100]}")
     for field, words in document["unknown_values"].items():
         echo(f"  unknown   {field}: {', '.join(list(words)[:8])}")
     for left in document["left_out"]:
@@ -121,7 +153,11 @@ def _print(document: dict[str, Any]) -> None:
         echo(f"  decide    {sentence}")
     if document["unused_columns"]:
         echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
-    echo("next: `okasie doctor`, then `okasie plan ACCOUNT --full` to see what a run would send")
+    file = "" if document["config"] == "okasie.toml" else f" --config {shlex.quote(document['config'])}"
+    echo(
+        f"next: `okasie up --sandbox{file}`, and in another terminal `okasie plan {document['account']} --full{file}`;"
+        f" for the marketplace, `okasie doctor{file}` first"
+    )
 
 
 @click.command()

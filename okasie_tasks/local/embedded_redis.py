@@ -31,6 +31,8 @@ from okasie_tasks.local.storage import check_writable, naming
 from okasie_tasks.local.supervisor import Child
 from okasie_tasks.settings.redis_url import RECORD_FILE, Record, read_record
 
+SANDBOX_FOLDER: Final = "sandbox"
+"""Holds the data of ``okasie up --sandbox``, below ``state_dir``."""
 _LONGEST_SOCKET: Final = 100
 """Bytes. The kernel's limit for the path of a socket is 104 (macOS) or 108 (Linux)."""
 _OLDEST: Final = (6, 2)

@@ -22,7 +22,7 @@ import redis
 
 from okasie_tasks import logs
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, StorageFailed
-from okasie_tasks.local.embedded_redis import EmbeddedRedis, locked
+from okasie_tasks.local.embedded_redis import SANDBOX_FOLDER, EmbeddedRedis, locked
 from okasie_tasks.local.storage import check_writable
 from okasie_tasks.local.supervisor import GRACE_SECONDS, Child, Supervisor
 from okasie_tasks.sandbox import Key, Sandbox
@@ -38,7 +38,6 @@ _READY_SECONDS: Final = 90.0
 _FLOWER_PORT: Final = 5555
 _COLUMNS: Final = "name,args,state,result,received,runtime,uuid"
 """The columns of Flower's list of tasks. By default it shows only names and ids, without the arguments' labels."""
-_SANDBOX: Final = "sandbox"
 
 _CORES: Final = max(1, min(os.cpu_count() or 1, 8))
 _MOST_API: Final = 4
@@ -111,7 +110,7 @@ class LocalFleet:
     @contextlib.contextmanager
     def _sandboxed(self) -> Iterator[None]:
         """Run a sandbox, and point every account at it, with a generated key."""
-        data = self.settings.redis.state_dir / _SANDBOX
+        data = self.settings.redis.state_dir / SANDBOX_FOLDER
         check_writable(data)
         with Sandbox([], data=data / "listings.db") as sandbox:
             self.sandbox = sandbox
@@ -136,7 +135,7 @@ class LocalFleet:
             _check_redis(self.settings, self.settings.redis.url)
             return
         # Separate data: the ledger of a sandbox must never be used for the marketplace.
-        server = EmbeddedRedis(self.settings.redis.state_dir, data=_SANDBOX if self._with_sandbox else "")
+        server = EmbeddedRedis(self.settings.redis.state_dir, data=SANDBOX_FOLDER if self._with_sandbox else "")
         starting.callback(server.forget)
         # The supervisor ends Redis after the workers.
         starting.callback(self._supervisor.stop)

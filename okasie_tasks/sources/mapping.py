@@ -23,8 +23,10 @@ from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings, ColumnSettings
 from okasie_tasks.sources.columns import Getter, Row, needed_columns, take, template_columns
 from okasie_tasks.sources.left_out import LeftOutRows
+from okasie_tasks.sources.markup import plain_description
 from okasie_tasks.sources.paths import is_path, root
 from okasie_tasks.sources.references import ReferenceReader
+from okasie_tasks.sources.total_lines import is_total
 from okasie_tasks.sources.values import (
     NumberReader,
     UnreadableCell,
@@ -49,6 +51,8 @@ def _code() -> str:
         "sources.values",
         "sources.references",
         "sources.left_out",
+        "sources.markup",
+        "sources.total_lines",
         "core.listing",
         "core.validate",
         "core.urls",
@@ -167,6 +171,8 @@ class RowMapping:
             issues, text = (*issues, self.reference.issue(raw)), self.reference.found(raw)
             content = blake2b(repr(raw).encode(), digest_size=8).digest()
             return SourceRow(number, None, None, issues=issues, where=where, found=text, raw=content)
+        if not issues and is_total(reference):
+            issues = (self.reference.total_line(reference),)
         if issues or (self._only is not None and reference not in self._only):
             return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
         values, unreadable = self._values(raw)
@@ -209,7 +215,7 @@ class RowMapping:
                 if value is None or value == "":
                     continue
             if spec.kind == "text" and isinstance(value, str) and spec.name != "firstRegistration":
-                values[spec.name] = value
+                values[spec.name] = plain_description(value) if spec.name == "description" else value
                 continue
             try:
                 values[spec.name] = self._coerce(spec, value)

@@ -54,6 +54,14 @@ class ReferenceReader:
         got = f"{len(text)}: {got}" if len(text) > _LONGEST_SHOWN else got
         return Issue("externalReference", "bad_reference", f"{place}: expected 1 to 64 printable characters, got {got}")
 
+    def total_line(self, reference: str) -> Issue:
+        """Return what is wrong with a row that `okasie_tasks.sources.total_lines` recognises by its reference."""
+        place = f"column {', '.join(self.columns)}"
+        message = (
+            f"{place}: expected the reference of a car, got {reference!r:.60}, a total line: leave it out with `skip`"
+        )
+        return Issue("externalReference", "total_line", message)
+
     def of_line(self, line: str, delimiter: str) -> str | None:
         """Return the reference of a csv line that is a complete row. Only the cells up to it are parsed."""
         if not self._width:

@@ -6,6 +6,7 @@ read beyond the size that is stated there.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -43,28 +44,39 @@ def read_sheet(file: BoundedFile, source: SourceSettings, *, name: str) -> Itera
     Rows without any value are left out. A formula counts as the value that the workbook stores for it. Raises
     `SourceError` for a file that is not a workbook, or not a whole one.
     """
-    try:
-        _check(file, name)
+    with _failing_as_source(name):
         yield from _records(file, source, name)
+
+
+@contextlib.contextmanager
+def _failing_as_source(name: str) -> Iterator[None]:
+    """Raise `SourceError` for any error of a damaged workbook: openpyxl and zipfile raise many kinds."""
+    try:
+        yield
     except (SourceError, OSError):
         raise
-    except Exception as error:  # a damaged workbook makes openpyxl fail with errors of any kind
+    except Exception as error:
         raise SourceError(
             f"is not a workbook that can be read: {type(error).__name__} ({error})"[:300], where=name, code="not_xlsx"
         ) from error
 
 
 def sheet_rows(file: BoundedFile, source: SourceSettings, *, name: str) -> Iterator[tuple[str, int, Cells]]:
-    """Yield the sheet's name, the number and the cells of each row, from the first on, with or without values."""
+    """Yield the sheet's name, the number and the cells of each row, from the first on, with or without values.
+
+    Raises `SourceError`, as `read_sheet` does.
+    """
     import openpyxl  # noqa: PLC0415 - takes a third of a second
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about styles and extensions that hold no values
-        book = openpyxl.load_workbook(cast("IO[bytes]", file), read_only=True, data_only=True)
-    try:
-        yield from _rows(book, source.sheet, file, name)
-    finally:
-        book.close()
+    with _failing_as_source(name):
+        _check(file, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about styles and extensions that hold no values
+            book = openpyxl.load_workbook(cast("IO[bytes]", file), read_only=True, data_only=True)
+        try:
+            yield from _rows(book, source.sheet, file, name)
+        finally:
+            book.close()
 
 
 def _rows(book: Workbook, wanted: str | None, file: BoundedFile, name: str) -> Iterator[tuple[str, int, Cells]]:

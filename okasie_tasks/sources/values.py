@@ -132,10 +132,11 @@ def read_month(value: Any) -> tuple[int, int] | None:
     """Return year and month of a date, of a month, or of a text in one of their usual spellings; else None."""
     if isinstance(value, date):
         return value.year, value.month
-    if not isinstance(value, str | int):
+    text = plain_text(value)
+    if not isinstance(value, str | int) and not (isinstance(value, float | Decimal) and text.isdigit()):
         return None
     for pattern in _DATES:
-        if match := pattern.fullmatch(str(value).strip()):
+        if match := pattern.fullmatch(text):
             return int(match["year"]), int(match["month"])
     return None
 

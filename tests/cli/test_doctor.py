@@ -139,3 +139,35 @@ def test_traces_that_are_asked_for_and_not_installed_fail(
     monkeypatch.setattr(tracing, "_PACKAGE", "opentelemetry_is_not_here.sdk")
     status, checks = doctor(redis_url)
     assert (status, failed(checks)) == (1, {"traces": "pip install 'okasie-tasks[otel]'"})
+
+
+@pytest.mark.parametrize("data", ["", "sandbox"])
+def test_a_key_that_is_not_set_says_what_to_start_and_a_sandbox_needs_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: str
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="ot-"))
+    config = tmp_path / "okasie.toml"
+    (tmp_path / "stock.csv").write_text("externalReference\nA\n")
+    config.write_text(
+        f'[redis]\nstate_dir = "{folder}"\n[accounts.dex]\napi_key = "env:NO_KEY_1"\nsource.url = "stock.csv"\n'
+    )
+
+    def check() -> dict[str, Any]:
+        with pytest.raises(SystemExit):
+            main(["doctor", "--json", "--config", str(config)])
+        checks = json.loads(capsys.readouterr().out)["checks"]
+        (found,) = (check for check in checks if check["name"] == "dex: API")
+        return dict(found)
+
+    stopped = check()
+    assert (stopped["ok"], stopped["detail"]) == (False, "the environment variable NO_KEY_1 is not set or empty")
+    assert "`okasie up --sandbox`" in stopped["mend"]
+    server, supervisor = EmbeddedRedis(folder, data=data), Supervisor(print)
+    try:
+        server.wait(supervisor.add(server.child()))
+        running = check()
+        assert running["ok"] is (None if data else False)
+        assert ("which is running, needs none" in running["detail"]) == bool(data)
+    finally:
+        supervisor.stop(5)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,8 @@ import pytest
 import redis
 
 from okasie_tasks.sandbox.sample import cars, write_csv
+from okasie_tasks.settings import configuration_hash, load_settings
+from okasie_tasks.store.workers import Workers
 from tests.support import Place
 
 RUN = """\
@@ -53,6 +55,20 @@ def test_a_request_that_nobody_takes_up_is_withdrawn(place: Place, client: redis
     else:
         assert any(client.hexists(key, "withdrawn") for key in client.keys("okasie:push:*"))
         assert not client.exists("okasie:outbox")
+
+
+@pytest.mark.parametrize("words", [("push", "dex", "DG-00001"), ("plan", "dex"), ("sync", "dex", "--no-wait")])
+def test_workers_with_another_configuration_are_named_once(
+    place: Place, client: redis.Redis, words: tuple[str, ...]
+) -> None:
+    """The file was edited while `okasie up` runs: only `okasie status` said so."""
+    workers = Workers(client, prefix="okasie:")
+    workers.beat("control@old", ["okasie.control"], "0123456789ab")
+    workers.beat("api@new", ["okasie.api"], configuration_hash(load_settings(place.config, place.env)))
+    warning = f"1 of 2 workers run with another configuration than {place.config}, and a run uses theirs: restart"
+    assert run(place, *words).stderr.count(warning) == 1
+    workers.stopped("control@old")
+    assert "another configuration" not in run(place, *words).stderr
 
 
 def test_a_run_of_somebody_else_that_nobody_takes_up_stays_queued(place: Place, client: redis.Redis) -> None:

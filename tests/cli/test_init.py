@@ -113,6 +113,42 @@ def test_what_is_there_is_not_overwritten(folder: Path, capsys: pytest.CaptureFi
     assert sorted(path.name for path in folder.iterdir()) == ["Mijn Stock.csv", "okasie.toml", "other.toml"]
 
 
+@pytest.mark.parametrize(("output", "option"), [("okasie.toml", ""), ("my own.toml", " --config 'my own.toml'")])
+def test_the_commands_shown_read_the_file_that_was_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], output: str, option: str
+) -> None:
+    _, out, _ = okasie(capsys, "init", "Mijn Stock.csv", "--output", output)
+    for command in ("up --sandbox", "plan mijn_stock --full", "doctor"):
+        assert f"`okasie {command}{option}`" in out
+    assert (folder / output).exists()
+
+
+def test_a_second_feed_is_appended_and_the_refusal_names_the_command(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = folder / "okasie.toml"
+    document(capsys, "init", "Mijn Stock.csv", "--account", "gent")
+    config.chmod(0o600)
+    status, _, err = okasie(capsys, "init", "Mijn Stock.csv")
+    assert (status, "`okasie init 'Mijn Stock.csv' --append` adds the account 'mijn_stock' to it" in err) == (2, True)
+    assert document(capsys, "init", "Mijn Stock.csv", "--append")["account"] == "mijn_stock"
+    assert list(load_settings(filled(folder), environ={}).accounts) == ["gent", "mijn_stock"]
+    assert config.stat().st_mode & 0o777 == 0o600
+    before = config.read_text()
+    for arguments, said in (
+        (["--append"], "'Mijn Stock.csv' --append --account NAME` adds another one"),
+        ([], "has an account 'mijn_stock': --force overwrites the whole file"),
+        (["--append", "--force"], "give one of them"),
+    ):
+        status, _, err = okasie(capsys, "init", "Mijn Stock.csv", *arguments)
+        assert (status, said in err) == (2, True), err
+    assert config.read_text() == before
+    for text in ("accounts = {}\n", "no toml\n"):
+        config.write_text(text)
+        status, _, err = okasie(capsys, "init", "Mijn Stock.csv", "--append")
+        assert (status, "nothing can be appended" in err, config.read_text()) == (2, True, text)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

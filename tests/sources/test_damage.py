@@ -17,9 +17,10 @@ from random import Random
 
 import pytest
 
-from okasie_tasks.errors import SourceError
+from okasie_tasks.errors import ConfigurationError, SourceError
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.sources import open_source
+from okasie_tasks.sources.detect import propose, read_head, render
 from tests.sources.formats import account, workbook
 
 VARIANTS = int(os.environ.get("OKASIE_DAMAGED", "300"))
@@ -140,6 +141,22 @@ def test_a_damaged_feed_yields_rows_or_an_error_with_place_and_reason(tmp_path: 
             assert whole or not rows or rows[-1].unterminated, place
     assert sum(ends.values()) == VARIANTS
     assert any(end.endswith(": read") for end in ends) or name in ("gz", "xlsx", "zip"), ends
+
+
+@pytest.mark.parametrize("name", FEEDS)
+def test_a_draft_from_a_damaged_feed_is_made_or_refused_with_a_reason(tmp_path: Path, name: str) -> None:
+    """What `okasie init` does, with a tenth of the variants."""
+    path = tmp_path / f"stock.{name}"
+    for seed in range(VARIANTS // 10):
+        rng = Random(f"init:{name}:{seed}")
+        damage = rng.choice(DAMAGES)
+        path.write_bytes(damage(FEEDS[name][2], rng))
+        place = f"{name}, seed {seed}, {damage.__name__}"
+        try:
+            render(propose(read_head(str(path)), account="dex", url=path.name, current_year=2026))
+        except (SourceError, ConfigurationError) as error:
+            assert error.where, place
+            assert len(error.message) > 5, place
 
 
 def read(settings: object, folder: Path) -> list[SourceRow]:

@@ -282,11 +282,13 @@ def test_any_text_survives_as_string_and_key_and_ends_no_comment(name: str, valu
         (b'{"a": 1', "a.json", "not a JSON document"),
         (b'{"a": 1}', "a.json", "no list of objects"),
         (b"\x1f\x8bnonsense", "a.csv.gz", "damaged"),
+        (gzip.compress(b"id;price\nA;9000\n" * 50, mtime=0)[:-12], "a.csv.gz", "ends in the middle"),
         (b"\xd0\xcf\x11\xe0" + b"\0" * 600, "a.xls", "password"),
         (b"PK\x03\x04nonsense", "a.zip", "damaged or incomplete zip"),
         (b"<stock/>", "a.xml", "no element with others in it"),
         (b"<stock><car><a></car></stock>", "a.xml", "not well-formed"),
         (archive("a.csv", "b.csv"), "a.zip", "a.csv, b.csv"),
+        (archive("vé.csv").replace("é".encode(), b"\xff\xff"), "a.zip", "damaged or incomplete zip"),
     ],
 )
 def test_what_is_no_feed_is_refused_with_the_reason(tmp_path: Path, content: bytes, name: str, said: str) -> None:

@@ -132,6 +132,11 @@ def test_a_number_with_a_word_for_none_is_a_number_all_the_same() -> None:
     assert reverse(settings).cell("mileage", 12, Holds("text")) == "12"
 
 
+def test_a_text_with_a_word_for_none_is_written_as_it_is() -> None:
+    settings = account(values={"color": {"n.v.t.": ""}})
+    assert reverse(settings).cell("color", "blue", Holds("text")) == "blue"
+
+
 def test_the_shortest_number_is_written() -> None:
     back = reverse(account(units={"powerKw": "hp", "mileage": "mi", "price": "cent"}, decimal=","))
     assert back.cell("powerKw", 85.32, Holds("text")) == "116"

@@ -108,6 +108,8 @@ def test_any_spelling_of_a_whole_price_is_the_same_number(value: int, decimal: s
         ("15.03.2019", (2019, 3)),
         ("20190315", (2019, 3)),
         (20190315, (2019, 3)),
+        (20190315.0, (2019, 3)),
+        (Decimal("20190315"), (2019, 3)),
         (date(2019, 3, 15), (2019, 3)),
         (datetime(2019, 3, 15, 10, tzinfo=UTC), (2019, 3)),
         ("15/03.2019", None),
@@ -118,6 +120,8 @@ def test_any_spelling_of_a_whole_price_is_the_same_number(value: int, decimal: s
         ("00/2019", None),
         ("32.01.2019", None),
         (2019.25, None),
+        (3.2019, None),
+        (True, None),
     ],
 )
 def test_a_month_is_read_from_the_usual_dates(value: Any, month: tuple[int, int] | None) -> None:

@@ -182,7 +182,8 @@ class Shell:
 def test_the_first_steps_of_a_new_user_are_as_the_page_shows_them(built: Built, tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.env = {k: v for k, v in place.env.items() if not k.startswith("PYTHON") or k == "PYTHONUNBUFFERED"}
-    (tmp_path / "stock.csv").write_text(blocks(STEPS, "csv")[0])
+    for name, feed in zip(("stock.csv", "export.csv"), blocks(STEPS, "csv"), strict=True):
+        (tmp_path / name).write_text(feed)
     place.config.write_text(blocks(STEPS, "toml")[0])
     installing, started, steps = typed()[:4], typed()[4], typed()[5:]
     assert [line for line, _ in installing][1].endswith(f"'{built.wheel.name}[all]'")

@@ -29,6 +29,7 @@ class Draft(msgspec.Struct, kw_only=True):
     values: dict[str, dict[str, str]] = {}
     units: dict[str, str] = {}
     defaults: dict[str, str] = {}
+    skip: dict[str, list[str]] = {}
     unknown: dict[str, dict[str, int]] = {}
     left_out: list[tuple[str, Target, str]] = []
     decide: list[str] = []
@@ -44,12 +45,13 @@ class Draft(msgspec.Struct, kw_only=True):
             "type": self.head.kind, "url": self.url, "decimal": self.decimal,
             "reference": None if self.reference == FILL_IN else self.reference or None,
             "updated_at": self.updated_at or None, "fields": self.fields, "values": self.values, "units": self.units,
-            "defaults": self.defaults,
+            "defaults": self.defaults, "skip": self.skip,
         }  # fmt: skip
 
     def columns(self) -> Iterator[str]:
         """Yield the columns that the draft reads."""
         yield from filter(None, (self.reference, self.updated_at))
+        yield from self.skip
         for target in self.fields.values():
             yield from columns_in(target, self.head.columns)
 

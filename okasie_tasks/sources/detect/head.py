@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import io
 import tempfile
 import zipfile
@@ -33,6 +32,8 @@ _TITLE_ROWS: Final = 20
 _PAGE: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
 _FEEDS: Final = (".csv", ".txt", ".tsv", ".json", ".jsonl", ".ndjson", ".xml")
 """Names of the files in an archive that may be the feed."""
+_NO_ZIP: Final = (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError)
+"""What zipfile raises for a damaged archive."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,10 +119,13 @@ def _of_file(path: Path, name: str, *, named: str = "") -> Head:
 
 def _beginning(stream: Any) -> bytes:
     pieces, size = [], 0
-    with contextlib.suppress(EOFError, zlib.error):  # a download that was cut at its limit
+    try:
         while size < _MOST_BYTES and (piece := stream.read(min(1 << 20, _MOST_BYTES - size))):
             pieces.append(piece)
             size += len(piece)
+    except (EOFError, zlib.error):
+        if not pieces:  # else a download that was cut at its limit
+            raise
     return b"".join(pieces)
 
 
@@ -132,7 +136,7 @@ def _is_workbook(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "[Content_Types].xml" in archive.namelist()
-    except zipfile.BadZipFile:
+    except _NO_ZIP:
         return False
 
 
@@ -144,7 +148,7 @@ def _member(path: Path, name: str) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             files = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except zipfile.BadZipFile as error:
+    except _NO_ZIP as error:
         raise SourceError(f"is a damaged or incomplete zip file: {error}", where=name, code="damaged") from error
     feeds = [file for file in files if file.lower().endswith(_FEEDS) and not file.startswith("__MACOSX/")] or files
     if len(feeds) != 1:

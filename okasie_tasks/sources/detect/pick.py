@@ -15,9 +15,11 @@ from okasie_tasks.sources.detect.vocabulary import (
     BRANCH,
     REFERENCE,
     Meaning,
+    is_other_price,
     meaning_of,
     meaning_of_path,
     plain,
+    without_selections,
 )
 from okasie_tasks.sources.values import reference_text
 
@@ -36,6 +38,8 @@ def pick_columns(draft: Draft) -> None:
     """Choose for each field the column with the best matching name, preferring columns with content."""
     read = meaning_of if draft.head.has_columns else meaning_of_path
     meanings = {column: meaning for column in draft.head.columns if (meaning := read(column)) is not None}
+    if not draft.head.has_columns:
+        _drop_other_prices(meanings)
     filled = {column for column in draft.head.columns if any(True for _ in cells(draft.head, column))}
 
     def worth(pair: tuple[str, Meaning]) -> tuple[bool, int, bool]:
@@ -58,12 +62,30 @@ def pick_columns(draft: Draft) -> None:
         if meaning.unit:
             draft.units[field] = meaning.unit
     draft.fields = {name: draft.fields[name] for name in FIELDS if name in draft.fields}
+    _compare_prices(draft, meanings)
     for column in draft.head.columns:
         is_code = plain(column) in BRANCH and not any(
             isinstance(cell, dict | list) for cell in cells(draft.head, column)
         )
         if is_code and not draft.branch and "dealerLocationCode" not in draft.fields:
             draft.branch = column
+
+
+def _drop_other_prices(meanings: dict[str, Meaning]) -> None:
+    """Drop the paths to what a trader pays and the like, and those without a selection that lead there, too."""
+    prices = [path for path, meaning in meanings.items() if meaning.field == "price"]
+    others = {path for path in prices if is_other_price(path)}
+    others |= {without_selections(path) for path in others}
+    for path in others.intersection(prices):
+        del meanings[path]
+
+
+def _compare_prices(draft: Draft, meanings: dict[str, Meaning]) -> None:
+    """Ask an operator if nothing says which of several elements is the price that a consumer pays."""
+    taken = str(draft.fields.get("price"))
+    prices = [path for path, meaning in meanings.items() if meaning.field == "price" and "[@" in path]
+    if taken in prices and len(prices) > 1 and not _CONSUMER.search(taken):
+        draft.decide.append(f"of several prices, {taken} was taken: {', '.join(prices)}")
 
 
 def _is_months(head: Head, column: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS
+from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, STRICT
 from okasie_tasks.core.listing import Issue
 from okasie_tasks.ports import SourceRow
 from okasie_tasks.settings import AccountSettings
@@ -26,8 +26,11 @@ from okasie_tasks.sources.detect.pick import (
     pick_reference,
     pick_title,
 )
-from okasie_tasks.sources.detect.vocabulary import REFERENCE, UPDATED_AT, WORDS, plain, value_of
+from okasie_tasks.sources.detect.status import pick_status
+from okasie_tasks.sources.detect.units import pick_units
+from okasie_tasks.sources.detect.vocabulary import REFERENCE, UPDATED_AT, WORDS, is_empty_word, plain, value_of
 from okasie_tasks.sources.mapping import RowMapping
+from okasie_tasks.sources.total_lines import is_total
 
 _PLACE: Final = ("postalCode", "city", "province")
 _STRICT: Final = ("vehicleType", "condition", "co2Type")
@@ -35,6 +38,9 @@ _GENERAL: Final = ("fuelType", "transmission", "bodyType")
 """Fields with a value for everything else."""
 _NEEDED: Final = frozenset({"externalReference", "title", "price", "status", "dealerLocationCode", *_PLACE})
 _KNOWN_SHARE: Final = 0.3
+_MOST_UNREAD: Final = 0.5
+_NAMES: Final = frozenset({"title", "brand", "model", "variant", "customType", "status", "price"})
+"""Fields in which a word for "nothing" stays: a name may be one, and a price that is none is reported as it is."""
 _MOST_VALUES: Final = 40
 _TRIED_ROWS: Final = 5_000
 
@@ -43,11 +49,17 @@ def propose(head: Head, *, account: str, url: str, current_year: int) -> Draft:
     """Return everything that can be proposed without knowing the dealer."""
     draft = Draft(head=head, account=account, url=url)
     pick_columns(draft)
+    pick_units(draft)
+    pick_status(draft)
     pick_reference(draft)
+    _skip_totals(draft)
     pick_images(draft)
     pick_title(draft)
     draft.decimal = decimal_of(draft)
-    for field in [name for name in WORDS if isinstance(draft.fields.get(name), str)]:
+    for field, column in draft.fields.items():
+        if field not in _NAMES and isinstance(column, str) and "{" not in column:
+            _map_empty_words(draft, field, column)
+    for field in [name for name in WORDS if name != "status" and isinstance(draft.fields.get(name), str)]:
         _translate(draft, field)
     _fill_defaults(draft)
     if "price" not in draft.fields:
@@ -71,8 +83,9 @@ def _translate(draft: Draft, field: str) -> None:
     column = str(draft.fields[field])
     seen = Counter(str(cell).strip() for cell in cells(draft.head, column) if not isinstance(cell, list | dict))
     known = {word: value for word in seen if (value := value_of(field, word)) is not None}
+    known |= draft.values.get(field, {})
     rows = sum(seen.values())
-    if field in (*_STRICT, "status") and rows and sum(seen[word] for word in known) < rows * _KNOWN_SHARE:
+    if field in _STRICT and rows and sum(seen[word] for word in known) < rows * _KNOWN_SHARE:
         words = ", ".join(repr(word) for word, _ in seen.most_common(3))
         _leave_out(
             draft, field, f"Okasie expects {' or '.join(sorted(FIELDS[field].choices or ()))}, the feed has {words}"
@@ -91,6 +104,26 @@ def _translate(draft: Draft, field: str) -> None:
         draft.unknown[field] = dict(list(unknown.items())[:_MOST_VALUES])
 
 
+def _map_empty_words(draft: Draft, field: str, column: str) -> None:
+    """Map the cells that say that there is no value to none: they are neither invalid nor sent."""
+    words = {str(cell).strip() for cell in cells(draft.head, column) if isinstance(cell, str)}
+    if empty := {word: "" for word in sorted(words, key=str.casefold) if is_empty_word(word)}:
+        draft.values[field] = empty
+
+
+def _skip_totals(draft: Draft) -> None:
+    """Skip the total lines below the cars, by the column that calls them so."""
+    for row in draft.head.rows:
+        filled = {column: cell for column, cell in row.items() if cell not in (None, "")}
+        places = [draft.reference] if draft.reference in filled else list(filled)
+        if len(places) > 1 and len(filled) * 2 > len(row):
+            continue  # a car without a reference
+        for column in places:
+            if isinstance(cell := filled.get(column), str) and is_total(cell):
+                draft.skip[column] = [*draft.skip.get(column, []), cell.strip()]
+                break
+
+
 def _by_count(seen: Counter[str]) -> list[tuple[str, int]]:
     return sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))
 
@@ -107,8 +140,6 @@ def _leave_out(draft: Draft, field: str, reason: str) -> None:
 
 
 def _fill_defaults(draft: Draft) -> None:
-    if "status" not in draft.fields:
-        draft.defaults["status"] = "active"
     dealer = () if "dealerProfileId" in draft.fields else ("dealerLocationCode",)
     for field in (*dealer, *_PLACE):
         if field not in draft.fields:
@@ -134,9 +165,9 @@ def _rows(draft: Draft, current_year: int) -> list[SourceRow]:
     account = AccountSettings.model_validate(settings)
     columns = draft.head.columns if draft.head.has_columns else None
     mapping = RowMapping(account, columns=columns, current_year=current_year)
-    return [
-        mapping.row(row, number, f"row {number}") for number, row in enumerate(draft.head.raw[:_TRIED_ROWS], start=1)
-    ]
+    raw = enumerate(draft.head.raw[:_TRIED_ROWS], start=1)
+    rows = (mapping.row(row, number, f"row {number}") for number, row in raw)
+    return [row for row in rows if not row.left_out]
 
 
 def _try(draft: Draft, current_year: int) -> None:
@@ -148,13 +179,24 @@ def _try(draft: Draft, current_year: int) -> None:
             for field, message in {i.field.partition(".")[0]: i.message for i in _unread(row)}.items():
                 wrong.setdefault(field, []).append(message)
         bad = [name for name in wrong if name in draft.fields and name not in _NEEDED]
-        bad = [name for name in bad if len(wrong[name]) > len(rows) * MOST_WRONG]
+        bad = [name for name in bad if len(wrong[name]) > _most_wrong(draft, name)]
         for field in bad:
             _leave_out(draft, field, wrong[field][0])
         if not bad:
             break
     draft.tried, draft.valid = len(rows), sum(row.listing is not None for row in rows)
     _note_decisions(draft, wrong, len(rows))
+
+
+def _most_wrong(draft: Draft, field: str) -> float:
+    """Return how many cells may be invalid before the column is considered the wrong one.
+
+    Where an invalid value costs the car, hardly any; elsewhere half of the cells that are filled.
+    """
+    columns = columns_in(draft.fields[field], draft.head.columns)
+    rows = draft.head.rows[:_TRIED_ROWS]
+    filled = sum(any(row.get(column) not in (None, "", []) for column in columns) for row in rows)
+    return filled * (MOST_WRONG if field in STRICT else _MOST_UNREAD)
 
 
 def _unread(row: SourceRow) -> Iterator[Issue]:

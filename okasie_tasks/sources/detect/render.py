@@ -41,7 +41,10 @@ def _head(draft: Draft) -> Iterator[str]:
     yield comment("Before the first run:")
     for sentence in _to_decide(draft):
         yield comment(f"- {sentence}")
-    yield comment("Then run `okasie doctor`; `okasie plan` shows what a run would send, without sending it.")
+    yield comment(
+        "Then try it without a key: `okasie up --sandbox`, and `okasie plan` in another terminal, which shows what a"
+    )
+    yield comment("run would send, without sending it. For the marketplace, run `okasie doctor` first.")
     yield ""
 
 
@@ -109,7 +112,11 @@ def _tables(draft: Draft) -> Iterator[str]:
         yield ""
     if draft.units:
         yield f"[{at}.units]"
-        yield from (f"{name} = {quoted(unit)}  # from the column's name" for name, unit in draft.units.items())
+        yield from (f"{name} = {quoted(unit)}  # stated by the feed" for name, unit in draft.units.items())
+        yield ""
+    if draft.skip:
+        yield f"[{at}.skip]  # rows that are not for the marketplace"
+        yield from (f"{key(column)} = {_value(words)}" for column, words in draft.skip.items())
         yield ""
     yield f"[{at}.defaults]"
     yield from _defaults(draft)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
@@ -49,8 +49,16 @@ _OTHERS: Final = frozenset(_ROLES["others"])
 """What may be described in a row beside the car."""
 _OF_OTHERS: Final = frozenset({"postalCode", "city", "province", "latitude", "longitude", "dealerLocationCode"})
 _UNIT_OF: Final[Mapping[str, str]] = _VOCABULARY["units"]
+CONVERTED: Final[Mapping[str, str]] = {"powerKw": "hp", "mileage": "mi", "price": "cent"}
+"""Field -> the unit that is converted to Okasie's."""
 _FILLERS: Final = frozenset(_ROLES["fillers"])
 _NEGATIONS: Final = frozenset(_ROLES["negations"])
+_EMPTY: Final = frozenset(_ROLES["empty"])
+_OTHER_PRICES: Final = frozenset(_ROLES["other_prices"])
+FLAGS: Final[Mapping[str, str]] = {
+    name: status for status, names in _VOCABULARY["flags"].items() for name in names.split()
+}
+"""Name of a column of yes and no, as normalised by `plain` -> the status of a car that has it."""
 
 
 def _own_names() -> Iterator[tuple[str, Meaning]]:
@@ -86,11 +94,21 @@ def meaning_of(column: str) -> Meaning | None:
         meaning = _BY_NAME.get("".join(word for word in words if word not in _UNIT_OF and word not in _FILLERS))
         if meaning is not None:
             named = {_UNIT_OF[word] for word in units} - {""}
-            possible = {"powerKw": "hp", "mileage": "mi", "price": "cent"}.get(meaning.field)
+            possible = CONVERTED.get(meaning.field)
             unit = possible if possible in named else meaning.unit
             # A name with Okasie's unit is preferred to one with another unit, where a feed has both.
             return Meaning(meaning.field, meaning.rank + (200 if unit or not units else 50), unit or "")
     return None
+
+
+def unit_of(word: str) -> str | None:
+    """Return a unit as settings name it, "" for one of Okasie's; None when the word is unknown."""
+    return _UNIT_OF.get(plain(word))
+
+
+def is_holder(name: str) -> bool:
+    """Return whether a name says nothing beside the name of what holds it: ``value``, ``bedrag``."""
+    return plain(name) in _HOLDERS
 
 
 def names_of(column: str) -> list[str]:
@@ -99,24 +117,38 @@ def names_of(column: str) -> list[str]:
     return [name for name in re.split(r"[./]", bare) if name]
 
 
+def without_selections(path: str) -> str:
+    """``prices/price[@type='b']/amount`` -> ``prices/price/amount``."""
+    return re.sub(r"\[@[^\]]*\]", "", path)
+
+
+def is_other_price(path: str) -> bool:
+    """Return whether the words of a path say that its price is not the one that a consumer pays."""
+    return any(plain(word) in _OTHER_PRICES for split in _SPLITS for word in re.findall(split, path))
+
+
 def is_same_thing(holder: str, name: str) -> bool:
     """Return whether one name is the other's plural or the like: ``photos/photo``, ``afbeeldingen/afbeelding``."""
     holder, name = plain(holder), plain(name)
     return len(name) >= _LONG_ENOUGH and holder.startswith(name[:-1])
 
 
+def is_of_others(holders: Sequence[str]) -> bool:
+    """Return whether the names of what holds a value are those of a dealer, a loan or the like."""
+    return any(plain(name) in _OTHERS for name in holders)
+
+
 def meaning_of_path(path: str) -> Meaning | None:
     """Return the field that a path holds, by its last names. A name nearer to the row is the better match."""
     names = names_of(path)
     if len(names) < 2:
-        return meaning_of(path.removeprefix("@"))
+        return meaning_of(without_selections(path).removeprefix("@"))
     holder, last = names[-2:]
     tries = [f"{holder} {last}", last]
     if plain(last) in _HOLDERS or is_same_thing(holder, last):
         tries = [holder, holder[:-1], f"{holder} {last}", last]  # prices: price
     meaning = next(filter(None, map(meaning_of, tries)), None)
-    beside = any(plain(name) in _OTHERS for name in names[:-1])
-    if meaning is None or (beside and meaning.field not in _OF_OTHERS):
+    if meaning is None or (is_of_others(names[:-1]) and meaning.field not in _OF_OTHERS):
         return None
     return meaning._replace(rank=meaning.rank + 1000 * (len(names) - 1))
 
@@ -126,6 +158,11 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     for field, table in _VOCABULARY["values"].items()
 }
 """Field -> word as normalised by `plain` -> Okasie's value."""
+
+
+def is_empty_word(cell: str) -> bool:
+    """Return whether a cell says that there is no value: ``n.v.t.``, ``-``, ``inconnu``."""
+    return plain(cell) in _EMPTY or not any(map(str.isalnum, cell))
 
 
 def value_of(field: str, cell: str) -> str | None:

@@ -166,7 +166,8 @@ class ReverseMapping:
             word.strip().casefold(): word.strip()
             for name, table in self._account.source.values.items()
             if BY_INPUT_NAME[name].name == field
-            for word in table
+            for word, value in table.items()
+            if value  # a word that means an empty cell is no way to write a value
         }
         return [word for word in words.values() if word != "*"]
 
