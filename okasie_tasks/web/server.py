@@ -11,7 +11,7 @@ import uvicorn
 
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.services import Services
-from okasie_tasks.settings.web import refusal
+from okasie_tasks.settings.web import refusal, usable_token
 from okasie_tasks.web.app import create_app
 
 _GRACE_SECONDS = 5
@@ -24,8 +24,8 @@ class Server:
         web = services.settings.web
         if problem := refusal(web):
             raise ConfigurationError(problem, where="web")
-        for token in web.tokens.values():
-            token.token.reveal()
+        for name, token in web.tokens.items():
+            usable_token(name, token)
         start_token = "" if web.tokens else start_token or secrets.token_urlsafe(24)
         services.producer.prepare()
         self._socket = _bound(*web.address)
