@@ -121,9 +121,10 @@ def _ours(listing: Listing) -> dict[str, Any]:
 
 
 def _as_read(row: SourceRow) -> dict[str, Any]:
-    """Return what an invalid row has, as it was read."""
+    """Return what an invalid row has, as it was read. The reference is left out, as in `_ours`."""
     wrong = {issue.field: issue.value for issue in row.issues if issue.value and issue.field in FIELDS}
-    return {name: clean(mask(brief(value))) for name, value in (dict(row.values) | wrong).items() if value}
+    values = {name: value for name, value in (dict(row.values) | wrong).items() if value}
+    return {name: clean(mask(brief(value))) for name, value in values.items() if name != "externalReference"}
 
 
 def _issues(row: SourceRow) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def test_a_held_plan_is_rejected_with_the_keyboard_alone(site: Site, open_page: 
     tab_to(page, "Reject…")
     page.keyboard.press("Enter")
     page.wait_for_url("**/plan/reject?*")
-    tab_to(page, "Drop 2 changes")
+    tab_to(page, "Reject 2 changes")
     page.keyboard.press("Enter")
     page.get_by_text("None of the held changes was sent.").wait_for()
     assert prices(site, "keyboard") == before

@@ -353,6 +353,7 @@ def test_a_preview_says_why_a_side_is_not_known(scenario: GuardedScenario) -> No
     assert "price" in invalid["source_problem"]
     assert invalid["source_issues"] == [{"field": "price", "code": "unreadable", "value": "no price"}]
     assert (invalid["source"]["price"], invalid["differs"]) == ("no price", [])
+    assert "externalReference" not in invalid["source"]
     assert (invalid["source"]["title"], invalid["source"]["mileage"]) == (
         invalid["marketplace"]["title"],
         str(invalid["marketplace"]["mileage"]),

@@ -11,6 +11,7 @@ import pytest
 import okasie_tasks
 from okasie_tasks.reports import run_record
 from okasie_tasks.web.console import words
+from okasie_tasks.web.console.listings import _sides
 from okasie_tasks.web.console.rendering import Formats, render
 from tests.web import console_documents as documents
 from tests.web.test_console_templates import page, pages
@@ -96,3 +97,24 @@ def test_a_rejected_car_says_what_is_wrong_with_which_value_and_that_its_advert_
 def test_a_price_that_rises_is_not_shown_as_good_news() -> None:
     sheet = (PACKAGE / "web/console/static/console.css").read_text()
     assert ".up { color: var(--wait); }" in sheet
+
+
+def test_a_field_differs_where_the_comparison_says_so() -> None:
+    """The marketplace fills fields that the source leaves to it, such as the id of the dealer."""
+    ours, theirs = {"price": 2, "title": "A"}, {"price": 1, "title": "A", "dealerProfileId": "7e5d"}
+    assert [(name, differs) for name, _, _, differs in _sides(ours, theirs, ["price"])] == [
+        ("dealerProfileId", False),
+        ("title", False),
+        ("price", True),
+    ]
+
+
+def test_why_prices_are_held_is_in_the_language_of_the_page() -> None:
+    hold = documents.plan()["holds"][0]
+    assert Formats("nl").held(hold) == "Met meer dan 50 %."
+
+
+def test_a_rejection_of_held_changes_says_nothing_of_what_sending_takes() -> None:
+    assert "ongeveer" in dutch("decide.html")
+    html = dutch("decide.html", decision="reject")
+    assert ("ongeveer" in html, "200 tegengehouden wijzigingen afkeuren?" in html) == (False, True)

@@ -96,9 +96,7 @@ SENTENCES: Final = {
     " mapping or a feed that changed?": _(
         "%(changed)s of %(live)s cars, %(percent)s %%; %(allowed)s %% are allowed at once. Did the feed change?"
     ),
-    "{prices} by more than max_price_change_percent = {allowed}: {examples}": _(
-        "By more than %(allowed)s %%: %(examples)s"
-    ),
+    "{prices} by more than max_price_change_percent = {allowed}: {examples}": _("By more than %(allowed)s %%."),
     "{count} live listings existed before the first run and are not in the source": _(
         "%(count)s cars were online before the first sync, and the source does not have them."
     ),
