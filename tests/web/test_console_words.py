@@ -92,6 +92,8 @@ def test_a_rejected_car_says_what_is_wrong_with_which_value_and_that_its_advert_
     assert "toegelaten: active, draft, pending, sold" in dutch("rejects.html")
     for template in ("rejects.html", "listing.html", "ask.html"):
         assert "oude advertentie online" in dutch(template), template
+    for template in ("listing.html", "ask.html"):
+        assert ">niet online</span>" in dutch(template, why=documents.why(online=False)), template
 
 
 def test_a_price_that_rises_is_not_shown_as_good_news() -> None:
