@@ -64,7 +64,11 @@ def _bound(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raises `ConfigurationError` when the address cannot be used."""
     with _in_use(host, port):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=512)
+        bound = socket.create_server((host, port), family=family, backlog=512)
+        # Its connections inherit this. Without it, a body waits up to 40 ms until the client has acknowledged its
+        # headers; asyncio sets it only where the protocol of the socket is named.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return bound
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def _identify(request: Request) -> Identity:
 class Call:
     """One call of a `CallerRoute`: who makes it, and the services of this process."""
 
-    def __init__(self, request: Request, _: Annotated[object, Depends(_SCHEME)]) -> None:
+    def __init__(self, request: Request) -> None:
         self.request = request
         self.identity: Identity = request.state.identity
         self.services: Services = request.app.state.services
@@ -84,4 +84,9 @@ class Call:
         return self.services.context(account)
 
 
-Caller = Annotated[Call, Depends(Call)]
+async def _call(request: Request, _: Annotated[object, Depends(_SCHEME)]) -> Call:
+    """Return the call. FastAPI would construct a class in a thread of the pool, and the request would wait for it."""
+    return Call(request)
+
+
+Caller = Annotated[Call, Depends(_call)]

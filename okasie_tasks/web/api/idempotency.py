@@ -17,8 +17,9 @@ from typing import Annotated, Any, Final, cast
 from uuid import UUID, uuid5
 
 from fastapi import Depends, Header
+from fastapi.responses import JSONResponse, Response
 
-from okasie_tasks.web.api.caller import Caller
+from okasie_tasks.web.api.caller import Call, Caller
 from okasie_tasks.web.api.errors import Refused
 
 _KEEP_SECONDS: Final = 24 * 3600
@@ -37,14 +38,17 @@ Key = Annotated[
 class Once:
     """Executes a POST once for its key."""
 
-    def __init__(self, call: Caller, key: Key = None) -> None:
+    def __init__(self, call: Call, key: str | None) -> None:
         self._call, self._key = call, key
 
-    def send(self, body: object, execute: Callable[[str | None], str]) -> dict[str, Any]:
-        """Return the id of the request that ``execute`` stores under the id that it is given, if there is a key."""
+    def send(self, body: object, execute: Callable[[str | None], str]) -> Response:
+        """Answer with the id of the request that ``execute`` stores under the id that it is given, if there is a key.
+
+        A response, as what is no response waits for a thread that checks it.
+        """
         name = f"{self._call.identity.name}\n{self._key}\n{self._mark(body)}"
         request = None if self._key is None else str(uuid5(_NAMESPACE, name))
-        return self.run(body, lambda: {"request": execute(request)}, seconds=_SENDING_SECONDS)
+        return JSONResponse(self.run(body, lambda: {"request": execute(request)}, seconds=_SENDING_SECONDS), 202)
 
     def run(
         self, body: object, execute: Callable[[], dict[str, Any]], *, seconds: int = _IN_PROGRESS_SECONDS
@@ -82,4 +86,8 @@ class Once:
         return answer
 
 
-OnlyOnce = Annotated[Once, Depends(Once)]
+async def _once(call: Caller, key: Key = None) -> Once:
+    return Once(call, key)
+
+
+OnlyOnce = Annotated[Once, Depends(_once)]
