@@ -6,7 +6,7 @@ are seconds as float.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -228,6 +228,8 @@ class SourceRow(msgspec.Struct, frozen=True):
     """Why the row does not count: all its cells are empty, or ``[accounts.NAME.source.skip]`` names it."""
     found: str = ""
     """What stands where a reference that cannot be read should be."""
+    values: Mapping[str, object] = {}
+    """Of an invalid row: what could be read, by field."""
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):

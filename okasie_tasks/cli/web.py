@@ -34,5 +34,6 @@ def web(context: Context, listen: str | None) -> None:
     from okasie_tasks.web.server import Server  # noqa: PLC0415 - an extra
 
     server = Server(services, start_token=start_token)
-    progress_line(f"console and API at {server.address}; Ctrl-C stops it")
+    # `okasie up` shows the address with the start token; this output is its log file.
+    progress_line(f"console and API at {server.origin if start_token else server.address}; Ctrl-C stops it")
     server.run()

@@ -19,11 +19,15 @@ _RESERVED: Final = frozenset({"bulk-upsert", ".", ".."})
 
 
 class Issue(msgspec.Struct, frozen=True, array_like=True):
-    """One thing wrong with a row: the field, a stable code, and what was expected and found."""
+    """One thing wrong with a row: the field, a stable code, and what was expected and found.
+
+    ``value``: what the row has, shortened, for people who read no ``message``; "" for nothing.
+    """
 
     field: str
     code: str
     message: str
+    value: str = ""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"
@@ -41,6 +45,12 @@ class InvalidListing(ItemRejected):
         )
         self.reference = reference
         self.found = found
+
+
+def brief(value: object) -> str:
+    """Return a value as people read it, at most 60 characters; "" for none."""
+    text = "" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class Feature(msgspec.Struct, frozen=True):

@@ -250,6 +250,8 @@ class Reject(msgspec.Struct, kw_only=True):
     first_seen: int = 0
     last_seen: int = 0
     run: str = ""
+    issues: list[tuple[str, str, str]] = []
+    """Of an invalid row: field, code and the row's value, for each thing that is wrong with it."""
     unreadable: bool = False
     """The row's reference cannot be read. ``reference`` is what stands in its place, perhaps ""."""
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from okasie_tasks.core.fields import BY_INPUT_NAME, FEATURE_CATEGORIES, FIELDS, MAX_IMAGES, PLACE, STRICT, FieldSpec
-from okasie_tasks.core.listing import Feature, InvalidListing, Issue, Listing, parse_reference
+from okasie_tasks.core.listing import Feature, InvalidListing, Issue, Listing, brief, parse_reference
 from okasie_tasks.core.urls import encoded_url, is_web
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]).*)?")
@@ -41,6 +41,8 @@ class Validation:
         self._changed: list[Issue] = []
         """What was cut, or left out of a list."""
         self._values: dict[str, Any] = {}
+        self._value: object = None
+        """The one that is read now."""
         for name, value in raw.items():
             self._take(name, value)
 
@@ -57,8 +59,10 @@ class Validation:
     def _take(self, name: str, value: object) -> None:
         if not value and (value is None or isinstance(value, str | list | tuple)):
             return
+        self._value = value
         if name == "location" and isinstance(value, Mapping):
             for inner, part in value.items():
+                self._value = part
                 if inner in PLACE:
                     self._take(inner, part)
                 else:
@@ -76,14 +80,14 @@ class Validation:
             self._values[spec.attribute] = parsed
 
     def _wrong(self, field: str, code: str, message: str) -> None:
-        self._issues.append(Issue(field, code, message))
+        self._issues.append(Issue(field, code, message, brief(self._value)))
 
     def _invalid(self, spec: FieldSpec, code: str, message: str) -> None:
         """Reject the row because of this value, or leave the value out."""
         if spec.name in STRICT:
             self._wrong(spec.name, code, message)
         else:
-            self._left_out[spec.name] = Issue(spec.name, code, message)
+            self._left_out[spec.name] = Issue(spec.name, code, message, brief(self._value))
 
     def _warn(self, spec: FieldSpec, code: str, message: str) -> None:
         self._changed.append(Issue(spec.name, code, message))
@@ -258,6 +262,7 @@ class Validation:
     def _across_fields(self) -> None:
         """Rules for the status that the listing will have (API docs, listings/upsert), and for its dealer."""
         values, status = self._values, self._values.get("status")
+        self._value = None
         wrong = {issue.field for issue in self._issues}
         needed = ["externalReference", "title", "status"]
         if status in ("active", "pending"):
@@ -273,6 +278,7 @@ class Validation:
             why = f" when status is {status}" if name in ("price", *PLACE) else ""
             self._wrong(name, "required", f"is required{why}, but the row has none")
         if status == "active" and values.get("price") == 0:
+            self._value = 0
             self._wrong("price", "out_of_range", "expected more than 0 when status is active, got 0")
         dealers = [name for name in ("dealerProfileId", "dealerLocationCode") if FIELDS[name].attribute in values]
         if len(dealers) == 2:

@@ -236,6 +236,8 @@ class LocalFleet:
             settings = load_settings(self.settings.config_file)
             if settings.redis != self.settings.redis:
                 raise ConfigurationError("[redis] has changed: restart `okasie up`", where=str(settings.config_file))
+            if self._web:
+                _check_web(settings, self.settings)
         except ConfigurationError as error:
             self._say(f"not reloaded, the old configuration stays in use: {error}")
             return
@@ -266,13 +268,25 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {**os.environ, "OKASIE_CONFIG": str(settings.config_file), "PYTHONUNBUFFERED": "1"}
 
 
+def _check_web(new: Settings, old: Settings) -> None:
+    """Refuse what a reload cannot change: the address, and whether the printed one signs in."""
+    if new.web.listen != old.web.listen or bool(new.web.tokens) != bool(old.web.tokens):
+        problem = "web.listen has changed, or the first or last [web.tokens.NAME]: restart `okasie up`"
+        raise ConfigurationError(problem, where=str(new.config_file))
+    if new.web.listen is not None and (problem := refusal(new.web)):
+        raise ConfigurationError(problem, where="web")
+
+
 @contextlib.contextmanager
 def reserved_port(first: int, tries: int = 100, *, where: str = "port") -> Iterator[int]:
     """Reserve the first port from ``first`` that can be bound on loopback and is not reserved by another fleet.
 
     The server that will listen there is another process, which binds the port seconds later. Until then, the lock keeps
-    a fleet that starts at the same moment from choosing the same port.
+    a fleet that starts at the same moment from choosing the same port. ``first`` 0: any port.
     """
+    if first == 0:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            first = probe.getsockname()[1]
     for port in range(first, first + tries):
         with contextlib.ExitStack() as held:
             if _reserve(port, held):

@@ -37,9 +37,18 @@ def attention_document(services: Services, accounts: Sequence[str]) -> list[dict
 
 
 def _entry(
-    kind: str, account: str | None, text: str, *, count: int = 1, since_ms: int = 0, run: str | None = None
+    kind: str,
+    account: str | None,
+    text: str,
+    *,
+    count: int = 1,
+    since_ms: int = 0,
+    run: str | None = None,
+    code: str | None = None,
 ) -> dict[str, Any]:
-    return {"account": account, "kind": kind, "count": count, "text": text, "since": iso(since_ms), "run": run}
+    """Return one entry. ``code``: of the error of a run that failed."""
+    since = iso(since_ms)
+    return {"account": account, "kind": kind, "count": count, "text": text, "since": since, "run": run, "code": code}
 
 
 def _of_account(services: Services, account: str) -> Iterator[dict[str, Any]]:
@@ -63,7 +72,7 @@ def _failed(account: str, run: Run) -> dict[str, Any]:
     kind = "key_refused" if error.get("code") in _KEY_CODES else "failed"
     where = f"{error['where']}: " if error.get("where") else ""
     text = f"{where}{error['message']}" if error else f"the last run ended {run.state}"
-    return _entry(kind, account, text, since_ms=run.ended_ms, run=run.id)
+    return _entry(kind, account, text, since_ms=run.ended_ms, run=run.id, code=error.get("code"))
 
 
 def _stale(services: Services, ctx: AccountContext) -> dict[str, Any] | None:

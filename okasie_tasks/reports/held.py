@@ -21,7 +21,12 @@ from okasie_tasks.sync.context import AccountContext
 def plan_of_run(ctx: AccountContext, run: Run) -> HeldPlan | None:
     """Return the held plan that this run refers to; None once it is sent, dropped or expired."""
     plan = plan_review.held_plan(ctx)
-    return plan if plan is not None and plan.run in (run.id, run.facts.get("held_run")) else None
+    return plan if is_of_run(plan, run) else None
+
+
+def is_of_run(plan: HeldPlan | None, run: Run) -> bool:
+    """Return whether this plan is the one that the run held back, or found held already."""
+    return plan is not None and plan.run in (run.id, run.facts.get("held_run"))
 
 
 def items_document(changes: Sequence[HeldChange], count: int) -> dict[str, Any]:

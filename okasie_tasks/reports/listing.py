@@ -63,9 +63,10 @@ def why_document(ctx: AccountContext, reference: str) -> dict[str, Any]:
         "title": known.title or None,
         "vin": known.vin or None,
         "state": _state(entry, reject, change, held),
+        "online": is_online(entry),
         "listing_url": link,
         "ledger": _ledger(entry) if entry else None,
-        "reject": reject_document(reject) if reject else None,
+        "reject": reject_document(reject, known, online=is_online(entry)) if reject else None,
         "waiting": _waiting(change) if change else None,
         "held_run": held,
         "sell_waits_for": sell_waits,
@@ -100,12 +101,23 @@ def _next(ctx: AccountContext, held: str | None, change: PendingChange | None) -
 def rejects_document(ctx: AccountContext) -> list[dict[str, Any]]:
     """Return every reject: rows without a readable reference, then listings by reference."""
     listings = sorted(ctx.ledger.all_rejects(), key=lambda reject: reject.reference)
-    return [reject_document(reject) for reject in (*ctx.ledger.unreadable_rows().rejects, *listings)]
+    names = [reject.reference for reject in listings]
+    titles, entries = ctx.ledger.catalog.get(names), ctx.ledger.get(names)
+    return [reject_document(reject) for reject in ctx.ledger.unreadable_rows().rejects] + [
+        reject_document(one, titles.get(one.reference), online=is_online(entries.get(one.reference)))
+        for one in listings
+    ]
 
 
-def reject_document(reject: Reject) -> dict[str, Any]:
+def is_online(entry: Entry | None) -> bool:
+    """Return whether the listing has an advert, though its newest content may be rejected or held."""
+    return entry is not None and entry.live
+
+
+def reject_document(reject: Reject, known: Titled | None = None, *, online: bool = False) -> dict[str, Any]:
     """Return one reject. ``state``: ``invalid`` (never sent), ``refused`` or ``free`` (the next run sends it).
 
+    ``online``: its last accepted version still is. ``issues``: what is wrong with an invalid row, with its values.
     ``holds_sells``: its row has no readable reference, so no listing that disappears from the source is sold.
     """
     return {
@@ -114,6 +126,9 @@ def reject_document(reject: Reject) -> dict[str, Any]:
         "where": reject.where,
         "code": reject.code,
         "fields": reject.fields,
+        "title": (known.title if known else "") or None,
+        "online": online,
+        "issues": issues_document(reject),
         "message": reject.message,
         "request_id": reject.request_id,
         "attempts": reject.attempts,
@@ -122,6 +137,10 @@ def reject_document(reject: Reject) -> dict[str, Any]:
         "contract": reject.contract or None,
         "holds_sells": reject.unreadable,
     }
+
+
+def issues_document(reject: Reject) -> list[dict[str, str]]:
+    return [dict(zip(("field", "code", "value"), issue, strict=True)) for issue in reject.issues]
 
 
 def event_document(event: Event) -> dict[str, Any]:

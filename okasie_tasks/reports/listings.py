@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from okasie_tasks.core.catalog import BUCKETS_PER_SHELF, SHELVES, Titled, folded, shelf_of
 from okasie_tasks.core.guards import reference_of
 from okasie_tasks.core.ledger_entry import ABSENT, Entry, entry_state
-from okasie_tasks.reports.listing import iso, state_of
+from okasie_tasks.reports.listing import is_online, iso, state_of
 from okasie_tasks.sync import plan_review
 from okasie_tasks.sync.context import AccountContext
 
@@ -119,6 +119,7 @@ def _documents(ctx: AccountContext, page: Sequence[tuple[str, str, Titled | None
                 "price": snapshot.price if snapshot else None,
                 "listing_url": links.get(name),
                 "state": state,
+                "online": is_online(entry),
                 "updated_at": iso(entry.sent_ms) if entry else None,
             }
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from okasie_tasks.reports.listing import iso
 from okasie_tasks.store.records import Run
@@ -26,7 +26,7 @@ _BY: Final = ("requested_by", "approved_by", "dropped_by", "cancelled_by")
 def run_document(runs: Runs, run: Run) -> dict[str, Any]:
     """Return one run as ``okasie sync --json`` prints it. Keys may be added; none is renamed."""
     listings = json.loads(run.facts.get("listings", "{}"))
-    ended = run.ended_ms or runs.now_ms()
+    ended, notes = run.ended_ms or runs.now_ms(), list(_notes(run))
     document = {
         "run": run.id,
         "account": run.account,
@@ -54,7 +54,8 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
         "plan_only": run.plan_only,
         "purpose": purpose(run),
         **{name: run.facts.get(name) or None for name in _BY},
-        "notes": list(_notes(run)),
+        "notes": [note.text for note in notes],
+        "note_details": [{"code": note.code, **note.values} for note in notes],
         "error": json.loads(run.facts["error"]) if "error" in run.facts else None,
     }
     if "nameless_where" in run.facts:
@@ -62,32 +63,50 @@ def run_document(runs: Runs, run: Run) -> dict[str, Any]:
     return document
 
 
-def _notes(run: Run) -> Iterator[str]:
-    """Yield what an operator should know about a run that is not an error."""
+class Note(NamedTuple):
+    """What an operator should know about a run that is not an error. ``values``: the parts of ``text`` that vary."""
+
+    code: str
+    text: str
+    values: dict[str, Any]
+
+
+def _notes(run: Run) -> Iterator[Note]:
+    def note(code: str, text: str, **values: Any) -> Note:
+        return Note(code, text.format(**values), values)
+
     if run.cancelling:
-        yield f"cancelled by an operator at {iso(run.fact('cancel_ms'))}; the cursor was not moved"
+        at = iso(run.fact("cancel_ms"))
+        yield note("cancelled", "cancelled by an operator at {at}; the cursor was not moved", at=at)
     if waiting := waiting_sells.sentence(run):
-        yield waiting
+        yield Note("sells_waiting", waiting, {})
     if run.fact("walk_moved"):
-        yield "the marketplace's list changed while it was read: listings it did not return are not treated as missing"
-    if unproven := run.fact("unproven"):
-        yield f"{unproven} listings were not returned, but rows without a reference were: not treated as missing"
-    yield from lost_reasons(run)
-    if lacking := run.fact("lacking"):
-        yield f"{lacking} rows of the list lack fields that we fill: these fields are not compared"
-    if unoffered := run.fact("unoffered"):
-        yield f"{unoffered} marketplace edits could not be offered to the source; they will be offered again"
+        text = "the marketplace's list changed while it was read: listings it did not return are not treated as missing"
+        yield Note("walk_moved", text, {})
+    if count := run.fact("unproven"):
+        text = "{count} listings were not returned, but rows without a reference were: not treated as missing"
+        yield note("unproven", text, count=count)
+    for reason in lost_reasons(run):
+        yield Note("fields_lost", reason, {})
+    if count := run.fact("lacking"):
+        text = "{count} rows of the list lack fields that we fill: these fields are not compared"
+        yield note("lacking", text, count=count)
+    if count := run.fact("unoffered"):
+        text = "{count} marketplace edits could not be offered to the source; they will be offered again"
+        yield note("unoffered", text, count=count)
     if "control" in run.facts:
         totals = json.loads(run.facts["control"])
         if totals["ours"] != totals["theirs"]:
-            yield f"the marketplace counts {totals['theirs']} active listings, we count {totals['ours']}"
+            text = "the marketplace counts {theirs} active listings, we count {ours}"
+            yield note("counts_differ", text, **totals)
     if run.fact("outdated"):
         follows = "; an ordinary run follows" if run.fact("folded") else ""
-        yield f"nothing was sent: the approved plan of run {run.facts.get('approves')} was outdated{follows}"
+        text = f"nothing was sent: the approved plan of run {{run}} was outdated{follows}"
+        yield note("outdated", text, run=run.facts.get("approves"))
     if replacing := run.facts.get("replaced_by"):
-        yield f"its held plan was replaced when run {replacing} planned again"
+        yield note("replaced", "its held plan was replaced when run {run} planned again", run=replacing)
     if released := run.facts.get("released_by"):
-        yield f"approved by an operator, sent with run {released}"
+        yield note("released", "approved by an operator, sent with run {run}", run=released)
 
 
 def purpose(run: Run) -> str:

@@ -12,7 +12,7 @@ from okasie_tasks.core.estimates import Forecast, forecast
 from okasie_tasks.core.guards import Held, HeldPlan, is_held
 from okasie_tasks.core.quota import LimiterStatus
 from okasie_tasks.core.records import Planned
-from okasie_tasks.reports.held import items_document, plan_of_run
+from okasie_tasks.reports.held import is_of_run, items_document, plan_of_run
 from okasie_tasks.reports.listing import event_document, iso
 from okasie_tasks.reports.progress import (
     STAGES,
@@ -60,19 +60,30 @@ def run_details(services: Services, record: Run) -> dict[str, Any]:
     }
     document["rejects"] = new_rejects(services.ledger(record.account), record)
     ctx = services.context(record.account) if account else None
-    if ctx is not None and (plan := plan_of_run(ctx, record)) is not None:
+    plan = plan_of_run(ctx, record) if ctx is not None else None
+    document["waits_for_approval"] = record.state == "held" and plan is not None
+    if plan is not None:
         document |= items_document(services.plans.changes(record.account), plan.count)
     return document
 
 
 def runs_document(services: Services, account: str, limit: int = 20, after: str = "") -> dict[str, Any]:
-    """Return a page of the account's runs, newest first. ``after``: ``next`` of the page before."""
+    """Return a page of the account's runs, newest first. ``after``: ``next`` of the page before.
+
+    ``waits_for_approval``: what a held run held back still waits; a newer plan, or a decision, may have ended that.
+    """
+    plan = plan_review.held_plan(services.context(account))
     names = services.runs.history(account, KEEP_RUNS)
     names = names[names.index(after) + 1 :] if after in names else names
     records = [services.runs.get(name) for name in names[:limit]]
     return {
         "account": account,
-        "runs": [run_document(services.runs, record) for record in records if record is not None],
+        "runs": [
+            run_document(services.runs, record)
+            | {"waits_for_approval": record.state == "held" and is_of_run(plan, record)}
+            for record in records
+            if record is not None
+        ],
         "next": names[limit - 1] if len(names) > limit else None,
     }
 

@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.settings.secret import is_loopback
 from okasie_tasks.settings.values import Name, SecretText, Table, http_url, listed, or_off
 
 Role = Literal["read", "push", "operate"]
 START_TOKEN: Final = "OKASIE_WEB_START_TOKEN"  # noqa: S105 - the name of a variable
 """`okasie up` chooses the start token of its server, so that it can print the address."""
+_SHORTEST: Final = 32
+"""Characters of a token, so that it cannot be guessed."""
 
 
 def _listen(value: str) -> str:
@@ -70,6 +73,16 @@ def web_problems(web: WebSettings, accounts: Mapping[str, object]) -> Iterator[s
                 yield f"web.tokens.{name}.accounts: there is no account {account!r:.60}"
     if web.public_url and urlsplit(web.public_url).path not in ("", "/"):
         yield f"web.public_url: got {web.public_url}, expected an address without a path"
+
+
+def usable_token(name: str, settings: WebTokenSettings) -> str:
+    """Return a token. Raises `ConfigurationError` when it cannot be read or is too short."""
+    token = settings.token.reveal()
+    if len(token) < _SHORTEST:
+        raise ConfigurationError(
+            f"got {len(token)} characters, expected at least {_SHORTEST} random ones", where=f"web.tokens.{name}.token"
+        )
+    return token
 
 
 def refusal(web: WebSettings) -> str:

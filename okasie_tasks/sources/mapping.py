@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from okasie_tasks import __version__
 from okasie_tasks.core.fields import BY_INPUT_NAME, FIELDS, STRICT, FieldSpec
-from okasie_tasks.core.listing import InvalidListing, Issue
+from okasie_tasks.core.listing import InvalidListing, Issue, brief
 from okasie_tasks.core.validate import parse_listing
 from okasie_tasks.errors import SourceError
 from okasie_tasks.ports import SourceRow
@@ -183,9 +183,9 @@ class RowMapping:
         except InvalidListing as invalid:
             known = {issue.field for issue in rejecting}
             rest = [issue for issue in invalid.found if not (issue.field in known and issue.code == "required")]
-            return SourceRow(row=number, reference=reference, listing=None, issues=(*rejecting, *rest), where=where)
+            return SourceRow(number, reference, None, issues=(*rejecting, *rest), where=where, values=values)
         if rejecting:
-            return SourceRow(row=number, reference=reference, listing=None, issues=rejecting, where=where)
+            return SourceRow(number, reference, None, issues=rejecting, where=where, values=values)
         left_out = (Issue(one.field, one.code, f"left out: {one.message}") for one in unreadable)
         warnings, version = (*left_out, *found), self._version(raw)
         return SourceRow(number, reference, listing, version=version, where=where, warnings=warnings)
@@ -220,7 +220,7 @@ class RowMapping:
             try:
                 values[spec.name] = self._coerce(spec, value)
             except UnreadableCell as error:
-                unreadable.append(Issue(spec.name, "unreadable", f"column {column}: {error}"))
+                unreadable.append(Issue(spec.name, "unreadable", f"column {column}: {error}", brief(value)))
         return values, unreadable
 
     def _coerce(self, spec: FieldSpec, value: Any) -> Any:

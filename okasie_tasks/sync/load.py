@@ -158,6 +158,8 @@ class _Sorter:
         record = local_record(row, base, whole=whole, content=content, values=values)
         if row.listing is not None and (record is not None or self._all_titles):
             self._note(row.listing, partition)
+        elif title := row.values.get("title"):  # an invalid row: people look for it by its name
+            self._titles[partition][row.reference or ""] = titled(str(title), str(row.values.get("vin") or ""))
         if record is None:
             self._add_same(row, partition, key)
             return

@@ -9,12 +9,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import msgspec
+
+from okasie_tasks.core.fields import FIELDS
 from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared, differing
 from okasie_tasks.core.ledger_entry import Entry, Flag
-from okasie_tasks.core.listing import Listing
+from okasie_tasks.core.listing import Listing, brief
 from okasie_tasks.core.remote_rows import RemoteListing
 from okasie_tasks.errors import NoPermit, OkasieError
 from okasie_tasks.masking import clean, mask
+from okasie_tasks.ports import SourceRow
 from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.urgent.accept import checked_references, issues_of
 from okasie_tasks.urgent.source_reads import SourceReads
@@ -30,13 +34,15 @@ def read_both_sides(ctx: AccountContext, preview: str, reference: object, reads:
     sent; call again then.
     """
     (name,) = checked_references([reference], "okasie.preview")
-    ours, source_problem = _source(ctx, preview, name, reads)
+    row, source_problem = _source(ctx, preview, name, reads)
+    ours = row.listing if row is not None and not row.issues else None
     theirs, problem = _marketplace(ctx, preview, name)
     both = (compared(ours), theirs.compared) if ours is not None and theirs is not None else None
     return {
         "reference": name,
-        "source": None if ours is None else _ours(ours),
+        "source": None if row is None else _as_read(row) if row.listing is None else _ours(row.listing),
         "source_problem": _clean(source_problem),
+        "source_issues": _issues(row) if row is not None else [],
         "images": list(ours.images) if ours is not None else [],
         "marketplace": None if theirs is None else _theirs(theirs),
         "marketplace_problem": _clean(problem),
@@ -50,6 +56,7 @@ def no_preview(reference: object, problem: str) -> dict[str, Any]:
         "reference": str(reference),
         "source": None,
         "source_problem": problem,
+        "source_issues": [],
         "images": [],
         "marketplace": None,
         "marketplace_problem": problem,
@@ -57,7 +64,8 @@ def no_preview(reference: object, problem: str) -> dict[str, Any]:
     }
 
 
-def _source(ctx: AccountContext, preview: str, name: str, reads: SourceReads) -> tuple[Listing | None, str | None]:
+def _source(ctx: AccountContext, preview: str, name: str, reads: SourceReads) -> tuple[SourceRow | None, str | None]:
+    """Return the row, perhaps an invalid one, and what is wrong with it or with the read."""
     try:
         rows = reads.read(preview, [name], ctx.runs.now_ms).rows.get(name)
     except NoPermit:
@@ -67,8 +75,9 @@ def _source(ctx: AccountContext, preview: str, name: str, reads: SourceReads) ->
     if not rows:
         return None, "the source does not have it"
     if issues := issues_of(rows):
-        return None, f"{rows[0].where}: " + "; ".join(map(str, issues))
-    return rows[0].listing, None
+        problem = f"{rows[0].where}: " + "; ".join(map(str, issues))
+        return msgspec.structs.replace(rows[0], issues=tuple(issues)), problem
+    return rows[0], None
 
 
 def _marketplace(ctx: AccountContext, preview: str, name: str) -> tuple[RemoteListing | None, str | None]:
@@ -109,6 +118,17 @@ def _clean(problem: str | None) -> str | None:
 def _ours(listing: Listing) -> dict[str, Any]:
     dealer = {"dealerProfileId": listing.dealer_profile_id, "dealerLocationCode": listing.dealer_location_code}
     return _filled(compared(listing), dealer)
+
+
+def _as_read(row: SourceRow) -> dict[str, Any]:
+    """Return what an invalid row has, as it was read. The reference is left out, as in `_ours`."""
+    wrong = {issue.field: issue.value for issue in row.issues if issue.value and issue.field in FIELDS}
+    values = {name: value for name, value in (dict(row.values) | wrong).items() if value}
+    return {name: clean(mask(brief(value))) for name, value in values.items() if name != "externalReference"}
+
+
+def _issues(row: SourceRow) -> list[dict[str, Any]]:
+    return [{"field": one.field, "code": one.code, "value": _clean(one.value)} for one in row.issues]
 
 
 def _theirs(row: RemoteListing) -> dict[str, Any]:

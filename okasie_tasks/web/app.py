@@ -10,6 +10,7 @@ from okasie_tasks.web import entrance
 from okasie_tasks.web.api import add_api
 from okasie_tasks.web.console import router as console
 from okasie_tasks.web.doors import Doors
+from okasie_tasks.web.events import Streams
 from okasie_tasks.web.gate import Gate
 
 
@@ -24,7 +25,7 @@ def create_app(services: Services, *, start_token: str = "") -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.services, app.state.doors = services, Doors(services, start_token)
+    app.state.services, app.state.doors, app.state.streams = services, Doors(services, start_token), Streams()
     add_api(app)
     app.include_router(entrance.routes)
     app.include_router(console())

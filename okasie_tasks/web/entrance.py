@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,16 +28,22 @@ def show(request: Request, next: str = "/") -> Response:
 
 @routes.post("/login")
 def sign_in(request: Request, form: Form) -> Response:
-    """Exchange a token for a session. Ten failures a minute from one address are answered without looking."""
+    """Exchange a token for a session. Ten failures a minute from one address are answered without looking.
+
+    A form of another site is refused and not counted: any page could otherwise lock out the address of its visitor.
+    """
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise HTTPException(403)
     doors, address = doors_of(request), request.client.host if request.client else ""
     if doors.attempts.too_many(address):
         return _form(request, form.get("next", "/"), problem="limited", status=429)
-    identity = doors.tokens.identify(form.get(_PARAMETER, ""))
+    token = form.get(_PARAMETER, "")
+    identity = doors.tokens.identify(token)
     if identity is None:
         doors.attempts.failed(address)
         return _form(request, form.get("next", "/"), problem="refused", status=401)
     response = RedirectResponse(local_path(form.get("next", "/")), 303)
-    open_session(request, response, identity.name)
+    open_session(request, response, identity.name, token)
     return response
 
 
@@ -74,18 +80,17 @@ class StartToken:
 
 
 def _exchanged(request: Request) -> Response | None:
+    """Return the answer to an address with a token; None where there is no start token.
+
+    Wrong ones are not counted: any page can make its visitor request such an address. 24 random bytes are not guessed.
+    """
     doors = doors_of(request)
     given = parse_qsl(request.url.query, keep_blank_values=True)
     token = next((value for name, value in given if name == _PARAMETER), "")
     if not doors.tokens.has_start_token:
         return None
     rest = urlencode([pair for pair in given if pair[0] != _PARAMETER])
-    response = RedirectResponse(request.url.path + (f"?{rest}" if rest else ""), 303)
-    address = request.client.host if request.client else ""
-    if doors.attempts.too_many(address):
-        return response
-    if not doors.tokens.is_start_token(token):
-        doors.attempts.failed(address)
-        return response
-    open_session(request, response, LOCAL.name)
+    response = RedirectResponse(local_path(request.url.path + (f"?{rest}" if rest else "")), 303)
+    if doors.tokens.is_start_token(token):
+        open_session(request, response, LOCAL.name, token)
     return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
@@ -19,14 +20,39 @@ from okasie_tasks.sync import plan_review
 
 _POLL_SECONDS: Final = 1.0
 _HEARTBEAT_SECONDS: Final = 15.0
+_LONGEST_SECONDS: Final = 600.0
+"""After that a client reconnects, so that its access is checked again."""
+_MOST: Final = 20
+"""Streams of one token in this process. Each reads Redis once a second."""
+
+
+class Streams:
+    """Counts the open streams of this process by the name of the token."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    def opened(self, name: str) -> bool:
+        """Count a stream; returns False if the token has as many as it may. `closed` must follow."""
+        if self._open[name] >= _MOST:
+            return False
+        self._open[name] += 1
+        return True
+
+    def closed(self, name: str) -> None:
+        self._open[name] -= 1
 
 
 async def stream(services: Services, accounts: Sequence[str]) -> AsyncIterator[str]:
-    """Yield the events of these accounts as text: first how things are, then what changes. Ends with the client."""
+    """Yield the events of these accounts as text: first how things are, then what changes.
+
+    Ends with the client, or after 10 min.
+    """
     seen: dict[tuple[str, str], str] = {}
-    number, last = 0, time.monotonic()
+    number, begun = 0, time.monotonic()
+    last = begun
     yield "retry: 2000\n\n"
-    while True:
+    while time.monotonic() - begun < _LONGEST_SECONDS:
         try:
             found = await run_in_threadpool(lambda: list(_now(services, accounts)))
         except redis.RedisError as error:

@@ -41,7 +41,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, *, web: WebSettings) -> None:
         self._app, self._proxies = app, frozenset(web.trusted_proxies)
-        self._hosts: frozenset[str] = _LOOPBACK if web.is_local else frozenset()
+        self._hosts: frozenset[str] = _LOOPBACK | {web.address[0].lower()} if web.is_local else frozenset()
         if web.public_url:
             self._hosts |= {urlsplit(web.public_url).hostname or ""}
 
@@ -58,12 +58,15 @@ class Gate:
             await _refuse(send, 400, "host", "this server does not have the name in the Host header")
             return
         if _stated_length(headers) > MOST_BYTES:
-            await _refuse(send, 413, "too_large", f"expected at most {MOST_BYTES} bytes")
+            await _too_large(send)
             return
-        response = _Response(send)
+        body = _Bounded(receive)
+        response = _Response(send, body)
         try:
-            await self._app(scope, _Bounded(receive), response)
+            await self._app(scope, body, response)
         except Exception as error:
+            if body.too_large:
+                return
             log.error("unexpected error of the web server", path=scope["path"], exc_info=error)  # noqa: TRY400
             if not response.started:
                 await _refuse(send, 500, "internal", "an unexpected error, which is logged")
@@ -76,15 +79,19 @@ class Gate:
 
 
 class _Bounded:
-    """Receives a request's body as long as it is not too large."""
+    """Receives a request's body as long as it is not too large. The application sees a client that is gone."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive, self._size = receive, 0
 
+    @property
+    def too_large(self) -> bool:
+        return self._size > MOST_BYTES
+
     async def __call__(self) -> Message:
         message = await self._receive()
         self._size += len(message.get("body", b""))
-        if self._size > MOST_BYTES:
+        if self.too_large:
             return {"type": "http.disconnect"}
         return message
 
@@ -106,12 +113,17 @@ def _stated_length(headers: dict[str, str]) -> int:
 
 
 class _Response:
-    """Sends a response with the headers that each has."""
+    """Sends a response with the headers that each has; to a body that is too large, a refusal."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.started = send, False
+    def __init__(self, send: Send, body: _Bounded) -> None:
+        self._send, self._body, self.started = send, body, False
 
     async def __call__(self, message: Message) -> None:
+        if self._body.too_large:
+            if not self.started:
+                self.started = True
+                await _too_large(self._send)
+            return
         if message["type"] == "http.response.start":
             self.started = True
             message["headers"] = [*message["headers"], *_encoded(_HEADERS.items(), message["headers"])]
@@ -122,6 +134,10 @@ def _encoded(headers: Iterable[tuple[str, str]], given: Iterable[tuple[bytes, by
     names = {name.lower() for name, _ in given}
     pairs = ((name.lower().encode(), value.encode()) for name, value in headers)
     return [(name, value) for name, value in pairs if name not in names]
+
+
+async def _too_large(send: Send) -> None:
+    await _refuse(send, 413, "too_large", f"expected at most {MOST_BYTES} bytes")
 
 
 async def _refuse(send: Send, status: int, code: str, message: str) -> None:

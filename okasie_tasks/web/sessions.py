@@ -2,7 +2,7 @@
 
 Keys, under the configured prefix::
 
-    web:session:{hash of the cookie}  hash  name of the token, CSRF secret; it expires 12 h after its beginning
+    web:session:{hash of the cookie}  hash  name and digest of the token, CSRF secret; it expires after 12 h
     web:failed:{address}              string  failed attempts of the last minute
 """
 
@@ -19,6 +19,7 @@ from fastapi import HTTPException, Request
 from fastapi.responses import Response
 
 from okasie_tasks.web.identity import Identity
+from okasie_tasks.web.tokens import digest_of
 
 if TYPE_CHECKING:
     from okasie_tasks.web.doors import Doors
@@ -39,12 +40,12 @@ def doors_of(request: Request) -> Doors:
     return cast("Doors", request.app.state.doors)
 
 
-def open_session(request: Request, response: Response, name: str) -> None:
-    """Begin a session of the token ``name``, and set its cookie."""
+def open_session(request: Request, response: Response, name: str, token: str) -> None:
+    """Begin a session of this token, and set its cookie. It ends with the token."""
     doors, cookie = doors_of(request), secrets.token_urlsafe(32)
     key = _key(doors.prefix, cookie)
     pipe = doors.redis.pipeline()
-    pipe.hset(key, mapping={"name": name, "csrf": secrets.token_urlsafe(24)})
+    pipe.hset(key, mapping={"name": name, "token": digest_of(token), "csrf": secrets.token_urlsafe(24)})
     pipe.expire(key, SESSION_SECONDS)
     pipe.execute()
     response.set_cookie(
@@ -59,7 +60,9 @@ def session_of(request: Request) -> Session | None:
         return None
     doors = doors_of(request)
     found = cast("dict[bytes, bytes]", doors.redis.hgetall(_key(doors.prefix, cookie)))
-    identity = doors.tokens.named(found[b"name"].decode()) if found else None
+    if not found:
+        return None
+    identity = doors.tokens.of_session(found[b"name"].decode(), found.get(b"token", b""))
     return Session(identity, found[b"csrf"].decode()) if identity is not None else None
 
 

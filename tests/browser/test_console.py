@@ -81,7 +81,7 @@ def test_a_held_plan_is_rejected_with_the_keyboard_alone(site: Site, open_page: 
     tab_to(page, "Reject…")
     page.keyboard.press("Enter")
     page.wait_for_url("**/plan/reject?*")
-    tab_to(page, "Drop 2 changes")
+    tab_to(page, "Reject 2 changes")
     page.keyboard.press("Enter")
     page.get_by_text("None of the held changes was sent.").wait_for()
     assert prices(site, "keyboard") == before
@@ -97,7 +97,8 @@ def test_a_rejected_car_is_found_fixed_and_retried_on_a_phone(site: Site, open_p
     page = open_page(**PHONE)
     page.get_by_role("link", name="Show Cars cannot be put online as they are, phone").click()
     text = page.locator("main").inner_text()
-    assert "A number is needed, the row has 'on request'." in text, text
+    assert "Price cannot be read: on request" in text, text
+    assert "old advert online" in text, text
     assert rows[4]["stock_no"] in text
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing lies beside the screen"
     rows[4]["price_eur"] = str(int(good) + 100)
@@ -123,8 +124,8 @@ def test_a_car_is_found_by_a_part_of_its_title_and_pushed(site: Site, open_page:
     page.get_by_role("row").filter(has_text=wanted["stock_no"]).get_by_role("link").first.click()
     wanted["price_eur"] = str(int(wanted["price_eur"]) + 250)
     write_csv(site.feed("outdated"), rows)
-    page.get_by_role("link", name="Push…").click()
-    page.get_by_role("button", name="Push now").click()
+    page.get_by_role("link", name="Send…").click()
+    page.get_by_role("button", name="Send now").click()
     page.get_by_text("Answer of the marketplace: updated").wait_for()
     assert prices(site, "outdated")[wanted["stock_no"]] == int(wanted["price_eur"])
     assert "by console:local" in page.locator("main").inner_text(), "the history says who pushed it"
@@ -191,10 +192,10 @@ def test_a_plan_that_changed_meanwhile_is_shown_anew_and_nothing_is_sent(site: S
         page.watch.problems.clear()
         page.get_by_role("button", name="Send 2 changes now").click()
     assert answer.value.status == 409
-    page.get_by_role("heading", name="The plan has changed").wait_for()
+    page.get_by_role("heading", name="The changes are not the same any more").wait_for()
     page.watch.problems.clear()  # the browser reports the 409
     assert "Nothing was sent." in page.locator("main").inner_text()
-    page.get_by_role("link", name="Look at the new plan").click()
+    page.get_by_role("link", name="Look at the new changes").click()
     assert "Why 3 changes were held back" in page.locator("main").inner_text()
     assert prices(site, "outdated") == before
     assert moved

@@ -24,6 +24,43 @@ def test_a_reserved_port_is_no_other_fleets_before_anything_listens_there() -> N
         assert again == first
 
 
+def test_port_0_is_any_port() -> None:
+    with reserved_port(0) as port:
+        assert port > 0
+
+
+WEB = '[web]\nlisten = "127.0.0.1:8600"\n'
+TOKEN = '[web.tokens.boss]\ntoken = "env:HOME"\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (WEB, WEB.replace("8600", "8700"), "web.listen has changed"),
+        (WEB, '[web]\nlisten = "off"\n', "web.listen has changed"),
+        (WEB, WEB + TOKEN, "the first or last [web.tokens.NAME]"),
+        (WEB + TOKEN, WEB, "the first or last [web.tokens.NAME]"),
+        (
+            f'[web]\nlisten = "0.0.0.0:8600"\npublic_url = "https://a.example"\n{TOKEN}',
+            f'[web]\nlisten = "0.0.0.0:8600"\n{TOKEN}',
+            "expected web.public_url",
+        ),
+        (WEB + TOKEN, WEB + TOKEN + 'role = "operate"\n', ""),
+    ],
+)
+def test_a_reload_refuses_web_settings_that_it_cannot_change(
+    tmp_path: Path, before: str, after: str, expected: str
+) -> None:
+    config, messages = tmp_path / "okasie.toml", list[str]()
+    config.write_text(before)
+    fleet = LocalFleet(config, messages.append)
+    config.write_text(after)
+    fleet.reload()
+    assert len(messages) == 1
+    assert ("not reloaded" in messages[0]) == bool(expected)
+    assert expected in messages[0]
+
+
 def test_flower_gets_the_next_port_when_its_own_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "okasie.toml").write_text(
         config_text(feed="x.csv", base_url="http://127.0.0.1:9", key="k", account="dex")

@@ -17,7 +17,7 @@ from okasie_tasks.reports.attention import KINDS, attention_document
 from okasie_tasks.reports.held import held_plan_document, kind_of
 from okasie_tasks.reports.listing import why_document
 from okasie_tasks.reports.preview import preview_document
-from okasie_tasks.reports.rejects import reject_groups, rejects_page
+from okasie_tasks.reports.rejects import rejects_page
 from okasie_tasks.sync import phases
 from okasie_tasks.sync.context import Part
 from okasie_tasks.sync.executor import perform
@@ -197,6 +197,27 @@ def test_an_account_whose_runs_all_failed_is_stale_since_the_first(tmp_path: Pat
         assert attention(scenario)[1]["text"] == "no run has succeeded for 2 h; none ever did"
 
 
+def test_of_the_runs_that_held_changes_back_only_those_of_the_plan_wait_for_approval(scenario: GuardedScenario) -> None:
+    def shown(*keys: str) -> list[Any]:
+        page = runs.runs_document(scenario.services, ACCOUNT, limit=3)["runs"]
+        for one in page:
+            record = scenario.ctx.runs.get(one["run"])
+            assert record is not None
+            assert runs.run_details(scenario.services, record)["waits_for_approval"] is one["waits_for_approval"]
+        return [tuple(one[key] for key in ("state", "waits_for_approval", *keys)) for one in page]
+
+    for row in scenario.rows[:30]:
+        row["price_eur"] = "4321"
+    scenario.ask()
+    scenario.ask()
+    assert shown()[:2] == [("held", True), ("held", True)], "both found the same changes"
+    scenario.rows[30]["price_eur"] = "4321"
+    last = scenario.ask()
+    assert shown("replaced_by") == [("held", True, None), ("held", False, None), ("dropped", False, last.id)]
+    drop(scenario.ctx, last.id)
+    assert [waits for _, waits in shown()] == [False] * 3
+
+
 # -- rejects -------------------------------------------------------------------------------------------------------
 
 
@@ -211,16 +232,6 @@ def test_rejects_of_one_reason_are_one_group(scenario: GuardedScenario) -> None:
     assert page["groups"][0]["count"] == 3
     assert sorted(groups["price",]["references"]) == sorted(row["stock_no"] for row in scenario.rows[:3])
     assert (page["sells_waiting"], page["rows_without_reference"]) == (0, 0)
-
-
-def test_the_message_of_a_group_is_the_commonest() -> None:
-    def reject(reference: str, message: str) -> dict[str, Any]:
-        return {"reference": reference, "code": "kind", "fields": ["price"], "message": message}
-
-    (group,) = reject_groups([reject("A", "got 1"), reject("B", "got 2"), reject("", "got 2")])
-    assert group == {
-        "code": "kind", "message": "got 2", "fields": ["price"], "count": 3, "references": ["A", "B"],
-    }  # fmt: skip
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------
@@ -339,8 +350,14 @@ def test_a_preview_says_why_a_side_is_not_known(scenario: GuardedScenario) -> No
     scenario.rows += varied(1, seed=5, first=900)
     scenario._write_feed()
     invalid = preview(scenario, scenario.rows[0]["stock_no"])
-    assert invalid["source"] is None
     assert "price" in invalid["source_problem"]
+    assert invalid["source_issues"] == [{"field": "price", "code": "unreadable", "value": "no price"}]
+    assert (invalid["source"]["price"], invalid["differs"]) == ("no price", [])
+    assert "externalReference" not in invalid["source"]
+    assert (invalid["source"]["title"], invalid["source"]["mileage"]) == (
+        invalid["marketplace"]["title"],
+        str(invalid["marketplace"]["mileage"]),
+    )
     new = preview(scenario, scenario.rows[-1]["stock_no"])
     assert (new["source"] is not None, new["marketplace"]) == (True, None)
     assert "no run has seen it" in new["marketplace_problem"]

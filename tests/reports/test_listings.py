@@ -73,11 +73,11 @@ def test_the_state_says_what_a_person_must_know(scenario: HttpScenario) -> None:
     assert len(found(scenario, status=["live"], limit=100)) == CARS - 2
 
 
-def test_a_reject_that_was_never_listed_is_found_without_a_title(scenario: HttpScenario) -> None:
-    scenario.rows[0]["price_eur"] = "not a price"
+def test_a_reject_that_was_never_listed_is_found_by_its_title(scenario: HttpScenario) -> None:
+    scenario.rows[0] |= {"price_eur": "not a price", "version": "Unobtainium"}
     scenario.run()
-    (one,) = listings_document(scenario.ctx, search=scenario.rows[0]["stock_no"])["listings"]
-    assert (one["state"], one["title"], one["status"]) == ("rejected", None, None)
+    (one,) = listings_document(scenario.ctx, search="unobtainium")["listings"]
+    assert (one["state"], one["reference"], one["status"]) == ("rejected", scenario.rows[0]["stock_no"], None)
 
 
 def test_a_pushed_listing_is_found(scenario: HttpScenario) -> None:

@@ -22,7 +22,8 @@ def run(**other: Any) -> dict[str, Any]:
         "run": "01JDA0000000000000000000RN", "account": "dex", "mode": "incremental", "state": "done", "purpose": "approved", "approved": None,
         "listings": LISTINGS, "requests": {"list": 8, "bulk": 9, "put": 0, "delete": 0, "retried": 3, "rate_limited": 1, "minimum": 13},
         "seconds": 11.7, "cursor": AT, "created_at": AT, "started_at": AT, "ended_at": AT, "new_rejects": 2, "skipped_images": 0,
-        "held": [], "held_run": None, "replaced_by": None, "control": None, "notes": [], "error": None,
+        "held": [], "held_run": None, "replaced_by": None, "control": None, "notes": [], "note_details": [], "error": None,
+        "waits_for_approval": False,
         "requested_by": "console:jan", "approved_by": None, "dropped_by": None, "cancelled_by": None,
     } | other  # fmt: skip
 
@@ -79,6 +80,7 @@ def listing(number: int, **other: Any) -> dict[str, Any]:
     return {
         "reference": f"DG-{number:05d}", "title": f"Skoda Octavia Combi 2.0 D {number}", "vin": "TMBZZZ1Z0A1234567", "status": "active",
         "price": 13900 + number, "listing_url": "https://www.okasie.be/advert/1", "state": ["live", "sold", "rejected", "held"][number % 4], "updated_at": AT,
+        "online": True,
     } | other  # fmt: skip
 
 
@@ -86,13 +88,14 @@ def reject(number: int, **other: Any) -> dict[str, Any]:
     return {
         "reference": f"DG-{number:05d}", "title": "Peugeot 208", "state": "invalid", "where": f"dex.csv line {number}", "code": "not_a_number", "fields": ["price"],
         "message": "price: expected a number, got '17.x'", "request_id": "", "attempts": 0, "first_seen": AT, "last_seen": AT,
-        "contract": None, "holds_sells": False,
+        "contract": None, "holds_sells": False, "online": True,
+        "issues": [{"field": "price", "code": "not_a_number", "value": "17.x"}, {"field": "status", "code": "not_allowed", "value": "weg"}],
     } | other  # fmt: skip
 
 
 def why(**other: Any) -> dict[str, Any]:
     return {
-        "reference": "DG-00007", "account": "dex", "title": "Skoda Octavia Combi 2.0 D", "vin": "TMBZZZ1Z0A1234567", "state": "rejected",
+        "reference": "DG-00007", "account": "dex", "title": "Skoda Octavia Combi 2.0 D", "vin": "TMBZZZ1Z0A1234567", "state": "rejected", "online": True,
         "listing_url": "https://www.okasie.be/advert/1", "ledger": {"status": "active"}, "reject": reject(7), "waiting": None,
         "held_run": "01J", "sell_waits_for": None, "skipped_images": {"count": 2, "images": [], "tries": 1, "next_try": AT, "given_up": False},
         "events": [

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import redis
 import requests
+from celery import Celery
 
+from okasie_tasks.web import events
 from okasie_tasks.web.app import create_app
+from tests.support import poll
 from tests.sync.http_scenario import HttpScenario, varied
 from tests.web.serving import CONFIG, ENVIRON, TOKENS, Site, serving
 
@@ -197,6 +200,16 @@ def test_malformed_json_and_oversized_bodies_are_refused(site: Site) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
     large = site("POST", path, data=b" " * (9 * 1024 * 1024), headers={"Content-Type": "application/json"})
     assert (large.status_code, large.json()["error"]["code"]) == (413, "too_large")
+    pieces = (b" " * 1024 * 1024 for _ in range(9))
+    chunked = site("POST", path, data=pieces, headers={"Content-Type": "application/json"})
+    assert (chunked.status_code, chunked.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_the_body_of_a_stranger_is_not_read(site: Site) -> None:
+    form = {"Content-Type": "application/json"}
+    for token in (None, "no-token-of-ours"):
+        answer = site("POST", "/api/v1/accounts/dex/push", token, data=b'{"references": [', headers=form)
+        assert answer.status_code == 401, "else its fault would be reported: 400"
 
 
 def test_an_unknown_address_is_a_document_too(site: Site) -> None:
@@ -206,6 +219,10 @@ def test_an_unknown_address_is_a_document_too(site: Site) -> None:
 
 
 # -- idempotency ---------------------------------------------------------------------------------------------------
+
+
+def unreachable(*_: object, **__: object) -> None:
+    raise redis.ConnectionError("the broker is away")
 
 
 def queued(world: World) -> int:
@@ -234,6 +251,21 @@ def test_a_process_that_died_before_its_answer_stores_nothing_twice(world: World
         world.client.delete(kept)  # the answer was never kept
     assert site.post("/accounts/dex/sell", {"references": ["NOBODY"]}, headers=key).json() == first
     assert queued(world) == before + 1
+
+
+def test_another_request_with_the_key_of_one_that_failed_is_not_taken_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one is stored, but its message cannot be published: its answer is an error, and it is sent later."""
+    site, key = world.site, {"Idempotency-Key": "order-4"}
+    before = queued(world)
+    with monkeypatch.context() as broken:
+        broken.setattr(Celery, "send_task", unreachable)
+        assert site.post("/accounts/dex/push", {"references": ["DG-00003"]}, headers=key).status_code == 503
+    assert queued(world) == before + 1
+    more = {"references": ["DG-00003", "DG-00004"]}
+    assert site.post("/accounts/dex/push", more, headers=key).status_code == 202
+    assert queued(world) == before + 2
 
 
 def test_requests_at_the_same_time_with_one_key_are_one(world: World) -> None:
@@ -265,6 +297,30 @@ def test_attempts_with_wrong_tokens_are_limited(world: World) -> None:
     assert (limited.status_code, limited.headers["Retry-After"]) == (429, "60"), "the right one must wait too"
     world.forgive()
     assert world.site.get("/accounts", "boss").status_code == 200
+
+
+def test_a_stream_ends_so_that_its_access_is_checked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_LONGEST_SECONDS", 0.01)
+    with world.site.get("/events?account=dex", stream=True) as answer:
+        assert "event: held" in answer.text
+
+
+def test_a_token_has_so_many_streams_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_MOST", 1)
+    first = Site(world.site.origin).get("/events", "reader", stream=True)
+    lines = first.iter_lines()
+    assert next(lines)
+    refused = world.site.get("/events", "reader")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_streams")
+    with world.site.get("/events", "boss", stream=True) as other:
+        assert other.status_code == 200, "each token has its own"
+    first.close()
+
+    def again() -> bool:
+        with world.site.get("/events", "reader", stream=True) as answer:
+            return answer.status_code == 200
+
+    poll(again, what="the end of the first stream")
 
 
 def test_events_tell_how_things_are_and_what_changes(world: World) -> None:

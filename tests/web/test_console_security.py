@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import Request
 from fastapi.routing import APIRoute
 
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
 from okasie_tasks.web import console, entrance
 from okasie_tasks.web.app import create_app
+from okasie_tasks.web.console import page
 from tests.sync.http_scenario import HttpScenario, varied
 from tests.web.server import Browser, serve
 from tests.web.test_console_templates import Parsed
@@ -249,6 +253,19 @@ def test_every_page_forbids_inline_scripts_and_frames(world: World) -> None:
             assert "script-src 'self'" in policy
             assert "frame-ancestors 'none'" in policy
             assert "unsafe" not in policy
+
+
+def test_the_page_of_an_error_keeps_no_other_request_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the session from Redis, which must not happen in the event loop."""
+    inside: list[bool] = []
+
+    def session_of(request: Request) -> None:
+        with contextlib.suppress(RuntimeError):
+            inside.append(asyncio.get_running_loop() is not None)
+
+    monkeypatch.setattr(page, "session_of", session_of)
+    assert world.browser("jan").get("/accounts/nobody").status_code == 404
+    assert inside == []
 
 
 def test_without_redis_each_page_says_so(tmp_path: Path) -> None:

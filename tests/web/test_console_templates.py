@@ -44,18 +44,21 @@ def page(**other: Any) -> SimpleNamespace:
 def pages() -> dict[str, dict[str, Any]]:
     """Every template with its documents."""
     run = documents.run(
-        state="partial", error={"code": "x", "message": "m", "where": "w"}, notes=["a note"],
+        state="partial", error={"code": "x", "message": "m", "where": "w"}, notes=["a note"], note_details=[{"code": "counts_differ", "theirs": 3, "ours": 4}], waits_for_approval=True,
         timeline=[{"phase": "send", "begins": 0, "seconds": 2.0}], limit_per_minute=120,
         requests_over_time=[{"at": 0, "seconds": 10, "requests": 18, "refused": 2, "failed": 1, "share": 0.9}],
         failed_requests=[{"where": "POST /x", "status": 500, "ms": 1200, "items": 100}], slowest_requests=[],
         rejects=[documents.reject(3)], held=documents.plan()["holds"],
     )  # fmt: skip
-    group = {"code": "c", "message": "m", "fields": ["price"], "count": 1, "rejects": [documents.reject(3)]}
+    rejected = documents.reject(3)
+    group = {
+        "code": "c", "message": "m", "fields": ["price"], "count": 1, "rejects": [rejected], "issues": rejected["issues"],
+    }  # fmt: skip
     plan = documents.plan()
     return {
         "overview.html": {
             "accounts": [documents.account("dex")], "missing": True, "zones": {"dex": "UTC"}, "guards": {"dex": ["price_change"]},
-            "attention": [{"account": "dex", "kind": "held", "count": 2, "text": "text", "since": AT, "run": "01J"}],
+            "attention": [{"account": "dex", "kind": "held", "count": 2, "text": "text", "since": AT, "run": "01J", "code": None}],
         },
         "account.html": {
             "status": documents.account("dex", paused_since=AT, paused_by="cli:x"), "runs": [run], "older": "01J",
@@ -73,8 +76,8 @@ def pages() -> dict[str, dict[str, Any]]:
         },
         "listing.html": {
             "why": documents.why(), "asked": {"state": "done", "error": None, "outcomes": {"DG-00007": {"outcome": "updated", "message": "m"}}},
-            "preview": {"source": {}, "images": ["https://x/1.jpg"], "source_problem": "p", "marketplace_problem": "p"},
-            "sides": [("title", "ours", "theirs", True), ("price", 1, 2, True)],
+            "preview": {"source": {}, "images": ["https://x/1.jpg"], "source_problem": "p", "marketplace_problem": "p", "source_issues": rejected["issues"]},
+            "faulty": ["price"], "sides": [("title", "ours", "theirs", True), ("price", 1, 2, True)],
         },
         "ask.html": {"why": documents.why(), "what": "sell"},
         "rejects.html": {"found": {"rejects": [1], "sells_waiting": 2, "rows_without_reference": 1, "sells_wait_for": "why"}, "groups": [group]},

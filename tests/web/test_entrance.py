@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import requests
+from click.testing import CliRunner
 
+from okasie_tasks.cli import cli
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
+from okasie_tasks.settings.web import START_TOKEN
 from okasie_tasks.web.server import Server
 from tests.web.serving import CONFIG, ENVIRON, TOKENS, Site, serving
 
@@ -72,12 +76,30 @@ def test_the_printed_address_signs_in_and_the_token_leaves_the_address(local: Si
     assert START not in local("GET", "/", None, cookies=cookies).text
 
 
-def test_a_wrong_start_token_opens_nothing_and_is_limited(local: Site) -> None:
-    for number in range(10):
+def test_a_wrong_start_token_opens_nothing_and_locks_nobody_out(local: Site) -> None:
+    for number in range(11):
         answer = local("GET", f"/?token=guess-{number}", None)
         assert (answer.status_code, answer.headers["Location"]) == (303, "/")
         assert "Set-Cookie" not in answer.headers
-    assert "Set-Cookie" not in local("GET", f"/?token={START}", None).headers, "also the right one, for a minute"
+    assert "Set-Cookie" in local("GET", f"/?token={START}", None).headers, "any page can request such an address"
+
+
+def test_the_address_with_a_token_leads_to_no_other_host(local: Site) -> None:
+    connection = HTTPConnection(local.origin.removeprefix("http://"), timeout=60)
+    connection.request("GET", f"//evil.example/?token={START}")
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (303, "/")
+    connection.close()
+
+
+def test_a_session_of_a_start_token_ends_with_its_server(tmp_path: Path, redis_url: str, client: redis.Redis) -> None:
+    more = '[web]\nlisten = "127.0.0.1:0"\n'
+    with serving(services(tmp_path, redis_url, more), start_token=START) as (site, _):
+        cookies = {"okasie_session": cookie_of(site("GET", f"/?token={START}", None))}
+    with serving(services(tmp_path, redis_url, more), start_token=START) as (site, _):
+        assert site("GET", "/", None, cookies=cookies).status_code == 200, "`okasie up` has restarted its server"
+    with serving(services(tmp_path, redis_url, more), start_token=f"{START}-of-another-start") as (site, _):
+        assert site("GET", "/", None, cookies=cookies).headers["Location"] == "/login"
 
 
 def test_the_start_token_is_a_bearer_token_too(local: Site) -> None:
@@ -112,6 +134,46 @@ def test_signing_in_leads_to_no_other_host(configured: Site) -> None:
         assert answer.headers["Location"] == "/", place
 
 
+def test_a_form_of_another_site_is_refused_and_not_counted(configured: Site) -> None:
+    for site in ("cross-site", "same-site") * 6:
+        form = {"token": "guess", "next": "/"}
+        answer = configured("POST", "/login", None, data=form, headers={"Sec-Fetch-Site": site})
+        assert answer.status_code == 403
+    form = {"token": TOKENS["boss"], "next": "/"}
+    answer = configured("POST", "/login", None, data=form, headers={"Sec-Fetch-Site": "same-origin"})
+    assert answer.status_code == 303
+
+
+def test_a_token_that_cannot_be_read_lets_nobody_in_and_stops_no_other(
+    tmp_path: Path, redis_url: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "reader").write_text(TOKENS["reader"])
+    with serving(services(tmp_path, redis_url, CONFIG.replace("env:TOKEN_READER", "file:reader"))) as (site, _):
+        assert site.get("/accounts", "reader").status_code == 200
+        (tmp_path / "reader").unlink()
+        assert site.get("/accounts", "boss").status_code == 200
+        assert site("POST", "/login", None, data={"token": TOKENS["boss"], "next": "/"}).status_code == 303
+        refused = site.get("/accounts", "reader")
+        assert (refused.status_code, "file:" in refused.text) == (401, False)
+        statuses = [site.get("/accounts", "reader").status_code for _ in range(11)]
+        assert statuses[-1] == 429, "failed attempts count"
+        (tmp_path / "reader").write_text(TOKENS["reader"][:31])
+        client.delete(*client.keys("*web:failed:*"))
+        assert site.get("/accounts", TOKENS["reader"][:31]).status_code == 401, "too short"
+    logged = [record for record in caplog.records if "a token of the web server is unusable" in record.message]
+    assert len(logged) == 1
+
+
+def test_a_session_ends_when_its_token_is_rotated(tmp_path: Path, redis_url: str, client: redis.Redis) -> None:
+    (tmp_path / "boss").write_text(TOKENS["boss"])
+    with serving(services(tmp_path, redis_url, CONFIG.replace("env:TOKEN_BOSS", "file:boss"))) as (site, _):
+        cookies = {"okasie_session": cookie_of(site("POST", "/login", None, data={"token": TOKENS["boss"]}))}
+        assert site("GET", "/", None, cookies=cookies).status_code == 200
+        (tmp_path / "boss").write_text(TOKENS["boss"][::-1])
+        assert site("GET", "/", None, cookies=cookies).headers["Location"] == "/login"
+        assert site.get("/accounts", None, cookies=cookies).status_code == 401
+
+
 def test_a_session_is_worth_what_its_token_is_worth_now(tmp_path: Path, redis_url: str, client: redis.Redis) -> None:
     with serving(services(tmp_path, redis_url, CONFIG)) as (site, _):
         cookie = cookie_of(site("POST", "/login", None, data={"token": TOKENS["boss"], "next": "/"}))
@@ -129,6 +191,16 @@ def test_a_session_is_worth_what_its_token_is_worth_now(tmp_path: Path, redis_ur
 def test_a_forged_host_is_refused(local: Site, host: str) -> None:
     answer = local("GET", "/api/v1/accounts", START, headers={"Host": host})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "host")
+
+
+def test_a_server_on_another_loopback_address_knows_its_own(
+    tmp_path: Path, redis_url: str, client: redis.Redis
+) -> None:
+    found = services(tmp_path, redis_url, '[web]\nlisten = "127.0.0.2:0"\n')
+    with serving(found, start_token=START) as (site, _):
+        assert site.get("/accounts", START).status_code == 200
+        forged = {"Host": "127.0.0.3"}
+        assert site.get("/accounts", START, headers=forged).status_code == 400
 
 
 def test_forwarded_headers_count_only_from_a_trusted_proxy(local: Site, configured: Site) -> None:
@@ -193,6 +265,10 @@ def test_every_answer_has_the_headers_that_protect_people(local: Site) -> None:
         ('[web]\nlisten = "0.0.0.0:0"', r"expected \[web.tokens.NAME\]"),
         (CONFIG.replace('"127.0.0.1:0"', '"0.0.0.0:0"'), "expected web.public_url"),
         (CONFIG.replace("env:TOKEN_BOSS", "env:NOT_SET"), "NOT_SET"),
+        (
+            CONFIG.replace("env:TOKEN_BOSS", "env:KEY"),
+            r"web.tokens.boss.token: got 20 characters, expected at least 32",
+        ),
     ],
 )
 def test_the_server_refuses_to_start_unsafely(tmp_path: Path, redis_url: str, more: str, expected: str) -> None:
@@ -214,6 +290,21 @@ def test_bad_settings_are_refused_by_name(tmp_path: Path, redis_url: str, more: 
     with pytest.raises(ConfigurationError, match=expected) as caught:
         services(tmp_path, redis_url, more)
     assert "literal-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("by_fleet", [True, False])
+def test_only_a_terminal_shows_the_start_token(
+    tmp_path: Path, redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, by_fleet: bool
+) -> None:
+    """The output of the server that `okasie up` starts is a log file."""
+    services(tmp_path, redis_url, '[web]\nlisten = "127.0.0.1:0"\n')
+    monkeypatch.setenv("KEY", "k" * 20)
+    monkeypatch.setattr(Server, "run", lambda self: self._socket.close())
+    if by_fleet:
+        monkeypatch.setenv(START_TOKEN, START)
+    answer = CliRunner().invoke(cli, ["--config", str(tmp_path / "okasie.toml"), "web"])
+    assert "console and API at http://127.0.0.1:" in answer.output
+    assert ("token=" in answer.output) == (not by_fleet)
 
 
 def test_a_port_in_use_is_one_clear_error(tmp_path: Path, redis_url: str, client: redis.Redis) -> None:

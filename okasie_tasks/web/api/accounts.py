@@ -15,11 +15,11 @@ from okasie_tasks.reports.listings import listings_document
 from okasie_tasks.reports.rejects import rejects_page
 from okasie_tasks.reports.runs import account_document, runs_document
 from okasie_tasks.web.api import models
-from okasie_tasks.web.api.caller import Call, Caller
+from okasie_tasks.web.api.caller import Call, Caller, CallerRoute
 from okasie_tasks.web.api.errors import RESPONSES, Refused
 from okasie_tasks.web.api.idempotency import OnlyOnce
 
-routes = APIRouter(prefix="/accounts", tags=["accounts"], responses=RESPONSES)
+routes = APIRouter(route_class=CallerRoute, prefix="/accounts", tags=["accounts"], responses=RESPONSES)
 Account = Annotated[str, Path(max_length=200)]
 _MOST = 200
 

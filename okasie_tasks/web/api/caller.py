@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from okasie_tasks.services import Services
 from okasie_tasks.sync.context import AccountContext
@@ -17,7 +20,20 @@ _RETRY_SECONDS: Final = "60"
 _SCHEME: Final = HTTPBearer(auto_error=False, description="A token of `[web.tokens]`.")
 
 
-def _identified(request: Request) -> Identity:
+class CallerRoute(APIRoute):
+    """A route that identifies the caller before it reads the body: the bodies of others are never parsed."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        answer = super().get_route_handler()
+
+        async def identified(request: Request) -> Response:
+            request.state.identity = await run_in_threadpool(_identify, request)
+            return await answer(request)
+
+        return identified
+
+
+def _identify(request: Request) -> Identity:
     """Return who calls. Raises `Refused`: 401, or 429 after ten failures within a minute."""
     doors, address = doors_of(request), request.client.host if request.client else ""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -33,19 +49,12 @@ def _identified(request: Request) -> Identity:
     return identity
 
 
-_Identified = Annotated[Identity, Depends(_identified)]
-
-
 class Call:
-    """One call: who makes it, and the services of this process."""
+    """One call of a `CallerRoute`: who makes it, and the services of this process."""
 
-    def __init__(
-        self,
-        request: Request,
-        identity: Annotated[Identity, Depends(_identified)],
-        _: Annotated[object, Depends(_SCHEME)],
-    ) -> None:
-        self.request, self.identity = request, identity
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.identity: Identity = request.state.identity
         self.services: Services = request.app.state.services
 
     @property
@@ -75,4 +84,9 @@ class Call:
         return self.services.context(account)
 
 
-Caller = Annotated[Call, Depends(Call)]
+async def _call(request: Request, _: Annotated[object, Depends(_SCHEME)]) -> Call:
+    """Return the call. FastAPI would construct a class in a thread of the pool, and the request would wait for it."""
+    return Call(request)
+
+
+Caller = Annotated[Call, Depends(_call)]

@@ -4,8 +4,8 @@ Key, under the configured prefix::
 
     web:idempotent:{token}:{hash of the key}  string  JSON: fingerprint of the request, and the answer once there is one
 
-The id of a push, sell or sync is derived from the key, too, so that one whose process died before it could answer is
-not stored twice.
+The id of a push, sell or sync is derived from the key and the fingerprint, so that one whose process died before it
+could answer is not stored twice, and another request with the same key is not mistaken for it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Annotated, Any, Final, cast
 from uuid import UUID, uuid5
 
 from fastapi import Depends, Header
+from fastapi.responses import JSONResponse, Response
 
-from okasie_tasks.web.api.caller import Caller
+from okasie_tasks.web.api.caller import Call, Caller
 from okasie_tasks.web.api.errors import Refused
 
 _KEEP_SECONDS: Final = 24 * 3600
@@ -37,20 +38,17 @@ Key = Annotated[
 class Once:
     """Executes a POST once for its key."""
 
-    def __init__(self, call: Caller, key: Key = None) -> None:
+    def __init__(self, call: Call, key: str | None) -> None:
         self._call, self._key = call, key
 
-    @property
-    def _request_id(self) -> str | None:
-        """The id of the request that the workers execute; None without a key."""
-        if self._key is None:
-            return None
-        url = self._call.request.url.path
-        return str(uuid5(_NAMESPACE, f"{self._call.identity.name}\n{url}\n{self._key}"))
+    def send(self, body: object, execute: Callable[[str | None], str]) -> Response:
+        """Answer with the id of the request that ``execute`` stores under the id that it is given, if there is a key.
 
-    def send(self, body: object, execute: Callable[[str | None], str]) -> dict[str, Any]:
-        """Return the id of the request that ``execute`` stores under the id that it is given, if there is a key."""
-        return self.run(body, lambda: {"request": execute(self._request_id)}, seconds=_SENDING_SECONDS)
+        A response, as what is no response waits for a thread that checks it.
+        """
+        name = f"{self._call.identity.name}\n{self._key}\n{self._mark(body)}"
+        request = None if self._key is None else str(uuid5(_NAMESPACE, name))
+        return JSONResponse(self.run(body, lambda: {"request": execute(request)}, seconds=_SENDING_SECONDS), 202)
 
     def run(
         self, body: object, execute: Callable[[], dict[str, Any]], *, seconds: int = _IN_PROGRESS_SECONDS
@@ -61,8 +59,7 @@ class Once:
         """
         if self._key is None:
             return execute()
-        services, path = self._call.services, self._call.request.url.path
-        mark = hashlib.sha256(json.dumps([path, body], sort_keys=True).encode()).hexdigest()
+        services, mark = self._call.services, self._mark(body)
         name = hashlib.sha256(self._key.encode()).hexdigest()
         kept = f"{services.settings.redis.key_prefix}web:idempotent:{self._call.identity.name}:{name}"
         if not services.redis.set(kept, json.dumps({"mark": mark}), nx=True, ex=seconds):
@@ -75,6 +72,10 @@ class Once:
         services.redis.set(kept, json.dumps({"mark": mark, "answer": answer}), ex=_KEEP_SECONDS)
         return answer
 
+    def _mark(self, body: object) -> str:
+        """Return the fingerprint of the request: its path and body."""
+        return hashlib.sha256(json.dumps([self._call.request.url.path, body], sort_keys=True).encode()).hexdigest()
+
     def _again(self, kept: bytes | None, mark: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(kept or b"{}")
         if found and found["mark"] != mark:
@@ -85,4 +86,8 @@ class Once:
         return answer
 
 
-OnlyOnce = Annotated[Once, Depends(Once)]
+async def _once(call: Caller, key: Key = None) -> Once:
+    return Once(call, key)
+
+
+OnlyOnce = Annotated[Once, Depends(_once)]

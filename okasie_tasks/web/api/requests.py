@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 
 from okasie_tasks.reports.requests import request_document
 from okasie_tasks.web.api import models
-from okasie_tasks.web.api.caller import Call, Caller
+from okasie_tasks.web.api.caller import Call, Caller, CallerRoute
 from okasie_tasks.web.api.errors import RESPONSES, Refused
 
-routes = APIRouter(prefix="/requests", tags=["requests"], responses=RESPONSES)
+routes = APIRouter(route_class=CallerRoute, prefix="/requests", tags=["requests"], responses=RESPONSES)
 _LONGEST: Final = 60.0
 _POLL_SECONDS: Final = 0.05
 

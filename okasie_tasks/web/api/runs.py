@@ -11,11 +11,11 @@ from okasie_tasks.actions import runs as actions
 from okasie_tasks.reports.runs import run_details, run_document
 from okasie_tasks.store.records import Run
 from okasie_tasks.web.api import models
-from okasie_tasks.web.api.caller import Call, Caller
+from okasie_tasks.web.api.caller import Call, Caller, CallerRoute
 from okasie_tasks.web.api.errors import RESPONSES, Refused
 from okasie_tasks.web.api.idempotency import OnlyOnce
 
-routes = APIRouter(prefix="/runs/{run}", tags=["runs"], responses=RESPONSES)
+routes = APIRouter(route_class=CallerRoute, prefix="/runs/{run}", tags=["runs"], responses=RESPONSES)
 RunId = Annotated[str, Path(max_length=40)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, HTTPException, Query
@@ -47,15 +48,17 @@ def listing_page(
         why=why_document(ctx, reference),
         asked=asked if asked and asked["account"] == account else None,
         preview=mine or ("waiting" if both == "waiting" else None),
-        sides=_sides(mine["source"] or {}, mine["marketplace"] or {}) if mine else [],
+        sides=_sides(mine["source"] or {}, mine["marketplace"] or {}, mine["differs"]) if mine else [],
+        faulty=[issue["field"] for issue in mine["source_issues"]] if mine else [],
     )
 
 
-def _sides(source: dict[str, Any], marketplace: dict[str, Any]) -> list[tuple[str, Any, Any, bool]]:
+def _sides(
+    source: dict[str, Any], marketplace: dict[str, Any], differs: Collection[str]
+) -> list[tuple[str, Any, Any, bool]]:
     """Return the fields that either side has, in the order of the contract, and whether the two differ."""
-    names = [name for name in FIELDS if name in source or name in marketplace]
-    rows = [(name, source.get(name), marketplace.get(name)) for name in names]
-    return [(name, ours, theirs, bool(source and marketplace) and ours != theirs) for name, ours, theirs in rows]
+    names = (name for name in FIELDS if name in source or name in marketplace)
+    return [(name, source.get(name), marketplace.get(name), name in differs) for name in names]
 
 
 @routes.get("/accounts/{account}/listing/{what}")

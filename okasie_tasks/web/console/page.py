@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from okasie_tasks.errors import ConfigurationError, ConnectionFailed, OkasieError, PlanOutdated
@@ -138,15 +139,16 @@ class ConsoleRoute(APIRoute):
             try:
                 return await answer(request)
             except RequestValidationError:
-                return problem(request, 400, "")
+                status, detail = 400, ""
             except StarletteHTTPException as error:
                 if error.status_code < 400:
                     raise
-                return problem(request, error.status_code, error.detail)
+                status, detail = error.status_code, error.detail
             except redis.RedisError as error:
-                return problem(request, 503, redis_problem(error).message)
+                status, detail = 503, redis_problem(error).message
             except OkasieError as error:
-                return problem(request, _status_of(error), str(error))
+                status, detail = _status_of(error), str(error)
+            return await run_in_threadpool(problem, request, status, detail)
 
         return guarded
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from okasie_tasks.actions.accounts import retry
-from okasie_tasks.reports.rejects import rejects_page
+from okasie_tasks.reports.rejects import kind_of, rejects_page
 from okasie_tasks.web.console.page import ConsoleRoute, Form, Opened, Sent
 
 _SHOWN: Final = 100
@@ -23,7 +23,7 @@ def rejects(page: Opened, account: str) -> Response:
 
 
 def _group(group: dict[str, Any], rejects: list[dict[str, Any]]) -> dict[str, Any]:
-    mine = [one for one in rejects if (one["code"], one["fields"]) == (group["code"], group["fields"])]
+    mine = [one for one in rejects if kind_of(one) == kind_of(group)]
     return {**group, "rejects": mine[:_SHOWN]}
 
 

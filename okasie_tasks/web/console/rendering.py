@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from okasie_tasks import __version__
+from okasie_tasks.core.fields import FIELDS
 from okasie_tasks.masking import clean
 from okasie_tasks.web.console import words
 from okasie_tasks.web.console.languages import languages, translations
@@ -33,6 +34,9 @@ STATIC: Final = {
 _HERE: Final = Path(__file__).parent
 _LONGEST: Final = 240
 """Characters of one value on a page."""
+_FILTERS: Final = (
+    "allowed", "duration", "held", "money", "number", "percent", "remark", "sentence", "value", "when", "word",
+)  # fmt: skip
 _BREAKS: Final = re.compile(r"[\r\n\t]+")
 MOODS: Final = {
     "done": "good", "live": "good", "active": "good", "created": "good", "updated": "good", "pushed": "good",
@@ -88,6 +92,25 @@ class Formats:
         """Return the text of a document's word from one of the tables in `words`."""
         text = getattr(words, table).get(code)
         return self._texts.gettext(text) if text else str(code)
+
+    def allowed(self, field: str) -> str:
+        """Return the values that a field may have; "" for any."""
+        choices = FIELDS[field].choices if field in FIELDS else None
+        return ", ".join(sorted(choices)) if choices else ""
+
+    def remark(self, note: Mapping[str, Any]) -> str:
+        """Return a note about a run, in this language."""
+        return self.word(note["code"], "REMARKS") % note
+
+    def held(self, hold: Mapping[str, Any]) -> str:
+        """Return why changes are held, in this language."""
+        if hold["guard"] != "field_loss":
+            return self.sentence(hold["reason"])
+        fields = ", ".join(self.word(field, "FIELDS") for field in hold["fields"])
+        return self._texts.gettext("%(count)s cars would lose: %(fields)s") % {
+            "count": self.number(hold["count"]),
+            "fields": fields,
+        }
 
     def sentence(self, text: str) -> str:
         """Return a sentence of a document in this language."""
@@ -153,9 +176,10 @@ def environment(language: str) -> Environment:
     )
     made.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
     formats = Formats(language)
-    for name in ("number", "percent", "money", "word", "duration", "when", "value", "sentence"):
+    for name in _FILTERS:
         made.filters[name] = getattr(formats, name)
     made.filters["web"] = lambda address: bool(address) and address.startswith(("https://", "http://"))
+    made.filters["known"] = lambda code, table: code in getattr(words, table)
     made.filters["mood"] = lambda state: MOODS.get(state, "calm")
     made.globals |= {"language": language, "languages": languages(), "static": static_address, "version": __version__}
     return made

@@ -37,22 +37,22 @@ SENTENCES: Final = {
         "The marketplace refused it. It is sent again when its row changes, or when you retry it."
     ),
     "sold manually: stays sold while its row is in the source; push it to list it again": _(
-        "It was marked as sold here. It stays sold while its row is in the source; push it to put it online again."
+        "It was marked as sold here. It stays sold while its row is in the source; send it to put it online again."
     ),
     "sold on the marketplace: stays sold until its row changes or it is pushed": _(
-        "It was marked as sold on the marketplace. It stays sold until its row changes or you push it."
+        "It was marked as sold on the marketplace. It stays sold until its row changes or you send it."
     ),
     "sold: nothing is sent unless its row reappears or it is pushed": _(
-        "It is sold. It comes back online if its row reappears in the source or you push it."
+        "It is sold. It comes back online if its row reappears in the source or you send it."
     ),
     "the marketplace keeps a price, status or mileage that differs from ours: an operator must check it there": _(
         "The marketplace keeps a price, status or mileage that differs from the source. Check it there."
     ),
     "the pushed content stays until its row changes or it is pushed again": _(
-        "What was pushed stays until its row changes or it is pushed again."
+        "What was sent directly stays until its row changes or it is sent again."
     ),
     "it is not in the source: it stays listed until it is pushed or sold, or its row appears": _(
-        "It is not in the source. It stays online until you push or sell it, or its row appears."
+        "It is not in the source. It stays online until you send it or mark it as sold, or its row appears."
     ),
     "{missed} complete reads of the source did not contain it: after {allowed} it is marked sold, if sells are allowed"
     " and not held": _("The source lacked it in %(missed)s reads. After %(allowed)s it is marked as sold."),
@@ -68,7 +68,7 @@ SENTENCES: Final = {
     "gone from the source": _("gone from the source"),
     "sold in the source": _("sold in the source"),
     "back in the source": _("back in the source"),
-    "{outcome} by a push, {origin}": _("sent by a push"),
+    "{outcome} by a push, {origin}": _("on request"),
     "missing on the marketplace": _("missing on the marketplace"),
     "sold on the marketplace by someone": _("sold on the marketplace by someone"),
     "on the marketplace, but different": _("on the marketplace, but different"),
@@ -96,9 +96,7 @@ SENTENCES: Final = {
     " mapping or a feed that changed?": _(
         "%(changed)s of %(live)s cars, %(percent)s %%; %(allowed)s %% are allowed at once. Did the feed change?"
     ),
-    "{prices} by more than max_price_change_percent = {allowed}: {examples}": _(
-        "By more than %(allowed)s %%: %(examples)s"
-    ),
+    "{prices} by more than max_price_change_percent = {allowed}: {examples}": _("By more than %(allowed)s %%."),
     "{count} live listings existed before the first run and are not in the source": _(
         "%(count)s cars were online before the first sync, and the source does not have them."
     ),

@@ -17,8 +17,9 @@ RUN_STATES: Final = {
     "partial": _("ended with errors"),
     "failed": _("failed"),
     "cancelled": _("cancelled"),
-    "dropped": _("plan rejected"),
-    "expired": _("plan expired"),
+    "dropped": _("changes rejected"),
+    "expired": _("approval came too late"),
+    "superseded": _("no longer waits for approval"),
 }
 LISTING_STATES: Final = {
     "live": _("online"),
@@ -34,14 +35,14 @@ LISTING_STATES: Final = {
 PURPOSES: Final = {
     "incremental": _("Sync of the changes"),
     "full": _("Full sync"),
-    "plan": _("Dry run"),
-    "approved": _("Sending of an approved plan"),
+    "plan": _("Trial: nothing is sent"),
+    "approved": _("Sending of approved changes"),
 }
 ACTIONS: Final = {
     "create": _("goes online"),
     "update": _("change"),
     "sell": _("mark as sold"),
-    "take-over": _("take over and mark as sold"),
+    "take-over": _("mark as sold"),
     "invalid": _("clear fields"),
     "scope": _("no longer reachable"),
 }
@@ -72,7 +73,7 @@ ATTENTION: Final = {
     "stale": _("No sync succeeded for a long time"),
     "paused": _("The account is paused"),
     "key_refused": _("The marketplace refuses the API key"),
-    "quarantine": _("Malformed messages were set aside"),
+    "quarantine": _("Unreadable messages were set aside"),
     "discarded": _("Requests were discarded"),
     "conflicts": _("Both sides changed the same car"),
 }
@@ -90,13 +91,13 @@ COUNTS: Final = {
     "foreign": _("not ours"),
     "skipped": _("skipped"),
     "warnings": _("with warnings"),
-    "sells_waiting": _("sells that wait"),
+    "sells_waiting": _("sold cars waiting"),
 }
 EVENTS: Final = {
     "created": _("put online"),
     "updated": _("changed"),
     "sold": _("marked as sold"),
-    "pushed": _("pushed"),
+    "pushed": _("sent directly"),
     "refused": _("refused"),
     "drift": _("edited on the marketplace"),
     "conflict": _("changed on both sides"),
@@ -110,6 +111,32 @@ REJECT_STATES: Final = {
     "refused": _("The marketplace refused it."),
     "free": _("The next sync tries again."),
 }
+ISSUES: Final = {
+    "required": _("is missing"),
+    "unreadable": _("cannot be read"),
+    "not_an_object": _("cannot be read"),
+    "not_a_number": _("is not a number"),
+    "not_an_integer": _("is not a whole number"),
+    "out_of_range": _("is too low or too high"),
+    "not_text": _("is not a text"),
+    "not_allowed": _("is not one of the allowed values"),
+    "not_a_boolean": _("is neither yes nor no"),
+    "not_a_list": _("is not a list"),
+    "not_a_url": _("is not a web address"),
+    "not_a_uuid": _("is not a dealer's id"),
+    "not_a_feature": _("is not an option"),
+    "too_long": _("is too long"),
+    "too_many": _("are too many"),
+    "bad_reference": _("is missing or not allowed"),
+    "bad_month": _("is not a month such as 2021-05"),
+    "bad_car_pass": _("is not a Car-Pass link or number"),
+    "given_twice": _("is given twice"),
+    "unknown_field": _("is not a field of a car"),
+    "duplicate_reference": _("is used for several cars"),
+    "columns": _("has too many or too few columns"),
+    "cell_error": _("has an error in a cell"),
+}
+"""What is wrong with a field, by the code."""
 OUTCOMES: Final = {
     "created": _("put online"),
     "updated": _("updated"),
@@ -171,7 +198,59 @@ FIELDS: Final = {
     "location": _("Place"),
     "features": _("Options"),
     "images": _("Pictures"),
+    "row": _("Row"),
 }
+_DAMAGED: Final = _("The source is damaged or incomplete.")
+_SERVER: Final = _("The server of the source does not answer as it should.")
+_SIGN_IN: Final = _("The server of the source refuses the connection.")
+_KEY: Final = _("The marketplace refuses the API key.")
+ERRORS: Final = {
+    "unauthorized": _KEY,
+    "scope": _KEY,
+    "source": _("The source cannot be read."),
+    "source_missing": _("The source was not found."),
+    "unsettled": _("The source was being written. The next sync reads it again."),
+    **dict.fromkeys(
+        (
+            "cut",
+            "damaged",
+            "dtd",
+            "encoding",
+            "encrypted",
+            "markup",
+            "member",
+            "no_list",
+            "not_json",
+            "not_xlsx",
+            "not_xml",
+            "quoting",
+            "too_deep",
+            "too_large",
+            "zip",
+        ),
+        _DAMAGED,
+    ),
+    **dict.fromkeys(("changing", "ftp", "http", "lost", "not_delivered", "s3", "sftp", "too_slow"), _SERVER),
+    **dict.fromkeys(("certificate", "host_key", "login"), _SIGN_IN),
+    "not_reachable": _("The marketplace or a server does not answer."),
+    "unavailable": _("The marketplace does not answer."),
+    "unknown_account": _("The service does not know this account yet."),
+}
+"""Why a sync failed, by the code."""
+REMARKS: Final = {
+    "cancelled": _("It was cancelled. The next sync begins where this one did."),
+    "sells_waiting": _("Sold cars stay online, because the source was not read completely."),
+    "walk_moved": _("The marketplace changed while it was read. The next sync looks for missing cars again."),
+    "unproven": _("%(count)s cars may be missing on the marketplace. The next sync looks for them again."),
+    "fields_lost": _("The marketplace returns a field of many cars empty. This field is not compared."),
+    "lacking": _("%(count)s adverts came back without all fields. What is missing is not compared."),
+    "unoffered": _("%(count)s changes made on the marketplace could not be written to the source yet."),
+    "counts_differ": _("The marketplace counts %(theirs)s cars online, the source has %(ours)s."),
+    "outdated": _("Nothing was sent: the approved changes were no longer the current ones."),
+    "replaced": _("A later sync looked again: its list of changes took the place of this one."),
+    "released": _("The changes were approved and sent."),
+}
+"""What to know about a sync, by the code."""
 PHASES: Final = {
     "first page": _("first page"),
     "read the source": _("reading the source"),
@@ -197,7 +276,7 @@ NOTICES: Final = {
     "resumed": _("The account works again."),
     "approved": _("Approved. The changes are being sent."),
     "dropped": _("Rejected. None of the held changes was sent."),
-    "cancelled": _("The run ends as soon as its requests in flight are answered."),
+    "cancelled": _("The sync stops as soon as its open requests are answered."),
     "retry": _("Released. A sync tries them again."),
 }
 """What a page says after a form was sent. The address carries only the name, so no link can put words on a page."""
