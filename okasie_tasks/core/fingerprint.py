@@ -284,11 +284,6 @@ def decode_compared(data: bytes) -> Compared:
     return tuple(msgspec.msgpack.decode(data))
 
 
-def reference_hash(reference: str) -> int:
-    """Hash a reference into 64 bits, which select its bucket and partition. Stable across releases."""
-    return int.from_bytes(reference_key(reference), "big")
-
-
 def reference_key(reference: str) -> bytes:
-    """`reference_hash` as 8 bytes, big endian."""
+    """Hash a reference into 8 bytes, which select its bucket and partition. Stable across releases."""
     return blake2b(reference.encode(), digest_size=8).digest()
