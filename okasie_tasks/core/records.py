@@ -272,6 +272,23 @@ class SkippedImages(msgspec.Struct, kw_only=True):
     given_up: bool
 
 
+def encoded(listing: Listing, row: Local) -> Outgoing:
+    """Return a listing with its body before a decision about it. ``row``: its record."""
+    return Outgoing(
+        reference=row.reference,
+        action="",
+        reason="",
+        body=bulk_item(listing),
+        content=row.content,
+        rendering=row.rendering,
+        dealer=row.dealer,
+        filled=row.filled,
+        version=row.version,
+        row=row.content,
+        price=price_code(row.price),
+    )
+
+
 def outgoing(
     listing: Listing,
     *,
