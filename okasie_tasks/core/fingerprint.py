@@ -124,6 +124,7 @@ _values_of: Final = attrgetter(*(spec.attribute for spec in _SPECS))
 _EMPTY_PLACE: Final[Mapping[str, Any]] = dict.fromkeys(PLACE)
 _THEIRS: Final = tuple((spec.name, _NORMALISE[spec.kind], spec.name in PLACE) for spec in _SPECS)
 _MONTH_AT: Final = COMPARED_FIELDS.index("firstRegistration")
+_FORMS: Final = {name: normal for name, normal, _ in _THEIRS}
 
 
 def compared(listing: Listing) -> Compared:
@@ -163,6 +164,17 @@ def read_row(raw: Mapping[str, Any]) -> tuple[Compared, int]:
     if isinstance(month, str):
         values[_MONTH_AT] = month[:7]
     return tuple(values), absent
+
+
+def field_form(name: str, value: object) -> object:
+    """Return the compared form of one field; a field that is not compared stays as it is."""
+    normal = _FORMS.get(name)
+    if value is None or normal is None:
+        return value
+    form = normal(value)
+    if name == "firstRegistration" and isinstance(form, str):
+        return form[:7]
+    return None if form is UNSET else form
 
 
 # -- comparing -----------------------------------------------------------------------------------------------------
@@ -284,11 +296,6 @@ def decode_compared(data: bytes) -> Compared:
     return tuple(msgspec.msgpack.decode(data))
 
 
-def reference_hash(reference: str) -> int:
-    """Hash a reference into 64 bits, which select its bucket and partition. Stable across releases."""
-    return int.from_bytes(reference_key(reference), "big")
-
-
 def reference_key(reference: str) -> bytes:
-    """`reference_hash` as 8 bytes, big endian."""
+    """Hash a reference into 8 bytes, which select its bucket and partition. Stable across releases."""
     return blake2b(reference.encode(), digest_size=8).digest()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -78,7 +79,9 @@ def fit(event: Event) -> Event:
         **{name: _clip(getattr(event, name), most) for name, most in _LIMITS},
         warnings=tuple(_clip(text, 64) for text in event.warnings[:_WARNINGS]),
     )
-    if len(event.warnings) > 2 and len(pack(event)) > EVENT_BYTES:
+    if len(pack(event)) <= EVENT_BYTES:
+        return event
+    if len(event.warnings) > 2:
         event = msgspec.structs.replace(event, warnings=event.warnings[:2])
     while event.changes and len(pack(event)) > EVENT_BYTES:
         event = msgspec.structs.replace(event, changes=event.changes[:-1], left_out=event.left_out + 1)
@@ -149,6 +152,7 @@ _BASE32: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID: Final = re.compile(rf"[0-7][{_BASE32}]{{25}}")
 
 
+@lru_cache(maxsize=1_000)
 def _ulid_bytes(text: str) -> bytes | str:
     """Encode a run id (ULID) as 16 bytes; return any other text unchanged."""
     if not _ULID.fullmatch(text):
@@ -166,6 +170,8 @@ def _ulid_text(data: bytes) -> str:
 
 def _clip(text: str, most: int) -> str:
     """Cut to ``most`` bytes of UTF-8. Unencodable characters (lone surrogates) become question marks."""
+    if len(text) <= most and text.isascii():
+        return text
     data = text.encode("utf-8", "replace")
     return data.decode() if len(data) <= most else data[: most - 3].decode("utf-8", "ignore") + "…"
 

@@ -19,7 +19,6 @@ from okasie_tasks.core.fingerprint import (
     content_fingerprint,
     filled_fields,
     listing_dealer_fingerprint,
-    reference_hash,
     reference_key,
 )
 from okasie_tasks.core.ledger_entry import price_code
@@ -159,18 +158,23 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
 
 
 def hash8(reference: str) -> bytes:
-    """Return the key of a reference in the records of a run: `reference_hash` as bytes."""
+    """Return the key of a reference in the records of a run."""
     return reference_key(reference)
 
 
 def partition_of_hash(key: bytes, partitions: int) -> int:
     """The partition, 0 to ``partitions`` - 1, of the reference whose `hash8` is ``key``."""
-    return int.from_bytes(key, "big") % BUCKETS * partitions // BUCKETS
+    return bucket_of_hash(key) * partitions // BUCKETS
 
 
 def bucket_of(reference: str) -> int:
     """Ledger bucket, 0..1023: the same in every run and release."""
-    return reference_hash(reference) % BUCKETS
+    return bucket_of_hash(reference_key(reference))
+
+
+def bucket_of_hash(key: bytes) -> int:
+    """The ledger bucket of the reference whose `hash8` is ``key``."""
+    return int.from_bytes(key, "big") % BUCKETS
 
 
 def partitions_for(listings: int) -> int:
@@ -268,6 +272,23 @@ class SkippedImages(msgspec.Struct, kw_only=True):
     tries: int
     next_try: int
     given_up: bool
+
+
+def encoded(listing: Listing, row: Local) -> Outgoing:
+    """Return a listing with its body before a decision about it. ``row``: its record."""
+    return Outgoing(
+        reference=row.reference,
+        action="",
+        reason="",
+        body=bulk_item(listing),
+        content=row.content,
+        rendering=row.rendering,
+        dealer=row.dealer,
+        filled=row.filled,
+        version=row.version,
+        row=row.content,
+        price=price_code(row.price),
+    )
 
 
 def outgoing(

@@ -12,7 +12,7 @@ from zlib import crc32
 import msgspec
 
 from okasie_tasks.core.fields import FIELDS
-from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, compared_row
+from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, field_form
 from okasie_tasks.core.history import NOT_KEPT, Change, Value, brief, sort_changes
 from okasie_tasks.core.ledger_entry import STATUSES
 
@@ -21,6 +21,7 @@ _HASH_BYTES: Final = 2
 _BY_VALUE: Final = ("price", "mileage", "status")
 _SHOWN: Final = frozenset(FIELDS) - {"externalReference"}
 _HASHED: Final = _SHOWN - {*_BY_VALUE}
+_PLACES: Final = {name: place for place, name in enumerate(FIELDS)}
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,21 +36,22 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Snapshot:
         """Return the snapshot of a listing in write shape, as sent."""
-        return cls._of(_values(body))
+        return cls._of({name: _form(name, value) for name, value in body.items() if name in _SHOWN})
 
     @classmethod
     def _of(cls, values: Mapping[str, Any]) -> Snapshot:
         return cls(
-            price=brief(values["price"]),
-            mileage=brief(values["mileage"]),
-            status=brief(values["status"]),
+            price=brief(values.get("price")),
+            mileage=brief(values.get("mileage")),
+            status=brief(values.get("status")),
             hashes={name: hash_of(value) for name, value in values.items() if name in _HASHED and value not in _EMPTY},
         )
 
     def pack(self) -> bytes:
         """Encode a bitmap of the fields, their hashes in order, and the three values: about 90 bytes, at most 130."""
-        bits = sum(1 << place for place, name in enumerate(FIELDS) if name in self.hashes)
-        joined = b"".join(self.hashes[name] for name in FIELDS if name in self.hashes)
+        names = sorted(self.hashes, key=_PLACES.__getitem__)
+        bits = sum(1 << _PLACES[name] for name in names)
+        joined = b"".join([self.hashes[name] for name in names])
         status = STATUSES.index(str(self.status)) if self.status in STATUSES else 0
         values = msgspec.msgpack.encode((self.price, self.mileage, status))
         return bits.to_bytes(_BITMAP_BYTES, "little") + joined + values
@@ -93,8 +95,8 @@ def theirs(ours: Snapshot | None, row: Compared) -> tuple[Change, ...]:
 
 def fields_in(body: Mapping[str, Any]) -> dict[str, Value]:
     """Return the filled fields of a listing in write shape, shortened for display."""
-    values = _values(body)
-    return {name: brief(values[name]) for name in FIELDS if name in _SHOWN and values.get(name) not in _EMPTY}
+    values = {name: _form(name, body[name]) for name in FIELDS if name in _SHOWN and name in body}
+    return {name: brief(value) for name, value in values.items() if value not in _EMPTY}
 
 
 def _against(before: Snapshot, after: Snapshot, values: Mapping[str, Any], names: frozenset[str]) -> tuple[Change, ...]:
@@ -113,12 +115,10 @@ def _against(before: Snapshot, after: Snapshot, values: Mapping[str, Any], names
     return sort_changes(changes)
 
 
-def _values(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the present fields of the write shape, normalised as for comparing rows."""
-    plain = dict(body)
-    if isinstance(code := plain.get("dealerLocationCode"), str):
-        plain["dealerLocationCode"] = code.casefold()
-    return plain | dict(zip(COMPARED_FIELDS, compared_row({**body, "location": body}), strict=True))
+def _form(name: str, value: object) -> object:
+    """Return the value of a field of the write shape, normalised as for comparing rows."""
+    is_code = name == "dealerLocationCode" and isinstance(value, str)
+    return str(value).casefold() if is_code else field_form(name, value)
 
 
 _EMPTY: Final[tuple[object, ...]] = (None, "", [], ())

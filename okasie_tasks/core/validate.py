@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -33,14 +34,14 @@ class ParsedListing(NamedTuple):
 class Validation:
     """Builds a `Listing` from one row."""
 
-    def __init__(self, raw: Mapping[str, object], current_year: int) -> None:
+    def __init__(self, raw: Mapping[str, object], current_year: int, valid: Mapping[str, Any]) -> None:
         self._year = current_year
         self._issues: list[Issue] = []
         self._left_out: dict[str, Issue] = {}
         """Field -> why its value was left out."""
         self._changed: list[Issue] = []
         """What was cut, or left out of a list."""
-        self._values: dict[str, Any] = {}
+        self._values: dict[str, Any] = dict(valid)
         self._value: object = None
         """The one that is read now."""
         for name, value in raw.items():
@@ -172,14 +173,15 @@ class Validation:
         placed: list[tuple[float, str]] = []
         wrong: list[str] = []
         for index, item in enumerate(value):
-            url = item.get("url", item.get("imageUrl")) if isinstance(item, Mapping) else item
+            with_place = not isinstance(item, str) and isinstance(item, Mapping)
+            url = item.get("url", item.get("imageUrl")) if with_place else item
             if url is None or url == "":
                 continue
             address = encoded_url(url) if isinstance(url, str) else None
             if address is None:
                 wrong.append(f"image {index + 1}: expected an http(s) URL, got {_shown(url)}")
             else:
-                placed.append((self._position(spec, item, index), address))
+                placed.append((self._position(spec, item, index) if with_place else index, address))
         if wrong:
             self._warn(spec, "not_a_url", f"{len(wrong)} of {len(value)} left out: {wrong[0]}")
         # `position` orders the pictures; without one, the place in the list counts. Equal positions keep their order.
@@ -191,9 +193,9 @@ class Validation:
             self._warn(spec, "too_many", f"{left_out}: at most {MAX_IMAGES}, each once")
         return images[:MAX_IMAGES]
 
-    def _position(self, spec: FieldSpec, item: object, index: int) -> float:
+    def _position(self, spec: FieldSpec, item: Mapping[str, Any], index: int) -> float:
         """Return the place of an image: its ``position``, else its place in the list."""
-        position = item.get("position") if isinstance(item, Mapping) else None
+        position = item.get("position")
         if position is None:
             return index
         if isinstance(position, bool) or not isinstance(position, int | float) or not math.isfinite(position):
@@ -314,9 +316,12 @@ def _or(choices: frozenset[str]) -> str:
     return " or ".join(sorted(choices))
 
 
-def parse_listing(raw: Mapping[str, object], *, current_year: int) -> ParsedListing:
+def parse_listing(
+    raw: Mapping[str, object], *, current_year: int, valid: Mapping[str, Any] = MappingProxyType({})
+) -> ParsedListing:
     """Validate a row in write shape, with typed values, under field names or their aliases.
 
-    Raises `InvalidListing` with everything that rejects it. None and "" count as absent.
+    ``valid``: attributes of the listing that were validated before; ``raw`` lacks their fields. Raises
+    `InvalidListing` with everything that rejects it. None and "" count as absent.
     """
-    return Validation(raw, current_year).parsed()
+    return Validation(raw, current_year, valid).parsed()

@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cache, cached_property
 from hashlib import blake2b
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -40,6 +40,11 @@ _MAPS: Final = {
     "fields", "values", "units", "defaults", "skip",
 }  # fmt: skip
 """The settings that determine which listing a raw row becomes."""
+_REMEMBERED: Final = frozenset({str, int})
+_MOST_REMEMBERED: Final = 1_000
+"""Cells of one field whose values are remembered: makes, fuels or years are few."""
+_OWN: Final = frozenset({"description", "vin", "carPassUrl", "images"})
+"""Fields whose cells are long, or each row's own: they are not remembered."""
 
 
 @cache
@@ -62,6 +67,20 @@ def _code() -> str:
         path = files("okasie_tasks").joinpath(*module.split(".")).with_suffix(".py")  # type: ignore[attr-defined]
         digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()
+
+
+class _Field(NamedTuple):
+    """How one field is read."""
+
+    spec: FieldSpec
+    get: Getter | None
+    column: str
+    """Named in messages."""
+    words: Mapping[str, str] | None
+    default: Any
+    remembers: bool
+    valid: dict[Any, Any]
+    """Cell -> the value in the listing, for cells of listings without a warning."""
 
 
 class RowMapping:
@@ -94,11 +113,9 @@ class RowMapping:
         }
         self._numbers = NumberReader(self._source.decimal, self._source.units)
         self._plan = [
-            (spec, *self._compile(spec), _words(spec, words.get(spec.name)), self._source.defaults.get(spec.name))
-            for spec in FIELDS.values()
-            if spec.name != "externalReference"
+            self._field(spec, words.get(spec.name)) for spec in FIELDS.values() if spec.name != "externalReference"
         ]
-        self._plan = [step for step in self._plan if step[1] is not None or step[0].name in self._source.defaults]
+        self._plan = [step for step in self._plan if step.get is not None or step.spec.name in self._source.defaults]
 
     def _own_reference(self) -> str:
         for name in ("externalReference", "external_reference"):
@@ -124,7 +141,7 @@ class RowMapping:
                 f"has no column {', '.join(missing)}; its columns are {', '.join(columns)[:300] or '(none)'}",
                 where=where, code="columns",
             )  # fmt: skip
-        for name in sorted(self.needed | {column for _, _, column, _, _ in self._plan}):
+        for name in sorted(self.needed | {step.column for step in self._plan}):
             places = [str(number) for number, column in enumerate(columns, start=1) if column == name]
             if len(places) > 1:
                 raise SourceError(
@@ -152,6 +169,10 @@ class RowMapping:
         taken = take(target, self._order)
         return taken.get, ", ".join(taken.columns)
 
+    def _field(self, spec: FieldSpec, words: Mapping[str, str] | None) -> _Field:
+        default = self._source.defaults.get(spec.name)
+        return _Field(spec, *self._compile(spec), _words(spec, words), default, spec.name not in _OWN, {})
+
     def plain_column(self, spec: FieldSpec) -> str | None:
         """Return the column that a field is read from unchanged; None for a template, a split list, or no column."""
         target = self._target(spec)
@@ -175,17 +196,22 @@ class RowMapping:
             issues = (self.reference.total_line(reference),)
         if issues or (self._only is not None and reference not in self._only):
             return SourceRow(row=number, reference=reference, listing=None, issues=issues, where=where)
-        values, unreadable = self._values(raw)
+        valid, new = self._remembered(raw)
+        values, unreadable = self._values(new)
         values["externalReference"] = reference
         rejecting = tuple(issue for issue in unreadable if issue.field in STRICT)
         try:
-            listing, found = parse_listing(values, current_year=self._year)
+            listing, found = parse_listing(values, current_year=self._year, valid=valid)
         except InvalidListing as invalid:
             known = {issue.field for issue in rejecting}
             rest = [issue for issue in invalid.found if not (issue.field in known and issue.code == "required")]
-            return SourceRow(number, reference, None, issues=(*rejecting, *rest), where=where, values=values)
+            return self._invalid_row(raw, number, where, reference, (*rejecting, *rest))
         if rejecting:
-            return SourceRow(number, reference, None, issues=rejecting, where=where, values=values)
+            return self._invalid_row(raw, number, where, reference, rejecting)
+        if not found and not unreadable:
+            for field, cell in new:
+                if field.remembers and cell.__class__ in _REMEMBERED and len(field.valid) < _MOST_REMEMBERED:
+                    field.valid[cell] = getattr(listing, field.spec.attribute)
         left_out = (Issue(one.field, one.code, f"left out: {one.message}") for one in unreadable)
         warnings, version = (*left_out, *found), self._version(raw)
         return SourceRow(number, reference, listing, version=version, where=where, warnings=warnings)
@@ -201,13 +227,27 @@ class RowMapping:
         inputs = (settings, str(self._zone), self._year, self._order, self.reference.columns, _code())
         return blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=8).digest()
 
-    def _values(self, raw: Row) -> tuple[dict[str, Any], list[Issue]]:
+    def _invalid_row(self, raw: Row, number: int, where: str, reference: str, issues: tuple[Issue, ...]) -> SourceRow:
+        values, _ = self._values((field, field.get(raw) if field.get is not None else None) for field in self._plan)
+        return SourceRow(number, reference, None, issues=issues, where=where, values=values)
+
+    def _remembered(self, raw: Row) -> tuple[dict[str, Any], list[tuple[_Field, Any]]]:
+        """Return the attributes of the listing whose cells had a valid value before, and the cells of other fields."""
+        valid: dict[str, Any] = {}
+        new: list[tuple[_Field, Any]] = []
+        for field in self._plan:
+            cell = field.get(raw) if field.get is not None else None
+            if not field.remembers or cell.__class__ not in _REMEMBERED or cell not in field.valid:
+                new.append((field, cell))
+            elif (value := field.valid[cell]) is not None:
+                valid[field.spec.attribute] = value
+        return valid, new
+
+    def _values(self, cells: Iterable[tuple[_Field, Any]]) -> tuple[dict[str, Any], list[Issue]]:
         values: dict[str, Any] = {}
         unreadable: list[Issue] = []
-        for spec, getter, column, words, default in self._plan:
-            value = getter(raw) if getter is not None else None
-            if isinstance(value, str):
-                value = value.strip()
+        for (spec, _, column, words, default, *_), cell in cells:
+            value = cell.strip() if isinstance(cell, str) else cell
             if words and value is not None and value != "":
                 value = _translated(value, words)
             if value is None or value in ("", [], ()):

@@ -2,12 +2,15 @@
 
 One part of the load reads the source and adds its blocks; each becomes a part of the load, which any worker decodes.
 They are compressed with zlib at level 1. On rows of car feeds, level 6 saves a fifth and takes four times as long.
+
+The load encodes the bodies of new and changed rows, and keeps them for the spool. A body that is not kept is made from
+its block again.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -15,6 +18,7 @@ from uuid import uuid4
 import msgspec
 import redis
 
+from okasie_tasks.core.records import Outgoing
 from okasie_tasks.errors import ConfigurationError, RetryLater
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Block
@@ -27,6 +31,8 @@ from okasie_tasks.store.scripts import script
 log = get_logger(__name__)
 
 COLLECTION: Final = "blocks"
+BODIES: Final = "bodies"
+"""A collection of the run: part of the load -> its new and changed listings, encoded."""
 _STAGE: Final = "load"
 _LEVEL: Final = 1
 _MB: Final = 1_000_000
@@ -74,6 +80,17 @@ class Blocks:
             if files is None:
                 raise ConfigurationError("this worker has none, the one that read uses one", where="feeds.store")
             return msgspec.structs.replace(stored.block, data=zlib.decompress(files.get(stored.path)))
+
+    def packed_bodies(self, number: int, bodies: Sequence[Outgoing]) -> bytes:
+        """Return what to keep in `BODIES` for the ``number``-th block; b"" beyond half of ``max_redis_mb`` for all."""
+        data = zlib.compress(msgspec.msgpack.encode(bodies), _LEVEL) if bodies else b""
+        # The blocks before are taken to be as large.
+        return data if (number + 1) * len(data) <= self._feeds.max_redis_mb * _MB / 2 else b""
+
+    def bodies(self, run: str, part: int) -> list[Outgoing]:
+        """Return the bodies that are kept for a part of the load."""
+        data: bytes | None = self._data.fetch_one(run, BODIES, part, bytes)
+        return msgspec.msgpack.decode(zlib.decompress(data), type=list[Outgoing]) if data else []
 
     def clear(self, account: str, run: str) -> None:
         """Delete the run's files. No part of it may be at work. A later run deletes what could not be deleted."""

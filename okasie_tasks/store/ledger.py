@@ -9,7 +9,6 @@ never undone, and mark the entry as touched, so that no known row is trusted; se
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar, cast
 
@@ -17,18 +16,19 @@ import msgspec
 import redis
 
 from okasie_tasks.core.fingerprint import reference_key
-from okasie_tasks.core.ledger_entry import PACKED_BYTES, Entry
-from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of
+from okasie_tasks.core.ledger_entry import ABSENT, PACKED_BYTES, Entry
+from okasie_tasks.core.records import Reject, SkippedImages, bucket_of_hash
 from okasie_tasks.core.unreadable import UnreadableRows, WaitingSells
 from okasie_tasks.store.catalog import Catalog
 from okasie_tasks.store.known_rows import KnownRows
 from okasie_tasks.store.scripts import script
 
-_PIPELINE = 200
+_PER_STEP: Final = 500
+"""Entries in one step of Redis: enough to hide the trip, few enough not to block others on the same server."""
 _KEEP_CREATES_SECONDS: Final = 90 * 24 * 3600
-"""Commands per round trip: enough to hide the trip, few enough not to block others on the same server."""
 
 _Kept = TypeVar("_Kept", Reject, SkippedImages)
+_Item = TypeVar("_Item")
 
 
 class Ledger:
@@ -49,19 +49,10 @@ class Ledger:
 
     def get(self, references: Sequence[str]) -> dict[str, Entry]:
         """Return the entries of these references, without unknown ones."""
-        by_bucket: dict[int, list[str]] = defaultdict(list)
-        for reference in references:
-            by_bucket[bucket_of(reference)].append(reference)
         entries: dict[str, Entry] = {}
-        items = list(by_bucket.items())
-        for start in range(0, len(items), _PIPELINE):
-            pipe = self._redis.pipeline(transaction=False)
-            for bucket, names in items[start : start + _PIPELINE]:
-                pipe.hmget(f"{self._hash}{bucket}", names)
-            for (_, names), values in zip(items[start : start + _PIPELINE], pipe.execute(), strict=True):
-                entries.update(
-                    (name, Entry.unpack(value)) for name, value in zip(names, values, strict=True) if value is not None
-                )
+        for batch in _batches(references):
+            packed = zip(batch, self.packed(batch, [reference_key(name) for name in batch]), strict=True)
+            entries.update((name, Entry.unpack(value)) for name, value in packed if value != ABSENT)
         return entries
 
     def packed(self, references: Sequence[str], hashes: Sequence[bytes]) -> list[bytes]:
@@ -71,7 +62,7 @@ class Ledger:
         """
         if not references:
             return []
-        buckets = [int.from_bytes(key, "big") % BUCKETS for key in hashes]
+        buckets = [bucket_of_hash(key) for key in hashes]
         try:
             query = msgspec.msgpack.encode((buckets, references))
             joined = cast("bytes", self._read(keys=[self._hash], args=[PACKED_BYTES, query]))
@@ -97,20 +88,14 @@ class Ledger:
 
     def swap(self, changes: Iterable[tuple[str, Entry | None, Entry]]) -> list[str]:
         """Write ``(reference, entry as read or None, new entry)``; returns the references changed by others since."""
-        by_bucket: dict[int, list[tuple[str, Entry | None, Entry]]] = defaultdict(list)
-        for change in changes:
-            by_bucket[bucket_of(change[0])].append(change)
         lost: list[str] = []
-        items, beside = list(by_bucket.items()), (self.known.touched_key, self._account)
-        for start in range(0, len(items), _PIPELINE):
-            pipe = self._redis.pipeline(transaction=False)
-            for bucket, batch in items[start : start + _PIPELINE]:
-                arguments: list[str | bytes] = []
-                for reference, old, new in batch:
-                    arguments += [reference, reference_key(reference), old.pack() if old else b"", new.pack()]
-                self._swap(keys=[f"{self._hash}{bucket}", *beside], args=arguments, client=pipe)
-            for refused in pipe.execute():
-                lost += [name.decode() for name in refused]
+        for batch in _batches(list(changes)):
+            keys, arguments = [self.known.touched_key, self._account], list[str | bytes]()
+            for reference, old, new in batch:
+                key = reference_key(reference)
+                keys.append(f"{self._hash}{bucket_of_hash(key)}")
+                arguments += [reference, key, old.pack() if old else b"", new.pack()]
+            lost += [name.decode() for name in self._swap(keys=keys, args=arguments)]
         return lost
 
     def count(self) -> int:
@@ -217,3 +202,7 @@ class Ledger:
         if rows:
             mapping: Any = {row.reference: msgspec.json.encode(row) for row in rows}
             self._redis.hset(key, mapping=mapping)
+
+
+def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    return (items[start : start + _PER_STEP] for start in range(0, len(items), _PER_STEP))

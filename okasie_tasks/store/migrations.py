@@ -11,10 +11,12 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final, cast
 
 import redis
 
+from okasie_tasks.core.fingerprint import reference_key
 from okasie_tasks.core.ledger_entry import PACKED_BYTES
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.logs import get_logger
@@ -110,10 +112,13 @@ def _entries_with_price(client: redis.Redis, prefix: str) -> Iterator[str]:
     """
     swap = script(client, "ledger_swap")
     for key in client.scan_iter(match=f"{_literal(prefix)}ledger:*", count=500):
-        entries = cast("dict[bytes, bytes]", client.hgetall(key))
-        changes = [part for name, old in entries.items() if old[0] == 2 for part in (name, b"", old, _with_price(old))]
-        for start in range(0, len(changes), 4 * _PER_CALL):
-            swap(keys=[key], args=changes[start : start + 4 * _PER_CALL])
+        account = key.decode().removeprefix(f"{prefix}ledger:").rpartition(":")[0]
+        beside = [f"{prefix}touched:{account}", f"{prefix}account:{account}"]
+        entries = [(name, old) for name, old in cast("Any", client.hgetall(key)).items() if old[0] == 2]
+        for start in range(0, len(entries), _PER_CALL):
+            batch = entries[start : start + _PER_CALL]
+            changes = [(name, reference_key(name.decode()), old, _with_price(old)) for name, old in batch]
+            swap(keys=[*beside, *[key] * len(batch)], args=[*chain.from_iterable(changes)])
         yield key.decode()
     yield from _replace_runs(client, prefix)
 

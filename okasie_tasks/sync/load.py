@@ -24,6 +24,8 @@ from okasie_tasks.core.listing import Listing
 from okasie_tasks.core.records import (
     Local,
     LocalBatch,
+    Outgoing,
+    encoded,
     hash8,
     partition_of_hash,
     same_row,
@@ -32,6 +34,7 @@ from okasie_tasks.core.rekeyed import traits_of
 from okasie_tasks.core.row_cache import RowCache, Same
 from okasie_tasks.core.unreadable import MOST_NAMED, UnreadableRow
 from okasie_tasks.ports import Block, Source, SourceRow
+from okasie_tasks.store.blocks import BODIES
 from okasie_tasks.sync import unreadable_rows
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.fetch import BATCH_ROWS
@@ -116,6 +119,7 @@ class _Sorter:
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
         self._titles: dict[int, dict[str, Titled]] = defaultdict(dict)
+        self._bodies: list[Outgoing] | None = None if run.plan_only else []
         self._dealers: dict[bytes, str] | None = None if run.plan_only else {}
         self._all_titles = not run.plan_only and not ctx.ledger.catalog.is_whole
         """The ledger is older than the catalogue: every row is decoded once, and not only new and changed ones."""
@@ -165,6 +169,8 @@ class _Sorter:
             return
         if row.raw and content:
             self.known.note(row.raw, content)
+        if self._bodies is not None and row.listing is not None and (base is None or base.row != content):
+            self._bodies.append(encoded(row.listing, record))
         if values and base is None:
             record = msgspec.structs.replace(record, traits=traits_of(values))
         if whole and values:
@@ -193,6 +199,8 @@ class _Sorter:
             )
             for partition in self._same.keys() | self._rows.keys()
         }
+        if bodies := self._ctx.runs.blocks.packed_bodies(self._number, self._bodies or []):
+            batches[BODIES] = bodies
         self._ctx.runs.data.put_sorted(self._part.run, self._part.number, batches)
         self._ctx.ledger.catalog.note_dealers(self._dealers or {})
         if (packed := self.known.pack()) is not None:

@@ -1,4 +1,4 @@
-"""The spool: decodes the bodies of planned listings from the blocks of the source and packs them into chunks."""
+"""The spool: packs the bodies of planned listings into chunks; those that the load did not keep, from their blocks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from okasie_tasks.core.estimates import pack
-from okasie_tasks.core.fingerprint import compared, content_fingerprint
 from okasie_tasks.core.guards import is_held
 from okasie_tasks.core.held_change import MOST_SHOWN
-from okasie_tasks.core.records import Outgoing, Planned, Reject, hash8, outgoing
+from okasie_tasks.core.records import Outgoing, Planned, Reject, encoded, hash8
 from okasie_tasks.core.row_cache import RowCache
 from okasie_tasks.ports import ItemAnswer, SourceRow
 from okasie_tasks.sync import held_changes, plan_review
 from okasie_tasks.sync.context import AccountContext, Part
+from okasie_tasks.sync.load import local_record
 from okasie_tasks.sync.reading import first_block, lost_block
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Chunk(msgspec.Struct):
 
 
 def spool(ctx: AccountContext, part: Part, run: Run, *, block: int, last: bool) -> dict[str, int]:
-    """Decode the planned rows of one block and pack their bodies into chunks.
+    """Pack the bodies of the planned rows of one block into chunks.
 
     The rows of held changes are read as well, but only to show what they would change. A row that no longer equals the
     plan is left to the next run, which decides again. Items that do not fill a chunk pass to the next part, so that
@@ -68,12 +68,20 @@ def spool(ctx: AccountContext, part: Part, run: Run, *, block: int, last: bool) 
     wanted = {name: planned[name] for name in (*sent, *sorted(held)[:MOST_SHOWN])}
     seen_ms = source_began_ms(run)
     # Each reference once: equal rows count as one, and rows that differ are never planned.
-    stream = _rows(ctx, run, block, wanted)
-    fresh = {item.reference: item for row in stream if (item := _outgoing(row, wanted, seen_ms)) is not None}
+    fresh = {
+        item.reference: _planned(item, change, seen_ms)
+        for item in ctx.runs.blocks.bodies(run.id, first_block(run) + block)
+        if (change := wanted.get(item.reference)) is not None and item.content == change.content
+    }
+    left = {name: change for name, change in wanted.items() if name not in fresh}
+    for row in _rows(ctx, run, block, left):
+        if (item := _outgoing(row, left, seen_ms)) is not None:
+            fresh[item.reference] = item
     shown = [(planned[name], fresh.pop(name).body) for name in held & fresh.keys()]
     held_changes.keep(ctx, part.run, part.number, shown)
+    in_order = sorted(fresh.values(), key=lambda item: wanted[item.reference].row)
     rest: Chunk | None = ctx.runs.data.fetch_one(part.run, "rest", part.number, Chunk)
-    items = [*(rest.items if rest else []), *fresh.values()]
+    items = [*(rest.items if rest else []), *in_order]
     sizes = pack([len(item.body) for item in items], flush=last)
     ends = list(accumulate(sizes, initial=0))
     chunks = [Chunk(items[begin:end]) for begin, end in pairwise(ends)]
@@ -90,7 +98,7 @@ def _rows(ctx: AccountContext, run: Run, number: int, wanted: Collection[str]) -
     block = ctx.runs.blocks.get(run.id, first_block(run) + number)
     if block is None:
         raise lost_block()
-    # The load has just cached the fingerprints of these rows: only those to be sent must be mapped again.
+    # The load has just cached the fingerprints of these rows: only those that are wanted must be mapped again.
     keys = {hash8(reference) for reference in wanted}
     known = RowCache(
         ctx.ledger.known.block(number),
@@ -108,17 +116,17 @@ def source_began_ms(run: Run) -> int:
 
 def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgoing | None:
     change = wanted.get(row.reference or "")
-    if change is None or row.listing is None:
+    record = local_record(row, None) if change is not None and row.listing is not None else None
+    if change is None or record is None or row.listing is None or record.content != change.content:
         return None
-    values = compared(row.listing)
-    if content_fingerprint(row.listing, values) != change.content:
-        return None
-    return outgoing(
-        row.listing,
-        values=values,
+    return _planned(encoded(row.listing, record), change, seen_ms)
+
+
+def _planned(item: Outgoing, change: Planned, seen_ms: int) -> Outgoing:
+    return msgspec.structs.replace(
+        item,
         action=change.action,
         reason=change.reason,
-        version=row.version,
         seen_ms=seen_ms if change.seen_ms is None else change.seen_ms,
         answers=change.rendering_seen,
     )

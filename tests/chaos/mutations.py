@@ -38,7 +38,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
             ),
             Cut(
                 "okasie_tasks/store/lua/ledger_swap.lua",
-                "if now == ARGV[i + 1] or now == ARGV[i + 2] then",
+                "if now == ARGV[i + 2] or now == ARGV[i + 3] then",
                 "if true then",
             ),
         ),

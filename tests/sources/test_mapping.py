@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from okasie_tasks.core.listing import Listing
 from okasie_tasks.ports import SourceRow
+from okasie_tasks.settings import AccountSettings
+from okasie_tasks.sources.mapping import RowMapping
 from tests.sources.support import one, source
 
 
@@ -159,3 +162,44 @@ def test_a_value_table_is_stronger_than_okasies_own_words(tmp_path: Path) -> Non
     assert listing(tmp_path, {"condition": "used"}, table).condition == "demo"
     only = f'{table}\n"*" = ""'
     assert listing(tmp_path, {"condition": "new"}, only).condition is None, "what the table lacks is dropped"
+
+
+_CELLS: dict[str, list[Any]] = {
+    "externalReference": ["A", "B", "", 7],
+    "title": ["Golf", " Golf ", "", "x" * 130, 208],
+    "price": ["17450", "17.450", 17450, 17450.5, "1.5.2", "", None, 0, True],
+    "status": ["active", "Draft", "gone", "", None],
+    "dealerLocationCode": ["GENT", "gent", "", None],
+    "dealerProfileId": ["", None, "0e6a3cf2-7f0b-4d6c-9a51-5a1f6f8f0a11", "none"],
+    "year": ["2019", 2019, "2019-05-17", "1850", True, 2019.0],
+    "firstRegistration": ["2019-05", 2019, "05/2019", "soon", ""],
+    "doors": ["5", 5, "11", "5 doors", 1, True, 1.0],
+    "serviceHistory": ["ja", 1, "1", "perhaps", True, ""],
+    "powerKw": ["85", "115 hp", 85.3, "much"],
+    "conditionTags": ["a|b", "", ["a", 5], "a|" + "c" * 40],
+    "features": ["comfort:Airco|Alarm", ["Airco"], "gone:Airco"],
+    "images": ["https://x.be/1.jpg|https://x.be/2.jpg", "ftp://x", "", ["https://x.be/3.jpg"]],
+    "postalCode": ["9000", 9000, ""],
+    "city": ["Gent", ""],
+    "province": ["Oost-Vlaanderen", ""],
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_row_becomes_the_same_listing_after_any_other_rows(seed: int) -> None:
+    place = {"postalCode": "8000", "city": "Brugge", "province": "West-Vlaanderen"}
+    settings = {"type": "jsonl", "url": "x.jsonl", "defaults": {"status": "active", **place}}
+    account = AccountSettings.model_validate({"name": "dex", "api_key": "k", "source": settings})
+
+    used, fresh = (RowMapping(account, columns=None, current_year=2026) for _ in range(2))
+    random, valid = Random(seed), 0
+    for number in range(2_000):
+        # Mostly the first values, so that many rows are valid.
+        raw = {name: cells[0] if random.random() < 0.95 else random.choice(cells) for name, cells in _CELLS.items()}
+        del raw["dealerLocationCode" if raw["dealerProfileId"] else "dealerProfileId"]
+        found = used.row(raw, number, "x")
+        for field in fresh._plan:
+            field.valid.clear()
+        assert found == fresh.row(raw, number, "x"), raw
+        valid += found.listing is not None and not found.warnings
+    assert valid > 200

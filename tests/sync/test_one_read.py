@@ -18,6 +18,7 @@ from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.ports import Source
 from okasie_tasks.settings import FeedSettings
 from okasie_tasks.sources import csv_format, files, jsonl, open_source, records, sql
+from okasie_tasks.sources.mapping import RowMapping
 from okasie_tasks.store import block_files
 from okasie_tasks.store.blocks import Blocks
 from okasie_tasks.sync import executor, phases
@@ -291,6 +292,44 @@ def stored_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+def test_each_row_is_mapped_once(scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapped, row = list[int](), RowMapping.row
+
+    def counted(mapping: RowMapping, raw: Any, number: int, *more: Any) -> Any:
+        mapped.append(number)
+        return row(mapping, raw, number, *more)
+
+    monkeypatch.setattr(RowMapping, "row", counted)
+    assert scenario.good_run()["listings"]["created"] == _ROWS
+    assert sorted(mapped) == [*range(1, _ROWS + 1)]
+    scenario.good_run()
+    del mapped[:]
+    scenario.rows[7]["price_eur"] = "7777"
+    assert scenario.good_run()["listings"]["updated"] == 1
+    assert mapped == [8]
+    assert scenario.standing()[scenario.rows[7]["stock_no"]]["price"] == 7777
+
+
+def test_bodies_that_are_not_kept_are_made_again(scenario: HttpScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario.good_run()
+    spool, kept = executor.spool.spool, []
+
+    def losing(ctx: Any, part: Part, run: Any, **more: Any) -> Any:
+        first, second = ctx.runs.blocks.bodies(run.id, 1), ctx.runs.blocks.bodies(run.id, 2)
+        kept.append([len(first), len(second)])
+        ctx.runs.data.drop(run.id, "bodies", 1)
+        return spool(ctx, part, run, **more)
+
+    monkeypatch.setattr(executor.spool, "spool", losing)
+    for number in (0, 1, 6):
+        scenario.rows[number]["price_eur"] = f"{7000 + number}"
+    scenario._write_feed()
+    assert scenario.good_run()["listings"]["updated"] == 3
+    assert kept == [[2, 1], [0, 1]]
+    for number in (0, 1, 6):
+        assert scenario.standing()[scenario.rows[number]["stock_no"]]["price"] == 7000 + number
+
+
 # -- where the blocks are ------------------------------------------------------------------------------------------
 
 
@@ -403,7 +442,8 @@ def test_a_block_that_is_lost_ends_the_run_with_an_error(
 
     def losing(ctx: Any, part: Part, **more: Any) -> Any:
         if (part.stage, part.number) == (at, 1):
-            ctx.runs.data.drop(part.run, "blocks", 2)
+            for kind in ("blocks", "bodies"):
+                ctx.runs.data.drop(part.run, kind, 2)
         return perform(ctx, part, **more)
 
     monkeypatch.setattr(driver, "perform", losing)

@@ -135,6 +135,7 @@ ISSUES: Final = {
     "duplicate_reference": _("is used for several cars"),
     "columns": _("has too many or too few columns"),
     "cell_error": _("has an error in a cell"),
+    "total_line": _("is a line of totals, not a car"),
 }
 """What is wrong with a field, by the code."""
 OUTCOMES: Final = {
