@@ -54,6 +54,17 @@ def test_health_answers_for_the_workers_of_a_queue(place: Place) -> None:
     assert "no worker of okasie.diff has written a heartbeat" in missing.stdout
 
 
+def test_a_worker_that_waits_to_migrate_is_alive_and_not_ready(place: Place) -> None:
+    files.write(folder(place), alive(state="migrating", waits_for="old@node"))
+    answer = place.okasie("health")
+    assert (answer.status, answer.stdout) == (
+        0,
+        "healthy     api@node: migrating, waits for old@node, 0 of 2 slots busy\n",
+    )
+    answer = place.okasie("health", "--ready")
+    assert (answer.status, "does not consume: migrating, waits for old@node" in answer.stdout) == (5, True), answer.text
+
+
 def test_one_that_is_not_healthy_is_enough(place: Place) -> None:
     files.write(folder(place), alive())
     files.write(folder(place), alive(worker="diff@node", pid=1, started="of another process"))
