@@ -32,6 +32,7 @@ def read_both_sides(ctx: AccountContext, preview: str, reference: object, reads:
     (name,) = checked_references([reference], "okasie.preview")
     ours, source_problem = _source(ctx, preview, name, reads)
     theirs, problem = _marketplace(ctx, preview, name)
+    reads.forget(preview)
     both = (compared(ours), theirs.compared) if ours is not None and theirs is not None else None
     return {
         "reference": name,
@@ -59,7 +60,8 @@ def no_preview(reference: object, problem: str) -> dict[str, Any]:
 
 def _source(ctx: AccountContext, preview: str, name: str, reads: SourceReads) -> tuple[Listing | None, str | None]:
     try:
-        rows = reads.read(preview, [name], ctx.runs.now_ms).rows.get(name)
+        # Kept, so that a retry for want of a permit does not read again.
+        rows = reads.read(preview, [name], ctx.runs.now_ms, keep=True).rows.get(name)
     except NoPermit:
         raise
     except OkasieError as error:
