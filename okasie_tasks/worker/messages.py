@@ -110,6 +110,10 @@ class MalformedMessage(Exception):
     """A list entry that is no message for this worker; the text says why."""
 
 
+class UnknownTask(MalformedMessage):
+    """A message of a task that this worker does not have: of another program, or of another release."""
+
+
 def checked(raw: bytes, *, queue: str, exchange: str, channel: Any, rules: Rules) -> bytes:
     """Return the entry as it is to be delivered. Raises `MalformedMessage`.
 
@@ -141,7 +145,7 @@ def checked(raw: bytes, *, queue: str, exchange: str, channel: Any, rules: Rules
 
 def _check_headers(headers: _Headers, raw: Mapping[str, Any], rules: Rules) -> None:
     if headers.task not in rules.tasks:
-        raise MalformedMessage(f"there is no task {headers.task!r:.60}")
+        raise UnknownTask(f"there is no task {headers.task!r:.60}")
     for name in raw:
         if name not in _Headers.__struct_fields__ and hasattr(Context, name):
             raise MalformedMessage(f"the header {name!r:.60} is not one of a message")

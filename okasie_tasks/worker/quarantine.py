@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from queue import Empty
 from typing import Any, Final
@@ -11,15 +12,17 @@ from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 from kombu.serialization import prepare_accept_content
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
+from kombu.utils.json import dumps, loads
 
+from okasie_tasks import __version__
 from okasie_tasks.logs import get_logger
 from okasie_tasks.settings import process_settings
 from okasie_tasks.settings.redis_url import redis_url
 from okasie_tasks.store.connections import connect
 from okasie_tasks.store.quarantine import Quarantine
+from okasie_tasks.store.workers import Workers
 from okasie_tasks.worker.arguments import check_of
-from okasie_tasks.worker.messages import MalformedMessage, Rules, checked
+from okasie_tasks.worker.messages import MalformedMessage, Rules, UnknownTask, checked
 
 log = get_logger(__name__)
 
@@ -57,11 +60,11 @@ class Gate:
         self._rules = Rules(tasks, prepare_accept_content(app.conf.accept_content), app.conf.task_compression)
 
     @cached_property
-    def _quarantine(self) -> Quarantine:
+    def _stores(self) -> tuple[Quarantine, Workers]:
         settings = process_settings()
         # Not the channel's client, which has just been used to wait for a message, and not its pool's limits.
-        client = connect(redis_url(settings))
-        return Quarantine(client, prefix=settings.redis.key_prefix)
+        client, prefix = connect(redis_url(settings)), settings.redis.key_prefix
+        return Quarantine(client, prefix=prefix), Workers(client, prefix=prefix)
 
     def check_deliveries(self) -> None:
         """Check what the channel reads; a malformed entry counts as an empty answer."""
@@ -114,12 +117,33 @@ class Gate:
         try:
             return checked(raw, queue=queue, exchange=exchange, channel=self._channel, rules=self._rules)
         except MalformedMessage as malformed:
-            self._move(queue, raw, str(malformed))
+            if not (isinstance(malformed, UnknownTask) and self._put_back(queue, raw)):
+                self._move(queue, raw, str(malformed))
             return None
+
+    def _put_back(self, queue: str, raw: bytes) -> bool:
+        """Return a message to its queue after half a minute, if workers of another release run: they may know its task.
+
+        It is stored like one whose worker died, which the next sweep restores.
+        """
+        try:
+            others = [worker.name for worker in self._stores[1].live() if worker.version != __version__]
+            if not others:
+                return False
+            payload, qos = loads(bytes_to_str(raw)), self._channel.qos
+            tag = payload["properties"]["delivery_tag"]
+            with self._channel.conn_or_acquire() as connection, connection.pipeline() as pipe:
+                pipe.zadd(qos.unacked_index_key, {tag: time.time()})
+                pipe.hset(qos.unacked_key, tag, dumps([payload, "", queue]))
+                pipe.execute()
+        except redis.RedisError:
+            return False
+        log.warning("message left to workers of another release", task=payload["headers"]["task"], workers=others)
+        return True
 
     def _move(self, queue: str, raw: bytes, reason: str) -> None:
         try:
-            entry = self._quarantine.add(queue, raw, reason)
+            entry = self._stores[0].add(queue, raw, reason)
         except redis.RedisError as error:
             log.warning("malformed message dropped: it cannot be stored", queue=queue, error=type(error).__name__)
             return

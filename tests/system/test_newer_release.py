@@ -10,7 +10,9 @@ import pytest
 import redis
 
 from okasie_tasks.settings.redis_url import find_embedded
+from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.store.runs import Runs
+from okasie_tasks.store.workers import Workers
 from tests.support import poll
 from tests.system.conftest import Fleet
 
@@ -49,6 +51,28 @@ def test_unknown_arguments_and_headers_of_a_message_are_ignored(fleet: Fleet, cl
     poll(lambda: "unknown arguments ignored" in log(fleet), what="a warning")
     client.lpush("okasie.control", message("okasie.sync", account="newer", plan_onyl=True))
     poll(lambda: "unexpected keyword argument 'plan_onyl'" in log(fleet), what="a message in the quarantine")
+
+
+def test_a_message_of_an_unknown_task_waits_while_workers_of_another_release_run(
+    fleet: Fleet, client: redis.Redis
+) -> None:
+    workers, quarantine = Workers(client, prefix="okasie:"), Quarantine(client, prefix="okasie:")
+    before = quarantine.total()
+    sent = message("okasie.reticulate", account="newer")
+    tag = json.loads(sent)["properties"]["delivery_tag"]
+    workers.beat("newer@node", ["okasie.control"], "hash", version="99")
+    try:
+        client.lpush("okasie.control", sent)
+        poll(lambda: client.hexists("unacked", tag), what="the message, put back")
+        assert quarantine.total() == before
+        client.zadd("unacked_index", {tag: 1}, xx=True)  # half a minute passes
+        poll(lambda: log(fleet).count("message left to workers of another release") == 2, what="the message, put back")
+    finally:
+        workers.stopped("newer@node")
+    client.zadd("unacked_index", {tag: 1}, xx=True)
+    poll(lambda: quarantine.total() == before + 1, what="the message in the quarantine")
+    assert "there is no task 'okasie.reticulate'" in quarantine.summary(1).last[0].reason
+    assert not client.hexists("unacked", tag)
 
 
 def test_a_run_in_an_unknown_phase_is_left_to_the_workers_that_know_it(fleet: Fleet, client: redis.Redis) -> None:
