@@ -43,6 +43,8 @@ class _Properties(Struct):
     priority: Annotated[int, Meta(ge=0, le=255)] | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
+    okasie_put_back_at: Annotated[float, Meta(ge=0, le=1e11)] = 0.0
+    """When a worker that lacks the task first put the message back, in seconds since 1970."""
 
 
 class _Headers(Struct):
@@ -125,10 +127,10 @@ def checked(raw: bytes, *, queue: str, exchange: str, channel: Any, rules: Rules
             raise MalformedMessage(f"longer than {LONGEST_BYTES} bytes")
         payload = loads(bytes_to_str(raw))
         message = msgspec.convert(payload, _Message)
+        _check_levels(payload)
         _check_headers(message.headers, payload["headers"], rules)
         body = _body(payload, channel, rules)
-        if _levels_exceed(payload, _MOST_LEVELS) or _levels_exceed(body, _MOST_LEVELS):
-            raise MalformedMessage(f"nested more than {_MOST_LEVELS} levels deep")
+        _check_levels(body)
         args, kwargs, _ = msgspec.convert(body, tuple[list[Any], dict[str, Any], _Embed | None])
         rules.tasks[message.headers.task](*args, **kwargs)
     except MalformedMessage:
@@ -176,6 +178,11 @@ def _body(payload: dict[str, Any], channel: Any, rules: Rules) -> Any:
         raise MalformedMessage(f"the body cannot be decompressed: {message.errors[0][1]}")
     message.accept = rules.accept
     return message.payload
+
+
+def _check_levels(value: Any) -> None:
+    if _levels_exceed(value, _MOST_LEVELS):
+        raise MalformedMessage(f"nested more than {_MOST_LEVELS} levels deep")
 
 
 def _levels_exceed(value: Any, most: int) -> bool:

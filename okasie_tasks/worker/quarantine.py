@@ -28,6 +28,8 @@ log = get_logger(__name__)
 
 _SHOWN: Final = 200
 """Characters of the message in its log line."""
+_LONGEST_WAIT_SECONDS: Final = 3_600
+"""How long a message of an unknown task is put back: longer than a rolling upgrade takes."""
 _AWAY: Final = (redis.RedisError, OSError)
 """Not kombu's ``connection_errors``: they include KeyError."""
 
@@ -124,21 +126,22 @@ class Gate:
     def _put_back(self, queue: str, raw: bytes) -> bool:
         """Return a message to its queue after half a minute, if workers of another release run: they may know its task.
 
-        It is stored like one whose worker died, which the next sweep restores.
+        It is stored like one whose worker died, which a sweep restores half a minute later. False after an hour.
         """
+        payload, qos, now = loads(bytes_to_str(raw)), self._channel.qos, time.time()
+        tag, first = payload["properties"]["delivery_tag"], payload["properties"].setdefault("okasie_put_back_at", now)
         try:
             others = [worker.name for worker in self._stores[1].live() if worker.version != __version__]
-            if not others:
+            if not others or abs(now - first) > _LONGEST_WAIT_SECONDS:
                 return False
-            payload, qos = loads(bytes_to_str(raw)), self._channel.qos
-            tag = payload["properties"]["delivery_tag"]
             with self._channel.conn_or_acquire() as connection, connection.pipeline() as pipe:
-                pipe.zadd(qos.unacked_index_key, {tag: time.time()})
+                pipe.zadd(qos.unacked_index_key, {tag: now})
                 pipe.hset(qos.unacked_key, tag, dumps([payload, "", queue]))
                 pipe.execute()
         except redis.RedisError:
             return False
-        log.warning("message left to workers of another release", task=payload["headers"]["task"], workers=others)
+        task = payload["headers"]["task"][:_SHOWN]
+        log.warning("message left to workers of another release", task=task, workers=others)
         return True
 
     def _move(self, queue: str, raw: bytes, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import uuid
 
 import pytest
@@ -19,7 +20,7 @@ from tests.system.conftest import Fleet
 pytestmark = pytest.mark.system
 
 
-def message(task: str, **kwargs: object) -> str:
+def message(task: str, put_back: dict[str, float] | None = None, **kwargs: object) -> str:
     name = str(uuid.uuid4())
     return json.dumps({
         "body": base64.b64encode(json.dumps([[], kwargs, {}]).encode()).decode(),
@@ -28,6 +29,7 @@ def message(task: str, **kwargs: object) -> str:
         "properties": {
             "correlation_id": name, "delivery_mode": 2, "delivery_tag": name, "body_encoding": "base64",
             "delivery_info": {"exchange": "", "routing_key": "okasie.control"}, "okasie_newer": True,
+            **(put_back or {}),
         },
     })  # fmt: skip
 
@@ -65,12 +67,16 @@ def test_a_message_of_an_unknown_task_waits_while_workers_of_another_release_run
         client.lpush("okasie.control", sent)
         poll(lambda: client.hexists("unacked", tag), what="the message, put back")
         assert quarantine.total() == before
+        due = client.zscore("unacked_index", tag)
+        assert due is not None and due > time.time() - 20, "it does not return before the sweep's half minute"
         client.zadd("unacked_index", {tag: 1}, xx=True)  # half a minute passes
         poll(lambda: log(fleet).count("message left to workers of another release") == 2, what="the message, put back")
+        client.lpush("okasie.control", message("okasie.frob", {"okasie_put_back_at": time.time() - 3_700}))
+        poll(lambda: quarantine.total() == before + 1, what="a message in the quarantine, after an hour")
     finally:
         workers.stopped("newer@node")
     client.zadd("unacked_index", {tag: 1}, xx=True)
-    poll(lambda: quarantine.total() == before + 1, what="the message in the quarantine")
+    poll(lambda: quarantine.total() == before + 2, what="the message in the quarantine")
     assert "there is no task 'okasie.reticulate'" in quarantine.summary(1).last[0].reason
     assert not client.hexists("unacked", tag)
 
