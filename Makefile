@@ -1,7 +1,7 @@
 # Everything sets up what it needs: a virtual environment in .venv, with the pinned versions of constraints.txt.
 # On a fresh machine: Python 3.11 or newer with pip and venv, git, make. No Redis, no Docker.
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -71,10 +71,15 @@ class Services:
         """Raises `ConfigurationError` when Redis holds state of another layout."""
         check_layout(self.redis, prefix=self.settings.redis.key_prefix, accounts=self.settings.accounts)
 
-    def migrate(self, older_workers: Callable[[], list[str]], pause: Callable[[float], None]) -> None:
+    def migrate(
+        self,
+        older_workers: Callable[[], list[str]],
+        waits: Callable[[list[str]], None],
+        pause: Callable[[float], None],
+    ) -> None:
         """Give the state in Redis this release's layout; see `okasie_tasks.store.migrations.prepare`."""
         prefix, accounts = self.settings.redis.key_prefix, self.settings.accounts
-        prepare(self.redis, prefix=prefix, accounts=accounts, older_workers=older_workers, pause=pause)
+        prepare(self.redis, prefix=prefix, accounts=accounts, older_workers=older_workers, waits=waits, pause=pause)
 
     @cached_property
     def producer(self) -> Client:

@@ -16,6 +16,7 @@ import yaml
 
 from okasie_tasks.settings import load_settings
 from okasie_tasks.settings.model import Settings
+from okasie_tasks.store.migrations import LONGEST_WAIT_SECONDS
 from okasie_tasks.worker.settings import SETTINGS
 from tests.test_compose import OURS, words
 from tests.test_deploy import LABELS, series
@@ -206,6 +207,22 @@ def test_what_is_rendered_is_valid_by_the_schemas_of_kubernetes(folder: Path, ve
     container(wrong)["livenessProbe"]["exec"]["comand"] = []
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_workers_can_be_replaced_at_once_for_a_change_of_the_layout(tmp_path: Path, version: str) -> None:
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes" / "example" / "kustomization.yaml"
+    components = "components: [../autoscaling"
+    overlay.write_text(overlay.read_text().replace(components, f"{components}, ../recreate"))
+    found = deployments(rendered(overlay.parent))
+    strategies = {name: deployment["spec"]["strategy"] for name, deployment in found.items()}
+    rolling = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    assert strategies == {name: {"type": "Recreate"} if name in WORKERS else rolling for name in KINDS}
+    for deployment in found.values():
+        kubernetes_validate.validate(deployment, version, strict=True)
+    longest = max(pod(deployment)["terminationGracePeriodSeconds"] for deployment in found.values())
+    assert longest < LONGEST_WAIT_SECONDS, "the new workers wait until the last old one has ended"
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -43,7 +43,7 @@ def health(context: Context, queue: str | None, ready: bool) -> None:
 def _document(heartbeat: Heartbeat, now: float, *, ready: bool) -> dict[str, Any]:
     wrong = list(problems(heartbeat, now)) if files.runs(heartbeat) else ["the process ended without a shutdown"]
     if ready and not wrong and heartbeat.state != "consuming":
-        wrong = [f"does not consume: {heartbeat.state}"]
+        wrong = [f"does not consume: {_doing(heartbeat.state, heartbeat.waits_for)}"]
     return {
         "worker": heartbeat.worker,
         "pid": heartbeat.pid,
@@ -51,9 +51,14 @@ def _document(heartbeat: Heartbeat, now: float, *, ready: bool) -> dict[str, Any
         "version": heartbeat.version,
         "configuration": heartbeat.configuration,
         "state": heartbeat.state,
+        "waits_for": heartbeat.waits_for or None,
         "slots": {"busy": len(heartbeat.slots), "of": heartbeat.concurrency},
         "problems": [f"{heartbeat.worker}, process {heartbeat.pid}: {problem}" for problem in wrong],
     }
+
+
+def _doing(state: str, waits_for: str | None) -> str:
+    return f"{state}, waits for {waits_for}" if waits_for else state
 
 
 def _redis_problem(context: Context) -> str | None:
@@ -65,7 +70,8 @@ def _redis_problem(context: Context) -> str | None:
 def _show(workers: list[dict[str, Any]], wrong: list[str]) -> None:
     for worker in workers:
         if not worker["problems"]:
+            doing = _doing(worker["state"], worker["waits_for"])
             slots = f"{worker['slots']['busy']} of {worker['slots']['of']} slots busy"
-            echo(f"healthy     {worker['worker']}: {worker['state']}, {slots}")
+            echo(f"healthy     {worker['worker']}: {doing}, {slots}")
     for problem in wrong:
         echo(f"UNHEALTHY   {problem}")

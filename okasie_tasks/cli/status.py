@@ -106,6 +106,11 @@ def _remarks(entry: dict[str, Any]) -> Iterator[str]:
     if entry["paused_since"]:
         by = f" by {entry['paused_by']}" if entry["paused_by"] else ""
         yield f"paused since {when(entry['paused_since'])}{by}; `okasie resume {entry['account']}` resumes it"
+    if entry["ledger_behind_since"]:
+        yield (
+            f"the ledger may lack writes since {when(entry['ledger_behind_since'])}, when Redis failed over: listings"
+            " that the source lacks are sold only once a full run has compared everything, which the workers request"
+        )
     yield from _work(entry)
     if quota["pause_seconds"]:
         reasons = {"429": "the marketplace refused a request", "breaker": "five failures in a row"}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-from importlib import resources
 from pathlib import Path
 
 import click
@@ -21,12 +19,13 @@ def commit(root: Path | None = None) -> str:
     ``root``: the folder that holds the package, if it is not that of this module. A checkout with changes ends in
     ``-dirty``.
     """
-    package = resources.files("okasie_tasks") if root is None else root / "okasie_tasks"
+    folder = root or Path(__file__).parents[2]
     with contextlib.suppress(OSError):
-        return package.joinpath("commit.txt").read_text(encoding="ascii").strip()
-    folder = root or Path(str(package)).parent
+        return (folder / "okasie_tasks" / "commit.txt").read_text(encoding="ascii").strip()
     if not (folder / ".git").exists():
         return ""  # installed, perhaps inside the checkout of another project
+    import subprocess  # noqa: PLC0415 - every command imports this module
+
     argv = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(argv, capture_output=True, text=True, timeout=_GIT_SECONDS, check=True).stdout.strip()

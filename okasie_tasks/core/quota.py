@@ -33,8 +33,15 @@ PHANTOM: Final = "~"
 _CATCH_UP: Final = 3
 """How many bulk requests that the pace missed are made up for at once, as in ``limiter_acquire.lua``."""
 _FORGET_MS, _HALF_LIFE_MS = 10_000, 21_600_000
+
+
+def _whole(stored: str) -> int:
+    """Redis 7.2 stores a script's number 1000000000 as "1e+9"."""
+    return int(float(stored))
+
+
 _FIELDS: Final[dict[str, Callable[[str], object]]] = {
-    **dict.fromkeys(("now", "sl", "pause", "fxt", "hxt"), int),
+    **dict.fromkeys(("now", "sl", "pause", "fxt", "hxt"), _whole),
     **dict.fromkeys(("tat", "lh", "fx", "hx"), float),
     "pr": str,
     "ok": "1".__eq__,

@@ -22,17 +22,18 @@ _LARGEST_BYTES: Final = 1_000_000
 _FORGET_SECONDS: Final = 86_400.0
 """After this long, a dead process counts no more, nor does one of a container that is gone."""
 
-State = Literal["connecting", "consuming", "waiting", "stopping"]
-"""``waiting``: the event loop is in a call to Redis that is not answered."""
+State = Literal["connecting", "migrating", "consuming", "waiting", "stopping"]
+"""``migrating``: it waits until the state in Redis has this release's layout, and consumes nothing before.
+``waiting``: the event loop is in a call to Redis that is not answered."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
     """A worker process as it saw itself at ``written_at``.
 
     ``started``: with ``pid``, the identity of the process. ``looped_at``: when the consumer's event loop last ran, or
-    while it has no connection, when it last tried to connect. The loop looks at its worker every second; ``unpolled``
-    and ``unprobed`` count its last looks at which the consumer did not ask its queues, and at which a probe waited
-    although a slot was free. ``slots``: the busy ones, of ``concurrency``.
+    while it has no connection or migrates, when it last tried to. ``waits_for``: what a migration waits for. The loop
+    looks at its worker every second; ``unpolled`` and ``unprobed`` count its last looks at which the consumer did not
+    ask its queues, and at which a probe waited although a slot was free. ``slots``: the busy ones, of ``concurrency``.
     """
 
     worker: str
@@ -49,6 +50,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     unprobed: int
     concurrency: int
     slots: tuple[Slot, ...] = ()
+    waits_for: str = ""
 
 
 def folder(state_dir: Path) -> Path:

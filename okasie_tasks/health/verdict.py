@@ -33,7 +33,7 @@ def problems(heartbeat: Heartbeat, now: float) -> Iterator[str]:
 def _consumer(heartbeat: Heartbeat) -> Iterator[str]:
     """A worker that stops consumes no more, and has no loop; one whose Redis is away has to try again."""
     seconds = heartbeat.written_at - heartbeat.looped_at
-    if heartbeat.state in ("connecting", "waiting") and seconds > WAIT_SECONDS:
+    if heartbeat.state in ("connecting", "migrating", "waiting") and seconds > WAIT_SECONDS:
         yield f"{heartbeat.state} for {seconds:.0f} s without an attempt or an answer"
     if heartbeat.state != "consuming":
         return

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from okasie_tasks.store.records import Run
 
 KINDS: Final = (
-    "key_refused", "failed", "held", "stale", "sells_waiting", "paused", "rejected", "conflicts", "quarantine",
-    "discarded",
+    "key_refused", "failed", "held", "stale", "sells_waiting", "ledger_behind", "paused", "rejected", "conflicts",
+    "quarantine", "discarded",
 )  # fmt: skip
 """In the order of urgency."""
 _KEY_CODES: Final = ("unauthorized", "scope")
@@ -98,6 +98,9 @@ def _of_listings(ctx: AccountContext) -> Iterator[dict[str, Any]]:
     _, waiting = ledger.waiting_sells()
     if waiting.count:
         yield _entry("sells_waiting", account, waiting.reason, count=waiting.count)
+    if lost := ctx.runs.lost_writes(account):
+        text = "a full run compares everything before listings that the source lacks are sold"
+        yield _entry("ledger_behind", account, text, count=0, since_ms=lost.from_ms)
     if count := ledger.reject_count():
         yield _entry("rejected", account, f"{count} listings are rejected", count=count)
     since_ms = ctx.runs.now_ms() - _RECENT_MS

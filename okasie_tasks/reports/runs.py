@@ -125,6 +125,7 @@ def account_document(ctx: AccountContext, limiter: LimiterStatus) -> dict[str, A
     working = next((run for run in history if run.id == active and run.open), None)
     queued = next((run for run in history if run.state == "queued"), None)
     paused_ms = runs.controls.paused_ms(account)
+    lost = runs.lost_writes(account)
     return {
         "account": account,
         "active": active,
@@ -139,6 +140,7 @@ def account_document(ctx: AccountContext, limiter: LimiterStatus) -> dict[str, A
         "stale_seconds": round(now - good.ended_ms / 1000, 1) if good else None,
         "rejects": ledger.reject_count(),
         **incomplete_source(ledger),
+        "ledger_behind_since": iso(lost.from_ms) if lost else None,
         "skipped_images": ledger.skipped_count(),
         **_held(plan),
         "quota": _quota(limiter),

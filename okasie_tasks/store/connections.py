@@ -36,8 +36,9 @@ ANSWER_SECONDS: Final = 5.0
 _Reply = TypeVar("_Reply")
 
 _TRANSIENT: Final = (
-    ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError, MasterDownError,
+    ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError, MasterDownError, OSError,
 )  # fmt: skip
+"""``OSError``: redis-py 6.4 makes a `ConnectionError` of a refused connection only after its retries."""
 
 
 class RedisRetry(Retry):

@@ -1,10 +1,10 @@
 """Failovers of Redis: when another server took over, and since when it may lack writes that the old one confirmed.
 
 Replication is asynchronous: a replica that becomes the master may lack the last writes, of the ledger too. Each worker
-notes the master's replication id and the time every few seconds. If the id is another one, the noted time is from
-before the first lost write.
+notes the master's process, its replication id and the time every few seconds. If another process is the master, or the
+same one after it was a replica, the noted time is from before the first lost write.
 
-Keys: ``{prefix}master`` (hash: ``id``, ``at_ms``) and ``{prefix}failovers`` (zset: interval -> its end).
+Keys: ``{prefix}master`` (hash: ``id``, ``run``, ``at_ms``) and ``{prefix}failovers`` (zset: interval -> its end).
 """
 
 from __future__ import annotations

@@ -40,21 +40,24 @@ def prepare(
     prefix: str,
     accounts: Iterable[str],
     older_workers: Callable[[], list[str]],
+    waits: Callable[[list[str]], None] = lambda _: None,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Return once the state has this release's layout, which this or another worker gives it.
 
     ``older_workers``: names the workers that consume the queues now. While the layout is an older one, all of them are
-    of the older release. ``pause`` waits, and may raise to give up. Raises `ConfigurationError` for state that cannot
+    of the older release. ``waits`` is called every few seconds, with what the migration waits for, or nothing during a
+    step. ``pause`` waits, and may raise to give up. Raises `ConfigurationError` for state that cannot
     be migrated, and after `LONGEST_WAIT_SECONDS`.
     """
     names, began, reported = list(accounts), clock(), -_REPORT_SECONDS
     while not usable_layout(client, prefix=prefix, accounts=names).current:
         if not (waits_for := older_workers()):
-            waits_for = _migrate(client, prefix, names, older_workers)
+            waits_for = _migrate(client, prefix, names, older_workers, waits)
         if not waits_for:
             continue
+        waits(waits_for)
         waited = clock() - began
         if waited > LONGEST_WAIT_SECONDS:
             raise ConfigurationError(
@@ -69,7 +72,11 @@ def prepare(
 
 
 def _migrate(
-    client: redis.Redis, prefix: str, accounts: list[str], older_workers: Callable[[], list[str]]
+    client: redis.Redis,
+    prefix: str,
+    accounts: list[str],
+    older_workers: Callable[[], list[str]],
+    waits: Callable[[list[str]], None],
 ) -> list[str]:
     """Migrate to the next layout. Returns what must end before: older workers, or another worker's migration."""
     key, lock = layout_key(prefix), client.lock(f"{prefix}layout:lock", timeout=_LOCK_SECONDS)
@@ -89,6 +96,7 @@ def _migrate(
         began = time.monotonic()
         for done in STEPS[old](client, prefix):
             lock.extend(_LOCK_SECONDS, replace_ttl=True)
+            waits([])
             log.debug("state is migrated", done=done)
         client.set(key, str(old + 1))
         log.info("state was migrated", layout=old + 1, seconds=round(time.monotonic() - began, 3))

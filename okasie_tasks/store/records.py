@@ -97,7 +97,8 @@ def read_run(run: str, raw: Iterable[tuple[bytes, bytes]]) -> Run:
     fields = {name.decode(): value.decode() for name, value in raw}
     counts = {name[2:]: int(fields.pop(name)) for name in list(fields) if name.startswith("n:")}
     own: dict[str, Any] = {name: fields.pop(name, "") for name in ("account", "mode", "state", "stage")}
-    own |= {name: int(fields.pop(name, 0)) for name in ("created_ms", "started_ms", "ended_ms", "progress_ms")}
+    # Redis 7.2 stores 1764300000000, a script's number, as "1.7643e+12".
+    own |= {name: int(float(fields.pop(name, 0))) for name in ("created_ms", "started_ms", "ended_ms", "progress_ms")}
     return Run(id=run, plan_only=fields.pop("plan_only", "") == "1", counts=counts, facts=fields, **own)
 
 

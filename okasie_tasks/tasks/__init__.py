@@ -58,6 +58,7 @@ from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.preview import no_preview, read_both_sides
 from okasie_tasks.urgent.sender import Sender
 from okasie_tasks.worker.bootsteps import on_first_start
+from okasie_tasks.worker.health import migrates
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 log = get_logger(__name__)
@@ -182,7 +183,7 @@ def _start_threads(consumer: Any) -> None:
     First the state in Redis gets this release's layout. Ends the worker if that is not possible.
     """
     try:
-        services().migrate(_workers, _pause)
+        services().migrate(_workers, lambda waits_for: migrates(", ".join(waits_for)), _pause)
     except ConfigurationError as error:
         log.critical("worker stops", reason=str(error))
         raise WorkerShutdown(1) from error

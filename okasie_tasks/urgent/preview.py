@@ -37,6 +37,7 @@ def read_both_sides(ctx: AccountContext, preview: str, reference: object, reads:
     row, source_problem = _source(ctx, preview, name, reads)
     ours = row.listing if row is not None and not row.issues else None
     theirs, problem = _marketplace(ctx, preview, name)
+    reads.forget(preview)
     both = (compared(ours), theirs.compared) if ours is not None and theirs is not None else None
     return {
         "reference": name,
@@ -67,7 +68,8 @@ def no_preview(reference: object, problem: str) -> dict[str, Any]:
 def _source(ctx: AccountContext, preview: str, name: str, reads: SourceReads) -> tuple[SourceRow | None, str | None]:
     """Return the row, perhaps an invalid one, and what is wrong with it or with the read."""
     try:
-        rows = reads.read(preview, [name], ctx.runs.now_ms).rows.get(name)
+        # Kept, so that a retry for want of a permit does not read again.
+        rows = reads.read(preview, [name], ctx.runs.now_ms, keep=True).rows.get(name)
     except NoPermit:
         raise
     except OkasieError as error:

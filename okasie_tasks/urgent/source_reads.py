@@ -70,9 +70,12 @@ class SourceReads:
         """Push -> the read that is to answer it."""
         self._waiting = 0
 
-    def read(self, push: str, references: Collection[str], now_ms: Callable[[], int]) -> SourceRead:
+    def read(
+        self, push: str, references: Collection[str], now_ms: Callable[[], int], *, keep: bool = False
+    ) -> SourceRead:
         """Return a read that began after this push arrived, and contains its references.
 
+        ``keep``: return the same read if this push asks again within a minute, until `forget`.
         Raises `SourceBusy` while another read is running: call again with the same push. Raises the error of the read.
         """
         with self._changed:
@@ -85,10 +88,14 @@ class SourceReads:
                 read.began = time.monotonic()
         if not read.ended:
             self._execute(read, now_ms)
-        self._of.pop(push, None)
+        if not keep:
+            self.forget(push)
         if read.error is not None:
             raise read.error
         return read
+
+    def forget(self, push: str) -> None:
+        self._of.pop(push, None)
 
     def _wait_for(self, read: SourceRead) -> None:
         """Wait until this read has ended, or is to begin in this thread. Raises `SourceBusy`."""

@@ -250,6 +250,7 @@ class ChildWatch(bootsteps.StartStopStep):
 class FirstStart(bootsteps.StartStopStep):
     """Calls the callbacks of `on_first_start` once, when the worker begins to consume; not after a reconnect.
 
+    One that Redis interrupts is called again after the reconnect: without it the worker must not consume.
     Celery's ``worker_ready`` signal would only log an exception of a receiver. A worker that cannot start its watchdog
     thread must end instead.
     """
@@ -258,7 +259,8 @@ class FirstStart(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         while _on_first_start:
-            _on_first_start.pop(0)(consumer)
+            _on_first_start[0](consumer)
+            del _on_first_start[0]
 
 
 _on_first_start: list[Callable[[Any], None]] = []

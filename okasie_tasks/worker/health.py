@@ -20,7 +20,6 @@ from typing import Any, Final
 from celery import bootsteps
 from celery.signals import task_postrun, task_prerun
 from celery.worker import state
-from celery.worker.consumer.tasks import Tasks
 
 from okasie_tasks import __version__
 from okasie_tasks.health import files, systemd
@@ -29,6 +28,7 @@ from okasie_tasks.health.operations import OPERATIONS, TASK_SECONDS, Slot
 from okasie_tasks.health.verdict import problems
 from okasie_tasks.logs import get_logger
 from okasie_tasks.settings import configuration_hash, process_settings
+from okasie_tasks.worker.bootsteps import FirstStart
 
 log = get_logger(__name__)
 
@@ -40,9 +40,12 @@ _LATE_SECONDS: Final = 5.0
 
 
 class Health(bootsteps.StartStopStep):
-    """Samples the consumer every second in its event loop, and starts the thread that writes the heartbeat file."""
+    """Samples the consumer every second in its event loop, and starts the thread that writes the heartbeat file.
 
-    requires = (Tasks,)
+    The thread runs before the step starts: the callbacks of `FirstStart` may wait for minutes.
+    """
+
+    requires = (FirstStart,)
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
@@ -92,6 +95,7 @@ class Reporter:
         self._probing, self._answered_at = False, 0.0
         self._attempts: object = None
         self._active_since: dict[str, float] = {}
+        self._waits_for = ""
         self._ready = self._ended = False
         self._writing = threading.Lock()
         self.problem = ""
@@ -111,8 +115,11 @@ class Reporter:
 
     # -- in the event loop -----------------------------------------------------------------------------------------
 
+    def migrates(self, waits_for: str) -> None:
+        self._looped_at, self._state, self._waits_for = self._clock(), "migrating", waits_for
+
     def connected(self) -> None:
-        self._looped_at, self._state = self._clock(), "consuming"
+        self._looped_at, self._state, self._waits_for = self._clock(), "consuming", ""
         self._unpolled = self._unprobed = 0
 
     def disconnected(self) -> None:
@@ -187,6 +194,7 @@ class Reporter:
             unpolled=self._unpolled,
             unprobed=self._unprobed,
             slots=self._slots_of_children() if self._in_children else OPERATIONS.slots(),
+            waits_for=self._waits_for,
         )
 
     def _connected_state(self) -> State:
@@ -210,9 +218,10 @@ class Reporter:
 
     def _notify(self, heartbeat: Heartbeat) -> None:
         """Report to systemd, if it started the worker: ready with the first poll, then alive for as long as healthy."""
-        lines = [f"STATUS={self.problem or heartbeat.state}"]
-        if not self._ready and heartbeat.state == "connecting":
-            lines.append("EXTEND_TIMEOUT_USEC=60000000")  # Redis may start last
+        doing = f"{heartbeat.state}, waits for {heartbeat.waits_for}" if heartbeat.waits_for else heartbeat.state
+        lines = [f"STATUS={self.problem or doing}"]
+        if not self._ready and heartbeat.state in ("connecting", "migrating"):
+            lines.append("EXTEND_TIMEOUT_USEC=60000000")  # Redis may start last, and older workers may end late
         elif not self._ready:
             self._ready = True
             lines.append("READY=1")
@@ -229,6 +238,12 @@ _reporters: list[Reporter] = []
 def current_problem() -> str:
     """Return what is wrong with this process's worker; "" if nothing, or if it runs no worker."""
     return _reporters[0].problem if _reporters else ""
+
+
+def migrates(waits_for: str) -> None:
+    """Note that this process's worker still waits for the migration of the state, and for whom: a sign of life."""
+    for reporter in _reporters:
+        reporter.migrates(waits_for)
 
 
 def polls(consumer: Any) -> bool:

@@ -8,13 +8,13 @@ from typing import Any, Final
 import redis
 from celery import bootsteps
 from celery.signals import worker_init
-from celery.worker.consumer.tasks import Tasks
 
 from okasie_tasks import __version__
 from okasie_tasks.settings import Settings, configuration_hash, keep_settings, process_settings
 from okasie_tasks.settings.redis_url import redis_url
 from okasie_tasks.store.connections import connect
 from okasie_tasks.store.workers import HEARTBEAT_SECONDS, Workers
+from okasie_tasks.worker.bootsteps import FirstStart
 from okasie_tasks.worker.health import current_problem
 
 _TIMEOUT_SECONDS: Final = 2.0
@@ -24,7 +24,7 @@ _TIMEOUT_SECONDS: Final = 2.0
 class Heartbeat(bootsteps.StartStopStep):
     """Writes the worker's record every few seconds while it consumes. A heartbeat that cannot be written is skipped."""
 
-    requires = (Tasks,)
+    requires = (FirstStart,)
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)

@@ -43,6 +43,8 @@ class _Properties(Struct):
     priority: Annotated[int, Meta(ge=0, le=255)] | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
+    okasie_put_back_at: Annotated[float, Meta(ge=0, le=1e11)] = 0.0
+    """When a worker that lacks the task first put the message back, in seconds since 1970."""
 
 
 class _Headers(Struct):
@@ -110,6 +112,10 @@ class MalformedMessage(Exception):
     """A list entry that is no message for this worker; the text says why."""
 
 
+class UnknownTask(MalformedMessage):
+    """A message of a task that this worker does not have: of another program, or of another release."""
+
+
 def checked(raw: bytes, *, queue: str, exchange: str, channel: Any, rules: Rules) -> bytes:
     """Return the entry as it is to be delivered. Raises `MalformedMessage`.
 
@@ -121,10 +127,10 @@ def checked(raw: bytes, *, queue: str, exchange: str, channel: Any, rules: Rules
             raise MalformedMessage(f"longer than {LONGEST_BYTES} bytes")
         payload = loads(bytes_to_str(raw))
         message = msgspec.convert(payload, _Message)
+        _check_levels(payload)
         _check_headers(message.headers, payload["headers"], rules)
         body = _body(payload, channel, rules)
-        if _levels_exceed(payload, _MOST_LEVELS) or _levels_exceed(body, _MOST_LEVELS):
-            raise MalformedMessage(f"nested more than {_MOST_LEVELS} levels deep")
+        _check_levels(body)
         args, kwargs, _ = msgspec.convert(body, tuple[list[Any], dict[str, Any], _Embed | None])
         rules.tasks[message.headers.task](*args, **kwargs)
     except MalformedMessage:
@@ -141,7 +147,7 @@ def checked(raw: bytes, *, queue: str, exchange: str, channel: Any, rules: Rules
 
 def _check_headers(headers: _Headers, raw: Mapping[str, Any], rules: Rules) -> None:
     if headers.task not in rules.tasks:
-        raise MalformedMessage(f"there is no task {headers.task!r:.60}")
+        raise UnknownTask(f"there is no task {headers.task!r:.60}")
     for name in raw:
         if name not in _Headers.__struct_fields__ and hasattr(Context, name):
             raise MalformedMessage(f"the header {name!r:.60} is not one of a message")
@@ -172,6 +178,11 @@ def _body(payload: dict[str, Any], channel: Any, rules: Rules) -> Any:
         raise MalformedMessage(f"the body cannot be decompressed: {message.errors[0][1]}")
     message.accept = rules.accept
     return message.payload
+
+
+def _check_levels(value: Any) -> None:
+    if _levels_exceed(value, _MOST_LEVELS):
+        raise MalformedMessage(f"nested more than {_MOST_LEVELS} levels deep")
 
 
 def _levels_exceed(value: Any, most: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from queue import Empty
 from typing import Any, Final
@@ -11,20 +12,24 @@ from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 from kombu.serialization import prepare_accept_content
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
+from kombu.utils.json import dumps, loads
 
+from okasie_tasks import __version__
 from okasie_tasks.logs import get_logger
 from okasie_tasks.settings import process_settings
 from okasie_tasks.settings.redis_url import redis_url
 from okasie_tasks.store.connections import connect
 from okasie_tasks.store.quarantine import Quarantine
+from okasie_tasks.store.workers import Workers
 from okasie_tasks.worker.arguments import check_of
-from okasie_tasks.worker.messages import MalformedMessage, Rules, checked
+from okasie_tasks.worker.messages import MalformedMessage, Rules, UnknownTask, checked
 
 log = get_logger(__name__)
 
 _SHOWN: Final = 200
 """Characters of the message in its log line."""
+_LONGEST_WAIT_SECONDS: Final = 3_600
+"""How long a message of an unknown task is put back: longer than a rolling upgrade takes."""
 _AWAY: Final = (redis.RedisError, OSError)
 """Not kombu's ``connection_errors``: they include KeyError."""
 
@@ -57,11 +62,11 @@ class Gate:
         self._rules = Rules(tasks, prepare_accept_content(app.conf.accept_content), app.conf.task_compression)
 
     @cached_property
-    def _quarantine(self) -> Quarantine:
+    def _stores(self) -> tuple[Quarantine, Workers]:
         settings = process_settings()
         # Not the channel's client, which has just been used to wait for a message, and not its pool's limits.
-        client = connect(redis_url(settings))
-        return Quarantine(client, prefix=settings.redis.key_prefix)
+        client, prefix = connect(redis_url(settings)), settings.redis.key_prefix
+        return Quarantine(client, prefix=prefix), Workers(client, prefix=prefix)
 
     def check_deliveries(self) -> None:
         """Check what the channel reads; a malformed entry counts as an empty answer."""
@@ -114,12 +119,34 @@ class Gate:
         try:
             return checked(raw, queue=queue, exchange=exchange, channel=self._channel, rules=self._rules)
         except MalformedMessage as malformed:
-            self._move(queue, raw, str(malformed))
+            if not (isinstance(malformed, UnknownTask) and self._put_back(queue, raw)):
+                self._move(queue, raw, str(malformed))
             return None
+
+    def _put_back(self, queue: str, raw: bytes) -> bool:
+        """Return a message to its queue after half a minute, if workers of another release run: they may know its task.
+
+        It is stored like one whose worker died, which a sweep restores half a minute later. False after an hour.
+        """
+        payload, qos, now = loads(bytes_to_str(raw)), self._channel.qos, time.time()
+        tag, first = payload["properties"]["delivery_tag"], payload["properties"].setdefault("okasie_put_back_at", now)
+        try:
+            others = [worker.name for worker in self._stores[1].live() if worker.version != __version__]
+            if not others or abs(now - first) > _LONGEST_WAIT_SECONDS:
+                return False
+            with self._channel.conn_or_acquire() as connection, connection.pipeline() as pipe:
+                pipe.zadd(qos.unacked_index_key, {tag: now})
+                pipe.hset(qos.unacked_key, tag, dumps([payload, "", queue]))
+                pipe.execute()
+        except redis.RedisError:
+            return False
+        task = payload["headers"]["task"][:_SHOWN]
+        log.warning("message left to workers of another release", task=task, workers=others)
+        return True
 
     def _move(self, queue: str, raw: bytes, reason: str) -> None:
         try:
-            entry = self._quarantine.add(queue, raw, reason)
+            entry = self._stores[0].add(queue, raw, reason)
         except redis.RedisError as error:
             log.warning("malformed message dropped: it cannot be stored", queue=queue, error=type(error).__name__)
             return

@@ -144,7 +144,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "enable_utc": True,
     # -- Beat: the schedule is in Redis under a lock, so a second Beat stands by instead of doubling every run. There is
     #    no local file to move to another machine ---------------------------------------------------------------------
-    "beat_scheduler": "redbeat.RedBeatScheduler",
+    "beat_scheduler": "okasie_tasks.worker.beat:Scheduler",
     # The lock is renewed at each loop.
     "beat_max_loop_interval": 5,
     # The default of 5 loops of 300 s would make a killed Beat an outage of 25 minutes.

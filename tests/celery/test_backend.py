@@ -35,7 +35,8 @@ def test_every_kind_of_address_gets_the_steady_backend(tmp_path: Path, url: str,
     assert "pw" not in app.backend.as_uri()
 
 
-def test_tries_are_counted_once_though_redis_py_nests_them() -> None:
+@pytest.mark.parametrize("error", [redis.ConnectionError, ConnectionRefusedError])
+def test_tries_are_counted_once_though_redis_py_nests_them(error: type[Exception]) -> None:
     """A command that needs a connection connects within its own try."""
     retry = copy.deepcopy(RedisRetry(tries=3))
     retry._backoff = NoBackoff()
@@ -43,16 +44,16 @@ def test_tries_are_counted_once_though_redis_py_nests_them() -> None:
 
     def connect() -> None:
         connects.append(1)
-        raise redis.ConnectionError
+        raise error
 
     def command() -> None:
         retry.call_with_retry(connect, lambda _: None)
 
-    with pytest.raises(redis.ConnectionError):
+    with pytest.raises(error):
         retry.call_with_retry(command, lambda _: None)
     assert len(connects) == 4, "one try and three more, not their square"
     connects.clear()
-    with pytest.raises(redis.ConnectionError):
+    with pytest.raises(error):
         retry.call_with_retry(connect, lambda _: None)
     assert len(connects) == 4, "and so again for the next command"
 

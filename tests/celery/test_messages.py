@@ -11,7 +11,7 @@ from celery import Celery
 from kombu import Connection
 from kombu.serialization import prepare_accept_content
 
-from okasie_tasks.worker.messages import LONGEST_BYTES, MalformedMessage, Rules, checked
+from okasie_tasks.worker.messages import LONGEST_BYTES, MalformedMessage, Rules, UnknownTask, checked
 from tests.celery.random_messages import encoded, real
 
 QUEUE = "okasie.control"
@@ -79,3 +79,19 @@ def test_an_id_is_any_text_that_can_be_a_key(check: Callable[[bytes], bytes], na
 def test_a_message_that_is_too_long_is_not_read(check: Callable[[bytes], bytes]) -> None:
     with pytest.raises(MalformedMessage, match="longer than"):
         check(b" " * (LONGEST_BYTES + 1))
+
+
+def test_a_deeply_nested_message_of_an_unknown_task_is_not_one_of_another_release(
+    check: Callable[[bytes], bytes],
+) -> None:
+    """It would be encoded to be put back, where the depth raises in the worker's main thread."""
+    value: Any = 1
+    for _ in range(70):
+        value = [value]
+    message = real("okasie.watchdog", {}, newer=[1])
+    message["headers"]["task"] = "okasie.newer"
+    with pytest.raises(UnknownTask):
+        check(encoded(message))
+    message["headers"]["newer"] = value
+    with pytest.raises(MalformedMessage, match="levels deep"):
+        check(encoded(message))

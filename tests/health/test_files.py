@@ -54,6 +54,17 @@ def test_health_answers_for_the_workers_of_a_queue(place: Place) -> None:
     assert "no worker of okasie.diff has written a heartbeat" in missing.stdout
 
 
+def test_a_worker_that_waits_to_migrate_is_alive_and_not_ready(place: Place) -> None:
+    files.write(folder(place), alive(state="migrating", waits_for="old@node"))
+    answer = place.okasie("health")
+    assert (answer.status, answer.stdout) == (
+        0,
+        "healthy     api@node: migrating, waits for old@node, 0 of 2 slots busy\n",
+    )
+    answer = place.okasie("health", "--ready")
+    assert (answer.status, "does not consume: migrating, waits for old@node" in answer.stdout) == (5, True), answer.text
+
+
 def test_one_that_is_not_healthy_is_enough(place: Place) -> None:
     files.write(folder(place), alive())
     files.write(folder(place), alive(worker="diff@node", pid=1, started="of another process"))
@@ -129,7 +140,17 @@ def test_liveness_loads_neither_celery_nor_redis_nor_the_settings(place: Place) 
     argv = [sys.executable, "-c", code]
     ran = subprocess.run(argv, cwd=place.folder, env=place.env, capture_output=True, text=True, check=True)
     loaded = set(json.loads(ran.stdout.splitlines()[-1]))
-    assert not loaded & {"celery", "kombu", "redis", "pydantic", "psutil", "rich", "requests", "structlog"}
+    assert not loaded & {
+        "celery",
+        "kombu",
+        "redis",
+        "pydantic",
+        "psutil",
+        "rich",
+        "requests",
+        "structlog",
+        "subprocess",
+    }
     assert "okasie_tasks.settings" not in loaded
 
 

@@ -38,6 +38,7 @@ STUCK = Slot("okasie.fetch_page", "GET list", LONG, NOW - STUCK_SECONDS - 1)
         # A Redis that is away, and a worker that finishes its tasks.
         {"state": "connecting", "looped_at": NOW - WAIT_SECONDS, "unpolled": 99, "unprobed": 99},
         {"state": "waiting", "looped_at": NOW - WAIT_SECONDS, "unpolled": 99, "unprobed": 99},
+        {"state": "migrating", "looped_at": NOW - WAIT_SECONDS, "waits_for": "old@node"},
         {"state": "stopping", "looped_at": LONG, "unpolled": 99, "slots": (BUSY,)},
     ],
 )
@@ -54,6 +55,7 @@ def test_a_worker_that_works_is_healthy(facts: dict[str, Any]) -> None:
         ({"unprobed": MOST_LOOKS + 1}, "with a free slot"),
         ({"state": "connecting", "looped_at": NOW - WAIT_SECONDS - 1}, "without an attempt"),
         ({"state": "waiting", "looped_at": NOW - WAIT_SECONDS - 1}, "without an attempt or an answer"),
+        ({"state": "migrating", "looped_at": NOW - WAIT_SECONDS - 1}, "without an attempt or an answer"),
         ({"slots": (BUSY, STUCK)}, "okasie.fetch_page, GET list"),
         ({"slots": (STUCK,), "state": "stopping"}, "after its deadline"),
         ({"slots": (STUCK,), "state": "connecting"}, "after its deadline"),

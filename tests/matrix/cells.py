@@ -82,7 +82,10 @@ def _install(folder: Path, python: Python, dependencies: str) -> None:
 
 
 def run(cell: Cell, work: Path) -> Outcome:
-    """Run the demo and the tests. The tests use the sources of the checkout, like the demo."""
+    """Run the demo and the tests. The tests use the sources of the checkout, like the demo.
+
+    What they print is kept in ``work``.
+    """
     try:
         programs = environment(work, cell.python, cell.dependencies)
     except subprocess.CalledProcessError as error:
@@ -94,6 +97,7 @@ def run(cell: Cell, work: Path) -> Outcome:
     demo = _done([python, "-m", "okasie_tasks", "demo"], env, work)
     argv = [python, "-m", "pytest", "-q", "-n", "0", "-m", "not slow", "-W", "default", "-p", "no:cacheprovider"]
     tests = _done([*argv, *TESTS], env, ROOT)
+    (work / f"{cell.title}.log").write_text(demo.stdout + demo.stderr + tests.stdout + tests.stderr)
     return Outcome("ok" if demo.returncode == 0 else _last(demo.stdout + demo.stderr), _summary(tests))
 
 

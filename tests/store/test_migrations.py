@@ -127,8 +127,12 @@ def test_nothing_changes_while_a_worker_of_the_older_release_runs(old: redis.Red
     """The third answer names one that started after the second."""
     answers = chain([["api@old"], [], ["api@old"]], repeat([]))
     layouts: list[bytes | None] = []
-    prepare(old, lambda: next(answers), pause=lambda _: layouts.append(old.get("okasie:layout")))
+    waits: list[list[str]] = []
+    prepare(old, lambda: next(answers), waits=waits.append, pause=lambda _: layouts.append(old.get("okasie:layout")))
     assert layouts == [b"2", b"2"]
+    assert waits[:2] == [["api@old"], ["api@old"]]
+    assert len(waits) > 2, "a step shows that it goes on"
+    assert not any(waits[2:])
     assert_migrated(old)
 
 

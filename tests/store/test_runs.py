@@ -84,6 +84,14 @@ def test_a_run_that_writes_takes_the_place_of_a_plan_that_waits(runs: Runs) -> N
     assert runs.state(plan) == "cancelled"
 
 
+def test_a_time_that_redis_7_2_stored_with_an_exponent_is_read(runs: Runs, client: redis.Redis) -> None:
+    run = begun(runs)
+    client.hset(runs.key(run), "started_ms", "1.7643e+12")
+    found = runs.get(run)
+    assert found is not None
+    assert found.started_ms == 1_764_300_000_000
+
+
 def test_history_is_newest_first(runs: Runs) -> None:
     names = []
     for _ in range(3):

@@ -9,6 +9,8 @@ import pytest
 import redis
 
 from okasie_tasks.cli.sentinel_checks import check_ledger
+from okasie_tasks.cli.status import print_status
+from okasie_tasks.reports.attention import attention_document
 from okasie_tasks.sync import failover, phases, writes
 from okasie_tasks.sync.context import AccountContext
 from tests.sync import driver
@@ -84,14 +86,25 @@ def test_neither_an_incremental_run_nor_one_from_before_heals_it(scenario: Guard
     assert not phases.evidence_of(ctx, begun).source_complete
 
 
-def test_doctor_shows_it_until_then(scenario: GuardedScenario) -> None:
+def test_doctor_status_and_the_console_show_it_until_then(
+    scenario: GuardedScenario, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown() -> tuple[bool, bool]:
+        document = scenario.status()
+        print_status({"accounts": [{**document, "timezone": "UTC"}], "queues": {}, "missing": []})
+        kinds = [one["kind"] for one in attention_document(scenario.services, [ACCOUNT])]
+        return "may lack writes since" in capsys.readouterr().out, "ledger_behind" in kinds
+
     assert list(check_ledger(scenario.ctx.runs, ACCOUNT)) == []
+    assert shown() == (False, False)
     fail_over(scenario.ctx)
+    assert shown() == (True, True)
     (check,) = check_ledger(scenario.ctx.runs, ACCOUNT)
     assert check.warning
     assert "may lack writes since" in check.detail
     scenario.good_run()
     assert list(check_ledger(scenario.ctx.runs, ACCOUNT)) == []
+    assert shown() == (False, False)
 
 
 def test_a_sender_that_may_have_left_gives_way(scenario: GuardedScenario) -> None:

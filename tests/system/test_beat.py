@@ -130,11 +130,39 @@ def test_two_beats_ask_for_each_run_once_and_the_second_makes_good_what_the_firs
     beats.an_hour_passes()
     second.process.send_signal(signal.SIGCONT)
     poll(lambda: beats.sent() == 3, what="the run that is due")
-    poll(lambda: not second.alive, what="the end of the one that lost its lock")
+    poll(lambda: "Beat lost its lock" in second.log.read_text(), what="the one that lost its lock")
     beats.an_hour_passes()
     poll(lambda: beats.sent() == 4, what="the run that is due")
     assert third.alive
     assert not any(beats.sent() > 4 for _ in range(20)), "nothing twice"
+
+    # It stands by, and takes over in its turn.
+    third.process.kill()
+    third.process.wait()
+    beats.an_hour_passes()
+    poll(lambda: beats.sent() == 5, what="the run that is due")
+    assert second.alive
+
+
+def test_beat_outlasts_a_failover_and_sends_what_became_due(beats: Beats, client: redis.Redis) -> None:
+    beat = beats.start()
+    beats.an_hour_passes()
+    poll(lambda: beats.sent() == 1, what="Beat at work")
+    beats.an_hour_passes()
+    client.replicaof("127.0.0.1", "1")  # it may be read, and not written
+    try:
+        poll(lambda: "Beat waits for Redis" in beat.log.read_text(), what="a Beat that waits")
+        client.config_set("replica-serve-stale-data", "no")  # nor read
+        poll(lambda: beat.log.read_text().count("Beat waits for Redis") == 2, what="a Beat that waits")
+    finally:
+        client.config_set("replica-serve-stale-data", "yes")
+        client.replicaof("NO", "ONE")
+    client.delete("okasie:beat::lock")  # as a new master may not have it
+    poll(lambda: beats.sent() == 2, what="the run that became due meanwhile")
+    beats.an_hour_passes()
+    poll(lambda: beats.sent() == 3, what="the run that is due")
+    assert beat.alive
+    assert not any(beats.sent() > 3 for _ in range(20)), "nothing twice"
 
 
 def test_a_restart_of_beat_asks_for_no_full_run(beats: Beats) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import uuid
 
 import pytest
 import redis
 
 from okasie_tasks.settings.redis_url import find_embedded
+from okasie_tasks.store.quarantine import Quarantine
 from okasie_tasks.store.runs import Runs
+from okasie_tasks.store.workers import Workers
 from tests.support import poll
 from tests.system.conftest import Fleet
 
 pytestmark = pytest.mark.system
 
 
-def message(task: str, **kwargs: object) -> str:
+def message(task: str, put_back: dict[str, float] | None = None, **kwargs: object) -> str:
     name = str(uuid.uuid4())
     return json.dumps({
         "body": base64.b64encode(json.dumps([[], kwargs, {}]).encode()).decode(),
@@ -26,6 +29,7 @@ def message(task: str, **kwargs: object) -> str:
         "properties": {
             "correlation_id": name, "delivery_mode": 2, "delivery_tag": name, "body_encoding": "base64",
             "delivery_info": {"exchange": "", "routing_key": "okasie.control"}, "okasie_newer": True,
+            **(put_back or {}),
         },
     })  # fmt: skip
 
@@ -49,6 +53,32 @@ def test_unknown_arguments_and_headers_of_a_message_are_ignored(fleet: Fleet, cl
     poll(lambda: "unknown arguments ignored" in log(fleet), what="a warning")
     client.lpush("okasie.control", message("okasie.sync", account="newer", plan_onyl=True))
     poll(lambda: "unexpected keyword argument 'plan_onyl'" in log(fleet), what="a message in the quarantine")
+
+
+def test_a_message_of_an_unknown_task_waits_while_workers_of_another_release_run(
+    fleet: Fleet, client: redis.Redis
+) -> None:
+    workers, quarantine = Workers(client, prefix="okasie:"), Quarantine(client, prefix="okasie:")
+    before = quarantine.total()
+    sent = message("okasie.reticulate", account="newer")
+    tag = json.loads(sent)["properties"]["delivery_tag"]
+    workers.beat("newer@node", ["okasie.control"], "hash", version="99")
+    try:
+        client.lpush("okasie.control", sent)
+        poll(lambda: client.hexists("unacked", tag), what="the message, put back")
+        assert quarantine.total() == before
+        due = client.zscore("unacked_index", tag)
+        assert due is not None and due > time.time() - 20, "it does not return before the sweep's half minute"
+        client.zadd("unacked_index", {tag: 1}, xx=True)  # half a minute passes
+        poll(lambda: log(fleet).count("message left to workers of another release") == 2, what="the message, put back")
+        client.lpush("okasie.control", message("okasie.frob", {"okasie_put_back_at": time.time() - 3_700}))
+        poll(lambda: quarantine.total() == before + 1, what="a message in the quarantine, after an hour")
+    finally:
+        workers.stopped("newer@node")
+    client.zadd("unacked_index", {tag: 1}, xx=True)
+    poll(lambda: quarantine.total() == before + 2, what="the message in the quarantine")
+    assert "there is no task 'okasie.reticulate'" in quarantine.summary(1).last[0].reason
+    assert not client.hexists("unacked", tag)
 
 
 def test_a_run_in_an_unknown_phase_is_left_to_the_workers_that_know_it(fleet: Fleet, client: redis.Redis) -> None:

@@ -152,6 +152,10 @@ def test_state_of_the_first_layout_is_migrated_once_its_workers_have_stopped(fle
     # While a worker of the older release runs, this one waits, and the old one does all the work.
     new = fleet.worker("new")
     poll(lambda: "waiting for workers of an older release to stop" in text(new), what="a worker that waits")
+    # It is alive, so nothing restarts it, and not ready.
+    poll(lambda: "migrating, waits for old@" in fleet.place.okasie("health").stdout, what="its heartbeat")
+    answer = fleet.place.okasie("health", "--ready")
+    assert (answer.status, "does not consume: migrating, waits for old@" in answer.stdout) == (5, True), answer.text
     refused = fleet.place.okasie("status")
     assert (refused.status, "workers of this release migrate it" in refused.stderr) == (2, True), refused.text
     write_csv(fleet.place.folder / "feed.csv", fleet.rows)
@@ -172,6 +176,7 @@ def test_state_of_the_first_layout_is_migrated_once_its_workers_have_stopped(fle
     old.stopping = True
     old.process.kill()
     fleet.ready(new)
+    poll(lambda: fleet.place.okasie("health", "--ready").status == 0, what="a worker that consumes")
     release(fleet.sandbox)
     assert fleet.client.get("okasie:layout") == str(LAYOUT).encode()
     runs = fleet.place.okasie("runs", "dex", "--json").document["runs"]

@@ -95,6 +95,19 @@ def test_a_push_that_arrives_after_a_read_begins_another_one(feed: Feed) -> None
     assert versions(reads, "A") == [2], "a second push under the same id is a new one"
 
 
+def test_a_read_that_is_kept_answers_the_same_request_again(feed: Feed) -> None:
+    """A preview that waits for a permit does not read its source again."""
+    reads = SourceReads(feed.open)
+    feed.may_end.release(2)
+    first = reads.read("A", ["A"], lambda: 1, keep=True)
+    feed.version_now = 2
+    assert reads.read("A", ["A"], lambda: 2, keep=True) is first
+    assert versions(reads, "B") == [2]
+    assert feed.reads == [["A"], ["B"]]
+    reads.forget("A")
+    assert not reads._of
+
+
 @pytest.mark.parametrize("share", [1, 2, 4])
 def test_the_reads_of_an_account_occupy_its_share_of_the_threads(
     feed: Feed, pool: ThreadPoolExecutor, share: int

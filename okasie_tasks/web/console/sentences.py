@@ -100,6 +100,10 @@ SENTENCES: Final = {
     "{count} live listings existed before the first run and are not in the source": _(
         "%(count)s cars were online before the first sync, and the source does not have them."
     ),
+    # What needs attention.
+    "a full run compares everything before listings that the source lacks are sold": _(
+        "A full sync compares every car first. It begins by itself."
+    ),
     # What is wrong with a row.
     "is required{when}, but the row has none": _("The row has no value, and one is needed."),
     "expected a number{units}, got {value}": _("A number is needed, the row has %(value)s."),

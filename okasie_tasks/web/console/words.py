@@ -68,6 +68,7 @@ GUARDS: Final = {
 ATTENTION: Final = {
     "held": _("Changes wait for your approval"),
     "sells_waiting": _("Sold cars stay online"),
+    "ledger_behind": _("After a failover of Redis, sold cars stay online for now"),
     "rejected": _("Cars cannot be put online as they are"),
     "failed": _("The last sync failed"),
     "stale": _("No sync succeeded for a long time"),
