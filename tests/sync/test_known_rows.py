@@ -103,6 +103,19 @@ def test_a_listing_that_is_gone_on_one_side_opens_the_partition(sim: Simulation)
     assert sim.market.rows["R0"].body["status"] == SOLD
 
 
+def test_an_entry_that_was_written_is_counted_as_it_is_now(sim: Simulation) -> None:
+    def dealers() -> set[str]:
+        (result,) = sim.plain.runs.parts.results(sim.running().id, "diff")
+        return set(result["dealers"])
+
+    before = dealers()
+    sim.put("R0", raw_car("R0", 100, "Alpha", "BRUGGE", 0))
+    sim.push_rows(["R0"])
+    sim.send(1)
+    runs(sim, "incremental", "incremental", "full")
+    assert len(dealers()) == len(before) + 1
+
+
 def test_entries_that_were_lost_are_made_anew(sim: Simulation) -> None:
     sim.redis.delete(f"okasie:ledger:dex:{bucket_of('R0')}")
     runs(sim, "full")
