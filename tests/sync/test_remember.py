@@ -335,7 +335,7 @@ def why(dealer: Dealer, reference: str = "A") -> dict[str, Any]:
     found = listing.why_document(dealer.ctx, reference)
     names = {
             "reference", "account", "ledger", "reject", "waiting", "held_run", "sell_waits_for", "skipped_images",
-            "listing_url", "events", "next", "title", "vin", "state",
+            "listing_url", "events", "next", "title", "vin", "state", "online",
         }  # fmt: skip
     assert set(found) == names
     return found
