@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -29,8 +30,8 @@ BUCKETS = 1024
 """Ledger buckets per account; a partition of a run is a range of buckets."""
 
 
-_SAME_ROW: Final = struct.Struct(">QI")
-_SAME_HASH: Final = struct.Struct(">Q")
+_KEY_OF_ROW: Final = struct.Struct(">Q4x")
+"""The key in one row of `LocalBatch.same`."""
 
 
 class Local(msgspec.Struct, frozen=True, array_like=True):
@@ -216,12 +217,12 @@ def sum_of(keys: Iterable[int]) -> tuple[int, int]:
 
 def rows_as_numbers(joined: bytes) -> Iterable[int]:
     """The keys in `LocalBatch.same`, as integers."""
-    return (key for key, _ in _SAME_ROW.iter_unpack(joined))
+    return chain.from_iterable(_KEY_OF_ROW.iter_unpack(joined))
 
 
-def hashes_as_numbers(joined: bytes) -> Iterable[int]:
-    """The keys in `RemoteBatch.same`, as integers."""
-    return (key for (key,) in _SAME_HASH.iter_unpack(joined))
+def hashes_as_numbers(joined: bytes) -> tuple[int, ...]:
+    """The hashes that `split_hashes` splits, as integers."""
+    return struct.unpack(f">{len(joined) // 8}Q", joined)
 
 
 def encode(value: object) -> bytes:

@@ -101,7 +101,7 @@ class CsvFormat:
 
     def _reader(self, block: Block, head: _Head) -> CsvReader:
         file = BoundedFile(io.BytesIO(block.data), self._bounds, block.name)
-        return CsvReader(file, "utf-8", head.delimiter, piece=(block.line, block.data.decode()))
+        return CsvReader(file, "utf-8", head.delimiter, piece=(block.line, block.data))
 
     def _mapping(self, head: _Head, only: Collection[str] | None = None) -> RowMapping:
         return RowMapping(self._account, columns=head.columns, current_year=self._year, only=only)

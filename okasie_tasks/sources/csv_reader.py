@@ -8,8 +8,8 @@ import io
 import re
 import sys
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
-from itertools import chain
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
@@ -21,6 +21,8 @@ from okasie_tasks.sources.bounds import BoundedFile
 _BLANK: Final = '"\x1a'
 """What a line that is no row may begin with, beside spaces and delimiters. The second one ended files of DOS."""
 _SEPARATOR_LINE: Final = re.compile(r"\"?sep=(.)\"?[\r\n]*", re.IGNORECASE)
+_BYTEWISE: Final = frozenset({"utf-8", "ascii", "cp1252", "cp1250", "iso8859-1", "iso8859-2", "iso8859-15"})
+"""Encodings in which the bytes of line ends are line ends."""
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _MANY_COLUMNS: Final = 3
 """From so many columns on, a line within a quoted field hardly ever has exactly the delimiters of a row."""
@@ -35,7 +37,7 @@ class CsvReader:
     other lines need the csv parser. Lines of nothing but delimiters, spaces and quotes are no rows.
 
     ``skip_lines``: lines above the header. A line ``sep=;`` above it sets the delimiter. ``piece``: the lines before,
-    and the text, if ``file`` is not a whole feed but a piece that `cut` yielded. Raises `LookupError` for an unknown
+    and the text in UTF-8, if ``file`` is not a whole feed but a piece that `cut` yielded. Raises `LookupError` for an unknown
     encoding.
     """
 
@@ -46,15 +48,21 @@ class CsvReader:
         delimiter: str,
         *,
         skip_lines: int = 0,
-        piece: tuple[int, str] | None = None,
+        piece: tuple[int, bytes] | None = None,
     ) -> None:
         self._file, self.delimiter, self._skip_lines = file, delimiter, skip_lines
         self._encoding = "utf-8-sig" if piece is None and encoding.lower() in ("utf-8", "utf8") else encoding
-        self._text: Iterator[str]
-        if piece is None:
-            self._text = io.TextIOWrapper(io.BufferedReader(file, BUFFER_BYTES), encoding=self._encoding, newline="")
+        self._text: Iterator[str] = iter(())
+        self._piece: Iterator[bytes] = iter(())
+        """The lines of a piece that were not looked at."""
+        if piece is not None:
+            self._piece = _lines(io.BytesIO(piece[1]))
+        elif codecs.lookup(encoding).name in _BYTEWISE:
+            raw = _lines(io.BufferedReader(file, BUFFER_BYTES))
+            first = (line.decode(self._encoding) for line in islice(raw, 1))
+            self._text = chain(first, (line.decode(encoding) for line in raw))
         else:
-            self._text = io.StringIO(piece[1], newline="")
+            self._text = io.TextIOWrapper(io.BufferedReader(file, BUFFER_BYTES), encoding=encoding, newline="")
         self._pending: deque[str] = deque()
         self._following: list[str] = []
         self._ended = False
@@ -112,9 +120,12 @@ class CsvReader:
 
         ``known``: fingerprints of lines that are known to be rows.
         """
-        while line := self._next():
+        while True:
+            data = self._pending.popleft().encode() if self._pending else next(self._piece, b"")
+            if not data:
+                return
             self._pass()
-            raw = raw_fingerprint(line.encode())
+            raw, line = raw_fingerprint(data), data.decode()
             if raw in known:
                 yield line, None, raw
             elif self._is_blank(line):
@@ -141,7 +152,9 @@ class CsvReader:
 
     def _next(self) -> str:
         """Return the next line; "" at the end."""
-        return self._pending.popleft() if self._pending else next(self._text, "")
+        if self._pending:
+            return self._pending.popleft()
+        return next(self._text, "") or next(self._piece, b"").decode()
 
     def _first_line(self) -> str:
         """Return the first line that can be a row."""
@@ -224,6 +237,16 @@ class CsvReader:
     def _is_full(self, line: str) -> bool:
         """Return whether a line would be a row of all columns, whatever its quotes mean."""
         return self._width >= _MANY_COLUMNS and line.count(self.delimiter) == self._width - 1
+
+
+def _lines(file: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a file with their ends: LF, CR or both."""
+    for line in file:
+        at = line.find(b"\r")
+        if at < 0 or line[at:] == b"\r\n":
+            yield line
+        else:
+            yield from line.splitlines(keepends=True)
 
 
 def cells_of(line: str, delimiter: str) -> list[str]:

@@ -46,9 +46,10 @@ def missing_listings(ctx: AccountContext, run: Run) -> set[str]:
             entries = seals.packed_others(ctx, seal)
         else:
             entries = ctx.ledger.packed_buckets(buckets_of(partition, partitions))
-        returned = set(_returned(pages))
-        for reference, packed in entries.items():
-            if entry_state(packed).status in LIVE and hash8(reference) not in returned:
+        live = {name: packed for name, packed in entries.items() if entry_state(packed).status in LIVE}
+        returned = set(_returned(pages)) if live else set()
+        for reference, packed in live.items():
+            if hash8(reference) not in returned:
                 # Sent after the pages were read, it could not be on them.
                 missing.update([reference] if Entry.unpack(packed).sent_ms < run.started_ms else [])
     return missing - _assign(ctx, run, missing, _unknown_rows(ctx, run)) if missing else missing

@@ -11,6 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from okasie_tasks.core.estimates import ROWS_PER_PAGE
@@ -27,10 +28,10 @@ from okasie_tasks.core.records import (
     Remote,
     RemoteBatch,
     hash8,
+    hashes_as_numbers,
     merge_counts,
     partition_of_hash,
     partitions_for,
-    split_hashes,
 )
 from okasie_tasks.core.remote_rows import RemoteListing
 from okasie_tasks.logs import get_logger
@@ -199,7 +200,8 @@ def distinct_rows(pages: Callable[[], Iterable[bytes]], *, rows: int) -> int:
     passes = max(1, -(-rows // _IDS_PER_PASS))
     count = 0
     for number in range(passes):
-        count += len({key for page in pages() for key in split_hashes(page) if key[0] % passes == number})
+        ids = chain.from_iterable(map(hashes_as_numbers, pages()))
+        count += len(set(ids) if passes == 1 else {key for key in ids if key % passes == number})
     return count
 
 

@@ -186,7 +186,7 @@ def test_pieces_of_a_csv_have_just_its_rows(rows: list[list[str]], end: str, mos
     account = AccountSettings(name="dex", api_key="env:K")  # type: ignore[arg-type]
 
     def reader(data: bytes, line: int | None = None) -> CsvReader:
-        piece = None if line is None else (line, data.decode())
+        piece = None if line is None else (line, data)
         return CsvReader(BoundedFile(io.BytesIO(data), Bounds(account), "feed"), "utf-8", ";", piece=piece)
 
     plain = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), delimiter=";", strict=True)

@@ -19,5 +19,6 @@ redis.call('HSET', KEYS[1], 'progress_ms', now)
 if ARGV[6] == '' then return 1 end
 local stage = redis.call('HMGET', KEYS[2], 'total', 'published')
 if closed >= tonumber(stage[1] or '0') then return 3 end
-if tonumber(stage[2] or '0') - closed > tonumber(ARGV[6]) then return 2 end
+local published = tonumber(stage[2] or '0')
+if published >= tonumber(stage[1] or '0') or published - closed > tonumber(ARGV[6]) then return 2 end
 return 1
