@@ -37,8 +37,8 @@ class CsvReader:
     other lines need the csv parser. Lines of nothing but delimiters, spaces and quotes are no rows.
 
     ``skip_lines``: lines above the header. A line ``sep=;`` above it sets the delimiter. ``piece``: the lines before,
-    and the text in UTF-8, if ``file`` is not a whole feed but a piece that `cut` yielded. Raises `LookupError` for an unknown
-    encoding.
+    and the text in UTF-8, if ``file`` is not a whole feed but a piece that `cut` yielded. Raises `LookupError` for an
+    unknown encoding.
     """
 
     def __init__(
