@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LISTINGS: Final = (
     "local", "remote", "unchanged", "created", "updated", "sold", "rejected", "held", "drifted", "conflicts", "foreign",
-    "skipped", "warnings", "sells_waiting",
+    "skipped", "already_sold", "warnings", "sells_waiting",
 )  # fmt: skip
 _KINDS: Final = ("list", "bulk", "put", "delete")
 _BY: Final = ("requested_by", "approved_by", "dropped_by", "cancelled_by")

@@ -250,6 +250,8 @@ class PartitionPlan:
             name == "unchanged" and local is None
         ):
             counts[name] = counts.get(name, 0) + 1
+        if name == "settled" and local is not None:
+            counts["already_sold"] = counts.get("already_sold", 0) + 1
 
     def _plan(
         self, reference: str, decision: Decision, local: Local | None, remote: Remote | None, base: Entry | None

@@ -198,6 +198,7 @@ def _report(
         "warnings": decided.get("warnings", 0) + applied.get("warnings", 0),
         "foreign": decided.get("foreign", 0) - taken + sum(page.get("nameless", 0) for page in pages),
         "skipped": run.fact("skipped"),
+        "already_sold": decided.get("already_sold", 0),
         "sells_waiting": decided.get("sells_waiting", 0) + unconfirmed + run.fact("preexisting_waiting"),
     }
     sent, sold = run.fact("planned_upserts"), run.fact("planned_sells")

@@ -82,3 +82,19 @@ def test_a_car_that_somebody_lists_again_after_its_sell_stays_listed(
         scenario.edit({"reference": GONE, "status": "active"})
         assert scenario.quiet()["listings"]["drifted"] == 1
         scenario.quiet()
+
+
+def test_rows_of_cars_that_are_sold_are_counted(tmp_path: Path, redis_url: str, client: redis.Redis) -> None:
+    """Sold before it was ever listed, and sold since: neither needs anything, and the summary accounts for each row."""
+    rows = varied(10, seed=1)
+    for row in rows:
+        row["status"] = "active"
+    rows[0]["status"] = "sold"
+    with HttpScenario(tmp_path, redis_url, rows=rows) as scenario:
+        counts = [scenario.good_run()["listings"]]
+        scenario.rows[1]["status"] = "sold"
+        counts += [scenario.good_run()["listings"] for _ in range(2)]
+    names = ("local", "created", "unchanged", "sold", "already_sold")
+    assert [[found[name] for name in names] for found in counts] == [
+        [10, 9, 0, 0, 1], [10, 0, 8, 1, 1], [10, 0, 8, 0, 2],
+    ]  # fmt: skip

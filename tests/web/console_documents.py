@@ -13,7 +13,7 @@ QUOTA = {
 }  # fmt: skip
 LISTINGS = {
     "local": 1268, "remote": 1500, "unchanged": 821, "created": 12, "updated": 445, "sold": 3, "rejected": 2, "held": 0,
-    "drifted": 0, "conflicts": 0, "foreign": 0, "skipped": 0, "warnings": 0, "sells_waiting": 0,
+    "drifted": 0, "conflicts": 0, "foreign": 0, "skipped": 0, "already_sold": 0, "warnings": 0, "sells_waiting": 0,
 }  # fmt: skip
 
 

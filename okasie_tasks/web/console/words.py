@@ -91,6 +91,7 @@ COUNTS: Final = {
     "conflicts": _("changed on both sides"),
     "foreign": _("not ours"),
     "skipped": _("skipped"),
+    "already_sold": _("already sold"),
     "warnings": _("with warnings"),
     "sells_waiting": _("sold cars waiting"),
 }
