@@ -16,6 +16,7 @@ import redis
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from okasie_tasks import masking
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
 from okasie_tasks.local.supervisor import Supervisor
 
@@ -75,6 +76,12 @@ def patient() -> Iterator[None]:
         patch.setattr("okasie_tasks.marketplace.client._FRESH_SECONDS", 50.0)
         patch.setattr("okasie_tasks.marketplace.client.LATE_SECONDS", 50.0)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget after each test the secrets that it registered: one may be a word of another test's messages."""
+    monkeypatch.setattr(masking, "_known", masking._known)
 
 
 @pytest.fixture(scope="session")

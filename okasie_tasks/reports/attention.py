@@ -98,7 +98,7 @@ def _of_listings(ctx: AccountContext) -> Iterator[dict[str, Any]]:
     _, waiting = ledger.waiting_sells()
     if waiting.count:
         yield _entry("sells_waiting", account, waiting.reason, count=waiting.count)
-    if lost := ctx.runs.lost_writes(account):
+    if lost := ctx.runs.lost_writes(account, look=False):
         text = "a full run compares everything before listings that the source lacks are sold"
         yield _entry("ledger_behind", account, text, count=0, since_ms=lost.from_ms)
     if count := ledger.reject_count():

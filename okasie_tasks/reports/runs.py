@@ -125,7 +125,7 @@ def account_document(ctx: AccountContext, limiter: LimiterStatus) -> dict[str, A
     working = next((run for run in history if run.id == active and run.open), None)
     queued = next((run for run in history if run.state == "queued"), None)
     paused_ms = runs.controls.paused_ms(account)
-    lost = runs.lost_writes(account)
+    lost = runs.lost_writes(account, look=False)
     return {
         "account": account,
         "active": active,

@@ -9,7 +9,7 @@ Keys: ``{prefix}master`` (hash: ``id``, ``run``, ``at_ms``) and ``{prefix}failov
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import redis
 from redis.sentinel import SentinelConnectionPool
@@ -39,11 +39,19 @@ class Failovers:
         """Note the master, and return the last failovers, oldest first."""
         sentinels = "1" if self._behind_sentinels else ""
         found = self._seen(keys=self._keys, args=[redis_now_ms(self._redis), sentinels, _KEEP])
-        return [LostInterval(*map(int, member.split())) for member in cast("list[bytes]", found)]
+        return _intervals(found)
 
-    def since(self, since_ms: int) -> LostInterval | None:
+    def noticed(self) -> list[LostInterval]:
+        """Return the failovers that workers have noticed; only reads, also on a full server."""
+        return _intervals(self._redis.zrange(self._keys[1], 0, -1))
+
+    def since(self, since_ms: int, *, look: bool = True) -> LostInterval | None:
         """Return one interval from the first loss to the last of the failovers noticed since then; None without any."""
-        recent = [lost for lost in self.look() if lost.until_ms >= since_ms]
+        recent = [lost for lost in (self.look() if look else self.noticed()) if lost.until_ms >= since_ms]
         if not recent:
             return None
         return LostInterval(min(lost.from_ms for lost in recent), recent[-1].until_ms)
+
+
+def _intervals(members: Any) -> list[LostInterval]:
+    return [LostInterval(*map(int, member.split())) for member in cast("list[bytes]", members)]

@@ -220,13 +220,14 @@ class Runs:
         """Keep facts of an account that do not depend on a run's success."""
         self.redis.hset(self.account_key(account), mapping=cast("dict[Any, Any]", facts))
 
-    def lost_writes(self, account: str) -> LostInterval | None:
+    def lost_writes(self, account: str, *, look: bool = True) -> LostInterval | None:
         """Return since when the account's ledger may lack writes, after a failover; None once a full run has read on.
 
+        Without ``look``, by the failovers that workers have noticed.
         See `okasie_tasks.core.older_ledger`.
         """
         healed_ms = cast("bytes | None", self.redis.hget(self.account_key(account), "healed_ms"))
-        return self.failovers.since(int(healed_ms or 0) + 1)
+        return self.failovers.since(int(healed_ms or 0) + 1, look=look)
 
     def is_healing(self, account: str, lost: LostInterval) -> bool:
         """Return whether a full run for these lost writes is open, or was requested within the last 15 minutes."""

@@ -19,6 +19,7 @@ from okasie_tasks.alerting.notifier import AlertContext, deliver, detect
 from okasie_tasks.local.fleet import reserved_port
 from okasie_tasks.services import Services
 from okasie_tasks.settings import load_settings
+from okasie_tasks.store.layout import check_layout
 
 PASSWORD = "CANARY-mail-77d1"
 TOKEN = "CANARY-hook-77d1"
@@ -111,6 +112,7 @@ class Senders:
         self._environ = environ
         self._services: list[Services] = []
         self.services = self.worker()
+        check_layout(self.services.redis, prefix="okasie:", accounts=["dex"])  # as workers do when they start
         self.ctx = self.services.alerting()
         self.runs = self.services.runs
 

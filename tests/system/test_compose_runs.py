@@ -155,7 +155,7 @@ def test_every_service_of_the_compose_file_runs_as_it_is_written(containers: Con
             "OKASIE_API_KEY": KEY,
             "FLOWER_BASIC_AUTH": "me:a-long-password",
             "OKASIE_WEB__LISTEN": "0.0.0.0:8600",
-            "OKASIE_WEB_TOKEN": "a-long-token",
+            "OKASIE_WEB_TOKEN": "a-long-token-of-32-characters-and-more",
         }
         command = _command(SERVICES[name])
         if name == "sandbox-urgent":
@@ -174,7 +174,7 @@ def test_every_pod_of_the_manifests_runs_as_it_is_written(containers: Containers
     for secret, text in {
         "redis/url": containers.redis_url,
         "okasie/dex": KEY,
-        "web/dms": "a-long-token",
+        "web/dms": "a-long-token-of-32-characters-and-more",
         "flower/flowerconfig.py": 'basic_auth = ["me:a-long-password"]\n',
     }.items():
         file = containers.place.folder / "secrets" / secret

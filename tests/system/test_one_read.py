@@ -169,7 +169,7 @@ def test_a_reader_that_is_killed_is_replaced_and_no_row_counts_twice(
         assert record is not None
         assert (record.state, record.fact("rows")) == ("done", _ROWS)
         assert record.fact("load_first") == 3, "the blocks of the first read do not count"
-        assert not list(client.scan_iter(f"okasie:run:{run}:data:*"))
+        poll(lambda: not list(client.scan_iter(f"okasie:run:{run}:data:*")), what="the end of its data")
     found = stored(sandbox, "dex")
     assert len(found) == _ROWS
     assert {row["status"] for row in found.values()} == {"active"}

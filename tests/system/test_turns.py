@@ -100,7 +100,7 @@ def test_thirty_pages_take_few_messages_and_each_is_read_in_spite_of_ends_and_de
         before = messages(workers)
         document = dealer.ended(dealer.begun())
         assert document["requests"]["list"] == document["requests"]["minimum"] == _PAGES
-        assert messages(workers) - before == 6, "the first page, and a window of five that go on"
+        assert messages(workers) - before == 3, "the first page, and a window of two that go on"
 
         # A worker that is told to stop hands on what it goes on with: nobody waits for it, no page is read twice.
         run = dealer.begun()
