@@ -79,9 +79,11 @@ def patient() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _forgotten_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def _forgotten_secrets() -> Iterator[None]:
     """Forget after each test the secrets that it registered: one may be a word of another test's messages."""
-    monkeypatch.setattr(masking, "_known", masking._known)
+    before = masking._known
+    yield
+    masking._known = before
 
 
 @pytest.fixture(scope="session")

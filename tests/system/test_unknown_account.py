@@ -149,7 +149,7 @@ def celery_processes(up: Up) -> set[int]:
 def reload(up: Up, place: Place) -> None:
     before = celery_processes(up)
     up.process.send_signal(signal.SIGHUP)
-    poll(lambda: len(now := celery_processes(up)) == 5 and not now & before, what="new workers and Beat")
+    poll(lambda: len(now := celery_processes(up)) == len(WORKERS) + 1 and not now & before, what="new workers and Beat")
     poll(lambda: place.okasie("status").status == 0, what="workers that consume")
     assert "ended (status" not in up.said()
 
