@@ -22,6 +22,7 @@ from okasie_tasks.core.unreadable import UnreadableRows, WaitingSells
 from okasie_tasks.store.catalog import Catalog
 from okasie_tasks.store.known_rows import KnownRows
 from okasie_tasks.store.scripts import script
+from okasie_tasks.store.write_locks import HeldLocks
 
 _PER_STEP: Final = 500
 """Entries in one step of Redis: enough to hide the trip, few enough not to block others on the same server."""
@@ -46,6 +47,7 @@ class Ledger:
         self.known = KnownRows(client, prefix=prefix, account=account)
         self._swap = script(client, "ledger_swap")
         self._read = script(client, "ledger_read")
+        self._note = script(client, "creates_note")
 
     def get(self, references: Sequence[str]) -> dict[str, Entry]:
         """Return the entries of these references, without unknown ones."""
@@ -107,11 +109,13 @@ class Ledger:
 
     # -- creates without an answer -----------------------------------------------------------------------------------
 
-    def note_creates(self, references: Collection[str]) -> None:
-        """Note listings that are about to be created; see `okasie_tasks.sync.doubtful`."""
-        if references:
-            self._redis.sadd(self._creates, *references)
-            self._redis.expire(self._creates, _KEEP_CREATES_SECONDS)
+    def note_creates(self, references: Collection[str], locks: HeldLocks) -> bool:
+        """Note listings that are about to be created; see `okasie_tasks.sync.doubtful`.
+
+        Returns False, and notes none, if one of their write locks was lost.
+        """
+        args: list[str | int] = [locks.token, _KEEP_CREATES_SECONDS, *references]
+        return not references or bool(self._note(keys=[locks.key, self._creates], args=args))
 
     def noted_creates(self, references: Sequence[str]) -> list[str]:
         """Return which of these listings were noted."""

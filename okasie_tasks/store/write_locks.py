@@ -34,6 +34,15 @@ class HeldLocks(frozenset[str]):
     """Locked references. ``still_held()``: renews them all for a whole lease; returns whether all are still held."""
 
     still_held: Callable[[], bool]
+    key: str
+    """Of the account's locks in Redis."""
+    token: str
+    """Of this holder."""
+    account: str
+
+    def lost(self) -> ListingLocked:
+        """What to raise when one of them is no longer held."""
+        return ListingLocked("the lock of one of these listings was lost", seconds=_BUSY_SECONDS, where=self.account)
 
 
 class WriteLocks:
@@ -45,14 +54,14 @@ class WriteLocks:
         self._lock, self._keep = script(client, "write_lock"), script(client, "write_keep")
 
     @contextlib.contextmanager
-    def all(self, references: Sequence[str]) -> Iterator[None]:
+    def all(self, references: Sequence[str]) -> Iterator[HeldLocks]:
         """Lock all of these. Raises `ListingLocked`, holding none, when one of them is being written."""
         with self._acquire(references, "all") as mine:
             if len(mine) < len(references):
                 raise ListingLocked(
                     "one of these listings is being written", seconds=_BUSY_SECONDS, where=self._account
                 )
-            yield
+            yield mine
 
     @contextlib.contextmanager
     def free(self, references: Sequence[str]) -> Iterator[HeldLocks]:
@@ -74,6 +83,7 @@ class WriteLocks:
         with self._renewed(token, mine):
             try:
                 held = HeldLocks(mine)
+                held.key, held.token, held.account = self._key, token, self._account
                 held.still_held = lambda: self._extend(token, mine, LEASE_SECONDS) == len(mine)
                 yield held
             except Unavailable as error:

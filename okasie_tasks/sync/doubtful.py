@@ -16,11 +16,9 @@ from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.sync.partition import Partition
 
 
-def note(ctx: AccountContext, items: Sequence[Outgoing], known: Collection[str]) -> set[str]:
-    """Note the creates among the items of a request; return their references. ``known``: those in the ledger."""
-    creates = {item.reference for item in items if item.action == "create" and item.reference not in known}
-    ctx.ledger.note_creates(creates)
-    return creates
+def creates_of(items: Sequence[Outgoing], known: Collection[str]) -> set[str]:
+    """The references of the creates among the items of a request. ``known``: those in the ledger."""
+    return {item.reference for item in items if item.action == "create" and item.reference not in known}
 
 
 def claim(ctx: AccountContext, partition: Partition, *, plan_only: bool) -> None:

@@ -11,6 +11,7 @@ from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Outgoing, Planned, merge_counts
 from okasie_tasks.errors import ItemRejected, RetryLater, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
+from okasie_tasks.store.write_locks import HeldLocks
 from okasie_tasks.sync import audit, doubtful, failover, halving, rejects, skipped_images
 from okasie_tasks.sync.approvals import approval_of
 from okasie_tasks.sync.context import AccountContext, Part
@@ -29,7 +30,7 @@ def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
     if chunk is None or not chunk.items:
         return {}
     references = [item.reference for item in chunk.items]
-    with ctx.locks.all(references):
+    with ctx.locks.all(references) as locks:
         if not ctx.runs.parts.owns_claim(*part):
             return {}  # this worker was suspended and lost its claim; closing the part finds the same
         base = ctx.ledger.get(references)
@@ -40,7 +41,7 @@ def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
         items = [item for item in current if not _is_selling(changes.get(item.reference))]
         ctx.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in superseded)
         chunk.counts = merge_counts([chunk.counts, {"overtaken": len(chunk.items) - len(items)}])
-        accepted = bool(items) and _send(ctx, part, chunk, items, base, call=call)
+        accepted = bool(items) and _send(ctx, part, chunk, items, base, call=call, locks=locks)
         if chunk.is_probe and not accepted:
             raise Unavailable("no listing could be sent to see whether the marketplace accepts any", seconds=0)
         if chunk.is_probe:
@@ -50,13 +51,22 @@ def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
 
 
 def _send(
-    ctx: AccountContext, part: Part, chunk: Chunk, items: list[Outgoing], base: dict[str, Entry], *, call: Call
+    ctx: AccountContext,
+    part: Part,
+    chunk: Chunk,
+    items: list[Outgoing],
+    base: dict[str, Entry],
+    *,
+    call: Call,
+    locks: HeldLocks,
 ) -> bool:
     """Send these items of the chunk, and add to its counts. Returns whether any was accepted.
 
     Raises `Unavailable` if the answer leaves some open.
     """
-    creates = doubtful.note(ctx, items, base)
+    creates = doubtful.creates_of(items, base)
+    if not ctx.ledger.note_creates(creates, locks):
+        raise locks.lost()
     try:
         answer = call.bulk_upsert([(item.reference, item.body) for item in items])
     except ItemRejected as refused:

@@ -20,6 +20,7 @@ from okasie_tasks.core.pending import PendingChange, is_superseded, sold
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.errors import ItemRejected, ListingLocked, RetryLater, RunAborted, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer
+from okasie_tasks.store.write_locks import HeldLocks
 from okasie_tasks.sync import audit, rejects
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext
 from okasie_tasks.sync.sells import send_sell
@@ -56,8 +57,8 @@ class Sender:
         self._ctx, self._token, self._sleep, self._coming = ctx, token, sleep, coming
         self._outcomes = Outcomes(ctx, rng)
         self._sold_last = False
-        self._still_held: Callable[[], bool] = lambda: True
-        """Whether this sender still holds the locks. One that was suspended for long has lost them."""
+        self._locks = HeldLocks()
+        """Of the request that is being sent. A sender that was suspended for long has lost them."""
 
     def run(self) -> None:
         """Send what is queued, unless another caller is the sender.
@@ -155,7 +156,7 @@ class Sender:
             self._outcomes.finish([(pair, "overtaken", "something newer was sent before it") for pair in superseded])
             batch = [pair for pair in batch if pair not in superseded]
             if batch:
-                self._still_held = locked.still_held
+                self._locks = locked
                 self._request(call, batch, base)
 
     def _is_superseded(self, change: PendingChange, entry: Entry | None) -> bool:
@@ -185,7 +186,8 @@ class Sender:
         # If these are never answered and given up, the marketplace may have them all the same: see `sync.doubtful`.
         # A listing that was pushed inline stays, whether its row is in the source or not.
         creates = {change.reference for _, change in batch if not change.inline}.difference(base)
-        self._ctx.ledger.note_creates(creates)
+        if not self._ctx.ledger.note_creates(creates, self._locks):
+            raise self._locks.lost()
         try:
             if len(items) == 1:
                 answer = call.put(items[0].reference, _put_body(items[0].body))
@@ -195,7 +197,7 @@ class Sender:
             self._outcomes.refused_whole(batch, items, refused, base)
             self._ctx.ledger.forget_creates(creates)
             return
-        if not self._still_held():
+        if not self._locks.still_held():
             return  # another sender may have sent it, or something newer; otherwise it is still queued
         accepted: list[tuple[QueuedChange, Outgoing, ItemAnswer]] = []
         again: list[tuple[QueuedChange, ItemAnswer]] = []
@@ -223,7 +225,7 @@ class Sender:
             raise Unavailable(f"DELETE left it {answer.status}", seconds=0, where=change.reference)
         if not answer.known:
             outcome, message = "not_found", "the marketplace does not have it; it will not be created either"
-        if not self._still_held():
+        if not self._locks.still_held():
             return
         now_ms = self._now_ms()
         self._outcomes.write([change.reference], base, lambda _, known: sold(change, known, now_ms=now_ms))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
 
+from okasie_tasks.store.write_locks import HeldLocks
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import varied
 from tests.sync.test_failing_content import answer, calm
@@ -120,3 +121,40 @@ def test_a_push_that_is_answered_leaves_no_note(scenario: GuardedScenario) -> No
     send(scenario, rounds=1)
     assert set(names) <= scenario.standing().keys()
     assert scenario.ctx.ledger.noted_creates(names) == []
+
+
+# -- senders that stand still ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noted(scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What each attempt to note creates gives: before the first, another sender has taken and released the locks."""
+    ledger, attempts = scenario.ctx.ledger, list[bool]()
+    note = ledger.note_creates
+
+    def late(references: Collection[str], locks: HeldLocks) -> bool:
+        if references and not attempts:
+            scenario.ctx.runs.redis.hset(locks.key, next(iter(references)), "1000 another")
+        noted = note(references, locks)
+        if references:
+            attempts.append(noted)
+            assert noted or ledger.noted_creates(list(references)) == []
+        return noted
+
+    monkeypatch.setattr(ledger, "note_creates", late)
+    return attempts
+
+
+def test_a_chunk_that_lost_its_locks_notes_and_sends_nothing(scenario: GuardedScenario, noted: list[bool]) -> None:
+    scenario.rows += varied(_NEW, seed=6, first=100)
+    assert scenario.told()["listings"]["created"] == _NEW
+    assert noted == [False, True]
+
+
+def test_a_push_that_lost_its_locks_notes_and_sends_nothing(scenario: GuardedScenario, noted: list[bool]) -> None:
+    new = varied(_NEW, seed=6, first=100)
+    scenario.rows += new
+    names = [row["stock_no"] for row in new]
+    push(scenario, *names)
+    send(scenario, rounds=1)
+    assert (noted, scenario.standing().keys() & names) == ([False, True], set(names))

@@ -91,13 +91,14 @@ def complete(traced: Traced, name: str, ends_with: str, **attributes: object) ->
 def test_a_full_run_is_one_trace_from_the_command_to_each_request(traced: Traced) -> None:
     status, document = traced.place.sync("dex", "--full")
     assert (status, document["listings"]["created"]) == (0, CARS)
+    requests = sum(document["requests"].get(kind, 0) for kind in ("list", "bulk", "put", "delete", "locations"))
+    # Each worker exports for itself: the trace may be connected before the last of them has.
+    poll(lambda: len(_sent(complete(traced, "okasie sync", "full run"))) >= requests, what="the span of each request")
     spans = complete(traced, "okasie sync", "full run")
     assert len(traced.receiver.traces_of("full run", account="dex")) == 1
     assert {span.process for span in spans} == {"command", "worker"}
-    sent = [span for span in spans if REQUEST_ID in span.attributes]
-    assert len(sent) == sum(
-        document["requests"].get(kind, 0) for kind in ("list", "bulk", "put", "delete", "locations")
-    )
+    sent = _sent(spans)
+    assert len(sent) == requests
     assert all(len(span.attributes[REQUEST_ID]) == 32 for span in sent)
     parents = {span.id: span for span in spans}
     assert {parents[s.parent].name for s in sent if s.name == "POST /listings/bulk-upsert"} == {"part upsert"}
@@ -166,6 +167,11 @@ def _tasks(traced: Traced, pushes: list[str]) -> list[Span]:
     """The tasks that took these pushes up."""
     spans = [span for span in traced.receiver.spans if span.name == "run/okasie.push"]
     return [span for span in spans if span.attributes.get("messaging.message.id") in pushes]
+
+
+def _sent(spans: list[Span]) -> list[Span]:
+    """The requests to the marketplace."""
+    return [span for span in spans if REQUEST_ID in span.attributes]
 
 
 def _depth(parents: dict[str, Span], span: Span) -> int:
