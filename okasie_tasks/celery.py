@@ -24,6 +24,7 @@ from okasie_tasks.core.sentinel_url import is_sentinel
 from okasie_tasks.errors import OkasieError
 from okasie_tasks.settings import AccountSettings, Settings, load_settings
 from okasie_tasks.settings.redis_url import redis_url, redis_urls, without_login
+from okasie_tasks.worker import garbage as _garbage  # noqa: F401 - connects its signal
 from okasie_tasks.worker import telemetry as _telemetry  # noqa: F401 - connects its signals
 from okasie_tasks.worker.bootsteps import ChildWatch, FirstStart, KeepAddress, LeaseKeeper
 from okasie_tasks.worker.health import Health

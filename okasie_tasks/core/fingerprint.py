@@ -125,6 +125,7 @@ _EMPTY_PLACE: Final[Mapping[str, Any]] = dict.fromkeys(PLACE)
 _THEIRS: Final = tuple((spec.name, _NORMALISE[spec.kind], spec.name in PLACE) for spec in _SPECS)
 _MONTH_AT: Final = COMPARED_FIELDS.index("firstRegistration")
 _FORMS: Final = {name: normal for name, normal, _ in _THEIRS}
+_TEXTS: Final = frozenset(name for name, normal in _FORMS.items() if normal is _text) - {"firstRegistration"}
 
 
 def compared(listing: Listing) -> Compared:
@@ -168,6 +169,8 @@ def read_row(raw: Mapping[str, Any]) -> tuple[Compared, int]:
 
 def field_form(name: str, value: object) -> object:
     """Return the compared form of one field; a field that is not compared stays as it is."""
+    if value.__class__ is str and name in _TEXTS:  # most values: each listing that is sent asks for some twenty
+        return value.strip() or None
     normal = _FORMS.get(name)
     if value is None or normal is None:
         return value

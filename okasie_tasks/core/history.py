@@ -74,11 +74,9 @@ _LIMITS: Final = (("reason", 80), ("run", 36), ("request_id", 80), ("code", 40),
 
 def fit(event: Event) -> Event:
     """Return the event as stored: texts cut, and changes dropped until `pack` needs at most `EVENT_BYTES`."""
-    event = msgspec.structs.replace(
-        event,
-        **{name: _clip(getattr(event, name), most) for name, most in _LIMITS},
-        warnings=tuple(_clip(text, 64) for text in event.warnings[:_WARNINGS]),
-    )
+    cut = {name: _clip(getattr(event, name), most) for name, most in _LIMITS}
+    warnings = tuple([_clip(text, 64) for text in event.warnings[:_WARNINGS]])
+    event = msgspec.structs.replace(event, **cut, warnings=warnings)
     if len(pack(event)) <= EVENT_BYTES:
         return event
     if len(event.warnings) > 2:
@@ -90,6 +88,17 @@ def fit(event: Event) -> Event:
     if len(pack(event)) > EVENT_BYTES:
         event = msgspec.structs.replace(event, message=_clip(event.message, 56))
     return event
+
+
+def stored(event: Event) -> bytes:
+    """Cut the event to what is stored, and encode it."""
+    # The events of a first sync differ only between chunks. Equal changes may be of different types: 1, 1.0 and True.
+    return pack(fit(event)) if event.changes else _stored_alike(event)
+
+
+@lru_cache(maxsize=100)
+def _stored_alike(event: Event) -> bytes:
+    return pack(fit(event))
 
 
 def pack(event: Event) -> bytes:

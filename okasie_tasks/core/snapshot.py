@@ -44,13 +44,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             price=brief(values.get("price")),
             mileage=brief(values.get("mileage")),
             status=brief(values.get("status")),
-            hashes={name: hash_of(value) for name, value in values.items() if name in _HASHED and value not in _EMPTY},
+            # Zero and False are values, unlike an empty text or list.
+            hashes={
+                name: hash_of(value) for name, value in values.items() if name in _HASHED and (value or value == 0)
+            },
         )
 
     def pack(self) -> bytes:
         """Encode a bitmap of the fields, their hashes in order, and the three values: about 90 bytes, at most 130."""
         names = sorted(self.hashes, key=_PLACES.__getitem__)
-        bits = sum(1 << _PLACES[name] for name in names)
+        bits = sum([1 << _PLACES[name] for name in names])
         joined = b"".join([self.hashes[name] for name in names])
         status = STATUSES.index(str(self.status)) if self.status in STATUSES else 0
         values = msgspec.msgpack.encode((self.price, self.mileage, status))

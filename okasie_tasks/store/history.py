@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, cast
 
 import msgspec
 import redis
 
-from okasie_tasks.core.history import Event, fit, pack, unpack
+from okasie_tasks.core.history import Event, stored, unpack
 from okasie_tasks.core.records import bucket_of
 from okasie_tasks.core.snapshot import Snapshot
 from okasie_tasks.store.scripts import script
@@ -71,7 +72,7 @@ class History:
             batch = left[start : start + _PER_TRIP]
             arguments: list[str | bytes | int] = [KEEP_HISTORY_SECONDS, EVENTS_PER_LISTING]
             for reference, event, snapshot in batch:
-                arguments += [reference, pack(fit(event)), snapshot]
+                arguments += [reference, stored(event), snapshot]
             self._add(keys=[self._key(_month(event.at_ms), name) for name, event, _ in batch], args=arguments)
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ class History:
         """Add drifts and conflicts to the account's log, of which the newest 200 are kept."""
         pipe = self._redis.pipeline(transaction=False)
         for reference, event in entries:
-            value = msgspec.msgpack.encode((reference, pack(fit(event))))
+            value = msgspec.msgpack.encode((reference, stored(event)))
             pipe.lrem(self._conflicts, 0, value)  # type: ignore[arg-type]  # a client's retry is one entry
             pipe.lpush(self._conflicts, value)
         if len(pipe):
@@ -151,6 +152,7 @@ def _split(value: bytes) -> tuple[bytes, list[bytes]]:
     return snapshot, events
 
 
+@lru_cache(maxsize=10)
 def _month(at_ms: int) -> int:
     """Return the month as a number; consecutive months differ by one."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -6,13 +6,11 @@
 --
 -- Invariant: a sender that stood still and lost its locks leaves no note behind the answer of another sender.
 
-for i = 3, #ARGV do
-  if string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^%d+ (.*)$') ~= ARGV[1] then
+for _, held in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV, 3))) do
+  if not held or string.match(held, '^%d+ (.*)$') ~= ARGV[1] then
     return 0
   end
 end
-for i = 3, #ARGV do
-  redis.call('SADD', KEYS[2], ARGV[i])
-end
+redis.call('SADD', KEYS[2], unpack(ARGV, 3))
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 return 1

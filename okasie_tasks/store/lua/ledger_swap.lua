@@ -6,16 +6,23 @@
 -- Returns  the references that another process changed since (not written here).
 -- Invariant: an entry never changes without being marked as touched, or a known row would be trusted that differs.
 -- Idempotent under a client's retry: the retry finds the new entry and counts it as written.
-local lost = {}
+local lost, touched, written = {}, {}, {}
 local number = redis.call('HGET', KEYS[2], 'run_number') or '0'
 for change = 1, #KEYS - 2 do
-  local bucket, i = KEYS[change + 2], 4 * change - 3
-  local now = redis.call('HGET', bucket, ARGV[i]) or ''
+  local i = 4 * change - 3
+  local now = redis.call('HGET', KEYS[change + 2], ARGV[i]) or ''
   if now == ARGV[i + 2] or now == ARGV[i + 3] then
-    redis.call('HSET', bucket, ARGV[i], ARGV[i + 3])
-    redis.call('HSET', KEYS[1], ARGV[i + 1], number)
+    touched[#touched + 1] = ARGV[i + 1]
+    touched[#touched + 1] = number
+    written[#written + 1] = change
   else
     lost[#lost + 1] = ARGV[i]
   end
+end
+if #touched > 0 then
+  redis.call('HSET', KEYS[1], unpack(touched))
+end
+for _, change in ipairs(written) do
+  redis.call('HSET', KEYS[change + 2], ARGV[4 * change - 3], ARGV[4 * change])
 end
 return lost

@@ -6,16 +6,19 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local kept = 0
-for i = 3, #ARGV do
-  local holder = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^%d+ (.*)$')
-  if holder == ARGV[1] then
-    kept = kept + 1
-    if ARGV[2] == '0' then
-      redis.call('HDEL', KEYS[1], ARGV[i])
-    else
-      redis.call('HSET', KEYS[1], ARGV[i], string.format('%.0f', now + tonumber(ARGV[2])) .. ' ' .. ARGV[1])
-    end
+local lock = string.format('%.0f', now + tonumber(ARGV[2])) .. ' ' .. ARGV[1]
+local kept, locks = {}, {}
+for i, held in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV, 3))) do
+  if held and string.match(held, '^%d+ (.*)$') == ARGV[1] then
+    local reference = ARGV[i + 2]
+    kept[#kept + 1] = reference
+    locks[#locks + 1] = reference
+    locks[#locks + 1] = lock
   end
 end
-return kept
+if #kept > 0 and ARGV[2] == '0' then
+  redis.call('HDEL', KEYS[1], unpack(kept))
+elseif #kept > 0 then
+  redis.call('HSET', KEYS[1], unpack(locks))
+end
+return #kept

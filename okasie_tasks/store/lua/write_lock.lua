@@ -9,18 +9,21 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token, lease, all = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'all'
-local free = {}
-for i = 4, #ARGV do
-  local held = redis.call('HGET', KEYS[1], ARGV[i])
+local lock = string.format('%.0f', now + lease) .. ' ' .. token
+local free, locks = {}, {}
+for i, held in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV, 4))) do
   local till, holder = string.match(held or '', '^(%d+) (.*)$')
   if not held or holder == token or tonumber(till) <= now then
-    free[#free + 1] = ARGV[i]
+    local reference = ARGV[i + 3]
+    free[#free + 1] = reference
+    locks[#locks + 1] = reference
+    locks[#locks + 1] = lock
   elseif all then
     return {}
   end
 end
-for _, reference in ipairs(free) do
-  redis.call('HSET', KEYS[1], reference, string.format('%.0f', now + lease) .. ' ' .. token)
+if #free > 0 then
+  redis.call('HSET', KEYS[1], unpack(locks))
 end
 redis.call('PEXPIRE', KEYS[1], 3600000)
 return free
