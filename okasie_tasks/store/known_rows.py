@@ -36,6 +36,8 @@ _ENTRIES: Final = "entries"
 _MOST_TOUCHED_PERCENT: Final = 25
 """If a run leaves more of the ledger's entries touched, the next one decodes everything instead."""
 _FEW: Final = 1_000
+_MOST_UNDER_SEALS: Final = 20_000
+"""Each partition of some 10,000 rows reads all that was touched."""
 _PER_TRIP: Final = 2_000
 
 
@@ -77,15 +79,15 @@ class KnownRows:
         """Return those of the keys, and maybe others, whose entries were written since run ``number`` began."""
         if not keys:
             return set()
-        if (touched := self._touched()) is not None:
+        if (touched := self._touched(_FEW)) is not None:
             return {key for key, value in touched.items() if int(value) >= number}
         names = list(keys)
         values = cast("list[bytes | None]", self._redis.hmget(self.touched_key, cast("Any", names)))
         return {key for key, value in zip(names, values, strict=True) if value is not None and int(value) >= number}
 
-    def _touched(self) -> dict[bytes, bytes] | None:
-        """Return all that was touched, key -> number, or None if that is much."""
-        found = cast("list[bytes] | None", self._written(keys=[self.touched_key], args=[_FEW]))
+    def _touched(self, most: int) -> dict[bytes, bytes] | None:
+        """Return all that was touched, key -> number, or None if that is more than ``most``."""
+        found = cast("list[bytes] | None", self._written(keys=[self.touched_key], args=[most]))
         return None if found is None else dict(zip(found[::2], found[1::2], strict=True))
 
     def prune(self, number: int, *, entries: int) -> None:
@@ -119,15 +121,23 @@ class KnownRows:
     # -- partitions in which nothing changed -------------------------------------------------------------------------
 
     def seal(self, partition: int, partitions: int) -> Seal | None:
-        """Return the seal of a partition; None if it has none, or one of its entries may have been written since."""
+        """Return the seal of a partition, or None if it has none for so many partitions. See `holds`."""
         first, value = cast("list[bytes | None]", self._redis.hmget(self._seals, [_FROM, str(partition)]))
         if value is None:
             return None
         seal = msgspec.msgpack.decode(value, type=Seal)
-        if seal.number < int(first or 0) or seal.partitions != partitions or (touched := self._touched()) is None:
-            return None
-        written = (key for key, number in touched.items() if int(number) >= seal.number)
-        return None if any(partition_of_hash(key, partitions) == partition for key in written) else seal
+        return seal if seal.number >= int(first or 0) and seal.partitions == partitions else None
+
+    def holds(self, seal: Seal, partition: int, *, but: frozenset[bytes] = frozenset()) -> bool:
+        """Return whether no entry of the partition was written since it was sealed. ``but``: keys that may have been.
+
+        False if so much was written that a look costs more than it saves.
+        """
+        touched = self._touched(_MOST_UNDER_SEALS)
+        if touched is None:
+            return False
+        written = (key for key, number in touched.items() if int(number) >= seal.number and key not in but)
+        return not any(partition_of_hash(key, seal.partitions) == partition for key in written)
 
     def keep_seal(self, partition: int, seal: Seal) -> None:
         self._redis.hset(self._seals, str(partition), cast("Any", msgspec.msgpack.encode(seal)))

@@ -41,11 +41,7 @@ def missing_listings(ctx: AccountContext, run: Run) -> set[str]:
     partitions = run.fact("partitions", 1)
     for partition in _partitions(run):
         pages = list(ctx.runs.data.fetch(run.id, f"remote:{partition}", RemoteBatch))
-        seal = ctx.ledger.known.seal(partition, partitions)
-        if seal is not None and seals.has_listings(seal, pages):
-            entries = seals.packed_others(ctx, seal)
-        else:
-            entries = ctx.ledger.packed_buckets(buckets_of(partition, partitions))
+        entries = seals.entries_without_listing(ctx, partition, partitions, pages)
         live = {name: packed for name, packed in entries.items() if entry_state(packed).status in LIVE}
         returned = set(_returned(pages)) if live else set()
         for reference, packed in live.items():

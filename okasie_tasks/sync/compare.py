@@ -65,10 +65,10 @@ def diff_chunk(
 
     ``number``: of the run.
     """
-    partition, settled, seal = seals.open_partition(
+    partition, rest = seals.open_partition(
         ctx, part.run, part.number, partitions, full=evidence.full, load_first=load_first
     )
-    settled += partition.take_settled(full=evidence.full)
+    settled = rest.states() + partition.take_settled(full=evidence.full)
     doubtful.claim(ctx, partition, plan_only=plan_only)
     known_rejects = ctx.ledger.rejects(
         sorted({*partition.rows, *(r for r, e in partition.base.items() if e.flags & Flag.REJECTED)})
@@ -86,10 +86,9 @@ def diff_chunk(
     plan.titles = ctx.ledger.catalog.get(list(partition.titles))
     plan.write(plan_only=plan_only)
     if not plan_only:
-        if seal is None:
-            titles.note(ctx, partition, complete=evidence.source_complete)
+        titles.note(ctx, partition, complete=evidence.source_complete)
         if evidence.full:
-            seals.note(ctx, partition, seal, number, partitions)
+            seals.note(ctx, partition, rest, number, partitions)
     return plan.result
 
 

@@ -50,11 +50,14 @@ KNOWN: Final[dict[str, Cut]] = {
     "sum": Cut(f"{_CORE}/records.py", "return len(numbers), sum(numbers) % 2**64", "return 0, 0"),
     "row_of_the_sum": Cut(f"{_CORE}/records.py", "numbers = list(keys)", "numbers = [key for key in keys if key % 4]"),
     "mapping": Cut(f"{_CORE}/row_cache.py", "if kept[:_WIDTH] != version or", "if"),
-    "touched": Cut("okasie_tasks/store/lua/ledger_swap.lua", "redis.call('HSET', KEYS[2], ARGV[i + 1], number)", ""),
-    "touched_seal": Cut(_ROWS, "if int(number) >= seal.number)", "if False)"),
+    "touched": Cut("okasie_tasks/store/lua/ledger_swap.lua", "redis.call('HSET', KEYS[1], unpack(touched))", ""),
+    "touched_seal": Cut(_ROWS, "if int(number) >= seal.number and", "if False and"),
     "touched_row": Cut(f"{_SYNC}/load.py", "written_since(noted_by, keys) | ", "written_since(10**9, keys) | "),
     "touched_listing": Cut(f"{_SYNC}/fetch.py", "if key not in written:", "if True:"),
     "others": Cut(f"{_SYNC}/seals.py", "if entry != ABSENT}", "if False}"),
+    "either_side": Cut(f"{_SYNC}/seals.py", "for side in sides)", "for side in sides[:1])"),
+    "counted": Cut(f"{_SYNC}/seals.py", "    settled.subtract(entry[SHARED] for entry in packed.values())\n", ""),
+    "kept_others": Cut(f"{_SYNC}/seals.py", "sorted(unlisted.union(partition.base))", "sorted(unlisted)"),
     "lost_entries": Cut(_ROWS, "or 0):\n            self.forget()", "or 0):\n            pass"),
 }
 
