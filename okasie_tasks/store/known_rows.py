@@ -79,7 +79,7 @@ class KnownRows:
         """Return those of the keys, and maybe others, whose entries were written since run ``number`` began."""
         if not keys:
             return set()
-        if (touched := self._touched(_FEW)) is not None:
+        if (touched := self._touched(len(keys))) is not None:
             return {key for key, value in touched.items() if int(value) >= number}
         names = list(keys)
         values = cast("list[bytes | None]", self._redis.hmget(self.touched_key, cast("Any", names)))
