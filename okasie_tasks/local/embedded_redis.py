@@ -123,6 +123,8 @@ class EmbeddedRedis:
             "dir": str(data),
             "appendonly": "yes",
             "appendfsync": "everysec",
+            # Bodies that wait to be sent grow the file fast, and are gone in minutes: rewriting it would copy them.
+            "auto-aof-rewrite-min-size": "256mb",
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",

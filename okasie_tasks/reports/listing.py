@@ -211,7 +211,7 @@ def next_step(
         again = f" again, after {change.tries} failed attempts" if change.tries else ""
         return f"a {change.kind} waits and is sent{again} as soon as a permit is available"
     if reject is not None:
-        return _while_rejected(reject, policy)
+        return _while_rejected(reject, policy, is_known=entry is not None)
     if entry is None:
         return "the next run decides" if events else "unknown reference; a run that finds it decides"
     if entry.status == "sold":
@@ -219,9 +219,11 @@ def next_step(
     return _while_listed(entry, policy)
 
 
-def _while_rejected(reject: Reject, policy: AccountPolicy) -> str:
+def _while_rejected(reject: Reject, policy: AccountPolicy, *, is_known: bool) -> str:
     if reject.unreadable:
         return "its row has no readable reference: until it is fixed or removed, no listing that disappears is sold"
+    if not reject.attempts and not is_known:
+        return "its row is invalid and it was never sent: it is sent once the row is fixed"
     if not reject.attempts:
         return "its row is invalid: nothing is sent until the row is fixed; the marketplace keeps its version"
     if is_free(reject):

@@ -260,3 +260,13 @@ def test_the_reports_of_a_run_name_the_places(scenario: GuardedScenario) -> None
     assert json.loads(run.facts["nameless_where"]) == [f"feed.csv:{line}" for line in range(12, 17)]
     (note,) = runs.run_document(scenario.ctx.runs, run)["notes"]
     assert note.endswith("5 rows have no readable reference: feed.csv:12, feed.csv:13, feed.csv:14, ...")
+
+
+def test_why_says_of_an_invalid_row_whether_its_car_was_ever_sent(scenario: GuardedScenario) -> None:
+    known, new = scenario.rows[0], varied(1, seed=6, first=100)[0]
+    scenario.rows.append(new)
+    known["price_eur"] = new["price_eur"] = "auf Anfrage"
+    scenario.told()
+    found = {row["stock_no"]: listing.why_document(scenario.ctx, row["stock_no"])["next"] for row in (known, new)}
+    assert "the marketplace keeps its version" in found[known["stock_no"]]
+    assert "it was never sent" in found[new["stock_no"]]

@@ -29,6 +29,9 @@ SENTENCES: Final = {
     "its row has no readable reference: until it is fixed or removed, no listing that disappears is sold": _(
         "Its row has no readable reference. Until it is fixed or removed, no car that disappears is marked as sold."
     ),
+    "its row is invalid and it was never sent: it is sent once the row is fixed": _(
+        "Its row in the source is invalid, and it was never sent. It is sent once the row is fixed."
+    ),
     "its row is invalid: nothing is sent until the row is fixed; the marketplace keeps its version": _(
         "Its row in the source is invalid. Fix the row; until then the marketplace keeps what it has."
     ),
