@@ -30,7 +30,7 @@ from okasie_tasks.sync.context import AccountContext
 from okasie_tasks.sync.partition import Partition
 
 _MOST_OTHERS_PERCENT = 25
-"""If more of a partition's entries are not settled, a seal would save too little."""
+"""If more of a partition's entries are not settled, or have changed, a seal would save too little."""
 
 
 class Rest(NamedTuple):
@@ -91,15 +91,19 @@ def _under_seal(
     seal = ctx.ledger.known.seal(number, partitions)
     if seal is None:
         return None
-    names = sorted(changed.union(seal.others))
+    others = frozenset(seal.others)
+    names = sorted(changed | others)
+    if len(names) * 100 > (seal.keys[0] + len(others)) * _MOST_OTHERS_PERCENT:
+        return None
     keys = list(map(hash8, names))
     packed = {name: entry for name, entry in zip(names, ctx.ledger.packed(names, keys), strict=True) if entry != ABSENT}
-    rest = _without(seal, {name: packed[name] for name in packed.keys() - set(seal.others)})
+    rest = _without(seal, {name: packed[name] for name in packed.keys() - others})
     looked_at = {int.from_bytes(key, "big") for key in keys}
     if rest is None or any(_sum_without(side, looked_at) != rest.keys for side in sides):
         return None
-    # After the entries were read: one that is written from now on is touched by this run, or by a later one.
-    return (packed, rest) if ctx.ledger.known.holds(seal, number, but=frozenset(keys)) else None
+    # After the entries were read: one that is written from now on is touched by this run, or by a later one. What was
+    # settled must not have been written, even where its row changed as well: the seal has counted it as it was.
+    return (packed, rest) if ctx.ledger.known.holds(seal, number, but=frozenset(map(hash8, others))) else None
 
 
 def _without(seal: Seal, packed: dict[str, bytes]) -> Rest | None:

@@ -56,6 +56,7 @@ KNOWN: Final[dict[str, Cut]] = {
     "touched_listing": Cut(f"{_SYNC}/fetch.py", "if key not in written:", "if True:"),
     "others": Cut(f"{_SYNC}/seals.py", "if entry != ABSENT}", "if False}"),
     "either_side": Cut(f"{_SYNC}/seals.py", "for side in sides)", "for side in sides[:1])"),
+    "written_and_changed": Cut(f"{_SYNC}/seals.py", "map(hash8, others)", "keys"),
     "counted": Cut(f"{_SYNC}/seals.py", "    settled.subtract(entry[SHARED] for entry in packed.values())\n", ""),
     "kept_others": Cut(f"{_SYNC}/seals.py", "sorted(unlisted.union(partition.base))", "sorted(unlisted)"),
     "lost_entries": Cut(_ROWS, "or 0):\n            self.forget()", "or 0):\n            pass"),
