@@ -109,13 +109,34 @@ def _decode(source: Source, block: Block, sorter: _Sorter) -> BlockResult:
     return result
 
 
+class _Marks:
+    """Which rows must be read although they are known."""
+
+    def __init__(self, ctx: AccountContext, run: str) -> None:
+        self._ctx, self._run = ctx, run
+        self._any_with_values = ctx.runs.data.has(run, "with_values")
+
+    def trusted(self, same: Same, noted_by: int) -> Same:
+        """Return the rows whose entries were not written since, and which are not compared by value."""
+        keys = list(same.values())
+        changed = self._ctx.ledger.known.written_since(noted_by, keys) | self.with_values(keys)
+        return {raw: key for raw, key in same.items() if key not in changed}
+
+    def with_values(self, keys: list[bytes]) -> set[bytes]:
+        """Return the keys whose marketplace rows were written with values. They are compared and reported by value."""
+        if not self._any_with_values or not keys:
+            return set()
+        marked = self._ctx.runs.data.marked(self._run, "with_values", keys)
+        return {key for key, is_marked in zip(keys, marked, strict=True) if is_marked}
+
+
 class _Sorter:
     """Sorts the rows of one block of the source into the partitions."""
 
     def __init__(self, ctx: AccountContext, part: Part, run: Run, partitions: int) -> None:
         self._ctx, self._part, self._partitions = ctx, part, partitions
         self._number = part.number - first_block(run)
-        self._any_with_values = ctx.runs.data.has(part.run, "with_values")
+        self._marks = _Marks(ctx, part.run)
         self._same: dict[int, list[bytes]] = defaultdict(list)
         self._rows: dict[int, list[Local]] = defaultdict(list)
         self._titles: dict[int, dict[str, Titled]] = defaultdict(dict)
@@ -124,13 +145,14 @@ class _Sorter:
         self._all_titles = not run.plan_only and not ctx.ledger.catalog.is_whole
         """The ledger is older than the catalogue: every row is decoded once, and not only new and changed ones."""
         kept = b"" if self._all_titles else ctx.ledger.known.block(self._number)
-        self.known = RowCache(kept, number=run.fact("number"), trust=self._trusted)
+        # Not a method of this object: a cycle would keep the block in memory until the collector finds it.
+        self.known = RowCache(kept, number=run.fact("number"), trust=self._marks.trusted)
 
     def add(self, chunk: list[SourceRow]) -> None:
         """Sort rows, all of which have a reference."""
         references = [row.reference or "" for row in chunk]
         keys = [hash8(reference) for reference in references]
-        with_values = self._marked_with_values(keys)
+        with_values = self._marks.with_values(keys)
         for row, key, packed in zip(chunk, keys, self._ctx.ledger.packed(references, keys), strict=True):
             partition, whole = partition_of_hash(key, self._partitions), key in with_values
             if row.read is not None and not whole and is_as_read(packed, row.content):
@@ -143,12 +165,6 @@ class _Sorter:
         for key, number in self.known.taken:
             self._same[partition_of_hash(key, self._partitions)].append(same_row(key, number))
         return len(self.known.taken)
-
-    def _trusted(self, same: Same, noted_by: int) -> Same:
-        """Return the rows whose entries were not written since, and which are not compared by value."""
-        keys = list(same.values())
-        changed = self._ctx.ledger.known.written_since(noted_by, keys) | self._marked_with_values(keys)
-        return {raw: key for raw, key in same.items() if key not in changed}
 
     def _add_same(self, row: SourceRow, partition: int, key: bytes) -> None:
         if row.raw:
@@ -183,13 +199,6 @@ class _Sorter:
         if self._dealers is not None:
             name = listing.dealer_profile_id or listing.dealer_location_code
             self._dealers[listing_dealer_fingerprint(listing)] = name or ""
-
-    def _marked_with_values(self, keys: list[bytes]) -> set[bytes]:
-        """Return the keys whose marketplace rows were written with values. They are compared and reported by value."""
-        if not self._any_with_values or not keys:
-            return set()
-        marked = self._ctx.runs.data.marked(self._part.run, "with_values", keys)
-        return {key for key, is_marked in zip(keys, marked, strict=True) if is_marked}
 
     def write(self) -> None:
         """Write the rows into the run, all together, and store the row cache."""
