@@ -92,9 +92,9 @@ def _under_seal(
     if seal is None:
         return None
     others = frozenset(seal.others)
-    names = sorted(changed | others)
-    if len(names) * 100 > (seal.keys[0] + len(others)) * _MOST_OTHERS_PERCENT:
+    if len(changed | others) * 100 > (seal.keys[0] + len(others)) * _MOST_OTHERS_PERCENT:
         return None
+    names = sorted(changed | others)
     keys = list(map(hash8, names))
     packed = {name: entry for name, entry in zip(names, ctx.ledger.packed(names, keys), strict=True) if entry != ABSENT}
     rest = _without(seal, {name: packed[name] for name in packed.keys() - others})
