@@ -4,19 +4,20 @@ Keys, under the configured prefix::
 
     pages:{account}    hash  page of the list -> version, number of the run that noted it, 8 bytes a row; ``from``
     rows:{account}     hash  block of the source -> see `okasie_tasks.core.row_cache`; ``from``
-    seals:{account}    hash  partition -> `Seal`; ``from``; ``entries``, the number of entries in the ledger
+    seals:{account}    hash  partition -> `Seal`; ``from``
     touched:{account}  hash  key of a reference (`core.records.hash8`) -> number of the run that had begun last when its
                              ledger entry was last written; see ``ledger_swap.lua``
+    account:{account}  hash  ``entries``: how many entries the ledger has got
 
 A known row is trusted only while its entry has not been touched since the run that noted the row began, and a seal
 while none of its partition's has. What older runs than the one in ``from`` noted is not trusted at all, since what was
 touched before it is forgotten. All of it is a cache: without it, rows are decoded and compared. Entries are never
-deleted, so it is worth nothing once the ledger has fewer of them.
+deleted, so it is worth nothing once the ledger has fewer than it got.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, cast
 
@@ -33,6 +34,7 @@ _HEAD: Final = 2 * _WIDTH
 """Version and number of the run, before the rows of a page; a block begins in the same way."""
 _FROM: Final = "from"
 _ENTRIES: Final = "entries"
+"""Counted by ``ledger_swap.lua`` from when it is set."""
 _MOST_TOUCHED_PERCENT: Final = 25
 """If a run leaves more of the ledger's entries touched, the next one decodes everything instead."""
 _FEW: Final = 1_000
@@ -69,7 +71,7 @@ class KnownRows:
     def __init__(self, client: redis.Redis, *, prefix: str, account: str) -> None:
         self._redis = client
         self._pages, self._rows = f"{prefix}pages:{account}", f"{prefix}rows:{account}"
-        self._seals = f"{prefix}seals:{account}"
+        self._seals, self._account = f"{prefix}seals:{account}", f"{prefix}account:{account}"
         self.touched_key = f"{prefix}touched:{account}"
         self._written = script(client, "known_written")
 
@@ -100,7 +102,6 @@ class KnownRows:
             return
         for key in (self._pages, self._rows, self._seals):
             self._redis.hset(key, _FROM, number)
-        self._redis.hset(self._seals, _ENTRIES, entries)
         gone: list[bytes] = []
         for key, value in cast("Any", self._redis.hscan_iter(self.touched_key, count=_PER_TRIP)):
             if int(value) < number:
@@ -108,10 +109,15 @@ class KnownRows:
         for start in range(0, len(gone), _PER_TRIP):
             self._redis.hdel(self.touched_key, *cast("Any", gone[start : start + _PER_TRIP]))
 
-    def check(self, *, entries: int) -> None:
-        """Forget all if the ledger has fewer entries than when it was last noted: some of them were lost."""
-        if entries < int(cast("bytes | None", self._redis.hget(self._seals, _ENTRIES)) or 0):
+    def check(self, count: Callable[[], int]) -> None:
+        """Forget all if the ledger has fewer entries than it got: some of them were lost. ``count`` counts them."""
+        # First, since others may write new entries meanwhile.
+        got = cast("bytes | None", self._redis.hget(self._account, _ENTRIES))
+        entries = count()
+        if got is None or entries < int(got):
             self.forget()
+        if got is None or entries != int(got):
+            self._redis.hset(self._account, _ENTRIES, entries)
 
     def forget(self) -> None:
         """Forget all known rows and seals, then what was touched."""

@@ -224,7 +224,7 @@ def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     since = None if whole else fetch.updated_since(cursor, ctx.policy.overlap_seconds)
     page = call.list_page(1, updated_since=since)
     partitions = fetch.partitions_of(page, full=whole, rows_before=run.fact("rows_before"))
-    ctx.ledger.known.check(entries=ctx.ledger.count())
+    ctx.ledger.known.check(ctx.ledger.count)
     ctx.runs.note(
         part.run,
         pages=phases.pages_of(page),

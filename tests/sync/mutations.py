@@ -59,7 +59,10 @@ KNOWN: Final[dict[str, Cut]] = {
     "written_and_changed": Cut(f"{_SYNC}/seals.py", "map(hash8, others)", "keys"),
     "counted": Cut(f"{_SYNC}/seals.py", "    settled.subtract(entry[SHARED] for entry in packed.values())\n", ""),
     "kept_others": Cut(f"{_SYNC}/seals.py", "sorted(unlisted.union(partition.base))", "sorted(unlisted)"),
-    "lost_entries": Cut(_ROWS, "or 0):\n            self.forget()", "or 0):\n            pass"),
+    "lost_entries": Cut(
+        _ROWS, "entries < int(got):\n            self.forget()", "entries < int(got):\n            pass"
+    ),
+    "lost_beside_new": Cut("okasie_tasks/store/lua/ledger_swap.lua", "if now == '' then new = new + 1 end", ""),
 }
 
 

@@ -171,6 +171,14 @@ def twins(client: redis.Redis) -> Iterator[tuple[redis.Redis, redis.Redis]]:
         yield client, other
 
 
+def test_entries_that_were_lost_are_noticed_although_others_were_made(sim: Simulation) -> None:
+    sim.push_listings({"R4": raw_car("R4", 100, "Alpha", "GENT", 0)}, 0)
+    sim.send(1)
+    sim.redis.delete(f"okasie:ledger:dex:{bucket_of('R0')}")
+    runs(sim, "incremental")
+    assert set(sim.plain.ledger.get(["R0", "R1", "R4"])) == {"R0", "R1", "R4"}
+
+
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often which path was taken."""
