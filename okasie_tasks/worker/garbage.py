@@ -1,8 +1,8 @@
 """Keeps Python's garbage collector off what a worker never frees: its modules, and the libraries' tables.
 
-A block of 5,000 rows makes some ten thousand objects that live until the block is done, so the collector looked at
-everything every few blocks: a fifth of the processor time of a first sync in the `diff` worker, and nothing was ever
-found. Children of a prefork pool inherit both settings.
+A block of 5,000 rows makes many thousand objects that live until the block is done, so the collector looked at
+everything every few blocks: a fifth of the processor time of the `diff` worker in a first sync. Children of a prefork
+pool inherit both settings. What a part has read must be in no cycle: it is found late (`tests/sync/test_memory.py`).
 """
 
 from __future__ import annotations
