@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +36,7 @@ from okasie_tasks.ports import Block, Source
 from okasie_tasks.sandbox.sample import COLUMNS, cars
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources import open_source
+from okasie_tasks.store.compression import compress, decompress
 
 SMALL: Final = {"xlsx": 5, "json": 5}
 """Formats with a fifth of the rows: the limit of a sheet is about a million rows, and JSON lines are for more."""
@@ -134,7 +134,7 @@ def read(kind: str, path: Path, client: redis.Redis) -> tuple[int, int]:
     rows = 0
     for block in source_of(kind, path).blocks():
         rows += block.rows
-        data = zlib.compress(block.data, 1)
+        data = compress(block.data)
         client.rpush(_KEY, msgspec.msgpack.encode(msgspec.structs.replace(block, data=data)))
     return rows, rows
 
@@ -143,7 +143,7 @@ def decode(kind: str, path: Path, client: redis.Redis) -> tuple[int, int]:
     source, rows, valid = source_of(kind, path), 0, 0
     while packed := client.lpop(_KEY):
         block = msgspec.msgpack.decode(packed, type=Block)  # type: ignore[arg-type]
-        for row in source.decode(msgspec.structs.replace(block, data=zlib.decompress(block.data))):
+        for row in source.decode(msgspec.structs.replace(block, data=decompress(block.data))):
             rows += 1
             valid += row.listing is not None
     return rows, valid

@@ -1,7 +1,7 @@
 """The blocks of a run's source, from the read until the run ends: in Redis up to a limit, else in a shared store.
 
 One part of the load reads the source and adds its blocks; each becomes a part of the load, which any worker decodes.
-They are compressed with zlib at level 1. On rows of car feeds, level 6 saves a fifth and takes four times as long.
+They are compressed, see `okasie_tasks.store.compression`.
 
 The load encodes the bodies of new and changed rows, and keeps them for the spool. A body that is not kept is made from
 its block again.
@@ -9,7 +9,6 @@ its block again.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -24,6 +23,7 @@ from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Block
 from okasie_tasks.settings import FeedSettings
 from okasie_tasks.store.block_files import BlockFiles, open_files
+from okasie_tasks.store.compression import COMPRESSION_ERRORS, compress, decompress
 from okasie_tasks.store.parts import RunData
 from okasie_tasks.store.records import KEEP_PARTS_SECONDS, RunKeys
 from okasie_tasks.store.scripts import script
@@ -34,7 +34,6 @@ COLLECTION: Final = "blocks"
 BODIES: Final = "bodies"
 """A collection of the run: part of the load -> its new and changed listings, encoded."""
 _STAGE: Final = "load"
-_LEVEL: Final = 1
 _MB: Final = 1_000_000
 _RETRY_SECONDS: Final = 2.0
 
@@ -75,22 +74,22 @@ class Blocks:
         if stored is None:
             return None
         if not stored.path:
-            return msgspec.structs.replace(stored.block, data=zlib.decompress(stored.block.data))
+            return msgspec.structs.replace(stored.block, data=decompress(stored.block.data))
         with self._files() as files:
             if files is None:
                 raise ConfigurationError("this worker has none, the one that read uses one", where="feeds.store")
-            return msgspec.structs.replace(stored.block, data=zlib.decompress(files.get(stored.path)))
+            return msgspec.structs.replace(stored.block, data=decompress(files.get(stored.path)))
 
     def packed_bodies(self, number: int, bodies: Sequence[Outgoing]) -> bytes:
         """Return what to keep in `BODIES` for the ``number``-th block; b"" beyond half of ``max_redis_mb`` for all."""
-        data = zlib.compress(msgspec.msgpack.encode(bodies), _LEVEL) if bodies else b""
+        data = compress(msgspec.msgpack.encode(bodies)) if bodies else b""
         # The blocks before are taken to be as large.
         return data if (number + 1) * len(data) <= self._feeds.max_redis_mb * _MB / 2 else b""
 
     def bodies(self, run: str, part: int) -> list[Outgoing]:
         """Return the bodies that are kept for a part of the load."""
         data: bytes | None = self._data.fetch_one(run, BODIES, part, bytes)
-        return msgspec.msgpack.decode(zlib.decompress(data), type=list[Outgoing]) if data else []
+        return msgspec.msgpack.decode(decompress(data), type=list[Outgoing]) if data else []
 
     def clear(self, account: str, run: str) -> None:
         """Delete the run's files. No part of it may be at work. A later run deletes what could not be deleted."""
@@ -106,7 +105,7 @@ class Blocks:
         """Return the shared store, None if none is configured. Its errors become `RetryLater`."""
         try:
             yield open_files(self._feeds.store) if self._feeds.store != "redis" else None
-        except (OSError, zlib.error) as error:
+        except (OSError, *COMPRESSION_ERRORS) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise RetryLater(
                 f"blocks of the source cannot be stored or read: {reason}",
@@ -143,7 +142,7 @@ class BlockWriter:
 
         Raises `ConfigurationError` for more bytes than may be in Redis, if there is no shared store.
         """
-        stored = self._stored(msgspec.structs.replace(block, data=zlib.compress(block.data, _LEVEL)))
+        stored = self._stored(msgspec.structs.replace(block, data=compress(block.data)))
         args: list[Any] = [
             self._reader.part, self._reader.token, self._count, msgspec.msgpack.encode(stored), COLLECTION,
             KEEP_PARTS_SECONDS,

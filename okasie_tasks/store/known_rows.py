@@ -41,6 +41,8 @@ _FEW: Final = 1_000
 _MOST_UNDER_SEALS: Final = 20_000
 """Each partition of some 10,000 rows reads all that was touched."""
 _PER_TRIP: Final = 2_000
+_PAGES_PER_TRIP: Final = 16
+"""About 25 KB. Two workers share the pages of a walk, so each uses half of them."""
 
 
 class KnownPage(NamedTuple):
@@ -74,6 +76,8 @@ class KnownRows:
         self._seals, self._account = f"{prefix}seals:{account}", f"{prefix}account:{account}"
         self.touched_key = f"{prefix}touched:{account}"
         self._written = script(client, "known_written")
+        self._nearby: tuple[tuple[str, int], dict[int, bytes]] = (("", 0), {})
+        """Run and number of the pages that were looked up last, and their notes. Threads replace both at once."""
 
     # -- entries that were written -----------------------------------------------------------------------------------
 
@@ -150,17 +154,31 @@ class KnownRows:
 
     # -- the marketplace's pages -------------------------------------------------------------------------------------
 
-    def page(self, page: int, *, provider: str) -> KnownPage:
-        """Return the known rows of a page and of those beside it: rows move when listings come and go."""
-        fields = [_FROM, *map(str, (page - 1, page, page + 1))]
-        first, *values = cast("list[bytes | None]", self._redis.hmget(self._pages, fields))
-        head = _version(provider)
-        kept = [(_number(value), value) for value in values if value is not None and value.startswith(head)]
-        kept = [(number, value) for number, value in kept if number >= int(first or 0)]
+    def page(self, page: int, *, provider: str, run: str) -> KnownPage:
+        """Return the known rows of a page and of those beside it: rows move when listings come and go.
+
+        ``run``: that reads them. What it has noted itself may be left out.
+        """
+        nearby, head = self._pages_near(page, run), _version(provider)
+        values = [nearby.get(number, b"") for number in (page - 1, page, page + 1)]
+        kept = [(_number(value), value) for value in values if value.startswith(head)]
         if not kept:
             return KnownPage()
         rows = frozenset(value[at : at + _WIDTH] for _, value in kept for at in range(_HEAD, len(value), _WIDTH))
         return KnownPage(min(number for number, _ in kept), rows)
+
+    def _pages_near(self, page: int, run: str) -> dict[int, bytes]:
+        """Return the notes of some pages, of this one and those beside it among them: one trip to Redis for all."""
+        shelf = (run, page // _PAGES_PER_TRIP)
+        found, notes = self._nearby
+        if found != shelf:
+            begin = shelf[1] * _PAGES_PER_TRIP
+            numbers = range(begin - 1, begin + _PAGES_PER_TRIP + 1)
+            first, *values = cast("list[bytes | None]", self._redis.hmget(self._pages, [_FROM, *map(str, numbers)]))
+            known = {number: value for number, value in zip(numbers, values, strict=True) if value is not None}
+            notes = {number: value for number, value in known.items() if _number(value) >= int(first or 0)}
+            self._nearby = (shelf, notes)
+        return notes
 
     def noted_page(self, page: int, number: int, rows: Sequence[bytes], *, provider: str) -> Noted:
         """Return what to store of the rows of a page. ``number``: of the run that read it."""

@@ -38,12 +38,29 @@ class Noted(NamedTuple):
     value: bytes
 
 
+class Records(NamedTuple):
+    """What a part leaves in the run's collections: its value in each of these, and ``beside`` them what else it noted.
+
+    ``field``: the number of the part in all of them.
+    """
+
+    field: int
+    values: Mapping[str, object]
+    beside: Noted | None = None
+
+
+class Done(NamedTuple):
+    """What a part has done: its small result, and its records, which are stored in the step that closes it."""
+
+    result: object
+    records: Records
+
+
 class RunData:
     """The data of a run until it ends: records by collection, in hashes and sets that expire."""
 
     def __init__(self, client: redis.Redis, keys: RunKeys) -> None:
         self._redis, self._key = client, keys.run
-        self._spool = script(client, "run_spool")
 
     def put(self, run: str, collection: str, field: str | int, value: object) -> None:
         """Store a value until the run is over. Idempotent per field."""
@@ -56,15 +73,6 @@ class RunData:
             pipe.hset(self._key(run, "data", collection), str(field), msgspec.msgpack.encode(value))
             self.keep_on(pipe, run, collection)
         pipe.execute()
-
-    def put_sorted(
-        self, run: str, field: str | int, values: Mapping[str, object], *, beside: Noted | None = None
-    ) -> None:
-        """Store one part's value in each of these collections, atomically, and ``beside`` them what else it noted."""
-        pairs = [item for collection, value in values.items() for item in (collection, msgspec.msgpack.encode(value))]
-        keys = [self._key(run, "data", ""), self._key(run, "collections"), *([beside.key] if beside else ())]
-        args: list[Any] = [field, KEEP_PARTS_SECONDS, *(beside[1:] if beside else ("", "")), *pairs]
-        self._spool(keys=keys, args=args)
 
     def mark(self, run: str, collection: str, members: Sequence[bytes]) -> None:
         """Add members to a set of the run."""
@@ -256,19 +264,22 @@ class RunParts:
         *,
         failed: bool = False,
         when_open: int | None = None,
+        records: Records | None = None,
     ) -> Closed:
-        """Close a claimed part; `Closed.NOT` if another worker holds it now.
+        """Close a claimed part and store its ``records``, atomically; `Closed.NOT` if another worker holds it now.
 
         ``when_open``: the next window is due when so many published parts are still open; None: unknown.
         """
-        closed = self._steps["part_close"](
-            keys=[self._key(run), *(self._key(run, stage, *kind) for kind in ((), ("parts",), ("results",)))],
-            args=[
-                part, token, "F" if failed else "D", msgspec.msgpack.encode(result), KEEP_PARTS_SECONDS,
-                "" if when_open is None else when_open,
-            ],
-        )  # fmt: skip
-        return Closed(closed)
+        field, values, beside = records or Records(0, {})
+        keys = [self._key(run), *(self._key(run, stage, *kind) for kind in ((), ("parts",), ("results",)))]
+        keys += [self._key(run, "data", ""), self._key(run, "collections"), *([beside.key] if beside else ())]
+        args: list[Any] = [
+            part, token, "F" if failed else "D", msgspec.msgpack.encode(result), KEEP_PARTS_SECONDS,
+            "" if when_open is None else when_open, field, *(beside[1:] if beside else ("", "")),
+        ]  # fmt: skip
+        for collection, value in values.items():
+            args += [collection, msgspec.msgpack.encode(value)]
+        return Closed(self._steps["part_close"](keys=keys, args=args))
 
     def release(self, run: str, stage: str, part: int, token: str, *, counted: bool) -> int:
         """Give a claim back; returns the attempts that count so far."""

@@ -136,7 +136,7 @@ def _assign(ctx: AccountContext, run: Run, wanted: Iterable[str], rows: Mapping[
     if pairs:
         ctx.runs.data.mark(run.id, "with_values", [hash8(reference) for reference in pairs])
         number = _AFTER_ALL_PAGES + (run.stage == "load")
-        ctx.runs.data.put_sorted(run.id, number, {f"remote:{name}": batch for name, batch in batches.items()})
+        ctx.runs.data.put_all(run.id, number, {f"remote:{name}": batch for name, batch in batches.items()})
     return set(pairs)
 
 

@@ -26,6 +26,7 @@ from okasie_tasks.errors import (
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Call
 from okasie_tasks.store.known_rows import KnownPage
+from okasie_tasks.store.parts import Done, Records
 from okasie_tasks.sync import compare, confirm, control_totals, fetch, finish, halving, load, phases, spool, writes
 from okasie_tasks.sync.context import ATTEMPTS, AccountContext, Part
 from okasie_tasks.sync.reading import first_block, read_source, reading_part
@@ -147,19 +148,20 @@ def _execute(
         log.exception("unexpected error in part", **_facts(ctx, part))
         broken = RetryLater(f"{type(error).__name__} in {part.stage} part {part.number}", seconds=1, code="internal")
         return _retry_or_fail(ctx, part, broken, claim.attempts, rng, report=report)
-    report(_summary(result))
-    return _close(ctx, part, result)
+    done, records = result if isinstance(result, Done) else (result, None)
+    report(_summary(done))
+    return _close(ctx, part, done, records=records)
 
 
 def _facts(ctx: AccountContext, part: Part) -> dict[str, str]:
     return {"account": ctx.policy.account, "run": part.run, "part": f"{part.stage} {part.number}"}
 
 
-def _close(ctx: AccountContext, part: Part, result: object, *, failed: bool = False) -> Effect:
+def _close(
+    ctx: AccountContext, part: Part, result: object, *, failed: bool = False, records: Records | None = None
+) -> Effect:
     when_open = None if part.stage in phases.APPLY else phases.WINDOWS[part.stage][1]
-    closed = ctx.runs.parts.close(
-        part.run, part.stage, part.number, part.token, result, failed=failed, when_open=when_open
-    )
+    closed = ctx.runs.parts.close(*part, result, failed=failed, when_open=when_open, records=records)
     if closed and part.stage == "upsert":
         writes.delete_chunk(ctx, part)
     return _EFFECTS[closed]
@@ -239,7 +241,7 @@ def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
         **({"profiles": json.dumps(sorted(page.profile_ids))} if page.profile_ids else {}),
     )
     run = ctx.runs.get(part.run) or run
-    return fetch.write_page(
+    return fetch.sort_page(
         ctx,
         run,
         page,
@@ -265,7 +267,9 @@ def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     since = run.facts.get("since", "")
     moment = datetime.fromisoformat(since).astimezone(UTC) if since else None
     number, provider = fetch.page_of(run, part.number), run.facts.get("provider", "")
-    known = ctx.ledger.known.page(number, provider=provider) if run.fact("walked_all") else KnownPage()
+    known = KnownPage()
+    if run.fact("walked_all"):
+        known = ctx.ledger.known.page(number, provider=provider, run=run.id)
     try:
         page = call.list_page(number, updated_since=moment, known=known.rows)
     except ItemRejected:
@@ -274,7 +278,7 @@ def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
         return {"rows": 0, "total": run.fact("total_items")}  # there is no page past the end
     if not page.count and not page.unreadable:
         fetch.end_walk(ctx, run, number)
-    return fetch.write_page(
+    return fetch.sort_page(
         ctx, run, page, read_number=part.number + 1, partitions=run.fact("partitions", 1), provider=provider,
         known=known,
     )  # fmt: skip

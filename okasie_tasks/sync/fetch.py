@@ -1,4 +1,4 @@
-"""Reads the marketplace: writes a small record of each listing into the partitions of the run.
+"""Reads the marketplace: makes a small record of each listing into the partitions of the run.
 
 For a listing that equals its ledger entry, only the hash of its reference is written. Values are written only for rows
 whose rendering is not in the ledger. A row that equalled its entry in an earlier full run, byte for byte, is not
@@ -36,6 +36,7 @@ from okasie_tasks.core.records import (
 from okasie_tasks.core.remote_rows import RemoteListing
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Page
+from okasie_tasks.store.parts import Done, Records
 from okasie_tasks.sync.context import AccountContext
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ def next_cursor(page: Page, now: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else ""
 
 
-def write_page(
+def sort_page(
     ctx: AccountContext, run: Run, page: Page, *, read_number: int, partitions: int, provider: str, known: KnownPage
-) -> dict[str, int | dict[str, int]]:
-    """Write the rows of a page into the partitions; returns the counts that prove the walk complete.
+) -> Done:
+    """Sort the rows of a page into the partitions; the result is the counts that prove the walk complete.
 
     ``read_number``: the number of this page read within the walk; of two records of one listing, the later counts.
     ``known``: what `OkasieApi.list_page` was given. ``provider``: our provider name, once it is known. Rows of another
@@ -138,8 +139,7 @@ def write_page(
     ids = b"".join((*(hash8(row.id) for row in page.rows), *(hash8(row.id) for row in page.known)))
     known_page = ctx.ledger.known.noted_page(page.page, run.fact("number"), noted, provider=provider)
     beside = known_page if run.fact("walked_all") else None
-    ctx.runs.data.put_sorted(run.id, read_number, collections | {"ids": ids}, beside=beside)
-    return {
+    counts = {
         "rows": page.count,
         "nameless": page.count - rows + page.unreadable,
         "unreadable": page.unreadable,
@@ -150,6 +150,7 @@ def write_page(
         **_unnamed(page, provider),
         **_lost(lost, entries),
     }
+    return Done(counts, Records(read_number, collections | {"ids": ids}, beside))
 
 
 def _take_known(

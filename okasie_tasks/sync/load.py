@@ -35,6 +35,7 @@ from okasie_tasks.core.row_cache import RowCache, Same
 from okasie_tasks.core.unreadable import MOST_NAMED, UnreadableRow
 from okasie_tasks.ports import Block, Source, SourceRow
 from okasie_tasks.store.blocks import BODIES
+from okasie_tasks.store.parts import Done, Records
 from okasie_tasks.sync import unreadable_rows
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.sync.fetch import BATCH_ROWS
@@ -77,8 +78,8 @@ class BlockResult(msgspec.Struct):
         return [row for row in chunk if row.reference]
 
 
-def load_block(ctx: AccountContext, part: Part, run: Run, *, partitions: int) -> BlockResult:
-    """Decode one block of the source into the partitions. A block that no longer counts is left out."""
+def load_block(ctx: AccountContext, part: Part, run: Run, *, partitions: int) -> BlockResult | Done:
+    """Decode one block of the source, and sort its rows into the partitions. One that no longer counts is left out."""
     block = ctx.runs.blocks.get(part.run, part.number)
     if block is None:
         now = ctx.runs.get(part.run)
@@ -87,8 +88,7 @@ def load_block(ctx: AccountContext, part: Part, run: Run, *, partitions: int) ->
         return BlockResult()
     sorter = _Sorter(ctx, part, run, partitions)
     result = _decode(ctx.source(), block, sorter)
-    sorter.write()
-    return result
+    return Done(result, sorter.records())
 
 
 def keep_firsts(ctx: AccountContext, run: Run, blocks: Sequence[BlockResult]) -> None:
@@ -200,8 +200,8 @@ class _Sorter:
             name = listing.dealer_profile_id or listing.dealer_location_code
             self._dealers[listing_dealer_fingerprint(listing)] = name or ""
 
-    def write(self) -> None:
-        """Write the rows into the run, all together, and store the row cache."""
+    def records(self) -> Records:
+        """Return what the run keeps of the rows, and store the row cache."""
         batches: dict[str, object] = {
             f"local:{partition}": LocalBatch(
                 b"".join(self._same[partition]), self._rows[partition], dict(self._titles[partition])
@@ -210,10 +210,10 @@ class _Sorter:
         }
         if bodies := self._ctx.runs.blocks.packed_bodies(self._number, self._bodies or []):
             batches[BODIES] = bodies
-        self._ctx.runs.data.put_sorted(self._part.run, self._part.number, batches)
         self._ctx.ledger.catalog.note_dealers(self._dealers or {})
         if (packed := self.known.pack()) is not None:
             self._ctx.ledger.known.keep_block(self._number, packed)
+        return Records(self._part.number, batches)
 
 
 def local_record(
