@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from okasie_tasks.local.embedded_redis import EmbeddedRedis
 from okasie_tasks.local.supervisor import Supervisor
-from okasie_tasks.ports import Feedback, Lane, Permit, Wait
+from okasie_tasks.ports import Feedback, Lane, Permit, RequestLog, Wait
 from okasie_tasks.store.limiter import RedisLimiter
 from tests.limiter_model import MemoryLimiter
 from tests.store.simulation import AnyLimiter, Bucket, Counter, Fixed, Simulation, Sliding, Window, busiest
@@ -55,7 +55,7 @@ class SlidingLog:
         self._log.append(now)
         return Permit(ticket)
 
-    def report(self, permit: Permit, feedback: Feedback) -> None: ...
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None: ...
 
 
 class FixedWindow:
@@ -74,7 +74,7 @@ class FixedWindow:
         self._used += 1
         return Permit(ticket)
 
-    def report(self, permit: Permit, feedback: Feedback) -> None: ...
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None: ...
 
 
 class FiveASecond:
@@ -95,7 +95,7 @@ class FiveASecond:
             self._log.append(now)
         return answer
 
-    def report(self, permit: Permit, feedback: Feedback) -> None: ...
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None: ...
 
 
 class Leaky:
@@ -112,7 +112,7 @@ class Leaky:
         self._next = max(self._next, now - self._step) + self._step
         return Permit(ticket)
 
-    def report(self, permit: Permit, feedback: Feedback) -> None: ...
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None: ...
 
 
 def network(rng: Random) -> float:

@@ -22,7 +22,7 @@ from okasie_tasks.core.guards import Limits
 from okasie_tasks.errors import UNKNOWN_ACCOUNT, ConfigurationError
 from okasie_tasks.marketplace.client import OkasieApi
 from okasie_tasks.marketplace.request_log import log_failed
-from okasie_tasks.ports import RequestLog, Source, WriteBack
+from okasie_tasks.ports import Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, process_settings
 from okasie_tasks.settings.redis_url import redis_url
 from okasie_tasks.sources import open_source, open_write_back
@@ -153,6 +153,7 @@ class Services:
                 per_minute=account.requests_per_minute,
                 burst_per_second=account.burst_per_second,
                 adapt_limit=account.adapt_limit,
+                count=lambda request: self.counters.count(request, current_run.get()),
             )
         return self._limiters[name]
 
@@ -185,7 +186,7 @@ class Services:
             account=name,
             read_timeout=account.read_timeout,
             write_timeout=account.write_timeout,
-            on_request=self._count_request,
+            on_request=lambda request: log_failed(request, self.limiter(request.account)),
         )
 
     def context(self, name: str) -> AccountContext:
@@ -221,10 +222,6 @@ class Services:
             workers=self.workers,
             channels=sends,
         )
-
-    def _count_request(self, request: RequestLog) -> None:
-        self.counters.sent(request, current_run.get())
-        log_failed(request, self.limiter(request.account))
 
 
 def policy_of(account: AccountSettings) -> AccountPolicy:

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import ClassVar, Final, NamedTuple
 
 from okasie_tasks.core.quota import PHANTOM, WINDOW_MS, BucketState, LimiterStatus, Limits, Quota
-from okasie_tasks.ports import Feedback, Lane, Permit, Wait
+from okasie_tasks.ports import Feedback, Lane, Permit, RequestLog, Wait
 
 _BURST_WINDOW, _BURST_HOLD = 1_005, 1_000
 _HORIZON, _LATE, _GONE, _LONGEST, _LEAD, _TURN = 20, 100, 5_000, 12_000, 0.98, 9
@@ -375,7 +375,7 @@ class MemoryLimiter:
             return Permit(permit, after_seconds=answer.ms / 1000, waited_seconds=answer.waited_ms / 1000)
         return Wait(answer.ms / 1000, answer.reason)
 
-    def report(self, permit: Permit, feedback: Feedback) -> None:
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None:
         with self._one_at_a_time:
             self._log.report(
                 self._now(),

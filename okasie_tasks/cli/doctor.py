@@ -24,7 +24,7 @@ from okasie_tasks.core.sentinel_url import is_sentinel
 from okasie_tasks.errors import ConfigurationError, ItemRejected, LimiterUnavailable, NoPermit, OkasieError, RunAborted
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.marketplace.client import OkasieApi
-from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, Wait
+from okasie_tasks.ports import Call, Feedback, Lane, Limiter, Permit, RequestLog, Wait
 from okasie_tasks.settings import AccountSettings, Settings, configuration_hash, load_settings
 from okasie_tasks.settings.redis_url import find_embedded
 from okasie_tasks.store.connections import connect
@@ -238,7 +238,7 @@ class _Spaced:
         self._next = now + 0.5
         return Permit(ticket)
 
-    def report(self, permit: Permit, feedback: Feedback) -> None:  # noqa: ARG002
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None:  # noqa: ARG002
         if feedback.status == 429:
             self._next = time.monotonic() + (feedback.retry_after or 1.0)
 

@@ -276,21 +276,21 @@ class PermittedCall:
             unavailable.in_doubt = connected
             raise unavailable from None
         finally:
-            self._api.limiter.report(self._permit, outcome)
+            entry = RequestLog(
+                account=self._api.account,
+                lane=self._lane,
+                kind=kind,
+                method=method,
+                status=max(outcome.status, 0),
+                seconds=time.monotonic() - started,
+                request_id=request_id,
+                items=items,
+                waited_seconds=self._permit.waited_seconds,
+                where=label,
+                failed=outcome.failed,
+            )
+            self._api.limiter.report(self._permit, outcome, entry)
             if self._api.on_request is not None:
-                entry = RequestLog(
-                    account=self._api.account,
-                    lane=self._lane,
-                    kind=kind,
-                    method=method,
-                    status=max(outcome.status, 0),
-                    seconds=time.monotonic() - started,
-                    request_id=request_id,
-                    items=items,
-                    waited_seconds=self._permit.waited_seconds,
-                    where=label,
-                    failed=outcome.failed,
-                )
                 self._api.on_request(entry)
         where = with_their_id(where, request_id, received.get("X-Request-Id", ""))
         return Attempt(

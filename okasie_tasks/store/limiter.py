@@ -30,9 +30,9 @@ import redis
 
 from okasie_tasks.core.quota import BucketState, LimiterStatus, Limits
 from okasie_tasks.errors import LimiterUnavailable
-from okasie_tasks.ports import Feedback, Lane, Permit, Wait
+from okasie_tasks.ports import Feedback, Lane, Permit, RequestLog, Wait
 from okasie_tasks.store.redis_problems import redis_problem
-from okasie_tasks.store.scripts import script
+from okasie_tasks.store.scripts import Call, Steps, script
 
 _RETRY_SECONDS: Final = 2.0
 _LANES: Final = {"urgent": 0, "bulk": 1}
@@ -41,6 +41,8 @@ _BULK: Final = 2**40
 
 class RedisLimiter:
     """One account's bucket. ``clock`` (ms) stands in for Redis TIME in simulations only.
+
+    ``count``: what ``request_count.lua`` is called with for a request, in the step that reports its response.
 
     Every method raises `LimiterUnavailable` when Redis does not answer: closed, never open.
     """
@@ -55,6 +57,7 @@ class RedisLimiter:
         burst_per_second: int = 5,
         adapt_limit: bool = False,
         clock: Callable[[], int] | None = None,
+        count: Callable[[RequestLog], Call] | None = None,
     ) -> None:
         self._redis = client
         base = f"{prefix}rl:{{{bucket}}}:"
@@ -63,6 +66,7 @@ class RedisLimiter:
         self._clock = clock
         steps = ("acquire", "report", "cancel")
         self._acquire, self._report, self._cancel = (script(client, f"limiter_{step}") for step in steps)
+        self._count, self._report_and_count = count, Steps(client, "limiter_report", "request_count")
 
     def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait:
         """Return a permit, or how long to wait before retrying with the same ticket (at most 12 s).
@@ -82,18 +86,22 @@ class RedisLimiter:
             return Permit(permit, after_seconds=answer[1] / 1000, waited_seconds=answer[2] / 1000)
         return Wait(answer[1] / 1000, answer[2].decode())
 
-    def report(self, permit: Permit, feedback: Feedback) -> None:
-        """Report the response to a permitted request. Idempotent."""
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None:
+        """Report the response to a permitted request. Idempotent, but for the count of the ``request``."""
         reserve = permit.id.rsplit(".", 1)[1]
         retry_ms = "" if feedback.retry_after is None else math.ceil(feedback.retry_after * 1000)
         headers = ["" if value is None else value for value in (feedback.limit, feedback.remaining)]
         per_minute, _, adapt = self._limits
         status = 503 if feedback.failed else feedback.status
-        self._run(
-            self._report,
-            [self._log, self._second, self._state],
-            [permit.id, status, *headers, retry_ms, reserve, per_minute, "1" if adapt else "", self._now()],
-        )
+        keys = [self._log, self._second, self._state]
+        args = [permit.id, status, *headers, retry_ms, reserve, per_minute, "1" if adapt else "", self._now()]
+        if request is None or self._count is None:
+            self._run(self._report, keys, args)
+            return
+        try:
+            self._report_and_count((keys, args), self._count(request))
+        except redis.RedisError as error:
+            raise _unavailable(error) from error
 
     def cancel(self, permit: Permit) -> None:
         """Return a permit for which no byte was sent."""

@@ -7,21 +7,15 @@ Key: ``{prefix}account:{a}:metrics`` (hash; fields ``requests:{lane}:{method}:{s
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
-import redis
 
 from okasie_tasks.core.metrics import Recorded, read_recorded, request_field, wait_fields
 from okasie_tasks.store.records import KEEP_RUN_SECONDS
-from okasie_tasks.store.runs import Runs
-from okasie_tasks.store.scripts import script
-
-if TYPE_CHECKING:
-    from okasie_tasks.ports import RequestLog
+from okasie_tasks.store.scripts import Call
 
 if TYPE_CHECKING:
     from okasie_tasks.ports import RequestLog
@@ -33,15 +27,13 @@ class Counters:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        self._count = script(runs.redis, "request_count")
 
-    def sent(self, request: RequestLog, run: str = "") -> None:
-        """Count one request, also for the run that sent it. Without Redis only the count is lost."""
+    def count(self, request: RequestLog, run: str = "") -> Call:
+        """Return what ``request_count.lua`` counts one request with, also for the run that sent it."""
         keys = [self._runs.account_key(request.account, "metrics"), *(_trace_keys(self._runs, run) if run else ())]
         waits = wait_fields(request.lane, round(request.waited_seconds * 1000)).items()
         args = [*_arguments(request), request_field(request.lane, request.method, request.status), 1, *chain(*waits)]
-        with contextlib.suppress(redis.RedisError):
-            self._count(keys=keys, args=args)
+        return keys, args
 
     def read(self, account: str) -> Recorded:
         """What was counted so far; one command."""

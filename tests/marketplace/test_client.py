@@ -47,7 +47,7 @@ class Recorder:
         self.calls.append(("acquire", (ticket, lane, reserve_seconds)))
         return self.answer or Permit(f"{ticket}/1")
 
-    def report(self, permit: Permit, feedback: Feedback) -> None:
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None:
         self.calls.append(("report", feedback))
 
     def cancel(self, permit: Permit) -> None:

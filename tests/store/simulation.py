@@ -13,14 +13,14 @@ from itertools import count
 from random import Random
 from typing import Any, Protocol
 
-from okasie_tasks.ports import Feedback, Lane, Permit, Wait
+from okasie_tasks.ports import Feedback, Lane, Permit, RequestLog, Wait
 
 Latency = Callable[[Random], float]
 
 
 class AnyLimiter(Protocol):
     def acquire(self, ticket: str, lane: Lane, reserve_seconds: float) -> Permit | Wait: ...
-    def report(self, permit: Permit, feedback: Feedback) -> None: ...
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None: ...
 
 
 class Window(Protocol):

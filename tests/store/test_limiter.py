@@ -13,7 +13,7 @@ import redis
 
 from okasie_tasks.errors import LimiterUnavailable
 from okasie_tasks.marketplace.responses import feedback
-from okasie_tasks.ports import Feedback, Lane, Limiter, Permit, Wait
+from okasie_tasks.ports import Feedback, Lane, Limiter, Permit, RequestLog, Wait
 from okasie_tasks.store.limiter import RedisLimiter
 from tests.limiter_model import MemoryLimiter
 from tests.store.simulation import AnyLimiter, Bucket, Fixed, Simulation, Sliding, Window, busiest
@@ -641,7 +641,7 @@ class StampedAtGrant:
         self._log.append(now)
         return Permit(ticket)
 
-    def report(self, permit: Permit, feedback: Feedback) -> None: ...
+    def report(self, permit: Permit, feedback: Feedback, request: RequestLog | None = None) -> None: ...
 
 
 def test_the_simulation_catches_a_limiter_that_stamps_at_the_grant() -> None:

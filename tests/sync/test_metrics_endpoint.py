@@ -18,7 +18,8 @@ from okasie_tasks.cli import cli
 from okasie_tasks.cli.exposition import documents, registry
 from okasie_tasks.core.metrics import FAMILIES, WAIT_BOUNDS
 from okasie_tasks.errors import ConfigurationError
-from okasie_tasks.ports import RequestLog
+from okasie_tasks.ports import Feedback, Permit, RequestLog
+from okasie_tasks.services import current_run
 from tests.exposition import parse, scrape
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import ACCOUNT, SECRET, varied
@@ -58,11 +59,21 @@ def sent(waited: float = 0.3) -> RequestLog:
     return RequestLog(ACCOUNT, "bulk", "list", "GET", 200, 0.1, "id", waited_seconds=waited)
 
 
-def test_a_request_costs_one_round_trip(scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    scenario.services.counters.sent(sent(), "run")  # the server learns the script
-    heard = Heard(monkeypatch)
-    scenario.services.counters.sent(sent(), "run")
-    assert heard.trips == [["EVALSHA"]], "counters, and what the report of its run draws"
+def requests_counted(scenario: GuardedScenario) -> float:
+    return sum(value for name, value in look(scenario).samples.items() if name.startswith("okasie_requests_total"))
+
+
+def test_the_count_of_a_request_costs_no_round_trip(scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter, run = scenario.services.limiter(ACCOUNT), scenario.good_run()["run"]
+    permit = limiter.acquire("ticket", "bulk", 20)
+    assert isinstance(permit, Permit)
+    before = requests_counted(scenario)
+    heard, token = Heard(monkeypatch), current_run.set(run)
+    limiter.report(permit, Feedback(200), sent())
+    current_run.reset(token)
+    assert heard.trips == [["EVALSHA"]], "the report, counters, and what the report of its run draws"
+    monkeypatch.undo()
+    assert requests_counted(scenario) == before + 1
 
 
 def test_a_scrape_costs_as_much_whatever_the_account_holds(
@@ -84,15 +95,12 @@ def test_a_scrape_costs_as_much_whatever_the_account_holds(
     assert len([command for trip in empty for command in trip]) == 16 + 6, "as docs/metrics.md tells"
 
 
-def test_a_redis_that_is_away_costs_the_count_and_not_the_answer(
-    scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redis_that_is_away_gives_no_half_picture(scenario: GuardedScenario, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise redis.ConnectionError("away")
 
     monkeypatch.setattr(redis.client.Pipeline, "execute", broken)
     monkeypatch.setattr(redis.Redis, "execute_command", broken)
-    scenario.services.counters.sent(sent(), "run")
     found = scrape(scenario.services)
     assert found.samples == {"okasie_redis_up": 0}, "half a picture would look like a whole one"
 
