@@ -31,12 +31,12 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.fleet import machine
+from okasie_tasks.core.compression import compress, decompress
 from okasie_tasks.local.embedded_redis import find_server
 from okasie_tasks.ports import Block, Source
 from okasie_tasks.sandbox.sample import COLUMNS, cars
 from okasie_tasks.settings import load_settings
 from okasie_tasks.sources import open_source
-from okasie_tasks.store.compression import compress, decompress
 
 SMALL: Final = {"xlsx": 5, "json": 5}
 """Formats with a fifth of the rows: the limit of a sheet is about a million rows, and JSON lines are for more."""

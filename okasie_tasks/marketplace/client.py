@@ -23,6 +23,7 @@ from okasie_tasks.health.operations import OPERATIONS
 from okasie_tasks.logs import get_logger
 from okasie_tasks.marketplace import responses
 from okasie_tasks.marketplace.attempt import NOT_JSON, Attempt, decode, verdict_of, with_their_id
+from okasie_tasks.marketplace.bodies import read_body
 from okasie_tasks.marketplace.connections import LATE_SECONDS, Connections, in_time, never_connected, plain, was_late
 from okasie_tasks.masking import know
 from okasie_tasks.ports import Feedback, Kind, Lane, Limiter, Location, Page, Permit, RequestLog, WriteAnswer
@@ -40,9 +41,6 @@ _FLOWING_SECONDS: Final = 2.0
 _LATENCY_WEIGHT: Final = 0.2
 """The weight of the last response in the moving average of latencies."""
 _STALE: Final = "the permit went stale before the request was ready"
-_BODY_BYTES: Final = 256 * 1024
-"""Bytes to read at a time: the size of a page of 200 listings, about."""
-_LARGEST_BODY: Final = 64 * 1024 * 1024
 _UNCOUNTED: Final = (requests.ConnectTimeout,)
 _ROUTES: Final[dict[Kind, str]] = {
     "list": "/listings",
@@ -325,15 +323,8 @@ class PermittedCall:
         ):
             span.answered(response.status_code)
             # The read time-out of requests is per socket read: a slow body must not outlive its permit.
-            ends_at = time.monotonic() + self._api.timeout(kind)[1]
-            parts = bytearray()
-            for part in response.iter_content(_BODY_BYTES):
-                parts += part
-                if len(parts) > _LARGEST_BODY:
-                    raise requests.exceptions.ContentDecodingError("the answer is larger than 64 MB")
-                if time.monotonic() > ends_at:
-                    raise requests.ReadTimeout
-            return response.status_code, response.headers, bytes(parts)
+            body = read_body(response, ends_at=time.monotonic() + self._api.timeout(kind)[1])
+            return response.status_code, response.headers, body
 
 
 def _locations(body: object, *, moment: object, request_id: str) -> tuple[Location, ...]:  # noqa: ARG001 - a reader

@@ -1,7 +1,7 @@
 """The blocks of a run's source, from the read until the run ends: in Redis up to a limit, else in a shared store.
 
 One part of the load reads the source and adds its blocks; each becomes a part of the load, which any worker decodes.
-They are compressed, see `okasie_tasks.store.compression`.
+They are compressed, see `okasie_tasks.core.compression`.
 
 The load encodes the bodies of new and changed rows, and keeps them for the spool. A body that is not kept is made from
 its block again.
@@ -17,13 +17,13 @@ from uuid import uuid4
 import msgspec
 import redis
 
+from okasie_tasks.core.compression import COMPRESSION_ERRORS, compress, decompress
 from okasie_tasks.core.records import Outgoing
 from okasie_tasks.errors import ConfigurationError, RetryLater
 from okasie_tasks.logs import get_logger
 from okasie_tasks.ports import Block
 from okasie_tasks.settings import FeedSettings
 from okasie_tasks.store.block_files import BlockFiles, open_files
-from okasie_tasks.store.compression import COMPRESSION_ERRORS, compress, decompress
 from okasie_tasks.store.parts import RunData
 from okasie_tasks.store.records import KEEP_PARTS_SECONDS, RunKeys
 from okasie_tasks.store.scripts import script
