@@ -27,6 +27,7 @@ from okasie_tasks.settings.redis_url import redis_url, redis_urls, without_login
 from okasie_tasks.worker import garbage as _garbage  # noqa: F401 - connects its signal
 from okasie_tasks.worker import telemetry as _telemetry  # noqa: F401 - connects its signals
 from okasie_tasks.worker.bootsteps import ChildWatch, FirstStart, KeepAddress, LeaseKeeper
+from okasie_tasks.worker.events import BatchedEvents
 from okasie_tasks.worker.health import Health
 from okasie_tasks.worker.heartbeat import Heartbeat
 from okasie_tasks.worker.quarantine import QuarantineStep
@@ -136,4 +137,6 @@ def _public(names: dict[str, Any]) -> dict[str, Any]:
 
 app = Celery("okasie_tasks", include=["okasie_tasks.tasks"], task_cls=MaskedTask)
 app.add_defaults(_configuration)
-app.steps["consumer"].update({LeaseKeeper, ChildWatch, KeepAddress, FirstStart, QuarantineStep, Heartbeat, Health})
+app.steps["consumer"].update(
+    {LeaseKeeper, ChildWatch, KeepAddress, FirstStart, QuarantineStep, Heartbeat, Health, BatchedEvents}
+)
