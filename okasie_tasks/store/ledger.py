@@ -17,7 +17,7 @@ import redis
 
 from okasie_tasks.core.fingerprint import reference_key
 from okasie_tasks.core.ledger_entry import ABSENT, PACKED_BYTES, Entry
-from okasie_tasks.core.records import Reject, SkippedImages, bucket_of_hash
+from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of_hash
 from okasie_tasks.core.unreadable import UnreadableRows, WaitingSells
 from okasie_tasks.store.catalog import Catalog
 from okasie_tasks.store.known_rows import KnownRows
@@ -46,7 +46,7 @@ class Ledger:
         self.catalog = Catalog(client, prefix=prefix, account=account)
         self.known = KnownRows(client, prefix=prefix, account=account)
         self._swap = script(client, "ledger_swap")
-        self._read = script(client, "ledger_read")
+        self._read, self._count = script(client, "ledger_read"), script(client, "ledger_count")
         self._note = script(client, "creates_note")
 
     def get(self, references: Sequence[str]) -> dict[str, Entry]:
@@ -102,10 +102,7 @@ class Ledger:
 
     def count(self) -> int:
         """Entries in the ledger, sold ones included."""
-        pipe = self._redis.pipeline(transaction=False)
-        for bucket in range(1024):
-            pipe.hlen(f"{self._hash}{bucket}")
-        return sum(pipe.execute())
+        return int(self._count(keys=[self._hash], args=[BUCKETS]))
 
     # -- creates without an answer -----------------------------------------------------------------------------------
 
