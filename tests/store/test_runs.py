@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from okasie_tasks.store.records import Claim
+from okasie_tasks.store.parts import Noted, Records
+from okasie_tasks.store.records import KEEP_PARTS_SECONDS, Claim
 from okasie_tasks.store.runs import Runs
 
 
@@ -133,6 +134,36 @@ def test_a_released_claim_is_open_at_once_and_may_not_count(runs: Runs) -> None:
     assert runs.parts.claim(run, "first", 0, "b", lease_seconds=60)[:2] == ("claimed", 2)
     assert runs.parts.release(run, "first", 0, "b", counted=False) == 1
     assert runs.parts.claim(run, "first", 0, "c", lease_seconds=60)[:2] == ("claimed", 2)
+
+
+def test_a_part_leaves_its_records_in_the_step_that_closes_it(runs: Runs, client: redis.Redis) -> None:
+    run, key = begun(runs), "okasie:run:{}:data:remote:1"
+    runs.parts.window(run, "first", size=1, when_open=0)
+    runs.parts.claim(run, "first", 0, "alive")
+    records = Records(7, {"remote:1": ["A"], "ids": b"12345678"}, Noted("okasie:pages:dex", "3", b"noted"))
+    assert not runs.parts.close(run, "first", 0, "dead", {}, records=records)
+    assert not client.exists(key.format(run), "okasie:pages:dex"), "a worker that lost its claim stores none"
+    assert runs.parts.close(run, "first", 0, "alive", {}, records=records)
+    assert runs.data.fetch_one(run, "remote:1", 7, list) == ["A"]
+    assert runs.data.fetch_one(run, "ids", 7, bytes) == b"12345678"
+    assert client.hget("okasie:pages:dex", "3") == b"noted"
+    runs.data.clear(run)
+    assert not client.exists(key.format(run))
+
+
+def test_records_are_kept_for_a_day_after_the_last_of_them(runs: Runs, client: redis.Redis) -> None:
+    run, day = begun(runs), KEEP_PARTS_SECONDS // 2
+    runs.parts.prepare(run, "first", 3)
+    runs.parts.window(run, "first", size=3, when_open=0)
+    lefts = []
+    for part, left in enumerate((0, day + 60, day - 60)):
+        if left:
+            client.expire(f"okasie:run:{run}:data:ids", left)
+        runs.parts.claim(run, "first", part, "a")
+        runs.parts.close(run, "first", part, "a", {}, records=Records(part, {"ids": b""}))
+        lefts.append(client.ttl(f"okasie:run:{run}:data:ids"))
+    assert [left > day + 60 for left in lefts] == [True, False, True]
+    assert min(lefts) >= day
 
 
 def test_a_failed_part_is_closed_and_counted(runs: Runs) -> None:

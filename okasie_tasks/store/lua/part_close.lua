@@ -2,9 +2,9 @@
 -- KEYS[1]  hash: the run   KEYS[2] hash: the stage   KEYS[3] hash: parts   KEYS[4] hash: results
 -- KEYS[5]  prefix of the run's collections (hashes)   KEYS[6] set: names of the collections
 -- KEYS[7]  hash that gets a value in the same step, or none
--- ARGV     1 part, 2 token, 3 "D"|"F", 4 result (bytes), 5 seconds to keep, 6 how many published parts may be open when
---          the next window is published; "" where that depends on other stages too, 7 field of its records, 8 field and
---          9 value in KEYS[7], then pairs: collection, record
+-- ARGV     1 part, 2 token, 3 "D"|"F", 4 result (bytes), 5 seconds to keep, of records at least half of it, 6 how many
+--          published parts may be open when the next window is published; "" where that depends on other stages too,
+--          7 field of its records, 8 field and 9 value in KEYS[7], then pairs: collection, record
 -- Returns  1 if this call closed it, 2 if besides nothing is to be published after it, 3 if it was the last of its stage
 --          (where ARGV 6 is given), 0 if it was closed already or the claim was lost to another (fenced)
 -- Invariant: the records of a closed part are complete, and a worker that lost its claim stores none.
@@ -18,10 +18,12 @@ if KEYS[7] then redis.call('HSET', KEYS[7], ARGV[8], ARGV[9]) end
 for i = 10, #ARGV, 2 do
   local key = KEYS[5] .. ARGV[i]
   redis.call('HSET', key, ARGV[7], ARGV[i + 1])
-  redis.call('EXPIRE', key, ARGV[5])
-  redis.call('SADD', KEYS[6], ARGV[i])
+  if redis.call('TTL', key) < ARGV[5] / 2 then -- it is new, or old
+    redis.call('EXPIRE', key, ARGV[5])
+    redis.call('SADD', KEYS[6], ARGV[i])
+    redis.call('EXPIRE', KEYS[6], ARGV[5])
+  end
 end
-if #ARGV > 9 then redis.call('EXPIRE', KEYS[6], ARGV[5]) end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
 redis.call('HSET', KEYS[4], ARGV[1], ARGV[4])
 redis.call('EXPIRE', KEYS[4], ARGV[5])
