@@ -214,6 +214,11 @@ def _account(settings: Settings, name: str, client: redis.Redis | None) -> Itera
         )
         yield from _api_checks(name, account, market)
     yield _source(settings, name)
+    if account.incremental_every is None and account.full_at is None:
+        detail = 'no runs are scheduled: incremental_every and full_at are "off"'
+        yield Check(
+            f"{name}: schedule", True, detail, "remove one of them, unless something else starts runs", warning=True
+        )
 
 
 def _limiter(settings: Settings, name: str, client: redis.Redis | None) -> Limiter | None:

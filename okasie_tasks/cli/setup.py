@@ -59,7 +59,7 @@ def init(
         emit(context, {"account": name, "rows": rows}, lambda: print_row(rows[0]) if rows else echo("no rows"))
         return
     _write(output, before + render(draft))
-    document = _document(draft, output)
+    document = _document(draft, output, appended=bool(before))
     emit(context, document, lambda: _print(document))
 
 
@@ -112,12 +112,13 @@ def _write(output: Path, text: str) -> None:
         raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(output)) from error
 
 
-def _document(draft: Draft, output: Path) -> dict[str, Any]:
+def _document(draft: Draft, output: Path, *, appended: bool) -> dict[str, Any]:
     from okasie_tasks.sources.detect import FILL_IN, key_variable  # noqa: PLC0415
 
     return {
         "config": str(output),
         "account": draft.account,
+        "appended": appended,
         "type": draft.head.kind,
         "rows_seen": len(draft.head.rows),
         "rows_tried": draft.tried,
@@ -153,6 +154,8 @@ def _print(document: dict[str, Any]) -> None:
         echo(f"  decide    {sentence}")
     if document["unused_columns"]:
         echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
+    if document["appended"]:
+        echo("  restart   `okasie up`, if it runs: it read the file when it started")
     file = "" if document["config"] == "okasie.toml" else f" --config {shlex.quote(document['config'])}"
     echo(
         f"next: `okasie up --sandbox{file}`, and in another terminal `okasie plan {document['account']} --full{file}`;"

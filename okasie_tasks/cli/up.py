@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -20,6 +20,9 @@ from okasie_tasks.local.fleet import LocalFleet
 from okasie_tasks.sandbox import Key, Sandbox
 from okasie_tasks.sandbox.relay import relay
 from okasie_tasks.sandbox.server import run
+
+_MOST_NAMED: Final = 3
+"""Accounts whose address in the sandbox is printed."""
 
 
 @click.command()
@@ -54,6 +57,8 @@ def up(context: Context, with_sandbox: bool) -> None:
             progress_line(
                 f"sandbox at {fleet.sandbox.base_url}, control faults and state under {fleet.sandbox.admin_url}/"
             )
+            for account in list(fleet.settings.accounts)[:_MOST_NAMED]:
+                progress_line(f"what it has of {account}: {fleet.sandbox.admin_url}/listings?key={account}")
         if fleet.flower_url is not None:
             progress_line(f"Flower at {fleet.flower_url}")
         if fleet.web_url is not None:

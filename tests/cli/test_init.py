@@ -87,6 +87,23 @@ def test_the_mapped_listing_is_shown_before_and_after_the_file_is_written(
     assert (status, "no row of the source has the reference 'A-9'" in err) == (2, True)
 
 
+def test_nothing_is_scheduled_before_an_operator_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A newcomer's cars were created at half past three, while he was still looking at the plan."""
+
+    def scheduled(config: Path) -> list[bool]:
+        account = load_settings(config, environ={}).accounts["mijn_stock"]
+        _, out, _ = okasie(capsys, "doctor")
+        assert ("mijn_stock: schedule: no runs are scheduled" in out) == (account.incremental_every is None)
+        return [when is not None for when in (account.incremental_every, account.full_at)]
+
+    document(capsys, "init", "Mijn Stock.csv")
+    config = filled(folder)
+    assert scheduled(config) == [False, False]
+    lines = [line for line in config.read_text().splitlines(keepends=True) if '= "off"' not in line]
+    config.write_text("".join(lines))
+    assert scheduled(config) == [True, True]
+
+
 @pytest.mark.parametrize("command", [["doctor"], ["plan", "mijn_stock"], ["sync", "mijn_stock"], ["up"]])
 def test_a_draft_is_refused_until_every_placeholder_is_replaced(
     folder: Path, capsys: pytest.CaptureFixture[str], command: list[str]
@@ -131,7 +148,8 @@ def test_a_second_feed_is_appended_and_the_refusal_names_the_command(
     config.chmod(0o600)
     status, _, err = okasie(capsys, "init", "Mijn Stock.csv")
     assert (status, "`okasie init 'Mijn Stock.csv' --append` adds the account 'mijn_stock' to it" in err) == (2, True)
-    assert document(capsys, "init", "Mijn Stock.csv", "--append")["account"] == "mijn_stock"
+    status, out, _ = okasie(capsys, "init", "Mijn Stock.csv", "--append")
+    assert (status, "restart   `okasie up`" in out) == (0, True), "one that runs does not know the account"
     assert list(load_settings(filled(folder), environ={}).accounts) == ["gent", "mijn_stock"]
     assert config.stat().st_mode & 0o777 == 0o600
     before = config.read_text()

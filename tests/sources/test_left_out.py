@@ -53,6 +53,15 @@ def test_a_row_that_is_left_out_may_still_show_that_the_file_is_cut(tmp_path: Pa
     assert len(read(tmp_path, f"{HEAD}A;Golf;9900;\n{end}\n", rules)) == left
 
 
+def test_a_total_line_that_is_skipped_stands_for_those_with_other_numbers(tmp_path: Path) -> None:
+    rules = NAMED + skip(ref=["Totaal: 140 wagens"])
+    rows = "A;Golf;9900;\nTotaal: 139 wagens;;;\nTotaal;;;\nTOTAL-12;Polo;9900;\nB;Totaal: 139 wagens;9900;\n"
+    assert brief(read(tmp_path, HEAD + rows, rules)) == ["A", "skipped", "skipped", "TOTAL-12", "B"]
+    other = read(tmp_path, HEAD + rows, NAMED + skip(ref=["A"]))
+    assert brief(other)[:2] == ["skipped", "Totaal: 139 wagens"], "it is not named, so it is reported"
+    assert all(row.issues for row in other[1:3])
+
+
 @pytest.mark.parametrize("end", ["\x1a", ";;;", ";;;;;"])
 def test_an_end_without_a_line_end_may_be_one(tmp_path: Path, end: str) -> None:
     assert brief(read(tmp_path, f"{HEAD}A;Golf;9900;\n{end}", NAMED)) == ["A"]

@@ -44,7 +44,10 @@ def _head(draft: Draft) -> Iterator[str]:
     yield comment(
         "Then try it without a key: `okasie up --sandbox`, and `okasie plan` in another terminal, which shows what a"
     )
-    yield comment("run would send, without sending it. For the marketplace, run `okasie doctor` first.")
+    yield comment(
+        "run would send, without sending it. For the marketplace, run `okasie doctor` first. Runs are scheduled"
+    )
+    yield comment('once the two lines that say "off" are removed.')
     yield ""
 
 
@@ -68,6 +71,8 @@ def key_variable(account: str) -> str:
 def _account(draft: Draft) -> Iterator[str]:
     yield f"[accounts.{draft.account}]"
     yield f"api_key = {quoted('env:' + key_variable(draft.account))}"
+    yield 'incremental_every = "off"  # no scheduled runs: remove these two lines once a plan looks right'
+    yield 'full_at = "off"'
     yield ""
 
 
