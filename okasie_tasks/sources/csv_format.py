@@ -56,10 +56,10 @@ class CsvFormat:
         head = _Head(columns, reader.delimiter)
         self._mapping(head).check_columns(f"{name}:1")
         first, packed = 0, msgspec.msgpack.encode(head)
-        for line, rows, text in reader.cut(BLOCK_ROWS, BLOCK_BYTES):
+        for line, rows, data in reader.cut(BLOCK_ROWS, BLOCK_BYTES):
             if rows:
-                open_end = not text.endswith(("\n", "\r"))
-                block = Block(first, rows, line, text.encode(errors="replace"), packed, open_end, name)
+                open_end = not data.endswith((b"\n", b"\r"))
+                block = Block(first, rows, line, data, packed, open_end, name)
                 if open_end:
                     self._check_end(block, head)
                 yield block

@@ -21,7 +21,7 @@ from okasie_tasks.sources.bounds import BoundedFile
 _BLANK: Final = '"\x1a'
 """What a line that is no row may begin with, beside spaces and delimiters. The second one ended files of DOS."""
 _SEPARATOR_LINE: Final = re.compile(r"\"?sep=(.)\"?[\r\n]*", re.IGNORECASE)
-_BYTEWISE: Final = frozenset({"utf-8", "ascii", "cp1252", "cp1250", "iso8859-1", "iso8859-2", "iso8859-15"})
+_BYTEWISE: Final = frozenset({"ascii", "cp1252", "cp1250", "iso8859-1", "iso8859-2", "iso8859-15"})
 """Encodings in which the bytes of line ends are line ends."""
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _MANY_COLUMNS: Final = 3
@@ -53,14 +53,18 @@ class CsvReader:
         self._file, self.delimiter, self._skip_lines = file, delimiter, skip_lines
         self._encoding = "utf-8-sig" if piece is None and encoding.lower() in ("utf-8", "utf8") else encoding
         self._text: Iterator[str] = iter(())
-        self._piece: Iterator[bytes] = iter(())
-        """The lines of a piece that were not looked at."""
+        self._raw: Iterator[bytes] = iter(())
+        """The lines in UTF-8 that were not looked at, instead of ``_text``."""
+        self._line = b""
+        """The last line that was read in UTF-8; empty if it was not."""
         if piece is not None:
-            self._piece = _lines(io.BytesIO(piece[1]))
+            self._raw = _lines(io.BytesIO(piece[1]))
+        elif codecs.lookup(encoding).name == "utf-8":
+            raw = _lines(io.BufferedReader(file, BUFFER_BYTES))
+            self._raw = chain((line.removeprefix(codecs.BOM_UTF8) for line in islice(raw, 1)), raw)
         elif codecs.lookup(encoding).name in _BYTEWISE:
             raw = _lines(io.BufferedReader(file, BUFFER_BYTES))
-            first = (line.decode(self._encoding) for line in islice(raw, 1))
-            self._text = chain(first, (line.decode(encoding) for line in raw))
+            self._text = (line.decode(encoding) for line in raw)
         else:
             self._text = io.TextIOWrapper(io.BufferedReader(file, BUFFER_BYTES), encoding=encoding, newline="")
         self._pending: deque[str] = deque()
@@ -90,30 +94,32 @@ class CsvReader:
         self._put_back((line, *self._following))
         return [str(number) for number in range(1, self._width + 1)]
 
-    def cut(self, most_rows: int, most_characters: int) -> Iterator[tuple[int, int, str]]:
+    def cut(self, most_rows: int, most_characters: int) -> Iterator[tuple[int, int, bytes]]:
         """Cut the text at the ends of rows: yield the lines before a piece, its rows that are not blank, and its text.
 
-        A piece ends with the row that reaches one of the limits. Rows with misplaced quotes are written anew.
+        The text is in UTF-8. A piece ends with the row that reaches one of the limits. Rows with misplaced quotes are
+        written anew.
         """
-        before, rows, size, lines = self.line_num, 0, 0, list[str]()
+        before, rows, size, lines = self.line_num, 0, 0, list[bytes]()
         while line := self._next():
             self._pass()
+            lines.append(self._line or _encoded(line))
             if self._is_blank(line):
-                lines.append(line)
                 self.ends_in_blank_row = self._may_be_cut(line)
             elif '"' not in line or self._is_row(line):
-                lines.append(line)
                 rows += 1
             else:
                 cells = self._record(line)
-                lines += [quoted(cells, line, self.delimiter)] if self._malformed else [line, *self._following]
+                if self._malformed:
+                    lines[-1] = _encoded(quoted(cells, line, self.delimiter))
+                lines += map(_encoded, self._following)
                 size += sum(map(len, self._following))
                 rows += not is_blank(cells)
             size += len(line)
             if rows >= most_rows or size >= most_characters:
-                yield before, rows, "".join(lines)
+                yield before, rows, b"".join(lines)
                 before, rows, size, lines = self.line_num, 0, 0, []
-        yield before, rows, "".join(lines)
+        yield before, rows, b"".join(lines)
 
     def read(self, known: Container[bytes] = ()) -> Iterator[tuple[str, list[str] | None, bytes]]:
         """Yield rows: the line, its cells if the line had to be parsed, and the fingerprint of the row.
@@ -121,7 +127,7 @@ class CsvReader:
         ``known``: fingerprints of lines that are known to be rows.
         """
         while True:
-            data = self._pending.popleft().encode() if self._pending else next(self._piece, b"")
+            data = self._pending.popleft().encode() if self._pending else next(self._raw, b"")
             if not data:
                 return
             self._pass()
@@ -153,8 +159,10 @@ class CsvReader:
     def _next(self) -> str:
         """Return the next line; "" at the end."""
         if self._pending:
+            self._line = b""
             return self._pending.popleft()
-        return next(self._text, "") or next(self._piece, b"").decode()
+        self._line = next(self._raw, b"")
+        return self._line.decode() or next(self._text, "")
 
     def _first_line(self) -> str:
         """Return the first line that can be a row."""
@@ -247,6 +255,10 @@ def _lines(file: Iterable[bytes]) -> Iterator[bytes]:
             yield line
         else:
             yield from line.splitlines(keepends=True)
+
+
+def _encoded(line: str) -> bytes:
+    return line.encode(errors="replace")
 
 
 def cells_of(line: str, delimiter: str) -> list[str]:
