@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 @click.argument("feed")
 @click.option("--account", metavar="NAME", help="The name of the account [default: derived from the feed].")
 @click.option(
-    "--output", default="okasie.toml", show_default=True, type=click.Path(path_type=Path, dir_okay=False),
-    help="The file to write.",
+    "--output", type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write [default: that of --config, else okasie.toml].",
 )  # fmt: skip
 @click.option("--append", is_flag=True, help="Add the account to the file, which has others.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @click.option("--preview", is_flag=True, help="Print a row as it would be sent by the draft, and write nothing.")
 @command_options
 def init(
-    context: Context, feed: str, *, account: str | None, output: Path, append: bool, force: bool, preview: bool
+    context: Context, feed: str, *, account: str | None, output: Path | None, append: bool, force: bool, preview: bool
 ) -> None:
     """Draft an okasie.toml from the first rows of FEED, a path or a URL (http, ftp, sftp, s3).
 
@@ -44,6 +44,7 @@ def init(
     from okasie_tasks.cli.preview import print_row, row_document  # noqa: PLC0415 - only where it is needed
     from okasie_tasks.sources.detect import best_row, propose, read_head, render  # noqa: PLC0415
 
+    output = output or context.config or Path("okasie.toml")
     feed = feed.removeprefix("file://")
     name = account or _account_of(feed)
     if not re.fullmatch(r"[a-z0-9_]+", name):
@@ -155,7 +156,7 @@ def _print(document: dict[str, Any]) -> None:
     if document["unused_columns"]:
         echo(f"  not used  {', '.join(document['unused_columns'][:20])}")
     if document["appended"]:
-        echo("  restart   `okasie up`, if it runs: it read the file when it started")
+        echo("  restart   `okasie up`, if it runs, or send it SIGHUP: it read the file when it started")
     file = "" if document["config"] == "okasie.toml" else f" --config {shlex.quote(document['config'])}"
     echo(
         f"next: `okasie up --sandbox{file}`, and in another terminal `okasie plan {document['account']} --full{file}`;"

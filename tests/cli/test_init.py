@@ -130,11 +130,12 @@ def test_what_is_there_is_not_overwritten(folder: Path, capsys: pytest.CaptureFi
     assert sorted(path.name for path in folder.iterdir()) == ["Mijn Stock.csv", "okasie.toml", "other.toml"]
 
 
+@pytest.mark.parametrize("name", ["--output", "--config"])
 @pytest.mark.parametrize(("output", "option"), [("okasie.toml", ""), ("my own.toml", " --config 'my own.toml'")])
 def test_the_commands_shown_read_the_file_that_was_written(
-    folder: Path, capsys: pytest.CaptureFixture[str], output: str, option: str
+    folder: Path, capsys: pytest.CaptureFixture[str], output: str, option: str, name: str
 ) -> None:
-    _, out, _ = okasie(capsys, "init", "Mijn Stock.csv", "--output", output)
+    _, out, _ = okasie(capsys, "init", "Mijn Stock.csv", name, output)
     for command in ("up --sandbox", "plan mijn_stock --full", "doctor"):
         assert f"`okasie {command}{option}`" in out
     assert (folder / output).exists()
