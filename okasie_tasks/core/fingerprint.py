@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from math import isfinite
 from operator import attrgetter
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -237,25 +237,42 @@ def fingerprint(value: object) -> bytes:
     return blake2b(_ENCODER.encode(value), digest_size=8).digest()
 
 
+class Encoded(NamedTuple):
+    """A listing that we send, encoded once for all that is made of it."""
+
+    values: Compared
+    compared: bytes
+    """``values`` in msgpack."""
+    other: bytes
+    """What is sent and not compared, in msgpack: the dealer in both forms, condition, custom type and images."""
+
+    @property
+    def rendering(self) -> bytes:
+        """`compared_fingerprint` of the values."""
+        return blake2b(self.compared, digest_size=8).digest()
+
+    @property
+    def content(self) -> bytes:
+        """Fingerprint of everything we would send."""
+        # As of one list of six: the compared values, and the five others.
+        return blake2b(b"\x96" + self.compared + self.other[1:], digest_size=8).digest()
+
+
+def encoded_form(listing: Listing) -> Encoded:
+    values, code = compared(listing), listing.dealer_location_code
+    other = (
+        listing.dealer_profile_id, code and code.casefold(), listing.condition, listing.custom_type, listing.images
+    )  # fmt: skip
+    return Encoded(values, _ENCODER.encode(values), _ENCODER.encode(other))
+
+
 def compared_fingerprint(values: Compared) -> bytes:
     return fingerprint(values)
 
 
-def content_fingerprint(listing: Listing, values: Compared | None = None) -> bytes:
-    """Fingerprint everything we would send: compared values, dealer, images, condition and custom type.
-
-    ``values``: the compared form, if already computed.
-    """
-    return fingerprint(
-        (
-            values or compared(listing),
-            listing.dealer_profile_id,
-            listing.dealer_location_code and listing.dealer_location_code.casefold(),
-            listing.condition,
-            listing.custom_type,
-            listing.images,
-        )
-    )
+def content_fingerprint(listing: Listing) -> bytes:
+    """Fingerprint everything we would send: compared values, dealer, images, condition and custom type."""
+    return encoded_form(listing).content
 
 
 @lru_cache(maxsize=10_000)
@@ -299,6 +316,8 @@ def decode_compared(data: bytes) -> Compared:
     return tuple(msgspec.msgpack.decode(data))
 
 
+@lru_cache(maxsize=2_000)
 def reference_key(reference: str) -> bytes:
     """Hash a reference into 8 bytes, which select its bucket and partition. Stable across releases."""
+    # A chunk asks for each of its references several times.
     return blake2b(reference.encode(), digest_size=8).digest()

@@ -277,7 +277,7 @@ def is_as_rendered(packed: bytes, rendering: bytes, status: str, dealers: tuple[
 
 
 def is_as_read(packed: bytes, content: bytes) -> bool:
-    """Return whether a source row equals the entry, so that `okasie_tasks.sync.fetch.local_record` gives None."""
+    """Return whether a source row equals the entry, so that `okasie_tasks.sync.load.local_record` gives None."""
     return packed[_ROW] == content and entry_state(packed).settled
 
 

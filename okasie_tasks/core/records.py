@@ -13,11 +13,10 @@ from typing import Final
 
 import msgspec
 
+from okasie_tasks.core import snapshot
 from okasie_tasks.core.fingerprint import (
-    Compared,
-    compared,
-    compared_fingerprint,
-    content_fingerprint,
+    Encoded,
+    encoded_form,
     filled_fields,
     listing_dealer_fingerprint,
     reference_key,
@@ -156,6 +155,8 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     """When the read of the source began, Redis time."""
     price: int = 0
     """See `okasie_tasks.core.ledger_entry.price_code`."""
+    snapshot: bytes = b""
+    """What the history keeps of it; see `okasie_tasks.core.snapshot.packed`. Empty if an older release made this."""
 
 
 def hash8(reference: str) -> bytes:
@@ -275,7 +276,7 @@ class SkippedImages(msgspec.Struct, kw_only=True):
     given_up: bool
 
 
-def encoded(listing: Listing, row: Local) -> Outgoing:
+def encoded(listing: Listing, form: Encoded, row: Local) -> Outgoing:
     """Return a listing with its body before a decision about it. ``row``: its record."""
     return Outgoing(
         reference=row.reference,
@@ -289,37 +290,25 @@ def encoded(listing: Listing, row: Local) -> Outgoing:
         version=row.version,
         row=row.content,
         price=price_code(row.price),
+        snapshot=snapshot.packed(form, listing.currency),
     )
 
 
-def outgoing(
-    listing: Listing,
-    *,
-    action: str,
-    reason: str,
-    version: int,
-    seen_ms: int,
-    answers: bytes = b"",
-    values: Compared | None = None,
-) -> Outgoing:
-    """Return a listing with its body and what the ledger records once it is accepted.
-
-    ``values``: the compared form, if already computed.
-    """
-    values = values or compared(listing)
-    content = content_fingerprint(listing, values)
+def outgoing(listing: Listing, *, action: str, reason: str, version: int, seen_ms: int) -> Outgoing:
+    """Return a listing with its body and what the ledger records once it is accepted."""
+    form = encoded_form(listing)
     return Outgoing(
         reference=listing.external_reference,
         action=action,
         reason=reason,
         body=bulk_item(listing),
-        content=content,
-        rendering=compared_fingerprint(values),
+        content=form.content,
+        rendering=form.rendering,
         dealer=listing_dealer_fingerprint(listing),
         filled=filled_fields(listing),
         version=version,
-        row=content,
-        answers=answers,
+        row=form.content,
         seen_ms=seen_ms,
         price=price_code(listing.price),
+        snapshot=snapshot.packed(form, listing.currency),
     )

@@ -5,23 +5,36 @@ It keeps price, mileage and status by value, and a two-byte hash of every other 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 from zlib import crc32
 
 import msgspec
 
 from okasie_tasks.core.fields import FIELDS
-from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, field_form
+from okasie_tasks.core.fingerprint import COMPARED_FIELDS, Compared, Encoded, field_form
 from okasie_tasks.core.history import NOT_KEPT, Change, Value, brief, sort_changes
 from okasie_tasks.core.ledger_entry import STATUSES
 
+_ENCODER: Final = msgspec.msgpack.Encoder()
 _BITMAP_BYTES: Final = 8
 _HASH_BYTES: Final = 2
 _BY_VALUE: Final = ("price", "mileage", "status")
 _SHOWN: Final = frozenset(FIELDS) - {"externalReference"}
 _HASHED: Final = _SHOWN - {*_BY_VALUE}
 _PLACES: Final = {name: place for place, name in enumerate(FIELDS)}
+_SPLIT: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_IN_PARTS: Final = (
+    *COMPARED_FIELDS, "dealerProfileId", "dealerLocationCode", "condition", "customType", "images", "currency",
+)  # fmt: skip
+"""The fields of `Encoded`, in its order, and the one that it lacks."""
+_HASHED_PARTS: Final = tuple((_IN_PARTS.index(name), 1 << place) for name, place in _PLACES.items() if name in _HASHED)
+"""For each hashed field, in the order of `FIELDS`: where its value is encoded, and its bit."""
+_EMPTY_PARTS: Final = frozenset({b"\xc0", b"\x90", b"\xa0"})
+"""None, an empty list and an empty text, in msgpack."""
+_VALUES_AT: Final = tuple(map(COMPARED_FIELDS.index, _BY_VALUE))
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +68,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         names = sorted(self.hashes, key=_PLACES.__getitem__)
         bits = sum([1 << _PLACES[name] for name in names])
         joined = b"".join([self.hashes[name] for name in names])
-        status = STATUSES.index(str(self.status)) if self.status in STATUSES else 0
-        values = msgspec.msgpack.encode((self.price, self.mileage, status))
-        return bits.to_bytes(_BITMAP_BYTES, "little") + joined + values
+        return _packed(bits, joined, self.price, self.mileage, self.status)
 
     @classmethod
     def unpack(cls, data: bytes) -> Snapshot:
@@ -72,6 +83,29 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             return cls(price=price, mileage=mileage, status=STATUSES[status] or None, hashes=hashes)
         except (msgspec.DecodeError, IndexError, TypeError) as error:
             raise ValueError("these bytes are no snapshot") from error
+
+
+def packed(form: Encoded, currency: str | None) -> bytes:
+    """Return what `Snapshot.of` and `Snapshot.pack` make of the body of this listing, without its body."""
+    parts = [*_SPLIT(form.compared), *_SPLIT(form.other), _encoded_text(currency)]
+    bits, hashes = 0, []
+    for index, bit in _HASHED_PARTS:
+        part = parts[index]
+        if len(part) > 1 or bytes(part) not in _EMPTY_PARTS:
+            bits |= bit
+            hashes.append(crc32(part) & 0xFFFF)
+    joined = struct.pack(f">{len(hashes)}H", *hashes)
+    return _packed(bits, joined, *(brief(form.values[place]) for place in _VALUES_AT))
+
+
+@lru_cache(maxsize=8)
+def _encoded_text(text: str | None) -> bytes:
+    return _ENCODER.encode(text)
+
+
+def _packed(bits: int, hashes: bytes, price: Value, mileage: Value, status: Value) -> bytes:
+    number = STATUSES.index(str(status)) if status in STATUSES else 0
+    return bits.to_bytes(_BITMAP_BYTES, "little") + hashes + _ENCODER.encode((price, mileage, number))
 
 
 def diff(
@@ -125,7 +159,6 @@ def _form(name: str, value: object) -> object:
 
 
 _EMPTY: Final[tuple[object, ...]] = (None, "", [], ())
-_ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def hash_of(value: object) -> bytes:

@@ -40,11 +40,14 @@ def record_sent(
     now_ms: int,
 ) -> None:
     """Record listings that a run created or updated, with the reason, the changed fields and who approved them."""
-    approval = approval_of(ctx, run)
+    approval, made = approval_of(ctx, run), dict[tuple[str, str, str], Event]()
     events = []
     for item, answer in accepted:
         kind, by = "created" if item.action == "create" else "updated", approval.of(item.reference, item.action)
-        events.append((item, Event(now_ms, kind, item.reason, run, request_id, by=by), answer))
+        key = (kind, item.reason, by)
+        if (event := made.get(key)) is None:  # the events of a first sync are all alike
+            event = made[key] = Event(now_ms, kind, item.reason, run, request_id, by=by)
+        events.append((item, event, answer))
     _record_written(ctx, events, base, now_ms)
 
 
@@ -74,14 +77,16 @@ def _record_written(
     before = ctx.history.snapshots(known, now_ms=now_ms)
     rows = []
     for item, event, answer in events:
-        body: dict[str, Any] = msgspec.json.decode(item.body)
-        entry = base.get(item.reference)
-        after = Snapshot.of(body)
-        changes = diff(before.get(item.reference), body, after=after, status=entry.status if entry else "")
+        earlier, changes = before.get(item.reference), tuple[Change, ...]()
+        if earlier is not None or not item.snapshot:
+            body: dict[str, Any] = msgspec.json.decode(item.body)
+            entry = base.get(item.reference)
+            after = Snapshot.of(body)
+            changes = diff(earlier, body, after=after, status=entry.status if entry else "")
         odd = f"answered with status {answer.status}" if not answered_status(answer.status, "active") else None
         warnings = (*(text for text in (odd, skipped_images(answer)) if text), *event.warnings)
-        full = msgspec.structs.replace(event, changes=changes, warnings=warnings)
-        rows.append((item.reference, full, after.pack()))
+        full = msgspec.structs.replace(event, changes=changes, warnings=warnings) if changes or warnings else event
+        rows.append((item.reference, full, item.snapshot or after.pack()))
     ctx.history.sent(rows)
 
 

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from okasie_tasks.core.catalog import Titled, titled
-from okasie_tasks.core.fingerprint import (
-    Compared,
-    compared,
-    compared_fingerprint,
-    content_fingerprint,
-    encode_compared,
-    filled_fields,
-    listing_dealer_fingerprint,
-)
+from okasie_tasks.core.fingerprint import Encoded, encoded_form, filled_fields, listing_dealer_fingerprint
 from okasie_tasks.core.ledger_entry import ABSENT, LOOK_AGAIN, Entry, Flag, is_as_read
 from okasie_tasks.core.listing import Listing
 from okasie_tasks.core.records import (
@@ -172,10 +164,9 @@ class _Sorter:
         self._same[partition].append(same_row(key, row.row))
 
     def _add_read(self, row: SourceRow, partition: int, key: bytes, packed: bytes, *, whole: bool) -> None:
-        values = compared(row.listing) if row.listing is not None else ()
-        content = content_fingerprint(row.listing, values) if row.listing is not None else b""
+        form = None if row.listing is None else encoded_form(row.listing)
         base = None if packed == ABSENT else Entry.unpack(packed)
-        record = local_record(row, base, whole=whole, content=content, values=values)
+        record = local_record(row, form, base, whole=whole)
         if row.listing is not None and (record is not None or self._all_titles):
             self._note(row.listing, partition)
         elif title := row.values.get("title"):  # an invalid row: people look for it by its name
@@ -183,15 +174,13 @@ class _Sorter:
         if record is None:
             self._add_same(row, partition, key)
             return
-        if row.raw and content:
-            self.known.note(row.raw, content)
-        if self._bodies is not None and row.listing is not None and (base is None or base.row != content):
-            self._bodies.append(encoded(row.listing, record))
-        if values and base is None:
-            record = msgspec.structs.replace(record, traits=traits_of(values))
-        if whole and values:
-            record = msgspec.structs.replace(record, values=encode_compared(values))
         self._rows[partition].append(record)
+        if row.listing is None or form is None:
+            return
+        if row.raw:
+            self.known.note(row.raw, record.content)
+        if self._bodies is not None and (base is None or base.row != record.content):
+            self._bodies.append(encoded(row.listing, form, record))
 
     def _note(self, listing: Listing, partition: int) -> None:
         """Note the title for the catalogue, and the code of the dealer."""
@@ -216,18 +205,15 @@ class _Sorter:
         return Records(self._part.number, batches)
 
 
-def local_record(
-    row: SourceRow, base: Entry | None, *, whole: bool = False, content: bytes = b"", values: Compared = ()
-) -> Local | None:
+def local_record(row: SourceRow, form: Encoded | None, base: Entry | None, *, whole: bool = False) -> Local | None:
     """Return the record of one source row; None when it equals its ledger entry, unless ``whole``.
 
-    ``content``, ``values``: its fingerprint and compared form, if they exist already. `is_as_read` is the fast version
-    of this comparison.
+    ``form``: of its listing, if it has one. `is_as_read` is the fast version of this comparison.
     """
     reference = row.reference or ""
-    if row.listing is None:
+    if row.listing is None or form is None:
         return Local(reference=reference, row=row.row, issues=row.issues, where=row.where)
-    content = content or content_fingerprint(row.listing)
+    content = form.content
     if (
         base is not None
         and not whole
@@ -242,13 +228,15 @@ def local_record(
         reference=reference,
         row=row.row,
         content=content,
-        rendering=compared_fingerprint(values or compared(row.listing)),
+        rendering=form.rendering,
         dealer=listing_dealer_fingerprint(row.listing),
         filled=filled_fields(row.listing),
         images=len(row.listing.images),
         status=row.listing.status,
         version=row.version,
+        values=form.compared if whole else None,
         where=row.where,
+        traits=traits_of(form.values) if base is None else None,
         warnings=tuple(map(str, row.warnings)),
         price=row.listing.price,
     )

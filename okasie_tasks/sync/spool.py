@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from okasie_tasks.core.estimates import pack
+from okasie_tasks.core.fingerprint import encoded_form
 from okasie_tasks.core.guards import is_held
 from okasie_tasks.core.held_change import MOST_SHOWN
 from okasie_tasks.core.records import Outgoing, Planned, Reject, encoded, hash8
@@ -116,10 +117,13 @@ def source_began_ms(run: Run) -> int:
 
 def _outgoing(row: SourceRow, wanted: dict[str, Planned], seen_ms: int) -> Outgoing | None:
     change = wanted.get(row.reference or "")
-    record = local_record(row, None) if change is not None and row.listing is not None else None
-    if change is None or record is None or row.listing is None or record.content != change.content:
+    if change is None or row.listing is None:
         return None
-    return _planned(encoded(row.listing, record), change, seen_ms)
+    form = encoded_form(row.listing)
+    record = local_record(row, form, None)
+    if record is None or record.content != change.content:
+        return None
+    return _planned(encoded(row.listing, form, record), change, seen_ms)
 
 
 def _planned(item: Outgoing, change: Planned, seen_ms: int) -> Outgoing:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okasie_tasks.core.fields import FIELDS
-from okasie_tasks.core.fingerprint import compared
+from okasie_tasks.core.fingerprint import compared, encoded_form
 from okasie_tasks.core.history import NOT_KEPT
 from okasie_tasks.core.listing import bulk_item
-from okasie_tasks.core.snapshot import Snapshot, diff, theirs
+from okasie_tasks.core.snapshot import Snapshot, diff, packed, theirs
 from tests.core.test_history import listing
 
 
@@ -82,3 +82,38 @@ def test_numbers_come_back(price: float, mileage: int) -> None:
 def test_other_bytes_are_refused(spoiled: bytes) -> None:
     with pytest.raises(ValueError, match="no snapshot"):
         Snapshot.unpack(spoiled)
+
+
+TEXT = st.text(st.characters(categories=("L", "N", "Zs")), min_size=1, max_size=30)
+VALUES = {
+    "text": TEXT,
+    "integer": st.integers(0, 12),
+    "number": st.integers(0, 80) | st.floats(0, 80),
+    "boolean": st.booleans(),
+    "texts": st.lists(TEXT, max_size=3),
+    "images": st.lists(st.integers(0, 99).map("https://a.example/{}.jpg".format), max_size=4, unique=True),
+    "features": st.lists(st.builds(dict, name=TEXT, category=st.sampled_from(["safety", "comfort"])), max_size=3),
+}
+CHOSEN = {"status", "currency", "dealerProfileId", "dealerLocationCode", "externalReference", "firstRegistration"}
+FILLED = st.fixed_dictionaries(
+    {},
+    optional={
+        **{
+            name: st.sampled_from(sorted(spec.choices)) if spec.choices else VALUES[spec.kind]
+            for name, spec in FIELDS.items()
+            if name not in CHOSEN
+        },
+        "status": st.sampled_from(["active", "pending", "draft", "sold"]),
+        "price": st.integers(1, 90) | st.floats(1, 90),
+        "currency": st.just("EUR"),
+        "firstRegistration": st.sampled_from(["2021-05", "05/2021", "2021-05-31"]),
+        "dealerLocationCode": st.sampled_from(["GENT", "Aalst", "ß"]),
+    },
+)
+
+
+@given(FILLED)
+def test_it_is_the_same_without_the_body(values: dict[str, Any]) -> None:
+    car = listing(**values)
+    body = msgspec.json.decode(bulk_item(car))
+    assert packed(encoded_form(car), car.currency) == Snapshot.of(body).pack()
