@@ -1,22 +1,22 @@
 -- Adds parts to a stage together with the work of each; any worker may take them from then on.
--- KEYS[1]  hash: the stage   KEYS[2] hash: part -> its work; new ones are stored there as "token:0", "token:1", ...
---          KEYS[3] hash: the remainder
--- ARGV     1 token of the extension, 2 parts to add, 3 field of the remainder ("" for none), 4 its value
+-- KEYS[1]  hash: the stage   KEYS[2] prefix of the run's collections (hashes)   KEYS[3] set: names of the collections
+-- ARGV     1 token of the extension, 2 seconds to keep, 3 collection that gets the work, by the numbers of the parts,
+--          4 collection of the remainder ("" for none), 5 its field, 6 its value, then the work of each part
 -- Returns  the number of the first added part
--- Idempotent: the same token adds once; work or a remainder stored under its name a second time is dropped.
-local first = redis.call('HGET', KEYS[1], 'x:' .. ARGV[1])
-local total = tonumber(first or redis.call('HGET', KEYS[1], 'total') or '0')
-for i = 0, tonumber(ARGV[2]) - 1 do
-  local name = ARGV[1] .. ':' .. i
-  if not first then
-    local value = redis.call('HGET', KEYS[2], name)
-    if not value then return redis.error_reply('what part ' .. i .. ' of ' .. ARGV[1] .. ' works on is not there') end
-    redis.call('HSET', KEYS[2], total + i, value)
-  end
-  redis.call('HDEL', KEYS[2], name)
+-- Idempotent: the same token adds once; work or a remainder that comes a second time is dropped.
+local known = redis.call('HGET', KEYS[1], 'x:' .. ARGV[1])
+if known then return tonumber(known) end
+local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '0')
+local function keep(collection)
+  redis.call('EXPIRE', KEYS[2] .. collection, ARGV[2])
+  redis.call('SADD', KEYS[3], collection)
 end
-if not first then
-  if ARGV[3] ~= '' then redis.call('HSET', KEYS[3], ARGV[3], ARGV[4]) end
-  redis.call('HSET', KEYS[1], 'x:' .. ARGV[1], total, 'total', total + tonumber(ARGV[2]))
+for i = 7, #ARGV do redis.call('HSET', KEYS[2] .. ARGV[3], total + i - 7, ARGV[i]) end
+if #ARGV > 6 then keep(ARGV[3]) end
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[2] .. ARGV[4], ARGV[5], ARGV[6])
+  keep(ARGV[4])
 end
+redis.call('EXPIRE', KEYS[3], ARGV[2])
+redis.call('HSET', KEYS[1], 'x:' .. ARGV[1], total, 'total', total + #ARGV - 6)
 return total
