@@ -26,6 +26,7 @@ from okasie_tasks.ports import Source, WriteBack
 from okasie_tasks.settings import AccountSettings, Settings, is_loopback, process_settings
 from okasie_tasks.settings.redis_url import redis_url
 from okasie_tasks.sources import open_source, open_write_back
+from okasie_tasks.store.chunk_steps import ChunkSteps
 from okasie_tasks.store.connections import connect
 from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.deliveries import Deliveries
@@ -194,18 +195,24 @@ class Services:
         account = self.account(name)
         with self._lock:
             if name not in self._accounts:
+                ledger, queue, history = self.ledger(name), self.urgent_queue(name), self.history(name)
+                locks = WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name)
+                chunks = ChunkSteps(
+                    self.redis, parts=self.runs.parts, ledger=ledger, locks=locks, urgent_queue=queue, history=history
+                )
                 self._accounts[name] = AccountContext(
                     policy=policy_of(account),
                     runs=self.runs,
-                    ledger=self.ledger(name),
+                    ledger=ledger,
                     market=self.market(name),
                     source=lambda: self.source(name),
-                    urgent_queue=self.urgent_queue(name),
+                    urgent_queue=queue,
                     pushes=self.pushes,
-                    locks=WriteLocks(self.redis, prefix=self.settings.redis.key_prefix, account=name),
+                    locks=locks,
                     plans=self.plans,
                     write_back=lambda: self.write_back(name),
-                    history=self.history(name),
+                    history=history,
+                    chunks=chunks,
                 )
             return self._accounts[name]
 

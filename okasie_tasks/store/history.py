@@ -20,7 +20,7 @@ import redis
 from okasie_tasks.core.history import Event, stored, unpack
 from okasie_tasks.core.records import bucket_of
 from okasie_tasks.core.snapshot import Snapshot
-from okasie_tasks.store.scripts import script
+from okasie_tasks.store.scripts import Call, script
 
 KEEP_HISTORY_SECONDS: Final = 100 * 86_400
 """After the last write of a month's bucket: reads look at this month and the two before."""
@@ -34,6 +34,7 @@ _LINK: Final = "\0"
 """Begins the field of a listing's link; no reference contains it."""
 
 Row = tuple[str, Event, bytes]
+"""A reference, an event, and the packed snapshot of what was sent; b"" for none."""
 
 
 class History:
@@ -51,8 +52,8 @@ class History:
         """Add ``(reference, event)``; the same event twice is one."""
         self._write((reference, event, b"") for reference, event in events)
 
-    def sent(self, items: Iterable[tuple[str, Event, bytes]]) -> None:
-        """Add ``(reference, event, packed snapshot of what was sent)``."""
+    def sent(self, items: Iterable[Row]) -> None:
+        """Add events with the snapshots of what was sent."""
         self._write(items)
 
     def link(self, links: Iterable[tuple[str, str]], *, now_ms: int) -> None:
@@ -69,11 +70,15 @@ class History:
     def _write(self, rows: Iterable[Row]) -> None:
         left = list(rows)
         for start in range(0, len(left), _PER_TRIP):
-            batch = left[start : start + _PER_TRIP]
-            arguments: list[str | bytes | int] = [KEEP_HISTORY_SECONDS, EVENTS_PER_LISTING]
-            for reference, event, snapshot in batch:
-                arguments += [reference, stored(event), snapshot]
-            self._add(keys=[self._key(_month(event.at_ms), name) for name, event, _ in batch], args=arguments)
+            keys, arguments = self.add_call(left[start : start + _PER_TRIP])
+            self._add(keys=keys, args=arguments)
+
+    def add_call(self, rows: Sequence[Row]) -> Call:
+        """The call of the step ``history_add`` for these rows, some hundred at most."""
+        arguments: list[str | bytes | int] = [KEEP_HISTORY_SECONDS, EVENTS_PER_LISTING]
+        for reference, event, snapshot in rows:
+            arguments += [reference, stored(event), snapshot]
+        return [self._key(_month(event.at_ms), name) for name, event, _ in rows], arguments
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

@@ -21,13 +21,15 @@ from okasie_tasks.core.records import BUCKETS, Reject, SkippedImages, bucket_of_
 from okasie_tasks.core.unreadable import UnreadableRows, WaitingSells
 from okasie_tasks.store.catalog import Catalog
 from okasie_tasks.store.known_rows import KnownRows
-from okasie_tasks.store.scripts import script
+from okasie_tasks.store.scripts import Call, Command, execute, script
 from okasie_tasks.store.write_locks import HeldLocks
 
 _PER_STEP: Final = 500
 """Entries in one step of Redis: enough to hide the trip, few enough not to block others on the same server."""
 _KEEP_CREATES_SECONDS: Final = 90 * 24 * 3600
 
+Change = tuple[str, Entry | None, Entry]
+"""A reference, its entry as read or None, and its new entry."""
 _Kept = TypeVar("_Kept", Reject, SkippedImages)
 _Item = TypeVar("_Item")
 
@@ -53,8 +55,7 @@ class Ledger:
         """Return the entries of these references, without unknown ones."""
         entries: dict[str, Entry] = {}
         for batch in _batches(references):
-            packed = zip(batch, self.packed(batch, [reference_key(name) for name in batch]), strict=True)
-            entries.update((name, Entry.unpack(value)) for name, value in packed if value != ABSENT)
+            entries |= self.unpacked(batch, self._joined(batch, [reference_key(name) for name in batch]))
         return entries
 
     def packed(self, references: Sequence[str], hashes: Sequence[bytes]) -> list[bytes]:
@@ -62,17 +63,27 @@ class Ledger:
 
         ``hashes``: `core.records.hash8` of each. Raises `ValueError` for an entry of another length.
         """
-        if not references:
-            return []
-        buckets = [bucket_of_hash(key) for key in hashes]
+        return _split(self._joined(references, hashes)) if references else []
+
+    def _joined(self, references: Sequence[str], hashes: Sequence[bytes]) -> bytes:
+        keys, args = self.read_call(references, hashes)
         try:
-            query = msgspec.msgpack.encode((buckets, references))
-            joined = cast("bytes", self._read(keys=[self._hash], args=[PACKED_BYTES, query]))
+            return cast("bytes", self._read(keys=keys, args=args))
         except redis.ResponseError as error:
             if "a ledger entry has" not in str(error):
                 raise
             raise ValueError(str(error)) from error
-        return [joined[place : place + PACKED_BYTES] for place in range(0, len(joined), PACKED_BYTES)]
+
+    def read_call(self, references: Sequence[str], hashes: Sequence[bytes]) -> Call:
+        """The call of the step ``ledger_read`` for these references, for `unpacked`."""
+        buckets = [bucket_of_hash(key) for key in hashes]
+        return [self._hash], [PACKED_BYTES, msgspec.msgpack.encode((buckets, references))]
+
+    @staticmethod
+    def unpacked(references: Sequence[str], joined: bytes) -> dict[str, Entry]:
+        """Return the entries in the reply of ``ledger_read``, without unknown ones."""
+        entries = zip(references, _split(joined), strict=True)
+        return {name: Entry.unpack(value) for name, value in entries if value != ABSENT}
 
     def buckets(self, buckets: Iterable[int]) -> dict[str, Entry]:
         """Every entry of these buckets."""
@@ -88,17 +99,22 @@ class Ledger:
             packed |= entries
         return {name.decode(): value for name, value in packed.items()}
 
-    def swap(self, changes: Iterable[tuple[str, Entry | None, Entry]]) -> list[str]:
-        """Write ``(reference, entry as read or None, new entry)``; returns the references changed by others since."""
+    def swap(self, changes: Iterable[Change]) -> list[str]:
+        """Write new entries; returns the references changed by others since they were read."""
         lost: list[str] = []
         for batch in _batches(list(changes)):
-            keys, arguments = [self.known.touched_key, self._account], list[str | bytes]()
-            for reference, old, new in batch:
-                key = reference_key(reference)
-                keys.append(f"{self._hash}{bucket_of_hash(key)}")
-                arguments += [reference, key, old.pack() if old else b"", new.pack()]
+            keys, arguments = self.swap_call(batch)
             lost += [name.decode() for name in self._swap(keys=keys, args=arguments)]
         return lost
+
+    def swap_call(self, changes: Sequence[Change]) -> Call:
+        """The call of the step ``ledger_swap`` for these changes."""
+        keys, arguments = [self.known.touched_key, self._account], list[str | bytes]()
+        for reference, old, new in changes:
+            key = reference_key(reference)
+            keys.append(f"{self._hash}{bucket_of_hash(key)}")
+            arguments += [reference, key, old.pack() if old else b"", new.pack()]
+        return keys, arguments
 
     def count(self) -> int:
         """Entries in the ledger, sold ones included."""
@@ -122,8 +138,10 @@ class Ledger:
         return [reference for reference, found in zip(references, noted, strict=True) if found]
 
     def forget_creates(self, references: Collection[str]) -> None:
-        if references:
-            self._redis.srem(self._creates, *references)
+        execute(self._redis, self.forget_creates_commands(references))
+
+    def forget_creates_commands(self, references: Collection[str]) -> list[Command]:
+        return [("SREM", self._creates, *references)] if references else []
 
     # -- rejects ---------------------------------------------------------------------------------------------------
 
@@ -134,8 +152,10 @@ class Ledger:
         self._keep(self._rejects, rejects)
 
     def remove_rejects(self, references: Sequence[str]) -> None:
-        if references:
-            self._redis.hdel(self._rejects, *references)
+        execute(self._redis, self.remove_rejects_commands(references))
+
+    def remove_rejects_commands(self, references: Sequence[str]) -> list[Command]:
+        return [("HDEL", self._rejects, *references)] if references else []
 
     def all_rejects(self) -> Iterator[Reject]:
         """Yield the rejects that have a reference."""
@@ -176,6 +196,14 @@ class Ledger:
         """Return the skipped images of these listings, without listings that have none."""
         return self._kept(self._skipped, references, SkippedImages)
 
+    def skipped_command(self, references: Sequence[str]) -> Command:
+        """The command that reads the skipped images of these listings, for `read_skipped`."""
+        return ("HMGET", self._skipped, *references)
+
+    @staticmethod
+    def read_skipped(references: Sequence[str], values: Sequence[bytes | None]) -> dict[str, SkippedImages]:
+        return _read(references, values, SkippedImages)
+
     def keep_skipped(self, rows: Sequence[SkippedImages]) -> None:
         self._keep(self._skipped, rows)
 
@@ -192,17 +220,21 @@ class Ledger:
     def _kept(self, key: str, references: Sequence[str], kind: type[_Kept]) -> dict[str, _Kept]:
         if not references:
             return {}
-        values = cast("list[bytes | None]", self._redis.hmget(key, list(references)))
-        return {
-            name: msgspec.json.decode(value, type=kind)
-            for name, value in zip(references, values, strict=True)
-            if value is not None
-        }
+        return _read(references, cast("list[bytes | None]", self._redis.hmget(key, list(references))), kind)
 
     def _keep(self, key: str, rows: Sequence[Reject | SkippedImages]) -> None:
         if rows:
             mapping: Any = {row.reference: msgspec.json.encode(row) for row in rows}
             self._redis.hset(key, mapping=mapping)
+
+
+def _read(references: Sequence[str], values: Sequence[bytes | None], kind: type[_Kept]) -> dict[str, _Kept]:
+    pairs = zip(references, values, strict=True)
+    return {name: msgspec.json.decode(value, type=kind) for name, value in pairs if value is not None}
+
+
+def _split(joined: bytes) -> list[bytes]:
+    return [joined[place : place + PACKED_BYTES] for place in range(0, len(joined), PACKED_BYTES)]
 
 
 def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:

@@ -17,7 +17,7 @@ import redis
 
 from okasie_tasks.core.compression import compress, decompress
 from okasie_tasks.store.records import KEEP_PARTS_SECONDS, Claim, Closed, Run, RunKeys, Stage, read_run
-from okasie_tasks.store.scripts import redis_now_ms, script
+from okasie_tasks.store.scripts import Call, Command, redis_now_ms, script
 
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "confirm": "apply", "sell": "apply"}
 """Four kinds of parts share the phase in which the plan is applied; elsewhere a phase has one kind of part."""
@@ -93,6 +93,16 @@ class RunData:
             pipe.hset(self._key(run, "data", collection), str(field), encoded(value))
             self.keep_on(pipe, run, collection)
         pipe.execute()
+
+    def put_commands(self, run: str, collection: str, field: int, value: object) -> list[Command]:
+        """The commands of `put`."""
+        key, names = self._key(run, "data", collection), self._key(run, "collections")
+        return [
+            ("HSET", key, field, encoded(value)),
+            ("EXPIRE", key, KEEP_PARTS_SECONDS),
+            ("SADD", names, collection),
+            ("EXPIRE", names, KEEP_PARTS_SECONDS),
+        ]
 
     def mark(self, run: str, collection: str, members: Sequence[bytes]) -> None:
         """Add members to a set of the run."""
@@ -197,28 +207,40 @@ class RunParts:
         return int(self._steps["stage_add"](keys=keys, args=args))
 
     def is_open(self, run: str, stage: str, part: int, token: str) -> bool:
-        """Return whether a claim may succeed: the part is not closed, and no other message holds it under a lease.
+        """Return whether a claim may succeed: the run is active, the part is not closed, and no other message holds it.
 
         A cheap look before a permit is requested for the part. ``token`` as in `claim`.
         """
-        held = cast("bytes | None", self._redis.hget(self._key(run, stage, "parts"), str(part)))
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hget(self._key(run), "state")
+        pipe.hget(self._key(run, stage, "parts"), str(part))
+        state, held = cast("list[bytes | None]", pipe.execute())
+        if state != b"running":
+            return False
         if held is None or held in _CLOSED:
             return held is None
         _, until_ms, holder = held.split(b" ", 2)
         is_mine = holder.split(b"/")[0] == token.encode().split(b"/")[0]
         return is_mine or int(until_ms) <= redis_now_ms(self._redis)
 
-    def claim(self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS) -> Claim:
-        """Claim a part for ``lease_seconds``, at most `LEASE_SECONDS` at a time; see `renewing_claim`."""
+    def claim(
+        self, run: str, stage: str, part: int, token: str, *, lease_seconds: float = LEASE_SECONDS, work: str = ""
+    ) -> Claim:
+        """Claim a part for ``lease_seconds``, at most `LEASE_SECONDS` at a time; see `renewing_claim`.
+
+        ``work``: the collection that has the part's work, which is read in the same step.
+        """
         lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
-        state, attempts, *fields = self._steps["part_claim"](
-            keys=[self._key(run), self._key(run, stage, "parts")],
+        state, attempts, *found = self._steps["part_claim"](
+            keys=[
+                self._key(run), self._key(run, stage, "parts"), *([self._key(run, "data", work)] if work else ())
+            ],
             args=[
                 _PHASE.get(stage, stage), part, token, lease_ms, KEEP_PARTS_SECONDS, MOST_CLAIMS,
                 self._keys.account(""),
             ],
         )  # fmt: skip
-        return Claim(state.decode(), int(attempts), _run_of(run, fields))
+        return Claim(state.decode(), int(attempts), _run_of(run, found[:1]), found[1] if len(found) > 1 else None)
 
     def claim_next(self, run: str, stage: str, token: str, *, most_open: int) -> tuple[int, Claim]:
         """Publish and claim the next part of a stage, atomically; -1 and the reason if there is none.
@@ -248,13 +270,17 @@ class RunParts:
         finally:
             self._held.pop(held, None)
 
-    def owns_claim(self, run: str, stage: str, part: int, token: str) -> bool:
-        """Return whether the claim is still held, and renew it for a whole lease if so.
+    def owns_claim(self, run: str, stage: str, part: int, token: str) -> int:
+        """Return the time in ms, by Redis, if the claim is still held, and renew it for a whole lease; 0 if not.
 
         Checked before an irreversible step: a stalled worker may have lost its claim.
         """
-        args: list[str | int] = [part, token, int(LEASE_SECONDS * 1000)]
-        return bool(self._steps["part_keep"](keys=[self._key(run, stage, "parts")], args=args))
+        keys, args = self.keep_call(run, stage, part, token)
+        return int(self._steps["part_keep"](keys=keys, args=args))
+
+    def keep_call(self, run: str, stage: str, part: int, token: str) -> Call:
+        """The call of the step ``part_keep`` for a claim."""
+        return [self._key(run, stage, "parts")], [part, token, int(LEASE_SECONDS * 1000)]
 
     def _keep_held(self) -> None:
         """Renew the claims of all parts of this process in one thread; a thread per part would cost too much."""
@@ -276,17 +302,19 @@ class RunParts:
         failed: bool = False,
         when_open: int | None = None,
         records: Records | None = None,
+        work: str = "",
     ) -> Closed:
         """Close a claimed part and store its ``records``, atomically; `Closed.NOT` if another worker holds it now.
 
-        ``when_open``: the next window is due when so many published parts are still open; None: unknown.
+        ``when_open``: the next window is due when so many published parts are still open; None: unknown. ``work``: the
+        collection from which the part's work is deleted. Before that, a retry of the part still needs it.
         """
         field, values, beside = records or Records(0, {})
         keys = [self._key(run), *(self._key(run, stage, *kind) for kind in ((), ("parts",), ("results",)))]
         keys += [self._key(run, "data", ""), self._key(run, "collections"), *([beside.key] if beside else ())]
         args: list[Any] = [
             part, token, "F" if failed else "D", msgspec.msgpack.encode(result), KEEP_PARTS_SECONDS,
-            "" if when_open is None else when_open, field, *(beside[1:] if beside else ("", "")),
+            "" if when_open is None else when_open, work, field, *(beside[1:] if beside else ("", "")),
         ]  # fmt: skip
         for collection, value in values.items():
             args += [collection, encoded(value)]

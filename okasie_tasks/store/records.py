@@ -106,12 +106,19 @@ class Claim(NamedTuple):
     """``state``: claimed, closed (already done), busy (held by another worker), ended (the run moved on), spent (its
     claims are used up), cancelled or paused (by an operator; see `okasie_tasks.store.controls`).
 
-    ``run``: the record, if the part was claimed.
+    ``run``: the record, if the part was claimed. ``work``: what the part works on, as stored, if it was asked for.
     """
 
     state: str
     attempts: int = 0
     run: Run | None = None
+    work: bytes | None = None
+
+    @property
+    def record(self) -> Run:
+        """The run of a claimed part."""
+        assert self.run is not None  # noqa: S101 - part_claim.lua and part_take.lua return it
+        return self.run
 
 
 class RunKeys(NamedTuple):

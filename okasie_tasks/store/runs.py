@@ -44,7 +44,7 @@ from okasie_tasks.store.records import (
     read_run,
 )
 from okasie_tasks.store.redis_problems import is_passing
-from okasie_tasks.store.scripts import redis_now_ms, script
+from okasie_tasks.store.scripts import Command, execute, redis_now_ms, script
 from okasie_tasks.telemetry import tracing
 
 _TRACES_KEPT: Final = 1_000
@@ -240,7 +240,11 @@ class Runs:
 
     def note_accepted(self, account: str, now_ms: int) -> None:
         """Record that the marketplace has just accepted an upsert of this account."""
-        self.note_account(account, accepted_ms=now_ms)
+        execute(self.redis, [self.accepted_command(account, now_ms)])
+
+    def accepted_command(self, account: str, now_ms: int) -> Command:
+        """The command of `note_accepted`."""
+        return ("HSET", self.account_key(account), "accepted_ms", now_ms)
 
     def accepted_since(self, account: str, since_ms: int) -> bool:
         """Return whether the marketplace has accepted an upsert since then, Redis time."""

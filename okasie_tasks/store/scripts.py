@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -26,6 +26,21 @@ def script(client: redis.Redis, name: str) -> Script:
 
 Call = tuple[Sequence[Any], Sequence[Any]]
 """Keys and arguments of one step."""
+
+Command = Sequence[str | int | bytes]
+"""A command and its arguments."""
+
+
+def execute(client: Any, commands: Iterable[Command]) -> None:
+    """Execute commands, each in a round trip."""
+    for command in commands:
+        client.execute_command(*command)
+
+
+def of_commands(commands: Iterable[Command]) -> Call:
+    """Return the call of the step ``commands``, which executes these."""
+    return (), [text for command in commands for text in (len(command), *command)]
+
 
 _CALL: Final = """
 local replies, key_at, arg_at = {}, 0, 2 * #steps

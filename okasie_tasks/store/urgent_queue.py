@@ -22,7 +22,7 @@ import redis
 
 from okasie_tasks.core.pending import PendingChange, merged
 from okasie_tasks.store.controls import paused_key
-from okasie_tasks.store.scripts import script
+from okasie_tasks.store.scripts import Command, script
 
 SENDER_SECONDS: Final = 30.0
 _KEEP_PUSHED_SECONDS: Final = 2 * 3600.0
@@ -87,7 +87,18 @@ class UrgentQueue:
 
     def waiting(self, references: Sequence[str]) -> dict[str, PendingChange]:
         """Return the pending changes of these references."""
-        return {name: change for name, raw in self._raw(references).items() if (change := _unpack(raw)) is not None}
+        held = self._raw(references)
+        return self.unpacked(list(held), list(held.values()))
+
+    def read_command(self, references: Sequence[str]) -> Command:
+        """The command that reads the pending changes of these references, for `unpacked`."""
+        return ("HMGET", self._changes, *references)
+
+    @staticmethod
+    def unpacked(references: Sequence[str], values: Sequence[bytes | None]) -> dict[str, PendingChange]:
+        """Return the pending changes in a reply to that command."""
+        pairs = zip(references, values, strict=True)
+        return {name: change for name, raw in pairs if (change := _unpack(raw)) is not None}
 
     def count(self) -> int:
         return self._redis.zcard(self._order)

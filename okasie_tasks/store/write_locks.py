@@ -18,7 +18,7 @@ from uuid import uuid4
 import redis
 
 from okasie_tasks.errors import ListingLocked, Unavailable
-from okasie_tasks.store.scripts import script
+from okasie_tasks.store.scripts import Call, script
 
 LEASE_SECONDS: Final = 30.0
 """How long a dead worker's listings stay locked."""
@@ -28,6 +28,10 @@ _DOUBT_SECONDS: Final = 5.0
 _BUSY_SECONDS: Final = 0.1
 _AGAIN_SECONDS: Final = 0.5
 """Between two attempts to release while Redis is unreachable."""
+
+
+Lock = Callable[[Call], list[bytes]]
+"""Executes the step ``write_lock``, and returns its reply."""
 
 
 class HeldLocks(frozenset[str]):
@@ -54,9 +58,12 @@ class WriteLocks:
         self._lock, self._keep = script(client, "write_lock"), script(client, "write_keep")
 
     @contextlib.contextmanager
-    def all(self, references: Sequence[str]) -> Iterator[HeldLocks]:
-        """Lock all of these. Raises `ListingLocked`, holding none, when one of them is being written."""
-        with self._acquire(references, "all") as mine:
+    def all(self, references: Sequence[str], *, lock: Lock | None = None) -> Iterator[HeldLocks]:
+        """Lock all of these. Raises `ListingLocked`, holding none, when one of them is being written.
+
+        ``lock`` executes the step ``write_lock``, together with others.
+        """
+        with self._acquire(references, "all", lock or self._lock_alone) as mine:
             if len(mine) < len(references):
                 raise ListingLocked(
                     "one of these listings is being written", seconds=_BUSY_SECONDS, where=self._account
@@ -66,14 +73,18 @@ class WriteLocks:
     @contextlib.contextmanager
     def free(self, references: Sequence[str]) -> Iterator[HeldLocks]:
         """Lock those of these that are not being written."""
-        with self._acquire(references, "some") as mine:
+        with self._acquire(references, "some", self._lock_alone) as mine:
             yield mine
 
+    def _lock_alone(self, call: Call) -> list[bytes]:
+        keys, args = call
+        return list(self._lock(keys=keys, args=args))
+
     @contextlib.contextmanager
-    def _acquire(self, references: Sequence[str], how: str) -> Iterator[HeldLocks]:
+    def _acquire(self, references: Sequence[str], how: str, lock: Lock) -> Iterator[HeldLocks]:
         token = uuid4().hex[:12]
         try:
-            locked: list[bytes] = self._lock(keys=[self._key], args=[token, _ms(LEASE_SECONDS), how, *references])
+            locked = lock(([self._key], [token, _ms(LEASE_SECONDS), how, *references]))
         except redis.RedisError:
             # The lock may have been taken, and only the reply lost.
             self._release_later(token, references, 0.0)

@@ -22,6 +22,7 @@ from okasie_tasks.core.snapshot import Snapshot, diff, theirs
 from okasie_tasks.errors import RetryLater
 from okasie_tasks.logs import each, get_logger
 from okasie_tasks.ports import ItemAnswer
+from okasie_tasks.store.history import Row
 from okasie_tasks.sync.approvals import approval_of
 from okasie_tasks.sync.context import AccountContext
 
@@ -30,7 +31,7 @@ log = get_logger(__name__)
 # -- what was written ----------------------------------------------------------------------------------------------
 
 
-def record_sent(
+def sent(
     ctx: AccountContext,
     accepted: Sequence[tuple[Outgoing, ItemAnswer]],
     base: Mapping[str, Entry],
@@ -38,8 +39,8 @@ def record_sent(
     run: str,
     request_id: str,
     now_ms: int,
-) -> None:
-    """Record listings that a run created or updated, with the reason, the changed fields and who approved them."""
+) -> list[Row]:
+    """Return the events of listings that a run created or updated: reason, changed fields and who approved them."""
     approval, made = approval_of(ctx, run), dict[tuple[str, str, str], Event]()
     events = []
     for item, answer in accepted:
@@ -48,7 +49,7 @@ def record_sent(
         if (event := made.get(key)) is None:  # the events of a first sync are all alike
             event = made[key] = Event(now_ms, kind, item.reason, run, request_id, by=by)
         events.append((item, event, answer))
-    _record_written(ctx, events, base, now_ms)
+    return _written(ctx, events, base, now_ms)
 
 
 def record_pushed(
@@ -67,15 +68,15 @@ def record_pushed(
         reason = f"{outcome} by a push, {origin}"
         event = Event(now_ms, "pushed", reason, request_id=request_id, warnings=change.warnings, by=change.by)
         events.append((item, event, answer))
-    _record_written(ctx, events, base, now_ms)
+    ctx.history.sent(_written(ctx, events, base, now_ms))
 
 
-def _record_written(
+def _written(
     ctx: AccountContext, events: Sequence[tuple[Outgoing, Event, ItemAnswer]], base: Mapping[str, Entry], now_ms: int
-) -> None:
+) -> list[Row]:
     known = [item.reference for item, _, _ in events if item.reference in base]
     before = ctx.history.snapshots(known, now_ms=now_ms)
-    rows = []
+    rows: list[Row] = []
     for item, event, answer in events:
         earlier, changes = before.get(item.reference), tuple[Change, ...]()
         if earlier is not None or not item.snapshot:
@@ -87,7 +88,7 @@ def _record_written(
         warnings = (*(text for text in (odd, skipped_images(answer)) if text), *event.warnings)
         full = msgspec.structs.replace(event, changes=changes, warnings=warnings) if changes or warnings else event
         rows.append((item.reference, full, item.snapshot or after.pack()))
-    ctx.history.sent(rows)
+    return rows
 
 
 def skipped_images(answer: ItemAnswer) -> str | None:

@@ -12,6 +12,7 @@ from okasie_tasks.core.guards import Limits
 from okasie_tasks.ports import Marketplace, Source, WriteBack
 
 if TYPE_CHECKING:
+    from okasie_tasks.store.chunk_steps import ChunkSteps
     from okasie_tasks.store.controls import HeldPlans
     from okasie_tasks.store.history import History
     from okasie_tasks.store.ledger import Ledger
@@ -56,6 +57,7 @@ class AccountContext(NamedTuple):
     plans: HeldPlans
     write_back: Callable[[], WriteBack | None]
     history: History
+    chunks: ChunkSteps
     publish: Callable[[str], object] = str
     """Publishes the parts of a run that are due; called by a part that adds parts while it works."""
 

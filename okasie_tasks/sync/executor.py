@@ -33,16 +33,17 @@ from okasie_tasks.sync.reading import first_block, read_source, reading_part
 from okasie_tasks.telemetry import tracing
 
 if TYPE_CHECKING:
-    from okasie_tasks.store.records import Claim, Run
+    from okasie_tasks.store.records import Claim
 
 log = get_logger(__name__)
 
-Job = Callable[[AccountContext, Part, "Run", Any], object]
+Job = Callable[[AccountContext, Part, "Claim", Any], object]
 Report = Callable[[str], object]
 """Receives one line about the result of a part; for a failed part, the reason."""
 
 _NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell", "count"})
-
+_WORK: Final = {"upsert": "chunks", "sell": "selling"}
+"""Stage -> the collection of the run that has the work of its parts."""
 
 Effect = Literal["closed", "quiet", "last", "nothing", "stopped"]
 """What a call did. "closed": closed the part; "quiet": closed it, nothing to publish next; "last": closed the last part
@@ -58,11 +59,9 @@ def perform(ctx: AccountContext, part: Part, *, rng: Random, report: Report = st
 
     def execute() -> Effect:
         with ctx.market.permit(ticket=part.ticket) if part.stage in _NEEDS_PERMIT else nullcontext() as call:
-            claim = ctx.runs.parts.claim(part.run, part.stage, part.number, part.token)
+            claim = ctx.runs.parts.claim(*part, work=_WORK.get(part.stage, ""))
             return _execute(ctx, part, claim, call, rng=rng, report=report)
 
-    if ctx.runs.state(part.run) != "running":
-        return "nothing"
     if part.stage in _NEEDS_PERMIT and not ctx.runs.parts.is_open(*part):
         # The message is late, or a copy. A permit would be taken from another part.
         return "nothing"
@@ -119,12 +118,11 @@ def _execute(
     if claim.state != "claimed":
         # Also for a paused account: the message is gone, and `watchdog.open_again` publishes the part on resume.
         return "nothing"
-    run = claim.run
-    assert run is not None  # noqa: S101 - part_claim.lua and part_take.lua return it
+    run = claim.record
     about = {"okasie.account": run.account, "okasie.run": run.id, "okasie.part": part.number}
     try:
         with tracing.span(f"part {part.stage}", about):
-            result = _JOBS[part.stage](ctx, part, run, call)
+            result = _JOBS[part.stage](ctx, part, claim, call)
     except NoPermit:
         ctx.runs.parts.release(part.run, part.stage, part.number, part.token, counted=False)
         raise
@@ -161,9 +159,9 @@ def _close(
     ctx: AccountContext, part: Part, result: object, *, failed: bool = False, records: Records | None = None
 ) -> Effect:
     when_open = None if part.stage in phases.APPLY else phases.WINDOWS[part.stage][1]
-    closed = ctx.runs.parts.close(*part, result, failed=failed, when_open=when_open, records=records)
-    if closed and part.stage == "upsert":
-        writes.delete_chunk(ctx, part)
+    # A sell's work is still shown by the plan; that of a chunk is large.
+    work = _WORK["upsert"] if part.stage == "upsert" else ""
+    closed = ctx.runs.parts.close(*part, result, failed=failed, when_open=when_open, records=records, work=work)
     return _EFFECTS[closed]
 
 
@@ -216,8 +214,9 @@ _EFFECTS: Final[dict[int, Effect]] = {0: "nothing", 1: "closed", 2: "quiet", 3: 
 # -- the kinds of parts --------------------------------------------------------------------------------------------
 
 
-def _first(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
+def _first(ctx: AccountContext, part: Part, claim: Claim, call: Call) -> object:
     _same_market(ctx)
+    run = claim.record
     cursor = run.facts.get("cursor_from", "")
     whole = run.mode == "full" or not cursor
     account = ctx.runs.account(run.account)
@@ -263,7 +262,8 @@ def _same_market(ctx: AccountContext) -> None:
         )
 
 
-def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
+def _walk(ctx: AccountContext, part: Part, claim: Claim, call: Call) -> object:
+    run = claim.record
     since = run.facts.get("since", "")
     moment = datetime.fromisoformat(since).astimezone(UTC) if since else None
     number, provider = fetch.page_of(run, part.number), run.facts.get("provider", "")
@@ -284,7 +284,8 @@ def _walk(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
     )  # fmt: skip
 
 
-def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
+def _load(ctx: AccountContext, part: Part, claim: Claim, _: None) -> object:
+    run = claim.record
     try:
         if part.number == reading_part(run):
             return read_source(ctx, part, run)
@@ -296,7 +297,8 @@ def _load(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
         raise SourceError(f"cannot be {verb}: {reason}", where=str(error.filename or "source")) from error
 
 
-def _diff(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
+def _diff(ctx: AccountContext, part: Part, claim: Claim, _: None) -> object:
+    run = claim.record
     evidence = phases.evidence_of(ctx, run)
     partitions, first = run.fact("partitions", 1), first_block(run)
     return compare.diff_chunk(
@@ -310,28 +312,29 @@ def _diff(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
     )
 
 
-def _spool(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
+def _spool(ctx: AccountContext, part: Part, claim: Claim, _: None) -> object:
+    run = claim.record
     blocks = phases.blocks_of(run)
     return spool.spool(ctx, part, run, block=blocks[part.number], last=part.number == len(blocks) - 1)
 
 
-def _upsert(ctx: AccountContext, part: Part, _: Run, call: Call) -> object:
-    return writes.upsert_chunk(ctx, part, call)
+def _upsert(ctx: AccountContext, part: Part, claim: Claim, call: Call) -> object:
+    return writes.upsert_chunk(ctx, part, claim.work, call)
 
 
-def _confirm(ctx: AccountContext, part: Part, run: Run, _: None) -> object:
-    return confirm.confirm_sells(ctx, part, run)
+def _confirm(ctx: AccountContext, part: Part, claim: Claim, _: None) -> object:
+    return confirm.confirm_sells(ctx, part, claim.record)
 
 
-def _sell(ctx: AccountContext, part: Part, run: Run, call: Call) -> object:
+def _sell(ctx: AccountContext, part: Part, claim: Claim, call: Call) -> object:
     try:
-        return writes.mark_sold(ctx, part, run, call)
+        return writes.mark_sold(ctx, part, claim, call)
     except ItemRejected as refused:
         # A listing that cannot be sold becomes a reject; the run does not fail.
         return writes.refused_sell(ctx, part, refused)
 
 
-def _count(ctx: AccountContext, part: Part, _: Run, call: Call) -> object:
+def _count(ctx: AccountContext, part: Part, _: Claim, call: Call) -> object:
     return control_totals.count_listings(ctx, part, call)
 
 

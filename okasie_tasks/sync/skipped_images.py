@@ -26,14 +26,18 @@ def due(ctx: AccountContext, base: Mapping[str, Entry], *, now: int) -> frozense
 
 
 def record(
-    ctx: AccountContext, accepted: Sequence[tuple[str, bytes, ItemAnswer]], *, now: int, again: bool = True
+    ctx: AccountContext,
+    accepted: Sequence[tuple[str, bytes, ItemAnswer]],
+    *,
+    known: Mapping[str, SkippedImages],
+    now: int,
+    again: bool = True,
 ) -> set[str]:
     """Record the skipped images of accepted listings, and return the references to retry.
 
-    ``accepted``: reference, content fingerprint and answer. ``again`` False: never retry, because the content is inline
-    and is not stored.
+    ``accepted``: reference, content fingerprint and answer. ``known``: what was skipped of these and perhaps others
+    before. ``again`` False: never retry, because the content is inline and is not stored.
     """
-    known = ctx.ledger.skipped([reference for reference, _, _ in accepted])
     kept: list[SkippedImages] = []
     for reference, content, answer in accepted:
         if not answer.skipped_images:
@@ -53,6 +57,6 @@ def record(
             )
         )
     ctx.ledger.keep_skipped(kept)
-    names = {images.reference for images in kept}
-    ctx.ledger.forget_skipped([reference for reference in known if reference not in names])
+    whole = {reference for reference, _, _ in accepted}.difference(images.reference for images in kept)
+    ctx.ledger.forget_skipped([reference for reference in known if reference in whole])
     return {images.reference for images in kept if not images.given_up}

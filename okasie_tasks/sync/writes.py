@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from okasie_tasks.core.history import Event
@@ -10,8 +10,8 @@ from okasie_tasks.core.ledger_entry import Entry, Flag, Version, answer_mark, an
 from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Outgoing, Planned, merge_counts
 from okasie_tasks.errors import ItemRejected, RetryLater, Unavailable
-from okasie_tasks.ports import Call, ItemAnswer
-from okasie_tasks.store.write_locks import HeldLocks
+from okasie_tasks.ports import Call, ItemAnswer, WriteAnswer
+from okasie_tasks.store.parts import decoded
 from okasie_tasks.sync import audit, doubtful, failover, halving, rejects, skipped_images
 from okasie_tasks.sync.approvals import approval_of
 from okasie_tasks.sync.context import AccountContext, Part
@@ -19,29 +19,31 @@ from okasie_tasks.sync.sells import send_sell
 from okasie_tasks.sync.spool import Chunk, source_began_ms
 
 if TYPE_CHECKING:
-    from okasie_tasks.store.records import Run
+    from okasie_tasks.store.chunk_steps import ReadBefore
+    from okasie_tasks.store.records import Claim
 
 # -- upserts -------------------------------------------------------------------------------------------------------
 
 
-def upsert_chunk(ctx: AccountContext, part: Part, call: Call) -> dict[str, int]:
-    """Send one chunk and update the ledger item by item. The caller has claimed the part and taken the permit."""
-    chunk: Chunk | None = ctx.runs.data.fetch_one(part.run, "chunks", part.number, Chunk)
+def upsert_chunk(ctx: AccountContext, part: Part, work: bytes | None, call: Call) -> dict[str, int]:
+    """Send one chunk and update the ledger item by item. The caller has claimed the part and taken the permit.
+
+    ``work``: the chunk as stored, None for one that is gone.
+    """
+    chunk: Chunk | None = None if work is None else decoded(work, Chunk)
     if chunk is None or not chunk.items:
         return {}
-    references = [item.reference for item in chunk.items]
-    with ctx.locks.all(references) as locks:
-        if not ctx.runs.parts.owns_claim(*part):
+    with ctx.chunks.locked(*part, [item.reference for item in chunk.items]) as before:
+        if not before.is_claimed:
             return {}  # this worker was suspended and lost its claim; closing the part finds the same
-        base = ctx.ledger.get(references)
-        changes = ctx.urgent_queue.waiting(references)
+        base, changes = before.entries, before.changes
         superseded = [item for item in chunk.items if _is_superseded(item, base.get(item.reference))]
         undoing = failover.may_undo_push(ctx, part, chunk.items)
         current = [item for item in chunk.items if item not in superseded and item not in undoing]
         items = [item for item in current if not _is_selling(changes.get(item.reference))]
         ctx.ledger.swap((i.reference, base[i.reference], _row_seen(i, base[i.reference])) for i in superseded)
         chunk.counts = merge_counts([chunk.counts, {"overtaken": len(chunk.items) - len(items)}])
-        accepted = bool(items) and _send(ctx, part, chunk, items, base, call=call, locks=locks)
+        accepted = bool(items) and _send(ctx, part, chunk, items, before, call=call)
         if chunk.is_probe and not accepted:
             raise Unavailable("no listing could be sent to see whether the marketplace accepts any", seconds=0)
         if chunk.is_probe:
@@ -55,18 +57,17 @@ def _send(
     part: Part,
     chunk: Chunk,
     items: list[Outgoing],
-    base: dict[str, Entry],
+    before: ReadBefore,
     *,
     call: Call,
-    locks: HeldLocks,
 ) -> bool:
     """Send these items of the chunk, and add to its counts. Returns whether any was accepted.
 
     Raises `Unavailable` if the answer leaves some open.
     """
-    creates = doubtful.creates_of(items, base)
-    if not ctx.ledger.note_creates(creates, locks):
-        raise locks.lost()
+    creates = doubtful.creates_of(items, before.entries)
+    if not ctx.ledger.note_creates(creates, before.locks):
+        raise before.locks.lost()
     try:
         answer = call.bulk_upsert([(item.reference, item.body) for item in items])
     except ItemRejected as refused:
@@ -76,18 +77,13 @@ def _send(
     unsettled = [pair for pair in zip(items, answer.items, strict=True) if not _is_settled(pair[1])]
     if unsettled and not chunk.failed_ms:
         chunk.failed_ms = ctx.runs.now_ms()  # before what the same answer accepts is recorded
-    settled = _record_answers(ctx, part, items, answer.items, base, request_id=answer.request_id)
-    ctx.ledger.forget_creates(creates.difference(item.reference for item, _ in unsettled))
+    done = creates.difference(item.reference for item, _ in unsettled)
+    settled = _record_answers(ctx, part, items, answer, before, created=done)
     if not chunk.resent:
         chunk.counts = merge_counts([chunk.counts, {"sent": len(items)}, settled])
     if unsettled and ctx.runs.parts.owns_claim(*part):
         raise halving.try_again(ctx, part, unsettled, chunk, answer.request_id)
     return any(item.outcome == "accepted" for item in answer.items)
-
-
-def delete_chunk(ctx: AccountContext, part: Part) -> None:
-    """Delete the bodies of a chunk whose part is closed. Before that, a retry of the part still needs them."""
-    ctx.runs.data.drop(part.run, "chunks", part.number)
 
 
 def _is_superseded(item: Outgoing, entry: Entry | None) -> bool:
@@ -116,46 +112,55 @@ def _record_answers(
     ctx: AccountContext,
     part: Part,
     items: list[Outgoing],
-    answers: Sequence[ItemAnswer],
-    base: dict[str, Entry],
+    answer: WriteAnswer,
+    before: ReadBefore,
     *,
-    request_id: str,
+    created: Collection[str],
 ) -> dict[str, int]:
-    now_ms = ctx.runs.now_ms()
-    pairs = list(zip(items, answers, strict=True))
-    accepted = [(item, answer) for item, answer in pairs if answer.outcome == "accepted"]
-    if not ctx.runs.parts.owns_claim(*part):
+    """Record what the answer settles, and return its counts. ``created``: listings whose creates are settled."""
+    base, request_id, parts = before.entries, answer.request_id, ctx.runs.parts
+    pairs = list(zip(items, answer.items, strict=True))
+    accepted = [(item, one) for item, one in pairs if one.outcome == "accepted"]
+    now_ms = parts.owns_claim(*part)
+    if not now_ms:
         # The claim was lost. If another worker has written these entries, the swap fails and they stay.
         # Otherwise the ledger records what was sent.
+        now_ms = ctx.runs.now_ms()
         ctx.ledger.swap(
-            (i.reference, base.get(i.reference), _sent(i, answer, base.get(i.reference), now_ms))
-            for i, answer in accepted
+            (i.reference, base.get(i.reference), _sent(i, one, base.get(i.reference), now_ms)) for i, one in accepted
         )
+        ctx.ledger.forget_creates(created)
         return {}
     lacking = skipped_images.record(
-        ctx, [(i.reference, i.content, answer) for i, answer in accepted], now=now_ms // 1000
+        ctx,
+        [(i.reference, i.content, one) for i, one in accepted],
+        known=before.skipped,
+        now=now_ms // 1000,
     )
     swaps: list[tuple[str, Entry | None, Entry]] = []
     counts = {"created": 0, "updated": 0, "skipped_images": 0, "warnings": 0}
-    for item, answer in accepted:
-        entry = _sent(item, answer, base.get(item.reference), now_ms)
+    for item, one in accepted:
+        entry = _sent(item, one, base.get(item.reference), now_ms)
         if item.reference in lacking:
             entry = entry.replace(set_flags=Flag.IMAGES)
         swaps.append((item.reference, base.get(item.reference), entry))
         counts["created" if item.action == "create" else "updated"] += 1
-        counts["skipped_images"] += len(answer.skipped_images)
+        counts["skipped_images"] += len(one.skipped_images)
         counts["warnings"] += not entry.status
     refused = [
-        halving.reject_of(item, answer, part.run, request_id, now_ms // 1000)
-        for item, answer in pairs
-        if answer.outcome != "accepted" and _is_settled(answer)
+        halving.reject_of(item, one, part.run, request_id, now_ms // 1000)
+        for item, one in pairs
+        if one.outcome != "accepted" and _is_settled(one)
     ]
-    ctx.ledger.swap(swaps)
+    commands = [
+        *ctx.ledger.forget_creates_commands(created),
+        *ctx.ledger.remove_rejects_commands([item.reference for item, _ in accepted]),
+    ]
     if accepted:
-        ctx.runs.note_accepted(ctx.policy.account, now_ms)
-        ctx.runs.data.put(part.run, "witness", 0, accepted[-1][0])
-    ctx.ledger.remove_rejects([item.reference for item, _ in accepted])
-    audit.record_sent(ctx, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
+        commands.append(ctx.runs.accepted_command(ctx.policy.account, now_ms))
+        commands += ctx.runs.data.put_commands(part.run, "witness", 0, accepted[-1][0])
+    events = audit.sent(ctx, accepted, base, run=part.run, request_id=request_id, now_ms=now_ms)
+    ctx.chunks.settle(swaps, events, commands)
     counts["new_rejects"] = rejects.record(ctx, refused, base, in_source=True)
     return counts
 
@@ -182,11 +187,11 @@ def _sent(item: Outgoing, answer: ItemAnswer, base: Entry | None, now_ms: int) -
     )
 
 
-def mark_sold(ctx: AccountContext, part: Part, run: Run, call: Call) -> dict[str, int]:  # noqa: PLR0911
+def mark_sold(ctx: AccountContext, part: Part, claim: Claim, call: Call) -> dict[str, int]:  # noqa: PLR0911
     """Mark one listing sold. A reference that the marketplace does not know (404) counts as sold."""
-    change: Planned | None = ctx.runs.data.fetch_one(part.run, "selling", part.number, Planned)
-    if change is None:
+    if claim.work is None:
         return {}
+    run, change = claim.record, decoded(claim.work, Planned)
     # Over an unchanged row this repeats an earlier sell, and a pending push may be newer than that one.
     seen_ms = source_began_ms(run) if change.seen_ms is None else change.seen_ms
     with ctx.locks.all([change.reference]):

@@ -47,7 +47,8 @@ class Outcomes:
         lacking: set[str] = set()
         for inline in (True, False):
             taken = [(item.reference, item.content, a) for pair, item, a in accepted if pair[1].inline is inline]
-            lacking |= skipped_images.record(self._ctx, taken, now=now_ms // 1000, again=not inline)
+            known = self._ctx.ledger.skipped([reference for reference, _, _ in taken])
+            lacking |= skipped_images.record(self._ctx, taken, known=known, now=now_ms // 1000, again=not inline)
 
         def entry(reference: str, known: Entry | None) -> Entry:
             pair, item, answer = by_reference[reference]

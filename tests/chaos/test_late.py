@@ -14,6 +14,8 @@ from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.records import Planned, outgoing
 from okasie_tasks.marketplace.client import PermittedCall
 from okasie_tasks.sandbox.sample import cars
+from okasie_tasks.store.parts import encoded
+from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import writes
 from okasie_tasks.sync.context import Part
 from okasie_tasks.sync.executor import perform
@@ -35,13 +37,11 @@ def test_who_was_given_up_sends_nothing(scenario: HttpScenario) -> None:
     row = next(iter(scenario.ctx.source().rows()))
     assert row.listing is not None
     item = outgoing(row.listing, action="update", reason="price", version=0, seen_ms=scenario.ctx.runs.now_ms())
-    scenario.ctx.runs.data.put(late.run, "chunks", 0, Chunk([item]))
     gone = Planned(reference=item.reference, action="sell", reason="gone", row=-1, content=b"", dealer=b"")
-    scenario.ctx.runs.data.put(late.run, "selling", 0, gone)
     answered = scenario.requests()
-    run, call = cast("Any", scenario.ctx.runs.get(late.run)), cast("Any", None)
-    assert writes.upsert_chunk(scenario.ctx, late, call) == {}
-    assert writes.mark_sold(scenario.ctx, late, run, call) == {}
+    claim, call = Claim("claimed", 1, scenario.ctx.runs.get(late.run), encoded(gone)), cast("Any", None)
+    assert writes.upsert_chunk(scenario.ctx, late, encoded(Chunk([item])), call) == {}
+    assert writes.mark_sold(scenario.ctx, late, claim, call) == {}
     assert scenario.requests() == answered
 
 

@@ -277,7 +277,7 @@ def test_what_is_left_over_is_that_of_the_parts_that_were_added(runs: Runs, clie
 
 def test_large_values_are_compressed_and_any_value_comes_back(runs: Runs, client: redis.Redis) -> None:
     run = begun(runs)
-    values: list[Any] = [120, "x", b"x" * 20_000, ["a car"] * 9_000, ["é"], {"x": 120}]
+    values: list[object] = [120, "x", b"x" * 20_000, ["a car"] * 9_000, ["é"], {"x": 120}]
     for number, value in enumerate(values):
         runs.data.put(run, "any", number, value)
     assert [runs.data.fetch_one(run, "any", number, object) for number in range(len(values))] == values

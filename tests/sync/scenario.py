@@ -11,6 +11,7 @@ import redis
 
 from okasie_tasks.core.guards import Limits
 from okasie_tasks.errors import RetryLater
+from okasie_tasks.store.chunk_steps import ChunkSteps
 from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.history import History
 from okasie_tasks.store.ledger import Ledger
@@ -74,12 +75,17 @@ class Scenario:
         self.scheduler.may_die = self._may_die
 
     def _ctx(self, client: redis.Redis) -> AccountContext:
+        runs, ledger = Runs(client, prefix=_PREFIX), Ledger(client, prefix=_PREFIX, account=ACCOUNT)
+        queue, locks = (
+            UrgentQueue(client, prefix=_PREFIX, account=ACCOUNT),
+            WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
+        )
+        history = History(client, prefix=_PREFIX, account=ACCOUNT)
         return AccountContext(
-            policy=_POLICY, runs=Runs(client, prefix=_PREFIX), ledger=Ledger(client, prefix=_PREFIX, account=ACCOUNT),
-            market=self.market, source=self.inventory.open, urgent_queue=UrgentQueue(client, prefix=_PREFIX, account=ACCOUNT),
-            pushes=Requests(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
-            plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
-            history=History(client, prefix=_PREFIX, account=ACCOUNT),
+            policy=_POLICY, runs=runs, ledger=ledger, market=self.market, source=self.inventory.open,
+            urgent_queue=queue, pushes=Requests(client, prefix=_PREFIX), locks=locks,
+            plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None, history=history,
+            chunks=ChunkSteps(client, parts=runs.parts, ledger=ledger, locks=locks, urgent_queue=queue, history=history),
         )  # fmt: skip
 
     # -- what happens ----------------------------------------------------------------------------------------------

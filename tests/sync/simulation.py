@@ -10,6 +10,7 @@ from typing import Any, Final
 import redis
 
 from okasie_tasks.errors import RetryLater, SourceError
+from okasie_tasks.store.chunk_steps import ChunkSteps
 from okasie_tasks.store.controls import HeldPlans
 from okasie_tasks.store.history import History
 from okasie_tasks.store.records import Run
@@ -66,12 +67,17 @@ class Simulation(Bench):
         self.put(ANCHOR, raw_car(ANCHOR, 1, "Anchor", "GENT", 0))
 
     def _ctx(self, client: redis.Redis) -> AccountContext:
+        runs, ledger = Runs(client, prefix=_PREFIX), SmallLedger(client, prefix=_PREFIX, account=ACCOUNT)
+        queue, locks = (
+            UrgentQueue(client, prefix=_PREFIX, account=ACCOUNT),
+            WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
+        )
+        history = History(client, prefix=_PREFIX, account=ACCOUNT)
         return AccountContext(
-            policy=self.policy, runs=Runs(client, prefix=_PREFIX), ledger=SmallLedger(client, prefix=_PREFIX, account=ACCOUNT),
-            market=self.market, source=self.inventory.open, urgent_queue=UrgentQueue(client, prefix=_PREFIX, account=ACCOUNT),
-            pushes=Requests(client, prefix=_PREFIX), locks=WriteLocks(client, prefix=_PREFIX, account=ACCOUNT),
-            plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None,
-            history=History(client, prefix=_PREFIX, account=ACCOUNT),
+            policy=self.policy, runs=runs, ledger=ledger, market=self.market, source=self.inventory.open,
+            urgent_queue=queue, pushes=Requests(client, prefix=_PREFIX), locks=locks,
+            plans=HeldPlans(client, prefix=_PREFIX), write_back=lambda: None, history=history,
+            chunks=ChunkSteps(client, parts=runs.parts, ledger=ledger, locks=locks, urgent_queue=queue, history=history),
         )  # fmt: skip
 
     # -- what the model asks ---------------------------------------------------------------------------------------

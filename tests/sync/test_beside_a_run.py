@@ -10,7 +10,7 @@ import redis
 from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.pending import PendingChange, merged
 from okasie_tasks.core.records import Planned
-from okasie_tasks.store.records import Run
+from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import writes
 from okasie_tasks.sync.context import AccountContext, Part
 from okasie_tasks.urgent import accept
@@ -39,14 +39,14 @@ def about_to_sell(ctx: AccountContext, entry: Entry) -> Part:
     ctx.runs.data.put(run, "selling", 0, Planned("R0", "sell", "gone", -1, b"", b""))
     ctx.runs.advance(run, "first", "apply", parts=0)
     part = Part(run, "sell", 0, "task")
-    assert ctx.runs.parts.claim(*part).state == "claimed"
+    claimed(ctx, part)
     return part
 
 
-def record(ctx: AccountContext, part: Part) -> Run:
-    found = ctx.runs.get(part.run)
-    assert found is not None
-    return found
+def claimed(ctx: AccountContext, part: Part) -> Claim:
+    claim = ctx.runs.parts.claim(*part, work="selling")
+    assert claim.state == "claimed"
+    return claim
 
 
 def known(flags: Flag = Flag.OWNED | Flag.IN_SOURCE) -> Entry:
@@ -58,7 +58,7 @@ def test_a_push_that_waits_while_its_car_would_be_sold_spends_the_absence(scenar
     part = about_to_sell(ctx, known())
     for number in range(2):  # the second replaces the first, and is newer still
         accept.accept_push(ctx, f"push-{number}", listings=[raw_listing("R0", 5 + number)])
-        assert writes.mark_sold(ctx, part, record(ctx, part), scenario.market) == {"overtaken": 1}
+        assert writes.mark_sold(ctx, part, claimed(ctx, part), scenario.market) == {"overtaken": 1}
     assert ctx.ledger.get(["R0"])["R0"].has(Flag.IN_SOURCE), "a push that is refused spends nothing"
     Sender(ctx, "sender", rng=Random(0), sleep=lambda _: None).run()
     assert scenario.market.stands() == {"R0": 6}
@@ -73,7 +73,7 @@ def test_a_newer_push_is_told_of_the_absence_that_the_older_one_met() -> None:
 
 def test_a_car_whose_absence_was_spent_since_the_plan_is_not_sold(scenario: Scenario) -> None:
     part = about_to_sell(scenario.plain, known(Flag.OWNED | Flag.INLINE_CONTENT | Flag.URGENT))
-    assert writes.mark_sold(scenario.plain, part, record(scenario.plain, part), scenario.market) == {"overtaken": 1}
+    assert writes.mark_sold(scenario.plain, part, claimed(scenario.plain, part), scenario.market) == {"overtaken": 1}
     assert scenario.market.writes == []
 
 

@@ -17,7 +17,7 @@ from tests.sync import driver
 from tests.sync.guarded_scenario import GuardedScenario
 from tests.sync.http_scenario import ACCOUNT, varied
 from tests.sync.scenario import Scenario
-from tests.sync.test_beside_a_run import about_to_sell, known, record
+from tests.sync.test_beside_a_run import about_to_sell, claimed, known
 
 
 def fail_over(ctx: AccountContext, *, lost_ms: int = 2_000) -> None:
@@ -37,8 +37,8 @@ def test_a_sell_planned_before_it_waits_for_the_next_run(client: redis.Redis) ->
     scenario = Scenario(client, 0)
     part = about_to_sell(scenario.plain, known())
     fail_over(scenario.plain)
-    run = record(scenario.plain, part)
-    assert writes.mark_sold(scenario.plain, part, run, scenario.market) == {"unconfirmed": 1}
+    claim = claimed(scenario.plain, part)
+    assert writes.mark_sold(scenario.plain, part, claim, scenario.market) == {"unconfirmed": 1}
     assert scenario.market.writes == []
 
 
