@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Collection, Iterator
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -26,6 +27,9 @@ class _Head(msgspec.Struct, array_like=True):
 
     columns: list[str]
     delimiter: str
+
+
+_HEAD: Final = msgspec.msgpack.Decoder(_Head)
 
 
 class CsvFormat:
@@ -79,7 +83,7 @@ class CsvFormat:
         self, block: Block, *, known: RowCache | None = None, only: Collection[str] | None = None
     ) -> Iterator[SourceRow]:
         """Yield the rows of a block; see `okasie_tasks.ports.Source`."""
-        head, known = msgspec.msgpack.decode(block.head, type=_Head), known or RowCache()
+        head, known = _HEAD.decode(block.head), known or RowCache()
         mapping = self._mapping(head, only)
         known.under(raw_fingerprint(mapping.version + head.delimiter.encode()))
         reader, last = self._reader(block, head), block.first + block.rows if block.open_end else 0

@@ -88,6 +88,9 @@ class _Packed(msgspec.Struct, array_like=True):
     error: str = ""
 
 
+_RECORDS: Final = msgspec.msgpack.Decoder(list[_Packed])
+
+
 def cut_records(records: Iterable[Record], *, head: bytes = b"") -> Iterator[Block]:
     """Pack records into blocks. A value that cannot be packed becomes a record with an error."""
     first, size, packed = 0, 0, list[bytes]()
@@ -111,7 +114,7 @@ def decode_records(
     """
     known = known or RowCache()
     known.under(mapping.version)
-    records = msgspec.msgpack.decode(block.data, type=list[_Packed])
+    records = _RECORDS.decode(block.data)
     for number, record in enumerate(records, start=block.first + 1):
         if record.error:
             # Records that cannot be read have no content to tell them apart by.

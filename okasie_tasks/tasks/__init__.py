@@ -32,7 +32,7 @@ from celery.signals import task_received
 
 from okasie_tasks.alerting import notifier
 from okasie_tasks.celery import app
-from okasie_tasks.core import daily
+from okasie_tasks.core import daily, record_types
 from okasie_tasks.errors import ConfigurationError, OkasieError, RetryLater
 from okasie_tasks.logs import about, get_logger
 from okasie_tasks.services import services
@@ -322,3 +322,7 @@ def _received(request: Any, **_: object) -> None:
     """Stamp pushes and sells in their order of arrival, which the threads that execute them need not keep."""
     if request.name in (push_listings.name, sell.name):
         services().pushes.receive(str(request.id))
+
+
+# All modules of a worker are loaded by now, and its pool has not started.
+record_types.prepare()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from okasie_tasks.core import record_types
 from okasie_tasks.errors import ConfigurationError
 from okasie_tasks.services import Services
 from okasie_tasks.settings.web import refusal, usable_token
@@ -28,6 +29,7 @@ class Server:
             usable_token(name, token)
         start_token = "" if web.tokens else start_token or secrets.token_urlsafe(24)
         services.producer.prepare()
+        record_types.prepare()
         self._socket = _bound(*web.address)
         host, port = self.bound
         self.origin = web.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -76,6 +76,9 @@ class Download(msgspec.Struct, frozen=True):
     file: tuple[int, int, int] = (0, 0, 0)
 
 
+_DOWNLOAD: Final = msgspec.json.Decoder(Download)
+
+
 class FeedCache:
     """The last complete download of an account's feed on this machine."""
 
@@ -87,7 +90,7 @@ class FeedCache:
     def known(self) -> Download:
         """Return what is known of the stored file; an empty `Download` if there is none, or from another URL."""
         try:
-            download = msgspec.json.decode(self._notes.read_bytes(), type=Download)
+            download = _DOWNLOAD.decode(self._notes.read_bytes())
             return download if (download.url, download.file) == (self._url, _identity(self.path)) else Download()
         except (OSError, msgspec.DecodeError):
             return Download()
