@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import astuple
 
 from okasie_tasks.core.fields import FIELDS, PLACE
 from okasie_tasks.core.listing import Listing
@@ -287,17 +288,15 @@ def listing_dealer_fingerprint(listing: Listing) -> bytes:
     return dealer_fingerprint("code", listing.dealer_location_code or "")
 
 
-_BITS: Final = tuple(1 << index for index in range(len(FIELDS)))
-_all_of: Final = attrgetter(*(spec.attribute for spec in FIELDS.values()))
+_BIT_OF: Final = {spec.attribute: 1 << index for index, spec in enumerate(FIELDS.values())}
+_BITS: Final = tuple(_BIT_OF[attribute] for attribute in Listing.__struct_fields__)
+_ALL: Final = sum(_BITS)
 
 
 def filled_fields(listing: Listing) -> int:
     """Return a bitmap of the filled fields; bit ``i`` is the ``i``-th of `FIELDS`."""
-    bits = 0
-    for bit, value in zip(_BITS, _all_of(listing), strict=True):
-        if value is not None and value != ():
-            bits |= bit
-    return bits
+    empty = [bit for bit, value in zip(_BITS, astuple(listing), strict=True) if value is None or value == ()]
+    return _ALL - sum(empty)
 
 
 _BIT_OF_COMPARED: Final = tuple(1 << tuple(FIELDS).index(name) for name in COMPARED_FIELDS)

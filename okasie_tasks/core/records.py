@@ -290,13 +290,13 @@ def encoded(listing: Listing, form: Encoded, row: Local) -> Outgoing:
         version=row.version,
         row=row.content,
         price=price_code(row.price),
-        snapshot=snapshot.packed(form, listing.currency),
+        snapshot=snapshot.packed(form, row.filled, listing.currency),
     )
 
 
 def outgoing(listing: Listing, *, action: str, reason: str, version: int, seen_ms: int) -> Outgoing:
     """Return a listing with its body and what the ledger records once it is accepted."""
-    form = encoded_form(listing)
+    form, filled = encoded_form(listing), filled_fields(listing)
     return Outgoing(
         reference=listing.external_reference,
         action=action,
@@ -305,10 +305,10 @@ def outgoing(listing: Listing, *, action: str, reason: str, version: int, seen_m
         content=form.content,
         rendering=form.rendering,
         dealer=listing_dealer_fingerprint(listing),
-        filled=filled_fields(listing),
+        filled=filled,
         version=version,
         row=form.content,
         seen_ms=seen_ms,
         price=price_code(listing.price),
-        snapshot=snapshot.packed(form, listing.currency),
+        snapshot=snapshot.packed(form, filled, listing.currency),
     )

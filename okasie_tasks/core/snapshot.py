@@ -32,8 +32,7 @@ _IN_PARTS: Final = (
 """The fields of `Encoded`, in its order, and the one that it lacks."""
 _HASHED_PARTS: Final = tuple((_IN_PARTS.index(name), 1 << place) for name, place in _PLACES.items() if name in _HASHED)
 """For each hashed field, in the order of `FIELDS`: where its value is encoded, and its bit."""
-_EMPTY_PARTS: Final = frozenset({b"\xc0", b"\x90", b"\xa0"})
-"""None, an empty list and an empty text, in msgpack."""
+_HASHED_BITS: Final = sum(bit for _, bit in _HASHED_PARTS)
 _VALUES_AT: Final = tuple(map(COMPARED_FIELDS.index, _BY_VALUE))
 
 
@@ -85,17 +84,21 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("these bytes are no snapshot") from error
 
 
-def packed(form: Encoded, currency: str | None) -> bytes:
-    """Return what `Snapshot.of` and `Snapshot.pack` make of the body of this listing, without its body."""
-    parts = [*_SPLIT(form.compared), *_SPLIT(form.other), _encoded_text(currency)]
-    bits, hashes = 0, []
-    for index, bit in _HASHED_PARTS:
-        part = parts[index]
-        if len(part) > 1 or bytes(part) not in _EMPTY_PARTS:
-            bits |= bit
-            hashes.append(crc32(part) & 0xFFFF)
+def packed(form: Encoded, filled: int, currency: str | None) -> bytes:
+    """Return what `Snapshot.of` and `Snapshot.pack` make of the body of this listing, without its body.
+
+    ``filled``: its `filled_fields`.
+    """
+    parts, bits = [*_SPLIT(form.compared), *_SPLIT(form.other), _encoded_text(currency)], filled & _HASHED_BITS
+    hashes = [crc32(parts[index]) & 0xFFFF for index in _places_of(bits)]
     joined = struct.pack(f">{len(hashes)}H", *hashes)
-    return _packed(bits, joined, *(brief(form.values[place]) for place in _VALUES_AT))
+    return _packed(bits, joined, *[brief(form.values[place]) for place in _VALUES_AT])
+
+
+@lru_cache(maxsize=1_000)
+def _places_of(bits: int) -> tuple[int, ...]:
+    """Return where the values of these fields are encoded, in the order of `FIELDS`."""
+    return tuple(index for index, bit in _HASHED_PARTS if bits & bit)
 
 
 @lru_cache(maxsize=8)

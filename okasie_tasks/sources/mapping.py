@@ -43,6 +43,8 @@ _MAPS: Final = {
 _REMEMBERED: Final = frozenset({str, int})
 _MOST_REMEMBERED: Final = 1_000
 """Cells of one field whose values are remembered: makes, fuels or years are few."""
+_NEW: Final[Any] = object()
+"""Stands for a cell whose value is not remembered."""
 _OWN: Final = frozenset({"description", "vin", "carPassUrl", "images"})
 """Fields whose cells are long, or each row's own: they are not remembered."""
 
@@ -116,6 +118,10 @@ class RowMapping:
             self._field(spec, words.get(spec.name)) for spec in FIELDS.values() if spec.name != "externalReference"
         ]
         self._plan = [step for step in self._plan if step.get is not None or step.spec.name in self._source.defaults]
+        self._cells = [
+            (step, step.get or _nothing, step.spec.attribute, step.valid if step.remembers else None)
+            for step in self._plan
+        ]
 
     def _own_reference(self) -> str:
         for name in ("externalReference", "external_reference"):
@@ -235,22 +241,22 @@ class RowMapping:
         """Return the attributes of the listing whose cells had a valid value before, and the cells of other fields."""
         valid: dict[str, Any] = {}
         new: list[tuple[_Field, Any]] = []
-        for field in self._plan:
-            cell = field.get(raw) if field.get is not None else None
-            if not field.remembers or cell.__class__ not in _REMEMBERED or cell not in field.valid:
+        for field, get, attribute, known in self._cells:
+            cell = get(raw)
+            if known is None or cell.__class__ not in _REMEMBERED or (value := known.get(cell, _NEW)) is _NEW:
                 new.append((field, cell))
-            elif (value := field.valid[cell]) is not None:
-                valid[field.spec.attribute] = value
+            elif value is not None:
+                valid[attribute] = value
         return valid, new
 
     def _values(self, cells: Iterable[tuple[_Field, Any]]) -> tuple[dict[str, Any], list[Issue]]:
         values: dict[str, Any] = {}
         unreadable: list[Issue] = []
-        for (spec, _, column, words, default, *_), cell in cells:
+        for (spec, _, column, words, default, _, _), cell in cells:
             value = cell.strip() if isinstance(cell, str) else cell
             if words and value is not None and value != "":
                 value = _translated(value, words)
-            if value is None or value in ("", [], ()):
+            if value is None or (not value and value in ("", [], ())):
                 value = default
                 if value is None or value == "":
                     continue
@@ -286,6 +292,10 @@ class RowMapping:
                 return self._version({self._source.updated_at or "": float(str(value))}) if _is_digits(value) else 0
         moment = moment if moment.tzinfo else moment.replace(tzinfo=self._zone)
         return max(0, int(moment.timestamp() * 1000))
+
+
+def _nothing(_: Row) -> None:
+    """Take nothing: the field has only a default."""
 
 
 def _is_digits(value: object) -> bool:
