@@ -26,14 +26,22 @@ _PARTS = 40
 
 
 class Account:
-    """A run with 40 pages to walk, 5 of them published. Records which parts are done and published."""
+    """A run with 40 pages to walk, 5 of them published. Records which parts are done and published.
 
-    def __init__(self, client: redis.Redis, patch: pytest.MonkeyPatch) -> None:
-        self.client, self.runs = client, Runs(client, prefix="okasie:")
+    ``stage`` "upsert": 40 chunks to send instead.
+    """
+
+    def __init__(self, client: redis.Redis, patch: pytest.MonkeyPatch, stage: str = "walk") -> None:
+        self.client, self.runs, self.stage = client, Runs(client, prefix="okasie:"), stage
         self.runs.request("dex", "full")
         self.run = self.runs.begin("dex") or ""
-        self.runs.advance(self.run, "first", "walk", parts=_PARTS)
-        self.runs.parts.window(self.run, "walk", size=5, when_open=0)
+        if stage == "walk":
+            self.runs.advance(self.run, "first", "walk", parts=_PARTS)
+        else:
+            for name, parts in (("spool", 0), ("upsert", _PARTS), ("confirm", 0), ("sell", 0)):
+                self.runs.parts.prepare(self.run, name, parts)
+            self.runs.advance(self.run, "first", "apply", parts=0)
+        self.runs.parts.window(self.run, stage, size=5, when_open=0)
         self.done: list[int] = []
         self.left: list[tuple[int, float]] = []
         """Published messages: the part, and the seconds until it begins."""
@@ -63,6 +71,7 @@ class Account:
         patch.setattr(part_runner, "perform", self.perform)
         patch.setattr(part_runner, "perform_next", self.perform_next)
         patch.setattr(part_runner, "send_parts", lambda *_: None)
+        patch.setattr(part_runner, "publish", lambda *_: None)
         patch.setattr(part_runner.watchdog, "after_worker_death", self.after_death)
         patch.setattr(part_runner, "part_message", self.left_for)
         patch.setattr(part_runner, "advance_message", lambda *_: SimpleNamespace(apply_async=self.move_on))
@@ -94,7 +103,7 @@ class Account:
         return self.perform(ctx, part._replace(number=number))
 
     def left_for(self, account: str, run: str, stage: str, number: int, *, of: int) -> Any:
-        assert (account, run, stage, of >= _PARTS) == ("dex", self.run, "walk", True)
+        assert (account, run, stage, of >= _PARTS) == ("dex", self.run, self.stage, True)
 
         def apply_async(*, countdown: float | None, ignore_result: bool) -> None:
             assert ignore_result, "it is in no chord"
@@ -114,7 +123,7 @@ class Account:
         facts = {"id": task_id, "retries": 0, "delivery_info": {"redelivered": redelivered}, "argsrepr": "", **more}
         request = Context(facts)
         task: Any = SimpleNamespace(request=request, retry=self.retry)
-        return part_runner.do_part(task, "dex", self.run, "walk", number)
+        return part_runner.do_part(task, "dex", self.run, self.stage, number)
 
     def retry(self, *, headers: dict[str, Any], **_: Any) -> Retry:
         self.headers = headers
@@ -127,7 +136,7 @@ class Account:
     def others_are_done(self) -> None:
         """Close the other four published parts, as their messages would."""
         for number in range(1, 5):
-            part = (self.run, "walk", number, f"other{number}/1")
+            part = (self.run, self.stage, number, f"other{number}/1")
             self.runs.parts.claim(*part)
             self.runs.parts.close(*part, {})
 
@@ -225,6 +234,64 @@ def test_no_more_is_taken_than_may_be_open(account: Account) -> None:
     account.runs.parts.window(account.run, "walk", size=16, when_open=5)
     account.message(0)
     assert account.done == [0], "20 that were published are still open"
+
+
+# -- writes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def writes(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Account:
+    return Account(client, monkeypatch, "upsert")
+
+
+def test_a_slot_that_has_sent_a_chunk_continues_with_those_that_have_no_message(writes: Account) -> None:
+    assert writes.message(0, chord={"task": "okasie.advance"}).endswith("and 35 more in the same slot batch")
+    assert writes.done == [0, *range(5, _PARTS)], "1 to 4 have separate messages"
+    assert not any(writes.waited), "a write that must wait has a message for the moment of its turn"
+    assert (writes.left, writes.moved_on) == ([], 0)
+
+
+def test_writes_without_a_permit_are_left_to_the_messages_that_are_due(writes: Account) -> None:
+    writes.permits = 2
+    writes.message(0, chord={"task": "okasie.advance"})
+    assert (writes.done, writes.left) == ([0, 5, 6], [])
+    assert writes.runs.parts.stage(writes.run, "upsert").published == 7, "every part that was taken is done"
+
+
+@pytest.mark.parametrize("why", ["ten seconds", "contended", "stopping"])
+def test_a_batch_of_writes_ends(writes: Account, why: str) -> None:
+    def later() -> None:
+        writes.seconds = 10.0 if why == "ten seconds" else 0.5
+        writes.contended, writes.stopping = why == "contended", why == "stopping"
+
+    writes.after = {6: later}
+    writes.message(0, chord={"task": "okasie.advance"})
+    assert (writes.done, writes.left) == ([0, 5, 6], [])
+
+
+def test_a_chunk_that_was_taken_and_must_wait_gets_a_message_that_moves_the_run_on(writes: Account) -> None:
+    writes.waits[_PARTS - 1] = Unavailable("500", seconds=2.1)
+    writes.message(0, chord={"task": "okasie.advance"})
+    assert writes.left == [(_PARTS - 1, 2.1)]
+    writes.waits.clear()
+    writes.message(_PARTS - 1, task_id="left")
+    assert writes.moved_on == 0, "four others are open"
+    writes.runs.parts.extend(writes.run, "upsert", "more", 1)
+    writes.others_are_done()
+    writes.message(_PARTS, task_id="last")
+    assert (writes.done[-1], writes.moved_on) == (_PARTS, 1), "it is in no chord"
+
+
+def test_a_redelivered_write_continues_with_what_its_dead_worker_had_taken(writes: Account) -> None:
+    writes.runs.parts.claim(writes.run, "upsert", 0, "message/died")
+    writes.runs.parts.close(writes.run, "upsert", 0, "message/died", {})
+    writes.runs.parts.claim_next(writes.run, "upsert", "message/died", most_open=20)
+    writes.unfinish("message")
+    writes.message(0, redelivered=True, chord={"task": "okasie.advance"})
+    assert writes.done == [5]
+
+
+# -- parts that must wait, and messages that come again ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("why", "seconds"), [(NoPermit("went stale", seconds=0.05), 0.05), (Unavailable("500", seconds=2.1), 2.1), (NoPermit("paused", seconds=60.0), 12.0)])  # fmt: skip

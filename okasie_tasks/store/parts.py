@@ -16,7 +16,7 @@ import msgspec
 import redis
 
 from okasie_tasks.core.compression import compress, decompress
-from okasie_tasks.store.records import KEEP_PARTS_SECONDS, Claim, Closed, Run, RunKeys, Stage, read_run
+from okasie_tasks.store.records import KEEP_PARTS_SECONDS, Claim, Closed, RunKeys, Stage, read_run
 from okasie_tasks.store.scripts import Call, Command, redis_now_ms, script
 
 _PHASE: Final = {"spool": "apply", "upsert": "apply", "confirm": "apply", "sell": "apply"}
@@ -232,29 +232,31 @@ class RunParts:
         """
         lease_ms = int(min(lease_seconds, LEASE_SECONDS) * 1000)
         state, attempts, *found = self._steps["part_claim"](
-            keys=[
-                self._key(run), self._key(run, stage, "parts"), *([self._key(run, "data", work)] if work else ())
-            ],
+            keys=[self._key(run), self._key(run, stage, "parts"), *self._work_key(run, work)],
             args=[
                 _PHASE.get(stage, stage), part, token, lease_ms, KEEP_PARTS_SECONDS, MOST_CLAIMS,
                 self._keys.account(""),
             ],
         )  # fmt: skip
-        return Claim(state.decode(), int(attempts), _run_of(run, found[:1]), found[1] if len(found) > 1 else None)
+        return _claim(run, state, int(attempts), found)
 
-    def claim_next(self, run: str, stage: str, token: str, *, most_open: int) -> tuple[int, Claim]:
+    def _work_key(self, run: str, work: str) -> list[str]:
+        return [self._key(run, "data", work)] if work else []
+
+    def claim_next(self, run: str, stage: str, token: str, *, most_open: int, work: str = "") -> tuple[int, Claim]:
         """Publish and claim the next part of a stage, atomically; -1 and the reason if there is none.
 
-        ``most_open``: how many parts of the stage may be published and not closed, including this one.
+        ``most_open``: how many parts of the stage may be published and not closed, including this one. ``work`` as in
+        `claim`.
         """
-        state, number, *fields = self._steps["part_take"](
-            keys=[self._key(run), self._key(run, stage), self._key(run, stage, "parts")],
+        state, number, *found = self._steps["part_take"](
+            keys=[self._key(run), self._key(run, stage), self._key(run, stage, "parts"), *self._work_key(run, work)],
             args=[
                 _PHASE.get(stage, stage), token, int(LEASE_SECONDS * 1000), KEEP_PARTS_SECONDS, most_open,
                 self._keys.account(""),
             ],
         )  # fmt: skip
-        return number, Claim(state.decode(), int(number >= 0), _run_of(run, fields))
+        return number, _claim(run, state, int(number >= 0), found)
 
     @contextlib.contextmanager
     def renewing_claim(self, run: str, stage: str, part: int, token: str) -> Iterator[None]:
@@ -371,6 +373,7 @@ class RunParts:
                     yield part, int(attempts), token.decode()
 
 
-def _run_of(run: str, replies: list[list[bytes]]) -> Run | None:
-    """Return the run of a claim. ``replies``: what the script returned behind the claim, fields and values in turn."""
-    return read_run(run, zip(replies[0][::2], replies[0][1::2], strict=True)) if replies else None
+def _claim(run: str, state: bytes, attempts: int, found: list[Any]) -> Claim:
+    """``found``: fields and values of the run in turn, and the part's work, if it was claimed and asked for."""
+    record = read_run(run, zip(found[0][::2], found[0][1::2], strict=True)) if found else None
+    return Claim(state.decode(), attempts, record, found[1] if len(found) > 1 else None)

@@ -42,8 +42,6 @@ Report = Callable[[str], object]
 """Receives one line about the result of a part; for a failed part, the reason."""
 
 _NEEDS_PERMIT: Final = frozenset({"first", "walk", "upsert", "sell", "count"})
-_WORK: Final = {"upsert": "chunks", "sell": "selling"}
-"""Stage -> the collection of the run that has the work of its parts."""
 
 Effect = Literal["closed", "quiet", "last", "nothing", "stopped"]
 """What a call did. "closed": closed the part; "quiet": closed it, nothing to publish next; "last": closed the last part
@@ -59,7 +57,7 @@ def perform(ctx: AccountContext, part: Part, *, rng: Random, report: Report = st
 
     def execute() -> Effect:
         with ctx.market.permit(ticket=part.ticket) if part.stage in _NEEDS_PERMIT else nullcontext() as call:
-            claim = ctx.runs.parts.claim(*part, work=_WORK.get(part.stage, ""))
+            claim = ctx.runs.parts.claim(*part, work=phases.WORK_OF.get(part.stage, ""))
             return _execute(ctx, part, claim, call, rng=rng, report=report)
 
     if part.stage in _NEEDS_PERMIT and not ctx.runs.parts.is_open(*part):
@@ -160,7 +158,7 @@ def _close(
 ) -> Effect:
     when_open = None if part.stage in phases.APPLY else phases.WINDOWS[part.stage][1]
     # A sell's work is still shown by the plan; that of a chunk is large.
-    work = _WORK["upsert"] if part.stage == "upsert" else ""
+    work = phases.WORK_OF["upsert"] if part.stage == "upsert" else ""
     closed = ctx.runs.parts.close(*part, result, failed=failed, when_open=when_open, records=records, work=work)
     return _EFFECTS[closed]
 

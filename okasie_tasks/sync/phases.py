@@ -48,10 +48,15 @@ Each message of a walk continues with the following parts, so a new window is du
 PACED_STAGES: Final = ("upsert", "sell")
 """The stages of writes: each message is published for the moment at which the quota should allow its request."""
 DRAINED_STAGES: Final = frozenset({"walk"})
-"""Stages whose slot batches continue with the following parts. Not writes: after a worker dies, the redelivered message
-repeats its part, so each write part needs a message."""
+"""Stages whose slot batches continue with the following parts, and wait for their permits."""
 _MOST_DRAINED: Final = 20
 """Open parts of such a stage at a time, over all workers: 20 tickets wait 10 s at most."""
+CONTINUED_STAGES: Final = frozenset({"upsert"})
+"""Stages whose slot batches continue with parts that have no message yet, as long as permits come without a wait."""
+_MOST_CONTINUED: Final = 64
+"""Open parts of such a stage at a time: those that have messages, and one for each slot."""
+WORK_OF: Final = {"upsert": "chunks", "sell": "selling"}
+"""Stage -> the collection of the run that has the work of its parts."""
 APPLY: Final = ("spool", "upsert", "confirm", "sell")
 """The stages that share the phase ``apply``: the next parts depend on all of them."""
 _SPOOL_AHEAD: Final = 30
@@ -94,7 +99,10 @@ def windows(ctx: AccountContext, run_id: str, phase: str) -> list[tuple[str, ran
 
 def claim_next(ctx: AccountContext, part: Part) -> tuple[int, Claim]:
     """Claim the next part of the stage by the token of ``part``; -1 and the reason where there is none."""
-    return ctx.runs.parts.claim_next(part.run, part.stage, part.token, most_open=_MOST_DRAINED)
+    most_open = _MOST_CONTINUED if part.stage in CONTINUED_STAGES else _MOST_DRAINED
+    return ctx.runs.parts.claim_next(
+        part.run, part.stage, part.token, most_open=most_open, work=WORK_OF.get(part.stage, "")
+    )
 
 
 def next_to_publish(ctx: AccountContext, run_id: str, stage: str, *, alone: bool = False) -> int | None:
@@ -113,12 +121,17 @@ def advance(ctx: AccountContext, run_id: str) -> Run | None:
         return run
     if run.cancelling:
         return cancelled(ctx, run_id)
-    stages = APPLY if run.stage == "apply" else (run.stage,)
-    if not is_known(run.stage) or not all(ctx.runs.parts.stage(run_id, stage).finished for stage in stages):
+    if not is_finished(ctx, run):
         return None
     _AFTER[run.stage](ctx, run)
     after = ctx.runs.get(run_id)
     return after if after is not None and not after.open else None
+
+
+def is_finished(ctx: AccountContext, run: Run) -> bool:
+    """Whether all parts of the run's phase are closed, and this release knows what follows."""
+    stages = APPLY if run.stage == "apply" else (run.stage,)
+    return is_known(run.stage) and all(ctx.runs.parts.stage(run.id, stage).finished for stage in stages)
 
 
 # -- from phase to phase -------------------------------------------------------------------------------------------

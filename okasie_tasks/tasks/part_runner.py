@@ -5,6 +5,9 @@ a page takes milliseconds, and its message costs as much again. For each part th
 permit. If the wait is longer, it leaves the rest to the other slots. There are as many as the quota needs: one that
 waits, and those whose requests are in flight. While a message waits for a slot and none is free, a batch does not wait
 for permits. It ends within half a second, and a new message continues it.
+
+Messages of writes are published for the moments at which the quota should allow them. A slot that has sent one
+continues only with parts that have no message, and only while permits come without a wait.
 """
 
 from __future__ import annotations
@@ -143,6 +146,11 @@ def _do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: i
             more = resume_parts(ctx, part, held)
             if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
                 more += drain_parts(ctx, part, began)
+            elif stage in phases.CONTINUED_STAGES:
+                if effect in _DONE:
+                    more += continue_parts(ctx, part, began)
+                if not task.request.chord:  # else its body moves the run on
+                    move_on(ctx, run)
     except RetryLater as later:
         with tracing.within(ctx.runs.traceparent(run)):  # a chain of retries would nest one span in the other
             raise again_later(task, later, later.seconds) from None
@@ -198,11 +206,40 @@ def drain_parts(ctx: AccountContext, part: Part, began: float) -> int:
         done += 1
 
 
+def continue_parts(ctx: AccountContext, part: Part, began: float) -> int:
+    """Do parts that have no message, as long as permits come without a wait; returns how many were done.
+
+    Publishes nothing when it stops: each part that is closed publishes the messages that are due after it.
+    """
+    done = 0
+    while True:
+        longest = _BATCH_SECONDS if SLOTS.contended(part.stage, is_waiting) else _LONGEST_BATCH_SECONDS
+        if SLOTS.stopping() or time.monotonic() - began >= longest:
+            return done
+        taken: list[int] = []
+        try:
+            effect = run_next_part(ctx, part, taken, wait=False)
+        except RetryLater as later:
+            if taken:
+                requeue_part(ctx, part, taken[0], later.seconds)
+            return done
+        if effect not in _DONE:
+            return done
+        done += 1
+
+
+def move_on(ctx: AccountContext, run: str) -> None:
+    """Publish the message that moves the run to its next phase, if this one is finished."""
+    record = ctx.runs.get(run)
+    if record is not None and record.state == "running" and phases.is_finished(ctx, record):
+        advance_message(ctx, run).apply_async()
+
+
 def requeue_part(ctx: AccountContext, part: Part, number: int | None, seconds: float = 0.0) -> None:
     """Publish a message for this part of the stage, to be executed after ``seconds``. ``number`` None: do nothing.
 
-    The message is in no chord: in a drained stage, the task that closes the last part publishes ``okasie.advance``. A
-    chord of one would cost two messages, a result and a count for each batch.
+    The message is in no chord: the task that closes the last part publishes ``okasie.advance``. A chord of one would
+    cost two messages, a result and a count for each batch.
     """
     if number is not None:
         countdown = min(seconds, LONGEST_COUNTDOWN_SECONDS)
@@ -241,7 +278,8 @@ def run_next_part(ctx: AccountContext, part: Part, taken: list[int], *, wait: bo
 
             def take() -> tuple[int, Claim]:
                 if taken:
-                    number, claim = taken[0], ctx.runs.parts.claim(part.run, part.stage, taken[0], part.token)
+                    work, number = phases.WORK_OF.get(part.stage, ""), taken[0]
+                    claim = ctx.runs.parts.claim(part.run, part.stage, number, part.token, work=work)
                 else:
                     number, claim = phases.claim_next(ctx, part)
                 if claim.state == "claimed":

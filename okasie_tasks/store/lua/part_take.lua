@@ -1,10 +1,11 @@
 -- Takes the next unpublished part of the run's current stage: publishes and claims it in one step, so that it is never
 -- without a holder.
 -- KEYS[1]  hash: the run   KEYS[2] hash: the stage   KEYS[3] hash: parts (see part_claim.lua)
+-- KEYS[4]  hash: part -> its work, or none
 -- ARGV     1 phase, 2 token, 3 lease in ms, 4 seconds to keep the parts, 5 parts that may be open, this one included,
 --          6 prefix of accounts
--- Returns  {"claimed", number, fields and values of the run} | {"none", -1}: all are published, or enough are open | {"ended", -1}
---          | {"cancelled", -1} the run is cancelled | {"paused", -1} the account is paused
+-- Returns  {"claimed", number, fields and values of the run, its work} | {"none", -1}: all are published, or enough are
+--          open | {"ended", -1} | {"cancelled", -1} the run is cancelled | {"paused", -1} the account is paused
 -- Invariant: as in stage_publish.lua each part is published by one caller, and as in part_claim.lua none is handed out
 -- after an operator has cancelled the run or paused the account.
 local run = redis.call('HMGET', KEYS[1], 'state', 'stage', 'account', 'cancel_ms')
@@ -22,4 +23,4 @@ redis.call('HSET', KEYS[2], 'published', published + 1)
 redis.call('HSET', KEYS[3], published, '1 ' .. (now + ARGV[3]) .. ' ' .. ARGV[2])
 redis.call('EXPIRE', KEYS[3], ARGV[4])
 redis.call('HSET', KEYS[1], 'progress_ms', now)
-return {'claimed', published, redis.call('HGETALL', KEYS[1])}
+return {'claimed', published, redis.call('HGETALL', KEYS[1]), KEYS[4] and redis.call('HGET', KEYS[4], published)}
