@@ -31,8 +31,10 @@ from benchmarks.fleet import Default, Deployed, machine, work_folder
 from okasie_tasks.worker.settings import API, CONTROL, DIFF, URGENT
 
 ACCOUNT = "dex"
+NOTING_RUNS = 2
+"""The first reads back how the marketplace stored what was sent, the second notes what is equal."""
 IDLE_RUNS = 3
-"""The first reads back how the marketplace stored what was sent, the second notes what is equal, the third finds it."""
+"""Runs that find everything known. The one with the median CPU is reported."""
 NO_WORKERS = frozenset({"up", "redis", "beat", "flower", "web"})
 TARGETS = {"flat": 1.2, "worker_mib": 200, "redis_bytes": 150}
 
@@ -97,8 +99,9 @@ def measure(rows: int, folder: Path, *, form: str, seconds: float) -> dict[str, 
     deployed.account(ACCOUNT, feed=feed, base_url=f"{deployed.pages(rows)}/gzip", key="empty")
     with deployed:
         first = one_run(deployed, rows, seconds)
-        idle = [one_run(deployed, rows, seconds) for _ in range(IDLE_RUNS)][-1]
-        assert idle["listings"]["unchanged"] == rows, idle
+        known = [one_run(deployed, rows, seconds) for _ in range(NOTING_RUNS + IDLE_RUNS)][NOTING_RUNS:]
+        assert all(run["listings"]["unchanged"] == rows for run in known), known
+        idle = sorted(known, key=lambda run: float(run["cpu_us_a_listing"]))[IDLE_RUNS // 2]
         kept = {name: round(size / rows, 1) for name, size in deployed.kept().items()}
     return {
         "rows": rows, "format": form, "machine": machine(), "load": os.getloadavg()[0],

@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 import redis
 
-from okasie_tasks.core.compression import compress, decompress
 from okasie_tasks.store.records import KEEP_PARTS_SECONDS, Claim, Closed, RunKeys, Stage, read_run
 from okasie_tasks.store.scripts import Call, Command, redis_now_ms, script
 
@@ -29,25 +28,6 @@ LONGEST_SECONDS: Final = 300.0
 """The longest time that a claim is renewed, so that a hanging part is released."""
 MOST_CLAIMS: Final = 6
 """More than the counted tries of a part. A part claimed so often without a result seems to crash its workers."""
-
-
-_COMPRESSED_BYTES: Final = 16_384
-"""From this size on, a value is compressed."""
-_COMPRESSED: Final = b"x"
-"""Begins what `compress` returns. As msgpack it is the number 120, which has no further bytes."""
-
-
-def encoded(value: object) -> bytes:
-    """Encode a value of a run's collections."""
-    data = msgspec.msgpack.encode(value)
-    # Bytes are of `okasie_tasks.store.blocks`, which has compressed them.
-    return data if len(data) < _COMPRESSED_BYTES or isinstance(value, bytes) else compress(data)
-
-
-def decoded(data: bytes, kind: type[Any]) -> Any:
-    """The reverse of `encoded`."""
-    whole = decompress(data) if len(data) > 1 and data.startswith(_COMPRESSED) else data
-    return msgspec.msgpack.decode(whole, type=kind)
 
 
 class Noted(NamedTuple):
@@ -90,7 +70,7 @@ class RunData:
         """Store one value in each of these collections, in one round trip."""
         pipe = self._redis.pipeline(transaction=False)
         for collection, value in values.items():
-            pipe.hset(self._key(run, "data", collection), str(field), encoded(value))
+            pipe.hset(self._key(run, "data", collection), str(field), msgspec.msgpack.encode(value))
             self.keep_on(pipe, run, collection)
         pipe.execute()
 
@@ -98,7 +78,7 @@ class RunData:
         """The commands of `put`."""
         key, names = self._key(run, "data", collection), self._key(run, "collections")
         return [
-            ("HSET", key, field, encoded(value)),
+            ("HSET", key, field, msgspec.msgpack.encode(value)),
             ("EXPIRE", key, KEEP_PARTS_SECONDS),
             ("SADD", names, collection),
             ("EXPIRE", names, KEEP_PARTS_SECONDS),
@@ -128,11 +108,13 @@ class RunData:
     def fetch(self, run: str, collection: str, kind: type[Any], *, first: int = 0) -> Iterator[Any]:
         """The values of a collection, by field number, from field ``first`` on."""
         rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key(run, "data", collection)))
-        return (decoded(rows[field], kind) for field in sorted(rows, key=int) if int(field) >= first)
+        return (
+            msgspec.msgpack.decode(rows[field], type=kind) for field in sorted(rows, key=int) if int(field) >= first
+        )
 
     def fetch_one(self, run: str, collection: str, field: str | int, kind: type[Any]) -> Any:
         value = cast("bytes | None", self._redis.hget(self._key(run, "data", collection), str(field)))
-        return None if value is None else decoded(value, kind)
+        return None if value is None else msgspec.msgpack.decode(value, type=kind)
 
     def drop(self, run: str, collection: str, field: str | int) -> None:
         self._redis.hdel(self._key(run, "data", collection), str(field))
@@ -203,7 +185,15 @@ class RunParts:
         """
         where, field, left = rest or ("", 0, None)
         keys = [self._key(run, stage), self._key(run, "data", ""), self._key(run, "collections")]
-        args: list[Any] = [token, KEEP_PARTS_SECONDS, collection, where, field, encoded(left), *map(encoded, values)]
+        args: list[Any] = [
+            token,
+            KEEP_PARTS_SECONDS,
+            collection,
+            where,
+            field,
+            msgspec.msgpack.encode(left),
+            *map(msgspec.msgpack.encode, values),
+        ]
         return int(self._steps["stage_add"](keys=keys, args=args))
 
     def is_open(self, run: str, stage: str, part: int, token: str) -> bool:
@@ -319,7 +309,7 @@ class RunParts:
             "" if when_open is None else when_open, work, field, *(beside[1:] if beside else ("", "")),
         ]  # fmt: skip
         for collection, value in values.items():
-            args += [collection, encoded(value)]
+            args += [collection, msgspec.msgpack.encode(value)]
         return Closed(self._steps["part_close"](keys=keys, args=args))
 
     def release(self, run: str, stage: str, part: int, token: str, *, counted: bool) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from okasie_tasks.core.history import Event
 from okasie_tasks.core.ledger_entry import Entry, Flag, Version, answer_mark, answered_status
 from okasie_tasks.core.pending import PendingChange
 from okasie_tasks.core.records import Outgoing, Planned, merge_counts
 from okasie_tasks.errors import ItemRejected, RetryLater, Unavailable
 from okasie_tasks.ports import Call, ItemAnswer, WriteAnswer
-from okasie_tasks.store.parts import decoded
 from okasie_tasks.sync import audit, doubtful, failover, halving, rejects, skipped_images
 from okasie_tasks.sync.approvals import approval_of
 from okasie_tasks.sync.context import AccountContext, Part
@@ -30,7 +31,7 @@ def upsert_chunk(ctx: AccountContext, part: Part, work: bytes | None, call: Call
 
     ``work``: the chunk as stored, None for one that is gone.
     """
-    chunk: Chunk | None = None if work is None else decoded(work, Chunk)
+    chunk: Chunk | None = None if work is None else msgspec.msgpack.decode(work, type=Chunk)
     if chunk is None or not chunk.items:
         return {}
     with ctx.chunks.locked(*part, [item.reference for item in chunk.items]) as before:
@@ -191,7 +192,7 @@ def mark_sold(ctx: AccountContext, part: Part, claim: Claim, call: Call) -> dict
     """Mark one listing sold. A reference that the marketplace does not know (404) counts as sold."""
     if claim.work is None:
         return {}
-    run, change = claim.record, decoded(claim.work, Planned)
+    run, change = claim.record, msgspec.msgpack.decode(claim.work, type=Planned)
     # Over an unchanged row this repeats an earlier sell, and a pending push may be newer than that one.
     seen_ms = source_began_ms(run) if change.seen_ms is None else change.seen_ms
     with ctx.locks.all([change.reference]):

@@ -14,7 +14,8 @@
     okasie.preview -> reads both sides of one listing, for an operator
     okasie.resume -> continues everything that a pause stopped
 
-A window is one flat chord: ``chord(group(parts), advance)``. Messages carry ids only; the state is in Redis. A message
+A window is one flat chord: ``chord(group(parts), advance)``. A part that is alone is published without one, and its
+task publishes ``okasie.advance`` if it was the last. Messages carry ids only; the state is in Redis. A message
 that is delivered twice finds its part closed. A lost message is published again.
 """
 

@@ -105,7 +105,9 @@ def send_parts(
 ) -> None:
     """Publish these parts as one chord, whose body moves the run on.
 
-    ``countdowns``: seconds until a part is to be executed, by stage and number; 0 for a part that it lacks.
+    A single part is published alone, and so are those of a drained stage: the task that closes the last part moves the
+    run on. A chord of one would cost another message, a result and a count. ``countdowns``: seconds until a part is to
+    be executed, by stage and number; 0 for a part that it lacks.
     """
     seconds = countdowns or {}
     totals = {stage: ctx.runs.parts.stage(run, stage).total for stage, _ in stages}
@@ -124,9 +126,13 @@ def send_parts(
         for stage, parts in stages
         for number in parts
     ]
-    if header:
-        with tracing.within(ctx.runs.traceparent(run)):
+    alone = len(header) == 1 or all(stage in phases.DRAINED_STAGES for stage, _ in stages)
+    with tracing.within(ctx.runs.traceparent(run)):
+        if not alone:
             chord(group(header), advance_message(ctx, run))()
+            return
+        for message in header:
+            message.apply_async(ignore_result=True)
 
 
 def advance_message(ctx: AccountContext, run: str) -> Any:

@@ -146,11 +146,10 @@ def _do_part(task: Task[Any, Any], account: str, run: str, stage: str, number: i
             more = resume_parts(ctx, part, held)
             if stage in phases.DRAINED_STAGES and (more or effect in _DONE):
                 more += drain_parts(ctx, part, began)
-            elif stage in phases.CONTINUED_STAGES:
-                if effect in _DONE:
-                    more += continue_parts(ctx, part, began)
-                if not task.request.chord:  # else its body moves the run on
-                    move_on(ctx, run)
+            elif stage in phases.CONTINUED_STAGES and effect in _DONE:
+                more += continue_parts(ctx, part, began)
+            if not task.request.chord:  # else its body moves the run on
+                move_on(ctx, part, effect)
     except RetryLater as later:
         with tracing.within(ctx.runs.traceparent(run)):  # a chain of retries would nest one span in the other
             raise again_later(task, later, later.seconds) from None
@@ -228,18 +227,25 @@ def continue_parts(ctx: AccountContext, part: Part, began: float) -> int:
         done += 1
 
 
-def move_on(ctx: AccountContext, run: str) -> None:
-    """Publish the message that moves the run to its next phase, if this one is finished."""
-    record = ctx.runs.get(run)
-    if record is not None and record.state == "running" and phases.is_finished(ctx, record):
-        advance_message(ctx, run).apply_async()
+def move_on(ctx: AccountContext, part: Part, effect: Effect) -> None:
+    """Publish the message that moves the run to its next phase, after a part that is in no chord, if it was the last.
+
+    In a drained stage, `after_part` has done so. A part that was closed already may have been the last: the worker that
+    closed it may have died.
+    """
+    if part.stage in phases.APPLY or effect == "nothing":
+        record = ctx.runs.get(part.run)
+        last = record is not None and record.state == "running" and phases.is_finished(ctx, record)
+    else:
+        last = effect == "last" and part.stage not in phases.DRAINED_STAGES
+    if last:
+        advance_message(ctx, part.run).apply_async()
 
 
 def requeue_part(ctx: AccountContext, part: Part, number: int | None, seconds: float = 0.0) -> None:
     """Publish a message for this part of the stage, to be executed after ``seconds``. ``number`` None: do nothing.
 
-    The message is in no chord: the task that closes the last part publishes ``okasie.advance``. A chord of one would
-    cost two messages, a result and a count for each batch.
+    It is in no chord, see `okasie_tasks.tasks.dispatch.send_parts`.
     """
     if number is not None:
         countdown = min(seconds, LONGEST_COUNTDOWN_SECONDS)

@@ -11,10 +11,9 @@ from typing import Any, cast
 import pytest
 
 from okasie_tasks.core.ledger_entry import Entry, Flag
-from okasie_tasks.core.records import Planned, outgoing
+from okasie_tasks.core.records import Planned, encode, outgoing
 from okasie_tasks.marketplace.client import PermittedCall
 from okasie_tasks.sandbox.sample import cars
-from okasie_tasks.store.parts import encoded
 from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import writes
 from okasie_tasks.sync.context import Part
@@ -39,8 +38,8 @@ def test_who_was_given_up_sends_nothing(scenario: HttpScenario) -> None:
     item = outgoing(row.listing, action="update", reason="price", version=0, seen_ms=scenario.ctx.runs.now_ms())
     gone = Planned(reference=item.reference, action="sell", reason="gone", row=-1, content=b"", dealer=b"")
     answered = scenario.requests()
-    claim, call = Claim("claimed", 1, scenario.ctx.runs.get(late.run), encoded(gone)), cast("Any", None)
-    assert writes.upsert_chunk(scenario.ctx, late, encoded(Chunk([item])), call) == {}
+    claim, call = Claim("claimed", 1, scenario.ctx.runs.get(late.run), encode(gone)), cast("Any", None)
+    assert writes.upsert_chunk(scenario.ctx, late, encode(Chunk([item])), call) == {}
     assert writes.mark_sold(scenario.ctx, late, claim, call) == {}
     assert scenario.requests() == answered
 

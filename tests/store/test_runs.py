@@ -275,20 +275,6 @@ def test_what_is_left_over_is_that_of_the_parts_that_were_added(runs: Runs, clie
     assert not runs.data.has(run, "rest")
 
 
-def test_large_values_are_compressed_and_any_value_comes_back(runs: Runs, client: redis.Redis) -> None:
-    run = begun(runs)
-    values: list[object] = [120, "x", b"x" * 20_000, ["a car"] * 9_000, ["é"], {"x": 120}]
-    for number, value in enumerate(values):
-        runs.data.put(run, "any", number, value)
-    assert [runs.data.fetch_one(run, "any", number, object) for number in range(len(values))] == values
-    assert list(runs.data.fetch(run, "any", object)) == values
-    sizes = [client.hstrlen(f"okasie:run:{run}:data:any", str(number)) for number in (2, 3)]
-    assert sizes[0] > 20_000, "bytes are compressed by those who store them"
-    assert sizes[1] < 1_000
-    runs.parts.add(run, "first", "token", "any", values)
-    assert runs.data.fetch_one(run, "any", 4, object) == values[3]
-
-
 # -- the end -------------------------------------------------------------------------------------------------------
 
 
