@@ -218,7 +218,11 @@ class Line:
         with contextlib.suppress(OSError):
             while True:
                 inner, _ = self._listener.accept()
-                outer = socket.create_connection(("127.0.0.1", self._to))
+                try:
+                    outer = socket.create_connection(("127.0.0.1", self._to))
+                except OSError:
+                    inner.close()
+                    raise
                 for source, target, counts in ((inner, outer, False), (outer, inner, True)):
                     threading.Thread(target=self._copy, args=(source, target, counts), daemon=True).start()
 

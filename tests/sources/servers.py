@@ -186,7 +186,11 @@ class CuttingProxy:
             while True:
                 client, _ = self._listener.accept()
                 self.connections += 1
-                server = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    client.close()  # the server has stopped: the client's last try came at the test's end
+                    raise
                 threading.Thread(target=self._pass, args=[client, server, None], daemon=True).start()
                 after = self.after if self.connections <= self.cuts else None
                 threading.Thread(target=self._pass, args=[server, client, after], daemon=True).start()
