@@ -157,7 +157,7 @@ def _close(
     ctx: AccountContext, part: Part, result: object, *, failed: bool = False, records: Records | None = None
 ) -> Effect:
     when_open = None if part.stage in phases.APPLY else phases.WINDOWS[part.stage][1]
-    # A sell's work is still shown by the plan; that of a chunk is large.
+    # Chunks are large. The work of a sell is kept until the run ends.
     work = phases.WORK_OF["upsert"] if part.stage == "upsert" else ""
     closed = ctx.runs.parts.close(*part, result, failed=failed, when_open=when_open, records=records, work=work)
     return _EFFECTS[closed]
