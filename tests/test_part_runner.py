@@ -35,8 +35,8 @@ class Account:
         self.client, self.runs, self.stage = client, Runs(client, prefix="okasie:"), stage
         self.runs.request("dex", "full")
         self.run = self.runs.begin("dex") or ""
-        if stage == "walk":
-            self.runs.advance(self.run, "first", "walk", parts=_PARTS)
+        if stage != "upsert":
+            self.runs.advance(self.run, "first", stage, parts=_PARTS if stage == "walk" else 2)
         else:
             for name, parts in (("spool", 0), ("upsert", _PARTS), ("confirm", 0), ("sell", 0)):
                 self.runs.parts.prepare(self.run, name, parts)
@@ -72,6 +72,8 @@ class Account:
         patch.setattr(part_runner, "perform_next", self.perform_next)
         patch.setattr(part_runner, "send_parts", lambda *_: None)
         patch.setattr(part_runner, "publish", lambda *_: None)
+        self.advanced = 0
+        patch.setattr(part_runner, "advance_run", self.advance)
         patch.setattr(part_runner.watchdog, "after_worker_death", self.after_death)
         patch.setattr(part_runner, "part_message", self.left_for)
         patch.setattr(part_runner, "advance_message", lambda *_: SimpleNamespace(apply_async=self.move_on))
@@ -118,6 +120,9 @@ class Account:
 
     def move_on(self) -> None:
         self.moved_on += 1
+
+    def advance(self, *_: Any) -> None:
+        self.advanced += 1
 
     def message(self, number: int, *, redelivered: bool = False, task_id: str = "message", **more: Any) -> str:
         facts = {"id": task_id, "retries": 0, "delivery_info": {"redelivered": redelivered}, "argsrepr": "", **more}
@@ -289,6 +294,28 @@ def test_a_redelivered_write_continues_with_what_its_dead_worker_had_taken(write
     writes.unfinish("message")
     writes.message(0, redelivered=True, chord={"task": "okasie.advance"})
     assert writes.done == [5]
+
+
+# -- phases of few parts -------------------------------------------------------------------------------------------
+
+
+def test_the_last_part_advances_the_run_if_it_is_in_no_chord(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = Account(client, monkeypatch, "diff")
+    account.message(0, task_id="first")
+    assert account.advanced == 0, "another part is open"
+    account.message(1, task_id="last")
+    assert (account.done, account.advanced, account.moved_on) == ([0, 1], 1, 0)
+    account.message(1, task_id="again")
+    assert (account.advanced, account.moved_on) == (1, 1), "the worker that closed it may have died: by a message"
+
+
+def test_a_part_in_a_chord_leaves_the_run_to_its_body(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account(client, monkeypatch, "diff")
+    for number in range(2):
+        account.message(number, task_id=f"part-{number}", chord={"task": "okasie.advance"})
+    assert (account.done, account.advanced, account.moved_on) == ([0, 1], 0, 0)
 
 
 # -- parts that must wait, and messages that come again ------------------------------------------------------------

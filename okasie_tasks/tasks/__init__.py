@@ -15,8 +15,8 @@
     okasie.resume -> continues everything that a pause stopped
 
 A window is one flat chord: ``chord(group(parts), advance)``. A part that is alone is published without one, and its
-task publishes ``okasie.advance`` if it was the last. Messages carry ids only; the state is in Redis. A message
-that is delivered twice finds its part closed. A lost message is published again.
+task does what ``okasie.advance`` would. Messages carry ids only; the state is in Redis. A message that is delivered
+twice finds its part closed. A lost message is published again.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from okasie_tasks.tasks.deliveries import once
 from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
     RUN_EVENTS,
+    advance_run,
     again_later,
     begin_waiting,
     is_waiting,
@@ -54,7 +55,6 @@ from okasie_tasks.tasks.dispatch import (
 )
 from okasie_tasks.tasks.part_runner import BROKER_ERRORS, BROKER_RETRY_SECONDS, RNG, SLOTS
 from okasie_tasks.tasks.unknown_account import context_of_push, context_of_request, context_of_run
-from okasie_tasks.telemetry import tracing
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.preview import no_preview, read_both_sides
 from okasie_tasks.urgent.sender import Sender
@@ -124,13 +124,7 @@ def _request_daily(ctx: AccountContext, account: AccountSettings) -> None:
 def advance(self: Task[Any, Any], account: str, run: str) -> None:
     """Move a run to its next phase when the current one is finished. The body of every window's chord."""
     ctx = context_of_run(account, run)
-    with tracing.of_trace(ctx.runs.traceparent(run)):
-        ended = phases.advance(ctx, run)
-        if ended is None:
-            publish(ctx, run)
-    if ended is not None:
-        begin_waiting(ctx)
-    RUN_EVENTS.publish(ctx.runs, run, now=ended is not None)
+    advance_run(ctx, run)
 
 
 # -- the watchdog --------------------------------------------------------------------------------------------------

@@ -80,6 +80,17 @@ def publish(ctx: AccountContext, run: str) -> None:
         send_parts(ctx, run, window, countdowns=_turns(ctx, run, window))
 
 
+def advance_run(ctx: AccountContext, run: str) -> None:
+    """Move a run to its next phase if the current one is finished, and publish what is due."""
+    with tracing.of_trace(ctx.runs.traceparent(run)):
+        ended = phases.advance(ctx, run)
+        if ended is None:
+            publish(ctx, run)
+    if ended is not None:
+        begin_waiting(ctx)
+    RUN_EVENTS.publish(ctx.runs, run, now=ended is not None)
+
+
 def _turns(ctx: AccountContext, run: str, window: list[tuple[str, range]]) -> dict[tuple[str, int], float]:
     """Return the seconds until the turn of each write in a new window, by the pace of the quota.
 

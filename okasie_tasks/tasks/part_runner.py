@@ -37,6 +37,7 @@ from okasie_tasks.tasks.dispatch import (
     LONGEST_COUNTDOWN_SECONDS,
     RUN_EVENTS,
     advance_message,
+    advance_run,
     again_later,
     begin_waiting,
     is_waiting,
@@ -228,18 +229,18 @@ def continue_parts(ctx: AccountContext, part: Part, began: float) -> int:
 
 
 def move_on(ctx: AccountContext, part: Part, effect: Effect) -> None:
-    """Publish the message that moves the run to its next phase, after a part that is in no chord, if it was the last.
+    """Move the run to its next phase after a part that is in no chord, if it was the last.
 
     In a drained stage, `after_part` has done so. A part that was closed already may have been the last: the worker that
     closed it may have died.
     """
     if part.stage in phases.APPLY or effect == "nothing":
         record = ctx.runs.get(part.run)
-        last = record is not None and record.state == "running" and phases.is_finished(ctx, record)
-    else:
-        last = effect == "last" and part.stage not in phases.DRAINED_STAGES
-    if last:
-        advance_message(ctx, part.run).apply_async()
+        if record is not None and record.state == "running" and phases.is_finished(ctx, record):
+            advance_message(ctx, part.run).apply_async()
+    elif effect == "last" and part.stage not in phases.DRAINED_STAGES:
+        # A phase of one part is small: a message would cost more than what it moves.
+        advance_run(ctx, part.run)
 
 
 def requeue_part(ctx: AccountContext, part: Part, number: int | None, seconds: float = 0.0) -> None:
@@ -325,7 +326,7 @@ def after_part(ctx: AccountContext, part: Part, effect: Effect, *, again: bool) 
     run, drained = part.run, part.stage in phases.DRAINED_STAGES
     if effect == "last" and drained:
         advance_message(ctx, run).apply_async()
-    elif effect in ("closed", "last") and not drained:
+    elif effect == "closed" and not drained:
         publish(ctx, run)
     elif effect == "stopped":
         begin_waiting(ctx)
