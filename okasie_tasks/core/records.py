@@ -24,7 +24,7 @@ from okasie_tasks.core.fingerprint import (
 from okasie_tasks.core.ledger_entry import price_code
 from okasie_tasks.core.listing import Issue, Listing, bulk_item
 
-_ROWS_PER_PARTITION = 15_000
+_ROWS_PER_PARTITION = 32_000
 BUCKETS = 1024
 """Ledger buckets per account; a partition of a run is a range of buckets."""
 
@@ -180,7 +180,7 @@ def bucket_of_hash(key: bytes) -> int:
 
 
 def partitions_for(listings: int) -> int:
-    """Return the number of partitions for about ``listings`` rows: a power of two, about 10,000 rows each.
+    """Return the number of partitions for about ``listings`` rows: a power of two, about 20,000 rows each.
 
     Each page writes into most partitions, so many cost time. Few cost memory: a few kB per thousand new rows.
     """
