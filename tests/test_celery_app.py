@@ -225,16 +225,18 @@ from okasie_tasks.tasks.part_runner import requeue_part
 from okasie_tasks.tasks.dispatch import send_parts
 from okasie_tasks.sync.context import Part
 requeue_part(services().context("dex"), Part("a-run", "walk", 3, "token"), 7, 9.5)
-send_parts(services().context("dex"), "a-run", [("walk", [8])])
+send_parts(services().context("dex"), "a-run", [("upsert", [8])])
+send_parts(services().context("dex"), "a-run", [("upsert", [9, 10])])
 """
     assert celery(file, code) == ""
     messages: list[Any] = client.lrange("okasie.api", 0, -1)
     headers = {json.loads(message)["headers"]["argsrepr"]: json.loads(message)["headers"] for message in messages}
-    assert set(headers) == {"dex: page 9 of 1", "dex: page 10 of 1"}
+    assert set(headers) == {"dex: page 9 of 1", *(f"dex: chunk {number}" for number in (9, 10, 11))}
     assert headers["dex: page 9 of 1"]["eta"]
-    assert headers["dex: page 9 of 1"]["ignore_result"] is True, "it is in no chord, so it is not counted"
-    assert headers["dex: page 10 of 1"]["eta"] is None
-    assert not headers["dex: page 10 of 1"]["ignore_result"]
+    assert headers["dex: chunk 9"]["eta"] is None
+    for alone in ("dex: page 9 of 1", "dex: chunk 9"):
+        assert headers[alone]["ignore_result"] is True, "it is in no chord, so it is not counted"
+    assert not headers["dex: chunk 10"]["ignore_result"]
 
 
 @pytest.mark.parametrize(

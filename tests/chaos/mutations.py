@@ -32,9 +32,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
             Cut(f"{_LUA}/part_close.lua", "if token ~= ARGV[2] then return 0 end", ""),
             Cut(f"{_LUA}/part_release.lua", "if token ~= ARGV[2] then return tonumber(attempts) end", ""),
             Cut(
-                "okasie_tasks/store/parts.py",
-                'return bool(self._steps["part_keep"](',
-                'return bool(1 or self._steps["part_keep"](',
+                f"{_LUA}/part_keep.lua",
+                "if token ~= ARGV[2] or untilms == '0' then return 0 end",
+                "if not attempts then return 1 end",
             ),
             Cut(
                 "okasie_tasks/store/lua/ledger_swap.lua",

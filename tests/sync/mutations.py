@@ -39,7 +39,7 @@ MUTATIONS: Final[dict[str, Cut]] = {
     "older_pushes": Cut(f"{_CORE}/pending.py", "return change.stamp.older_than(entry.stamp)", "return False"),
     "sold_there": Cut(f"{_CORE}/reconcile.py", '    if picture.status == "sold":\n        return _sold_there(local, base, picture, changed=changed)\n    if base.sold', "    if base.sold"),
     "policy": Cut(f"{_CORE}/reconcile.py", 'return evidence.policy == "local"', "return True"),
-    "left_out": Cut(f"{_SYNC}/writes.py", 'if answer.outcome == "accepted"]', 'if answer.outcome != "refused"]'),
+    "left_out": Cut(f"{_SYNC}/writes.py", 'if one.outcome == "accepted"]', 'if one.outcome != "refused"]'),
     "a_look": Cut(f"{_SYNC}/compare.py", "        if plan_only:\n            return\n", ""),
     "rejects": Cut(f"{_SYNC}/compare.py", 'if decision.action == "none" or not rejects', "if True or not rejects"),
     "drift": Cut(f"{_CORE}/reconcile.py", "drifted = remote.rendering != base.rendering or", "drifted ="),
