@@ -61,6 +61,8 @@ class FakeMarketplace:
         self.quirks: set[str] = set()
         self.refused_prices: set[int] = set()
         self.refused_dealers: set[str] = set()
+        self.unnamed: set[str] = set()
+        """References that no answer of a bulk call names, and that no bulk call writes."""
         self.writes = self.requests = 0
         self._lane: Lane = "bulk"
 
@@ -82,7 +84,7 @@ class FakeMarketplace:
 
     def bulk_upsert(self, items: Sequence[tuple[str, bytes]]) -> WriteAnswer:
         bodies = [json.loads(body) for _, body in items]
-        return self._request(lambda fault: self._upsert(bodies, fault))  # type: ignore[no-any-return]
+        return self._request(lambda fault: self._upsert(bodies, fault, self.unnamed))  # type: ignore[no-any-return]
 
     def put(self, reference: str, body: bytes) -> WriteAnswer:
         whole = {**json.loads(body), "externalReference": reference}
@@ -140,10 +142,12 @@ class FakeMarketplace:
             raise ItemRejected(told.message or "", status=told.http_status, code=told.code)
         return answer
 
-    def _upsert(self, bodies: list[dict[str, Any]], fault: str) -> WriteAnswer:
+    def _upsert(self, bodies: list[dict[str, Any]], fault: str, unnamed: Collection[str] = ()) -> WriteAnswer:
         if fault == "refused whole" and len(bodies) > 1:
             raise ItemRejected("bad request", status=400)
         faults = [fault if number == 0 else "" for number, _ in enumerate(bodies)]
+        pairs = zip(bodies, faults, strict=True)
+        faults = ["left out" if body["externalReference"] in unnamed else one for body, one in pairs]
         if fault == "done but lost":
             faults = [fault] * len(bodies)
         return WriteAnswer(tuple(map(self._upsert_one, bodies, faults)), "r")

@@ -50,7 +50,8 @@ def step(**values: Any) -> Callable[[Callable[..., None]], Any]:
 
 class Machine(RuleBasedStateMachine):
     plain: redis.Redis
-    steps = 0
+    steps = settled = 0
+    """Steps taken, and examples that were settled and found idle at their end."""
     sim: Simulation
 
     @initialize(
@@ -197,6 +198,14 @@ class Machine(RuleBasedStateMachine):
         self.sim.put(car, raw_car(car, price, title, "GENT", 1))
         self.sim.run("incremental")
 
+    @step(car=cars, price=prices, title=titles, mode=modes)
+    def never_named_and_run(self, car: str, price: int, title: str, mode: str) -> None:
+        """However often the run sends this car, no answer names it."""
+        self.sim.put(car, raw_car(car, price, title, "GENT", 1))
+        self.sim.market.unnamed = {car}
+        self.sim.run(mode)
+        self.sim.market.unnamed = set()
+
     @step(car=cars, unreadable=st.integers(0, 1), mode=modes)
     def gone_and_run(self, car: str, unreadable: int, mode: str) -> None:
         self.sim.remove(car)
@@ -269,7 +278,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """All is healed: a few runs settle everything, and then there is nothing to do for ever."""
-        if not hasattr(self, "shop") or self.sim.model.wrong:
+        if not hasattr(self, "sim") or self.sim.model.wrong:
             return
         self.sim.heal()
         for mode in ("full", "full", "incremental", "full", "full"):
@@ -284,6 +293,7 @@ class Machine(RuleBasedStateMachine):
             self.sim.run(mode)
             assert (planned, self.sim.market.writes) == ([], writes), f"not idle\n{self.sim.model.told(*planned)}"
         self.nothing_wrong()
+        type(self).settled += 1
 
 
 def raw_body(reference: str, price: int, title: str) -> dict[str, object]:

@@ -17,6 +17,7 @@ from tests.mutation import Cut, each, failing
 _STORIES: Final = (
     "tests/core", "tests/sync/test_model_regressions.py", "tests/sync/test_scenarios.py", "tests/sync/test_guards.py",
     "tests/sync/test_beside_a_run.py", "tests/sync/test_first_run.py", "tests/sync/test_policies.py",
+    "tests/sync/test_failing_content.py",
 )  # fmt: skip
 _CORE: Final = "okasie_tasks/core"
 _SYNC: Final = "okasie_tasks/sync"

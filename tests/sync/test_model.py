@@ -27,7 +27,7 @@ _EACH = 50
 
 @pytest.fixture
 def machine(client: redis.Redis) -> Iterator[type[Machine]]:
-    Machine.plain, Machine.steps = client, 0
+    Machine.plain, Machine.steps, Machine.settled = client, 0, 0
     yield Machine
 
 
@@ -45,3 +45,4 @@ def test_the_system_keeps_its_laws(machine: type[Machine], part: int) -> None:
     )  # fmt: skip
     run_state_machine_as_test(machine if chosen is None else seed(chosen)(machine), settings=plan)
     assert machine.steps >= steps
+    assert machine.settled * _EACH >= steps, "every example ends with the check that nothing is left to do"

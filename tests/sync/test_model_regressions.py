@@ -420,3 +420,19 @@ def test_a_car_that_was_sold_there_while_its_row_was_invalid_is_not_sold_once_mo
     sim.clock.sleep(4000)
     runs(sim, "incremental")
     assert sim.market.writes == writes
+
+
+@pytest.mark.parametrize("policy", ["local", "remote", "newest"])
+def test_a_change_that_no_answer_names_is_sent_by_the_next_run(client: redis.Redis, policy: Policy) -> None:
+    sim = simulation(client, policy)
+    sim.put("R0", LIVE)
+    runs(sim, "full", "full")
+    sim.market.unnamed.add("R0")
+    sim.put("R0", CHANGED)
+    sim.clock.sleep(120)
+    record = sim.run("incremental")
+    assert record is not None and record.state == "partial"
+    sim.market.unnamed.clear()
+    runs(sim, "incremental")
+    assert sim.market.rows["R0"].body["price"] == 200
+    assert not sim.model.wrong, sim.model.wrong
