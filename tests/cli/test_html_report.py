@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -125,7 +126,9 @@ def test_it_tells_the_outcome_first_and_light_and_dark() -> None:
     ids=["not begun", "nothing went wrong", "rejects met again", "nothing at all"],
 )  # fmt: skip
 def test_what_there_is_not_is_left_out(other: dict[str, Any]) -> None:
-    Page(render(document(**other)))
+    text = Page(render(document(**other))).text
+    assert "01JD9ZRUN" in text
+    assert re.findall(r"\bNone\b(?! was new)", text) == []
 
 
 # -- the charts ----------------------------------------------------------------------------------------------------
