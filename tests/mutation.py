@@ -39,7 +39,7 @@ def mutated(folder: Path, cuts: Sequence[Cut]) -> str:
     return ""
 
 
-def play(folder: Path, *module: str, seconds: float = 400, **environ: str) -> subprocess.CompletedProcess[str]:
+def play(folder: Path, *module: str, seconds: float = 1200, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a module there."""
     env = {**os.environ, "PYTHONPATH": str(folder), **environ}
     argv = [sys.executable, "-m", *module]

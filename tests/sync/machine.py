@@ -259,6 +259,15 @@ class Machine(RuleBasedStateMachine):
         self.sim.sell(cars)
         self.sim.send(patience)
 
+    @step(car=cars, price=prices, title=titles, steps=st.integers(1, 250), mode=modes)
+    def sold_by_hand_beside_a_run(self, car: str, price: int, title: str, steps: int, mode: str) -> None:
+        """Accepted before the run, and sent while the run's worker is dead."""
+        self.sim.put(car, raw_car(car, price, title, "GENT", 1))
+        self.sim.sell([car])
+        self.sim.clock.dies_in = steps
+        self.sim.run(mode)
+        self.sim.send(3)
+
     @step()
     def delivered_again(self) -> None:
         if self.sim.redelivered:

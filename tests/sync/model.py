@@ -92,7 +92,7 @@ class Model:
         elif kind == "revived":
             car.seller, car.revived = "", True
             car.by_hand = car.by_hand and None  # whoever sold it here, somebody there says otherwise
-        car.edit_ms, car.edit_seen = now_ms, False
+        car.edit_ms, car.edit_seen, car.edit_run = now_ms, False, ""
         car.images_edited |= kind == "images"
         if kind in _NOT_COMPARED and car.edit:
             return  # what was edited before stands as it did
@@ -111,6 +111,8 @@ class Model:
         """The process is gone: nobody heard of what it had just written."""
         self.calm = False
         self.note("the process dies")
+        for car in self.cars.values():
+            car.edit_run = car.edit_run and "one that died"
         for reference in self.written:
             car = self.cars[reference]
             car.sure = False
@@ -130,7 +132,11 @@ class Model:
             vars(car).update(vars(Car(seller=seller, sold_ms=car.sold_ms, edit=edit, edit_excused=respelled)))
 
     def listed(self, row: Row) -> None:
-        self.listed_now.add(row.body.get("externalReference") or row.identity)
+        reference = row.body.get("externalReference") or row.identity
+        self.listed_now.add(reference)
+        car = self.cars.get(reference)
+        if car is not None and car.edit and not car.edit_run:
+            car.edit_run = self.ctx.running().id
 
     def refused(self, lane: str, reference: str, body: dict[str, Any]) -> None:
         self.calm = False

@@ -65,6 +65,8 @@ class Car:
     edit: str = ""
     edit_ms: int = 0
     edit_seen: bool = False
+    edit_run: str = ""
+    """The run that first listed the edit."""
     images_edited: bool = False
     edit_excused: bool = False
     """It could not be told from the marketplace's own rendering."""

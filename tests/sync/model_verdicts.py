@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.sync.fake_marketplace import Row, Write
 from tests.sync.model_cars import Car, Running, Stamp
@@ -12,6 +12,9 @@ from tests.sync.stock import INVALID, SOLD, Reading, key_of
 
 if TYPE_CHECKING:
     from tests.sync.model import Model
+
+_EDITS: Final = frozenset({"price", "title", "mileage", "features", "dealer"})
+"""Edits of a value that is compared, which no rendering looks like."""
 
 # -- was this write right? -----------------------------------------------------------------------------------------
 
@@ -45,9 +48,21 @@ def _upsert_by_run(model: Model, car: Car, write: Write, run: Running, planned: 
         "sold by hand while its row stands": car.by_hand is True,
         "sold by someone and not changed here": revives and unchanged,
         "an older version overwrites a newer one": late,
+        "their edit stands by the policy": _theirs_stands(model, car, write, run, unchanged=unchanged),
         # Reads do not tell which images stand there.
         "needless": model.calm and car.sure and before is not None and before.body == write.body and not car.images_edited,
     }.items() if holds]  # fmt: skip
+
+
+def _theirs_stands(model: Model, car: Car, write: Write, run: Running, *, unchanged: bool) -> bool:
+    """This run is the first to read the edit of a listing whose last write was read back before."""
+    if model.policy == "local" or (model.policy == "newest" and not unchanged) or model.odd_rendering:
+        return False
+    ours = car.known is True and car.sure and not car.echo_due and car.last is not None and car.last.content
+    if not ours or car.revived or car.seller or car.by_hand is not False or car.refused is not None:
+        return False
+    read = car.edit in _EDITS and car.edit_run == run.id and car.edit_ms < run.began_ms
+    return read and write.before is not None and write.before.live and not _same(write.before.body, ours)
 
 
 def _sell_by_run(model: Model, car: Car, write: Write, run: Running) -> list[str]:

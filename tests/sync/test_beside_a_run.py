@@ -9,13 +9,14 @@ import redis
 
 from okasie_tasks.core.ledger_entry import Entry, Flag
 from okasie_tasks.core.pending import PendingChange, merged
-from okasie_tasks.core.records import Planned
+from okasie_tasks.core.records import Outgoing, Planned, outgoing
 from okasie_tasks.store.records import Claim
 from okasie_tasks.sync import writes
 from okasie_tasks.sync.context import AccountContext, Part
+from okasie_tasks.sync.spool import Chunk
 from okasie_tasks.urgent import accept
 from okasie_tasks.urgent.sender import Sender
-from tests.sync.market import raw_listing
+from tests.sync.market import listing, raw_listing
 from tests.sync.scenario import ACCOUNT, ANCHOR, Scenario
 
 BEGAN_MS = 2_000
@@ -43,8 +44,18 @@ def about_to_sell(ctx: AccountContext, entry: Entry) -> Part:
     return part
 
 
-def claimed(ctx: AccountContext, part: Part) -> Claim:
-    claim = ctx.runs.parts.claim(*part, work="selling")
+def about_to_send(ctx: AccountContext, item: Outgoing) -> Part:
+    """A run that has decided to send this listing."""
+    ctx.runs.request(ACCOUNT, "full")
+    run = ctx.runs.begin(ACCOUNT)
+    assert run is not None
+    ctx.runs.advance(run, "first", "apply", parts=0)
+    ctx.runs.parts.add(run, "upsert", "planned", "chunks", [Chunk([item])])
+    return Part(run, "upsert", 0, "task")
+
+
+def claimed(ctx: AccountContext, part: Part, work: str = "selling") -> Claim:
+    claim = ctx.runs.parts.claim(*part, work=work)
     assert claim.state == "claimed"
     return claim
 
@@ -75,6 +86,24 @@ def test_a_car_whose_absence_was_spent_since_the_plan_is_not_sold(scenario: Scen
     part = about_to_sell(scenario.plain, known(Flag.OWNED | Flag.INLINE_CONTENT | Flag.URGENT))
     assert writes.mark_sold(scenario.plain, part, claimed(scenario.plain, part), scenario.market) == {"overtaken": 1}
     assert scenario.market.writes == []
+
+
+def test_a_car_that_was_sold_by_hand_since_the_plan_stays_sold(scenario: Scenario) -> None:
+    """The run read its row after the sell was accepted: by the stamps, the row is the newer one."""
+    ctx = scenario.plain
+    scenario.inventory.prices["R0"] = 10
+    scenario.quiet_run()
+    accept.accept_sell(ctx, "sell", references=["R0"])
+    read_ms = ctx.runs.now_ms() + 1
+    part = about_to_send(
+        ctx, outgoing(listing("R0", 11), action="update", reason="changed", version=0, seen_ms=read_ms)
+    )
+    Sender(ctx, "sender", rng=Random(0), sleep=lambda _: None).run()
+    assert scenario.market.stands()["R0"] == "sold"
+    assert ctx.ledger.get(["R0"])["R0"].seen_ms < read_ms
+    work = claimed(ctx, part, "chunks").work
+    assert writes.upsert_chunk(ctx, part, work, scenario.market) == {"overtaken": 1}
+    assert scenario.market.stands()["R0"] == "sold"
 
 
 def test_a_push_that_arrived_unanswered_is_not_undone_as_drift(scenario: Scenario) -> None:

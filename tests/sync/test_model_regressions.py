@@ -436,3 +436,16 @@ def test_a_change_that_no_answer_names_is_sent_by_the_next_run(client: redis.Red
     runs(sim, "incremental")
     assert sim.market.rows["R0"].body["price"] == 200
     assert not sim.model.wrong, sim.model.wrong
+
+
+def test_a_look_at_the_plan_records_nothing(client: redis.Redis) -> None:
+    sim = simulation(client, "remote")
+    sim.put("R0", LIVE)
+    runs(sim, "full", "full")
+    sim.edit("R0", "price", price=7000)
+    before = sim.plain.ledger.get(["R0"])
+    sim.clock.sleep(120)
+    sim.run("full", plan_only=True)
+    assert sim.plain.ledger.get(["R0"]) == before
+    runs(sim, "full")
+    assert sim.plain.ledger.get(["R0"]) != before, "the run records that theirs stands"
