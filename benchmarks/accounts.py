@@ -74,7 +74,8 @@ def measure(options: argparse.Namespace, accounts: int, folder: Path) -> dict[st
     rows = options.rows or round(PER_MINUTE * PAGE_ROWS * (options.minutes + options.warm / 60 + 1))
     deployed: Default | Threaded = Threaded(folder, options.threads) if options.threads else Default(folder)
     stock.write_feed(folder / _FEED, stock.kinds(folder), rows)
-    url = deployed.pages(rows, "--per-minute", str(PER_MINUTE), "--delay", str(options.delay), "--log")
+    limit = ["--per-minute", str(PER_MINUTE), "--unlimited", _SEED]
+    url = deployed.pages(rows, *limit, "--delay", str(options.delay), "--log")
     for name in (_SEED, *names):
         extra = NO_LIMIT if name == _SEED else f"requests_per_minute = {PER_MINUTE}\n"
         deployed.account(name, feed=_FEED, base_url=f"{url}/gzip", key=name, extra=extra)
@@ -169,7 +170,7 @@ def find(options: argparse.Namespace) -> list[dict[str, Any]]:
             low = count
         else:
             high = count
-        count = (low + high) // 2 if high else 2 * low
+        count = (low + high) // 2 if high else low * 3 // 2
     return results
 
 

@@ -6,7 +6,7 @@ this server: one that makes them takes half of the machine. They are gzipped bel
 and not below ``/plain``, where they are made for each request above `CACHED_PLAIN_ROWS`. As a script it prints its
 address; with ``--log``, ``/log`` returns the time and kind of each request by key.
 
-    python benchmarks/pages.py ROWS FOLDER [--per-minute 1000000] [--delay SECONDS] [--log]
+    python benchmarks/pages.py ROWS FOLDER [--per-minute 1000000] [--unlimited KEY] [--delay SECONDS] [--log]
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ CACHED_PLAIN_ROWS = 200_000
 _REQUEST = re.compile(
     r"(?P<method>\w+) /(?P<form>gzip|plain)/(?P<what>[\w-]+)(?:/(?P<name>[\w-]+))?(?:\?(?P<query>\S*))?"
 )
+_NO_LIMIT = 1_000_000
 _PAGE = re.compile(r"\bpage=(\d+)")
 _META = {
     "partner": {"id": "p-bench", "name": "bench", "source": f"sandbox-{stock.PARTNER}", "access": {"scope": "global"}},
@@ -148,6 +149,7 @@ class Market:
 class _Server(asyncio.Protocol):
     market: ClassVar[Market]
     per_minute: ClassVar[int]
+    unlimited: ClassVar[str]
     delay_seconds: ClassVar[float]
     log: ClassVar[defaultdict[str, list[tuple[float, str]]] | None]
 
@@ -173,11 +175,11 @@ class _Server(asyncio.Protocol):
             answer, zipped, kinds = self.market.answer(request, key, body, zips=zips)
             if self.log is not None:
                 self.log[key] += [(time.time(), kind) for kind in kinds]
-            self._send(answer, zipped=zipped)
+            self._send(answer, zipped=zipped, limit=_NO_LIMIT if key == self.unlimited else self.per_minute)
 
-    def _send(self, body: bytes, *, zipped: bool) -> None:
+    def _send(self, body: bytes, *, zipped: bool, limit: int = _NO_LIMIT) -> None:
         head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-RateLimit-Limit: {self.per_minute}\r\n"
+            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-RateLimit-Limit: {limit}\r\n"
             f"Date: {format_datetime(datetime.now(UTC), usegmt=True)}\r\n"
             f"Content-Length: {len(body)}\r\n" + ("Content-Encoding: gzip\r\n" if zipped else "") + "\r\n"
         )
@@ -195,12 +197,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=int)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--per-minute", type=int, default=1_000_000, help="the limit that it reports")
+    parser.add_argument("--per-minute", type=int, default=_NO_LIMIT, help="the limit that it reports")
+    parser.add_argument("--unlimited", default="", metavar="KEY", help="no limit is reported to this key")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds that each answer takes")
     parser.add_argument("--log", action="store_true")
     options = parser.parse_args()
     _Server.market = Market(stock.kinds(options.folder), options.rows)
     _Server.per_minute, _Server.delay_seconds = options.per_minute, options.delay
+    _Server.unlimited = options.unlimited
     _Server.log = defaultdict(list) if options.log else None
     asyncio.run(_serve())
 
