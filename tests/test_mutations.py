@@ -11,7 +11,7 @@ from tests.sync import mutations as decisions
 
 CUTS = [
     *(pytest.param(cut, id=f"chaos {name}") for name, mutation in chaos.MUTATIONS.items() for cut in mutation.cuts),
-    *(pytest.param(cut, id=f"decisions {name}") for name, cut in decisions.MUTATIONS.items()),
+    *(pytest.param(cut, id=f"decisions {name}") for name, cuts in decisions.CUTS.items() for cut in cuts),
     *(pytest.param(cut, id=f"hostile {name}") for name, cut in hostile.MUTATIONS.items()),
 ]
 

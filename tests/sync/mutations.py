@@ -69,10 +69,12 @@ KNOWN: Final[dict[str, Cut]] = {
 }
 
 
+CUTS: Final = {name: cut if isinstance(cut, list) else [cut] for name, cut in (MUTATIONS | KNOWN).items()}
+
+
 def main() -> int:
     survived = []
-    cuts = {name: cut if isinstance(cut, list) else [cut] for name, cut in (MUTATIONS | KNOWN).items()}
-    for name, folder in each(__doc__, cuts):
+    for name, folder in each(__doc__, CUTS):
         if folder is None:
             survived.append(name)
             continue
