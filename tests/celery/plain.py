@@ -40,6 +40,9 @@ def hasty(url: str) -> Celery:
         "visibility_timeout": VISIBLE_SECONDS,
         "unacked_restore_interval": SWEEP_SECONDS,
         "unacked_restore_throttle": 1,
+        # As in our workers. The server is killed beside these tests: a lock that a sweep held then would stop all
+        # sweeps for kombu's 300 s.
+        "unacked_mutex_expire": 10,
     }
     return _app(url, HASTY_DB, broker_transport_options=short)
 
